@@ -1,0 +1,43 @@
+"""The exceptions and warnings of handmill, and the one helper that words shape errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class ShapeError(ValueError):
+    """Shapes or dtypes that do not fit an operator or a layer."""
+
+
+class GraphError(RuntimeError):
+    """A graph that breaks the rules of :mod:`handmill.ir.verify`."""
+
+
+class NotDifferentiableError(TypeError):
+    """A gradient was asked of an operator that has none."""
+
+
+class TrainingWarning(UserWarning):
+    """Numbers seen in training that usually mean a mistake (dead units, loss above guessing)."""
+
+
+class KerasDifferenceWarning(UserWarning):
+    """handmill does on purpose something else than Keras; docs/differences.md lists each case."""
+
+
+def shape_error(
+    op: str, problem: str, operands: Mapping[str, object] | None = None, hint: str = ""
+) -> ShapeError:
+    """Builds the error of an operator whose operands do not fit.
+
+    Args:
+        op: the operator's name.
+        problem: what was expected and what was received, in one sentence.
+        operands: name -> spec of each operand.
+        hint: how to mend it.
+    """
+    lines = [f"{op}: {problem}"]
+    lines += [f"  {name}: {spec}" for name, spec in (operands or {}).items()]
+    if hint:
+        lines.append(f"  hint: {hint}")
+    return ShapeError("\n".join(lines))

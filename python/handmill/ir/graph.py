@@ -1,0 +1,356 @@
+"""Graph, Node and Value: a program in single-assignment form, and its printer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from handmill.ir.op import Array, Attrs, Op
+from handmill.ir.shapes import Spec
+
+
+class State(Protocol):
+    """What a graph needs to know of a Variable: state that outlives a step."""
+
+    name: str
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def read(self) -> Array:
+        """Returns the current content, not to be written to."""
+        ...
+
+
+class Value:
+    """A tensor in a graph: a spec, and where it comes from.
+
+    Attributes:
+        spec: shape and dtype.
+        graph: the graph that holds it.
+        node: the node that computes it; None for inputs, variables and constants.
+        index: which output of the node it is.
+        origin: the name of an input, the State of a variable, the array of a constant.
+    """
+
+    __slots__ = ("graph", "index", "node", "origin", "spec")
+
+    operators: dict[str, Callable[..., Any]] = {}  # filled by handmill.ops
+
+    def __init__(
+        self,
+        graph: Graph,
+        spec: Spec,
+        node: Node | None = None,
+        index: int = 0,
+        origin: Any = None,
+    ) -> None:
+        self.graph = graph
+        self.spec = spec
+        self.node = node
+        self.index = index
+        self.origin = origin
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape; the batch dimension is a :class:`handmill.ir.shapes.Batch`."""
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.spec.shape)
+
+    @property
+    def constant(self) -> Array | None:
+        """The array of a constant, else None."""
+        return self.origin if isinstance(self.origin, np.ndarray) else None
+
+    def __len__(self) -> int:
+        return self.spec.shape[0]  # type: ignore[return-value]
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "the truth of a symbolic value is not known while a model is traced; "
+            "use handmill.ops.where instead of if"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise TypeError(
+            "a NumPy function received a symbolic value while a model is traced; "
+            "use the function of the same name in handmill.ops"
+        )
+
+    def __repr__(self) -> str:
+        return f"Value({self.spec})"
+
+    def __add__(self, other: Any) -> Any:
+        return self.operators["add"](self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self.operators["add"](other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self.operators["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self.operators["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self.operators["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self.operators["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.operators["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self.operators["divide"](other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return self.operators["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.operators["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.operators["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.operators["matmul"](other, self)
+
+    def __neg__(self) -> Any:
+        return self.operators["negative"](self)
+
+    def __abs__(self) -> Any:
+        return self.operators["absolute"](self)
+
+    def __lt__(self, other: Any) -> Any:
+        return self.operators["less"](self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.operators["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.operators["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.operators["greater_equal"](self, other)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.operators["getitem"](self, key)
+
+
+class Node:
+    """One application of an operator.
+
+    Attributes:
+        op: the operator's record.
+        inputs: its operands.
+        attrs: its attributes; hashable values, which may hold Batch dimensions.
+        outputs: what it computes.
+        scope: the layer that asked for it, for messages and summaries.
+    """
+
+    __slots__ = ("attrs", "inputs", "op", "outputs", "scope")
+
+    def __init__(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, scope: str) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.scope = scope
+        self.outputs: tuple[Value, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Node({self.op.name})"
+
+
+class Graph:
+    """A pure program: inputs, variables and constants in; outputs and updates out.
+
+    A graph is traced inside ``with graph:``; operators called meanwhile append nodes to it.
+
+    Attributes:
+        inputs: the values fed at each call, in order.
+        variables: the value that each State has when the program starts.
+        nodes: in an order in which they can run.
+        outputs: the values returned at each call, in order.
+        updates: the value that each written State has when the program ends.
+    """
+
+    def __init__(self, name: str = "graph") -> None:
+        self.name = name
+        self.inputs: list[Value] = []
+        self.variables: dict[State, Value] = {}
+        self.constants: list[Value] = []
+        self.nodes: list[Node] = []
+        self.outputs: list[Value] = []
+        self.updates: dict[State, Value] = {}
+        self.scopes: list[str] = []
+
+    def __enter__(self) -> Graph:
+        _stack().append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _stack().pop()
+
+    def input(self, spec: Spec, name: str) -> Value:
+        """Appends an input."""
+        value = Value(self, spec, origin=name)
+        self.inputs.append(value)
+        return value
+
+    def constant(self, array: Any, dtype: str | None = None) -> Value:
+        """Appends a constant."""
+        data = np.array(array, dtype=dtype)
+        data.flags.writeable = False
+        value = Value(self, Spec(data.shape, data.dtype.name), origin=data)
+        self.constants.append(value)
+        return value
+
+    def read(self, state: State) -> Value:
+        """Returns the value that ``state`` has at this point of the program."""
+        if state in self.updates:
+            return self.updates[state]
+        if state not in self.variables:
+            self.variables[state] = Value(self, state.spec, origin=state)
+        return self.variables[state]
+
+    def assign(self, state: State, value: Value) -> None:
+        """Makes ``value`` the content of ``state`` from here on.
+
+        Raises:
+            ValueError: if shape or dtype differ.
+        """
+        if value.spec != state.spec:
+            raise ValueError(
+                f"variable {state.name!r} holds {state.spec}, cannot be assigned {value.spec}"
+            )
+        self.read(state)
+        self.updates[state] = value
+
+    def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
+        """Appends a node; returns its output, or a tuple if the operator has several."""
+        node = Node(op, tuple(inputs), attrs, self.scopes[-1] if self.scopes else "")
+        specs = op.infer(*(v.spec for v in inputs), **attrs)
+        several = isinstance(specs, tuple)
+        node.outputs = tuple(
+            Value(self, spec, node, i) for i, spec in enumerate(specs if several else (specs,))
+        )
+        self.nodes.append(node)
+        return node.outputs if several else node.outputs[0]
+
+    def copy_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Appends the same operation on other operands, without asking its shape rule again."""
+        copy = Node(node.op, tuple(inputs), node.attrs, node.scope)
+        copy.outputs = tuple(Value(self, v.spec, copy, v.index) for v in node.outputs)
+        self.nodes.append(copy)
+        return copy.outputs
+
+    def roots(self) -> list[Value]:
+        """The values that must be computed: outputs, then updates."""
+        return [*self.outputs, *self.updates.values()]
+
+    def uses(self) -> dict[Value, list[Node]]:
+        """The nodes that read each value, in program order."""
+        result: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                result.setdefault(value, []).append(node)
+        return result
+
+    def __str__(self) -> str:
+        return print_graph(self)
+
+
+def rewrite(
+    graph: Graph, visit: Callable[[Graph, Node, tuple[Value, ...]], Iterable[Value] | None]
+) -> tuple[Graph, dict[Value, Value]]:
+    """Rebuilds ``graph`` node by node; passes are written with this.
+
+    Args:
+        graph: the graph to rebuild; it is left as it is.
+        visit: called with (new graph, old node, new operands); emits what shall stand in the
+            node's place and returns one value for each output of the node, or returns None to
+            keep the node.
+
+    Returns:
+        The new graph, and the new value of each old one.
+    """
+    new = Graph(graph.name)
+    mapping: dict[Value, Value] = {}
+    for old in graph.inputs:
+        mapping[old] = new.input(old.spec, old.origin)
+    for state, old in graph.variables.items():
+        mapping[old] = new.read(state)
+    for old in graph.constants:
+        mapping[old] = value = Value(new, old.spec, origin=old.origin)
+        new.constants.append(value)
+    with new:
+        for node in graph.nodes:
+            operands = tuple(mapping[v] for v in node.inputs)
+            new.scopes = [node.scope]
+            outputs = visit(new, node, operands)
+            if outputs is None:
+                outputs = new.copy_node(node, operands)
+            mapping.update(zip(node.outputs, outputs, strict=True))
+    new.scopes = []
+    new.outputs = [mapping[v] for v in graph.outputs]
+    new.updates = {state: mapping[v] for state, v in graph.updates.items()}
+    return new, mapping
+
+
+def print_graph(graph: Graph) -> str:
+    """Returns the program as text, one node a line."""
+    names: dict[Value, str] = {}
+
+    def name(value: Value) -> str:
+        if value not in names:
+            if value.constant is not None:
+                array = value.constant
+                names[value] = repr(array.item()) if array.size == 1 else f"const{value.spec}"
+            elif value.node is None and isinstance(value.origin, str):
+                names[value] = value.origin
+            elif value.node is None:
+                names[value] = value.origin.name
+            else:
+                names[value] = f"%{len(names)}"
+        return names[value]
+
+    lines = [f"{graph.name}({', '.join(f'{name(v)}: {v.spec}' for v in graph.inputs)})"]
+    for node in graph.nodes:
+        left = ", ".join(f"{name(v)}: {v.spec}" for v in node.outputs)
+        right = [name(v) for v in node.inputs]
+        right += [f"{key}={value!r}" for key, value in node.attrs.items()]
+        scope = f"  # {node.scope}" if node.scope else ""
+        lines.append(f"  {left} = {node.op.name}({', '.join(right)}){scope}")
+    lines.extend(f"  {state.name} := {name(v)}" for state, v in graph.updates.items())
+    lines.append(f"  return {', '.join(name(v) for v in graph.outputs)}")
+    return "\n".join(lines)
+
+
+_LOCAL = threading.local()
+
+
+def _stack() -> list[Graph]:
+    try:
+        return _LOCAL.stack  # type: ignore[no-any-return]
+    except AttributeError:
+        _LOCAL.stack = []
+        return _LOCAL.stack
+
+
+def current_graph() -> Graph | None:
+    """The graph that this thread is tracing, None outside ``with graph:``."""
+    stack = getattr(_LOCAL, "stack", None)
+    return stack[-1] if stack else None

@@ -1,0 +1,170 @@
+"""The record of an operator: everything that the rest of the system knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from handmill.ir.shapes import Spec
+
+if TYPE_CHECKING:
+    from handmill.ir.graph import Value
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Attrs: TypeAlias = "dict[str, Any]"
+
+EPS32 = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs on which an operator is tested, benchmarked and self-tested.
+
+    Attributes:
+        name: short and unique within the operator, such as ``"127x33"``.
+        make: gives the inputs, drawn from the generator that it receives.
+        attrs: the operator's attributes.
+        smooth: whether the operator is differentiable around these inputs (no kinks).
+        bench: whether the benchmarks time this sample.
+        equal_nan: whether NaN results are expected (special values).
+    """
+
+    name: str
+    make: Callable[[np.random.Generator], tuple[Array, ...]]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    smooth: bool = True
+    bench: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The result equals the reference's, bit for bit (NaN equals NaN)."""
+
+    def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
+        """Returns the largest absolute error allowed for each element."""
+        return np.zeros(np.shape(want))
+
+
+@dataclass(frozen=True, slots=True)
+class Ulp:
+    """Each element is within ``count`` units in the last place of the float32 result.
+
+    Attributes:
+        count: the number of units.
+        of: optional; the magnitude whose unit is meant (inputs64, attrs) -> array, for
+            results that cancel. Default: the result itself.
+    """
+
+    count: float
+    of: Callable[[Sequence[Array], Attrs], Array] | None = None
+
+    def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
+        """Returns the largest absolute error allowed for each element."""
+        size = np.abs(want) if self.of is None else np.maximum(
+            np.abs(want), np.abs(self.of(inputs, attrs))
+        )
+        finite = np.where(np.isfinite(size), size, 0.0).astype(np.float32)
+        return self.count * np.spacing(finite).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """A sum of ``terms`` products: ``2 * eps * (terms + extra) * sum(|a| * |b|)`` an element.
+
+    Attributes:
+        terms: (inputs64, attrs) -> the number of terms of each sum.
+        magnitude: (inputs64, attrs) -> sum of the absolute values of the terms, an element each.
+        extra: roundings beside the sum itself.
+    """
+
+    terms: Callable[[Sequence[Array], Attrs], int]
+    magnitude: Callable[[Sequence[Array], Attrs], Array]
+    extra: int = 1
+
+    def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
+        """Returns the largest absolute error allowed for each element."""
+        count = self.terms(inputs, attrs) + self.extra
+        tiny = float(np.finfo(np.float32).smallest_subnormal)
+        return 2 * EPS32 * count * np.abs(self.magnitude(inputs, attrs)) + tiny
+
+
+Bound: TypeAlias = "Exact | Ulp | Accumulate | tuple[Exact | Ulp | Accumulate, ...]"
+
+
+def _always(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return all(spec.dtype == "float32" for spec in specs)
+
+
+def never_native(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    """The rule of operators that have no kernel: they run as host steps."""
+    return False
+
+
+def _cost_of_bytes(inputs: Sequence[Spec], outputs: Sequence[Spec], attrs: Attrs) -> int:
+    sizes = [int(np.prod(spec.shape)) for spec in outputs]  # type: ignore[arg-type]
+    return sum(sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator. Nothing outside its family file asks for it by name.
+
+    Attributes:
+        name: snake_case; also the name in error messages and plan summaries.
+        infer: ``infer(*specs, **attrs) -> Spec | tuple[Spec, ...]``; raises ShapeError.
+        reference: ``reference(*arrays, **attrs)``; plain NumPy, runs in float64 too.
+        samples: inputs for tests, benchmarks and ``handmill selftest``.
+        bound: the error allowed against the reference in float64; a tuple for several outputs.
+        vjp: ``vjp(inputs, outputs, dys, **attrs) -> one Value or None an input``; emits ops.
+            None: not differentiable; asking for its gradient is a named error.
+        kernel: name of the C++ lowering rule; None for operators that only run on the host.
+        native: (specs, attrs) -> whether that rule covers these dtypes and attributes.
+        tile: opcode in csrc/kernels/tile_ops.def; such operators are elementwise (NumPy
+            broadcasting, one output) and fuse into tile programs.
+        tile_imm: attrs -> the immediate operands of the opcode.
+        alias: pairs (output, input): the output may be written over the input's memory.
+        flops: (input specs, output specs, attrs) -> floating-point operations.
+        guard: checks its input and can refuse the batch; runs before any write of the step.
+        random: reads a seed state; never merged with an equal node.
+        composite: the same meaning in simpler operators, for fused ops.
+        grad_none: positions of inputs that never receive a gradient (labels, indices, seeds).
+    """
+
+    name: str
+    infer: Callable[..., Any]
+    reference: Callable[..., Any]
+    samples: Callable[[], Iterable[Sample]]
+    bound: Bound
+    vjp: Callable[..., Sequence[Value | None]] | None = None
+    kernel: str | None = None
+    native: Callable[[Sequence[Spec], Attrs], bool] = _always
+    tile: str | None = None
+    tile_imm: Callable[[Attrs], tuple[float, ...]] | None = None
+    alias: tuple[tuple[int, int], ...] = ()
+    flops: Callable[[Sequence[Spec], Sequence[Spec], Attrs], int] = _cost_of_bytes
+    guard: bool = False
+    random: bool = False
+    composite: Callable[..., Any] | None = None
+    grad_none: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Op({self.name})"
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether the operator works element by element under NumPy's broadcasting."""
+        return self.tile is not None
+
+
+REGISTRY: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Adds ``op`` to the registry from which tests, benchmarks and docs are generated."""
+    if op.name in REGISTRY:
+        raise ValueError(f"an operator named {op.name!r} is registered already")
+    REGISTRY[op.name] = op
+    return op

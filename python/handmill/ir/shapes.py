@@ -1,0 +1,168 @@
+"""Dimensions and specs: shapes whose batch size may still be unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+DTYPES = (
+    "float32",
+    "float64",
+    "bfloat16",
+    "int8",
+    "uint8",
+    "int32",
+    "int64",
+    "bool",
+)
+"""Every dtype of a Value. The position is the code that the C++ side uses."""
+
+FLOATS = frozenset({"float32", "float64", "bfloat16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A dimension of ``times * B`` elements, where B is the batch size of the call.
+
+    Multiplication and exact division by integers are all that shape rules need.
+    """
+
+    times: int = 1
+
+    def __mul__(self, other: int) -> Batch:
+        return Batch(self.times * _positive(other))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> Batch:
+        if self.times % _positive(other):
+            raise ValueError(f"{self} rows cannot be divided into groups of {other}")
+        return Batch(self.times // other)
+
+    def at(self, batch: int) -> int:
+        """Returns the number of elements for a batch of ``batch`` rows."""
+        return self.times * batch
+
+    def __repr__(self) -> str:
+        return "B" if self.times == 1 else f"{self.times}*B"
+
+
+Dim: TypeAlias = "int | Batch"
+Shape: TypeAlias = "tuple[int | Batch, ...]"
+
+
+def _positive(n: int) -> int:
+    if not isinstance(n, int | np.integer) or n <= 0:
+        raise ValueError(f"a batch dimension is scaled by positive integers only, got {n!r}")
+    return int(n)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is known of a value before it is computed: its shape and dtype."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    @property
+    def rank(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether gradients can flow through a value of this dtype."""
+        return self.dtype in FLOATS
+
+    def at(self, batch: int) -> Spec:
+        """Returns the spec for a batch of ``batch`` rows."""
+        return Spec(shape_at(self.shape, batch), self.dtype)
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def shape_at(shape: Shape, batch: int) -> tuple[int, ...]:
+    """Returns ``shape`` with the batch size filled in."""
+    return tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
+
+
+def attrs_at(attrs: dict[str, object], batch: int) -> dict[str, object]:
+    """Returns ``attrs`` with every Batch in it, also inside tuples, filled in."""
+
+    def resolve(value: object) -> object:
+        if isinstance(value, Batch):
+            return value.at(batch)
+        if isinstance(value, tuple):
+            return tuple(resolve(v) for v in value)
+        return value
+
+    return {name: resolve(value) for name, value in attrs.items()}
+
+
+def batch_of(shape: Shape, concrete: tuple[int, ...]) -> int | None:
+    """Returns the batch size that makes ``shape`` equal ``concrete``, None if it has no batch.
+
+    Raises:
+        ValueError: if no batch size makes the two equal.
+    """
+    batch: int | None = None
+    if len(shape) != len(concrete):
+        raise ValueError(f"expected shape {shape}, got {concrete}")
+    for dim, size in zip(shape, concrete, strict=True):
+        if isinstance(dim, Batch):
+            rows, rest = divmod(size, dim.times)
+            if rest or (batch is not None and rows != batch):
+                raise ValueError(f"expected shape {shape}, got {concrete}")
+            batch = rows
+        elif dim != size:
+            raise ValueError(f"expected shape {shape}, got {concrete}")
+    return batch
+
+
+def size_of(shape: Shape) -> Dim:
+    """Returns the number of elements of ``shape``.
+
+    Raises:
+        ValueError: if two dimensions depend on the batch (their product is not linear in it).
+    """
+    size: Dim = 1
+    for dim in shape:
+        if isinstance(dim, Batch) and isinstance(size, Batch):
+            raise ValueError(f"shape {shape} grows with the square of the batch size")
+        if dim == 0 or size == 0:
+            size = 0
+        else:
+            size = dim * size if isinstance(dim, Batch) else size * dim
+    return size
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """Returns the shape that NumPy's broadcasting gives.
+
+    Raises:
+        ValueError: if the shapes cannot be broadcast together.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Dim] = []
+    for position in range(-rank, 0):
+        found: Dim = 1
+        for shape in shapes:
+            if len(shape) >= -position and shape[position] != 1:
+                dim = shape[position]
+                if found not in (1, dim):
+                    raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
+                found = dim
+        result.append(found)
+    return tuple(result)
+
+
+def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
+    """Returns the NumPy dtype that stores ``dtype`` (bfloat16 needs ml_dtypes)."""
+    if dtype == "bfloat16":
+        from ml_dtypes import bfloat16
+
+        return np.dtype(bfloat16)
+    return np.dtype(dtype)

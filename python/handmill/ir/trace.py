@@ -1,0 +1,83 @@
+"""Calling an operator: on symbolic values it is recorded, on arrays it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.op import Op
+from handmill.ir.shapes import FLOATS
+
+_eager: Callable[[Op, tuple[Any, ...], dict[str, Any]], Any] | None = None
+
+
+def set_eager(run: Callable[[Op, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+    """Says how operators run on arrays; called once, by the floor that owns the executors."""
+    global _eager
+    _eager = run
+
+
+def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
+    """Applies ``op``.
+
+    While a graph is traced, arrays and Python numbers among the operands become constants,
+    variables are read, and a node is appended. Outside, operands that know how to be called
+    symbolically (Keras-style tensors of the functional API) decide; otherwise the operator
+    runs at once on arrays.
+
+    Returns:
+        One Value or array, or a tuple if the operator has several outputs.
+    """
+    graph = current_graph()
+    if graph is not None:
+        return graph.emit(op, [as_value(graph, x) for x in operands], attrs)
+    for operand in operands:
+        symbolic = getattr(type(operand), "apply_symbolically", None)
+        if symbolic is not None:
+            return symbolic(op, operands, attrs)
+    if _eager is None:
+        import handmill.program  # noqa: F401  (installs the executors)
+    assert _eager is not None  # noqa: S101
+    return _eager(op, operands, attrs)
+
+
+def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
+    """Returns ``operand`` as a value of ``graph``.
+
+    Args:
+        graph: the graph being traced.
+        operand: a Value of the graph, a Variable, an array or a Python number.
+        dtype: for arrays and numbers; Python floats default to float32, ints to int32.
+    """
+    if isinstance(operand, Value):
+        if operand.graph is not graph:
+            raise ValueError("a symbolic value was used outside the trace that made it")
+        return operand
+    if hasattr(operand, "spec") and hasattr(operand, "read"):
+        return graph.read(operand)
+    if dtype is None:
+        if isinstance(operand, bool | np.bool_):
+            dtype = "bool"
+        elif isinstance(operand, int):
+            dtype = "int32"
+        elif isinstance(operand, float):
+            dtype = "float32"
+    return graph.constant(operand, dtype)
+
+
+def dtype_of(operand: Any) -> str | None:
+    """The dtype of a Value, Variable or array; None for Python numbers, which have none."""
+    if isinstance(operand, bool | int | float):
+        return None
+    dtype = getattr(operand, "dtype", None)
+    if dtype is None:
+        dtype = np.asarray(operand).dtype
+    return str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype
+
+
+def is_float(dtype: str | None) -> bool:
+    """Whether ``dtype`` is a floating dtype."""
+    return dtype in FLOATS
