@@ -118,7 +118,8 @@ class Op:
         reference: ``reference(*arrays, **attrs)``; plain NumPy, runs in float64 too.
         samples: inputs for tests, benchmarks and ``handmill selftest``.
         bound: the error allowed against the reference in float64; a tuple for several outputs.
-        vjp: ``vjp(inputs, outputs, dys, **attrs) -> one Value or None an input``; emits ops.
+        vjp: ``vjp(inputs, outputs, dys, **attrs) -> one Value or None an input``; all three are
+            tuples, also for one output (dys holds None for unused outputs); emits ops.
             None: not differentiable; asking for its gradient is a named error.
         kernel: name of the C++ lowering rule; None for operators that only run on the host.
         native: (specs, attrs) -> whether that rule covers these dtypes and attributes.
@@ -131,6 +132,14 @@ class Op:
         random: reads a seed state; never merged with an equal node.
         composite: the same meaning in simpler operators, for fused ops.
         grad_none: positions of inputs that never receive a gradient (labels, indices, seeds).
+        epilogue: what the operator is when it follows a matmul: ("bias", ""), ("activation",
+            "relu"), ("act_grad", "relu") for relu_grad(dy, y), where operand 0 is the matmul.
+        absorb: ``absorb(inputs, attrs, kind, name, operand) -> (op, inputs, attrs) | None``: this
+            operator with the epilogue (kind, name) and its second operand (None for activations)
+            built in; None if it cannot take it.
+        also: triples (output, operator name, input positions): that output equals the named
+            operator applied to those inputs with ``also_attrs(input specs)``; cse reuses it.
+        view: the output is the input's memory under another shape; nothing is computed.
     """
 
     name: str
@@ -149,6 +158,11 @@ class Op:
     random: bool = False
     composite: Callable[..., Any] | None = None
     grad_none: tuple[int, ...] = ()
+    epilogue: tuple[str, str] | None = None
+    absorb: Callable[..., tuple[Op, tuple[Value, ...], Attrs] | None] | None = None
+    also: tuple[tuple[int, str, tuple[int, ...]], ...] = ()
+    also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
+    view: bool = False
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
