@@ -1,0 +1,79 @@
+"""The reverse sweep: asks each operator for its vjp and adds up what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from handmill.errors import NotDifferentiableError
+from handmill.ir.graph import Graph, Node, State, Value
+from handmill.ir.shapes import numpy_dtype
+
+
+def gradients(
+    graph: Graph, loss: Value, wrt: Sequence[Value], dloss: Value | None = None
+) -> list[Value | None]:
+    """Appends to ``graph`` the gradients of ``loss`` with respect to ``wrt``.
+
+    The nodes of the forward program stay as they are; vjps emit operators behind them.
+
+    Args:
+        graph: the graph that is being traced (``with graph:`` must be active).
+        loss: a value of the graph, float.
+        wrt: values of the graph.
+        dloss: the gradient of what follows ``loss``, of the same shape. Default: ones.
+
+    Returns:
+        A value for each of ``wrt``; None where ``loss`` does not depend on it.
+
+    Raises:
+        NotDifferentiableError: if an operator on the way has no gradient.
+    """
+    needed = _depends_on(graph, wrt)
+    if loss not in needed:
+        return [None] * len(wrt)
+    if dloss is None:
+        if loss.shape != ():
+            raise ValueError(f"the gradient of a scalar was expected, the loss is {loss.spec}")
+        dloss = graph.constant(1.0, dtype=numpy_dtype(loss.dtype).name)
+    found: dict[Value, Value] = {loss: dloss}
+    for node in reversed(list(graph.nodes)):
+        dys = [found.get(y) for y in node.outputs]
+        if all(dy is None for dy in dys) or not any(x in needed for x in node.inputs):
+            continue
+        for x, dx in zip(node.inputs, _vjp(graph, node, dys), strict=True):
+            if dx is None or x not in needed:
+                continue
+            if dx.shape != x.shape:
+                raise AssertionError(
+                    f"the gradient of {node.op.name} has shape {dx.shape}, expected {x.shape}"
+                )
+            found[x] = found[x] + dx if x in found else dx
+    return [found.get(x) for x in wrt]
+
+
+def _vjp(graph: Graph, node: Node, dys: list[Value | None]) -> Sequence[Value | None]:
+    if node.op.vjp is None:
+        where = f" in layer {node.scope!r}" if node.scope else ""
+        raise NotDifferentiableError(
+            f"the gradient of {node.op.name}{where} was asked for, but it has none"
+        )
+    scope, graph.scopes = graph.scopes, [node.scope]
+    try:
+        return node.op.vjp(node.inputs, node.outputs, tuple(dys), **node.attrs)
+    finally:
+        graph.scopes = scope
+
+
+def _depends_on(graph: Graph, wrt: Sequence[Value]) -> set[Value]:
+    """The float values that depend on ``wrt``, themselves included."""
+    needed = set(wrt)
+    for node in graph.nodes:
+        ways = (x for i, x in enumerate(node.inputs) if i not in node.op.grad_none)
+        if any(x in needed for x in ways):
+            needed.update(y for y in node.outputs if y.spec.is_float)
+    return needed
+
+
+def read_all(graph: Graph, states: Sequence[State]) -> list[Value]:
+    """The values of ``states`` at the start of the program."""
+    return [graph.variables[s] if s in graph.variables else graph.read(s) for s in states]

@@ -1,0 +1,140 @@
+"""Runs a graph operator by operator with the NumPy references: the oracle and the NumPy backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.graph import Graph, Node, Value
+from handmill.ir.op import Array
+from handmill.ir.shapes import Spec, attrs_at, batch_of, numpy_dtype, shape_at
+
+
+def interpret(
+    graph: Graph,
+    inputs: Sequence[Array],
+    *,
+    states: Mapping[Any, Array] | None = None,
+    dtype: str | None = None,
+    keep: bool = False,
+) -> Interpretation:
+    """Runs ``graph`` on ``inputs``; nothing is written to any Variable.
+
+    Args:
+        graph: any legal graph, before or after any pass.
+        inputs: one array for each input of the graph.
+        states: contents of variables that differ from what they hold now.
+        dtype: ``"float64"`` computes every float32 value in float64.
+        keep: whether to keep every value, not only outputs and updates.
+
+    Returns:
+        Outputs, updates, and with ``keep`` all values.
+
+    Raises:
+        ValueError: if the inputs do not fit the graph.
+    """
+    batch = bind_batch(graph, inputs)
+    env: dict[Value, Array] = {}
+
+    def store(value: Value, array: Any) -> None:
+        env[value] = _as(array, value.spec, dtype)
+
+    for value, array in zip(graph.inputs, inputs, strict=True):
+        store(value, array)
+    for state, value in graph.variables.items():
+        store(value, states[state] if states is not None and state in states else state.read())
+    for value in graph.constants:
+        store(value, value.origin)
+    last = _last_use(graph)
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            for value, result in zip(
+                node.outputs, run_node(node, [env[v] for v in node.inputs], batch), strict=True
+            ):
+                store(value, result)
+            if not keep:
+                for value in last.get(node, ()):
+                    del env[value]
+    return Interpretation(
+        outputs=[env[v] for v in graph.outputs],
+        updates={state: env[v] for state, v in graph.updates.items()},
+        values=env,
+        batch=batch,
+    )
+
+
+class Interpretation:
+    """What a run of the interpreter gave."""
+
+    __slots__ = ("batch", "outputs", "updates", "values")
+
+    def __init__(
+        self,
+        outputs: list[Array],
+        updates: dict[Any, Array],
+        values: dict[Value, Array],
+        batch: int,
+    ) -> None:
+        self.outputs = outputs
+        self.updates = updates
+        self.values = values
+        self.batch = batch
+
+
+def run_node(node: Node, operands: Sequence[Array], batch: int) -> tuple[Array, ...]:
+    """Runs one node's reference."""
+    result = node.op.reference(*operands, **attrs_at(node.attrs, batch))
+    return result if isinstance(result, tuple) else (result,)
+
+
+def bind_batch(graph: Graph, inputs: Sequence[Array]) -> int:
+    """Returns the batch size that the inputs have; 1 if the graph has no batch.
+
+    Raises:
+        ValueError: if number, rank or shape of the inputs do not fit.
+    """
+    if len(inputs) != len(graph.inputs):
+        raise ValueError(f"expected {len(graph.inputs)} inputs, got {len(inputs)}")
+    batch: int | None = None
+    for value, array in zip(graph.inputs, inputs, strict=True):
+        found = batch_of(value.shape, np.shape(array))
+        if found is not None and batch is not None and found != batch:
+            raise ValueError(
+                f"input {value.origin!r} has {found} rows where the inputs before it have {batch}"
+            )
+        batch = batch if found is None else found
+    return 1 if batch is None else batch
+
+
+def _as(array: Any, spec: Spec, dtype: str | None) -> Array:
+    target = numpy_dtype(dtype if dtype is not None and spec.dtype == "float32" else spec.dtype)
+    return np.asarray(array, dtype=target)
+
+
+def _last_use(graph: Graph) -> dict[Node, list[Value]]:
+    """The values that may be dropped after each node."""
+    kept = set(graph.roots())
+    last: dict[Value, Node] = {}
+    for node in graph.nodes:
+        for value in (*node.outputs, *node.inputs):
+            last[value] = node
+    result: dict[Node, list[Value]] = {}
+    for value, node in last.items():
+        if value not in kept:
+            result.setdefault(node, []).append(value)
+    return result
+
+
+def check_shapes(graph: Graph, values: Mapping[Value, Array], batch: int) -> None:
+    """Checks every kept value against its spec.
+
+    Raises:
+        ValueError: naming the first node whose reference disagrees with its shape rule.
+    """
+    for node in graph.nodes:
+        for value in node.outputs:
+            want = shape_at(value.shape, batch)
+            if values[value].shape != want:
+                raise ValueError(f"{node.op.name} gave {values[value].shape}, expected {want}")
