@@ -1,0 +1,28 @@
+// The instruction-set levels: which ones this build and this machine have, and which one is used.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace handmill {
+
+enum class Isa { portable, avx2, avx512 };
+
+inline constexpr int kIsaCount = 3;
+
+std::string_view isa_name(Isa isa);
+
+/// The levels that can run here, lowest first. Asks the CPU and the operating system once.
+const std::vector<Isa>& available_isas();
+
+/// The level of that name. Throws std::runtime_error, which lists the available ones.
+Isa find_isa(std::string_view name);
+
+/// The level of new plans: that of HANDMILL_ISA as read when the module was loaded, else the best.
+/// Throws as find_isa does if HANDMILL_ISA names a level that is missing.
+Isa current_isa();
+
+void set_isa(Isa isa);
+
+}  // namespace handmill
