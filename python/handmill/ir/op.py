@@ -122,6 +122,8 @@ class Op:
             tuples, also for one output (dys holds None for unused outputs); emits ops.
             None: not differentiable; asking for its gradient is a named error.
         kernel: name of the C++ lowering rule; None for operators that only run on the host.
+        kernel_attrs: what the lowering rule gets beside the node's own attributes, as items
+            (one rule serves several operators).
         native: (specs, attrs) -> whether that rule covers these dtypes and attributes.
         tile: opcode in csrc/kernels/tile_ops.def; such operators are elementwise (NumPy
             broadcasting, one output) and fuse into tile programs.
@@ -149,6 +151,7 @@ class Op:
     bound: Bound
     vjp: Callable[..., Sequence[Value | None]] | None = None
     kernel: str | None = None
+    kernel_attrs: tuple[tuple[str, Any], ...] = ()
     native: Callable[[Sequence[Spec], Attrs], bool] = _always
     tile: str | None = None
     tile_imm: Callable[[Attrs], tuple[float, ...]] | None = None

@@ -178,9 +178,10 @@ def fuse_epilogues(graph: Graph) -> Graph:
 class _Group:
     """Elementwise nodes that will run as one tile program."""
 
-    def __init__(self, node: Node, bit: int) -> None:
+    __slots__ = ("nodes", "shape")
+
+    def __init__(self, node: Node) -> None:
         self.nodes = [node]
-        self.mask = bit
         self.shape = node.outputs[0].shape
 
 
@@ -188,34 +189,21 @@ def fuse_tiles(graph: Graph) -> Graph:
     """Joins chains of elementwise operators of one shape into tile programs."""
     uses = graph.uses()
     roots = set(graph.roots())
-    ancestors: dict[Node, int] = {}
-    bit = {node: 1 << i for i, node in enumerate(graph.nodes)}
+    position = {node: i for i, node in enumerate(graph.nodes)}
     group_of: dict[Node, _Group] = {}
-
     for node in graph.nodes:
-        above = 0
-        for value in node.inputs:
-            if value.node is not None:
-                above |= ancestors[value.node] | bit[value.node]
-        ancestors[node] = above
         if not _fusible(node):
             continue
-        group = group_of[node] = _Group(node, bit[node])
+        group = group_of[node] = _Group(node)
         for value in node.inputs:
             other = group_of.get(value.node) if value.node is not None else None
             if other is None or other is group or other.shape != group.shape:
                 continue
-            if _joinable(group, other, ancestors, uses, roots):
-                group.nodes = sorted([*other.nodes, *group.nodes], key=bit.__getitem__)
-                group.mask |= other.mask
+            nodes = sorted([*other.nodes, *group.nodes], key=position.__getitem__)
+            if _joinable(nodes, uses, roots) and not _returns(nodes, group_of):
+                group.nodes = nodes
                 for member in other.nodes:
                     group_of[member] = group
-                    # whoever depends on one member now waits for the operands of all
-        joined = 0
-        for member in group.nodes:
-            joined |= ancestors[member]
-        for member in group.nodes:
-            ancestors[member] = (joined | group.mask) & ~bit[member]
 
     order = _group_order(graph, group_of)
     new = Graph(graph.name)
@@ -259,22 +247,29 @@ def _results(
     ]
 
 
-def _joinable(
-    group: _Group,
-    other: _Group,
-    ancestors: dict[Node, int],
-    uses: dict[Value, list[Node]],
-    roots: set[Value],
-) -> bool:
-    nodes = [*other.nodes, *group.nodes]
+def _joinable(nodes: list[Node], uses: dict[Value, list[Node]], roots: set[Value]) -> bool:
     if len(nodes) > MAX_TILE_STEPS:
         return False
-    mask = group.mask | other.mask
-    for value in _external(nodes):  # no way out of the group and back in
-        if value.node is not None and ancestors[value.node] & mask:
-            return False
     operands = len(_external(nodes)) + len(_results(nodes, uses, roots))
     return operands <= MAX_TILE_OPERANDS
+
+
+def _returns(nodes: list[Node], group_of: dict[Node, _Group]) -> bool:
+    """Whether a path leaves ``nodes`` and comes back, so that they cannot run as one."""
+    inside = set(nodes)
+    stack = [v.node for v in _external(nodes) if v.node is not None]
+    seen: set[Node] = set()
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        group = group_of.get(node)
+        members = [node] if group is None else group.nodes
+        if not inside.isdisjoint(members):
+            return True
+        seen.update(members)
+        stack.extend(v.node for m in members for v in m.inputs if v.node is not None)
+    return False
 
 
 def _group_order(graph: Graph, group_of: dict[Node, _Group]) -> list[Node | _Group]:
