@@ -108,23 +108,6 @@ def _cost_of_bytes(inputs: Sequence[Spec], outputs: Sequence[Spec], attrs: Attrs
     return sum(sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class Also:
-    """Output ``output`` of an operator equals ``op`` applied to some of its inputs.
-
-    Attributes:
-        output: position of the output.
-        op: name of the other operator.
-        inputs: positions of the inputs that the other operator would receive.
-        attrs: (input specs, attrs) -> the attributes that the other operator would receive.
-    """
-
-    output: int
-    op: str
-    inputs: tuple[int, ...]
-    attrs: Callable[[Sequence[Spec], Attrs], Attrs]
-
-
 @dataclass(frozen=True, eq=False)
 class Op:
     """One operator. Nothing outside its family file asks for it by name.
