@@ -1,0 +1,193 @@
+"""Settings of the process: the executor, threads, instruction set, Keras strictness, decoder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from types import TracebackType
+from typing import Any
+
+BACKENDS = ("native", "numpy")
+
+_backend: str | None = None
+_strict_keras = False
+_image_decoder = "pillow"
+_floatx = "float32"
+_epsilon = 1e-7
+
+
+def has_kernels() -> bool:
+    """Whether this installation holds compiled kernels (a pure build holds none)."""
+    return importlib.util.find_spec("handmill._core") is not None
+
+
+def backend() -> str:
+    """The executor in use: ``"native"`` (C++ kernels) or ``"numpy"`` (the references).
+
+    The first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
+    ``"numpy"`` in an installation that was built without kernels on purpose.
+    """
+    global _backend
+    if _backend is None:
+        wanted = os.environ.get("HANDMILL_BACKEND") or ("native" if has_kernels() else "numpy")
+        _backend = _checked(wanted, "HANDMILL_BACKEND")
+    return _backend
+
+
+def _checked(name: str, source: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}")
+    if name == "native" and not has_kernels():
+        raise RuntimeError(
+            f"{source}: this handmill was built without kernels (wheel.cmake=false); "
+            "only 'numpy' is available. Install it again without that option for 'native'."
+        )
+    return name
+
+
+class use_backend:  # noqa: N801  (reads as a function and works as a context manager)
+    """Chooses the executor: ``use_backend("numpy")``, or ``with use_backend("numpy"):``.
+
+    Both executors run the same programs from the same seeds; masks, shuffles and initial
+    weights agree exactly.
+
+    Args:
+        name: ``"native"`` or ``"numpy"``.
+
+    Raises:
+        ValueError: for another name.
+        RuntimeError: for ``"native"`` in an installation without kernels.
+
+    Example:
+        >>> import numpy as np, handmill
+        >>> with handmill.use_backend("numpy"):
+        ...     y = handmill.ops.exp(np.zeros(2, "float32"))
+        >>> y
+        array([1., 1.], dtype=float32)
+    """
+
+    def __init__(self, name: str) -> None:
+        global _backend
+        self._before = backend()
+        _backend = _checked(name, "use_backend")
+
+    def __enter__(self) -> use_backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        global _backend
+        _backend = self._before
+
+
+def strict_keras() -> bool:
+    """Whether every deliberate deviation from Keras is switched off."""
+    return _strict_keras
+
+
+def set_strict_keras(strict: bool) -> None:
+    """Switches all deviations listed in docs/differences.md off (True) or on (False)."""
+    global _strict_keras
+    _strict_keras = bool(strict)
+
+
+def image_decoder() -> str:
+    """The library that decodes image files: ``"pillow"`` or ``"opencv"``."""
+    return _image_decoder
+
+
+def set_image_decoder(name: str) -> None:
+    """Chooses the library that decodes image files; resizing always has Pillow's meaning.
+
+    Args:
+        name: ``"pillow"`` or ``"opencv"`` (package opencv-python-headless).
+
+    Raises:
+        ValueError: for another name.
+        ImportError: if the package is not installed.
+    """
+    global _image_decoder
+    packages = {"pillow": ("PIL", "pillow"), "opencv": ("cv2", "opencv-python-headless")}
+    if name not in packages:
+        raise ValueError(f"image decoder: expected one of {', '.join(packages)}, got {name!r}")
+    module, package = packages[name]
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f"image decoder {name!r} needs a package: pip install {package}")
+    _image_decoder = name
+
+
+def floatx() -> str:
+    """The default float dtype, ``"float32"``."""
+    return _floatx
+
+
+def set_floatx(dtype: str) -> None:
+    """Sets the default float dtype; only ``"float32"`` has kernels.
+
+    Raises:
+        ValueError: for another dtype.
+    """
+    if dtype != "float32":
+        raise ValueError(f"floatx: handmill computes in 'float32', got {dtype!r}")
+
+
+def epsilon() -> float:
+    """The small constant against division by zero, 1e-7 unless set."""
+    return _epsilon
+
+
+def set_epsilon(value: float) -> None:
+    """Sets the small constant against division by zero."""
+    global _epsilon
+    _epsilon = float(value)
+
+
+def image_data_format() -> str:
+    """The layout of images: ``"channels_last"``, the only one used inside."""
+    return "channels_last"
+
+
+def num_threads() -> int:
+    """The number of threads that programs run on."""
+    return _core().num_threads() if backend() == "native" else 1
+
+
+def set_num_threads(count: int) -> None:
+    """Sets the number of threads that programs run on; results do not depend on it.
+
+    Args:
+        count: at least 1; obeyed even beyond the number of cores.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"num_threads: expected an integer of at least 1, got {count!r}")
+    if has_kernels():
+        _core().set_num_threads(count)
+
+
+def isa() -> str:
+    """The instruction set level of the kernels in use, ``"none"`` without kernels."""
+    return str(_core().isa()) if has_kernels() else "none"
+
+
+def set_isa(name: str) -> None:
+    """Chooses the instruction set level for programs planned from now on.
+
+    Raises:
+        ValueError: if this CPU or build lacks it; the message lists the available ones.
+    """
+    _core().set_isa(name)
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction set levels that this CPU and build have, best last."""
+    return tuple(_core().available_isas()) if has_kernels() else ()
+
+
+def _core() -> Any:
+    from handmill import _core
+
+    return _core

@@ -1,0 +1,246 @@
+"""State that outlives a step: weights, optimizer slots, statistics, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.graph import Value, current_graph
+from handmill.ir.op import Array
+from handmill.ir.shapes import DTYPES, Spec, numpy_dtype
+
+
+class ArrayState:
+    """The content of a variable in an installation without kernels; the twin of _core.State."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: int) -> None:
+        self._array = np.zeros(shape, numpy_dtype(DTYPES[dtype]))
+        self.version = 0
+
+    def view(self) -> Array:
+        """The content, read-only."""
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
+
+    def copy(self) -> Array:
+        """A copy of the content."""
+        return self._array.copy()
+
+    def write(self, array: Array) -> None:
+        """Replaces the content and raises the version."""
+        np.copyto(self._array, array, casting="unsafe")
+        self.version += 1
+
+
+def _new_state(shape: tuple[int, ...], dtype: str) -> Any:
+    from handmill import config
+
+    code = DTYPES.index(dtype)
+    if config.has_kernels():
+        from handmill import _core
+
+        return _core.State(shape, code)
+    return ArrayState(shape, code)
+
+
+class Variable:
+    """A named tensor that programs read and write.
+
+    Used as an operand while a model is traced it is read by the program; ``assign`` then
+    becomes part of the program. Outside it holds an array: ``value`` is a read-only view,
+    ``numpy()`` a copy, and every write goes through ``assign``.
+
+    Args:
+        initializer: an array, a number, or a callable ``(shape, dtype=...) -> array``.
+        shape: needed with a callable; otherwise checked against the array.
+        dtype: default: ``"float32"`` for callables and numbers, the array's own otherwise.
+        trainable: whether optimizers update it.
+        name: for summaries and files.
+        regularizer: added to the loss by models: callable ``Value -> scalar Value``.
+        constraint: applied after each update: callable ``Value -> Value``.
+
+    Example:
+        >>> import handmill
+        >>> v = handmill.Variable([1.0, 2.0], name="v")
+        >>> v.assign([3.0, 4.0])
+        >>> v.numpy()
+        array([3., 4.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: Sequence[int] | None = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        name: str = "variable",
+        regularizer: Callable[[Any], Any] | None = None,
+        constraint: Callable[[Any], Any] | None = None,
+    ) -> None:
+        if callable(initializer):
+            if shape is None:
+                raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
+            dtype = dtype or "float32"
+            content = np.asarray(initializer(tuple(shape), dtype=dtype))
+        else:
+            content = np.asarray(initializer)
+            if dtype is None:
+                weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
+                dtype = "float32" if weak else content.dtype.name
+        if dtype not in DTYPES:
+            raise ValueError(
+                f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
+            )
+        if shape is not None and content.shape != tuple(shape):
+            raise ValueError(
+                f"variable {name!r}: expected initial values of shape {tuple(shape)}, "
+                f"got {content.shape}"
+            )
+        self.name = name
+        self.path = name
+        self.trainable = trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.spec = Spec(content.shape, dtype)
+        self.state = _new_state(content.shape, dtype)
+        self.state.write(content)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.spec.shape  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.spec.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every write."""
+        return int(self.state.version)
+
+    def read(self) -> Array:
+        """The content as a read-only view that follows later writes."""
+        return self.state.view()  # type: ignore[no-any-return]
+
+    @property
+    def value(self) -> Any:
+        """The content: a read-only view, or a symbolic value while a program is traced."""
+        graph = current_graph()
+        return self.read() if graph is None else graph.read(self)
+
+    def numpy(self) -> Array:
+        """A copy of the content."""
+        return self.state.copy()  # type: ignore[no-any-return]
+
+    def assign(self, value: Any) -> None:
+        """Replaces the content; while a program is traced, becomes part of the program.
+
+        Args:
+            value: an array of the same shape, or a Value.
+
+        Raises:
+            ValueError: if the shape differs; the content stays as it was.
+        """
+        graph = current_graph()
+        if graph is not None:
+            from handmill.ir.trace import as_value
+
+            graph.assign(self, as_value(graph, value, self.dtype))
+            return
+        if isinstance(value, Variable):
+            value = value.read()
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ValueError(
+                f"variable {self.name!r} has shape {self.shape}, cannot be assigned an array "
+                f"of shape {array.shape}"
+            )
+        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+            raise ValueError(
+                f"variable {self.name!r} holds {self.dtype}, cannot be assigned {array.dtype}"
+            )
+        self.state.write(np.ascontiguousarray(array, numpy_dtype(self.dtype)))
+
+    def assign_add(self, value: Any) -> None:
+        """Adds ``value`` to the content."""
+        self.assign(self.value + value)
+
+    def assign_sub(self, value: Any) -> None:
+        """Subtracts ``value`` from the content."""
+        self.assign(self.value - value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.read()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.path}, shape={self.shape}, dtype={self.dtype}>"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.value[key]
+
+
+def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
+    if reflected:
+        return lambda self, other: _operators()[name](other, self)
+    return lambda self, other: _operators()[name](self, other)
+
+
+def _operators() -> dict[str, Callable[..., Any]]:
+    if not Value.operators:
+        import handmill.ops  # noqa: F401  (fills the table)
+    return Value.operators
+
+
+for _method, _name in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "pow": "power",
+    "matmul": "matmul",
+}.items():
+    setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
+    setattr(Variable, f"__r{_method}__", _operator(_name, reflected=True))
+for _method, _name in {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}.items():
+    setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
+Variable.__neg__ = lambda self: _operators()["negative"](self)  # type: ignore[attr-defined]
+Variable.__abs__ = lambda self: _operators()["absolute"](self)  # type: ignore[attr-defined]
+
+
+def pack(variables: Sequence[Variable]) -> None:
+    """Moves the contents of ``variables`` into one contiguous range, in order.
+
+    One pass updates them, one write saves them. Programs notice the move by themselves.
+    """
+    from handmill import config
+
+    if config.has_kernels() and variables:
+        from handmill import _core
+
+        _core.pack_states([v.state for v in variables])
