@@ -27,6 +27,7 @@
 
 #include "core/check.h"
 #include "core/cpu.h"
+#include "core/dtype.h"
 #include "core/registry.h"
 #include "kernels/args.h"
 
@@ -34,9 +35,6 @@ namespace handmill {
 
 class Lowering;     // one specialisation under way (core/lower/builder.cpp)
 struct NodeRecord;  // a node of a program (core/program.h)
-
-int64_t dtype_bytes(Dtype dtype);
-std::string_view dtype_name(Dtype dtype);
 
 /// A value of the program at the batch size in question.
 struct ValueView {

@@ -1,0 +1,35 @@
+// Aligned memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace handmill {
+
+inline constexpr int64_t kAlignment = 64;
+
+constexpr int64_t align_up(int64_t bytes, int64_t alignment = kAlignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+/// 64-byte aligned memory; large blocks ask for huge pages. Throws std::bad_alloc.
+class Buffer {
+ public:
+  Buffer() = default;
+  /// Memory of any content, or of zeros.
+  explicit Buffer(int64_t bytes, bool zero = false);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  /// Never null in a Buffer made with a size, even zero.
+  std::byte* data() const { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+}  // namespace handmill

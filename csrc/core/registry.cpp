@@ -1,0 +1,50 @@
+#include "core/registry.h"
+
+namespace handmill {
+
+namespace portable {
+extern const KernelFunction kernel_table[];
+}
+#if defined(HM_HAS_AVX2)
+namespace avx2 {
+extern const KernelFunction kernel_table[];
+}
+#endif
+#if defined(HM_HAS_AVX512)
+namespace avx512 {
+extern const KernelFunction kernel_table[];
+}
+#endif
+
+namespace {
+
+constexpr std::string_view kNames[] = {
+#define HM_KERNEL(name, Args) #name,
+#include "kernels/kernels.def"
+#undef HM_KERNEL
+    ""};
+
+const KernelFunction* table(Isa isa) {
+  switch (isa) {
+#if defined(HM_HAS_AVX512)
+    case Isa::avx512:
+      return avx512::kernel_table;
+#endif
+#if defined(HM_HAS_AVX2)
+    case Isa::avx2:
+      return avx2::kernel_table;
+#endif
+    default:
+      return portable::kernel_table;
+  }
+}
+
+}  // namespace
+
+std::string_view kernel_name(Kernel kernel) { return kNames[static_cast<int>(kernel)]; }
+
+KernelFunction kernel_function(Isa isa, Kernel kernel) {
+  return table(isa)[static_cast<int>(kernel)];
+}
+
+}  // namespace handmill
