@@ -151,6 +151,11 @@ def image_data_format() -> str:
     return "channels_last"
 
 
+def debug() -> bool:
+    """Whether ``HANDMILL_DEBUG=1`` asks for a verifier after every trace and pass."""
+    return os.environ.get("HANDMILL_DEBUG") == "1"
+
+
 def num_threads() -> int:
     """The number of threads that programs run on."""
     return _core().num_threads() if backend() == "native" else 1
