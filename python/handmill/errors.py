@@ -17,6 +17,20 @@ class NotDifferentiableError(TypeError):
     """A gradient was asked of an operator that has none."""
 
 
+class RowError(ValueError):
+    """Raised by guards: a row of the batch that cannot be learned from.
+
+    Attributes:
+        problem: what is wrong with it.
+        row: its index, in the batch or (in the message that users see) in the data.
+    """
+
+    def __init__(self, problem: str, row: int) -> None:
+        super().__init__(f"{problem} (first at row {row})")
+        self.problem = problem
+        self.row = row
+
+
 class TrainingWarning(UserWarning):
     """Numbers seen in training that usually mean a mistake (dead units, loss above guessing)."""
 

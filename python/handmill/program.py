@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config
+from handmill.errors import RowError
 from handmill.ir import trace
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
@@ -304,9 +305,8 @@ class TracedFunction:
             arrays, rows = feed.take(feed.position, batch_size)
             try:
                 run = interpret(signature.traced, arrays)
-            except ValueError:
-                self._check_guards(signature, arrays, rows)
-                raise
+            except RowError as error:
+                raise RowError(error.problem, int(rows[error.row])) from None
             _commit(run)
             feed.position += batch_size
             steps += 1
@@ -335,20 +335,6 @@ class TracedFunction:
             if rows is None:
                 raise
             raise RowError(error.problem, int(rows[error.row])) from None
-
-
-class RowError(ValueError):
-    """Raised by guards: a row of the batch that cannot be learned from.
-
-    Attributes:
-        problem: what is wrong with it.
-        row: its index, in the batch or (in the message that users see) in the data.
-    """
-
-    def __init__(self, problem: str, row: int) -> None:
-        super().__init__(f"{problem} (first at row {row})")
-        self.problem = problem
-        self.row = row
 
 
 def _batch(graph: Graph, arrays: Sequence[Array]) -> int:
