@@ -1,0 +1,231 @@
+#include "core/lower/matmul_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace handmill {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t odd_lines(int64_t floats) { return ((floats + 15) / 16 * 16) | 16; }
+int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
+
+// Below this a second thread costs more than it gives (FLOP).
+constexpr double kOneBlockFlop = 0.3e6;
+// Rows of C of one block when B is packed for all blocks: the block of A stays in half of L2.
+constexpr int64_t kMaxBlockRows = 192;
+
+// Blocks wanted: enough for 2 threads early, for 64 when the work is large. A finer grid would read
+// A and B more often.
+int64_t wanted_blocks(double flop) {
+  if (flop < kOneBlockFlop) return 1;
+  if (flop < 2.4e6) return static_cast<int64_t>(std::ceil(flop / kOneBlockFlop));
+  return static_cast<int64_t>(std::min(64.0, 8.0 * std::sqrt(flop / 2.4e6)));
+}
+
+struct Shape {
+  int64_t M, N, K, batch;  // K: of all terms
+  int64_t row_tiles, panels, vectors;
+  double flop;
+};
+
+void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constant, int64_t M,
+                    int64_t N) {
+  const int64_t batch = problem.args.batch[0] * problem.args.batch[1];
+  // An axis of one element has any stride.
+  if (M == 1 && term.a_col != 1) term.a_row = 1;
+  if (term.K == 1 && term.a_row != 1) term.a_col = 1;
+  if (N == 1) term.b_col = 1;
+  if (term.a_col == 1) {
+    term.a_layout = MatmulALayout::kRows;
+  } else if (term.a_row == 1) {
+    term.a_layout = MatmulALayout::kColumns;
+  } else {
+    term.a_layout = MatmulALayout::kCopyRows;
+  }
+  if (term.b_col == 1 && M < 64) {
+    term.b_layout = MatmulBLayout::kRows;
+  } else if (constant || (batch == 1 && M >= 1024)) {
+    term.b_layout = MatmulBLayout::kPacked;
+  } else {
+    term.b_layout = MatmulBLayout::kCopy;
+  }
+}
+
+// Cuts rows x columns of tiles into about `wanted` blocks: least traffic, then least imbalance.
+void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, bool one_panel) {
+  double best = 1e300;
+  const int64_t first = one_panel ? s.panels : 1;
+  for (int64_t blocks_n = first; blocks_n <= s.panels; ++blocks_n) {
+    const int64_t blocks_m = std::min(s.row_tiles, ceil_div(wanted, blocks_n));
+    const double rows = static_cast<double>(ceil_div(s.row_tiles, blocks_m));
+    const double columns = static_cast<double>(ceil_div(s.panels, blocks_n));
+    const double blocks = static_cast<double>(blocks_m * blocks_n);
+    // Time of the longest blocks, were all equally long, over the mean.
+    const double imbalance = rows * columns * blocks / static_cast<double>(s.row_tiles * s.panels);
+    const double traffic = static_cast<double>(s.M * blocks_n + s.N * blocks_m) /
+                           static_cast<double>(s.M * s.N);  // loads a flop
+    const double cost =
+        imbalance * (1.0 + 2.0 * traffic) + (blocks < static_cast<double>(wanted) ? 0.5 : 0.0);
+    if (cost < best) {
+      best = cost;
+      args.blocks_m = blocks_m;
+      args.blocks_n = blocks_n;
+    }
+    if (blocks_n >= wanted) break;
+  }
+}
+
+int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
+  int64_t b = 0, a = 0;
+  const int64_t tiles = ceil_div(ceil_div(args.M, args.tile_rows), args.blocks_m);
+  const int64_t rows = std::min(args.M, tiles * args.tile_rows);
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    const MatmulTerm& term = args.term[r];
+    const int64_t chunks = std::max<int64_t>(1, ceil_div(term.K, args.kc));
+    const int64_t chunk = std::max<int64_t>(1, ceil_div(term.K, chunks));
+    if (term.b_layout == MatmulBLayout::kCopy) {
+      b += ceil_div(chunks, args.slices) * chunk * args.panel_vectors * tile.width;
+    }
+    if (term.a_layout == MatmulALayout::kCopyRows) a = std::max(a, rows * odd_lines(chunk));
+    if (term.a_layout == MatmulALayout::kCopyColumns) a = std::max(a, chunk * odd_lines(rows));
+  }
+  args.b_scratch_floats = b;
+  return a + b;
+}
+
+void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, int r, const Shape& s) {
+  MatmulArgs& args = plan.matmul;
+  MatmulTerm& term = args.term[r];
+  MatmulPackArgs& pack = plan.pack[r];
+  const int64_t size = term.K * s.vectors * problem.tile.width;
+  pack = {};
+  pack.K = term.K;
+  pack.N = args.N;
+  pack.b_row = term.b_row;
+  pack.b_col = term.b_col;
+  pack.panel_vectors = args.panel_vectors;
+  // Broadcast axes of B are packed once.
+  const bool outer = term.b_batch[0] != 0, inner = term.b_batch[1] != 0;
+  pack.batch[0] = outer ? args.batch[0] : 1;
+  pack.batch[1] = inner ? args.batch[1] : 1;
+  pack.packed_batch[1] = inner ? size : 0;
+  pack.packed_batch[0] = outer ? size * pack.batch[1] : 0;
+  for (int i = 0; i < 2; ++i) {
+    pack.b_batch[i] = term.b_batch[i];
+    term.b_batch[i] = pack.packed_batch[i];
+  }
+  pack.blocks_k = std::max<int64_t>(1, term.K / 128);
+  const int64_t copies = pack.batch[0] * pack.batch[1];
+  const int64_t bytes = align_bytes(copies * size * 4);
+  const bool once = problem.constant_b[r];
+  if (once) {
+    plan.constant_bytes[r] = bytes;
+  } else {
+    plan.packed_offset[r] = plan.workspace_bytes;
+    plan.workspace_bytes += bytes;
+  }
+  plan.steps.push_back({MatmulKernel::kPackB, r, once, copies * s.panels * pack.blocks_k, 0});
+}
+
+}  // namespace
+
+MatmulPlan plan_matmul(const MatmulProblem& problem) {
+  MatmulPlan plan{};
+  plan.matmul = problem.args;
+  MatmulArgs& args = plan.matmul;
+  const MatmulTile& tile = problem.tile;
+  std::fill(plan.packed_offset, plan.packed_offset + kMatmulMaxTerms, -1);
+  std::fill(plan.constant_bytes, plan.constant_bytes + kMatmulMaxTerms, 0);
+  args.blocks_m = args.blocks_n = args.slices = 1;
+
+  Shape s{};
+  s.M = args.M;
+  s.N = args.N;
+  s.batch = args.batch[0] * args.batch[1];
+  for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
+  if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
+
+  args.kc = tile.kc;
+  args.tile_rows = tile.rows;
+  args.panel_vectors = s.M == 1 ? tile.row_vectors : tile.vectors;
+  s.vectors = ceil_div(s.N, tile.width);
+  s.panels = ceil_div(s.vectors, args.panel_vectors);
+  s.row_tiles = ceil_div(s.M, args.tile_rows);
+  s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
+           static_cast<double>(s.batch);
+
+  bool one_panel = false, packed = false;
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    choose_layouts(problem, args.term[r], problem.constant_b[r], s.M, s.N);
+    one_panel = one_panel || args.term[r].b_layout == MatmulBLayout::kCopy;
+    packed = packed || args.term[r].b_layout == MatmulBLayout::kPacked;
+  }
+
+  int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
+  const int64_t chunks = ceil_div(args.term[0].K, args.kc);
+  if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted && chunks >= 4) {
+    args.slices = std::min(chunks / 2, wanted);
+    wanted = ceil_div(wanted, args.slices);
+  }
+  if (packed) wanted = std::max(wanted, ceil_div(s.M, kMaxBlockRows));
+  choose_grid(args, s, wanted, one_panel);
+
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    if (args.term[r].b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, r, s);
+  }
+  plan.steps.push_back({MatmulKernel::kMatmul, 0, false,
+                        s.batch * args.slices * args.blocks_n * args.blocks_m,
+                        4 * scratch_floats(args, tile)});
+  if (args.slices > 1) {
+    plan.partial_offset = plan.workspace_bytes;
+    plan.workspace_bytes += align_bytes(args.slices * s.batch * s.M * s.N * 4);
+    MatmulCombineArgs& combine = plan.combine;
+    combine.M = s.M;
+    combine.N = s.N;
+    combine.slices = args.slices;
+    combine.epilogue = args.epilogue;
+    combine.c_row = args.c_row;
+    for (int i = 0; i < 2; ++i) {
+      combine.c_batch[i] = args.c_batch[i];
+      combine.batch[i] = args.batch[i];
+    }
+    // A block sums about 16 K floats.
+    const int64_t pieces = std::max<int64_t>(1, args.slices * s.M * s.N / 16384);
+    combine.blocks_m = std::min(s.M, pieces);
+    combine.blocks_n = std::min(s.vectors, ceil_div(pieces, combine.blocks_m));
+    plan.steps.push_back(
+        {MatmulKernel::kCombine, 0, false, s.batch * combine.blocks_m * combine.blocks_n, 0});
+  }
+  return plan;
+}
+
+void bind_matmul(MatmulPlan& plan, const MatmulPointers& pointers) {
+  MatmulArgs& args = plan.matmul;
+  char* workspace = static_cast<char*>(pointers.workspace);
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    args.term[r].a = pointers.a[r];
+    args.term[r].b = pointers.b[r];
+    if (args.term[r].b_layout != MatmulBLayout::kPacked) continue;
+    float* packed =
+        plan.constant_bytes[r] != 0
+            ? pointers.constant[r]
+            : reinterpret_cast<float*>(workspace + std::max<int64_t>(0, plan.packed_offset[r]));
+    plan.pack[r].b = pointers.b[r];
+    plan.pack[r].packed = packed;
+    args.term[r].b = packed;
+  }
+  args.c = pointers.c;
+  args.partial =
+      plan.partial_offset < 0 ? nullptr : reinterpret_cast<float*>(workspace + plan.partial_offset);
+  args.epilogue.bias = pointers.bias;
+  args.epilogue.residual = pointers.residual;
+  args.epilogue.grad_of = pointers.grad_of;
+  plan.combine.c = pointers.c;
+  plan.combine.partial = args.partial;
+  plan.combine.epilogue.bias = pointers.bias;
+  plan.combine.epilogue.residual = pointers.residual;
+  plan.combine.epilogue.grad_of = pointers.grad_of;
+}
+
+}  // namespace handmill

@@ -1,0 +1,195 @@
+// Matrix products: C = epilogue(sum_r A_r B_r), float32, one or two batch axes. Equation, layouts
+// and the meaning of a block: args_matmul.h.
+//
+// A sum over k runs in chunks: one fused multiply-add chain a chunk, in the order of k, added to c
+// in the order of the chunks. So a result depends on K and the slices only: not on M, N, the tiles,
+// the layouts (kTransposed excepted) or, among levels with fma, on the level.
+#include "kernels/matmul_micro.h"
+#include "kernels/matmul_parts.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+constexpr int W = Vec::width;
+
+// The part of C that one block computes, and its place.
+struct Block {
+  int64_t outer, inner;            // batch indices
+  int64_t tile_begin, tile_end;    // row tiles
+  int64_t panel_begin, panel_end;  // panels
+  float* c;                        // C[outer, inner, 0, 0] or the partial sums of the slice
+  int64_t c_row;
+  float* b_scratch;  // the panel of B of this block, when copied
+  float* a_scratch;
+  bool b_is_copied;  // by the block before
+};
+
+// Steps of the epilogue that the register kernels cannot do.
+struct Finish {
+  bool bias, relu, rest;
+};
+
+Finish finish_of(const MatmulEpilogue& e) {
+  const bool relu = e.activation == Activation::kRelu && e.residual == nullptr;
+  const bool activation = e.activation != Activation::kNone && !relu;
+  return {e.bias != nullptr, relu,
+          e.residual != nullptr || activation || e.grad != ActivationGrad::kNone};
+}
+
+// c (+)= the products over k in [k_begin, k_end) of one term.
+// b_copy: where the rows of the chunk go when B is copied.
+void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& block,
+                    int64_t k_begin, int64_t k_end, float* b_copy, bool add_to_c, Finish finish) {
+  const int64_t K = k_end - k_begin;
+  const Split rows(p.M, ceil_div(p.M, p.tile_rows));
+  const int64_t vectors = ceil_div(p.N, W);
+  const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
+
+  const int64_t m_begin = rows.at(block.tile_begin), m_end = rows.at(block.tile_end);
+  const float* a = term.a + batch_offset(term.a_batch, block.outer, block.inner) +
+                   m_begin * term.a_row + k_begin * term.a_col;
+  bool a_rows = false;
+  int64_t a_stride = term.a_col;
+  switch (term.a_layout) {
+    case MatmulALayout::kRows:
+      a_rows = true;
+      a_stride = term.a_row;
+      break;
+    case MatmulALayout::kColumns:
+      break;
+    case MatmulALayout::kCopyRows:
+      a_rows = true;
+      a_stride = odd_lines(K);
+      if (term.a_col == 1) {
+        copy_rows(a, term.a_row, block.a_scratch, a_stride, m_end - m_begin, K);
+      } else {
+        for (int64_t m = 0; m < m_end - m_begin; ++m) {
+          const float* a_m = a + m * term.a_row;
+          for (int64_t k = 0; k < K; ++k) block.a_scratch[m * a_stride + k] = a_m[k * term.a_col];
+        }
+      }
+      a = block.a_scratch;
+      break;
+    case MatmulALayout::kCopyColumns:
+      a_stride = odd_lines(m_end - m_begin);
+      copy_rows(a, term.a_col, block.a_scratch, a_stride, K, m_end - m_begin);
+      a = block.a_scratch;
+      break;
+  }
+  const int64_t a_step = a_rows ? a_stride : 1;
+
+  const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
+  for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    const int64_t v_begin = panels.at(panel);
+    const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
+    const int64_t n = v_begin * W;
+    const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
+    RegisterTile tile{};
+    tile.last_lanes = columns - (panel_vectors - 1) * W;
+    bool masked = false;
+    tile.b_stride = panel_vectors * W;
+    switch (term.b_layout) {
+      case MatmulBLayout::kPacked:
+        tile.b = b + term.K * n + k_begin * tile.b_stride;
+        break;
+      case MatmulBLayout::kCopy:
+        if (!block.b_is_copied) {
+          copy_panel(b + k_begin * term.b_row + n * term.b_col, term.b_row, term.b_col, K, columns,
+                     panel_vectors, b_copy);
+        }
+        tile.b = b_copy;
+        break;
+      default:
+        tile.b = b + k_begin * term.b_row + n;
+        tile.b_stride = term.b_row;
+        masked = tile.last_lanes != W;
+        break;
+    }
+    tile.a_stride = a_stride;
+    tile.c_stride = block.c_row;
+    tile.K = K;
+    tile.bias = finish.bias ? p.epilogue.bias + n : nullptr;
+    tile.add_to_c = add_to_c;
+    tile.relu = finish.relu;
+    const int tile_rows = static_cast<int>(rows.quotient);
+    const RegisterKernel tall = rows.remainder > block.tile_begin
+                                    ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked)
+                                    : nullptr;
+    const RegisterKernel low = rows.remainder < block.tile_end
+                                   ? register_kernel(tile_rows, panel_vectors, a_rows, masked)
+                                   : nullptr;
+    int64_t m = m_begin;
+    for (int64_t i = block.tile_begin; i < block.tile_end; ++i) {
+      const int64_t height = tile_rows + (i < rows.remainder ? 1 : 0);
+      tile.a = a + (m - m_begin) * a_step;
+      tile.c = block.c + m * block.c_row + n;
+      (i < rows.remainder ? tall : low)(tile);
+      if (finish.rest) {
+        apply_epilogue(p.epilogue, block.outer, block.inner, m, n, tile.c, block.c_row, height,
+                       columns, finish.relu);
+      }
+      m += height;
+    }
+  }
+}
+
+void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Finish finish) {
+  bool add_to_c = p.slices == 1 && p.epilogue.accumulate;
+  float* b_copy = block.b_scratch;
+  for (int32_t r = 0; r < p.num_terms; ++r) {
+    const MatmulTerm& term = p.term[r];
+    const int64_t num_chunks = term.K > p.kc ? ceil_div(term.K, p.kc) : 1;
+    const Split chunks(term.K, num_chunks);
+    const Split slices(num_chunks, p.slices);
+    const int64_t end = slices.at(slice + 1);
+    for (int64_t i = slices.at(slice); i < end; ++i) {
+      const bool last = p.slices == 1 && r == p.num_terms - 1 && i == end - 1;
+      multiply_chunk(p, term, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
+                     last ? finish : Finish{});
+      add_to_c = true;
+      if (term.b_layout == MatmulBLayout::kCopy) {
+        b_copy += (chunks.at(i + 1) - chunks.at(i)) * p.panel_vectors * W;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// scratch: the copied panels of B (longest slice of every kCopy term x panel), then those of A (see
+// scratch_floats in core/lower/matmul_plan.cpp).
+void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
+  if (p.M == 0 || p.N == 0) return;
+  const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);
+  const Split panels(ceil_div(ceil_div(p.N, W), p.panel_vectors), p.blocks_n);
+  const Finish finish = finish_of(p.epilogue);
+  Block block{};
+  block.b_scratch = static_cast<float*>(scratch);
+  block.a_scratch = block.b_scratch + p.b_scratch_floats;
+  int64_t copied = -1;
+  for (int64_t i = blocks.begin; i < blocks.end; ++i) {
+    const int64_t row = i % p.blocks_m;
+    const int64_t with_same_b = i / p.blocks_m;
+    const int64_t column = with_same_b % p.blocks_n;
+    const int64_t slice = with_same_b / p.blocks_n % p.slices;
+    const int64_t batch = with_same_b / p.blocks_n / p.slices;
+    block.outer = batch / p.batch[1];
+    block.inner = batch % p.batch[1];
+    block.tile_begin = tiles.at(row);
+    block.tile_end = tiles.at(row + 1);
+    block.panel_begin = panels.at(column);
+    block.panel_end = panels.at(column + 1);
+    block.b_is_copied = copied == with_same_b;
+    copied = with_same_b;
+    if (p.slices == 1) {
+      block.c = p.c + batch_offset(p.c_batch, block.outer, block.inner);
+      block.c_row = p.c_row;
+    } else {
+      block.c = p.partial + (slice * p.batch[0] * p.batch[1] + batch) * p.M * p.N;
+      block.c_row = p.N;
+    }
+    multiply_block(p, block, slice, finish);
+  }
+}
+
+}  // namespace handmill::HM_ISA

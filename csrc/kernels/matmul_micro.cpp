@@ -1,0 +1,131 @@
+// The register tiles of matmul: sums of outer products in MR x NV accumulators.
+#include "kernels/matmul_micro.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+constexpr int kMaxRows = 6;
+constexpr int kMaxVectors = 8;
+
+// Accumulators, NV vectors of b and one of a fit the register file: 32 registers at avx512 (a is
+// broadcast from memory inside the fma), 16 elsewhere.
+constexpr bool exists(int rows, int vectors) {
+  if (rows == 1) return true;
+#if defined(HM_ISA_AVX512)
+  return rows * vectors <= 24 && (vectors <= 4 || rows <= 2);
+#else
+  return rows * vectors <= 12 && vectors <= 4 && (vectors + 1) * (rows + 1) <= 21;
+#endif
+}
+
+template <int MR, int NV, bool kARows, bool kMasked>
+void register_tile(const RegisterTile& t) {
+  constexpr int W = Vec::width;
+  Vec acc[MR][NV];
+#pragma GCC unroll 8
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[m][v] = Vec::zero();
+  }
+  const int64_t K = t.K, a_stride = t.a_stride, b_stride = t.b_stride, last = t.last_lanes;
+  const float* a_m[MR];
+#pragma GCC unroll 8
+  for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
+  const float* b = t.b;
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < K; ++k) {
+    Vec b_k[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      b_k[v] = kMasked && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
+    }
+    const int64_t a_k = kARows ? k : k * a_stride;
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const Vec a_mk = Vec::broadcast(a_m[m][a_k]);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[m][v] = fma(a_mk, b_k[v], acc[m][v]);
+    }
+    b += b_stride;
+  }
+
+  if (t.add_to_c) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const float* c_m = t.c + m * t.c_stride;
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        acc[m][v] =
+            acc[m][v] + (v == NV - 1 ? Vec::load_n(c_m + v * W, last) : Vec::load(c_m + v * W));
+      }
+    }
+  }
+  if (t.bias != nullptr) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      const Vec bias = v == NV - 1 ? Vec::load_n(t.bias + v * W, last) : Vec::load(t.bias + v * W);
+#pragma GCC unroll 8
+      for (int m = 0; m < MR; ++m) acc[m][v] = acc[m][v] + bias;
+    }
+  }
+  if (t.relu) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[m][v] = at_least(acc[m][v], Vec::zero());
+    }
+  }
+  // Whole vectors apart: a masked store costs several plain ones at avx2.
+  const bool whole = last == W;
+#pragma GCC unroll 8
+  for (int m = 0; m < MR; ++m) {
+    float* c_m = t.c + m * t.c_stride;
+#pragma GCC unroll 8
+    for (int v = 0; v < NV - 1; ++v) acc[m][v].store(c_m + v * W);
+    if (whole) {
+      acc[m][NV - 1].store(c_m + (NV - 1) * W);
+    } else {
+      acc[m][NV - 1].store_n(c_m + (NV - 1) * W, last);
+    }
+  }
+}
+
+// One row of the table: rows fixed, vectors 1 to kMaxVectors.
+struct KernelRow {
+  RegisterKernel of[kMaxVectors];
+};
+
+template <int MR, int NV, bool kARows, bool kMasked>
+constexpr RegisterKernel entry() {
+  if constexpr (exists(MR, NV)) return register_tile<MR, NV, kARows, kMasked>;
+  return nullptr;
+}
+
+template <int MR, bool kARows, bool kMasked>
+constexpr KernelRow row() {
+  return {{entry<MR, 1, kARows, kMasked>(), entry<MR, 2, kARows, kMasked>(),
+           entry<MR, 3, kARows, kMasked>(), entry<MR, 4, kARows, kMasked>(),
+           entry<MR, 5, kARows, kMasked>(), entry<MR, 6, kARows, kMasked>(),
+           entry<MR, 7, kARows, kMasked>(), entry<MR, 8, kARows, kMasked>()}};
+}
+
+struct KernelTable {
+  KernelRow of[kMaxRows];
+};
+
+template <bool kARows, bool kMasked>
+constexpr KernelTable table() {
+  return {{row<1, kARows, kMasked>(), row<2, kARows, kMasked>(), row<3, kARows, kMasked>(),
+           row<4, kARows, kMasked>(), row<5, kARows, kMasked>(), row<6, kARows, kMasked>()}};
+}
+
+constexpr KernelTable kKernels[2][2] = {{table<false, false>(), table<false, true>()},
+                                        {table<true, false>(), table<true, true>()}};
+
+}  // namespace
+
+RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked) {
+  return kKernels[a_rows][masked].of[rows - 1].of[vectors - 1];
+}
+
+}  // namespace handmill::HM_ISA
