@@ -1,0 +1,220 @@
+// One OpenMP team a process. libgomp keeps a pool of threads for each thread that starts regions;
+// `owners` bounds how many such pools can come to be.
+
+#include "core/parallel.h"
+
+#include <atomic>
+#include <chrono>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if !defined(HM_NO_OPENMP)
+#include <omp.h>
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#endif
+
+namespace handmill {
+
+#if defined(HM_NO_OPENMP)
+
+bool has_openmp() { return false; }
+
+void Worker::wait() const {}
+
+void run_region(int, void (*body)(void*, const Worker&), void* context) {
+  body(context, Worker(0, 1));
+}
+
+#else
+
+namespace {
+
+constexpr std::chrono::microseconds kSpinTime{40};
+constexpr int kMaxOwners = 4;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Sleeps while *word == value, until wake_all; may return early.
+void sleep_while(std::atomic<int>& word, int value) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+#else
+  word.wait(value);
+#endif
+}
+
+void wake_all(std::atomic<int>& word) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#else
+  word.notify_all();
+#endif
+}
+
+// The generation is the sense: a thread that has seen it change may go on, also into the next
+// barrier, since `arrived` was set back before.
+class Barrier {
+ public:
+  void wait(int count, bool may_spin) {
+    const int generation = generation_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      generation_.store(generation + 1, std::memory_order_seq_cst);
+      if (sleepers_.load(std::memory_order_seq_cst) > 0) wake_all(generation_);
+      return;
+    }
+    if (may_spin && spin(generation)) return;
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    while (generation_.load(std::memory_order_seq_cst) == generation) {
+      sleep_while(generation_, generation);
+    }
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  void reset() {
+    arrived_.store(0);
+    sleepers_.store(0);
+  }
+
+ private:
+  // Whether the generation changed before the time was over.
+  bool spin(int generation) const {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point end{};
+    for (int i = 1;; ++i) {
+      if (generation_.load(std::memory_order_acquire) != generation) return true;
+      relax();
+      if (i % 64 == 0) {
+        const Clock::time_point now = Clock::now();
+        if (i == 64) end = now + kSpinTime;
+        if (now >= end) return false;
+      }
+    }
+  }
+
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> generation_{0};
+  std::atomic<int> sleepers_{0};
+};
+
+Barrier team_barrier;
+std::atomic<bool> team_busy{false};
+std::atomic<int> owners{0};
+bool may_spin = true;  // of the region under way: no more threads than CPUs
+
+// What this thread knows of its own pool.
+struct Pool {
+  int probed = 1;       // the most threads that are known to start
+  int limit = 1 << 30;  // what a failed probe left
+  bool is_owner = false;
+  bool has_threads = false;
+
+  ~Pool() {
+    if (is_owner) owners.fetch_sub(1, std::memory_order_relaxed);
+  }
+};
+
+thread_local Pool pool;
+
+// libgomp ends the process where a thread cannot be made, so make them once by hand.
+bool can_start(int threads) {
+  std::atomic<int> gate{0};
+  std::vector<std::thread> made;
+  bool ok = true;
+  try {
+    made.reserve(static_cast<size_t>(threads));
+    for (int i = 0; i < threads; ++i) made.emplace_back([&gate] { gate.wait(0); });
+  } catch (const std::system_error&) {
+    ok = false;
+  } catch (const std::bad_alloc&) {
+    ok = false;
+  }
+  gate.store(1);
+  gate.notify_all();
+  for (std::thread& thread : made) thread.join();
+  return ok;
+}
+
+// Before a fork: the pool of a thread does not survive it, so that of the forking thread is
+// released in an orderly way; both sides make a new one when they need it. Pools of other threads
+// vanish with their threads in the child.
+void before_fork() {
+  if (pool.has_threads && omp_get_level() == 0) {
+    omp_pause_resource_all(omp_pause_soft);
+    pool.has_threads = false;
+  }
+}
+
+void in_child() {
+  team_busy.store(false);
+  team_barrier.reset();
+  owners.store(pool.is_owner ? 1 : 0);
+}
+
+[[maybe_unused]] const int fork_handlers = pthread_atfork(before_fork, nullptr, in_child);
+
+int cpu_count() {
+  static const int count = omp_get_num_procs();
+  return count;
+}
+
+// The number of threads, at most `threads`, for a region of this thread, which has the team.
+int usable_threads(int threads) {
+  if (!pool.is_owner) {
+    if (owners.fetch_add(1, std::memory_order_relaxed) >= kMaxOwners) {
+      owners.fetch_sub(1, std::memory_order_relaxed);
+      return 1;
+    }
+    pool.is_owner = true;
+  }
+  threads = threads < pool.limit ? threads : pool.limit;
+  if (threads > pool.probed) {
+    if (can_start(threads - 1)) {
+      pool.probed = threads;
+    } else {
+      pool.limit = threads = 1;
+    }
+  }
+  return threads;
+}
+
+}  // namespace
+
+bool has_openmp() { return true; }
+
+void Worker::wait() const { team_barrier.wait(count_, may_spin); }
+
+void run_region(int threads, void (*body)(void*, const Worker&), void* context) {
+  if (threads > 1 && !team_busy.exchange(true, std::memory_order_acquire)) {
+    threads = usable_threads(threads);
+    if (threads > 1) {
+      pool.has_threads = true;
+      may_spin = threads <= cpu_count();
+#pragma omp parallel num_threads(threads)
+      body(context, Worker(omp_get_thread_num(), omp_get_num_threads()));
+      team_busy.store(false, std::memory_order_release);
+      return;
+    }
+    team_busy.store(false, std::memory_order_release);
+  }
+  body(context, Worker(0, 1));
+}
+
+#endif
+
+}  // namespace handmill

@@ -1,0 +1,46 @@
+// The thread team. parallel.cpp is the only file that touches OpenMP.
+#pragma once
+
+#include <string>
+
+namespace handmill {
+
+/// What one thread of a region knows: its index, the number of threads, the barrier between them.
+class Worker {
+ public:
+  Worker(int index, int count) : index_(index), count_(count) {}
+  int index() const { return index_; }
+  int count() const { return count_; }
+  /// Waits until every thread of the region is here. Spins for some 40 us, then sleeps.
+  void barrier() const {
+    if (count_ > 1) wait();
+  }
+
+ private:
+  void wait() const;
+
+  int index_, count_;
+};
+
+/// Runs body(context, worker) on up to `threads` threads, the caller among them, and returns when
+/// all are done. `body` must not throw and must work with fewer threads than asked for: the caller
+/// runs alone where threads are missing or another caller has the team. Calls may not be nested.
+void run_region(int threads, void (*body)(void* context, const Worker& worker), void* context);
+
+/// The number of threads that a region uses at most.
+int num_threads();
+
+/// Sets that number, which may exceed the number of cores. Throws unless threads >= 1.
+void set_num_threads(int threads);
+
+/// Where the number comes from, such as "cgroup quota of 2 CPUs".
+std::string thread_reason();
+
+/// Whether this build has OpenMP; without it every region has one thread.
+bool has_openmp();
+
+/// The CPUs' worth of time that control groups (v1 or v2) grant this process; 0 if unlimited.
+/// `root` is put before the paths /proc and /sys, for tests.
+double cgroup_quota(const std::string& root);
+
+}  // namespace handmill

@@ -1,0 +1,112 @@
+// The description of a program, for any batch size.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/dtype.h"
+#include "core/state.h"
+
+namespace handmill {
+
+class NodeView;
+class StepWriter;
+using LoweringRule = void (*)(const NodeView& node, StepWriter& writer);
+
+/// The rule of that name, null if there is none.
+LoweringRule find_lowering_rule(std::string_view name);
+
+/// All names, in the order of builders.def.
+std::vector<std::string> lowering_rule_names();
+
+struct ArrayRef {
+  void* data;
+  Dtype dtype;
+  std::span<const int64_t> shape;
+};
+
+/// What a host step calls, on the thread that called the plan. It may throw.
+using HostFunction =
+    std::function<void(std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs)>;
+
+struct ValueRecord {
+  Dtype dtype;
+  uint32_t dims;  // position of the first dimension in Program::dims
+  uint32_t rank;
+};
+
+struct Attr {
+  enum class Type { boolean, integer, real, text, tuple };
+  std::string name;
+  Type type;
+  int64_t integer = 0;
+  double real = 0;
+  std::string text;
+  std::vector<int64_t> ints;  // empty if one of the tuple is not an integer
+  std::vector<double> floats;
+};
+
+struct NodeRecord {
+  std::string kernel;
+  std::string scope;
+  std::vector<int> inputs, outputs;
+  std::vector<Attr> attrs;
+  std::vector<std::pair<int, int>> alias;  // positions (output, input)
+  HostFunction host;
+  bool guard = false;
+  LoweringRule rule = nullptr;  // null for host nodes
+};
+
+struct Constant {
+  int value;
+  Buffer data;
+};
+
+struct Variable {
+  int value;
+  std::shared_ptr<State> state;
+};
+
+struct Update {
+  int variable;  // position in Program::variables
+  int source;    // value
+};
+
+/// Where a value comes from.
+struct Origin {
+  enum class Kind : uint8_t { none, input, constant, variable, node };
+  Kind kind = Kind::none;
+  int index = -1;  // of the input, constant, variable or node
+};
+
+struct Program {
+  std::vector<ValueRecord> values;
+  std::vector<int64_t> dims;  // >= 0: as is; -c: c times the batch size
+  std::vector<int> inputs;    // values
+  std::vector<Constant> constants;
+  std::vector<Variable> variables;
+  std::vector<NodeRecord> nodes;  // in the order in which they run
+  std::vector<int> outputs;       // values
+  std::vector<Update> updates;
+  std::vector<int> feeds;  // positions in inputs, for each source of a feed
+
+  std::vector<Origin> origins;          // of each value; filled in by check()
+  std::vector<int> update_of_variable;  // position in updates, -1 if it is only read
+
+  std::span<const int64_t> value_dims(int value) const {
+    const ValueRecord& record = values[static_cast<size_t>(value)];
+    return {dims.data() + record.dims, record.rank};
+  }
+
+  /// Fills in what is derived and the rules of the nodes. Throws std::invalid_argument if the
+  /// description is not that of a program: ids out of range, values read before they are computed
+  /// or computed twice, updates that do not fit their variable, kernels without a rule.
+  void check();
+};
+
+}  // namespace handmill
