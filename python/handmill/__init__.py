@@ -1,0 +1,48 @@
+"""handmill: deep learning on the CPU, from hand-written kernels, with the face of Keras 3.
+
+``import handmill as keras`` runs ordinary Keras code for the supported names (docs/supported.md).
+Modules are imported when first used; importing this package costs little more than NumPy.
+"""
+
+from __future__ import annotations
+
+from handmill.lazy import lazy_exports
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "activations",
+    "callbacks",
+    "config",
+    "constraints",
+    "data",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "preprocessing",
+    "random",
+    "regularizers",
+    "saving",
+    "utils",
+)
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        **{name: f"handmill.{name}" for name in _MODULES},
+        "Sequential": "handmill.models:Sequential",
+        "Model": "handmill.models:Model",
+        "Input": "handmill.layers:Input",
+        "Layer": "handmill.layers:Layer",
+        "Variable": "handmill.variable:Variable",
+        "use_backend": "handmill.config:use_backend",
+        "compare": "handmill.compare:compare",
+        "TrainingWarning": "handmill.errors:TrainingWarning",
+        "KerasDifferenceWarning": "handmill.errors:KerasDifferenceWarning",
+    },
+)
