@@ -1,0 +1,20 @@
+// How work is cut into blocks: by its size alone, so that results do not depend on the threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace handmill {
+
+/// Items of about this many elements in all make one block: several microseconds of work, well
+/// above the cost of sharing it, and little enough to stay in the L1 or L2 cache.
+inline constexpr int64_t kBlockElements = 8192;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Items of `item_size` elements for one block.
+inline int64_t items_per_block(int64_t item_size, int64_t elements = kBlockElements) {
+  return std::max<int64_t>(1, elements / std::max<int64_t>(1, item_size));
+}
+
+}  // namespace handmill

@@ -1,0 +1,255 @@
+// Arguments of the kernels that are not matmul, elementwise or image work. Plain aggregates: sizes
+// and strides count elements. A block is a run of `..._per_block` items, the last one shorter.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/types.h"
+
+namespace handmill {
+
+// ---- optimizer.cpp. p: parameter, g: gradient; x_out may be x. lr, alpha, decay: one float each.
+
+struct SgdArgs {
+  const float *p, *g, *lr;
+  float* p_out;
+  int64_t size, per_block;
+};
+
+struct MomentumArgs {
+  const float *p, *m, *g, *lr;
+  float *p_out, *m_out;
+  int64_t size, per_block;
+  float momentum;
+  bool nesterov;
+};
+
+struct AdamArgs {
+  const float *p, *m, *v, *g, *alpha;
+  const float* decay;  // null: no weight decay
+  float *p_out, *m_out, *v_out;
+  int64_t size, per_block;
+  float one_minus_beta_1, one_minus_beta_2, epsilon;
+};
+
+struct RmspropArgs {
+  const float *p, *v, *g, *lr;
+  float *p_out, *v_out;
+  int64_t size, per_block;
+  float rho, one_minus_rho, epsilon;
+};
+
+struct AdagradArgs {
+  const float *p, *sum, *g, *lr;
+  float *p_out, *sum_out;
+  int64_t size, per_block;
+  float epsilon;
+};
+
+// ---- softmax.cpp and loss.cpp: M rows of N classes
+
+struct SoftmaxArgs {
+  const float* x;
+  float* y;
+  int64_t M, N, rows_per_block;
+};
+
+struct SoftmaxGradArgs {
+  const float *dy, *y;
+  float* dx;
+  int64_t M, N, rows_per_block;
+};
+
+struct SparseCrossEntropyArgs {
+  const float* logits;
+  const void* labels;
+  float *loss, *probabilities;
+  int64_t M, N, rows_per_block;
+  Dtype label_type;
+};
+
+struct SparseCrossEntropyGradArgs {
+  const float *dloss, *probabilities;
+  const void* labels;
+  float* dlogits;
+  int64_t M, N, rows_per_block;
+  Dtype label_type;
+};
+
+struct CrossEntropyArgs {
+  const float *logits, *targets;
+  float *loss, *probabilities;
+  int64_t M, N, rows_per_block;
+};
+
+struct CrossEntropyGradArgs {
+  const float *dloss, *probabilities, *targets;
+  float* dlogits;
+  int64_t M, N, rows_per_block;
+};
+
+struct CheckLabelsArgs {
+  const void* labels;
+  GuardResult* found;
+  int64_t size, num_classes;
+  Dtype label_type;
+};
+
+// ---- metrics.cpp
+
+struct SparseMatchArgs {
+  const void* labels;
+  const float* predictions;  // (M, N)
+  float* y;                  // (M)
+  int64_t M, N, rows_per_block;
+  Dtype label_type;
+};
+
+struct DenseMatchArgs {
+  const float *targets, *predictions;  // (M, N)
+  float* y;                            // (M)
+  int64_t M, N, rows_per_block;
+};
+
+struct AccumulateMeanArgs {
+  const double *total, *count;  // one number each
+  const float *values, *weights;
+  double *total_out, *count_out;
+  int64_t M, N;                    // values: (M, N)
+  int64_t weight_row, weight_col;  // strides of weights, 0 where they are broadcast
+};
+
+// ---- cast.cpp
+
+struct CastArgs {
+  const void* x;
+  void* y;
+  int64_t size, per_block;
+  Dtype from, to;
+};
+
+struct IncrementArgs {
+  const int64_t* x;
+  int64_t* y;
+  int64_t size;
+};
+
+// y[i] = source[order[position + i]], rows of `row_size` elements; no order: source[position + i].
+struct GatherRowsArgs {
+  const void* source;
+  const int64_t* order;
+  void* y;
+  int64_t position, rows, row_size, rows_per_block;
+  Dtype from, to;
+};
+
+// ---- gather.cpp
+
+// y[o, k] = x[o, indices[k]], items of `item_bytes`. Negative indices count from the end. Where an
+// index is out of range the item is filled with `fill` bytes (0xff: NaN).
+struct TakeArgs {
+  const void* x;
+  const void* indices;
+  void* y;
+  int64_t outer, rows, num_indices, item_bytes;
+  int64_t per_block;  // indices; a block lies within one o
+  Dtype index_type;
+  uint8_t fill;
+};
+
+// y[r] = sum of dy[k] over the k with indices[k] == r, in the order of k; rows of N floats. Indices
+// out of range are left out.
+struct ScatterAddArgs {
+  const float* dy;
+  const void* indices;
+  float* y;
+  int64_t rows, N, num_indices, rows_per_block;
+  Dtype index_type;
+};
+
+// y[k, d] = (indices[k] == d)
+struct OneHotArgs {
+  const void* indices;
+  float* y;
+  int64_t size, depth, per_block;
+  Dtype index_type;
+};
+
+// ---- reduce.cpp
+
+enum class ReduceKind : int32_t { kSum, kSumOfSquares, kMax, kMin, kProd };
+
+// x: (outer, length), y: (outer, slices, N). Each group of `length` floats is a matrix of N columns
+// whose last row may be cut short. Slice s is [s * slice_length, (s + 1) * slice_length) of it;
+// slice_length is a multiple of N. y = reduction over the rows of the slice, divided by `divisor`
+// (which 1 leaves out).
+//   reduce_rows (N == 1): a block is a run of slices_per_block of the outer * slices slices.
+//   reduce_columns: block ((o * slices + s) * column_blocks + c) does columns [c] of
+//   columns_per_block each.
+struct ReduceArgs {
+  const float* x;
+  float* y;
+  int64_t outer, length, N, slices, slice_length;
+  int64_t slices_per_block;
+  int64_t column_blocks, columns_per_block;
+  ReduceKind kind;
+  float divisor;
+};
+
+// y[o, i] = first k where x[o, k, i] is largest (smallest), NaN counting as such.
+struct ArgReduceArgs {
+  const float* x;
+  int32_t* y;
+  int64_t outer, K, inner;
+  int64_t per_block;  // outputs; inner > 1: columns of one o, column_blocks of them
+  int64_t column_blocks;
+  bool is_min;
+};
+
+// ---- random.cpp. seed_state: (seed, call). Elements from 4 i on take the words of counter i.
+
+struct RandomArgs {
+  const int64_t* seed_state;
+  float* y;
+  int64_t size, per_block;  // per_block: a multiple of 64
+};
+
+// y = x * scale where the word is >= threshold, else 0.
+struct DropoutArgs {
+  const float* x;
+  const int64_t* seed_state;
+  float* y;
+  int64_t size, per_block;  // per_block: a multiple of 64
+  uint32_t threshold;
+  float scale;
+};
+
+struct AdvanceSeedArgs {
+  const int64_t* seed_state;
+  int64_t* y;
+};
+
+// ---- movement.cpp
+
+constexpr int kMaxCopyRank = 8;
+
+// y[i...] = x[i...] for every index of `shape`, items of 1, 2, 4 or 8 bytes, no extent of zero.
+//   tile_axis < 0: a block is a run of per_block items in row-major order.
+//   tile_axis >= 0: a transpose, with x_stride[tile_axis] == 1 and y_stride[rank - 1] == 1. A block
+//   is a run of per_block tiles of kTransposeTile items a side; tiles are counted along the last
+//   axis first, then along tile_axis, then the other axes.
+struct StridedCopyArgs {
+  const void* x;
+  void* y;
+  int64_t shape[kMaxCopyRank];
+  int64_t x_stride[kMaxCopyRank];
+  int64_t y_stride[kMaxCopyRank];
+  int64_t per_block;
+  int32_t rank;  // at least 1
+  int32_t tile_axis;
+  int32_t item_bytes;
+};
+
+constexpr int kTransposeTile = 32;
+
+}  // namespace handmill

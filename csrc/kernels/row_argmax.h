@@ -1,0 +1,30 @@
+// The position of the largest element of a row.
+#pragma once
+
+#include "kernels/lanes.h"
+
+namespace handmill::HM_ISA {
+
+// The first n where x[n] is largest (smallest with is_min); the first NaN if there is one, as
+// NumPy.
+HM_INLINE int64_t row_arg_extreme(const float* x, int64_t N, bool is_min) {
+  const Vec sign = Vec::broadcast(is_min ? -1.0f : 1.0f);
+  const float lowest = -__builtin_inff();
+  Vec best = Vec::broadcast(lowest);
+  for_each_vector(0, N, [&](int64_t n, auto lanes) {
+    best = max(best, lanes.keep(sign * lanes.load(x + n), lowest));
+  });
+  const float value = is_min ? -reduce_max(best) : reduce_max(best);
+  const Vec wanted = Vec::broadcast(value);
+  int64_t n = 0;
+  if (value == value) {
+    while (n + Vec::width <= N && !any(Vec::load(x + n) == wanted)) n += Vec::width;
+    while (n < N - 1 && x[n] != value) ++n;
+  } else {
+    while (n + Vec::width <= N && !any(is_nan(Vec::load(x + n)))) n += Vec::width;
+    while (n < N - 1 && x[n] == x[n]) ++n;
+  }
+  return n;
+}
+
+}  // namespace handmill::HM_ISA
