@@ -141,17 +141,32 @@ HM_INLINE Vec sigmoid(Vec x) {
   return fnma(y, rounding, y);
 }
 
-HM_INLINE Vec erf(Vec x) {
-  const Vec t = abs(x), s = t * t;
+// erf(t) where t < kErfSmall, else erfc(t), for t >= 0. From 3.95 on erfc keeps its value there.
+inline constexpr float kErfSmall = 0.875f;
+HM_INLINE Vec erf_or_erfc(Vec t) {
+  const Vec s = t * t;
   const Vec even = polynomial(s, 1.2837915e-01f, -3.7612504e-01f, 1.1281922e-01f, -2.6770486e-02f,
                               4.998928e-03f, -6.020491e-04f);
-  const Vec near_zero = fma(t, even, t);
-  // 1 - exp(log(erfc(t))), which is 1 from 3.9 on.
-  const Vec b = at_most(t, Vec::broadcast(3.95f));
-  const Vec g = polynomial(b, -1.2852548e-01f, -6.3568044e-01f, -1.0531209e-01f, 2.292238e-02f,
-                           -3.2251228e-03f, 2.1522488e-04f);
-  const Vec far = Vec::broadcast(1.0f) - exp_normal(fma(b, g, -b));
-  return copy_sign(select(t < Vec::broadcast(0.875f), near_zero, far), x);
+  const Vec bounded = at_most(t, Vec::broadcast(3.95f));
+  const Vec log_erfc = polynomial(bounded, -1.2852548e-01f, -6.3568044e-01f, -1.0531209e-01f,
+                                  2.292238e-02f, -3.2251228e-03f, 2.1522488e-04f);
+  const Vec erfc = exp_normal(fma(bounded, log_erfc, -bounded));
+  return select(t < Vec::broadcast(kErfSmall), fma(t, even, t), erfc);
+}
+
+HM_INLINE Vec erf(Vec x) {
+  const Vec t = abs(x), y = erf_or_erfc(t);
+  return copy_sign(select(t < Vec::broadcast(kErfSmall), y, Vec::broadcast(1.0f) - y), x);
+}
+
+// Phi(x) = (1 + erf(x / sqrt 2)) / 2; below -5.58, where it is less than 1.2e-8, it is 0.
+HM_INLINE Vec normal_cdf(Vec x) {
+  const Vec half = Vec::broadcast(0.5f), one = Vec::broadcast(1.0f);
+  const Vec t = abs(x) * Vec::broadcast(0.70710678118654752440f);
+  const Vec half_y = half * erf_or_erfc(t);
+  const Vec left = select(t >= Vec::broadcast(3.95f), Vec::zero(), half_y);
+  const Vec far = select(x < Vec::zero(), left, one - half_y);
+  return select(t < Vec::broadcast(kErfSmall), half + copy_sign(half_y, x), far);
 }
 
 HM_INLINE Vec rsqrt(Vec x) { return Vec::broadcast(1.0f) / sqrt(x); }
