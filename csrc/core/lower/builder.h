@@ -95,7 +95,8 @@ class NodeView {
 
 /// A place in memory whose address is known only when a plan runs.
 struct Ref {
-  enum class Kind : uint8_t { value, workspace, guard };
+  // output, variable: memory of the program's results and states; lowering rules use values.
+  enum class Kind : uint8_t { value, workspace, guard, output, variable };
   Kind kind;
   int id;
   int64_t offset = 0;   // bytes

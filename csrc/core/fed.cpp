@@ -1,0 +1,173 @@
+// The training loop: gather a batch, run, and again, inside one region.
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/instance.h"
+#include "core/plan.h"
+
+namespace handmill {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kGatherBytes = 32 << 10;  // of a block
+
+bool can_convert(Dtype from, Dtype to) {
+  const auto is_float = [](Dtype dtype) {
+    return dtype == Dtype::float32 || dtype == Dtype::float64 || dtype == Dtype::bfloat16;
+  };
+  return from == to || is_float(to) || !is_float(from);
+}
+
+}  // namespace
+
+// Copies the rows of one batch from one source to one input.
+struct Plan::Gather {
+  GatherRowsArgs args;
+  KernelFunction function;
+  int64_t blocks;
+
+  void run(int64_t position, const Worker& worker) const {
+    GatherRowsArgs here = args;
+    here.position = position;
+    const int64_t i = worker.index(), n = worker.count();
+    const Range share{blocks * i / n, blocks * (i + 1) / n};
+    if (share.begin < share.end) function(&here, share, nullptr);
+  }
+};
+
+// The memory of the inputs and outputs, which a fed run has no arrays for.
+void Plan::prepare_fed(Instance& instance) const {
+  std::vector<int> values = program_->inputs;
+  values.insert(values.end(), program_->outputs.begin(), program_->outputs.end());
+  int64_t bytes = 0;
+  for (int value : values) bytes += align_up(value_bytes(value));
+  if (instance.fed.data() == nullptr) instance.fed = Buffer(bytes);
+  std::vector<void*> pointers;
+  std::byte* next = instance.fed.data();
+  for (int value : values) {
+    pointers.push_back(next);
+    next += align_up(value_bytes(value));
+  }
+  prepare(instance, pointers.data(), pointers.data() + program_->inputs.size());
+}
+
+std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Feed& feed) const {
+  require(batch_ > 0, "a fed run needs batches of at least one row");
+  require(program_->feeds.size() == feed.sources.size(), "the program is fed by ",
+          program_->feeds.size(), " arrays, the feed has ", feed.sources.size());
+  for (size_t i = 0; i < program_->inputs.size(); ++i) {
+    require(std::count(program_->feeds.begin(), program_->feeds.end(), static_cast<int>(i)) == 1,
+            "input ", i, " is not fed by exactly one array");
+  }
+  std::vector<Gather> gathers;
+  for (size_t i = 0; i < feed.sources.size(); ++i) {
+    const Feed::Source& source = feed.sources[i];
+    const int value = program_->inputs[static_cast<size_t>(program_->feeds[i])];
+    const std::span<const int64_t> want = shape(value);
+    const Dtype dtype = program_->values[static_cast<size_t>(value)].dtype;
+    require(!want.empty() && want[0] == batch_ &&
+                std::equal(want.begin() + 1, want.end(), source.row_shape.begin(),
+                           source.row_shape.end()),
+            "array ", i, " of the feed has rows of shape ", shape_text(source.row_shape),
+            ", the program takes batches of shape ", shape_text(want));
+    require(can_convert(source.dtype, dtype), "array ", i, " of the feed: ",
+            dtype_name(source.dtype), " is not converted to ", dtype_name(dtype));
+    Gather gather{};
+    GatherRowsArgs& args = gather.args;
+    args.source = source.data;
+    args.order = feed.has_order ? feed.order.data() : nullptr;
+    args.y = value_data(instance, value);
+    args.rows = batch_;
+    args.row_size = 1;
+    for (int64_t extent : source.row_shape) args.row_size *= extent;
+    const int64_t row_bytes = args.row_size * dtype_bytes(dtype);
+    args.rows_per_block = std::max<int64_t>(1, kGatherBytes / std::max<int64_t>(1, row_bytes));
+    args.from = source.dtype;
+    args.to = dtype;
+    gather.function = kernel_function(isa_, Kernel::gather_rows);
+    gather.blocks = (batch_ + args.rows_per_block - 1) / args.rows_per_block;
+    gathers.push_back(gather);
+  }
+  return gathers;
+}
+
+struct Plan::FedContext {
+  const Plan& plan;
+  const Instance& instance;
+  const std::vector<Gather>& gathers;
+  int64_t position, steps;
+  Clock::time_point deadline;
+  FedResult result{};
+  bool stop[2] = {false, false};  // of even and of odd steps
+
+  // The first thread alone writes what is shared. Between its decision on a step and the one two
+  // steps later lies a barrier that the slowest reader of the former has reached.
+  void run(const Worker& worker) noexcept {
+    for (int64_t step = 0; step < steps; ++step) {
+      for (const Gather& gather : gathers) gather.run(position + step * plan.batch_, worker);
+      worker.barrier();
+      for (const Segment& segment : plan.segments_) {
+        plan.run_segment(instance, segment, worker);
+        if (segment.guards == 0) continue;
+        if (const GuardFailure failure = plan.check_guards(instance, segment.guards)) {
+          if (worker.index() == 0) result.failure = failure;
+          return;
+        }
+      }
+      if (worker.index() == 0) {
+        result.steps = step + 1;
+        stop[step & 1] = Clock::now() >= deadline;
+      }
+      worker.barrier();
+      if (stop[step & 1]) return;
+    }
+  }
+
+  // The same with host steps, which run between regions, on the calling thread.
+  void run_with_host(Instance& mutable_instance, int threads) {
+    for (int64_t step = 0; step < steps; ++step) {
+      for (const Gather& gather : gathers) {
+        gather.run(position + step * plan.batch_, Worker(0, 1));
+      }
+      result.failure = plan.run_all(mutable_instance, threads);
+      if (result.failure) return;
+      result.steps = step + 1;
+      if (Clock::now() >= deadline) return;
+    }
+  }
+};
+
+FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, double seconds) const {
+  const Clock::time_point begin = Clock::now();
+  prepare_fed(instance);
+  const std::vector<Gather> gathers = make_gathers(instance, feed);
+  const int64_t rows = std::max<int64_t>(0, feed.rows() - feed.position);
+  double cost = cost_;
+  int64_t blocks = most_blocks_;
+  for (const Gather& gather : gathers) {
+    cost += 2.0 * static_cast<double>(gather.args.rows * gather.args.row_size) * 4;
+    blocks = std::max(blocks, gather.blocks);
+  }
+  const int threads = region_threads(cost, blocks);
+  instance.reserve_scratch(threads, scratch_);
+  FedContext context{*this,         instance,
+                     gathers,       feed.position,
+                     std::clamp<int64_t>(max_steps, 0, rows / batch_),
+                     begin + std::chrono::duration_cast<Clock::duration>(
+                                 std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
+  if (has_host_steps_) {
+    context.run_with_host(instance, threads);
+  } else {
+    run_region(
+        threads,
+        [](void* erased, const Worker& worker) { static_cast<FedContext*>(erased)->run(worker); },
+        &context);
+  }
+  feed.position += context.result.steps * batch_;
+  if (context.result.steps > 0) bump_versions();
+  return context.result;
+}
+
+}  // namespace handmill

@@ -1,0 +1,314 @@
+#include "core/lower/layout.h"
+
+#include <algorithm>
+
+#include "core/memory.h"
+
+namespace handmill {
+namespace {
+
+using Kind = Origin::Kind;
+
+// The values that share one memory are represented by their root, the one that is no view.
+class Planner {
+ public:
+  explicit Planner(Lowering& lowering)
+      : lowering_(lowering),
+        program_(lowering.program),
+        slots_(program_),
+        end_(static_cast<int>(program_.nodes.size())) {}
+
+  Layout run() {
+    find_roots();
+    find_readers();
+    place_updates();
+    place_outputs();
+    copy_at_end();
+    plan_buffers();
+    return std::move(layout_);
+  }
+
+ private:
+  struct Root {
+    int value;
+    int64_t offset;
+  };
+
+  const Origin& origin(int value) const { return program_.origins[static_cast<size_t>(value)]; }
+  const Root& root(int value) const { return roots_[static_cast<size_t>(value)]; }
+  int& last(int value) { return last_[static_cast<size_t>(value)]; }
+  Location& place(int value) { return layout_.values[static_cast<size_t>(value)]; }
+  bool is_free(int value) { return origin(value).kind == Kind::node && place(value).slot < 0; }
+  bool is_whole(int value) const {
+    return root(value).offset == 0 && lowering_.bytes(value) == lowering_.bytes(root(value).value);
+  }
+
+  void find_roots() {
+    const size_t n = program_.values.size();
+    roots_.resize(n);
+    layout_.values.resize(n);
+    for (size_t v = 0; v < n; ++v) {
+      Root r{static_cast<int>(v), 0};
+      while (lowering_.parent[static_cast<size_t>(r.value)] >= 0) {
+        r.offset += lowering_.parent_offset[static_cast<size_t>(r.value)];
+        r.value = lowering_.parent[static_cast<size_t>(r.value)];
+      }
+      roots_[v] = r;
+      const Origin& from = origin(static_cast<int>(v));
+      Location& location = layout_.values[v];
+      location.bytes = lowering_.value_bytes[v];
+      if (from.kind == Kind::input) location.slot = slots_.inputs + from.index;
+      if (from.kind == Kind::constant) location.slot = slots_.constants + from.index;
+      if (from.kind == Kind::variable) location.slot = slots_.variables + from.index;
+    }
+  }
+
+  void find_readers() {
+    last_.assign(program_.values.size(), -1);
+    for (size_t v = 0; v < program_.values.size(); ++v) {
+      const Origin& from = origin(static_cast<int>(v));
+      if (from.kind == Kind::node) last(root(static_cast<int>(v)).value) = from.index;
+    }
+    for (int i = 0; i < end_; ++i) {
+      for (int value : program_.nodes[static_cast<size_t>(i)].inputs) {
+        int& reader = last(root(value).value);
+        reader = std::max(reader, i);
+      }
+    }
+    for (int value : program_.outputs) last(root(value).value) = end_;
+    for (const Update& update : program_.updates) last(root(update.source).value) = end_;
+    if (lowering_.keep_all) std::fill(last_.begin(), last_.end(), end_);
+  }
+
+  // Whether every operand of the node that lies in `memory` is offered to result `out`.
+  bool may_overwrite(const NodeRecord& node, int out, int memory) const {
+    for (size_t p = 0; p < node.inputs.size(); ++p) {
+      if (root(node.inputs[p]).value != memory) continue;
+      const std::pair<int, int> offer(out, static_cast<int>(p));
+      if (!is_whole(node.inputs[p]) ||
+          std::find(node.alias.begin(), node.alias.end(), offer) == node.alias.end()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void place_updates() {
+    if (lowering_.keep_all) return;
+    int last_stop = -1;
+    for (int i = 0; i < end_; ++i) {
+      const NodeRecord& node = program_.nodes[static_cast<size_t>(i)];
+      if (node.guard || node.host) last_stop = i;
+    }
+    for (const Update& update : program_.updates) {
+      const int value = root(update.source).value;
+      const int target = program_.variables[static_cast<size_t>(update.variable)].value;
+      if (!is_free(value) || !is_whole(update.source)) continue;
+      const int node_index = origin(value).index;
+      const int reader = last(target);
+      if (node_index <= last_stop || reader > node_index) continue;
+      const NodeRecord& node = program_.nodes[static_cast<size_t>(node_index)];
+      const auto out = std::find(node.outputs.begin(), node.outputs.end(), value);
+      if (reader == node_index &&
+          !may_overwrite(node, static_cast<int>(out - node.outputs.begin()), target)) {
+        continue;
+      }
+      place(value).slot = slots_.variables + update.variable;
+    }
+  }
+
+  void place_outputs() {
+    if (lowering_.keep_all) return;
+    for (size_t k = 0; k < program_.outputs.size(); ++k) {
+      const int value = root(program_.outputs[k]).value;
+      if (is_free(value) && is_whole(program_.outputs[k])) {
+        place(value).slot = slots_.outputs + static_cast<int>(k);
+      }
+    }
+  }
+
+  void copy_at_end() {
+    const auto value_ref = [&](int value) { return Ref(Ref::Kind::value, value); };
+    struct Late {
+      Ref from;
+      int variable;
+    };
+    std::vector<Late> late;
+    for (const Update& update : program_.updates) {
+      const int value = root(update.source).value;
+      if (place(value).slot == slots_.variables + update.variable &&
+          origin(value).kind == Kind::node) {
+        continue;  // computed in place
+      }
+      Ref from = value_ref(update.source);
+      const int64_t bytes = lowering_.bytes(update.source);
+      if (origin(value).kind == Kind::variable &&
+          program_.update_of_variable[static_cast<size_t>(origin(value).index)] >= 0) {
+        // Another variable's old value, which is about to be overwritten.
+        const Ref staged(Ref::Kind::workspace, lowering_.new_workspace(bytes, end_));
+        lowering_.add_copy(from, staged, bytes);
+        from = staged;
+      }
+      late.push_back({from, update.variable});
+    }
+    for (size_t k = 0; k < program_.outputs.size(); ++k) {
+      const int value = program_.outputs[k];
+      if (place(root(value).value).slot == slots_.outputs + static_cast<int>(k)) continue;
+      lowering_.add_copy(value_ref(value), Ref(Ref::Kind::output, static_cast<int>(k)),
+                         lowering_.bytes(value));
+    }
+    for (const Late& copy : late) {
+      const int target = program_.variables[static_cast<size_t>(copy.variable)].value;
+      lowering_.add_copy(copy.from, Ref(Ref::Kind::variable, copy.variable),
+                         lowering_.bytes(target));
+    }
+  }
+
+  void plan_buffers() {
+    std::vector<Lifetime> lifetimes;
+    std::vector<Location*> owners;
+    std::vector<int> buffer_of(program_.values.size(), -1);
+    layout_.workspaces.resize(lowering_.workspaces.size());
+    for (size_t v = 0; v < program_.values.size(); ++v) {
+      const int value = static_cast<int>(v);
+      if (root(value).value != value || !is_free(value)) continue;
+      buffer_of[v] = static_cast<int>(lifetimes.size());
+      owners.push_back(&place(value));
+      lifetimes.push_back({lowering_.bytes(value), origin(value).index, last(value)});
+    }
+    for (size_t w = 0; w < lowering_.workspaces.size(); ++w) {
+      const Workspace& workspace = lowering_.workspaces[w];
+      Location& location = layout_.workspaces[w];
+      location.bytes = workspace.bytes;
+      if (workspace.kept) {
+        location.slot = Slots::kKept;
+        location.offset = layout_.kept_bytes;
+        layout_.kept_bytes += align_up(workspace.bytes);
+      } else {
+        owners.push_back(&location);
+        lifetimes.push_back({workspace.bytes, workspace.node, workspace.node});
+      }
+    }
+    const MemoryPlan plan = plan_memory(lifetimes, find_offers(buffer_of));
+    for (size_t i = 0; i < owners.size(); ++i) {
+      owners[i]->slot = Slots::kArena;
+      owners[i]->offset = plan.offsets[i];
+    }
+    layout_.arena_bytes = plan.total;
+    layout_.lower_bound = plan.lower_bound;
+    for (size_t v = 0; v < program_.values.size(); ++v) {
+      const Root& r = roots_[v];
+      if (r.value == static_cast<int>(v)) continue;
+      layout_.values[v].slot = place(r.value).slot;
+      layout_.values[v].offset = place(r.value).offset + r.offset;
+    }
+  }
+
+  std::vector<std::pair<int, int>> find_offers(const std::vector<int>& buffer_of) {
+    std::vector<std::pair<int, int>> offers;
+    for (const NodeRecord& node : program_.nodes) {
+      for (auto [out, in] : node.alias) {
+        const int to = node.outputs[static_cast<size_t>(out)];
+        const int from = root(node.inputs[static_cast<size_t>(in)]).value;
+        const int to_buffer = buffer_of[static_cast<size_t>(to)];
+        const int from_buffer = buffer_of[static_cast<size_t>(from)];
+        const auto item = [&](int value) {
+          return dtype_bytes(program_.values[static_cast<size_t>(value)].dtype);
+        };
+        if (to_buffer >= 0 && from_buffer >= 0 &&
+            item(to) == item(node.inputs[static_cast<size_t>(in)]) &&
+            may_overwrite(node, out, from)) {
+          offers.emplace_back(to_buffer, from_buffer);
+        }
+      }
+    }
+    return offers;
+  }
+
+  Lowering& lowering_;
+  const Program& program_;
+  const Slots slots_;
+  const int end_;  // the time of the copies at the end
+  std::vector<Root> roots_;
+  std::vector<int> last_;  // of each root: the last node that reads it
+  Layout layout_;
+};
+
+struct Span {  // memory that a step touches
+  int slot;
+  int64_t begin, end;
+  bool write;
+};
+
+bool conflict(const std::vector<Span>& earlier, const Span& now) {
+  return std::any_of(earlier.begin(), earlier.end(), [&](const Span& other) {
+    return other.slot == now.slot && (other.write || now.write) && other.begin < now.end &&
+           now.begin < other.end;
+  });
+}
+
+}  // namespace
+
+Location Layout::locate(const Lowering& lowering, const Ref& ref) const {
+  const Slots slots(lowering.program);
+  Location location;
+  switch (ref.kind) {
+    case Ref::Kind::value:
+      location = values[static_cast<size_t>(ref.id)];
+      break;
+    case Ref::Kind::workspace:
+      location = workspaces[static_cast<size_t>(ref.id)];
+      break;
+    case Ref::Kind::guard:
+      location = {Slots::kGuards, static_cast<int64_t>(sizeof(GuardResult)) * ref.id,
+                  sizeof(GuardResult)};
+      break;
+    case Ref::Kind::output:
+      location = {slots.outputs + ref.id, 0, lowering.bytes_of(ref)};
+      break;
+    case Ref::Kind::variable:
+      location = {slots.variables + ref.id, 0, lowering.bytes_of(ref)};
+      break;
+  }
+  require(
+      ref.offset >= 0 && ref.offset <= location.bytes && ref.length <= location.bytes - ref.offset,
+      "a lowering rule refers to memory outside a value or workspace");
+  location.offset += ref.offset;
+  location.bytes = ref.length >= 0 ? ref.length : location.bytes - ref.offset;
+  return location;
+}
+
+Layout lay_out(Lowering& lowering) { return Planner(lowering).run(); }
+
+std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
+                                const std::vector<int>& order) {
+  std::vector<bool> barriers(order.size(), false);
+  std::vector<Span> serial, shared, now;  // since the last barrier: by the first thread, by several
+  for (size_t i = 0; i < order.size(); ++i) {
+    const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
+    const bool several = step.info.blocks > 1;
+    now.clear();
+    for (uint32_t k = 0; k < step.num_accesses; ++k) {
+      const Access& access = lowering.accesses[step.first_access + k];
+      const Location at = layout.locate(lowering, access.ref);
+      now.push_back(
+          {at.slot, at.offset, at.offset + at.bytes, (access.access & Access::kWrite) != 0});
+    }
+    const bool hazard = std::any_of(now.begin(), now.end(), [&](const Span& span) {
+      return conflict(shared, span) || (several && conflict(serial, span));
+    });
+    const bool stops = lowering.ends_region(step);
+    barriers[i] = hazard;
+    if (hazard || stops) {
+      serial.clear();
+      shared.clear();
+    }
+    if (!stops) {
+      auto& list = several ? shared : serial;
+      list.insert(list.end(), now.begin(), now.end());
+    }
+  }
+  return barriers;
+}
+
+}  // namespace handmill

@@ -1,0 +1,34 @@
+// Where the values and workspaces of a specialisation lie.
+#pragma once
+
+#include <vector>
+
+#include "core/lower/lowering.h"
+
+namespace handmill {
+
+struct Layout {
+  std::vector<Location> values;
+  std::vector<Location> workspaces;
+  int64_t arena_bytes = 0;
+  int64_t kept_bytes = 0;
+  int64_t lower_bound = 0;  // of arena_bytes
+
+  Location locate(const Lowering& lowering, const Ref& ref) const;
+};
+
+/// Decides where everything lies, and appends the copies that end the program: to outputs and to
+/// variables that could not be computed in place.
+///
+/// A new value of a variable is computed in the variable's own memory if nobody reads the old one
+/// after that (a reader that is the same node must offer it as an alias), and if no guard or host
+/// step, which may end the run, comes later.
+Layout lay_out(Lowering& lowering);
+
+/// For each step, whether a barrier must stand before it: a step touches what a step of other
+/// threads has written since the last barrier, or writes what one has read. Steps of one block all
+/// run on the first thread. Host steps and guards end a region and count as barriers.
+std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
+                                const std::vector<int>& order);
+
+}  // namespace handmill

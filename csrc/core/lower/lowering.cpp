@@ -1,0 +1,207 @@
+#include "core/lower/lowering.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace handmill {
+namespace {
+
+constexpr int64_t kCopyBlock = 64 << 10;
+
+struct CopyArgs {
+  const std::byte* from;
+  std::byte* to;
+  int64_t bytes;
+};
+
+void copy_blocks(const void* erased, Range blocks, void*) {
+  const auto& args = *static_cast<const CopyArgs*>(erased);
+  const int64_t begin = blocks.begin * kCopyBlock;
+  const int64_t end = std::min(args.bytes, blocks.end * kCopyBlock);
+  if (begin < end && args.from != args.to) {
+    std::memcpy(args.to + begin, args.from + begin, static_cast<size_t>(end - begin));
+  }
+}
+
+}  // namespace
+
+Lowering::Lowering(const Program& program_in, int64_t batch_in, Isa isa_in, bool keep_all_in)
+    : program(program_in), batch(batch_in), isa(isa_in), keep_all(keep_all_in) {
+  require(batch >= 0, "the batch size must not be negative, got ", batch);
+  dims.reserve(program.dims.size());
+  for (int64_t dim : program.dims) {
+    int64_t extent = dim;
+    require(dim >= 0 || !__builtin_mul_overflow(-dim, batch, &extent), "batch size ", batch,
+            " is too large");
+    dims.push_back(extent);
+  }
+  const size_t n = program.values.size();
+  value_bytes.reserve(n);
+  for (size_t v = 0; v < n; ++v) {
+    value_bytes.push_back(array_bytes(shape(static_cast<int>(v)), program.values[v].dtype));
+  }
+  parent.assign(n, -1);
+  parent_offset.assign(n, 0);
+  blob.reserve(program.nodes.size() * 512);
+  steps.reserve(program.nodes.size() * 2);
+  accesses.reserve(program.nodes.size() * 6);
+}
+
+ValueView Lowering::view_of(int value) const {
+  const Origin& origin = program.origins[static_cast<size_t>(value)];
+  const bool constant = origin.kind == Origin::Kind::constant;
+  return {value,
+          program.values[static_cast<size_t>(value)].dtype,
+          shape(value),
+          constant,
+          origin.kind == Origin::Kind::variable,
+          constant ? program.constants[static_cast<size_t>(origin.index)].data.data() : nullptr};
+}
+
+int Lowering::new_workspace(int64_t size, int node) {
+  require(size >= 0, "a workspace must not have a negative size");
+  workspaces.push_back({size, node});
+  return static_cast<int>(workspaces.size()) - 1;
+}
+
+void Lowering::lower_nodes() {
+  StepWriter writer(*this);
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    const NodeRecord& node = program.nodes[i];
+    node_ = static_cast<int>(i);
+    const size_t first_step = steps.size();
+    if (node.host) {
+      steps.push_back({nullptr, "host", node_, 0, static_cast<uint32_t>(accesses.size()), 0, {}});
+      continue;
+    }
+    const size_t first_guard = guards.size();
+    node.rule(NodeView(*this, node), writer);
+    require(pending_.empty() && pending_tables_.empty(), node.kernel,
+            ": the lowering rule declared pointers without a step");
+    require(node.guard == (guards.size() > first_guard), node.kernel,
+            ": a node is a guard if and only if its lowering rule writes a guard result");
+    keep_packed(first_step);
+  }
+  node_ = -1;
+  first_end_step = steps.size();
+}
+
+uint32_t Lowering::append(const void* data, size_t bytes) {
+  const size_t begin = (blob.size() + 15) / 16 * 16;
+  require(begin + bytes <= std::numeric_limits<uint32_t>::max(),
+          "the tables of a plan are too large");
+  blob.resize(begin + bytes);
+  if (bytes > 0) std::memcpy(blob.data() + begin, data, bytes);
+  return static_cast<uint32_t>(begin);
+}
+
+void Lowering::finish_step(KernelFunction function, std::string_view name, const void* args,
+                           size_t bytes, const StepInfo& info) {
+  struct Region {  // where memory of the rule went
+    const std::byte* begin;
+    size_t bytes;
+    uint32_t position;
+  };
+  if (info.blocks <= 0) {
+    pending_.clear();
+    pending_tables_.clear();
+    return;
+  }
+  const auto first_access = static_cast<uint32_t>(accesses.size());
+  std::vector<Region> regions;
+  regions.push_back({static_cast<const std::byte*>(args), bytes, append(args, bytes)});
+  for (const PendingTable& table : pending_tables_) {
+    regions.push_back({table.items, table.bytes, append(table.items, table.bytes)});
+  }
+  const auto position_of = [&](const std::byte* field) {
+    for (const Region& region : regions) {
+      if (field >= region.begin && field + sizeof(void*) <= region.begin + region.bytes) {
+        return region.position + static_cast<uint32_t>(field - region.begin);
+      }
+    }
+    throw std::invalid_argument(
+        concat(name, ": a declared pointer is not a field of the arguments"));
+  };
+  for (size_t i = 0; i < pending_tables_.size(); ++i) {
+    table_fields.push_back({position_of(pending_tables_[i].field), regions[i + 1].position});
+  }
+  double touched = 0;
+  for (const Pending& pointer : pending_) {
+    accesses.push_back({pointer.ref, position_of(pointer.field), pointer.access});
+    const Ref& ref = pointer.ref;
+    touched += static_cast<double>(ref.length >= 0 ? ref.length : bytes_of(ref));
+  }
+  pending_.clear();
+  pending_tables_.clear();
+  RawStep step{function,     name,
+               node_,        regions[0].position,
+               first_access, static_cast<uint32_t>(accesses.size()) - first_access,
+               info};
+  if (step.info.bytes == 0) step.info.bytes = touched;
+  steps.push_back(step);
+}
+
+// Marks the workspaces of the node at hand that pack steps alone write, from constants and from
+// variables that the program does not write.
+void Lowering::keep_packed(size_t first_step) {
+  const auto is_stable = [&](const Ref& ref) {
+    if (ref.kind == Ref::Kind::workspace) return workspaces[static_cast<size_t>(ref.id)].kept;
+    if (ref.kind != Ref::Kind::value) return false;
+    int value = ref.id;
+    while (parent[static_cast<size_t>(value)] >= 0) value = parent[static_cast<size_t>(value)];
+    const Origin& origin = program.origins[static_cast<size_t>(value)];
+    return origin.kind == Origin::Kind::constant ||
+           (origin.kind == Origin::Kind::variable &&
+            program.update_of_variable[static_cast<size_t>(origin.index)] < 0);
+  };
+  for (size_t i = first_step; i < steps.size(); ++i) {
+    RawStep& step = steps[i];
+    bool stable = step.info.pack;
+    const std::span<const Access> touched(accesses.data() + step.first_access, step.num_accesses);
+    for (const Access& access : touched) {
+      stable = stable && (access.access == Access::kWrite
+                              ? access.ref.kind == Ref::Kind::workspace
+                              : access.access == Access::kRead && is_stable(access.ref));
+    }
+    step.info.pack = stable;
+    for (const Access& access : touched) {
+      if (access.ref.kind != Ref::Kind::workspace || access.access == Access::kRead) continue;
+      Workspace& workspace = workspaces[static_cast<size_t>(access.ref.id)];
+      require(stable || !workspace.kept, step.name, ": writes what a pack step keeps");
+      workspace.kept = stable;
+    }
+  }
+}
+
+int64_t Lowering::bytes_of(const Ref& ref) const {
+  switch (ref.kind) {
+    case Ref::Kind::value:
+      return bytes(ref.id) - ref.offset;
+    case Ref::Kind::workspace:
+      return workspaces[static_cast<size_t>(ref.id)].bytes - ref.offset;
+    case Ref::Kind::output:
+      return bytes(program.outputs[static_cast<size_t>(ref.id)]) - ref.offset;
+    case Ref::Kind::variable:
+      return bytes(program.variables[static_cast<size_t>(ref.id)].value) - ref.offset;
+    case Ref::Kind::guard:
+      return static_cast<int64_t>(sizeof(GuardResult));
+  }
+  return 0;
+}
+
+bool Lowering::ends_region(const RawStep& step) const {
+  const std::span<const Access> touched(accesses.data() + step.first_access, step.num_accesses);
+  return step.function == nullptr ||
+         std::any_of(touched.begin(), touched.end(),
+                     [](const Access& access) { return access.ref.kind == Ref::Kind::guard; });
+}
+
+void Lowering::add_copy(const Ref& from, const Ref& to, int64_t size) {
+  CopyArgs args{nullptr, nullptr, size};
+  pending_.push_back({reinterpret_cast<const std::byte*>(&args.from), from, Access::kRead});
+  pending_.push_back({reinterpret_cast<const std::byte*>(&args.to), to, Access::kWrite});
+  finish_step(copy_blocks, "copy", &args, sizeof(args),
+              {.blocks = (size + kCopyBlock - 1) / kCopyBlock});
+}
+
+}  // namespace handmill

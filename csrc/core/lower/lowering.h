@@ -1,0 +1,131 @@
+// One specialisation under way: a program at a batch size, its steps, and then its memory.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/lower/builder.h"
+#include "core/program.h"
+
+namespace handmill {
+
+/// The base addresses that a running instance knows. Pointers in arguments are a slot's base and
+/// an offset.
+struct Slots {
+  static constexpr int kArena = 0;   // buffers of this run
+  static constexpr int kKept = 1;    // workspaces that survive a run
+  static constexpr int kBlob = 2;    // arguments and tables
+  static constexpr int kGuards = 3;  // GuardResult of each guard
+  int inputs, outputs, variables, constants, count;
+
+  explicit Slots(const Program& program)
+      : inputs(kGuards + 1),
+        outputs(inputs + static_cast<int>(program.inputs.size())),
+        variables(outputs + static_cast<int>(program.outputs.size())),
+        constants(variables + static_cast<int>(program.variables.size())),
+        count(constants + static_cast<int>(program.constants.size())) {}
+};
+
+struct Location {
+  int slot = -1;
+  int64_t offset = 0;
+  int64_t bytes = 0;
+};
+
+/// A pointer field at `field` in the blob.
+struct Access {
+  static constexpr int kRead = 1, kWrite = 2;
+  Ref ref;
+  uint32_t field;
+  int access;
+};
+
+/// A pointer field at `field` in the blob that points to `target` in the blob.
+struct TableField {
+  uint32_t field, target;
+};
+
+struct RawStep {
+  KernelFunction function;  // null: a host step
+  std::string_view name;
+  int node;       // -1: the copies at the end
+  uint32_t args;  // position in the blob
+  uint32_t first_access, num_accesses;
+  StepInfo info;
+};
+
+struct Workspace {
+  int64_t bytes;
+  int node;
+  bool kept = false;
+};
+
+class Lowering {
+ public:
+  /// Resolves the shapes. Throws std::invalid_argument where one is too large.
+  Lowering(const Program& program_in, int64_t batch_in, Isa isa_in, bool keep_all_in);
+
+  /// Runs the lowering rules, in order of the nodes.
+  void lower_nodes();
+
+  ValueView view_of(int value) const;
+  std::span<const int64_t> shape(int value) const {
+    const ValueRecord& record = program.values[static_cast<size_t>(value)];
+    return {dims.data() + record.dims, record.rank};
+  }
+  int64_t bytes(int value) const { return value_bytes[static_cast<size_t>(value)]; }
+
+  /// The bytes from the reference on to the end of what it refers to.
+  int64_t bytes_of(const Ref& ref) const;
+
+  int new_workspace(int64_t bytes, int node);
+
+  /// Whether the threads must come together after the step: a host step, or one that guards.
+  bool ends_region(const RawStep& step) const;
+
+  /// Appends a copy of `bytes` bytes, done by blocks.
+  void add_copy(const Ref& from, const Ref& to, int64_t bytes);
+
+  const Program& program;
+  const int64_t batch;
+  const Isa isa;
+  const bool keep_all;
+
+  std::vector<int64_t> dims;         // as Program::dims, resolved
+  std::vector<int64_t> value_bytes;  // of each value
+  std::vector<int> parent;           // of a view: whose memory it is; -1 for all else
+  std::vector<int64_t> parent_offset;
+  std::vector<std::byte> blob;
+  std::vector<RawStep> steps;
+  std::vector<Access> accesses;
+  std::vector<TableField> table_fields;
+  std::vector<Workspace> workspaces;
+  std::vector<int> guards;    // node of each guard result
+  size_t first_end_step = 0;  // from here on: copies to outputs and variables
+
+ private:
+  friend class StepWriter;
+
+  struct Pending {  // an access whose field is still in the rule's hands
+    const std::byte* field;
+    Ref ref;
+    int access;
+  };
+  struct PendingTable {
+    const std::byte* field;
+    const std::byte* items;
+    size_t bytes;
+  };
+
+  uint32_t append(const void* data, size_t bytes);
+  void finish_step(KernelFunction function, std::string_view name, const void* args, size_t bytes,
+                   const StepInfo& info);
+  void keep_packed(size_t first_step);
+
+  int node_ = -1;
+  std::vector<Pending> pending_;
+  std::vector<PendingTable> pending_tables_;
+};
+
+}  // namespace handmill

@@ -1,0 +1,184 @@
+// Building plans: lowering, layout, steps, relocations; the pool of instances.
+
+#include "core/plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/instance.h"
+
+namespace handmill {
+namespace {
+
+constexpr size_t kMaxPooled = 8;
+
+// What a step costs, in floating-point operations; a byte of traffic weighs as much as two.
+double step_cost(const StepInfo& info) { return info.flops + 2 * info.bytes; }
+
+}  // namespace
+
+Plan::Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all, Isa isa)
+    : program_(std::move(program)),
+      batch_(batch),
+      keep_all_(keep_all),
+      isa_(isa),
+      slots_(*program_) {
+  Lowering lowering(*program_, batch, isa, keep_all);
+  lowering.lower_nodes();
+  layout_ = lay_out(lowering);
+  make_steps(lowering);
+  make_relocs(lowering);
+  dims_ = std::move(lowering.dims);
+  blob_ = std::move(lowering.blob);
+  guards_ = std::move(lowering.guards);
+}
+
+Plan::~Plan() = default;
+
+void Plan::append_step(const Lowering& lowering, int raw, bool barrier) {
+  const RawStep& step = lowering.steps[static_cast<size_t>(raw)];
+  const bool cached = step.info.pack;
+  records_.push_back({step.name, step.node, step.info.blocks, step.info.flops, step.info.bytes,
+                      step.function == nullptr, barrier, cached});
+  if (step.function == nullptr) return;
+  (cached ? pack_steps_ : steps_).push_back({step.function, step.info.blocks, step.args, barrier});
+  scratch_ = std::max(scratch_, step.info.scratch);
+  double& cost = cached ? pack_cost_ : cost_;
+  int64_t& most_blocks = cached ? most_pack_blocks_ : most_blocks_;
+  cost += step_cost(step.info);
+  most_blocks = std::max(most_blocks, step.info.blocks);
+}
+
+void Plan::make_steps(const Lowering& lowering) {
+  std::vector<int> packs, order;
+  for (size_t i = 0; i < lowering.steps.size(); ++i) {
+    (lowering.steps[i].info.pack ? packs : order).push_back(static_cast<int>(i));
+  }
+  const std::vector<bool> pack_barriers = find_barriers(lowering, layout_, packs);
+  for (size_t i = 0; i < packs.size(); ++i) append_step(lowering, packs[i], pack_barriers[i]);
+  const std::vector<bool> barriers = find_barriers(lowering, layout_, order);
+  segments_.push_back({});
+  int guards = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
+    if (order[i] == static_cast<int>(lowering.first_end_step)) {
+      end_copies_ = static_cast<int>(steps_.size());
+    }
+    const bool is_host = step.function == nullptr;
+    if (is_host) {
+      segments_.push_back(
+          {step.node, static_cast<int>(steps_.size()), static_cast<int>(steps_.size()), 0});
+      has_host_steps_ = true;
+    }
+    append_step(lowering, order[i], barriers[i]);
+    segments_.back().end = static_cast<int>(steps_.size());
+    if (!is_host && lowering.ends_region(step)) {
+      segments_.back().guards = ++guards;
+      segments_.push_back(
+          {-1, static_cast<int>(steps_.size()), static_cast<int>(steps_.size()), 0});
+    }
+  }
+  if (lowering.first_end_step == lowering.steps.size()) {
+    end_copies_ = static_cast<int>(steps_.size());
+  }
+}
+
+void Plan::make_relocs(const Lowering& lowering) {
+  struct Entry {
+    int slot;
+    Reloc reloc;
+  };
+  std::vector<Entry> entries;
+  entries.reserve(lowering.accesses.size() + lowering.table_fields.size());
+  for (const Access& access : lowering.accesses) {
+    const Location at = layout_.locate(lowering, access.ref);
+    entries.push_back({at.slot, {access.field, at.offset}});
+  }
+  for (const TableField& table : lowering.table_fields) {
+    entries.push_back({Slots::kBlob, {table.field, table.target}});
+  }
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return a.slot < b.slot; });
+  first_reloc_.assign(static_cast<size_t>(slots_.count) + 1, 0);
+  for (const Entry& entry : entries) {
+    relocs_.push_back(entry.reloc);
+    ++first_reloc_[static_cast<size_t>(entry.slot) + 1];
+  }
+  for (size_t s = 1; s < first_reloc_.size(); ++s) first_reloc_[s] += first_reloc_[s - 1];
+  for (const RawStep& step : lowering.steps) {
+    for (uint32_t k = 0; step.info.pack && k < step.num_accesses; ++k) {
+      const Access& access = lowering.accesses[step.first_access + k];
+      const int variable = layout_.locate(lowering, access.ref).slot - slots_.variables;
+      if (variable >= 0 && variable < slots_.constants - slots_.variables) {
+        packed_variables_.push_back(variable);
+      }
+    }
+  }
+}
+
+int64_t Plan::bytes() const {
+  return layout_.arena_bytes + layout_.kept_bytes + static_cast<int64_t>(blob_.size());
+}
+
+std::span<const int64_t> Plan::shape(int value) const {
+  const ValueRecord& record = program_->values[static_cast<size_t>(value)];
+  return {dims_.data() + record.dims, record.rank};
+}
+
+std::unique_ptr<Plan::Instance> Plan::make_instance() const {
+  auto instance = std::make_unique<Instance>();
+  instance->arena = Buffer(layout_.arena_bytes);
+  instance->kept = Buffer(layout_.kept_bytes);
+  instance->blob = Buffer(static_cast<int64_t>(blob_.size()));
+  if (!blob_.empty()) std::memcpy(instance->blob.data(), blob_.data(), blob_.size());
+  instance->guards.assign(guards_.size(), {-1, 0.0});
+  instance->bases.assign(static_cast<size_t>(slots_.count), nullptr);
+  instance->storages.resize(program_->variables.size());
+  instance->packed_versions.assign(packed_variables_.size(), 0);
+  set_base(*instance, Slots::kArena, instance->arena.data());
+  set_base(*instance, Slots::kKept, instance->kept.data());
+  set_base(*instance, Slots::kBlob, instance->blob.data());
+  set_base(*instance, Slots::kGuards, instance->guards.data());
+  for (size_t i = 0; i < program_->constants.size(); ++i) {
+    set_base(*instance, slots_.constants + static_cast<int>(i), program_->constants[i].data.data());
+  }
+  return instance;
+}
+
+// Stores the addresses that depend on the slot. Stores nothing if the base is the same as before.
+void Plan::set_base(Instance& instance, int slot, const void* base) const {
+  // Arguments hold pointers to const where they only read.
+  auto* address = static_cast<std::byte*>(const_cast<void*>(base));
+  std::byte*& known = instance.bases[static_cast<size_t>(slot)];
+  if (known == address) return;
+  known = address;
+  const uint32_t end = first_reloc_[static_cast<size_t>(slot) + 1];
+  for (uint32_t i = first_reloc_[static_cast<size_t>(slot)]; i < end; ++i) {
+    std::byte* pointer = address + relocs_[i].offset;
+    std::memcpy(instance.blob.data() + relocs_[i].field, &pointer, sizeof(pointer));
+  }
+}
+
+// The lock is only tried: a child forked while another thread held it must not wait for it.
+Plan::Lease::Lease(const Plan& plan) : plan_(plan) {
+  if (plan.pool_mutex_.try_lock()) {
+    const std::lock_guard lock(plan.pool_mutex_, std::adopt_lock);
+    if (!plan.pool_.empty()) {
+      instance_ = std::move(plan.pool_.back());
+      plan.pool_.pop_back();
+    }
+  }
+  if (instance_ == nullptr) instance_ = plan.make_instance();
+}
+
+Plan::Lease::~Lease() {
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    if (!plan_.pool_mutex_.try_lock()) continue;
+    const std::lock_guard lock(plan_.pool_mutex_, std::adopt_lock);
+    if (plan_.pool_.size() < kMaxPooled) plan_.pool_.push_back(std::move(instance_));
+    return;
+  }
+}
+
+}  // namespace handmill

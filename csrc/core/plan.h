@@ -1,0 +1,167 @@
+// A program made ready for one batch size: a flat list of steps over one arena.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/cpu.h"
+#include "core/feed.h"
+#include "core/lower/layout.h"
+#include "core/parallel.h"
+#include "core/program.h"
+
+namespace handmill {
+
+struct Step {
+  KernelFunction function;
+  int64_t blocks;
+  uint32_t args;  // position in the blob
+  bool barrier;   // before the step
+};
+
+/// What a plan tells of a step.
+struct StepRecord {
+  std::string_view kernel;
+  int node;  // -1: a copy at the end
+  int64_t blocks;
+  double flops, bytes;
+  bool host, barrier, cached;
+};
+
+/// A guard refused the batch: nothing was written.
+struct GuardFailure {
+  int node = -1;  // -1: no guard failed
+  int64_t index = 0;
+  double value = 0;
+  explicit operator bool() const { return node >= 0; }
+};
+
+struct FedResult {
+  int64_t steps = 0;
+  GuardFailure failure;
+};
+
+/// Immutable and thread-safe: each call works on an instance from a pool.
+class Plan {
+ public:
+  /// Memory and resolved arguments of one call at a time.
+  struct Instance;
+
+  /// An instance for the time of a call.
+  class Lease {
+   public:
+    explicit Lease(const Plan& plan);
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Instance& operator*() const { return *instance_; }
+
+   private:
+    const Plan& plan_;
+    std::unique_ptr<Instance> instance_;
+  };
+
+  /// Throws std::invalid_argument where the program does not fit the batch size.
+  Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all, Isa isa);
+  ~Plan();
+
+  const Program& program() const { return *program_; }
+  int64_t batch() const { return batch_; }
+  bool keep_all() const { return keep_all_; }
+  Isa isa() const { return isa_; }
+  int64_t arena_bytes() const { return layout_.arena_bytes; }
+  int64_t lower_bound_bytes() const { return layout_.lower_bound; }
+  /// The memory of one instance, beside scratch and what run_fed adds.
+  int64_t bytes() const;
+  /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
+  bool is_long() const { return cost_ > kLongCost || has_host_steps_; }
+  std::span<const int64_t> shape(int value) const;
+  int64_t value_bytes(int value) const { return layout_.values[static_cast<size_t>(value)].bytes; }
+  std::span<const StepRecord> records() const { return records_; }
+
+  /// Runs once. Input and output pointers are in the program's order; no input may lie in a
+  /// variable that the program writes. Throws what a host step throws.
+  GuardFailure run(Instance& instance, const void* const* inputs, void* const* outputs) const;
+
+  /// Runs without the copies to outputs and variables: of keep_all plans, which write nothing else.
+  GuardFailure run_values(Instance& instance, const void* const* inputs) const;
+
+  /// Where a value lies, until the instance runs again.
+  std::byte* value_data(const Instance& instance, int value) const;
+
+  /// Runs steps on the batches of `feed` that follow its position, which moves on, until max_steps
+  /// are done, fewer rows than a batch are left, a guard fails, or `seconds` have passed at the end
+  /// of a step. Nobody else may use the feed meanwhile.
+  FedResult run_fed(Instance& instance, Feed& feed, int64_t max_steps, double seconds) const;
+
+  /// The least time of each record over `repeats` runs, in seconds. Variables are written.
+  std::vector<double> profile(Instance& instance, const void* const* inputs, void* const* outputs,
+                              int repeats) const;
+
+ private:
+  static constexpr double kLongCost = 1e6;  // flops
+
+  struct Reloc {
+    uint32_t field;
+    int64_t offset;
+  };
+  struct Segment {
+    int host = -1;           // node of a host step, which runs first
+    int begin = 0, end = 0;  // steps
+    int guards = 0;          // guard results known at the end of the segment, 0 if no new ones
+  };
+  struct Gather;
+  struct RunContext;
+  struct FedContext;
+
+  void make_steps(const Lowering& lowering);
+  void make_relocs(const Lowering& lowering);
+  void append_step(const Lowering& lowering, int raw, bool barrier);
+
+  std::unique_ptr<Instance> make_instance() const;
+  void set_base(Instance& instance, int slot, const void* base) const;
+  void refresh_variables(Instance& instance) const;
+  void refresh_packed(Instance& instance) const;
+  void prepare(Instance& instance, const void* const* inputs, void* const* outputs) const;
+  void run_host(const Instance& instance, int node) const;
+  void run_segment(const Instance& instance, const Segment& segment, const Worker& worker) const;
+  GuardFailure check_guards(const Instance& instance, int count) const;
+  GuardFailure run_all(Instance& instance, int threads) const;
+  void bump_versions() const;
+  int region_threads(double cost, int64_t blocks) const;
+
+  void prepare_fed(Instance& instance) const;
+  std::vector<Gather> make_gathers(const Instance& instance, const Feed& feed) const;
+
+  std::shared_ptr<const Program> program_;
+  int64_t batch_;
+  bool keep_all_;
+  Isa isa_;
+  Slots slots_;
+  Layout layout_;
+  std::vector<int64_t> dims_;
+  std::vector<std::byte> blob_;
+  std::vector<Step> pack_steps_;  // run when a variable that they read has changed
+  std::vector<Step> steps_;
+  std::vector<Segment> segments_;
+  std::vector<StepRecord> records_;    // pack steps, then steps and host steps in order
+  std::vector<Reloc> relocs_;          // sorted by slot
+  std::vector<uint32_t> first_reloc_;  // of each slot, and the end
+  std::vector<int> packed_variables_;
+  std::vector<int> guards_;          // node of each guard result
+  int end_copies_ = 0;               // where the copies at the end begin in steps_
+  double cost_ = 0, pack_cost_ = 0;  // in flops
+  int64_t most_blocks_ = 1, most_pack_blocks_ = 1;
+  int64_t scratch_ = 0;  // bytes a thread
+  bool has_host_steps_ = false;
+
+  mutable std::mutex pool_mutex_;
+  mutable std::vector<std::unique_ptr<Instance>> pool_;
+};
+
+}  // namespace handmill

@@ -1,0 +1,233 @@
+// Running plans: one region a call, guards, host steps, cached pack steps.
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "core/instance.h"
+#include "core/plan.h"
+
+namespace handmill {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What pays for waking a thread: some 3 us of work.
+constexpr double kCostPerThread = 150e3;
+
+std::byte* scratch_of(const Buffer& scratch, int64_t bytes_each, const Worker& worker) {
+  return scratch.data() + worker.index() * align_up(bytes_each);
+}
+
+// Each thread takes an even share of the blocks. Which one takes which is of no matter: blocks are
+// independent, and what they compute does not depend on the number of threads.
+void run_step(const Step& step, const std::byte* blob, std::byte* scratch, const Worker& worker) {
+  const int64_t i = worker.index(), n = worker.count();
+  const Range share{step.blocks * i / n, step.blocks * (i + 1) / n};
+  if (share.begin < share.end) step.function(blob + step.args, share, scratch);
+}
+
+void run_steps(std::span<const Step> steps, const std::byte* blob, std::byte* scratch,
+               const Worker& worker) {
+  if (worker.count() == 1) {
+    for (const Step& step : steps) step.function(blob + step.args, {0, step.blocks}, scratch);
+    return;
+  }
+  for (const Step& step : steps) {
+    if (step.barrier) worker.barrier();
+    if (step.blocks > 1) {
+      run_step(step, blob, scratch, worker);
+    } else if (worker.index() == 0) {
+      step.function(blob + step.args, {0, 1}, scratch);
+    }
+  }
+}
+
+template <class Context>
+void run_context(int threads, Context& context) {
+  run_region(
+      threads,
+      [](void* erased, const Worker& worker) { static_cast<Context*>(erased)->run(worker); },
+      &context);
+}
+
+struct StepsContext {
+  std::span<const Step> steps;
+  const Buffer& blob;
+  const Buffer& scratch;
+  int64_t scratch_each;
+
+  void run(const Worker& worker) const noexcept {
+    run_steps(steps, blob.data(), scratch_of(scratch, scratch_each, worker), worker);
+  }
+};
+
+}  // namespace
+
+int Plan::region_threads(double cost, int64_t blocks) const {
+  const int64_t useful = std::min(blocks, static_cast<int64_t>(cost / kCostPerThread));
+  return static_cast<int>(std::clamp<int64_t>(useful, 1, num_threads()));
+}
+
+void Plan::refresh_variables(Instance& instance) const {
+  const uint64_t epoch = pack_epoch();
+  if (instance.epoch == epoch) [[likely]] {
+    return;
+  }
+  for (size_t i = 0; i < program_->variables.size(); ++i) {
+    const State& state = *program_->variables[i].state;
+    instance.storages[i] = state.storage();
+    set_base(instance, slots_.variables + static_cast<int>(i), state.data());
+  }
+  instance.epoch = epoch;
+}
+
+void Plan::refresh_packed(Instance& instance) const {
+  if (pack_steps_.empty()) return;
+  bool fresh = instance.is_packed;
+  for (size_t i = 0; i < packed_variables_.size(); ++i) {
+    const auto variable = static_cast<size_t>(packed_variables_[i]);
+    const uint64_t version = program_->variables[variable].state->version();
+    fresh = fresh && instance.packed_versions[i] == version;
+    instance.packed_versions[i] = version;
+  }
+  if (fresh) return;
+  instance.is_packed = true;
+  const int threads = region_threads(pack_cost_, most_pack_blocks_);
+  instance.reserve_scratch(threads, scratch_);
+  StepsContext context{pack_steps_, instance.blob, instance.scratch, scratch_};
+  run_context(threads, context);
+}
+
+void Plan::prepare(Instance& instance, const void* const* inputs, void* const* outputs) const {
+  refresh_variables(instance);
+  for (int i = slots_.inputs; i < slots_.outputs; ++i) {
+    set_base(instance, i, inputs[i - slots_.inputs]);
+  }
+  for (int i = slots_.outputs; outputs != nullptr && i < slots_.variables; ++i) {
+    set_base(instance, i, outputs[i - slots_.outputs]);
+  }
+  refresh_packed(instance);
+}
+
+std::byte* Plan::value_data(const Instance& instance, int value) const {
+  const Location& at = layout_.values[static_cast<size_t>(value)];
+  return at.slot < 0 ? nullptr : instance.bases[static_cast<size_t>(at.slot)] + at.offset;
+}
+
+void Plan::run_host(const Instance& instance, int node) const {
+  const NodeRecord& record = program_->nodes[static_cast<size_t>(node)];
+  std::vector<ArrayRef> arrays;
+  arrays.reserve(record.inputs.size() + record.outputs.size());
+  for (const auto* list : {&record.inputs, &record.outputs}) {
+    for (int value : *list) {
+      arrays.push_back({value_data(instance, value),
+                        program_->values[static_cast<size_t>(value)].dtype, shape(value)});
+    }
+  }
+  const std::span<const ArrayRef> all = arrays;
+  record.host(all.first(record.inputs.size()), all.subspan(record.inputs.size()));
+}
+
+void Plan::run_segment(const Instance& instance, const Segment& segment,
+                       const Worker& worker) const {
+  const std::span<const Step> steps(steps_.data() + segment.begin, steps_.data() + segment.end);
+  run_steps(steps, instance.blob.data(), scratch_of(instance.scratch, scratch_, worker), worker);
+  if (segment.guards > 0) worker.barrier();
+}
+
+GuardFailure Plan::check_guards(const Instance& instance, int count) const {
+  for (int i = 0; i < count; ++i) {
+    const GuardResult& result = instance.guards[static_cast<size_t>(i)];
+    if (result.index >= 0) {
+      return {guards_[static_cast<size_t>(i)], result.index, result.value};
+    }
+  }
+  return {};
+}
+
+struct Plan::RunContext {
+  const Plan& plan;
+  const Instance& instance;
+  std::span<const Segment> segments;
+
+  // Every thread sees the same guard results and leaves at the same place.
+  void run(const Worker& worker) const noexcept {
+    for (const Segment& segment : segments) {
+      plan.run_segment(instance, segment, worker);
+      if (segment.guards > 0 && plan.check_guards(instance, segment.guards)) return;
+    }
+  }
+};
+
+// All segments, in one region unless host steps lie between them.
+GuardFailure Plan::run_all(Instance& instance, int threads) const {
+  instance.reserve_scratch(threads, scratch_);
+  if (!has_host_steps_) {
+    RunContext context{*this, instance, segments_};
+    run_context(threads, context);
+    return check_guards(instance, static_cast<int>(guards_.size()));
+  }
+  for (const Segment& segment : segments_) {
+    if (segment.host >= 0) run_host(instance, segment.host);
+    RunContext context{*this, instance, {&segment, 1}};
+    run_context(threads, context);
+    if (const GuardFailure failure = check_guards(instance, segment.guards)) return failure;
+  }
+  return {};
+}
+
+void Plan::bump_versions() const {
+  for (const Update& update : program_->updates) {
+    program_->variables[static_cast<size_t>(update.variable)].state->bump();
+  }
+}
+
+GuardFailure Plan::run(Instance& instance, const void* const* inputs, void* const* outputs) const {
+  prepare(instance, inputs, outputs);
+  const GuardFailure failure = run_all(instance, region_threads(cost_, most_blocks_));
+  if (!failure) bump_versions();
+  return failure;
+}
+
+GuardFailure Plan::run_values(Instance& instance, const void* const* inputs) const {
+  require(keep_all_, "values of a plan can be seen only if it was specialised with keep_all=True");
+  prepare(instance, inputs, nullptr);
+  instance.reserve_scratch(1, scratch_);
+  for (Segment segment : segments_) {
+    if (segment.host >= 0) run_host(instance, segment.host);
+    segment.begin = std::min(segment.begin, end_copies_);
+    segment.end = std::min(segment.end, end_copies_);
+    run_segment(instance, segment, Worker(0, 1));
+    if (const GuardFailure failure = check_guards(instance, segment.guards)) return failure;
+  }
+  return {};
+}
+
+std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
+                                  void* const* outputs, int repeats) const {
+  prepare(instance, inputs, outputs);
+  const int threads = region_threads(cost_, most_blocks_);
+  instance.reserve_scratch(threads, scratch_);
+  std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    size_t pack = 0, step = 0;
+    for (size_t i = 0; i < records_.size(); ++i) {
+      const StepRecord& record = records_[i];
+      const Clock::time_point begin = Clock::now();
+      if (record.host) {
+        run_host(instance, record.node);
+      } else {
+        const Step* next = record.cached ? &pack_steps_[pack++] : &steps_[step++];
+        StepsContext context{{next, 1}, instance.blob, instance.scratch, scratch_};
+        run_context(static_cast<int>(std::min<int64_t>(threads, next->blocks)), context);
+      }
+      const std::chrono::duration<double> seconds = Clock::now() - begin;
+      least[i] = std::min(least[i], seconds.count());
+    }
+  }
+  bump_versions();
+  return least;
+}
+
+}  // namespace handmill
