@@ -137,6 +137,18 @@ def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Compa
     return Comparison(tuple(rows))
 
 
+def worst_error(op: Op, inputs: Sequence[Array], attrs: Attrs, got: Any) -> float:
+    """The largest error of ``got`` against the reference, in units of the operator's bound."""
+    outputs = got if isinstance(got, tuple) else (got,)
+    with np.errstate(all="ignore"):
+        wants, tolerances = _expected(op, [_wide(x) for x in inputs], attrs)
+    errors = [
+        float(_units(np.asarray(g), w, t).max(initial=0.0))
+        for g, w, t in zip(outputs, wants, tolerances, strict=True)
+    ]
+    return max(errors)
+
+
 def _compare_graph(graph: Graph, env: dict[Value, Array], batch: int, name: str) -> list[Row]:
     rows = []
     for node in graph.nodes:
@@ -191,18 +203,12 @@ def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array],
 
 
 def _row(name: str, node: Node, output: int, got: Array, want: Array, allowed: Array) -> Row:
-    got64, want64 = _wide(got), np.asarray(want)
     op_name = node.op.name
     if node.op is TILE:
         op_name = "+".join(step.op.name for step in node.attrs["steps"])
-    if got64.size == 0:
+    units = _units(got, want, allowed)
+    if units.size == 0:
         return Row(name, op_name, node.scope, output, 0.0, (), 0.0, 0.0)
-    with np.errstate(all="ignore"):
-        want32 = want64.astype(got.dtype)
-        same = (got == want32) | ((got != got) & (want32 != want32))
-        error = np.abs(got64.astype(np.float64) - want64.astype(np.float64))
-        units = np.where(same, 0.0, error / np.where(allowed > 0, allowed, 1e-300))
-        units = np.where(np.isnan(units), np.inf, units)
     flat = int(np.argmax(units))
     index = tuple(int(i) for i in np.unravel_index(flat, units.shape))
     return Row(
@@ -212,9 +218,19 @@ def _row(name: str, node: Node, output: int, got: Array, want: Array, allowed: A
         output,
         float(units[index]),
         index,
-        float(got64[index]),
-        float(np.broadcast_to(want64, units.shape)[index]),
+        float(got[index]),
+        float(np.broadcast_to(want, units.shape)[index]),
     )
+
+
+def _units(got: Array, want: Array, allowed: Array) -> Array:
+    """Errors in units of what is allowed; 0 where the bits are right, infinite for a stray NaN."""
+    with np.errstate(all="ignore"):
+        want_rounded = np.asarray(want).astype(got.dtype)
+        same = (got == want_rounded) | ((got != got) & (want_rounded != want_rounded))
+        error = np.abs(got.astype(np.float64) - np.asarray(want).astype(np.float64))
+        units = np.where(same, 0.0, error / np.where(allowed > 0, allowed, 1e-300))
+        return np.asarray(np.where(np.isnan(units), np.inf, units))
 
 
 def _wide(array: Array) -> Array:

@@ -1,0 +1,39 @@
+"""The command line: ``handmill COMMAND`` or ``python -m handmill COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": "train on real digits and show what this machine can do, in seconds",
+    "info": "version, instruction set, threads, decoder, extras",
+    "selftest": "check every operator at every instruction set level against NumPy",
+    "compare": "check one step of a saved model, operator by operator, against NumPy",
+    "run": "run a Keras script with handmill standing in for keras",
+    "check": "list the Keras names that a script uses and handmill lacks",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="handmill", description="Deep learning on the CPU, from hand-written kernels."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        if not given or given[0] in (name, "-h", "--help"):
+            _module(name).add_arguments(sub)
+    if not given:
+        parser.print_help()
+        return 2
+    options = parser.parse_args(given)
+    return int(_module(options.command).run(options) or 0)
+
+
+def _module(name: str):  # type: ignore[no-untyped-def]  # modules share add_arguments and run
+    return importlib.import_module(f"handmill.cli.{name}_command")
