@@ -214,7 +214,7 @@ struct RandomArgs {
   int64_t size, per_block;  // per_block: a multiple of 64
 };
 
-// y = x * scale where the word is >= threshold, else 0.
+// y = x * scale where the word is >= threshold, else 0; drop_all: 0 everywhere.
 struct DropoutArgs {
   const float* x;
   const int64_t* seed_state;
@@ -222,6 +222,7 @@ struct DropoutArgs {
   int64_t size, per_block;  // per_block: a multiple of 64
   uint32_t threshold;
   float scale;
+  bool drop_all;
 };
 
 struct AdvanceSeedArgs {

@@ -1,0 +1,60 @@
+// Random numbers and dropout. seed_state is int64 (seed, number of the call).
+#include <cmath>
+
+#include "core/lower/blocks.h"
+#include "core/lower/builder.h"
+
+namespace handmill {
+namespace {
+
+constexpr int64_t kPerBlock = 4096;
+static_assert(kPerBlock % 64 == 0, "the kernels make 64 numbers at once");
+
+template <Kernel kernel>
+void lower_random(const NodeView& node, StepWriter& writer, double flops) {
+  RandomArgs args{};
+  args.size = node.output(0).size();
+  args.per_block = kPerBlock;
+  writer.read(&args.seed_state, node.input(0));
+  writer.write(&args.y, node.output(0));
+  writer.add<kernel>(args, {.blocks = ceil_div(args.size, kPerBlock),
+                            .flops = flops * static_cast<double>(args.size)});
+}
+
+}  // namespace
+
+// seed_state -> y, of the output's shape
+void lower_random_uniform(const NodeView& node, StepWriter& writer) {
+  lower_random<Kernel::random_uniform>(node, writer, 12);
+}
+void lower_random_normal(const NodeView& node, StepWriter& writer) {
+  lower_random<Kernel::random_normal>(node, writer, 30);
+}
+
+// (x, seed_state; rate) -> x / (1 - rate) where a word is at least rate 2^32, else 0
+void lower_dropout(const NodeView& node, StepWriter& writer) {
+  const double rate = node.f64("rate");
+  require(rate >= 0.0 && rate <= 1.0, "dropout: rate must be in [0, 1], got ", rate);
+  DropoutArgs args{};
+  args.size = node.input(0).size();
+  args.per_block = kPerBlock;
+  const double threshold = std::floor(rate * 4294967296.0);
+  args.drop_all = threshold > 4294967295.0;
+  args.threshold = args.drop_all ? UINT32_MAX : static_cast<uint32_t>(threshold);
+  args.scale = args.drop_all ? 0.0f : static_cast<float>(1.0 / (1.0 - rate));
+  writer.read(&args.x, node.input(0));
+  writer.read(&args.seed_state, node.input(1));
+  writer.write(&args.y, node.output(0));
+  writer.add<Kernel::dropout>(args, {.blocks = ceil_div(args.size, kPerBlock),
+                                     .flops = 12.0 * static_cast<double>(args.size)});
+}
+
+// seed_state -> seed_state
+void lower_advance_seed(const NodeView& node, StepWriter& writer) {
+  AdvanceSeedArgs args{};
+  writer.read(&args.seed_state, node.input(0));
+  writer.write(&args.y, node.output(0));
+  writer.add<Kernel::advance_seed>(args, {.blocks = 1});
+}
+
+}  // namespace handmill

@@ -1,0 +1,165 @@
+// Random numbers by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+// SC 2011). Element e takes word e % 4 of the block whose counter is (e / 4, call) under the key
+// `seed`, so the numbers depend on neither threads nor level. core/random.h is the scalar twin.
+#include "kernels/args.h"
+#include "kernels/lanes.h"
+#include "simd/math.h"
+#include "simd/transpose.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+constexpr int kBlocks = 16;          // Philox blocks made at once, 8 to a group
+constexpr int kWords = 4 * kBlocks;  // their words
+
+// The order in which the 8 blocks of a group lie in the lanes: after the transposition of 4 x 4
+// words within each half, word w of block b is at 4 b + w.
+constexpr int32_t kLaneOfGroup[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+struct Stream {
+  uint32_t seed[2], call[2];
+};
+
+HM_INLINE Stream stream_of(const int64_t* seed_state) {
+  const uint64_t seed = static_cast<uint64_t>(seed_state[0]);
+  const uint64_t call = static_cast<uint64_t>(seed_state[1]);
+  return {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+          {static_cast<uint32_t>(call), static_cast<uint32_t>(call >> 32)}};
+}
+
+HM_INLINE VecI splat(uint32_t x) { return VecI::broadcast(static_cast<int32_t>(x)); }
+
+// The four words of one block in each lane.
+struct Words {
+  VecI w[4];
+};
+
+HM_INLINE Words philox(VecI block_low, uint32_t block_high, const Stream& stream) {
+  VecI c0 = block_low, c1 = splat(block_high), c2 = splat(stream.call[0]),
+       c3 = splat(stream.call[1]);
+  uint32_t k0 = stream.seed[0], k1 = stream.seed[1];
+  const VecI m0 = splat(0xD2511F53u), m1 = splat(0xCD9E8D57u);
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+    const VecI high0 = mul_high_unsigned(m0, c0), low0 = m0 * c0;
+    const VecI high1 = mul_high_unsigned(m1, c2), low1 = m1 * c2;
+    c0 = high1 ^ c1 ^ splat(k0);
+    c1 = low1;
+    c2 = high0 ^ c3 ^ splat(k1);
+    c3 = low0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// words[0 .. kWords): those of blocks first .. first + kBlocks - 1 (first is a multiple of kBlocks)
+// after `change`, which maps the four words of a block to four others.
+template <class F>
+HM_INLINE void make_words(const Stream& stream, uint64_t first, F change, float* words) {
+  const uint32_t high = static_cast<uint32_t>(first >> 32);
+  float rows[4][kBlocks];
+  int32_t lane_block[kBlocks];
+  for (int i = 0; i < kBlocks; ++i) {
+    lane_block[i] =
+        static_cast<int32_t>(static_cast<uint32_t>(first)) + (i & 8) + kLaneOfGroup[i & 7];
+  }
+  for (int i = 0; i < kBlocks; i += VecI::width) {
+    const Words block = change(philox(VecI::load(lane_block + i), high, stream));
+    for (int k = 0; k < 4; ++k) as_float(block.w[k]).store(rows[k] + i);
+  }
+  for (int group = 0; group < kBlocks; group += 8) {
+    Lanes8 row[4];
+    for (int k = 0; k < 4; ++k) std::memcpy(&row[k], rows[k] + group, sizeof row[k]);
+    const Lanes8 low01 = shuffle8<0, 8, 1, 9, 4, 12, 5, 13>(row[0], row[1]);
+    const Lanes8 high01 = shuffle8<2, 10, 3, 11, 6, 14, 7, 15>(row[0], row[1]);
+    const Lanes8 low23 = shuffle8<0, 8, 1, 9, 4, 12, 5, 13>(row[2], row[3]);
+    const Lanes8 high23 = shuffle8<2, 10, 3, 11, 6, 14, 7, 15>(row[2], row[3]);
+    const Lanes8 out[4] = {shuffle8<0, 1, 8, 9, 4, 5, 12, 13>(low01, low23),
+                           shuffle8<2, 3, 10, 11, 6, 7, 14, 15>(low01, low23),
+                           shuffle8<0, 1, 8, 9, 4, 5, 12, 13>(high01, high23),
+                           shuffle8<2, 3, 10, 11, 6, 7, 14, 15>(high01, high23)};
+    std::memcpy(words + 4 * group, out, sizeof out);
+  }
+}
+
+// use(i, word bits as Vec, lanes) for all elements i of the blocks.
+template <class F, class G>
+HM_INLINE void for_each_word(const int64_t* seed_state, Range items, F change, G use) {
+  const Stream stream = stream_of(seed_state);
+  float words[kWords];
+  for (int64_t begin = items.begin; begin < items.end; begin += kWords) {
+    make_words(stream, static_cast<uint64_t>(begin) / 4, change, words);
+    const int64_t end = begin + kWords < items.end ? begin + kWords : items.end;
+    for_each_vector(begin, end,
+                    [&](int64_t i, auto lanes) { use(i, Vec::load(words + (i - begin)), lanes); });
+  }
+}
+
+constexpr float kTwoToMinus24 = 1.0f / 16777216.0f;
+
+HM_INLINE Vec upper_24_bits(VecI word) { return to_float(shift_right_logical<8>(word)); }
+
+// Two independent normal numbers by Box and Muller's transform of two words.
+HM_INLINE void box_muller(VecI& w0, VecI& w1) {
+  const Vec scale = Vec::broadcast(kTwoToMinus24);
+  const Vec u = (upper_24_bits(w0) + Vec::broadcast(1.0f)) * scale;
+  const Vec radius = sqrt(Vec::broadcast(-2.0f) * log(u));
+  // The angle is 2 pi t. Whole quarter turns come off t, where that is exact.
+  const Vec t = upper_24_bits(w1) * (scale * Vec::broadcast(4.0f));
+  const Vec quarter = round_nearest(t);
+  Vec sine, cosine;
+  sin_cos((t - quarter) * Vec::broadcast(1.57079633f), &sine, &cosine);
+  const VecI q = to_int(quarter), one = VecI::broadcast(1), sign = VecI::broadcast(INT32_MIN);
+  const Mask is_odd = (q & one) == one;
+  const VecI x = as_int(select(is_odd, sine, cosine)) ^ (shift_left<30>(q + one) & sign);
+  const VecI y = as_int(select(is_odd, cosine, sine)) ^ (shift_left<30>(q) & sign);
+  w0 = as_int(radius * as_float(x));
+  w1 = as_int(radius * as_float(y));
+}
+
+}  // namespace
+
+// Uniform in [0, 1): multiples of 2^-24.
+void random_uniform(const RandomArgs& a, Range blocks, void*) {
+  const Vec scale = Vec::broadcast(kTwoToMinus24);
+  const auto same = [](Words block) { return block; };
+  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), same,
+                [&](int64_t i, Vec word, auto lanes) {
+                  lanes.store(upper_24_bits(as_int(word)) * scale, a.y + i);
+                });
+}
+
+// Normal, mean 0, deviation 1: elements 2 i and 2 i + 1 are radius * (cos, sin) of words 2 i, 2 i
+// + 1.
+void random_normal(const RandomArgs& a, Range blocks, void*) {
+  const auto change = [](Words block) {
+    box_muller(block.w[0], block.w[1]);
+    box_muller(block.w[2], block.w[3]);
+    return block;
+  };
+  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), change,
+                [&](int64_t i, Vec number, auto lanes) { lanes.store(number, a.y + i); });
+}
+
+void dropout(const DropoutArgs& a, Range blocks, void*) {
+  const Vec scale = Vec::broadcast(a.scale);
+  // Comparisons are signed; adding 2^31 to both sides keeps the order of unsigned numbers.
+  const VecI flip = VecI::broadcast(INT32_MIN), threshold = splat(a.threshold) ^ flip;
+  const auto same = [](Words block) { return block; };
+  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), same,
+                [&](int64_t i, Vec word, auto lanes) {
+                  const Mask dropped = (as_int(word) ^ flip) < threshold;
+                  const Vec kept = lanes.load(a.x + i) * scale;
+                  const Vec y = select(dropped, Vec::zero(), kept);
+                  lanes.store(a.drop_all ? Vec::zero() : y, a.y + i);
+                });
+}
+
+// (seed, call) -> (seed, call + 1)
+void advance_seed(const AdvanceSeedArgs& a, Range, void*) {
+  a.y[0] = a.seed_state[0];
+  a.y[1] = static_cast<int64_t>(static_cast<uint64_t>(a.seed_state[1]) + 1);
+}
+
+}  // namespace handmill::HM_ISA
