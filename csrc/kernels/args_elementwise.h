@@ -8,7 +8,8 @@
 namespace handmill {
 
 // Floats of a tile, the unit that one instruction works on: 4 KB, so that the handful of registers
-// of a usual program stay in L1.
+// of a usual program stay in L1. Measured on Zen 4, relu(x * y + z) of 1 M floats, AVX2: 512 0.202,
+// 1024 0.195, 2048 0.254 ns per element.
 constexpr int64_t kTileElements = 1024;
 // Floats from one tile buffer in scratch to the next: not a multiple of 4 KB, or all buffers would
 // compete for the same ways of L1.
