@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/lower/blocks.h"
 #include "core/lower/builder.h"
 
 namespace handmill {
@@ -20,7 +21,6 @@ constexpr TileOpInfo kTileOps[] = {
 #undef HM_TILE_OP
 };
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 /// Strides of an operand in the dimensions of `shape`, 0 where it repeats.
@@ -156,6 +156,106 @@ TileOp find_tile_op(std::string_view name) {
                                    [&](const TileOpInfo& info) { return info.name == name; });
   require(found != std::end(kTileOps), "no tile op is named ", name);
   return static_cast<TileOp>(found - std::begin(kTileOps));
+}
+
+namespace {
+
+std::vector<TileInstr> read_instrs(const NodeView& node) {
+  constexpr size_t kFields = 5;  // op, dst, a, b, c
+  const std::span<const int64_t> fields = node.ints("instrs");
+  const std::span<const double> imms = node.floats("imms");
+  const size_t count = fields.size() / kFields;
+  require(fields.size() == count * kFields && imms.size() == 2 * count, "a tile program of ", count,
+          " instructions has ", fields.size(), " fields and ", imms.size(), " immediates");
+  std::vector<TileInstr> instrs;
+  for (size_t i = 0; i < count; ++i) {
+    int16_t field[kFields];
+    for (size_t k = 0; k < kFields; ++k) {
+      field[k] = static_cast<int16_t>(fields[i * kFields + k]);
+      require(field[k] == fields[i * kFields + k], "tile instruction ", i, " has the field ",
+              fields[i * kFields + k]);
+    }
+    instrs.push_back({static_cast<TileOp>(field[0]), field[1], field[2], field[3], field[4],
+                      static_cast<float>(imms[2 * i]), static_cast<float>(imms[2 * i + 1])});
+  }
+  return instrs;
+}
+
+/// A tile program over a part of its operands.
+struct TileLowering {
+  StepWriter& writer;
+  std::span<const TileInstr> instrs;
+  int n_inputs, n_temps;
+
+  void add(std::span<const int64_t> shape, std::span<const TileShape> operands,
+           std::span<const Ref> places) {
+    const TilePlan plan = plan_tile(shape, operands, n_temps);
+    if (!plan.ok) return add_slices(shape, operands, places);
+    TileArgs args{};
+    args.n_instrs = static_cast<int32_t>(instrs.size());
+    args.n_inputs = n_inputs;
+    args.n_outputs = static_cast<int32_t>(operands.size()) - n_inputs;
+    args.n_temps = n_temps;
+    plan.apply(operands, &args);
+    writer.table(&args.instrs, instrs);
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (static_cast<int>(i) < n_inputs) {
+        writer.read(&args.operands[i].ptr, places[i]);
+      } else {
+        writer.write(&args.operands[i].ptr, places[i]);
+      }
+    }
+    double size = 1;
+    for (int64_t extent : shape) size *= static_cast<double>(extent);
+    writer.add<Kernel::tile_program>(args, {.blocks = plan.block_count,
+                                            .scratch = plan.scratch_bytes,
+                                            .flops = size * static_cast<double>(instrs.size())});
+  }
+
+  /// Too many dimensions for the kernel: one step for each index of the first.
+  void add_slices(std::span<const int64_t> shape, std::span<const TileShape> operands,
+                  std::span<const Ref> places) {
+    std::vector<TileShape> inner(operands.begin(), operands.end());
+    std::vector<int64_t> strides(operands.size(), 0);  // of the first dimension, in bytes
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (operands[i].shape.size() < shape.size()) continue;
+      int64_t dense = 1;
+      inner[i].shape.erase(inner[i].shape.begin());
+      for (int64_t extent : inner[i].shape) dense *= extent;
+      if (operands[i].shape[0] != 1) strides[i] = dense * dtype_bytes(operands[i].dtype);
+    }
+    for (int64_t index = 0; index < shape[0]; ++index) {
+      std::vector<Ref> moved;
+      for (size_t i = 0; i < places.size(); ++i) {
+        moved.push_back(places[i].at(index * strides[i], strides[i] > 0 ? strides[i] : -1));
+      }
+      add(shape.subspan(1), inner, moved);
+    }
+  }
+};
+
+}  // namespace
+
+// inputs -> outputs, all of the shape of the first output after broadcasting. instrs: op, dst, a,
+// b, c of every instruction; imms: its two immediates; n_temps.
+void lower_tile(const NodeView& node, StepWriter& writer) {
+  const std::vector<TileInstr> instrs = read_instrs(node);
+  const int n_inputs = node.num_inputs(), n_outputs = node.num_outputs();
+  const int n_temps = static_cast<int>(node.i64("n_temps"));
+  check_tile_program(instrs, n_inputs, n_outputs, n_temps);
+
+  const ValueView first = node.output(0);
+  const std::vector<int64_t> shape(first.shape.begin(), first.shape.end());
+  std::vector<TileShape> operands;
+  std::vector<Ref> places;
+  for (int i = 0; i < n_inputs + n_outputs; ++i) {
+    const ValueView value = i < n_inputs ? node.input(i) : node.output(i - n_inputs);
+    operands.push_back({value.dtype, {value.shape.begin(), value.shape.end()}, {}});
+    places.emplace_back(value);
+    require(i < n_inputs || operands.back().shape == shape, "output ", i - n_inputs,
+            " of a tile program differs in shape from the first");
+  }
+  TileLowering{writer, instrs, n_inputs, n_temps}.add(shape, operands, places);
 }
 
 }  // namespace handmill
