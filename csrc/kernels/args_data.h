@@ -211,7 +211,7 @@ struct ArgReduceArgs {
 struct RandomArgs {
   const int64_t* seed_state;
   float* y;
-  int64_t size, per_block;  // per_block: a multiple of 64
+  int64_t size, per_block;  // per_block: a multiple of 128
 };
 
 // y = x * scale where the word is >= threshold, else 0; drop_all: 0 everywhere.
@@ -219,7 +219,7 @@ struct DropoutArgs {
   const float* x;
   const int64_t* seed_state;
   float* y;
-  int64_t size, per_block;  // per_block: a multiple of 64
+  int64_t size, per_block;  // per_block: a multiple of 128
   uint32_t threshold;
   float scale;
   bool drop_all;
@@ -234,7 +234,8 @@ struct AdvanceSeedArgs {
 
 constexpr int kMaxCopyRank = 8;
 
-// y[i...] = x[i...] for every index of `shape`, items of 1, 2, 4 or 8 bytes, no extent of zero.
+// y[i...] = x[x_start + i...] for every index of `shape`, items of 1, 2, 4 or 8 bytes, no extent of
+// zero.
 //   tile_axis < 0: a block is a run of per_block items in row-major order.
 //   tile_axis >= 0: a transpose, with x_stride[tile_axis] == 1 and y_stride[rank - 1] == 1. A block
 //   is a run of per_block tiles of kTransposeTile items a side; tiles are counted along the last
@@ -245,6 +246,7 @@ struct StridedCopyArgs {
   int64_t shape[kMaxCopyRank];
   int64_t x_stride[kMaxCopyRank];
   int64_t y_stride[kMaxCopyRank];
+  int64_t x_start;
   int64_t per_block;
   int32_t rank;  // at least 1
   int32_t tile_axis;

@@ -60,7 +60,7 @@ void copy_rows(const StridedCopyArgs& a, Range blocks) {
   const int64_t limit = blocks.end * a.per_block, end = limit < size ? limit : size;
   int64_t i = blocks.begin * a.per_block;
   if (i >= end) return;
-  const T* x = static_cast<const T*>(a.x);
+  const T* x = static_cast<const T*>(a.x) + a.x_start;
   T* y = static_cast<T*>(a.y);
   Walk walk = walk_from(a, last, i / N);
   int64_t n = i % N;
@@ -107,7 +107,7 @@ void copy_tiles(const StridedCopyArgs& a, Range blocks) {
   const int64_t limit = blocks.end * a.per_block, end = limit < tiles ? limit : tiles;
   int64_t tile = blocks.begin * a.per_block;
   if (tile >= end) return;
-  const T* x = static_cast<const T*>(a.x);
+  const T* x = static_cast<const T*>(a.x) + a.x_start;
   T* y = static_cast<T*>(a.y);
   Walk walk = walk_from(outer, last, tile / (tiles_i * tiles_j));
   int64_t within = tile % (tiles_i * tiles_j);

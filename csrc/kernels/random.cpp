@@ -9,7 +9,7 @@
 namespace handmill::HM_ISA {
 namespace {
 
-constexpr int kBlocks = 16;          // Philox blocks made at once, 8 to a group
+constexpr int kBlocks = 32;          // Philox blocks made at once, 8 to a group
 constexpr int kWords = 4 * kBlocks;  // their words
 
 // The order in which the 8 blocks of a group lie in the lanes: after the transposition of 4 x 4
@@ -34,23 +34,30 @@ struct Words {
   VecI w[4];
 };
 
-HM_INLINE Words philox(VecI block_low, uint32_t block_high, const Stream& stream) {
-  VecI c0 = block_low, c1 = splat(block_high), c2 = splat(stream.call[0]),
-       c3 = splat(stream.call[1]);
+// Two vectors of blocks at once: one alone waits for its multiplications (0.84 against 0.57 ns a
+// word, AVX-512 on Zen 4).
+HM_INLINE void philox(const VecI block_low[2], uint32_t block_high, const Stream& stream,
+                      Words out[2]) {
+  for (int s = 0; s < 2; ++s) {
+    out[s] = {{block_low[s], splat(block_high), splat(stream.call[0]), splat(stream.call[1])}};
+  }
   uint32_t k0 = stream.seed[0], k1 = stream.seed[1];
   const VecI m0 = splat(0xD2511F53u), m1 = splat(0xCD9E8D57u);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const VecI high0 = mul_high_unsigned(m0, c0), low0 = m0 * c0;
-    const VecI high1 = mul_high_unsigned(m1, c2), low1 = m1 * c2;
-    c0 = high1 ^ c1 ^ splat(k0);
-    c1 = low1;
-    c2 = high0 ^ c3 ^ splat(k1);
-    c3 = low0;
+#pragma GCC unroll 2
+    for (int s = 0; s < 2; ++s) {
+      VecI* c = out[s].w;
+      const VecI high0 = mul_high_unsigned(m0, c[0]), low0 = m0 * c[0];
+      const VecI high1 = mul_high_unsigned(m1, c[2]), low1 = m1 * c[2];
+      c[0] = high1 ^ c[1] ^ splat(k0);
+      c[1] = low1;
+      c[2] = high0 ^ c[3] ^ splat(k1);
+      c[3] = low0;
+    }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
 }
 
 // words[0 .. kWords): those of blocks first .. first + kBlocks - 1 (first is a multiple of kBlocks)
@@ -62,11 +69,17 @@ HM_INLINE void make_words(const Stream& stream, uint64_t first, F change, float*
   int32_t lane_block[kBlocks];
   for (int i = 0; i < kBlocks; ++i) {
     lane_block[i] =
-        static_cast<int32_t>(static_cast<uint32_t>(first)) + (i & 8) + kLaneOfGroup[i & 7];
+        static_cast<int32_t>(static_cast<uint32_t>(first)) + (i & ~7) + kLaneOfGroup[i & 7];
   }
-  for (int i = 0; i < kBlocks; i += VecI::width) {
-    const Words block = change(philox(VecI::load(lane_block + i), high, stream));
-    for (int k = 0; k < 4; ++k) as_float(block.w[k]).store(rows[k] + i);
+  for (int i = 0; i < kBlocks; i += 2 * VecI::width) {
+    const VecI block_low[2] = {VecI::load(lane_block + i),
+                               VecI::load(lane_block + i + VecI::width)};
+    Words block[2];
+    philox(block_low, high, stream, block);
+    for (int s = 0; s < 2; ++s) {
+      block[s] = change(block[s]);
+      for (int k = 0; k < 4; ++k) as_float(block[s].w[k]).store(rows[k] + i + s * VecI::width);
+    }
   }
   for (int group = 0; group < kBlocks; group += 8) {
     Lanes8 row[4];

@@ -10,11 +10,19 @@ namespace handmill::HM_ISA {
 HM_INLINE int64_t row_arg_extreme(const float* x, int64_t N, bool is_min) {
   const Vec sign = Vec::broadcast(is_min ? -1.0f : 1.0f);
   const float lowest = -__builtin_inff();
-  Vec best = Vec::broadcast(lowest);
-  for_each_vector(0, N, [&](int64_t n, auto lanes) {
-    best = max(best, lanes.keep(sign * lanes.load(x + n), lowest));
+  Vec best[4] = {Vec::broadcast(lowest), Vec::broadcast(lowest), Vec::broadcast(lowest),
+                 Vec::broadcast(lowest)};
+  int64_t start = 0;
+  for (; start + 4 * Vec::width <= N; start += 4 * Vec::width) {
+    for (int j = 0; j < 4; ++j) {
+      best[j] = max(best[j], sign * Vec::load(x + start + j * Vec::width));
+    }
+  }
+  for_each_vector(start, N, [&](int64_t n, auto lanes) {
+    best[0] = max(best[0], lanes.keep(sign * lanes.load(x + n), lowest));
   });
-  const float value = is_min ? -reduce_max(best) : reduce_max(best);
+  const float largest = reduce_max(max(max(best[0], best[1]), max(best[2], best[3])));
+  const float value = is_min ? -largest : largest;
   const Vec wanted = Vec::broadcast(value);
   int64_t n = 0;
   if (value == value) {

@@ -8,9 +8,7 @@ namespace handmill::HM_ISA {
 void softmax(const SoftmaxArgs& a, Range blocks, void*) {
   const Range rows = items_of(blocks, a.rows_per_block, a.M);
   for (int64_t m = rows.begin; m < rows.end; ++m) {
-    float* y_m = a.y + m * a.N;
-    const RowExp row = exp_row(a.x + m * a.N, y_m, a.N);
-    scale_row(y_m, 1.0f / row.sum, a.N);
+    softmax_row(a.x + m * a.N, a.y + m * a.N, a.N);
   }
 }
 

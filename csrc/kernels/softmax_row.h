@@ -54,9 +54,26 @@ HM_INLINE RowExp exp_row(const float* x, float* e, int64_t N) {
   return {max, sum};
 }
 
-HM_INLINE void scale_row(float* y, float factor, int64_t N) {
-  const Vec v = Vec::broadcast(factor);
-  for_each_vector(0, N, [&](int64_t n, auto lanes) { lanes.store(lanes.load(y + n) * v, y + n); });
+// The softmax of a row that fits one vector: in registers, because a masked load waits long for the
+// masked store before it (32 rows of 10, AVX-512 on Zen 4: 0.6 against 0.9 us).
+HM_INLINE RowExp softmax_short_row(const float* x, float* y, int64_t N) {
+  const SomeLanes lanes{N};
+  const Vec v = lanes.load_or(x, -__builtin_inff());
+  const float max = reduce_max(v);
+  const Vec e = lanes.keep(exp(v - Vec::broadcast(max)), 0.0f);
+  const float sum = reduce_add(e);
+  lanes.store(e * Vec::broadcast(1.0f / sum), y);
+  return {max, sum};
+}
+
+// y[n] = exp(x[n] - max) / sum. y may be x.
+HM_INLINE RowExp softmax_row(const float* x, float* y, int64_t N) {
+  if (N <= Vec::width) return softmax_short_row(x, y, N);
+  const RowExp row = exp_row(x, y, N);
+  const Vec factor = Vec::broadcast(1.0f / row.sum);
+  for_each_vector(0, N,
+                  [&](int64_t n, auto lanes) { lanes.store(lanes.load(y + n) * factor, y + n); });
+  return row;
 }
 
 }  // namespace handmill::HM_ISA

@@ -6,7 +6,7 @@
 
 namespace handmill {
 
-// (x, indices; axis = 0) -> y. Out of range: NaN for floats, 0 for the rest; a check_labels guard
+// (x, indices; axis = 0) -> y. Out of range: all bits set, so NaN for floats; a check_labels guard
 // on the indices refuses the batch instead.
 void lower_take(const NodeView& node, StepWriter& writer) {
   const ValueView x = node.input(0), indices = node.input(1);
@@ -19,9 +19,7 @@ void lower_take(const NodeView& node, StepWriter& writer) {
   args.item_bytes = x.product(axis + 1, x.rank()) * dtype_bytes(x.dtype);
   args.per_block = items_per_block(args.item_bytes, kBlockElements * 4);
   args.index_type = indices.dtype;
-  const bool is_float =
-      x.dtype == Dtype::float32 || x.dtype == Dtype::float64 || x.dtype == Dtype::bfloat16;
-  args.fill = is_float ? 0xff : 0;
+  args.fill = 0xff;
   writer.read(&args.x, x);
   writer.read(&args.indices, indices);
   writer.write(&args.y, node.output(0));

@@ -28,6 +28,7 @@ Strides contiguous_strides(std::span<const int64_t> shape) {
 // Drops axes of one item and merges neighbours that are one axis on both sides.
 Strided merged(const Strided& axes) {
   Strided out;
+  out.x_start = axes.x_start;
   for (int axis = 0; axis < axes.rank; ++axis) {
     const int64_t dim = axes.shape[axis], x = axes.x_stride[axis], y = axes.y_stride[axis];
     if (dim == 1) continue;
@@ -105,6 +106,7 @@ void copy_strided(StepWriter& writer, const Ref& y, const Ref* x, Strided axes, 
           axes.rank);
   StridedCopyArgs args{};
   args.rank = axes.rank;
+  args.x_start = axes.x_start;
   args.item_bytes = static_cast<int32_t>(item_bytes);
   std::copy_n(axes.shape, axes.rank, args.shape);
   std::copy_n(axes.x_stride, axes.rank, args.x_stride);
@@ -125,7 +127,13 @@ void copy_strided(StepWriter& writer, const Ref& y, const Ref* x, Strided axes, 
   } else {
     writer.table(reinterpret_cast<const uint64_t**>(&args.x), std::span(&value, 1));
   }
-  writer.write(&args.y, y);
+  int64_t y_last = 0;  // the exact extent: parts of one output are then known to be disjoint
+  for (int axis = 0; axis < axes.rank; ++axis) {
+    y_last += (axes.shape[axis] - 1) * axes.y_stride[axis];
+  }
+  Ref target = y;
+  target.length = (y_last + 1) * item_bytes;
+  writer.write(&args.y, target);
   const int64_t sides = x == nullptr ? 1 : 2;
   writer.add<Kernel::strided_copy>(args, {.blocks = ceil_div(units, args.per_block),
                                           .bytes = static_cast<double>(sides * size * item_bytes)});
@@ -197,17 +205,16 @@ void lower_slice(const NodeView& node, StepWriter& writer) {
   if (y.size() == 0) return;
   const Strides x_strides = contiguous_strides(x.shape), y_strides = contiguous_strides(y.shape);
   Strided axes;
-  int64_t offset = 0;
   for (size_t axis = 0; axis < x.shape.size(); ++axis) {
-    offset += start[axis] * x_strides[axis];
+    axes.x_start += start[axis] * x_strides[axis];
     axes.push(y.shape[axis], step[axis] * x_strides[axis], y_strides[axis]);
   }
   const Strided pieces = merged(axes);
   if (pieces.rank == 1 && (pieces.x_stride[0] == 1 || pieces.shape[0] == 1)) {
-    writer.view(y, x, offset * item_bytes);
+    writer.view(y, x, axes.x_start * item_bytes);
     return;
   }
-  const Ref source = Ref(x).at(offset * item_bytes);
+  const Ref source = x;
   copy_strided(writer, y, &source, axes, item_bytes);
 }
 

@@ -8,7 +8,7 @@ namespace handmill {
 namespace {
 
 constexpr int64_t kPerBlock = 4096;
-static_assert(kPerBlock % 64 == 0, "the kernels make 64 numbers at once");
+static_assert(kPerBlock % 128 == 0, "the kernels make 128 numbers at once");
 
 template <Kernel kernel>
 void lower_random(const NodeView& node, StepWriter& writer, double flops) {

@@ -11,8 +11,9 @@ namespace {
 
 // A slice of one long reduction: long enough to be worth a partial result.
 constexpr int64_t kSliceElements = 32768;
-// Slices are made until there are about this many blocks.
-constexpr int64_t kEnoughBlocks = 32;
+// Fewer blocks than kFewBlocks are cut into slices, until there are about kEnoughBlocks.
+constexpr int64_t kFewBlocks = 8;
+constexpr int64_t kEnoughBlocks = 64;
 // Columns that reduce_columns takes at once at the widest level.
 constexpr int64_t kTileColumns = 64;
 
@@ -25,6 +26,8 @@ ReduceKind combining(ReduceKind kind) {
   return kind == ReduceKind::kSumOfSquares ? ReduceKind::kSum : kind;
 }
 
+int64_t most_slices(int64_t blocks) { return blocks < kFewBlocks ? kEnoughBlocks / blocks : 1; }
+
 int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
 void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
@@ -33,8 +36,7 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
   args.outer = outer;
   args.length = R;
   args.N = 1;
-  args.slices =
-      std::clamp<int64_t>(R / kSliceElements, 1, std::max<int64_t>(1, kEnoughBlocks / outer));
+  args.slices = std::clamp<int64_t>(R / kSliceElements, 1, most_slices(outer));
   args.slice_length = round_up(ceil_div(R, args.slices), kTileColumns);
   args.slices = std::max<int64_t>(1, args.slice_length == 0 ? 1 : ceil_div(R, args.slice_length));
   args.slices_per_block = items_per_block(std::min(R, args.slice_length));
@@ -67,8 +69,7 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
       std::min(args.N, round_up(items_per_block(std::max<int64_t>(rows, 1)), kTileColumns));
   args.column_blocks = ceil_div(args.N, args.columns_per_block);
   const int64_t blocks = outer * args.column_blocks;
-  args.slices = std::clamp<int64_t>(args.length / kSliceElements, 1,
-                                    std::max<int64_t>(1, kEnoughBlocks / blocks));
+  args.slices = std::clamp<int64_t>(args.length / kSliceElements, 1, most_slices(blocks));
   const int64_t slice_rows = std::max<int64_t>(1, ceil_div(rows, args.slices));
   args.slice_length = slice_rows * args.N;
   args.slices = std::max<int64_t>(1, ceil_div(rows, slice_rows));

@@ -8,10 +8,11 @@
 
 namespace handmill {
 
-/// Axes of a copy, outermost first; strides in items. Grows axis by axis.
+/// Axes of a copy, outermost first; strides in items, those of y not negative. Grows axis by axis.
 struct Strided {
   static constexpr int kMaxRank = 16;
   int rank = 0;
+  int64_t x_start = 0;  // the item of x at index (0, 0, ...)
   int64_t shape[kMaxRank], x_stride[kMaxRank], y_stride[kMaxRank];
 
   void push(int64_t dim, int64_t x, int64_t y);
