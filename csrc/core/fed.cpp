@@ -72,8 +72,8 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
                            source.row_shape.end()),
             "array ", i, " of the feed has rows of shape ", shape_text(source.row_shape),
             ", the program takes batches of shape ", shape_text(want));
-    require(can_convert(source.dtype, dtype), "array ", i, " of the feed: ",
-            dtype_name(source.dtype), " is not converted to ", dtype_name(dtype));
+    require(can_convert(source.dtype, dtype), "array ", i,
+            " of the feed: ", dtype_name(source.dtype), " is not converted to ", dtype_name(dtype));
     Gather gather{};
     GatherRowsArgs& args = gather.args;
     args.source = source.data;
@@ -152,8 +152,10 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   }
   const int threads = region_threads(cost, blocks);
   instance.reserve_scratch(threads, scratch_);
-  FedContext context{*this,         instance,
-                     gathers,       feed.position,
+  FedContext context{*this,
+                     instance,
+                     gathers,
+                     feed.position,
                      std::clamp<int64_t>(max_steps, 0, rows / batch_),
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};

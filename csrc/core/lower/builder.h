@@ -43,6 +43,7 @@ struct ValueView {
   std::span<const int64_t> shape;
   bool is_constant;
   bool is_variable;
+  bool is_stable;    // a constant or variable, or a view of one, that the program does not write
   const void* data;  // the content of a constant; null for all else
 
   int rank() const { return static_cast<int>(shape.size()); }

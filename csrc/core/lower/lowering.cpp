@@ -55,7 +55,16 @@ ValueView Lowering::view_of(int value) const {
           shape(value),
           constant,
           origin.kind == Origin::Kind::variable,
+          is_stable(value),
           constant ? program.constants[static_cast<size_t>(origin.index)].data.data() : nullptr};
+}
+
+bool Lowering::is_stable(int value) const {
+  while (parent[static_cast<size_t>(value)] >= 0) value = parent[static_cast<size_t>(value)];
+  const Origin& origin = program.origins[static_cast<size_t>(value)];
+  return origin.kind == Origin::Kind::constant ||
+         (origin.kind == Origin::Kind::variable &&
+          program.update_of_variable[static_cast<size_t>(origin.index)] < 0);
 }
 
 int Lowering::new_workspace(int64_t size, int node) {
@@ -144,15 +153,9 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
 // Marks the workspaces of the node at hand that pack steps alone write, from constants and from
 // variables that the program does not write.
 void Lowering::keep_packed(size_t first_step) {
-  const auto is_stable = [&](const Ref& ref) {
-    if (ref.kind == Ref::Kind::workspace) return workspaces[static_cast<size_t>(ref.id)].kept;
-    if (ref.kind != Ref::Kind::value) return false;
-    int value = ref.id;
-    while (parent[static_cast<size_t>(value)] >= 0) value = parent[static_cast<size_t>(value)];
-    const Origin& origin = program.origins[static_cast<size_t>(value)];
-    return origin.kind == Origin::Kind::constant ||
-           (origin.kind == Origin::Kind::variable &&
-            program.update_of_variable[static_cast<size_t>(origin.index)] < 0);
+  const auto reads_stable = [&](const Ref& ref) {
+    return ref.kind == Ref::Kind::workspace ? workspaces[static_cast<size_t>(ref.id)].kept
+                                            : ref.kind == Ref::Kind::value && is_stable(ref.id);
   };
   for (size_t i = first_step; i < steps.size(); ++i) {
     RawStep& step = steps[i];
@@ -161,7 +164,7 @@ void Lowering::keep_packed(size_t first_step) {
     for (const Access& access : touched) {
       stable = stable && (access.access == Access::kWrite
                               ? access.ref.kind == Ref::Kind::workspace
-                              : access.access == Access::kRead && is_stable(access.ref));
+                              : access.access == Access::kRead && reads_stable(access.ref));
     }
     step.info.pack = stable;
     for (const Access& access : touched) {

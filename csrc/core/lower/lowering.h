@@ -76,6 +76,9 @@ class Lowering {
   }
   int64_t bytes(int value) const { return value_bytes[static_cast<size_t>(value)]; }
 
+  /// Whether the value lies in a constant, or in a variable that the program does not write.
+  bool is_stable(int value) const;
+
   /// The bytes from the reference on to the end of what it refers to.
   int64_t bytes_of(const Ref& ref) const;
 

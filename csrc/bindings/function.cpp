@@ -1,0 +1,236 @@
+// Function: from arrays to the plan for their shapes, through a small cache.
+
+#include <structmember.h>  // needs Python.h, which call.h includes
+
+#include <algorithm>
+#include <new>
+
+#include "bindings/call.h"
+#include "bindings/register.h"
+#include "core/cpu.h"
+
+namespace handmill {
+namespace {
+
+// What was called for arrays of certain dtypes and shapes.
+struct Entry {
+  std::vector<Py_ssize_t> key;  // level; then of each array: type number, rank, extents
+  py::object target;
+  const Plan* plan;  // that of target; null if target is some other callable
+};
+
+struct FunctionObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  PyObject* miss;
+  PyObject* fallback;
+  Py_ssize_t limit;
+  std::vector<Entry>* entries;  // most recently used first
+};
+
+bool are_ready(PyObject* const* args, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (!is_plain_array(args[i]) || !is_ready(as_array(args[i]))) return false;
+  }
+  return true;
+}
+
+bool matches(const std::vector<Py_ssize_t>& key, Isa isa, PyObject* const* args, size_t count) {
+  const Py_ssize_t* next = key.data();
+  const Py_ssize_t* const end = next + key.size();
+  if (*next++ != static_cast<Py_ssize_t>(isa)) return false;
+  for (size_t i = 0; i < count; ++i) {
+    const ArrayProxy* array = as_array(args[i]);
+    if (next == end || next[0] != type_number(array) || next[1] != array->nd) return false;
+    next += 2;
+    for (int d = 0; d < array->nd; ++d) {
+      if (*next++ != array->dimensions[d]) return false;
+    }
+  }
+  return next == end;
+}
+
+std::vector<Py_ssize_t> key_of(Isa isa, PyObject* const* args, size_t count) {
+  std::vector<Py_ssize_t> key = {static_cast<Py_ssize_t>(isa)};
+  for (size_t i = 0; i < count; ++i) {
+    const ArrayProxy* array = as_array(args[i]);
+    key.push_back(type_number(array));
+    key.push_back(array->nd);
+    const std::span<const Py_ssize_t> shape = array_shape(array);
+    key.insert(key.end(), shape.begin(), shape.end());
+  }
+  return key;
+}
+
+PyObject* call_fallback(const FunctionObject* self, PyObject* const* args, size_t count) {
+  if (self->fallback == Py_None) {
+    throw py::type_error("arguments must be C-contiguous, aligned ndarrays in native byte order");
+  }
+  return PyObject_Vectorcall(self->fallback, args, count, nullptr);
+}
+
+// Runs the plan. Where a guard refuses the arguments, nothing was written, and the fallback finds
+// better words for it.
+PyObject* call_target(const FunctionObject* self, const py::object& target, const Plan* plan,
+                      PyObject* const* args, size_t count) {
+  if (plan == nullptr) return PyObject_Vectorcall(target.ptr(), args, count, nullptr);
+  GuardFailure failure;
+  py::object result = run_plan(*plan, args, &failure);
+  if (!failure) return result.release().ptr();
+  if (self->fallback != Py_None) return call_fallback(self, args, count);
+  set_guard_failed(failure);
+  return nullptr;
+}
+
+PyObject* call_miss(FunctionObject* self, Isa isa, PyObject* const* args, size_t count) {
+  const auto target =
+      py::reinterpret_steal<py::object>(PyObject_Vectorcall(self->miss, args, count, nullptr));
+  if (!target) return nullptr;
+  const Plan* plan = plan_of(target.ptr());
+  if (plan != nullptr) {
+    check_arguments(*plan, args, count);  // from now on, equal keys vouch for it
+  } else if (PyCallable_Check(target.ptr()) == 0) {
+    throw py::type_error("miss must return a plan or another callable");
+  }
+  std::vector<Entry>& entries = *self->entries;  // which miss may have changed
+  entries.insert(entries.begin(), {key_of(isa, args, count), target, plan});
+  std::vector<Entry> dropped;  // destroyed when the list is in order again
+  while (static_cast<Py_ssize_t>(entries.size()) > self->limit) {
+    dropped.push_back(std::move(entries.back()));
+    entries.pop_back();
+  }
+  return call_target(self, target, plan, args, count);
+}
+
+PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, PyObject* names) {
+  auto* self = reinterpret_cast<FunctionObject*>(object);
+  const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flagged_count));
+  try {
+    if (names != nullptr && PyTuple_GET_SIZE(names) != 0) {
+      throw py::type_error("the function is called with arrays, without keywords");
+    }
+    if (!are_ready(args, count)) return call_fallback(self, args, count);
+    const Isa isa = current_isa();
+    std::vector<Entry>& entries = *self->entries;
+    for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
+      if (!matches(entry->key, isa, args, count)) continue;
+      if (entry != entries.begin()) std::rotate(entries.begin(), entry, entry + 1);
+      const py::object target = entries.front().target;  // the list may change under the call
+      return call_target(self, target, entries.front().plan, args, count);
+    }
+    return call_miss(self, isa, args, count);
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"miss", "fallback", "limit", nullptr};
+  PyObject* miss = nullptr;
+  PyObject* fallback = Py_None;
+  Py_ssize_t limit = 64;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|On", const_cast<char**>(names), &miss, &fallback,
+                                  &limit) == 0) {
+    return nullptr;
+  }
+  if (limit < 1) {
+    PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
+    return nullptr;
+  }
+  auto* self = reinterpret_cast<FunctionObject*>(type->tp_alloc(type, 0));
+  if (self == nullptr) return nullptr;
+  self->vectorcall = call;
+  self->miss = Py_NewRef(miss);
+  self->fallback = Py_NewRef(fallback);
+  self->limit = limit;
+  self->entries = new (std::nothrow) std::vector<Entry>;
+  if (self->entries == nullptr) {
+    Py_DECREF(self);
+    return PyErr_NoMemory();
+  }
+  return reinterpret_cast<PyObject*>(self);
+}
+
+PyObject* clear_entries(PyObject* object, PyObject*) {
+  auto* self = reinterpret_cast<FunctionObject*>(object);
+  std::vector<Entry> dropped;
+  dropped.swap(*self->entries);
+  Py_RETURN_NONE;
+}
+
+int traverse(PyObject* object, visitproc visit, void* arg) {
+  auto* self = reinterpret_cast<FunctionObject*>(object);
+  Py_VISIT(Py_TYPE(object));
+  Py_VISIT(self->miss);
+  Py_VISIT(self->fallback);
+  if (self->entries != nullptr) {
+    for (const Entry& entry : *self->entries) Py_VISIT(entry.target.ptr());
+  }
+  return 0;
+}
+
+int clear(PyObject* object) {
+  auto* self = reinterpret_cast<FunctionObject*>(object);
+  Py_CLEAR(self->miss);
+  Py_CLEAR(self->fallback);
+  if (self->entries != nullptr) {
+    std::vector<Entry> dropped;
+    dropped.swap(*self->entries);
+  }
+  return 0;
+}
+
+void deallocate(PyObject* object) {
+  auto* self = reinterpret_cast<FunctionObject*>(object);
+  PyTypeObject* type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  clear(object);
+  delete self->entries;
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+Py_ssize_t length(PyObject* object) {
+  return static_cast<Py_ssize_t>(reinterpret_cast<FunctionObject*>(object)->entries->size());
+}
+
+PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(FunctionObject, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyMethodDef methods[] = {{"clear", clear_entries, METH_NOARGS, "Forgets all plans."},
+                         {nullptr, nullptr, 0, nullptr}};
+
+const char kDoc[] =
+    "Function(miss, fallback=None, limit=64)\n\n"
+    "Calls the plan for the dtypes and shapes of its arguments. `miss(*arrays)` makes it when it "
+    "is needed first; at most `limit` are kept, the most recently used. `fallback(*args)` is "
+    "called with arguments that are not plain, contiguous, aligned ndarrays, or that a guard "
+    "refused.";
+
+template <class T>
+void* slot(T function) {
+  return reinterpret_cast<void*>(function);
+}
+
+}  // namespace
+
+void register_function(py::module_& m) {
+  PyType_Slot slots[] = {{Py_tp_new, slot(make)},
+                         {Py_tp_dealloc, slot(deallocate)},
+                         {Py_tp_traverse, slot(traverse)},
+                         {Py_tp_clear, slot(clear)},
+                         {Py_tp_call, slot(PyVectorcall_Call)},
+                         {Py_mp_length, slot(length)},
+                         {Py_tp_members, members},
+                         {Py_tp_methods, methods},
+                         {Py_tp_doc, const_cast<char*>(kDoc)},
+                         {0, nullptr}};
+  PyType_Spec spec = {"handmill._core.Function", sizeof(FunctionObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL, slots};
+  const auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&spec));
+  if (!type) throw py::error_already_set();
+  m.attr("Function") = type;
+}
+
+}  // namespace handmill

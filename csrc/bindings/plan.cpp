@@ -1,0 +1,225 @@
+// Plan and Feed.
+
+#include "core/plan.h"
+
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "bindings/call.h"
+#include "bindings/register.h"
+#include "core/check.h"
+#include "core/instance.h"
+
+namespace handmill {
+namespace {
+
+PyTypeObject* plan_type = nullptr;
+PyObject* guard_failed_type = nullptr;
+
+// A feed and the arrays that it points into.
+struct FeedHolder {
+  Feed feed;
+  std::vector<py::array> arrays;
+  bool in_use = false;
+};
+
+PyObject* call_plan(PyObject* self, PyObject* args, PyObject* kwargs) {
+  try {
+    const Plan* plan = plan_of(self);
+    if (plan == nullptr || (kwargs != nullptr && PyDict_GET_SIZE(kwargs) != 0)) {
+      throw py::type_error("a plan is called with arrays, without keywords");
+    }
+    PyObject* const* items = reinterpret_cast<PyTupleObject*>(args)->ob_item;
+    check_arguments(*plan, items, static_cast<size_t>(PyTuple_GET_SIZE(args)));
+    GuardFailure failure;
+    py::object result = run_plan(*plan, items, &failure);
+    if (failure) set_guard_failed(failure);
+    return result.release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+std::vector<const void*> pointers_of(const Plan& plan, const py::args& args) {
+  PyObject* const* items = reinterpret_cast<PyTupleObject*>(args.ptr())->ob_item;
+  check_arguments(plan, items, args.size());
+  std::vector<const void*> pointers;
+  for (py::handle array : args) pointers.push_back(as_array(array.ptr())->data);
+  return pointers;
+}
+
+void require_passed(const GuardFailure& failure) {
+  if (!failure) return;
+  set_guard_failed(failure);
+  throw py::error_already_set();
+}
+
+py::dict values(const Plan& plan, const py::args& args) {
+  const std::vector<const void*> inputs = pointers_of(plan, args);
+  const Plan::Lease lease(plan);
+  require_passed(plan.run_values(*lease, inputs.data()));
+  py::dict arrays;
+  for (size_t v = 0; v < plan.program().values.size(); ++v) {
+    const int value = static_cast<int>(v);
+    const std::byte* data = plan.value_data(*lease, value);
+    if (data == nullptr) continue;
+    const py::object array = new_array(plan.program().values[v].dtype, plan.shape(value));
+    std::memcpy(as_array(array.ptr())->data, data, static_cast<size_t>(plan.value_bytes(value)));
+    arrays[py::int_(value)] = array;
+  }
+  return arrays;
+}
+
+py::list summary(const Plan& plan) {
+  py::list list;
+  for (const StepRecord& record : plan.records()) {
+    const NodeRecord* node =
+        record.node < 0 ? nullptr : &plan.program().nodes[static_cast<size_t>(record.node)];
+    py::dict row;
+    row["kernel"] = py::str(record.kernel.data(), record.kernel.size());
+    row["scope"] = node == nullptr ? std::string() : node->scope;
+    row["node"] = record.node;
+    row["isa"] = record.host ? std::string("host") : std::string(isa_name(plan.isa()));
+    row["blocks"] = record.blocks;
+    row["bytes"] = record.bytes;
+    row["flops"] = record.flops;
+    row["host"] = record.host;
+    row["barrier"] = record.barrier;
+    row["cached"] = record.cached;
+    list.append(row);
+  }
+  return list;
+}
+
+std::vector<double> profile(const Plan& plan, const py::args& args, int repeats) {
+  const std::vector<const void*> inputs = pointers_of(plan, args);
+  std::vector<py::object> arrays;
+  std::vector<void*> outputs;
+  for (int value : plan.program().outputs) {
+    arrays.push_back(
+        new_array(plan.program().values[static_cast<size_t>(value)].dtype, plan.shape(value)));
+    outputs.push_back(as_array(arrays.back().ptr())->data);
+  }
+  const Plan::Lease lease(plan);
+  const py::gil_scoped_release release;
+  return plan.profile(*lease, inputs.data(), outputs.data(), repeats);
+}
+
+void set_order(FeedHolder& holder, const py::object& order) {
+  require(!holder.in_use, "the feed is in use by a running plan");
+  if (order.is_none()) {
+    holder.feed.has_order = false;
+    holder.feed.order.clear();
+    return;
+  }
+  const py::array_t<int64_t, py::array::c_style> array(order);
+  require(array.ndim() == 1, "order must have one dimension");
+  const int64_t* rows = array.data();
+  for (int64_t i = 0; i < array.size(); ++i) {
+    require(rows[i] >= 0 && rows[i] < holder.feed.source_rows, "order names row ", rows[i], " of ",
+            holder.feed.source_rows);
+  }
+  holder.feed.order.assign(rows, rows + array.size());
+  holder.feed.has_order = true;
+}
+
+std::unique_ptr<FeedHolder> make_feed(const py::list& sources, const py::object& order) {
+  auto holder = std::make_unique<FeedHolder>();
+  for (py::handle source : sources) {
+    py::array array = ready_array(source, "the sources of a feed");
+    require(array.ndim() >= 1, "the sources of a feed must have rows");
+    const std::span<const Py_ssize_t> shape = array_shape(as_array(array.ptr()));
+    require(holder->arrays.empty() || shape[0] == holder->feed.source_rows,
+            "the sources of a feed must have the same number of rows, got ", shape[0], " and ",
+            holder->feed.source_rows);
+    holder->feed.source_rows = shape[0];
+    holder->feed.sources.push_back({static_cast<const std::byte*>(array.data()),
+                                    *dtype_of(as_array(array.ptr())),
+                                    {shape.begin() + 1, shape.end()}});
+    holder->arrays.push_back(std::move(array));
+  }
+  set_order(*holder, order);
+  return holder;
+}
+
+void set_position(FeedHolder& holder, int64_t position) {
+  require(!holder.in_use, "the feed is in use by a running plan");
+  require(position >= 0, "a position must not be negative, got ", position);
+  holder.feed.position = position;
+}
+
+py::tuple run_fed(const Plan& plan, FeedHolder& holder, int64_t max_steps, double seconds) {
+  require(!holder.in_use, "the feed is in use by a running plan");
+  struct Use {
+    explicit Use(bool& flag_in) : flag(flag_in) { flag = true; }
+    ~Use() { flag = false; }
+    bool& flag;
+  };
+  const Use use(holder.in_use);
+  const Plan::Lease lease(plan);
+  FedResult result;
+  {
+    const py::gil_scoped_release release;
+    result = plan.run_fed(*lease, holder.feed, max_steps, seconds);
+  }
+  const GuardFailure& failure = result.failure;
+  py::tuple detail;
+  if (failure) detail = py::make_tuple(failure.node, failure.index, failure.value);
+  return py::make_tuple(result.steps, failure ? 1 : 0, detail);
+}
+
+}  // namespace
+
+const Plan* plan_of(PyObject* object) {
+  if (Py_TYPE(object) != plan_type) return nullptr;
+  // The value pointer of an instance whose holder fits: no search through base classes.
+  const auto* instance = reinterpret_cast<py::detail::instance*>(object);
+  return static_cast<const Plan*>(instance->simple_value_holder[0]);
+}
+
+void set_guard_failed(const GuardFailure& failure) {
+  const py::tuple arguments = py::make_tuple(failure.node, failure.index, failure.value);
+  PyErr_SetObject(guard_failed_type, arguments.ptr());
+}
+
+void register_plan(py::module_& m) {
+  guard_failed_type =
+      PyErr_NewExceptionWithDoc("handmill._core.GuardFailed",
+                                "A guard refused a batch: (node, index in the batch, value). "
+                                "Nothing was written.",
+                                PyExc_ValueError, nullptr);
+  if (guard_failed_type == nullptr) throw py::error_already_set();
+  m.attr("GuardFailed") = py::reinterpret_borrow<py::object>(guard_failed_type);
+
+  const py::class_<Plan, std::shared_ptr<Plan>> plan(
+      m, "Plan", "A program for one batch size: plan(*arrays) runs it.",
+      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_plan; }));
+  plan_type = reinterpret_cast<PyTypeObject*>(plan.ptr());
+  auto methods = plan;
+  methods
+      .def("run_fed", &run_fed, py::arg("feed"), py::arg("max_steps"),
+           py::arg("deadline_seconds") = 0.05,
+           "Runs steps on the next batches of the feed; returns (steps done, status, detail).")
+      .def("values", &values, "Runs without updates; returns every value by its number.")
+      .def("summary", &summary, "A dict for each step.")
+      .def("profile", &profile, py::kw_only(), py::arg("repeats") = 10,
+           "The least seconds of each step over some runs. Variables are written.")
+      .def_property_readonly("arena_bytes", &Plan::arena_bytes)
+      .def_property_readonly("lower_bound_bytes", &Plan::lower_bound_bytes)
+      .def_property_readonly("nbytes", &Plan::bytes)
+      .def_property_readonly("batch", &Plan::batch)
+      .def_property_readonly("isa", [](const Plan& p) { return std::string(isa_name(p.isa())); });
+
+  py::class_<FeedHolder>(m, "Feed", "Rows of arrays, in an order, for Plan.run_fed.")
+      .def(py::init(&make_feed), py::arg("sources"), py::arg("order") = py::none())
+      .def("set_order", &set_order, py::arg("order"),
+           "Sets the order of the rows (int64 positions in the sources); None: as they lie.")
+      .def_property_readonly("rows", [](const FeedHolder& h) { return h.feed.rows(); })
+      .def_property(
+          "position", [](const FeedHolder& h) { return h.feed.position; }, &set_position,
+          "The number of rows consumed.");
+}
+
+}  // namespace handmill

@@ -1,0 +1,82 @@
+// Levels, threads, and the tables of kernels, lowering rules and tile instructions.
+
+#include <pybind11/stl.h>
+
+#include "bindings/register.h"
+#include "core/check.h"
+#include "core/cpu.h"
+#include "core/lower/tile.h"
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "core/program.h"
+#include "core/registry.h"
+
+namespace py = pybind11;
+
+namespace handmill {
+namespace {
+
+py::tuple isa_names() {
+  std::vector<std::string> names;
+  for (Isa isa : available_isas()) names.emplace_back(isa_name(isa));
+  return py::tuple(py::cast(names));
+}
+
+py::tuple kernel_names() {
+  std::vector<std::string> names;
+  for (int i = 0; i < static_cast<int>(Kernel::count); ++i) {
+    names.emplace_back(kernel_name(static_cast<Kernel>(i)));
+  }
+  return py::tuple(py::cast(names));
+}
+
+py::dict tile_opcodes() {
+  py::dict codes;
+  int code = 0;
+  for (const TileOpInfo& info : tile_op_infos()) codes[py::str(info.name)] = code++;
+  return codes;
+}
+
+py::tuple plan_buffers(const std::vector<int64_t>& sizes, const std::vector<int>& first_use,
+                       const std::vector<int>& last_use,
+                       const std::vector<std::pair<int, int>>& alias) {
+  const size_t n = sizes.size();
+  require(first_use.size() == n && last_use.size() == n,
+          "sizes, first_use and last_use must have the same length");
+  std::vector<Lifetime> buffers;
+  for (size_t i = 0; i < n; ++i) {
+    require(sizes[i] >= 0 && first_use[i] <= last_use[i], "buffer ", i, " has no valid lifetime");
+    buffers.push_back({sizes[i], first_use[i], last_use[i]});
+  }
+  for (auto [out, in] : alias) {
+    require(out >= 0 && in >= 0 && static_cast<size_t>(out) < n && static_cast<size_t>(in) < n,
+            "alias names a buffer that is not there");
+  }
+  const MemoryPlan plan = plan_memory(buffers, alias);
+  return py::make_tuple(plan.offsets, plan.total, plan.lower_bound);
+}
+
+}  // namespace
+
+void register_runtime(py::module_& m) {
+  m.def(
+      "isa", [] { return std::string(isa_name(current_isa())); },
+      "The instruction-set level of new plans.");
+  m.def("set_isa", [](const std::string& name) { set_isa(find_isa(name)); }, py::arg("name"));
+  m.def("available_isas", &isa_names, "The levels that run here, lowest first.");
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+  m.def("thread_reason", &thread_reason, "Where the number of threads comes from.");
+  m.def("cgroup_quota", &cgroup_quota, py::arg("root") = "",
+        "The CPUs that control groups grant; 0 if unlimited. `root` precedes /proc and /sys.");
+  m.attr("openmp") = has_openmp();
+  m.def("kernels", &kernel_names, "The names of all kernels.");
+  m.def(
+      "lowering_rules", [] { return py::tuple(py::cast(lowering_rule_names())); },
+      "The kernel names that nodes of a program may have.");
+  m.def("tile_opcodes", &tile_opcodes, "The number of each tile instruction.");
+  m.def("plan_memory", &plan_buffers, py::arg("sizes"), py::arg("first_use"), py::arg("last_use"),
+        py::arg("alias"), "Returns (offsets, total, lower bound).");
+}
+
+}  // namespace handmill

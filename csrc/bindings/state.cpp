@@ -1,0 +1,67 @@
+// State: the memory of a Variable.
+
+#include "core/state.h"
+
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "bindings/arrays.h"
+#include "bindings/register.h"
+#include "core/check.h"
+
+namespace handmill {
+namespace {
+
+py::object view(const State& state) {
+  return array_over(state.data(), state.dtype(), state.shape(), owner_of(state.storage()), false);
+}
+
+py::object copy(const State& state) {
+  py::object array = new_array(state.dtype(), state.shape());
+  std::memcpy(as_array(array.ptr())->data, state.data(), static_cast<size_t>(state.bytes()));
+  return array;
+}
+
+void write(State& state, const py::object& array) {
+  copy_into(state.data(), state.dtype(), state.shape(), array);
+  state.bump();
+}
+
+void pack(const std::vector<std::shared_ptr<State>>& states) {
+  std::vector<State*> pointers;
+  for (const auto& state : states) {
+    require(state != nullptr, "pack_states takes states, not None");
+    pointers.push_back(state.get());
+  }
+  pack_states(pointers);
+}
+
+}  // namespace
+
+void register_state(py::module_& m) {
+  py::class_<State, std::shared_ptr<State>>(m, "State",
+                                            "The content of a Variable; zeros at first.")
+      .def(py::init([](std::vector<int64_t> shape, int64_t dtype) {
+             for (int64_t dim : shape) require(dim >= 0, "a dimension is negative");
+             return std::make_shared<State>(std::move(shape), dtype_of_code(dtype));
+           }),
+           py::arg("shape"), py::arg("dtype"))
+      .def("view", &view, "A read-only array over the memory. Packing leaves it behind.")
+      .def("copy", &copy, "A copy of the content.")
+      .def("write", &write, py::arg("array"),
+           "Copies an array of the same shape into the memory, converting its dtype.")
+      .def("bump", &State::bump, "Raises the version.")
+      .def_property_readonly("version", &State::version)
+      .def_property_readonly("nbytes", &State::bytes)
+      .def_property_readonly("shape",
+                             [](const State& state) { return py::tuple(py::cast(state.shape())); })
+      .def_property_readonly("dtype",
+                             [](const State& state) { return static_cast<int>(state.dtype()); })
+      .def_property_readonly(
+          "address", [](const State& state) { return reinterpret_cast<uintptr_t>(state.data()); });
+  m.def("pack_states", &pack, py::arg("states"),
+        "Moves the contents of the states into one storage, in order.");
+}
+
+}  // namespace handmill

@@ -1,0 +1,273 @@
+// matmul and linear: products of matrices or of stacks of them, with an epilogue.
+
+#include <algorithm>
+#include <utility>
+
+#include "core/lower/builder.h"
+#include "core/lower/matmul_plan.h"
+
+namespace handmill {
+namespace {
+
+template <class Enum>
+using Names = std::span<const std::pair<std::string_view, Enum>>;
+
+constexpr std::pair<std::string_view, Activation> kActivations[] = {
+    {"", Activation::kNone},
+    {"linear", Activation::kNone},
+    {"relu", Activation::kRelu},
+    {"relu6", Activation::kRelu6},
+    {"leaky_relu", Activation::kLeakyRelu},
+    {"elu", Activation::kElu},
+    {"selu", Activation::kSelu},
+    {"sigmoid", Activation::kSigmoid},
+    {"hard_sigmoid", Activation::kHardSigmoid},
+    {"tanh", Activation::kTanh},
+    {"softplus", Activation::kSoftplus},
+    {"softsign", Activation::kSoftsign},
+    {"silu", Activation::kSilu},
+    {"hard_silu", Activation::kHardSilu},
+    {"gelu", Activation::kGelu},
+    {"gelu_tanh", Activation::kGeluTanh},
+    {"exp", Activation::kExp},
+    {"square", Activation::kSquare},
+};
+
+constexpr std::pair<std::string_view, ActivationGrad> kActivationGrads[] = {
+    {"", ActivationGrad::kNone},
+    {"multiply", ActivationGrad::kMultiply},
+    {"relu", ActivationGrad::kRelu},
+    {"relu6", ActivationGrad::kRelu6},
+    {"leaky_relu", ActivationGrad::kLeakyRelu},
+    {"elu", ActivationGrad::kElu},
+    {"selu", ActivationGrad::kSelu},
+    {"sigmoid", ActivationGrad::kSigmoid},
+    {"hard_sigmoid", ActivationGrad::kHardSigmoid},
+    {"tanh", ActivationGrad::kTanh},
+    {"softplus", ActivationGrad::kSoftplus},
+    {"softsign", ActivationGrad::kSoftsign},
+    {"exp", ActivationGrad::kExp},
+    {"silu", ActivationGrad::kSilu},
+    {"gelu", ActivationGrad::kGelu},
+    {"gelu_tanh", ActivationGrad::kGeluTanh},
+};
+
+template <class Enum>
+Enum find(Names<Enum> names, std::string_view name) {
+  for (const auto& [known, value] : names) {
+    if (known == name) return value;
+  }
+  throw std::invalid_argument(concat("matmul: there is no epilogue named \"", name, "\""));
+}
+
+// An axis of the stacks, with the strides of the operands, 0 where they repeat.
+struct Axis {
+  int64_t extent, a, b, c;
+};
+
+struct Operand {
+  const ValueView& value;
+  int64_t matrix;  // elements of one matrix
+
+  int64_t extent(int from_end) const {  // of a leading axis; the last of them is 1
+    const int axis = value.rank() - 2 - from_end;
+    return axis < 0 ? 1 : value.dim(axis);
+  }
+};
+
+// The leading axes, outermost first, those of one element left out and neighbours merged where all
+// operands step from one to the other without a gap.
+std::vector<Axis> batch_axes(const Operand& a, const Operand& b, const Operand& c) {
+  std::vector<Axis> axes;  // innermost first
+  int64_t a_stride = a.matrix, b_stride = b.matrix, c_stride = c.matrix;
+  for (int i = 1; i <= c.value.rank() - 2; ++i) {
+    const int64_t extent = c.extent(i), of_a = a.extent(i), of_b = b.extent(i);
+    require((of_a == extent || of_a == 1) && (of_b == extent || of_b == 1),
+            "matmul: leading dimensions do not broadcast");
+    const Axis axis{extent, of_a == 1 ? 0 : a_stride, of_b == 1 ? 0 : b_stride, c_stride};
+    a_stride *= of_a;
+    b_stride *= of_b;
+    c_stride *= extent;
+    if (extent == 1) continue;
+    if (!axes.empty()) {
+      Axis& inner = axes.back();
+      if (axis.a == inner.a * inner.extent && axis.b == inner.b * inner.extent &&
+          axis.c == inner.c * inner.extent) {
+        inner.extent *= extent;
+        continue;
+      }
+    }
+    axes.push_back(axis);
+  }
+  std::reverse(axes.begin(), axes.end());
+  return axes;
+}
+
+struct Operands {
+  ValueView a, b, c;
+  const ValueView *bias, *residual, *grad_of;
+};
+
+// One product of matrices or stacks with up to two axes; offsets in bytes.
+struct Offsets {
+  int64_t a = 0, b = 0, c = 0;
+};
+
+void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands& x,
+                   const Offsets& at) {
+  if (x.bias != nullptr) writer.read(&epilogue.bias, *x.bias);
+  if (x.residual != nullptr) writer.read(&epilogue.residual, Ref(*x.residual).at(at.c));
+  if (x.grad_of != nullptr) writer.read(&epilogue.grad_of, Ref(*x.grad_of).at(at.c));
+}
+
+void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands& x,
+               const Offsets& at) {
+  MatmulPlan plan = plan_matmul(problem);
+  const Ref workspace = writer.workspace(plan.workspace_bytes);
+  const bool once = plan.constant_bytes[0] > 0;
+  const bool packs = once || plan.packed_offset[0] >= 0;
+  const Ref packed = once    ? writer.workspace(plan.constant_bytes[0])
+                     : packs ? workspace.at(plan.packed_offset[0])
+                             : workspace;
+  const double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
+                       static_cast<double>(plan.matmul.term[0].K) *
+                       static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
+  const bool in_slices = plan.partial_offset >= 0;
+  for (const MatmulStep& step : plan.steps) {
+    StepInfo info{.blocks = step.blocks, .scratch = step.scratch_bytes};
+    switch (step.kernel) {
+      case MatmulKernel::kPackB: {
+        MatmulPackArgs& args = plan.pack[0];
+        writer.read(&args.b, Ref(x.b).at(at.b));
+        writer.write(&args.packed, packed);
+        info.pack = once;
+        writer.add<Kernel::pack_b>(args, info);
+        break;
+      }
+      case MatmulKernel::kMatmul: {
+        MatmulArgs& args = plan.matmul;
+        writer.read(&args.term[0].a, Ref(x.a).at(at.a));
+        writer.read(&args.term[0].b, packs ? packed : Ref(x.b).at(at.b));
+        if (in_slices) {
+          writer.write(&args.partial, workspace.at(plan.partial_offset));
+        } else {
+          writer.write(&args.c, Ref(x.c).at(at.c));
+          bind_epilogue(writer, args.epilogue, x, at);
+        }
+        info.flops = flops;
+        writer.add<Kernel::matmul>(args, info);
+        break;
+      }
+      case MatmulKernel::kCombine: {
+        MatmulCombineArgs& args = plan.combine;
+        writer.read(&args.partial, workspace.at(plan.partial_offset));
+        writer.write(&args.c, Ref(x.c).at(at.c));
+        bind_epilogue(writer, args.epilogue, x, at);
+        writer.add<Kernel::matmul_combine>(args, info);
+        break;
+      }
+    }
+  }
+}
+
+MatmulTile tile_of(Isa isa) {
+  switch (isa) {
+    case Isa::avx512:
+      return kMatmulTileAvx512;
+    case Isa::avx2:
+      return kMatmulTileAvx2;
+    default:
+      return kMatmulTilePortable;
+  }
+}
+
+}  // namespace
+
+// (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
+// has_bias, residual, activation, act_grad, imm) -> c = act_grad(act(a b + bias + residual))
+void lower_matmul(const NodeView& node, StepWriter& writer) {
+  const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
+  const std::string_view act_grad = node.text("act_grad");
+  const bool has_bias = node.flag("has_bias"), has_residual = node.flag("residual");
+  require(node.num_inputs() == 2 + has_bias + has_residual + !act_grad.empty(),
+          "matmul: the attributes ask for another number of operands than the ", node.num_inputs(),
+          " given");
+  ValueView extra[3] = {node.output(0), node.output(0), node.output(0)};
+  Operands x{node.input(0), node.input(1), node.output(0), nullptr, nullptr, nullptr};
+  int next = 2;
+  const auto take = [&](bool wanted, int slot, const ValueView** place) {
+    if (!wanted) return;
+    extra[slot] = node.input(next++);
+    *place = &extra[slot];
+  };
+  take(has_bias, 0, &x.bias);
+  take(has_residual, 1, &x.residual);
+  take(!act_grad.empty(), 2, &x.grad_of);
+  for (int i = 0; i < node.num_inputs(); ++i) {
+    require(node.input(i).dtype == Dtype::float32, "matmul: operands must be float32");
+  }
+  require(x.a.rank() >= 2 && x.b.rank() >= 2 && x.c.rank() >= 2,
+          "matmul: operands need two dimensions");
+
+  MatmulProblem problem;
+  MatmulArgs& args = problem.args;
+  MatmulTerm& term = args.term[0];
+  int64_t M = x.c.dim(-2);
+  const int64_t N = x.c.dim(-1), K = x.a.dim(transpose_a ? -2 : -1);
+  require(x.a.dim(transpose_a ? -1 : -2) == M && x.b.dim(transpose_b ? -1 : -2) == K &&
+              x.b.dim(transpose_b ? -2 : -1) == N,
+          "matmul: the shapes of the operands do not fit");
+  require((x.bias == nullptr || x.bias->size() == N) &&
+              (x.residual == nullptr || x.residual->size() == x.c.size()) &&
+              (x.grad_of == nullptr || x.grad_of->size() == x.c.size()),
+          "matmul: an operand of the epilogue has another size");
+  if (x.c.size() == 0) return;
+  std::vector<Axis> axes;
+  if (!transpose_a && x.b.size() == K * N && x.a.size() == x.c.product(0, x.c.rank() - 1) * K) {
+    M = x.c.product(0, x.c.rank() - 1);  // one matrix B: the stack of A is one tall matrix
+  } else {
+    axes = batch_axes({x.a, M * K}, {x.b, K * N}, {x.c, M * N});
+  }
+  args.M = M;
+  args.N = N;
+  args.c_row = N;
+  args.num_terms = 1;
+  term.K = K;
+  term.a_row = transpose_a ? 1 : K;
+  term.a_col = transpose_a ? M : 1;
+  term.b_row = transpose_b ? 1 : N;
+  term.b_col = transpose_b ? K : 1;
+  problem.tile = tile_of(writer.isa());
+  problem.constant_b[0] = x.b.is_stable;
+  MatmulEpilogue& epilogue = args.epilogue;
+  epilogue.activation = find(Names<Activation>(kActivations), node.text("activation"));
+  epilogue.grad = find(Names<ActivationGrad>(kActivationGrads), act_grad);
+  epilogue.alpha = static_cast<float>(node.f64("imm", 0.0));
+  epilogue.residual_row = epilogue.grad_row = N;
+
+  const size_t outer = axes.size() > 2 ? axes.size() - 2 : 0;
+  // The two innermost axes belong to the kernel, the outer ones to this loop.
+  for (size_t i = 0; i < 2; ++i) {
+    const size_t position = axes.size() + i;  // of the axis, counted from 2 in front
+    const Axis axis = position >= 2 ? axes[position - 2] : Axis{1, 0, 0, 0};
+    args.batch[i] = axis.extent;
+    term.a_batch[i] = axis.a;
+    term.b_batch[i] = axis.b;
+    args.c_batch[i] = epilogue.residual_batch[i] = epilogue.grad_batch[i] = axis.c;
+  }
+  std::vector<int64_t> index(outer, 0);
+  while (true) {
+    Offsets at;
+    for (size_t d = 0; d < outer; ++d) {
+      at.a += index[d] * axes[d].a * 4;
+      at.b += index[d] * axes[d].b * 4;
+      at.c += index[d] * axes[d].c * 4;
+    }
+    add_steps(writer, problem, x, at);
+    size_t d = outer;
+    while (d > 0 && ++index[d - 1] == axes[d - 1].extent) index[--d] = 0;
+    if (d == 0) return;
+  }
+}
+
+}  // namespace handmill
