@@ -1,0 +1,229 @@
+"""Updates of parameters, fused: each reads and writes every array once.
+
+Scalars that change from step to step (learning rate, Adam's step size, decay) are 0-d operands;
+those that stay are attributes. Every output may be written over the input it updates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.op import Array, Attrs, Op, Sample, Ulp, register
+from handmill.ir.shapes import Spec
+from handmill.ops.samples import both, given, name_of, uniform
+
+
+def _infer(name: str, arrays: int, outputs: int) -> Callable[..., Any]:
+    def infer(*specs: Spec, **attrs: Any) -> Any:
+        same, scalars = specs[:arrays], specs[arrays:]
+        if any(s != specs[0] for s in same) or any(s != Spec((), s.dtype) for s in scalars):
+            operands = {f"operand {i}": spec for i, spec in enumerate(specs)}
+            problem = f"{arrays} arrays of one shape and then scalars were expected"
+            raise shape_error(name, problem, operands)
+        return specs[0] if outputs == 1 else (specs[0],) * outputs
+
+    return infer
+
+
+def _samples(
+    signed: int, positive: int, scalars: Sequence[float], *cases: Attrs
+) -> Callable[[], Iterable[Sample]]:
+    """Samples of (p, signed..., positive..., g, scalars...)."""
+
+    def samples() -> Iterable[Sample]:
+        numbers = given(*(np.asarray(s, np.float32) for s in scalars))
+        for case in cases:
+            words = "_".join(f"{value:g}" for value in case.values())
+            for shape in ((0,), (1,), (15,), (16,), (17,), (127, 33), (1024, 1024)):
+                make = both(
+                    uniform(*(shape,) * (1 + signed)),
+                    uniform(*(shape,) * positive, low=0.01, high=2.0),
+                    uniform(shape),
+                    numbers,
+                )
+                bench = len(shape) == 2 and shape[0] == 1024
+                name = "_".join(filter(None, ("bench" if bench else name_of(shape), words)))
+                yield Sample(name, make, case, smooth=False, bench=bench)
+
+    return samples
+
+
+def _update(
+    name: str,
+    arrays: int,
+    outputs: int,
+    reference: Callable[..., Any],
+    samples: Callable[[], Iterable[Sample]],
+    bound: Any,
+) -> Op:
+    return register(
+        Op(
+            name,
+            infer=_infer(name, arrays, outputs),
+            reference=reference,
+            samples=samples,
+            bound=bound,
+            kernel=name,
+            alias=tuple((i, i) for i in range(outputs)),
+            flops=lambda inputs, outs, attrs: 4 * outputs * math.prod(inputs[0].shape),  # type: ignore[arg-type]
+        )
+    )
+
+
+def _size(*terms: Array) -> Array:
+    """The sum of the magnitudes of the terms of an update: what its roundings are units of."""
+    return np.asarray(np.sum([np.abs(t) for t in np.broadcast_arrays(*terms)], axis=0))
+
+
+def _sgd(p: Array, g: Array, lr: Array) -> Array:
+    return p - lr * g
+
+
+# Two roundings; a unit of the sum of magnitudes is at least half of eps times it.
+SGD_UPDATE = _update(
+    "sgd_update",
+    2,
+    1,
+    _sgd,
+    _samples(0, 0, (0.1,), {}),
+    Ulp(3, of=lambda inputs, attrs: _size(inputs[0], inputs[2] * inputs[1])),
+)
+
+
+def _momentum(
+    p: Array, m: Array, g: Array, lr: Array, *, momentum: float, nesterov: bool
+) -> tuple[Array, Array]:
+    m = p.dtype.type(momentum) * m - lr * g
+    return (p + p.dtype.type(momentum) * m - lr * g if nesterov else p + m), m
+
+
+def _momentum_size(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    p, m, g, lr = inputs
+    return _size(p, m, 2 * lr * g)
+
+
+# m = momentum m - lr g; p += m, or with Nesterov's look ahead p += momentum m - lr g.
+MOMENTUM_UPDATE = _update(
+    "momentum_update",
+    3,
+    2,
+    _momentum,
+    _samples(
+        1,
+        0,
+        (0.1,),
+        {"momentum": 0.9, "nesterov": False},
+        {"momentum": 0.9, "nesterov": True},
+    ),
+    (Ulp(8, of=_momentum_size), Ulp(5, of=_momentum_size)),
+)
+
+
+def _adam(
+    p: Array,
+    m: Array,
+    v: Array,
+    g: Array,
+    alpha: Array,
+    *decay: Array,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    number = p.dtype.type
+    if decay:
+        p = p - p * decay[0]
+    m = m + (g - m) * number(1 - beta_1)
+    v = v + (g * g - v) * number(1 - beta_2)
+    return p - m * alpha / (np.sqrt(v) + number(epsilon)), m, v
+
+
+def _adam_step(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    p, m, v, g, alpha = inputs[:5]
+    _, _, new_v = _adam(p, m, v, g, alpha, **attrs)
+    size = _size(m, g) * np.abs(alpha) / (np.sqrt(np.abs(new_v)) + attrs["epsilon"])
+    return _size(p, size, *(p * d for d in inputs[5:]))
+
+
+def _adam_m(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    return _size(inputs[1], inputs[3])
+
+
+def _adam_v(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    return _size(inputs[2], inputs[3] ** 2)
+
+
+# m += (g - m)(1 - beta_1); v += (g^2 - v)(1 - beta_2); p -= alpha m / (sqrt(v) + epsilon), with
+# the bias corrections in alpha. An optional sixth operand is subtracted from p first, times p
+# (decoupled weight decay). Roundings: m 4, v 5, the step those of m, half of v, and 5 more; the
+# positive samples keep v away from cancellation.
+ADAM_UPDATE = _update(
+    "adam_update",
+    4,
+    3,
+    _adam,
+    lambda: [
+        *_samples(1, 1, (0.01,), {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7})(),
+        *(
+            Sample(f"decay_{s.name}", s.make, s.attrs, smooth=False)
+            for s in _samples(
+                1, 1, (0.01, 0.004), {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7}
+            )()
+            if not s.bench
+        ),
+    ],
+    (Ulp(24, of=_adam_step), Ulp(5, of=_adam_m), Ulp(6, of=_adam_v)),
+)
+
+
+def _rmsprop(
+    p: Array, v: Array, g: Array, lr: Array, *, rho: float, epsilon: float
+) -> tuple[Array, Array]:
+    number = p.dtype.type
+    v = number(rho) * v + number(1 - rho) * (g * g)
+    return p - lr * g / np.sqrt(v + number(epsilon)), v
+
+
+def _rmsprop_step(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    p, v, g, lr = inputs
+    _, new_v = _rmsprop(p, v, g, lr, **attrs)
+    return _size(p, lr * g / np.sqrt(new_v + attrs["epsilon"]))
+
+
+# v = rho v + (1 - rho) g^2: all positive, 4 roundings. p -= lr g / sqrt(v + epsilon).
+RMSPROP_UPDATE = _update(
+    "rmsprop_update",
+    3,
+    2,
+    _rmsprop,
+    _samples(0, 1, (0.01,), {"rho": 0.9, "epsilon": 1e-7}),
+    (Ulp(14, of=_rmsprop_step), Ulp(6)),
+)
+
+
+def _adagrad(
+    p: Array, accumulator: Array, g: Array, lr: Array, *, epsilon: float
+) -> tuple[Array, Array]:
+    accumulator = accumulator + g * g
+    return p - lr * g / np.sqrt(accumulator + p.dtype.type(epsilon)), accumulator
+
+
+def _adagrad_step(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    p, accumulator, g, lr = inputs
+    return _size(p, lr * g / np.sqrt(accumulator + g * g + attrs["epsilon"]))
+
+
+# accumulator += g^2: two roundings of positive numbers. p -= lr g / sqrt(accumulator + epsilon).
+ADAGRAD_UPDATE = _update(
+    "adagrad_update",
+    3,
+    2,
+    _adagrad,
+    _samples(0, 1, (0.01,), {"epsilon": 1e-7}),
+    (Ulp(12, of=_adagrad_step), Ulp(3)),
+)

@@ -1,0 +1,161 @@
+"""Order and running sums. These operators have no kernel: they run in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
+from handmill.ir.shapes import Spec
+from handmill.ir.trace import apply
+from handmill.ops.convert import Tensor, cast, check_dtype, normal_axis, shape_of, tensor
+from handmill.ops.gather import take_along_axis
+from handmill.ops.samples import given, uniform
+
+
+def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
+    if not 0 <= axis < x.rank:
+        raise shape_error("argsort", f"axis {axis} does not exist", {"x": x})
+    return Spec(x.shape, "int32")
+
+
+def _argsort_reference(x: Array, *, axis: int, descending: bool) -> Array:
+    # Stable in both directions: equal elements keep their order.
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable").astype(np.int32)
+    last = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+    return np.flip(x.shape[axis] - 1 - last, axis).astype(np.int32)
+
+
+ARGSORT = register(
+    Op(
+        "argsort",
+        infer=_argsort_infer,
+        reference=_argsort_reference,
+        samples=lambda: [
+            Sample("17", uniform((17,)), {"axis": 0, "descending": False}, smooth=False),
+            Sample("5x33", uniform((5, 33)), {"axis": 1, "descending": True}, smooth=False),
+            Sample("ties", given([2, 1, 2, 1]), {"axis": 0, "descending": True}, smooth=False),
+        ],
+        bound=Exact(),
+        native=never_native,
+        grad_none=(0,),
+    )
+)
+
+
+def _cumsum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
+    if reverse:
+        x = np.flip(x, axis)
+    y = np.cumsum(x, axis=axis, dtype=x.dtype)
+    return np.flip(y, axis) if reverse else y
+
+
+CUMSUM = register(
+    Op(
+        "cumsum",
+        infer=lambda x, *, axis, reverse: x,
+        reference=_cumsum_reference,
+        samples=lambda: [
+            Sample("17", uniform((17,)), {"axis": 0, "reverse": False}),
+            Sample("5x33", uniform((5, 33)), {"axis": 1, "reverse": True}),
+        ],
+        bound=Accumulate(
+            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
+            lambda inputs, attrs: _cumsum_reference(np.abs(inputs[0]), **attrs),
+        ),
+        # y_j = sum of x_i for i <= j, so dx_i = sum of dy_j for j >= i.
+        vjp=lambda inputs, outputs, dys, *, axis, reverse: (
+            apply(CUMSUM, dys[0], axis=axis, reverse=not reverse),
+        ),
+        native=never_native,
+    )
+)
+
+
+def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
+    """Returns the running sums along an axis.
+
+    Args:
+        x: the input.
+        axis: the axis. Default: the flattened input.
+        dtype: dtype of the sums. Default: that of the input.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.cumsum([1, 2, 3])
+        array([1, 3, 6], dtype=int32)
+    """
+    from handmill.ops.movement import reshape
+
+    x = tensor(x) if dtype is None else cast(x, check_dtype(dtype))
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normal_axis("cumsum", axis, len(shape_of(x)))
+    return apply(CUMSUM, x, axis=axis, reverse=False)
+
+
+def argsort(x: Tensor, axis: int = -1) -> Any:
+    """Returns the indices that sort along an axis; int32.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.argsort([3.0, 1.0, 2.0])
+        array([1, 2, 0], dtype=int32)
+    """
+    x = tensor(x)
+    return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
+
+
+def sort(x: Tensor, axis: int = -1) -> Any:
+    """Sorts along an axis.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sort([3.0, 1.0, 2.0])
+        array([1., 2., 3.], dtype=float32)
+    """
+    return take_along_axis(x, argsort(x, axis), axis=axis)
+
+
+def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple[Any, Any]:
+    """Returns the ``k`` largest elements along the last axis, and their indices.
+
+    Args:
+        x: the input.
+        k: how many.
+        sorted: whether the largest comes first; it always does here.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.top_k([5.0, 1.0, 7.0], k=2)
+        (array([7., 5.], dtype=float32), array([2, 0], dtype=int32))
+    """
+    from handmill.ops.movement import slice_axis
+
+    x = tensor(x)
+    axis = len(shape_of(x)) - 1
+    order = apply(ARGSORT, x, axis=axis, descending=True)
+    indices = slice_axis(order, axis, 0, int(k))
+    return take_along_axis(x, indices, axis=axis), indices
+
+
+def in_top_k(targets: Tensor, predictions: Tensor, k: int) -> Any:
+    """Returns whether each label is among the ``k`` largest predictions of its row.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.in_top_k([2, 0], [[0.1, 0.2, 0.7], [0.1, 0.2, 0.7]], k=2)
+        array([ True, False])
+    """
+    from handmill.ops.elementwise import add
+    from handmill.ops.logic import greater, less
+    from handmill.ops.movement import expand_dims
+    from handmill.ops.reduce import sum as reduce_sum
+
+    targets, predictions = tensor(targets), tensor(predictions)
+    own = take_along_axis(predictions, expand_dims(targets, -1), axis=-1)
+    larger = reduce_sum(cast(greater(predictions, own), "float32"), axis=-1)
+    return less(add(larger, 0.0), k)
