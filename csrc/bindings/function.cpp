@@ -1,6 +1,7 @@
 // Function: from arrays to the plan for their shapes, through a small cache.
 
-#include <structmember.h>  // needs Python.h, which call.h includes
+#include <Python.h>
+#include <structmember.h>
 
 #include <algorithm>
 #include <new>
