@@ -1,0 +1,143 @@
+"""Work done ahead of its consumer on threads, in order and within a bound."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+# How long the end of the process waits for threads that are in the middle of a batch.
+_EXIT_SECONDS = 5.0
+
+
+class _Shared:
+    """What the threads and the Prefetcher share; it knows neither the Prefetcher nor its owner."""
+
+    def __init__(self, produce: Callable[[int], Any], first: int, ahead: int) -> None:
+        self.produce = produce
+        self.next_step = first  # the first step that no thread has begun
+        self.wanted = first  # the step that the consumer takes next
+        self.ahead = ahead
+        self.results: dict[int, tuple[Any, BaseException | None]] = {}
+        self.closed = False
+        self.changed = threading.Condition()
+        self.threads: list[threading.Thread] = []
+        self.process = os.getpid()
+
+    def work(self) -> None:
+        while True:
+            with self.changed:
+                while not self.closed and self.next_step >= self.wanted + self.ahead:
+                    self.changed.wait()
+                if self.closed:
+                    return
+                step = self.next_step
+                self.next_step += 1
+            outcome: tuple[Any, BaseException | None]
+            try:
+                outcome = self.produce(step), None
+            except BaseException as error:  # raised again in Prefetcher.get
+                outcome = None, error
+            with self.changed:
+                if self.closed:
+                    return
+                self.results[step] = outcome
+                self.changed.notify_all()
+            del outcome
+
+    def close(self) -> None:
+        # In a forked child the threads are not there, and one of them may have held the lock.
+        if os.getpid() == self.process:
+            with self.changed:
+                self.closed = True
+                self.results.clear()
+                self.changed.notify_all()
+
+
+class Prefetcher:
+    """Calls ``produce(step)`` for step = first, first + 1, ... on threads, ahead of the consumer.
+
+    The results are handed out in order whatever thread finished first. An exception of
+    ``produce`` is raised by the :meth:`get` of its step; later steps are not touched by it. The
+    threads end when the Prefetcher is closed or forgotten, and at the end of the process.
+
+    Args:
+        produce: makes the result of a step; called from several threads unless ``threads`` is 1.
+            It must not refer to the owner of the Prefetcher, or neither is ever collected.
+        first: the first step.
+        threads: how many threads.
+        ahead: how many steps may be finished or in work at a time.
+
+    Example:
+        >>> squares = Prefetcher(lambda step: step * step, first=0, threads=2, ahead=4)
+        >>> [squares.get(step) for step in range(4)]
+        [0, 1, 4, 9]
+        >>> squares.close()
+    """
+
+    def __init__(self, produce: Callable[[int], Any], first: int, threads: int, ahead: int) -> None:
+        self._shared = shared = _Shared(produce, first, ahead)
+        for number in range(threads):
+            thread = threading.Thread(
+                target=shared.work, name=f"handmill-images-{number}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads here: fewer will do, or none
+                break
+            shared.threads.append(thread)
+        weakref.finalize(self, shared.close).atexit = False
+        _running.add(shared)
+
+    @property
+    def is_usable(self) -> bool:
+        """False in a forked child of the process that made this, and once closed."""
+        return self._shared.process == os.getpid() and not self._shared.closed
+
+    def get(self, step: int) -> Any:
+        """Waits for the result of ``step``; steps must be asked for in order, each once."""
+        shared = self._shared
+        if not shared.threads:
+            return shared.produce(step)
+        with shared.changed:
+            while step not in shared.results:
+                if shared.closed:
+                    raise RuntimeError("the threads that prepare batches have been ended")
+                shared.changed.wait()
+            result, error = shared.results.pop(step)
+            shared.wanted = step + 1
+            shared.changed.notify_all()
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """Ends the threads, each after the step that it is working on."""
+        self._shared.close()
+
+
+_running: weakref.WeakSet[_Shared] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    """At exit: no thread may be inside a kernel or Pillow while the interpreter goes away."""
+    all_shared = list(_running)
+    for shared in all_shared:
+        shared.close()
+    until = time.monotonic() + _EXIT_SECONDS
+    for shared in all_shared:
+        if shared.process == os.getpid():
+            for thread in shared.threads:
+                thread.join(max(0.0, until - time.monotonic()))
+
+
+def _register_end() -> None:
+    import atexit
+
+    atexit.register(_end_all)
+
+
+_register_end()

@@ -1,0 +1,7 @@
+"""Keras's place for turning raw data into arrays."""
+
+from __future__ import annotations
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(__name__, {"image": "handmill.preprocessing.image"})
