@@ -96,6 +96,15 @@ def cse(graph: Graph) -> Graph:
     early: dict[Node, tuple[Value, ...]] = {}
     mapping: dict[Value, Value] = {}
 
+    def hoist(new: Graph, node: Node) -> tuple[Value, ...]:
+        if node not in early:
+            for value in node.inputs:
+                if value.node is not None and value not in mapping:
+                    hoist(new, value.node)
+            early[node] = new.copy_node(node, [_mapped(v, mapping, new) for v in node.inputs])
+            mapping.update(zip(node.outputs, early[node], strict=True))
+        return early[node]
+
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value]:
         for old, value in zip(node.inputs, operands, strict=True):
             mapping.setdefault(old, value)
@@ -109,11 +118,8 @@ def cse(graph: Graph) -> Graph:
         offer = offers.get(key_of(node.op.name, old_operands, node.attrs))
         if offer is not None:
             other, output = offer
-            if other in early or all(_ready(v, mapping, graph) for v in other.inputs):
-                if other not in early:
-                    args = tuple(_mapped(v, mapping, new) for v in other.inputs)
-                    early[other] = new.copy_node(other, args)
-                return (early[other][output],)
+            if all(_ready(v, node, mapping) for v in other.inputs):
+                return (hoist(new, other)[output],)
         key = key_of(node.op.name, operands, node.attrs)
         try:
             if key in found:
@@ -130,8 +136,13 @@ def cse(graph: Graph) -> Graph:
     return dce(rewrite(graph, visit)[0])
 
 
-def _ready(value: Value, mapping: dict[Value, Value], graph: Graph) -> bool:
-    return value in mapping or value.node is None
+def _ready(value: Value, before: Node, mapping: dict[Value, Value], depth: int = 4) -> bool:
+    """Whether ``value`` is computed already, or can be from what is, without ``before``."""
+    if value in mapping or value.node is None:
+        return True
+    if value.node is before or depth == 0:
+        return False
+    return all(_ready(v, before, mapping, depth - 1) for v in value.node.inputs)
 
 
 def _mapped(value: Value, mapping: dict[Value, Value], new: Graph) -> Value:
@@ -187,6 +198,7 @@ class _Group:
 
 def fuse_tiles(graph: Graph) -> Graph:
     """Joins chains of elementwise operators of one shape into tile programs."""
+    graph = dce(graph)
     uses = graph.uses()
     roots = set(graph.roots())
     position = {node: i for i, node in enumerate(graph.nodes)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.errors import shape_error
+from handmill.errors import RowError, shape_error
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Batch, Shape, Spec
@@ -25,8 +25,14 @@ from handmill.ops.elementwise import add, divide, multiply, negative, subtract
 from handmill.ops.gather import INDEX_DTYPES
 from handmill.ops.movement import reshape, transpose
 from handmill.ops.reduce import sum as reduce_sum
-from handmill.ops.samples import both, given, integers, name_of, uniform
-from handmill.ops.softmax import SOFTMAX, SOFTMAX_GRAD, log_softmax_reference, softmax_reference
+from handmill.ops.samples import both, elements, given, integers, name_of, uniform
+from handmill.ops.softmax import (
+    SOFTMAX,
+    SOFTMAX_GRAD,
+    TINY,
+    log_softmax_reference,
+    softmax_reference,
+)
 from handmill.ops.unary import SIGMOID, clip, log
 
 EPSILON = 1e-7
@@ -47,7 +53,7 @@ def _probability_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     if x.size == 0:
         return np.zeros(x.shape)
     spread = np.max(x, axis=-1, keepdims=True) - x
-    return np.asarray(softmax_reference(x, axis=-1) * (1 + spread) + 1e-38)
+    return np.asarray(softmax_reference(x, axis=-1) * (1 + spread) + TINY)
 
 
 def _spread_of_row(x: Array) -> Array:
@@ -71,7 +77,7 @@ def _sparse_infer(logits: Spec, labels: Spec) -> tuple[Spec, Spec]:
 
 def _hit(labels: Array, classes: int, dtype: Any) -> Array:
     """The labels as rows of zeros with one 1."""
-    return (labels.astype(np.int64)[..., None] == np.arange(classes)).astype(dtype)
+    return np.asarray(labels.astype(np.int64)[..., None] == np.arange(classes), dtype)
 
 
 def _sparse_reference(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -96,7 +102,9 @@ def _sparse_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
 
 
 def _labels(shape: tuple[int, ...], classes: int, dtype: str = "int32") -> Any:
-    return both(uniform((*shape, classes), low=-5, high=5), integers(shape, 0, classes, dtype))
+    return both(
+        uniform((*shape, classes), low=-5, high=5), integers(shape, high=classes, dtype=dtype)
+    )
 
 
 def _sparse_samples() -> Iterable[Sample]:
@@ -124,7 +132,7 @@ SPARSE_SOFTMAX_CROSS_ENTROPY = register(
         vjp=_sparse_vjp,
         kernel="sparse_softmax_cross_entropy",
         native=lambda specs, attrs: specs[0].dtype == "float32" and specs[1].dtype in INDEX_DTYPES,
-        flops=lambda inputs, outputs, attrs: 10 * int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+        flops=lambda inputs, outputs, attrs: 10 * elements(inputs[0]),
         grad_none=(1,),
         also=((1, "softmax", (0,)),),
         also_attrs=_softmax_attrs,
@@ -146,7 +154,8 @@ def _sparse_grad_reference(dloss: Array, probabilities: Array, labels: Array) ->
     classes = probabilities.shape[-1]
     at = labels.astype(np.int64)
     weight = np.where((at >= 0) & (at < classes), dloss, np.asarray(np.nan, dloss.dtype))
-    return weight[..., None] * (probabilities - _hit(labels, classes, probabilities.dtype))
+    hit = _hit(labels, classes, probabilities.dtype)
+    return np.asarray(weight[..., None] * (probabilities - hit))
 
 
 def _dirichlet(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -240,7 +249,7 @@ SOFTMAX_CROSS_ENTROPY = register(
         ),
         vjp=_dense_vjp,
         kernel="softmax_cross_entropy",
-        flops=lambda inputs, outputs, attrs: 12 * int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+        flops=lambda inputs, outputs, attrs: 12 * elements(inputs[0]),
         grad_none=(1,),
         also=((1, "softmax", (0,)),),
         also_attrs=_softmax_attrs,
@@ -300,9 +309,8 @@ def _check_reference(labels: Array, *, num_classes: int) -> Array:
     wrong = (flat < 0) | (flat >= num_classes) | (flat != np.floor(flat))
     if np.any(wrong):
         index = int(np.argmax(wrong))
-        raise ValueError(
-            f"label {flat[index]} at position {index} is not an integer from 0 to {num_classes - 1}"
-        )
+        row = index * len(labels) // flat.size if labels.ndim else 0
+        raise RowError(f"label {flat[index]} is not an integer from 0 to {num_classes - 1}", row)
     return labels
 
 
