@@ -74,23 +74,37 @@ void copy_rows(const StridedCopyArgs& a, Range blocks) {
   }
 }
 
+template <class T>
+HM_INLINE void transpose_square(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t I,
+                                int64_t J) {
+  for (int64_t j = 0; j < J; ++j) {
+    for (int64_t i = 0; i < I; ++i) y[j * y_stride + i] = x[i * x_stride + j];
+  }
+}
+
 // y[j * y_stride + i] = x[i * x_stride + j] for i < I, j < J
 template <class T>
 HM_INLINE void transpose_tile(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t I,
                               int64_t J) {
-  int64_t whole_i = 0, whole_j = 0;
-  if constexpr (sizeof(T) == sizeof(float)) {
-    whole_i = I & ~int64_t{7};
-    whole_j = J & ~int64_t{7};
-    for (int64_t j = 0; j < whole_j; j += 8) {
-      for (int64_t i = 0; i < whole_i; i += 8) {
-        transpose_8x8(x + i * x_stride + j, x_stride, y + j * y_stride + i, y_stride);
+  // Squares of 8: their rows stay in L1 also where strides are a power of two. The narrow vectors
+  // of the portable level gain nothing from the shuffles (1024 x 1024: 0.4 against 1.6 ms on Zen
+  // 4).
+  constexpr bool kShuffles = sizeof(T) == sizeof(float) && Vec::width >= 8;
+  for (int64_t j = 0; j < J; j += 8) {
+    for (int64_t i = 0; i < I; i += 8) {
+      const T* x_ij = x + i * x_stride + j;
+      T* y_ji = y + j * y_stride + i;
+      if (I - i >= 8 && J - j >= 8) {
+        if constexpr (kShuffles) {
+          transpose_8x8(x_ij, x_stride, y_ji, y_stride);
+        } else {
+          transpose_square(x_ij, x_stride, y_ji, y_stride, 8, 8);
+        }
+      } else {
+        transpose_square(x_ij, x_stride, y_ji, y_stride, I - i < 8 ? I - i : 8,
+                         J - j < 8 ? J - j : 8);
       }
     }
-  }
-  for (int64_t j = 0; j < J; ++j) {
-    for (int64_t i = j < whole_j ? whole_i : 0; i < I; ++i)
-      y[j * y_stride + i] = x[i * x_stride + j];
   }
 }
 
