@@ -398,7 +398,7 @@ def _resize_axis(
     place = (np.arange(target) + 0.5) * (crop / target) - 0.5
     if interpolation == "nearest":
         nearest = np.floor(place + 0.5).astype(np.int64).clip(0, crop - 1)
-        return np.take(x, start + nearest, axis)
+        return np.asarray(np.take(x, start + nearest, axis))
     place = place.clip(0, crop - 1)
     lower = place.astype(np.int64)
     upper = np.minimum(lower + 1, crop - 1)
@@ -406,5 +406,4 @@ def _resize_axis(
     shape[axis] = target
     weight = (place - lower).astype(x.dtype).reshape(shape)
     low, high = np.take(x, start + lower, axis), np.take(x, start + upper, axis)
-    result: Array = low + weight * (high - low)
-    return result
+    return np.asarray(low + weight * (high - low))

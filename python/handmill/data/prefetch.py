@@ -111,7 +111,10 @@ class Prefetcher:
             shared.wanted = step + 1
             shared.changed.notify_all()
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # else this frame and the error's traceback keep each other alive
         return result
 
     def close(self) -> None:
