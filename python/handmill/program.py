@@ -278,6 +278,8 @@ class TracedFunction:
         return verify(graph) if config.debug() else graph
 
     def _miss(self, *arrays: Array) -> Any:
+        if any(a.dtype.name not in DTYPES for a in arrays):
+            return self._fallback
         signature = self.signature(self.specs_of(arrays))
         return signature.plan(_batch(signature.traced, arrays), feeds=False)
 

@@ -51,11 +51,7 @@ def describe(
                 tuple(add(v) for v in node.inputs),
                 tuple(add(v) for v in node.outputs),
                 attrs,
-                tuple(
-                    (o, i)
-                    for o, i in node.op.alias
-                    if o < len(node.outputs) and i < len(node.inputs)
-                ),
+                _alias(node),
                 node.scope,
                 host,
             )
@@ -71,6 +67,22 @@ def describe(
         "feeds": inputs if feeds else [],
     }
     return arguments, number
+
+
+def _alias(node: Node) -> tuple[tuple[int, int], ...]:
+    """The pairs (output, input) that may share memory.
+
+    A tile program with one result writes each piece of it after it has read that piece of every
+    operand; with several results a later instruction may still read what a result overwrote.
+    """
+    if node.op is TILE or (node.op.elementwise and node.op.alias):
+        if len(node.outputs) > 1:
+            return ()
+        out = node.outputs[0].spec
+        return tuple((0, i) for i, v in enumerate(node.inputs) if v.spec == out)
+    return tuple(
+        (o, i) for o, i in node.op.alias if o < len(node.outputs) and i < len(node.inputs)
+    )
 
 
 def _dims(shape: Shape) -> tuple[int, ...]:
