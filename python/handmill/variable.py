@@ -174,7 +174,7 @@ class Variable:
             raise ValueError(
                 f"variable {self.name!r} holds {self.dtype}, cannot be assigned {array.dtype}"
             )
-        self.state.write(np.ascontiguousarray(array, numpy_dtype(self.dtype)))
+        self.state.write(np.asarray(array, numpy_dtype(self.dtype), order="C"))
 
     def assign_add(self, value: Any) -> None:
         """Adds ``value`` to the content."""
