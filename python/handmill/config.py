@@ -34,6 +34,11 @@ def backend() -> str:
     return _backend
 
 
+def is_native() -> bool:
+    """Whether programs run on kernels."""
+    return (_backend or backend()) == "native"
+
+
 def _checked(name: str, source: str) -> str:
     if name not in BACKENDS:
         raise ValueError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}")

@@ -91,6 +91,7 @@ from handmill.ops.elementwise import (
     power,
     subtract,
 )
+from handmill.ops.eager import planned
 from handmill.ops.gather import (
     multi_hot,
     one_hot,
@@ -191,6 +192,13 @@ from handmill.ops.unary import (
     tan,
     tanh,
 )
+
+for _name in (
+    "abs absolute ceil cos divide elu erf exp expm1 floor hard_sigmoid hard_silu leaky_relu log "
+    "log1p log_softmax matmul maximum minimum mish multiply negative power reciprocal relu relu6 "
+    "rsqrt add selu sigmoid sign silu sin softmax softplus softsign sqrt square subtract tanh"
+).split():
+    globals()[_name] = planned(globals()[_name])
 
 Value.operators.update(
     add=add,
