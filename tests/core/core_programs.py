@@ -52,3 +52,49 @@ def state(array, dtype=F32):
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+class Training:
+    """A step of a small network: products, a reduction, updates in place; many barriers."""
+
+    def __init__(self, batch=96, width=160):
+        w1, w2 = random(width, width), random(width, 32, seed=1)
+        self.states = [state(w1 * np.float32(0.1)), state(w2 * np.float32(0.1))]
+        self.x = random(batch, width, seed=2)
+        self.initial = [s.copy() for s in self.states]
+        turned = {"transpose_a": True}
+        self.program = program(
+            [
+                (width, width), (width, 32), (-1, width), (-1, width), (-1, 32), (-1, 32),
+                (width, 32), (-1, width), (width, width), (width, width), (width, 32), (32,),
+            ],
+            [
+                node("matmul", (2, 0), (3,), activation="tanh"),
+                node("matmul", (3, 1), (4,)),
+                tile("neg", [4], 5, alias=[(0, 0)]),
+                node("matmul", (3, 5), (6,), **turned),
+                node("matmul", (5, 1, 3), (7,), transpose_b=True, act_grad="tanh"),
+                node("matmul", (2, 7), (8,), **turned),
+                tile("axpby", [0, 8], 9, imm=(1.0, -1e-3), alias=[(0, 0)]),
+                tile("axpby", [1, 6], 10, imm=(1.0, -1e-3), alias=[(0, 0)]),
+                node("reduce", (5,), (11,), kind="sum", axis=(0,)),
+            ],
+            inputs=[2],
+            outputs=[11],
+            variables=[(0, self.states[0]), (1, self.states[1])],
+            updates=[(0, 9), (1, 10)],
+            feeds=[2],
+        )
+        self.plan = self.program.specialize(batch)
+
+    def run(self, steps=20):
+        """The bits after some steps from the same start."""
+        for s, array in zip(self.states, self.initial, strict=True):
+            s.write(array)
+        for _ in range(steps):
+            y = self.plan(self.x)
+        return [y, *(s.copy() for s in self.states)]
+
+
+def equal(a, b):
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
