@@ -1,0 +1,418 @@
+"""Initial values of weights. Both executors get the same numbers from the same seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.op import Array
+from handmill.ir.shapes import numpy_dtype
+from handmill.lazy import plain_module
+from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.utils.naming import known_names, to_snake_case
+
+
+class Initializer:
+    """Base class: a callable ``(shape, dtype) -> array``."""
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        """Returns initial values of ``shape``."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(shape, dtype)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Initializer:
+        """Makes an initializer from its config."""
+        return cls(**config)
+
+    def clone(self) -> Initializer:
+        """Returns a copy with the same config."""
+        return type(self).from_config(self.get_config())
+
+
+def _cast(values: Any, dtype: str | None) -> Array:
+    return np.asarray(values, numpy_dtype(dtype or "float32"))
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        return np.zeros(tuple(shape), numpy_dtype(dtype or "float32"))
+
+
+class Ones(Initializer):
+    """All ones."""
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        return np.ones(tuple(shape), numpy_dtype(dtype or "float32"))
+
+
+class Constant(Initializer):
+    """One value everywhere, or the values of an array of the same shape.
+
+    Args:
+        value: a number or an array.
+    """
+
+    def __init__(self, value: Any = 0.0) -> None:
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        return _cast(np.broadcast_to(np.asarray(self.value), tuple(shape)), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"value": serialize_keras_object(self.value)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Initializer:
+        """Makes an initializer from its config."""
+        return cls(deserialize_keras_object(config["value"]))
+
+
+class Identity(Initializer):
+    """The identity matrix times ``gain``; for square or rectangular matrices.
+
+    Args:
+        gain: the factor.
+    """
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        if len(shape) != 2:
+            raise ValueError(
+                f"Identity matrix initializer can only be used for 2D matrices, got shape {shape}"
+            )
+        return _cast(self.gain * np.eye(*shape), dtype)
+
+
+class RandomInitializer(Initializer):
+    """Base of initializers that draw random numbers.
+
+    Args:
+        seed: an integer; default: the next one after ``utils.set_random_seed``. One object
+            gives the same values at each call.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        from handmill import random
+
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ValueError(f"`seed` must be an integer or None, got seed={seed!r}")
+        self._given_seed = seed
+        self.seed = random.next_host_seed() if seed is None else seed
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"seed": self._given_seed}
+
+
+class RandomNormal(RandomInitializer):
+    """Normal numbers.
+
+    Args:
+        mean: their mean.
+        stddev: their standard deviation.
+        seed: see :class:`RandomInitializer`.
+    """
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean = mean
+        self.stddev = stddev
+        super().__init__(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        from handmill import random
+
+        return _cast(random.normal(tuple(shape), self.mean, self.stddev, self.seed), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {**super().get_config(), "mean": self.mean, "stddev": self.stddev}
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal numbers; those beyond two standard deviations are drawn again.
+
+    Args:
+        mean: the mean.
+        stddev: the standard deviation before truncation.
+        seed: see :class:`RandomInitializer`.
+    """
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        from handmill import random
+
+        values = random.truncated_normal(tuple(shape), self.mean, self.stddev, self.seed)
+        return _cast(values, dtype)
+
+
+class RandomUniform(RandomInitializer):
+    """Uniform numbers.
+
+    Args:
+        minval: the lower end.
+        maxval: the upper end.
+        seed: see :class:`RandomInitializer`.
+    """
+
+    def __init__(
+        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
+    ) -> None:
+        self.minval = minval
+        self.maxval = maxval
+        super().__init__(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        from handmill import random
+
+        return _cast(random.uniform(tuple(shape), self.minval, self.maxval, self.seed), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
+
+
+class VarianceScaling(RandomInitializer):
+    """Random numbers whose spread follows from the numbers of inputs and outputs.
+
+    With ``distribution="uniform"`` within ``sqrt(3 * scale / n)`` of zero; otherwise normal
+    with standard deviation ``sqrt(scale / n)``; n is what ``mode`` names.
+
+    Args:
+        scale: the factor.
+        mode: ``"fan_in"``, ``"fan_out"`` or ``"fan_avg"``.
+        distribution: ``"truncated_normal"``, ``"untruncated_normal"`` or ``"uniform"``.
+        seed: see :class:`RandomInitializer`.
+        input_axes: axes that count as inputs; default: as usual for dense and conv kernels.
+        output_axes: axes that count as outputs.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+        input_axes: Any = None,
+        output_axes: Any = None,
+    ) -> None:
+        if scale <= 0.0:
+            raise ValueError(f"Argument `scale` must be positive float. Received: scale={scale}")
+        modes = ("fan_in", "fan_out", "fan_avg")
+        if mode not in modes:
+            raise ValueError(f"Invalid `mode` argument: {mode!r}. Expected one of {modes}.")
+        distribution = distribution.lower()
+        if distribution == "normal":
+            distribution = "truncated_normal"
+        known = ("uniform", "truncated_normal", "untruncated_normal")
+        if distribution not in known:
+            raise ValueError(
+                f"Invalid `distribution` argument: {distribution!r}. Expected one of {known}."
+            )
+        self.scale = scale
+        self.mode = mode
+        self.distribution = distribution
+        self.input_axes = input_axes
+        self.output_axes = output_axes
+        super().__init__(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        from handmill import random
+
+        shape = tuple(shape)
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        scale = self.scale / max(1.0, fan)
+        if self.distribution == "truncated_normal":
+            # The constant is the standard deviation of a normal variable cut at +-2.
+            stddev = math.sqrt(scale) / 0.87962566103423978
+            return _cast(random.truncated_normal(shape, 0.0, stddev, self.seed), dtype)
+        if self.distribution == "untruncated_normal":
+            return _cast(random.normal(shape, 0.0, math.sqrt(scale), self.seed), dtype)
+        limit = math.sqrt(3.0 * scale)
+        return _cast(random.uniform(shape, -limit, limit, self.seed), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "mode": self.mode,
+            "distribution": self.distribution,
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+        }
+
+
+class _FixedScaling(VarianceScaling):
+    """A VarianceScaling whose first three arguments belong to its name."""
+
+    _rule: tuple[float, str, str]
+
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(*self._rule, seed, input_axes, output_axes)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        config = super().get_config()
+        return {name: config[name] for name in ("seed", "input_axes", "output_axes")}
+
+
+class GlorotUniform(_FixedScaling):
+    """Uniform within ``sqrt(6 / (fan_in + fan_out))`` of zero (Glorot and Bengio, 2010)."""
+
+    _rule = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_FixedScaling):
+    """Truncated normal with ``stddev = sqrt(2 / (fan_in + fan_out))``."""
+
+    _rule = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_FixedScaling):
+    """Uniform within ``sqrt(6 / fan_in)`` of zero (He et al., 2015); for ReLU layers."""
+
+    _rule = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_FixedScaling):
+    """Truncated normal with ``stddev = sqrt(2 / fan_in)``; for ReLU layers."""
+
+    _rule = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_FixedScaling):
+    """Uniform within ``sqrt(3 / fan_in)`` of zero; for SELU layers."""
+
+    _rule = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_FixedScaling):
+    """Truncated normal with ``stddev = sqrt(1 / fan_in)``; for SELU layers."""
+
+    _rule = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(RandomInitializer):
+    """A random matrix with orthonormal rows or columns, times ``gain``.
+
+    Args:
+        gain: the factor.
+        seed: see :class:`RandomInitializer`.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain = gain
+        super().__init__(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        from handmill import random
+
+        if len(shape) < 2:
+            raise ValueError(
+                "The tensor to initialize must be at least two-dimensional. "
+                f"Received: shape={tuple(shape)} of rank {len(shape)}."
+            )
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        tall = (max(rows, columns), min(rows, columns))
+        matrix = random.normal(tall, 0.0, 1.0, self.seed).astype(np.float64)
+        q, r = np.linalg.qr(matrix)
+        q *= np.sign(np.diag(r))
+        if rows < columns:
+            q = q.T
+        return _cast(self.gain * q.reshape(tuple(shape)), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {**super().get_config(), "gain": self.gain}
+
+
+def compute_fans(
+    shape: Sequence[int], input_axes: Any = None, output_axes: Any = None
+) -> tuple[int, int]:
+    """Returns the numbers of inputs and outputs of a weight of ``shape``."""
+    shape = tuple(shape)
+    if input_axes is not None or output_axes is not None:
+        fan_in = math.prod(shape[axis] for axis in input_axes or ())
+        fan_out = math.prod(shape[axis] for axis in output_axes or ())
+        return fan_in, fan_out
+    if not shape:
+        return 1, 1
+    if len(shape) == 1:
+        return shape[0], shape[0]
+    field = math.prod(shape[:-2])
+    return shape[-2] * field, shape[-1] * field
+
+
+_CLASSES: tuple[type[Initializer], ...] = (
+    Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform,
+    VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal,
+    Orthogonal,
+)  # fmt: skip
+_TABLE: dict[str, type[Initializer]] = {
+    **{cls.__name__: cls for cls in _CLASSES},
+    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
+    "uniform": RandomUniform,
+    "normal": RandomNormal,
+    "orthogonal": Orthogonal,
+    "IdentityInitializer": Identity,
+    "OrthogonalInitializer": Orthogonal,
+    "one": Ones,
+    "zero": Zeros,
+}
+
+
+def get(identifier: Any) -> Any:
+    """Returns the initializer that ``identifier`` means.
+
+    Args:
+        identifier: None, a name, an initializer or its class, a callable, an array, or a config
+            dictionary.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+
+    Example:
+        >>> get("he_normal").get_config()
+        {'seed': None, 'input_axes': None, 'output_axes': None}
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict | str):
+        return deserialize(identifier)
+    if isinstance(identifier, np.ndarray):
+        return Constant(identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ValueError(
+        f"Could not interpret initializer identifier: {identifier!r}. "
+        + known_names("initializer", identifier, [to_snake_case(c.__name__) for c in _CLASSES])
+    )
+
+
+def serialize(initializer: Any) -> Any:
+    """Returns an initializer as a config dictionary."""
+    return serialize_keras_object(initializer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Makes an initializer from its config dictionary."""
+    return deserialize_keras_object(config, custom_objects, _TABLE, kind="initializer")
+
+
+__getattr__ = plain_module(__name__)

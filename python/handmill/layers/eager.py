@@ -1,0 +1,136 @@
+"""Layers called on arrays: each keeps the programs that such calls need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill import tree
+from handmill.ir.graph import current_graph
+from handmill.variable import Variable
+
+
+class _Array:
+    """Stands for an array in the description of a call."""
+
+    def __repr__(self) -> str:
+        return "*"
+
+
+_ARRAY = _Array()
+
+
+def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs ``layer`` on arrays; traced at the first call of each kind.
+
+    Args:
+        layer: a layer.
+        args: nested arrays and plain arguments.
+        kwargs: the same, by name.
+    """
+    arrays: list[Any] = []
+    pattern = _split((_numbers(args), kwargs), arrays)
+    if not arrays:
+        raise ValueError(
+            f"{layer.describe()} was called without any array or tensor: it received "
+            f"{args!r}. Pass a NumPy array, or a tensor made by handmill.Input."
+        )
+    key = _key(pattern)
+    run = layer._programs.get(key)
+    if run is None:
+        run = layer._programs[key] = _Call(layer, pattern)
+        if key == _PLAIN:
+            layer._programs[None] = run
+    return run(*arrays)
+
+
+class _Call:
+    """The program of one kind of call of one layer."""
+
+    def __init__(self, layer: Any, pattern: Any) -> None:
+        from handmill.program import TracedFunction
+
+        self._layer = layer
+        self._pattern = pattern
+        self._outputs: Any = None
+        self._single = False
+        self._count = 0
+        self._function = TracedFunction(self._trace, layer.name)
+
+    def _trace(self, *values: Any) -> Any:
+        from handmill.layers.layer import CONTEXT
+
+        args, kwargs = _join(self._pattern, iter(values))
+        CONTEXT.losses.append([])
+        try:
+            outputs = self._layer._call_traced(current_graph(), args, kwargs)
+            losses = CONTEXT.losses[-1]
+        finally:
+            CONTEXT.losses.pop()
+        flat = tree.flatten(outputs)
+        self._outputs = tree.map_structure(lambda _: None, outputs)
+        self._count = len(flat)
+        self._single = not tree.is_nested(outputs) and not losses
+        return flat[0] if self._single else (*flat, *losses)
+
+    def __call__(self, *arrays: Any) -> Any:
+        results = self._function(*arrays)
+        if self._single:
+            return results
+        flat = list(results[: self._count])
+        self._layer._eager_losses = list(results[self._count :])
+        return tree.pack_sequence_as(self._outputs, flat)
+
+
+def _numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns ``args`` with lists of numbers made arrays."""
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, list | tuple) and x and all(_is_number(v) for v in tree.flatten(x)):
+            return np.asarray(x, np.float32)
+        return x
+
+    return tuple(convert(x) for x in args)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float | np.number)
+
+
+def _split(structure: Any, arrays: list[Any]) -> Any:
+    if isinstance(structure, dict):
+        return {key: _split(structure[key], arrays) for key in sorted(structure)}
+    if isinstance(structure, list | tuple):
+        return type(structure)(_split(item, arrays) for item in structure)
+    if isinstance(structure, Variable | np.ndarray | np.generic) or (
+        hasattr(structure, "__array__") and not isinstance(structure, type)
+    ):
+        if not isinstance(structure, np.ndarray):
+            structure = np.asarray(structure)
+        arrays.append(structure)
+        return _ARRAY
+    return structure
+
+
+def _join(pattern: Any, values: Any) -> Any:
+    if isinstance(pattern, dict):
+        return {key: _join(item, values) for key, item in pattern.items()}
+    if isinstance(pattern, list | tuple):
+        return type(pattern)(_join(item, values) for item in pattern)
+    return next(values) if pattern is _ARRAY else pattern
+
+
+def _key(pattern: Any) -> Any:
+    if isinstance(pattern, dict):
+        return ("dict", *((key, _key(item)) for key, item in pattern.items()))
+    if isinstance(pattern, list | tuple):
+        return (type(pattern).__name__, *map(_key, pattern))
+    try:
+        hash(pattern)
+    except TypeError:
+        return id(pattern)
+    return pattern
+
+
+_PLAIN = _key(((_ARRAY,), {}))

@@ -1,0 +1,750 @@
+"""The base class of layers."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill import regularizers, tree
+from handmill.errors import ShapeError
+from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.op import Array
+from handmill.layers.input_spec import InputSpec, check_inputs
+from handmill.layers.symbolic import KerasTensor, Node, shape_of_spec, spec_of
+from handmill.utils.naming import auto_name
+from handmill.variable import Variable
+
+_revision = 0
+
+
+class CallContext(threading.local):
+    """What calls of layers within one program share.
+
+    Attributes:
+        training: the ``training`` argument of the enclosing call.
+        losses: penalties that layers added, one list for each program being traced.
+    """
+
+    training: bool | None = None
+
+    def __init__(self) -> None:
+        self.losses: list[list[Any]] = []
+
+
+CONTEXT = CallContext()
+
+
+def structure_changed() -> None:
+    """Makes every layer forget the programs that it keeps for direct calls."""
+    global _revision
+    _revision += 1
+
+
+class Layer:
+    """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
+
+    Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
+    ``call(inputs)``, written with functions of ``handmill.ops``.
+
+    Args:
+        activity_regularizer: penalty on the output, added to the loss.
+        trainable: whether optimizers update the weights.
+        dtype: the dtype of weights and computation.
+        autocast: whether float inputs are converted to that dtype.
+        name: default: the class name in snake case, numbered.
+
+    Example:
+        >>> import numpy as np
+        >>> from handmill import layers, ops
+        >>> class Scale(layers.Layer):
+        ...     def build(self, input_shape):
+        ...         self.factor = self.add_weight((input_shape[-1],), initializer="ones")
+        ...     def call(self, inputs):
+        ...         return ops.multiply(inputs, self.factor)
+        >>> Scale()(np.array([[1.0, 2.0]], "float32"))
+        array([[1., 2.]], dtype=float32)
+    """
+
+    _init_arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        layer = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(layer, *args, **kwargs)
+        except TypeError:
+            arguments: dict[str, Any] = {}
+        else:
+            arguments = {k: v for k, v in list(bound.arguments.items())[1:] if k != "kwargs"}
+            arguments.update(bound.arguments.get("kwargs", {}))
+        object.__setattr__(layer, "_init_arguments", arguments)
+        return layer
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _marking_built(cls.build)  # type: ignore[method-assign]
+        if "call" in cls.__dict__:
+            parameters = inspect.signature(cls.call).parameters
+            cls._call_takes_training = "training" in parameters
+            default = parameters["training"].default if cls._call_takes_training else None
+            cls._training_default = bool(default) if isinstance(default, bool) else False
+
+    _call_takes_training = False
+    _training_default = False
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._input_shape_argument = _input_shape_argument(kwargs)
+        if kwargs:
+            raise ValueError(
+                f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}"
+            )
+        self.name = auto_name(type(self).__name__) if name is None else _checked_name(name)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self._dtype = dtype_name(dtype)
+        self.autocast = autocast
+        self.built = False
+        self.supports_masking = False
+        self.input_spec: Any = None
+        self._trainable = _checked_bool("trainable", trainable)
+        self._own_weights: list[Variable] = []
+        self._build_shapes: Any = None
+        self._inbound_nodes: list[Node] = []
+        self._eager_losses: list[Any] = []
+        self._programs: dict[Any, Any] = {}
+        self._programs_revision = -1
+
+    # Weights.
+
+    def add_weight(
+        self,
+        shape: Sequence[int] | int | None = None,
+        initializer: Any = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str | None = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a weight.
+
+        Args:
+            shape: its shape; () by default.
+            initializer: a name or initializer; default glorot_uniform, zeros for integers.
+            dtype: default: the layer's.
+            trainable: whether optimizers may update it.
+            autocast: accepted for Keras; weights keep their dtype.
+            regularizer: a penalty on it, added to the loss.
+            constraint: applied to it after each update.
+            aggregation: accepted for Keras.
+            name: default: ``variable``.
+        """
+        from handmill import constraints, initializers
+
+        self._check_super_called()
+        dtype = dtype_name(dtype) if dtype is not None else self._dtype
+        if initializer is None:
+            initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
+        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        name = name or "variable"
+        weight = Variable(
+            initializers.get(initializer),
+            shape,
+            dtype,
+            trainable=trainable,
+            name=name,
+            regularizer=regularizers.get(regularizer),
+            constraint=constraints.get(constraint),
+        )
+        weight.path = f"{self.name}/{name}"
+        weight.trainable = trainable
+        self._own_weights.append(weight)
+        structure_changed()
+        return weight
+
+    def _attributes(self) -> Iterator[Any]:
+        """The leaves of all public and private attributes, in order of assignment."""
+        for key, value in vars(self).items():
+            if key in _UNTRACKED:
+                continue
+            if isinstance(value, list | tuple | dict | set):
+                yield from _leaves(value)
+            else:
+                yield value
+
+    def _flatten_layers(self) -> Iterator[Layer]:
+        """The layers directly inside this one."""
+        seen = set()
+        for value in self._attributes():
+            if isinstance(value, Layer) and id(value) not in seen and value is not self:
+                seen.add(id(value))
+                yield value
+
+    def _own_variables(self) -> list[Variable]:
+        found = list(self._own_weights)
+        for value in self._attributes():
+            if isinstance(value, Variable) and not any(value is v for v in found):
+                found.append(value)
+        return found
+
+    def _seed_states(self) -> list[Variable]:
+        from handmill.random import SeedGenerator
+
+        return [v.state for v in self._attributes() if isinstance(v, SeedGenerator)]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state: weights and the counters of random numbers."""
+        found = [*self._own_variables(), *self._seed_states()]
+        for layer in self._flatten_layers():
+            found += layer.variables
+        return _unique(found)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The weights: trainable ones first, then those of the layers inside."""
+        own = self._own_variables()
+        found = [v for v in own if v.trainable] + [v for v in own if not v.trainable]
+        if not self._trainable:
+            found = own
+        for layer in self._flatten_layers():
+            found += layer.weights
+        return _unique(found)
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that optimizers update."""
+        if not self._trainable:
+            return []
+        found = [v for v in self._own_variables() if v.trainable]
+        for layer in self._flatten_layers():
+            found += layer.trainable_weights
+        return _unique(found)
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The weights that optimizers update."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that optimizers leave alone."""
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """All state that optimizers leave alone."""
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in trainable]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers update this layer and the layers inside.
+
+        A change takes effect in training when the model is compiled again.
+        """
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        value = bool(value)
+        self._trainable = value
+        for layer in self._flatten_layers():
+            layer.trainable = value
+        structure_changed()
+
+    def get_weights(self) -> list[Array]:
+        """Returns copies of the weights, in the order of :attr:`weights`."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replaces the weights.
+
+        Args:
+            weights: arrays in the order and shapes of :meth:`get_weights`.
+
+        Raises:
+            ValueError: if number or shapes differ; no weight is changed then.
+        """
+        own = self.weights
+        if len(own) != len(weights):
+            raise ValueError(
+                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of "
+                f"length {len(weights)}, but the layer was expecting {len(own)} weights."
+            )
+        arrays = [np.asarray(w) for w in weights]
+        for variable, array in zip(own, arrays, strict=True):
+            if variable.shape != array.shape:
+                raise ValueError(
+                    f"Layer {self.name} weight shape {variable.shape} is not compatible with "
+                    f"provided weight shape {array.shape} ({variable.path})."
+                )
+        for variable, array in zip(own, arrays, strict=True):
+            variable.assign(array)
+
+    def count_params(self) -> int:
+        """Returns the number of elements of all weights.
+
+        Raises:
+            ValueError: if the layer has no weights yet because it does not know its input.
+        """
+        if not self.built:
+            raise ValueError(
+                f"You tried to call `count_params` on layer '{self.name}', but the layer isn't "
+                "built. You can build it by calling it on data or by `build(input_shape)`."
+            )
+        return sum(v.size for v in self.weights)
+
+    # Building.
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights. Called once, before the first :meth:`call`.
+
+        Args:
+            input_shape: a tuple with None for the batch size; nested like the first argument.
+        """
+        self.built = True
+
+    def _maybe_build(self, args: tuple[Any, ...]) -> None:
+        if self.built:
+            return
+        shapes = tree.map_structure(_shape, args)
+        self._build_shapes = shapes[0] if shapes else None
+        if len(shapes) > 1 and len(_positional(type(self).build)) > 1:
+            self.build(*shapes[: len(_positional(type(self).build))])
+        else:
+            self.build(self._build_shapes)
+        self.built = True
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What :meth:`build_from_config` needs."""
+        if self._build_shapes is None:
+            return None
+        return {"input_shape": _as_lists(self._build_shapes)}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Builds the layer for the input shape stored in ``config``."""
+        shape = config.get("input_shape")
+        if shape is not None and not self.built:
+            shape = _as_tuples(shape)
+            self._build_shapes = shape
+            self.build(shape)
+            self.built = True
+
+    # Calling.
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The computation, written with functions of ``handmill.ops``."""
+        raise NotImplementedError(
+            f"Layer {type(self).__name__} does not have a `call()` method implemented."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        graph = current_graph()
+        if graph is not None:
+            return self._call_traced(graph, args, kwargs)
+        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+            if self._programs_revision == _revision and (run := self._programs.get(None)):
+                return run(args[0])
+        elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):
+            return self._call_symbolically(args, kwargs)
+        from handmill.layers.eager import call_on_arrays
+
+        if self._programs_revision != _revision:
+            self._programs.clear()
+            self._programs_revision = _revision
+        outputs = call_on_arrays(self, args, kwargs)
+        self._programs_revision = _revision  # building the layer is part of the first call
+        return outputs
+
+    def _call_traced(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check_super_called()
+        outer = CONTEXT.training
+        training = kwargs.pop("training", None) if "training" in kwargs else None
+        if training is None:
+            training = outer if outer is not None else self._training_default
+        if self._call_takes_training:
+            kwargs = {**kwargs, "training": training}
+        CONTEXT.training = training
+        graph.scopes.append(self.name)
+        try:
+            if self.autocast:
+                args = tree.map_structure(self._converted, args)
+            self._maybe_build(args)
+            if self.input_spec is not None:
+                check_inputs(self.input_spec, args[0], self)
+            outputs = self.call(*args, **kwargs)
+            if self.activity_regularizer is not None:
+                for output in tree.flatten(outputs):
+                    self.add_loss(self.activity_regularizer(output))
+        except ShapeError as error:
+            raise _located(error, self, args) from None
+        finally:
+            graph.scopes.pop()
+            CONTEXT.training = outer
+        return outputs
+
+    def _converted(self, x: Any) -> Any:
+        if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self._dtype:
+            from handmill.ops import cast
+
+            return cast(x, self._dtype)
+        return x
+
+    def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outputs = self.compute_output_spec(*args, **kwargs)
+        Node(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what a call on KerasTensors returns; builds the layer."""
+        graph = Graph(self.name)
+        CONTEXT.losses.append([])
+        try:
+            with graph:
+
+                def enter(x: Any) -> Any:
+                    return graph.input(x.spec, x.name) if isinstance(x, KerasTensor) else x
+
+                outputs = self._call_traced(
+                    graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
+                )
+                outputs = tree.map_structure(lambda x: _as_spec(graph, x), outputs)
+        finally:
+            CONTEXT.losses.pop()
+        return tree.map_structure(lambda spec: KerasTensor(spec=spec), outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
+        dtype = self._dtype
+
+        def tensors(shape: Any) -> Any:
+            if _is_shape(shape):
+                return KerasTensor(spec=spec_of(shape, dtype))
+            if isinstance(shape, dict):
+                return {key: tensors(s) for key, s in shape.items()}
+            return [tensors(s) for s in shape]
+
+        outputs = self.compute_output_spec(tensors(input_shape))
+        return tree.map_structure(lambda t: t.shape, outputs)
+
+    # Losses.
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a penalty to the loss of the model; for use inside :meth:`call`.
+
+        Args:
+            loss: a scalar, or values whose sum counts; or several of them in a list.
+        """
+        for value in tree.flatten(loss):
+            if CONTEXT.losses:
+                CONTEXT.losses[-1].append(value)
+            else:
+                self._eager_losses.append(value)
+
+    @property
+    def losses(self) -> list[Any]:
+        """Penalties: those that the last call added, then those on the weights."""
+        added = list(self._eager_losses)
+        if CONTEXT.losses:
+            added = list(CONTEXT.losses[-1])
+        else:
+            for layer in _all_layers(self):
+                added += layer._eager_losses if layer is not self else []
+        return added + self.weight_penalties()
+
+    def weight_penalties(self) -> list[Any]:
+        """The penalties of the weights' regularizers."""
+        return [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    # Description.
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return self._dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """The dtype of the weights."""
+        return self._dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """The dtype of the computation."""
+        return self._dtype
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Metrics that are attributes of this layer or of layers inside."""
+        from handmill.metrics import Metric
+
+        found = [v for v in self._attributes() if isinstance(v, Metric)]
+        for layer in self._flatten_layers():
+            found += layer.metrics
+        return _unique(found)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input, of a layer called once."""
+        return self._single_node("input").args[0]
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, of a layer called once."""
+        return self._single_node("output").outputs
+
+    def _single_node(self, what: str) -> Node:
+        if not self._inbound_nodes:
+            raise AttributeError(
+                f"The layer {self.name} has never been called and thus has no defined {what}."
+            )
+        return self._inbound_nodes[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data. Layers with arguments of their own add them."""
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self._trainable,
+            "dtype": dtype_config(self._dtype),
+        }
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        if type(self).get_config is Layer.get_config:
+            from handmill.saving.objects import serialize_keras_object
+
+            extra = {k: v for k, v in self._init_arguments.items() if k not in _BASE_ARGUMENTS}
+            try:
+                config.update({k: serialize_keras_object(v) for k, v in extra.items()})
+            except TypeError as error:
+                raise NotImplementedError(
+                    f"{type(self).__name__} has arguments that cannot be written as data; it "
+                    f"must define get_config(). ({error})"
+                ) from None
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a layer from its config."""
+        from handmill.saving.objects import deserialize_keras_object
+
+        arguments = dict(config)
+        if isinstance(arguments.get("dtype"), dict):
+            arguments["dtype"] = dtype_name(arguments["dtype"])
+        arguments.pop("quantization_config", None)
+        if cls.get_config is Layer.get_config:
+            arguments = {
+                k: deserialize_keras_object(v) if k not in _BASE_ARGUMENTS else v
+                for k, v in arguments.items()
+            }
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            raise TypeError(
+                f"Error when making {cls.__name__} from its config: {error}\nconfig={config}"
+            ) from None
+
+    def _check_super_called(self) -> None:
+        if "_own_weights" not in vars(self):
+            raise RuntimeError(
+                f"In layer '{type(self).__name__}', you forgot to call `super().__init__()` as "
+                "the first statement in the `__init__()` method. Go add it!"
+            )
+
+    def describe(self) -> str:
+        """The layer in messages: ``layer "logits" (Dense, units=10)``."""
+        units = getattr(self, "units", None)
+        return f'layer "{self.name}" ({type(self).__name__}' + (
+            f", units={units})" if units is not None else ")"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
+
+
+_UNTRACKED = frozenset(
+    {
+        "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
+        "_build_shapes", "_trainer", "history", "optimizer", "_graph",
+    }
+)  # fmt: skip
+_BASE_ARGUMENTS = frozenset(
+    {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
+)
+
+
+def _marking_built(build: Any) -> Any:
+    import functools
+
+    @functools.wraps(build)
+    def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self.built = True
+        if self._build_shapes is None and args:
+            self._build_shapes = args[0]
+
+    return wrapped
+
+
+def _positional(function: Any) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds][1:]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = value.values()
+    for item in value:
+        if isinstance(item, list | tuple | dict | set):
+            yield from _leaves(item)
+        else:
+            yield item
+
+
+def _unique(items: Sequence[Any]) -> list[Any]:
+    return list({id(item): item for item in items}.values())
+
+
+def _all_layers(layer: Layer) -> Iterator[Layer]:
+    yield layer
+    for inner in layer._flatten_layers():
+        yield from _all_layers(inner)
+
+
+def _shape(x: Any) -> Any:
+    spec = getattr(x, "spec", None)
+    if spec is not None:
+        return shape_of_spec(spec)
+    return None if x is None else tuple(np.shape(x))
+
+
+def _as_spec(graph: Graph, x: Any) -> Any:
+    from handmill.ir.trace import as_value
+
+    return as_value(graph, x).spec
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list | tuple) and all(
+        d is None or isinstance(d, int | np.integer) for d in shape
+    )
+
+
+def _as_lists(shape: Any) -> Any:
+    if isinstance(shape, list | tuple):
+        return [_as_lists(s) for s in shape]
+    if isinstance(shape, dict):
+        return {key: _as_lists(s) for key, s in shape.items()}
+    return shape
+
+
+def _as_tuples(shape: Any) -> Any:
+    if _is_shape(shape):
+        return tuple(shape)
+    if isinstance(shape, dict):
+        return {key: _as_tuples(s) for key, s in shape.items()}
+    return [_as_tuples(s) for s in shape]
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"Argument `name` must be a string and cannot be empty. Received: {name}")
+    if "/" in name or name in (".", ".."):
+        raise ValueError(
+            f"Argument `name` must be a string and cannot contain character `/`. Received: {name}"
+        )
+    return name
+
+
+def _checked_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_ | int):
+        raise ValueError(f"Argument `{name}` must be a boolean. Received: {value!r}")
+    return bool(value)
+
+
+def _input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Takes Keras's older ways to name the input's shape out of ``kwargs``."""
+    batch = kwargs.pop("batch_size", None)
+    if "batch_input_shape" in kwargs:
+        return tuple(kwargs.pop("batch_input_shape"))
+    if "batch_shape" in kwargs:
+        return tuple(kwargs.pop("batch_shape"))
+    if "input_dim" in kwargs:
+        return batch, kwargs.pop("input_dim")
+    if "input_shape" in kwargs:
+        shape = kwargs.pop("input_shape")
+        return batch, *((shape,) if isinstance(shape, int) else tuple(shape))
+    return None
+
+
+def dtype_name(dtype: Any) -> str:
+    """Returns the name of a dtype given as a name, NumPy dtype or Keras dtype policy config.
+
+    Raises:
+        ValueError: for a dtype in which layers do not compute.
+    """
+    if dtype is None:
+        from handmill.config import floatx
+
+        return floatx()
+    if isinstance(dtype, dict):
+        dtype = dtype.get("config", {}).get("name")
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    from handmill.ir.shapes import DTYPES
+
+    if name not in DTYPES:
+        raise ValueError(f"Unknown `dtype`: {dtype!r}. Known: {', '.join(DTYPES)}.")
+    return name
+
+
+def dtype_config(name: str) -> dict[str, Any]:
+    """Returns a dtype as Keras writes it in layer configs."""
+    return {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": {"name": name},
+        "registered_name": None,
+    }
+
+
+def _located(error: ShapeError, layer: Layer, args: Any) -> ShapeError:
+    text = str(error)
+    if "\n  in layer " in text:
+        return error
+    received = tree.map_structure(_shape, args)
+    where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
+    if site := call_site():
+        where += f" at {site}"
+    return ShapeError(text + where)
+
+
+def call_site() -> str:
+    """Returns file and line of the nearest caller outside handmill, such as ``train.py:41``."""
+    import sys
+
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] != "handmill":
+            return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+__all__ = ["InputSpec", "Layer"]

@@ -1,0 +1,302 @@
+"""Tensors of the functional API, and the graph of layers that their history spells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from handmill import tree
+from handmill.ir.graph import Value
+from handmill.ir.op import Array
+from handmill.ir.shapes import Batch, Spec
+from handmill.utils.naming import uniquify
+
+
+class History(NamedTuple):
+    """Which call of which layer made a tensor."""
+
+    operation: Any
+    node_index: int
+    tensor_index: int
+
+
+def spec_of(shape: Sequence[int | None], dtype: str) -> Spec:
+    """Returns the spec of a user's shape, in which None is the batch size.
+
+    Raises:
+        ValueError: if a dimension other than the first is unknown.
+    """
+    dims: list[Any] = []
+    for i, dim in enumerate(shape):
+        if dim is None:
+            if i:
+                raise ValueError(
+                    "only the first dimension (the batch size) may be None so far, got "
+                    f"shape {tuple(shape)}"
+                )
+            dims.append(Batch())
+        else:
+            dims.append(int(dim))
+    return Spec(tuple(dims), dtype)
+
+
+def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
+    """Returns the shape of ``spec`` as users see it, with None for the batch size."""
+    return tuple(None if isinstance(d, Batch) else int(d) for d in spec.shape)
+
+
+class KerasTensor:
+    """A tensor without content: what ``Input`` and layers called on tensors return.
+
+    Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
+
+    Attributes:
+        shape: with None for the batch size.
+        dtype: the dtype's name.
+        name: unique in the process.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | None = None,
+        dtype: str = "float32",
+        name: str | None = None,
+        *,
+        spec: Spec | None = None,
+    ) -> None:
+        self.spec = spec if spec is not None else spec_of(shape or (), dtype)
+        self.name = name or uniquify("keras_tensor")
+        self._keras_history: History | None = None
+
+    @staticmethod
+    def apply_symbolically(op: Any, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+        """Records an operator applied to symbolic tensors as a layer."""
+        from handmill.layers.operation import OpLayer
+
+        return OpLayer(op.name, attrs)(*operands)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape; None is the batch size."""
+        return shape_of_spec(self.spec)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.spec.shape)
+
+    @property
+    def history(self) -> History:
+        """Which call of which layer made this tensor."""
+        if self._keras_history is None:
+            raise ValueError(f"{self!r} was not made by a layer")
+        return self._keras_history
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise ValueError(
+            "A KerasTensor has no content: it stands for a layer's output while a model is put "
+            "together. Use functions of handmill.ops or layers on it, not NumPy."
+        )
+
+    def __bool__(self) -> bool:
+        raise TypeError("A symbolic KerasTensor cannot be used as a boolean.")
+
+    def __iter__(self) -> Any:
+        raise TypeError("Iterating over a symbolic KerasTensor is not supported.")
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    def __getitem__(self, key: Any) -> Any:
+        return _operators()["getitem"](self, key)
+
+    def __neg__(self) -> Any:
+        return _operators()["negative"](self)
+
+    def __abs__(self) -> Any:
+        return _operators()["absolute"](self)
+
+
+def _operators() -> dict[str, Callable[..., Any]]:
+    if not Value.operators:
+        import handmill.ops  # noqa: F401  (fills the table)
+    return Value.operators
+
+
+def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
+    if reflected:
+        return lambda self, other: _operators()[name](other, self)
+    return lambda self, other: _operators()[name](self, other)
+
+
+for _method, _name in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "pow": "power",
+    "matmul": "matmul",
+}.items():
+    setattr(KerasTensor, f"__{_method}__", _binary(_name, reflected=False))
+    setattr(KerasTensor, f"__r{_method}__", _binary(_name, reflected=True))
+for _method, _name in {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}.items():
+    setattr(KerasTensor, f"__{_method}__", _binary(_name, reflected=False))
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether ``x`` is a tensor of the functional API."""
+    return isinstance(x, KerasTensor)
+
+
+class Node:
+    """One call of a layer on symbolic tensors.
+
+    Attributes:
+        operation: the layer.
+        args: positional arguments, with KerasTensors inside.
+        kwargs: keyword arguments.
+        input_tensors: the KerasTensors among the arguments.
+        outputs: what the call returned.
+    """
+
+    def __init__(
+        self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
+    ) -> None:
+        self.operation = operation
+        self.args = args
+        self.kwargs = kwargs
+        self.outputs = outputs
+        leaves = tree.flatten((list(args), kwargs))
+        self.input_tensors = [x for x in leaves if isinstance(x, KerasTensor)]
+        self.output_tensors = tree.flatten(outputs)
+        index = len(operation._inbound_nodes)
+        operation._inbound_nodes.append(self)
+        for i, tensor in enumerate(self.output_tensors):
+            tensor._keras_history = History(operation, index, i)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether this is the node of an input layer."""
+        return not self.input_tensors
+
+    @property
+    def parent_nodes(self) -> list[Node]:
+        """The nodes that made the inputs."""
+        found = []
+        for tensor in self.input_tensors:
+            operation, index, _ = tensor.history
+            if (parent := operation._inbound_nodes[index]) not in found:
+                found.append(parent)
+        return found
+
+
+class LayerGraph:
+    """The calls of layers that lead from ``inputs`` to ``outputs``, in order.
+
+    Args:
+        inputs: nested KerasTensors.
+        outputs: nested KerasTensors.
+
+    Attributes:
+        nodes: calls in an order in which they can run.
+        operations: layers, inputs first, in Keras's order (weights lie in this order).
+
+    Raises:
+        ValueError: if an output needs a tensor that is not computed from the inputs, or two
+            layers have one name.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        self.inputs_struct = inputs
+        self.outputs_struct = outputs
+        self.inputs: list[KerasTensor] = tree.flatten(inputs)
+        self.outputs: list[KerasTensor] = tree.flatten(outputs)
+        self._walk()
+
+    def _walk(self) -> None:
+        finished: list[Node] = []
+        seen: set[Node] = set()
+        first_visit: dict[Any, int] = {}
+
+        def visit(tensor: KerasTensor) -> None:
+            operation, index, _ = tensor.history
+            node = operation._inbound_nodes[index]
+            if node in seen:
+                return
+            seen.add(node)
+            first_visit.setdefault(operation, len(first_visit))
+            for parent in node.input_tensors:
+                visit(parent)
+            finished.append(node)
+
+        for output in self.outputs:
+            visit(output)
+        node_depth: dict[Node, int] = {}
+        op_depth: dict[Any, int] = {}
+        for node in reversed(finished):
+            depth = max(node_depth.get(node, 0), op_depth.get(node.operation, 0))
+            node_depth[node] = op_depth[node.operation] = depth
+            for parent in node.parent_nodes:
+                node_depth[parent] = max(depth + 1, node_depth.get(parent, 0))
+        for tensor in self.inputs:
+            operation, index, _ = tensor.history
+            if operation not in op_depth:
+                op_depth[operation] = 0
+                first_visit[operation] = -1
+                node_depth[operation._inbound_nodes[index]] = 0
+        self.nodes = sorted(node_depth, key=lambda n: -node_depth[n])
+        self.operations = sorted(op_depth, key=lambda o: (-op_depth[o], first_visit[o]))
+        self._check()
+
+    def _check(self) -> None:
+        known = set(map(id, self.inputs))
+        for node in self.nodes:
+            for tensor in node.input_tensors or node.output_tensors:
+                if id(tensor) not in known:
+                    raise ValueError(
+                        f"Graph disconnected: {tensor!r}, used by layer {node.operation.name!r}, "
+                        "is not computed from the given inputs "
+                        f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
+                    )
+            known.update(map(id, node.output_tensors))
+        names = [operation.name for operation in self.operations]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f'The name "{name}" is used {names.count(name)} times in the model. '
+                    "All operation names should be unique."
+                )
+
+    def run(self, flat_inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
+        """Computes the outputs.
+
+        Args:
+            flat_inputs: a value for each input.
+            call: ``call(layer, *args, **kwargs)``.
+        """
+        values = {id(t): v for t, v in zip(self.inputs, flat_inputs, strict=True)}
+
+        def fill(x: Any) -> Any:
+            return values[id(x)] if isinstance(x, KerasTensor) else x
+
+        for node in self.nodes:
+            if node.is_input:
+                continue
+            args = tree.map_structure(fill, node.args)
+            kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
+            outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            for tensor, value in zip(node.output_tensors, outputs, strict=True):
+                values[id(tensor)] = value
+        return tree.pack_sequence_as(
+            self.outputs_struct, [values[id(t)] for t in self.outputs]
+        )

@@ -1,0 +1,544 @@
+"""The base class of optimizers."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill import config, ops
+from handmill.ir.graph import current_graph
+from handmill.ir.trace import apply
+from handmill.ops.convert import INCREMENT
+from handmill.ops.reduce import SUM_OF_SQUARES
+from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.utils.naming import auto_name
+from handmill.variable import Variable
+
+
+class Optimizer:
+    """Base class: turns gradients into updates of variables.
+
+    An update is traced as part of the training step. Subclasses define ``update_step``.
+
+    Args:
+        learning_rate: a number or a LearningRateSchedule.
+        weight_decay: each update first shrinks variables by ``weight_decay * learning_rate``.
+        clipnorm: largest norm of the gradient of one variable.
+        clipvalue: largest absolute value in a gradient.
+        global_clipnorm: largest norm of all gradients together.
+        use_ema: whether a running mean of the variables is kept; it replaces them after ``fit``.
+        ema_momentum: weight of the old running mean at each update.
+        ema_overwrite_frequency: updates after which variables are set to the running mean.
+        loss_scale_factor: the loss is multiplied by it before gradients are taken.
+        gradient_accumulation_steps: update once in so many steps, with the mean gradient.
+        name: default: the class name in snake case.
+        **kwargs: the older names ``lr`` and ``decay``.
+
+    Raises:
+        ValueError: for arguments that do not fit, as Keras does.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        learning_rate = _older_names(learning_rate, kwargs)
+        if kwargs:
+            raise ValueError(f"Argument(s) not recognized: {kwargs}")
+        if gradient_accumulation_steps is not None and gradient_accumulation_steps < 2:
+            raise ValueError(
+                "`gradient_accumulation_steps` must be an integer >= 2. Received: "
+                f"gradient_accumulation_steps={gradient_accumulation_steps}"
+            )
+        if use_ema and not 0 <= ema_momentum <= 1:
+            raise ValueError(
+                "`ema_momentum` must be in the range [0, 1]. Received: "
+                f"ema_momentum={ema_momentum}"
+            )
+        frequency = ema_overwrite_frequency
+        if use_ema and frequency and (not isinstance(frequency, int) or frequency < 1):
+            raise ValueError(
+                "`ema_overwrite_frequency` must be an integer >= 1 or None. Received: "
+                f"ema_overwrite_frequency={frequency}"
+            )
+        if sum(a is not None for a in (clipnorm, clipvalue, global_clipnorm)) > 1:
+            raise ValueError(
+                "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
+                f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
+            )
+        self.name = name or auto_name(type(self).__name__)
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.use_ema = use_ema
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.built = False
+        self._variables: list[Variable] = []
+        self._trainable_variables: list[Variable] = []
+        self._index: dict[int, int] = {}
+        self._excluded: set[int] = set()
+        self._excluded_names: re.Pattern[str] | None = None
+        self._averages: list[Variable] = []
+        self._sums: list[Variable] = []
+        self._update_when: Any = None
+        self._eager: Any = None
+        self._iterations = self._track(
+            Variable(np.zeros((), np.int64), trainable=False, name="iteration")
+        )
+        self._learning_rate: Any
+        if isinstance(learning_rate, LearningRateSchedule):
+            self._learning_rate = learning_rate
+        else:
+            self._learning_rate = self._track(
+                Variable(
+                    np.asarray(_checked_rate(learning_rate), np.float32),
+                    trainable=False,
+                    name="learning_rate",
+                )
+            )
+
+    def _track(self, variable: Variable) -> Variable:
+        variable.path = f"{self.name}/{variable.name}"
+        self._variables.append(variable)
+        return variable
+
+    # State.
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state: iterations, learning rate, then what ``build`` made."""
+        return list(self._variables)
+
+    @property
+    def iterations(self) -> Variable:
+        """The number of steps made."""
+        return self._iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        """The current learning rate."""
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._learning_rate(self._iterations)
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if isinstance(value, LearningRateSchedule):
+            if isinstance(self._learning_rate, Variable):
+                self._variables.remove(self._learning_rate)
+            self._learning_rate = value
+        elif isinstance(self._learning_rate, LearningRateSchedule):
+            raise TypeError(
+                "This optimizer was created with a `LearningRateSchedule` object as its "
+                "`learning_rate` constructor argument, hence its learning rate is not settable. "
+                "If you need the learning rate to be settable, you should instantiate the "
+                "optimizer with a float `learning_rate` argument."
+            )
+        else:
+            self._learning_rate.assign(np.float32(_checked_rate(value)))
+
+    @property
+    def lr(self) -> Any:
+        """The older name of :attr:`learning_rate`."""
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.learning_rate = value
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Makes the state for ``variables``. Called once, by the first step."""
+        if self.built:
+            return
+        self._trainable_variables = list(variables)
+        self._index = {id(v): i for i, v in enumerate(variables)}
+        if self.use_ema:
+            self._averages = self.add_optimizer_variables(variables, "average")
+        if self.gradient_accumulation_steps:
+            self._sums = self.add_optimizer_variables(variables, "gradient_accumulator")
+        self.build_slots(list(variables))
+        self.built = True
+
+    def build_slots(self, variables: list[Variable]) -> None:
+        """Makes the slots of the algorithm; subclasses override."""
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a variable of the optimizer's state."""
+        from handmill import initializers
+
+        made = initializers.get(initializer)
+        return self._track(
+            Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
+        )
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """Makes a variable of the shape and dtype of another."""
+        path = reference_variable.path.replace("/", "_")
+        return self.add_variable(
+            reference_variable.shape,
+            initializer,
+            reference_variable.dtype,
+            name=f"{path}_{name or 'var'}",
+        )
+
+    def add_optimizer_variables(
+        self, trainable_variables: Sequence[Variable], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """Makes one variable, or several named ones, for each trainable variable."""
+        names = [name] if isinstance(name, str) else list(name)
+        found: tuple[list[Variable], ...] = tuple([] for _ in names)
+        for variable in trainable_variables:
+            for slots, slot_name in zip(found, names, strict=True):
+                slots.append(self.add_variable_from_reference(variable, slot_name, initializer))
+        return found[0] if isinstance(name, str) else found
+
+    def slot(self, slots: Sequence[Variable], variable: Variable) -> Variable:
+        """Returns the slot that belongs to ``variable``."""
+        return slots[self._index[id(variable)]]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replaces the state; arrays in the order of :attr:`variables`."""
+        if len(weights) != len(self._variables):
+            raise ValueError(
+                f"optimizer {self.name!r} has {len(self._variables)} variables, got "
+                f"{len(weights)} arrays (an optimizer is built by its first step)"
+            )
+        for variable, array in zip(self._variables, weights, strict=True):
+            if variable.shape != np.shape(array):
+                raise ValueError(
+                    f"Optimizer variable {variable.path} has shape {variable.shape} not "
+                    f"compatible with provided weight shape {np.shape(array)}."
+                )
+        for variable, array in zip(self._variables, weights, strict=True):
+            variable.assign(array)
+
+    # Updates.
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Makes a step from pairs (gradient, variable); returns ``iterations``."""
+        pairs = list(grads_and_vars)
+        self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self._iterations
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Makes a step.
+
+        Args:
+            grads: one gradient, or None, for each variable.
+            trainable_variables: default: those given at the first step.
+
+        Raises:
+            ValueError: if no variable has a gradient, or a variable is unknown.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        variables = self._variables_for(grads, trainable_variables)
+        if current_graph() is None:
+            self._apply_to_arrays(grads, variables)
+            return
+        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        if not pairs:
+            raise ValueError("No gradients provided for any variable.")
+        if len(pairs) < len(grads):
+            missing = [v.path for g, v in zip(grads, variables, strict=True) if g is None]
+            warnings.warn(
+                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                "using `model.compile()`, did you forget to provide a `loss` argument?",
+                stacklevel=2,
+            )
+        self._step([g for g, _ in pairs], [v for _, v in pairs])
+
+    def _variables_for(self, grads: list[Any], variables: Any) -> list[Variable]:
+        if variables is None:
+            if not self.built:
+                raise ValueError(
+                    "When passing `grads` without `variables`, the optimizer must already be "
+                    "built on a list of variables. Call `optimizer.build(trainable_variables)` "
+                    "first. "
+                )
+            if len(grads) != len(self._trainable_variables):
+                raise ValueError(
+                    f"Received a list of {len(grads)} gradients, but the optimizer is tracking "
+                    f"{len(self._trainable_variables)} trainable variables."
+                )
+            return self._trainable_variables
+        found = list(variables)
+        self.build(found)
+        for variable in found:
+            if id(variable) not in self._index:
+                raise ValueError(
+                    f"Unknown variable: {variable}. This optimizer can only be called for the "
+                    "variables it was originally built with. When working with a new set of "
+                    "variables, you should recreate a new optimizer instance."
+                )
+        return found
+
+    def _apply_to_arrays(self, grads: list[Any], variables: list[Variable]) -> None:
+        from handmill.program import TracedFunction
+
+        key = tuple((id(v), g is not None) for g, v in zip(grads, variables, strict=True))
+        if self._eager is None or self._eager[0] != key:
+
+            def step(*values: Any) -> tuple[()]:
+                given = iter(values)
+                self.apply([None if g is None else next(given) for g in grads], variables)
+                return ()
+
+            self._eager = (key, TracedFunction(step, self.name, batched=False))
+        self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
+
+    def _step(self, grads: list[Any], variables: list[Variable]) -> None:
+        if self.loss_scale_factor is not None:
+            grads = [ops.divide(g, float(self.loss_scale_factor)) for g in grads]
+        self._update_when = None
+        if self.gradient_accumulation_steps:
+            grads = self._accumulated(grads, variables)
+        grads = self._clipped(grads)
+        rate = self.learning_rate
+        rate = rate.value if isinstance(rate, Variable) else ops.cast(rate, "float32")
+        self.begin_step(rate)
+        for gradient, variable in zip(grads, variables, strict=True):
+            if self._decays(variable) and not self.decays_itself:
+                shrink = ops.multiply(rate, float(self.weight_decay or 0.0))
+                value = variable.value
+                self.assign(variable, ops.subtract(value, ops.multiply(value, shrink)))
+            self.update_step(gradient, variable, rate)
+        if self.use_ema:
+            self._average(variables)
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable.value))
+        self._update_when = None
+        self._iterations.assign(apply(INCREMENT, self._iterations.value))
+
+    decays_itself = False
+    """Whether ``update_step`` applies the weight decay."""
+
+    def begin_step(self, learning_rate: Any) -> None:
+        """Computes what all variables share in a step; subclasses override."""
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
+        """Updates one variable and its slots; subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_step()")
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        """Writes a variable, unless this step only accumulates gradients."""
+        if self._update_when is not None:
+            value = ops.where(self._update_when, value, variable.value)
+        variable.assign(value)
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        """Adds to a variable; see :meth:`assign`."""
+        self.assign(variable, ops.add(variable.value, value))
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        """Subtracts from a variable; see :meth:`assign`."""
+        self.assign(variable, ops.subtract(variable.value, value))
+
+    def step_number(self) -> Any:
+        """The number of this update as float32, from 1."""
+        steps = ops.cast(self._iterations.value, "float32")
+        if self.gradient_accumulation_steps:
+            steps = ops.floor(ops.divide(steps, float(self.gradient_accumulation_steps)))
+        return ops.add(steps, 1.0)
+
+    def _every(self, count: int, number: Any) -> Any:
+        """Whether ``number`` (float32, whole) is a multiple of ``count``."""
+        rounds = ops.floor(ops.divide(number, float(count)))
+        return ops.equal(ops.multiply(rounds, float(count)), number)
+
+    def _accumulated(self, grads: list[Any], variables: list[Variable]) -> list[Any]:
+        count = int(self.gradient_accumulation_steps or 1)
+        number = ops.add(ops.cast(self._iterations.value, "float32"), 1.0)
+        when = self._every(count, number)
+        means = []
+        for gradient, variable in zip(grads, variables, strict=True):
+            sums = self.slot(self._sums, variable)
+            total = ops.add(sums.value, gradient)
+            sums.assign(ops.where(when, ops.multiply(total, 0.0), total))
+            means.append(ops.divide(total, float(count)))
+        self._update_when = when
+        return means
+
+    def _clipped(self, grads: list[Any]) -> list[Any]:
+        if self.clipnorm and self.clipnorm > 0:
+            limit = float(self.clipnorm)
+            return [
+                ops.multiply(g, ops.divide(limit, ops.maximum(ops.sqrt(_squares(g)), limit)))
+                for g in grads
+            ]
+        if self.global_clipnorm and self.global_clipnorm > 0:
+            limit = float(self.global_clipnorm)
+            total = _squares(grads[0])
+            for gradient in grads[1:]:
+                total = ops.add(total, _squares(gradient))
+            norm = ops.sqrt(total)
+            factor = ops.multiply(ops.minimum(ops.divide(1.0, norm), 1.0 / limit), limit)
+            factor = ops.add(factor, ops.subtract(norm, norm))  # NaN where the norm is infinite
+            return [ops.multiply(g, factor) for g in grads]
+        if self.clipvalue and self.clipvalue > 0:
+            limit = float(self.clipvalue)
+            return [ops.clip(g, -limit, limit) for g in grads]
+        return grads
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Exempts variables from weight decay; to be called before the first step.
+
+        Args:
+            var_list: variables.
+            var_names: parts of names of variables, such as ``"bias"``.
+        """
+        if self.built:
+            raise ValueError(
+                "`exclude_from_weight_decay()` can only be configured before the optimizer is "
+                "built."
+            )
+        self._excluded = {id(v) for v in var_list or ()}
+        self._excluded_names = re.compile("|".join(set(var_names))) if var_names else None
+
+    def _decays(self, variable: Variable) -> bool:
+        if self.weight_decay is None or id(variable) in self._excluded:
+            return False
+        pattern = self._excluded_names
+        return pattern is None or pattern.search(variable.name) is None
+
+    def _average(self, variables: list[Variable]) -> None:
+        number = self.step_number()
+        first = ops.cast(ops.equal(number, 1.0), "float32")
+        keep = ops.multiply(ops.subtract(1.0, first), float(self.ema_momentum))
+        for variable in variables:
+            average = self.slot(self._averages, variable)
+            mixed = ops.add(
+                ops.multiply(keep, average.value),
+                ops.multiply(ops.subtract(1.0, keep), variable.value),
+            )
+            self.assign(average, mixed)
+            if self.ema_overwrite_frequency:
+                when = self._every(self.ema_overwrite_frequency, number)
+                self.assign(variable, ops.where(when, average.value, variable.value))
+
+    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
+        """Sets variables to their running means, if there are any; ``fit`` does so at its end."""
+        if self.use_ema and self.built:
+            for variable in var_list:
+                if id(variable) in self._index:
+                    variable.assign(self.slot(self._averages, variable).read())
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Returns the loss from which gradients are taken."""
+        factor = self.loss_scale_factor
+        return loss if factor is None else ops.multiply(loss, float(factor))
+
+    # Description.
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        rate = self._learning_rate
+        return {
+            "name": self.name,
+            "learning_rate": serialize_keras_object(rate)
+            if isinstance(rate, LearningRateSchedule)
+            else float(rate.read()),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Makes an optimizer from its config."""
+        arguments = dict(config)
+        if isinstance(arguments.get("learning_rate"), dict):
+            arguments["learning_rate"] = deserialize_keras_object(
+                arguments["learning_rate"], custom_objects, kind="learning rate schedule"
+            )
+        return cls(**arguments)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def _squares(gradient: Any) -> Any:
+    return apply(SUM_OF_SQUARES, gradient)
+
+
+def _checked_rate(rate: Any) -> float:
+    if isinstance(rate, Variable):
+        rate = rate.read()
+    if isinstance(rate, np.ndarray) and rate.shape == ():
+        rate = rate.item()
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number):
+        raise ValueError(
+            "Argument `learning_rate` should be float, or an instance of LearningRateSchedule. "
+            f"Received instead: learning_rate={rate!r}"
+        )
+    return float(rate)
+
+
+def _older_names(learning_rate: Any, kwargs: dict[str, Any]) -> Any:
+    """Takes ``lr`` and ``decay`` out of ``kwargs``; returns the learning rate that they mean."""
+    if config.strict_keras():
+        if kwargs.pop("decay", None) is not None:
+            warnings.warn(
+                "Argument `decay` is no longer supported and will be ignored.", stacklevel=4
+            )
+        return learning_rate
+    if "lr" in kwargs:
+        learning_rate = kwargs.pop("lr")
+        warnings.warn(
+            "The argument `lr` is the older name of `learning_rate`; it is used as the learning "
+            "rate (Keras 2.11 to 2.15 ignored it silently).",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+    decay = kwargs.pop("decay", None)
+    if decay:
+        warnings.warn(
+            "The argument `decay` is deprecated; it becomes InverseTimeDecay(learning_rate, "
+            f"decay_steps=1, decay_rate={decay}), which is what it used to mean.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        learning_rate = InverseTimeDecay(_checked_rate(learning_rate), 1, decay)
+    return learning_rate

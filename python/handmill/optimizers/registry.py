@@ -1,0 +1,62 @@
+"""Optimizers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from handmill.optimizers.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
+from handmill.optimizers.base import Optimizer
+from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.utils.naming import known_names
+
+_CLASSES: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad)
+_TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}
+
+
+def get(identifier: Any) -> Optimizer:
+    """Returns the optimizer that ``identifier`` means.
+
+    Args:
+        identifier: a name, an optimizer, or a config dictionary.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+
+    Example:
+        >>> type(get("adam")).__name__
+        'Adam'
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, dict | str):
+        return deserialize(identifier)
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        return identifier()  # type: ignore[call-arg]
+    raise ValueError(
+        f"Could not interpret optimizer identifier: {identifier!r}. Expected a name, an "
+        f"optimizer or a config dictionary. Known names: {', '.join(sorted(_TABLE))}."
+    )
+
+
+def serialize(optimizer: Optimizer) -> Any:
+    """Returns an optimizer as a config dictionary, without its state."""
+    return serialize_keras_object(optimizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+    """Makes an optimizer from its name or config dictionary."""
+    if isinstance(config, str):
+        config = {"class_name": config, "config": {}}
+    name = config.get("class_name")
+    if isinstance(name, str) and name.lower() in _TABLE:
+        config = {**config, "class_name": name.lower()}
+    elif not config["config"] and isinstance(name, str):
+        from handmill.saving.objects import get_registered_object
+
+        if get_registered_object(name, custom_objects) is None:
+            raise ValueError(known_names("optimizer", name, _TABLE))
+    made = deserialize_keras_object(config, custom_objects, _TABLE, kind="optimizer")
+    if not isinstance(made, Optimizer):
+        raise TypeError(f"{config!r} describes a {type(made).__name__}, not an optimizer")
+    return made

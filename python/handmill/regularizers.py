@@ -1,0 +1,166 @@
+"""Penalties on weights and activities, added to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from handmill import ops
+from handmill.lazy import plain_module
+from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.utils.naming import to_snake_case
+
+
+class Regularizer:
+    """Base class: a callable ``x -> scalar``."""
+
+    def __call__(self, x: Any) -> Any:
+        """Returns the penalty for ``x``."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(x)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        raise NotImplementedError(f"{type(self).__name__} does not define get_config()")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Regularizer:
+        """Makes a regularizer from its config."""
+        return cls(**config)
+
+
+def _factor(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(
+            f"Invalid value for argument {name}: expected a non-negative float. Received: {value!r}"
+        )
+    if math.isnan(value) or math.isinf(value) or value < 0:
+        raise ValueError(
+            f"Invalid value for argument {name}: expected a non-negative float. Received: {value!r}"
+        )
+    return float(value)
+
+
+class L1L2(Regularizer):
+    """``l1 * sum(|x|) + l2 * sum(x * x)``.
+
+    Args:
+        l1: factor of the absolute values.
+        l2: factor of the squares.
+    """
+
+    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0) -> None:
+        self.l1 = _factor(0.0 if l1 is None else l1, "l1")
+        self.l2 = _factor(0.0 if l2 is None else l2, "l2")
+
+    def __call__(self, x: Any) -> Any:
+        penalty: Any = 0.0
+        if self.l1:
+            penalty = ops.multiply(ops.sum(ops.absolute(x)), self.l1)
+        if self.l2:
+            squares = ops.multiply(ops.sum(ops.square(x)), self.l2)
+            penalty = squares if isinstance(penalty, float) else ops.add(penalty, squares)
+        return penalty
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"l1": self.l1, "l2": self.l2}
+
+
+class L1(Regularizer):
+    """``l1 * sum(|x|)``: drives small weights to zero.
+
+    Args:
+        l1: the factor.
+    """
+
+    def __init__(self, l1: float | None = 0.01) -> None:
+        self.l1 = _factor(0.01 if l1 is None else l1, "l1")
+
+    def __call__(self, x: Any) -> Any:
+        return ops.multiply(ops.sum(ops.absolute(x)), self.l1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"l1": float(np.float32(self.l1))}
+
+
+class L2(Regularizer):
+    """``l2 * sum(x * x)``: keeps weights small.
+
+    Args:
+        l2: the factor.
+    """
+
+    def __init__(self, l2: float | None = 0.01) -> None:
+        self.l2 = _factor(0.01 if l2 is None else l2, "l2")
+
+    def __call__(self, x: Any) -> Any:
+        return ops.multiply(ops.sum(ops.square(x)), self.l2)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"l2": self.l2}
+
+
+def l1(l1: float = 0.01) -> L1:
+    """Returns an :class:`L1`."""
+    return L1(l1)
+
+
+def l2(l2: float = 0.01) -> L2:
+    """Returns an :class:`L2`."""
+    return L2(l2)
+
+
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
+    """Returns an :class:`L1L2`."""
+    return L1L2(l1, l2)
+
+
+_CLASSES: tuple[type[Regularizer], ...] = (L1, L2, L1L2)
+_TABLE: dict[str, Any] = {
+    **{cls.__name__: cls for cls in _CLASSES},
+    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
+    "l1_l2": L1L2,
+}
+
+
+def get(identifier: Any) -> Any:
+    """Returns the regularizer that ``identifier`` means.
+
+    Args:
+        identifier: None, a name (``"l2"``), a regularizer or its class, a callable, or a config
+            dictionary.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+
+    Example:
+        >>> get("l2").get_config()
+        {'l2': 0.01}
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict | str):
+        return deserialize(identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ValueError(f"Could not interpret regularizer identifier: {identifier!r}")
+
+
+def serialize(regularizer: Any) -> Any:
+    """Returns a regularizer as a config dictionary."""
+    return serialize_keras_object(regularizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Makes a regularizer from its config dictionary."""
+    return deserialize_keras_object(config, custom_objects, _TABLE, kind="regularizer")
+
+
+__getattr__ = plain_module(__name__)

@@ -1,0 +1,281 @@
+"""Objects as config dictionaries, in Keras's form.
+
+Only classes of handmill's own tables and classes that the caller names can be made from a
+dictionary. Nothing is ever imported by a name that comes from a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from handmill.utils.naming import known_names
+
+T = TypeVar("T")
+
+MODULES = {
+    "layers": "handmill.layers",
+    "initializers": "handmill.initializers",
+    "regularizers": "handmill.regularizers",
+    "constraints": "handmill.constraints",
+    "losses": "handmill.losses",
+    "metrics": "handmill.metrics",
+    "optimizers": "handmill.optimizers",
+    "optimizers.schedules": "handmill.optimizers.schedules",
+    "models": "handmill.models",
+    "activations": "handmill.activations",
+}
+"""Module name in a file, below ``keras`` or ``handmill`` -> module whose table is searched."""
+
+ROOT_CLASSES = {"Sequential": "models", "Model": "models", "Functional": "models"}
+
+_custom: dict[str, Any] = {}
+_custom_names: dict[Any, str] = {}
+_scopes: list[Mapping[str, Any]] = []
+
+
+def register_keras_serializable(
+    package: str = "Custom", name: str | None = None
+) -> Callable[[T], T]:
+    """Decorator that lets files name a class or function of the user's.
+
+    Args:
+        package: a prefix that keeps names of different projects apart.
+        name: default: the object's own name.
+
+    Example:
+        >>> @register_keras_serializable(package="mine")
+        ... def double(x):
+        ...     return x * 2
+        >>> get_registered_name(double)
+        'mine>double'
+    """
+
+    def register(obj: T) -> T:
+        own = name if name is not None else getattr(obj, "__name__", str(obj))
+        registered = f"{package}>{own}"
+        if isinstance(obj, type) and not hasattr(obj, "get_config"):
+            raise ValueError(
+                f"Cannot register class {own} because it does not have a get_config() method."
+            )
+        _custom[registered] = obj
+        _custom_names[obj] = registered
+        return obj
+
+    return register
+
+
+def get_registered_name(obj: Any) -> str:
+    """The name under which ``obj`` was registered, or its own name."""
+    try:
+        return _custom_names.get(obj) or str(obj.__name__)
+    except TypeError:
+        return str(getattr(obj, "__name__", obj))
+
+
+def get_registered_object(
+    name: str, custom_objects: Mapping[str, Any] | None = None
+) -> Any | None:
+    """The object registered as ``name``, None if there is none."""
+    for table in (custom_objects or {}, *reversed(_scopes), _custom):
+        if name in table:
+            return table[name]
+        short = name.rpartition(">")[2]
+        if short in table:
+            return table[short]
+    return None
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The table of registered names itself; entries may be added and deleted."""
+    return _custom
+
+
+class CustomObjectScope:
+    """Makes classes of the user's known to loaders inside a ``with`` block.
+
+    Args:
+        custom_objects: name -> class or function.
+    """
+
+    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
+        self.custom_objects = custom_objects
+
+    def __enter__(self) -> CustomObjectScope:
+        _scopes.append(self.custom_objects)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _scopes.pop()
+
+
+@contextmanager
+def _scope(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
+    if custom_objects:
+        with CustomObjectScope(custom_objects):
+            yield
+    else:
+        yield
+
+
+def serialize_keras_object(obj: Any) -> Any:
+    """Returns ``obj`` as plain data: dicts, lists, strings, numbers.
+
+    Args:
+        obj: an object with ``get_config()``, a function of handmill, or plain data.
+
+    Raises:
+        TypeError: for what cannot be written as data, such as a lambda.
+    """
+    if obj is None or isinstance(obj, str | bool | int | float):
+        return obj
+    if isinstance(obj, np.generic):
+        return obj.item()
+    if isinstance(obj, list | tuple):
+        return [serialize_keras_object(item) for item in obj]
+    if isinstance(obj, dict):
+        return {key: serialize_keras_object(value) for key, value in obj.items()}
+    if isinstance(obj, np.ndarray):
+        return {
+            "class_name": "__numpy__",
+            "config": {"value": obj.tolist(), "dtype": obj.dtype.name},
+        }
+    if hasattr(obj, "get_config"):
+        cls = type(obj)
+        return {
+            "module": public_module(cls),
+            "class_name": cls.__name__,
+            "config": obj.get_config(),
+            "registered_name": _custom_names.get(cls, None if is_own(cls) else cls.__name__),
+        }
+    if callable(obj) and hasattr(obj, "__name__"):
+        if obj.__name__ == "<lambda>":
+            raise TypeError(
+                "a lambda is code, and files of handmill hold data only; write a function "
+                "with a name and register it with @handmill.saving.register_keras_serializable()"
+            )
+        return {
+            "module": "builtins",
+            "class_name": "function",
+            "config": get_registered_name(obj),
+            "registered_name": _custom_names.get(obj, "function"),
+        }
+    raise TypeError(f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()")
+
+
+def is_own(cls: Any) -> bool:
+    """Whether ``cls`` is defined by handmill itself."""
+    return str(getattr(cls, "__module__", "")).partition(".")[0] == "handmill"
+
+
+def public_module(cls: type) -> str | None:
+    """The module under which Keras exports a class of the same name."""
+    if not is_own(cls):
+        return None
+    if cls.__name__ in ROOT_CLASSES and cls.__module__.startswith("handmill.models"):
+        return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
+    inside = cls.__module__.split(".")[1:]
+    if inside[:2] == ["optimizers", "schedules"]:
+        return "keras.optimizers.schedules"
+    return f"keras.{inside[0]}"
+
+
+def deserialize_keras_object(
+    config: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+    kind: str = "object",
+) -> Any:
+    """Makes the object that :func:`serialize_keras_object` described.
+
+    Args:
+        config: a dictionary with ``class_name`` and ``config``; plain data is returned as it is.
+        custom_objects: name -> class or function of the user's.
+        module_objects: name -> class or function searched first.
+        kind: what is expected, for the error.
+
+    Raises:
+        ValueError: for a name that is neither handmill's own nor registered.
+    """
+    with _scope(custom_objects):
+        return _deserialize(config, module_objects, kind)
+
+
+def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
+    if isinstance(config, list | tuple):
+        return [_deserialize(item, module_objects, kind) for item in config]
+    if isinstance(config, str) and module_objects is not None:
+        found = find_object(config, module_objects)
+        if found is None:
+            raise ValueError(known_names(kind, config, module_objects))
+        return found() if isinstance(found, type) else found
+    if not isinstance(config, dict):
+        return config
+    if "class_name" not in config or "config" not in config:
+        return {key: _deserialize(value, None, kind) for key, value in config.items()}
+    name, inner = config["class_name"], config["config"]
+    if name == "__numpy__":
+        return np.array(inner["value"], dtype=inner["dtype"])
+    if name == "function":
+        found = find_object(str(inner), module_objects or {})
+        if found is None:
+            raise ValueError(_unknown(kind, inner, config))
+        return found
+    cls = find_class(config, module_objects)
+    if cls is None:
+        raise ValueError(_unknown(kind, name, config))
+    if hasattr(cls, "from_config"):
+        made = cls.from_config(dict(inner))
+        shape = config.get("build_config")
+        if isinstance(shape, dict) and hasattr(made, "build_from_config") and not made.built:
+            made.build_from_config(shape)
+        return made
+    return cls(**inner)
+
+
+def _unknown(kind: str, name: object, config: Mapping[str, Any]) -> str:
+    registered = config.get("registered_name") or name
+    return (
+        f"Unknown {kind}: {name!r} (registered as {registered!r}). Files name classes of handmill "
+        "and classes that you allow: decorate yours with "
+        "@handmill.saving.register_keras_serializable(), or pass "
+        f"custom_objects={{{str(name)!r}: ...}}."
+    )
+
+
+def find_object(name: str, module_objects: Mapping[str, Any]) -> Any | None:
+    """The object called ``name``: the user's first, then from ``module_objects``."""
+    found = get_registered_object(name)
+    return found if found is not None else module_objects.get(name)
+
+
+def find_class(
+    config: Mapping[str, Any], module_objects: Mapping[str, Any] | None = None
+) -> Any | None:
+    """The class that a config dictionary names, None if it may not be made."""
+    name = config.get("class_name")
+    if not isinstance(name, str):
+        return None
+    for key in (config.get("registered_name"), name):
+        if isinstance(key, str) and (found := get_registered_object(key)) is not None:
+            return found
+    if module_objects is not None and isinstance(module_objects.get(name), type):
+        return module_objects[name]
+    module = str(config.get("module") or "")
+    root, _, inside = module.partition(".")
+    if root not in ("keras", "handmill"):
+        return None
+    if name in ROOT_CLASSES:
+        inside = ROOT_CLASSES[name]
+    if inside not in MODULES:
+        return None
+    table = importlib.import_module(MODULES[inside])
+    if name.startswith("_") or name not in table.__dir__():
+        return None
+    found = getattr(table, name)
+    makeable = isinstance(found, type) and is_own(found) and hasattr(found, "from_config")
+    return found if makeable else None

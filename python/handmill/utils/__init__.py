@@ -1,0 +1,24 @@
+"""Helpers around training: labels, seeds, data sets, progress."""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CustomObjectScope": "handmill.saving.objects",
+        "Progbar": ".progbar",
+        "PyDataset": ".dataset",
+        "Sequence": ".dataset:PyDataset",
+        "clear_session": ".numeric",
+        "custom_object_scope": "handmill.saving.objects:CustomObjectScope",
+        "deserialize_keras_object": "handmill.saving.objects",
+        "get_custom_objects": "handmill.saving.objects",
+        "get_registered_name": "handmill.saving.objects",
+        "get_registered_object": "handmill.saving.objects",
+        "normalize": ".numeric",
+        "register_keras_serializable": "handmill.saving.objects",
+        "serialize_keras_object": "handmill.saving.objects",
+        "set_random_seed": ".numeric",
+        "to_categorical": ".numeric",
+    },
+)

@@ -1,0 +1,188 @@
+"""The progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+BAR_WIDTH = 20
+
+
+def in_notebook() -> bool:
+    """Whether this process serves a Jupyter notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a line on ``stream`` can be written over."""
+    try:
+        return bool(stream.isatty()) or in_notebook()
+    except (AttributeError, ValueError):
+        return False
+
+
+def format_step(seconds: float) -> str:
+    """Returns the time of a step, such as ``12ms/step``."""
+    if seconds >= 1 or seconds == 0:
+        return f"{seconds:.0f}s/step"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.0f}ms/step"
+    return f"{seconds * 1e6:.0f}us/step"
+
+
+def format_eta(seconds: float) -> str:
+    """Returns a duration, such as ``9s``, ``1:05`` or ``2:00:05``."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+    return f"{whole // 60}:{whole % 60:02d}" if whole >= 60 else f"{whole}s"
+
+
+def format_logs(logs: Mapping[str, Any]) -> str:
+    """Returns numbers by name, such as ``accuracy: 0.9000 - loss: 0.3000``."""
+    parts = []
+    for name, value in logs.items():
+        number = float(np.mean(np.asarray(value, np.float64)))
+        text = f"{number:.4f}" if abs(number) > 1e-3 or number == 0 else f"{number:.4e}"
+        parts.append(f"{name}: {text}")
+    return " - ".join(parts)
+
+
+class Progbar:
+    """A progress line: ``12/100 ━━━━━━━━━ 3s 12ms/step - loss: 0.3000``.
+
+    On a terminal and in a notebook the line is written over (by tqdm); elsewhere one line is
+    printed at the end.
+
+    Args:
+        target: the number of steps, None if it is not known.
+        width: accepted for Keras.
+        verbose: 0 silent, 1 a bar, 2 one line at the end.
+        interval: seconds between updates of the line.
+        stateful_metrics: names of values that are not averaged over steps.
+        unit_name: what is counted.
+        stream: where to write; default: the standard output.
+    """
+
+    def __init__(
+        self,
+        target: int | None,
+        width: int = BAR_WIDTH,
+        verbose: int = 1,
+        interval: float = 0.05,
+        stateful_metrics: Sequence[str] | None = None,
+        unit_name: str = "step",
+        stream: TextIO | None = None,
+    ) -> None:
+        self.target = target
+        self.verbose = verbose
+        self.interval = interval
+        self.stateful_metrics = set(stateful_metrics or ())
+        self.unit_name = unit_name
+        self._stream = stream if stream is not None else sys.stdout
+        self._live = is_live(self._stream)
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._start = time.perf_counter()
+        self._last = -np.inf
+        self._bar: Any = None
+        self._done = False
+
+    def update(self, current: int, values: Any = None, finalize: bool | None = None) -> None:
+        """Shows that ``current`` steps are done.
+
+        Args:
+            current: steps done.
+            values: pairs (name, value).
+            finalize: whether this is the end; default: if ``current`` reaches the target.
+        """
+        finalize = current == self.target if finalize is None else finalize
+        for name, value in values or ():
+            if name in self.stateful_metrics:
+                self._sums[name] = (float(value), 1)
+            else:
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + float(value), count + 1)
+        self.show(current, {k: t / max(n, 1) for k, (t, n) in self._sums.items()}, finalize)
+
+    def add(self, n: int, values: Any = None) -> None:
+        """Shows that ``n`` more steps are done."""
+        self._seen = getattr(self, "_seen", 0) + n
+        self.update(self._seen, values)
+
+    def show(self, current: int, logs: Mapping[str, Any], finalize: bool) -> None:
+        """Writes the line for ``current`` steps and the numbers ``logs``."""
+        if self.verbose == 0 or self._done:
+            return
+        now = time.perf_counter()
+        if finalize:
+            self._finish(current, logs, now - self._start)
+        elif self.verbose == 1 and self._live and now - self._last >= self.interval:
+            self._last = now
+            self._draw(current, logs, now - self._start)
+
+    def close(self) -> None:
+        """Leaves the line as it is and goes to the next."""
+        if self._bar is not None and not self._done:
+            self._bar.close()
+        self._done = True
+
+    def _text(self, current: int, logs: Mapping[str, Any], elapsed: float, finalize: bool) -> str:
+        per_step = elapsed / max(current, 1)
+        if finalize or self.target is None:
+            left = format_eta(elapsed)
+        else:
+            left = format_eta(per_step * (self.target - current))
+        text = f"{left} {format_step(per_step)}"
+        shown = format_logs(logs)
+        return f"{text} - {shown}" if shown else text
+
+    def _draw(self, current: int, logs: Mapping[str, Any], elapsed: float) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            count = "{n_fmt}/{total_fmt}" if self.target is not None else "{n_fmt}/Unknown"
+            bar = f" {{bar:{BAR_WIDTH}}}" if self.target is not None else ""
+            self._bar = tqdm(
+                total=self.target,
+                file=self._stream,
+                ascii=" ╸━" if _can_write(self._stream, "╸━") else " .=",
+                bar_format=f"{count}{bar} {{desc}}",
+                leave=True,
+                mininterval=0,
+                miniters=1,
+            )
+        self._bar.n = current
+        self._bar.set_description_str(self._text(current, logs, elapsed, False), refresh=False)
+        self._bar.refresh()
+
+    def _finish(self, current: int, logs: Mapping[str, Any], elapsed: float) -> None:
+        text = self._text(current, logs, elapsed, True)
+        if self.verbose == 1 and self._live:
+            self._draw(current, logs, elapsed)
+            if self.target is None:
+                self._bar.n = current
+            self._bar.set_description_str(text, refresh=True)
+            self._bar.close()
+        else:
+            total = self.target if self.target is not None else current
+            seconds, _, rest = text.partition(" ")
+            parts = rest.split(" - ", 1)
+            line = f"{current}/{total} - {seconds} - {parts[0]}"
+            line += f" - {parts[1]}" if len(parts) > 1 else ""
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        self._done = True
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
