@@ -84,10 +84,7 @@ def missing_name(module: str, name: str, known: list[str]) -> Exception:
         inside = module.partition(".")[2]
         dotted = f"{inside}.{name}" if inside else name
         if name in KERAS_NAMES.get(inside, "").split():
-            text = (
-                f"handmill has no {dotted} yet (Keras has). "
-                "Supported names: docs/supported.md"
-            )
+            text = f"handmill has no {dotted} yet (Keras has). Supported names: docs/supported.md"
         else:
             import difflib
 

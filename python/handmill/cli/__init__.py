@@ -6,6 +6,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+
+from handmill import __version__
 
 COMMANDS = {
     "demo": "train on real digits and show what this machine can do, in seconds",
@@ -23,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="handmill", description="Deep learning on the CPU, from hand-written kernels."
     )
+    parser.add_argument("--version", action="version", version=f"handmill {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
@@ -35,5 +39,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(_module(options.command).run(options) or 0)
 
 
-def _module(name: str):  # type: ignore[no-untyped-def]  # modules share add_arguments and run
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"handmill.cli.{name}_command")

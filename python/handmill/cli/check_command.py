@@ -19,21 +19,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the count and what is missing; status 1 if something is."""
     try:
-        source = Path(options.script).read_text(encoding="utf-8")
-        used = keras_names(source)
-    except OSError as error:
-        print(f"handmill check: {error}", file=sys.stderr)
+        used = keras_names(Path(options.script).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"handmill check: {options.script}: {error}", file=sys.stderr)
         return 2
     except SyntaxError as error:
-        print(f"handmill check: {options.script}, line {error.lineno}: {error.msg}", file=sys.stderr)
+        print(
+            f"handmill check: {options.script}, line {error.lineno}: {error.msg}", file=sys.stderr
+        )
         return 2
     missing = {name: line for name, line in used.items() if not is_supported(name)}
-    text = f"uses {len(used)} Keras names, {len(used) - len(missing)} here"
-    if missing:
-        listed = ", ".join(f"{name}, line {line}" for name, line in missing.items())
-        text += f"; missing: {listed}"
-    print(text)
+    print(report(used, missing))
     return 1 if missing else 0
+
+
+def report(used: dict[str, int], missing: dict[str, int]) -> str:
+    """The one line that the command prints.
+
+    Example:
+        >>> report({"Model": 1, "layers.LSTM": 22}, {"layers.LSTM": 22})
+        'uses 2 Keras names, 1 here; missing: layers.LSTM, line 22'
+    """
+    plural = "" if len(used) == 1 else "s"
+    text = f"uses {len(used)} Keras name{plural}, {len(used) - len(missing)} here"
+    if missing:
+        text += "; missing: " + "; ".join(f"{n}, line {line}" for n, line in missing.items())
+    return text
 
 
 def is_supported(name: str) -> bool:
@@ -53,43 +64,83 @@ def is_supported(name: str) -> bool:
 
 
 def keras_names(source: str) -> dict[str, int]:
-    """The public Keras names that ``source`` uses, with the first line of each.
+    """The public Keras names that ``source`` uses, with the first line of each, by line.
 
     Example:
-        >>> keras_names("from keras.layers import Dense\\nimport keras\\nkeras.Model")
-        {'layers.Dense': 1, 'Model': 3}
+        >>> keras_names("from keras.layers import Dense; import keras; keras.Model")
+        {'Model': 1, 'layers.Dense': 1}
     """
     tree = ast.parse(source)
-    aliases: dict[str, str] = {}  # local name -> dotted name below keras ("" is keras itself)
-    used: dict[str, int] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                below = _below_keras(name.name)
-                if below is not None:
-                    aliases[name.asname or name.name.split(".")[0]] = below if name.asname else ""
-                elif name.name == "tensorflow":
-                    aliases[name.asname or name.name] = "tensorflow"
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            below = _below_keras(node.module)
-            for name in node.names:
-                if below is not None:
-                    dotted = f"{below}.{name.name}" if below else name.name
-                    aliases[name.asname or name.name] = dotted
-                    used.setdefault(dotted, node.lineno)
-                elif node.module == "tensorflow" and name.name == "keras":
-                    aliases[name.asname or name.name] = ""
+    finder = _Names()
+    finder.visit(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            dotted = _dotted(node, aliases)
-            if dotted:
-                used.setdefault(dotted, node.lineno)
+            finder.use(finder.dotted(node), node.lineno)
+    used = finder.used
     modules = {name for name in used if any(other.startswith(name + ".") for other in used)}
-    return dict(sorted(((n, line) for n, line in used.items() if n not in modules), key=_by_line))
+    kept = [(name, line) for name, line in used.items() if name not in modules]
+    return dict(sorted(kept, key=lambda item: (item[1], item[0])))
 
 
-def _by_line(item: tuple[str, int]) -> tuple[int, str]:
-    return item[1], item[0]
+class _Names(ast.NodeVisitor):
+    """Collects imports of Keras.
+
+    Attributes:
+        aliases: local name -> what it stands for, below Keras ("" is keras itself,
+            "tensorflow" is the package that holds it).
+        used: name below Keras -> first line.
+    """
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, str] = {}
+        self.used: dict[str, int] = {}
+
+    def use(self, name: str | None, line: int) -> None:
+        """Records a use."""
+        if name:
+            self.used[name] = min(line, self.used.get(name, line))
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for name in node.names:
+            below = _below_keras(name.name)
+            top = name.name.partition(".")[0]
+            if below is not None:
+                self.use(below, name.lineno)
+                whole = "tensorflow" if top == "tensorflow" else ""
+                self.aliases[name.asname or top] = below if name.asname else whole
+            elif name.name == "tensorflow":
+                self.aliases[name.asname or top] = "tensorflow"
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.level or not node.module:
+            return
+        below = _below_keras(node.module)
+        for name in node.names:
+            local = name.asname or name.name
+            if below is not None:
+                dotted = ".".join(part for part in (below, name.name) if part)
+                self.use(below if name.name == "*" else dotted, name.lineno)
+                self.aliases[local] = dotted
+            elif node.module == "tensorflow" and name.name == "keras":
+                self.aliases[local] = ""
+
+    def dotted(self, node: ast.expr) -> str | None:
+        """``keras.layers.Dense`` -> ``layers.Dense``; None where no name of Keras is meant."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id not in self.aliases:
+            return None
+        base = self.aliases[node.id]
+        if base == "tensorflow":
+            if parts[0] != "keras":
+                return None
+            base, parts = "", parts[1:]
+        for i, part in enumerate(parts := [*base.split("."), *parts] if base else parts):
+            if part[:1].isupper():  # a class; what follows is an attribute of it
+                return ".".join(parts[: i + 1])
+        return ".".join(parts)
 
 
 def _below_keras(module: str) -> str | None:
@@ -99,26 +150,3 @@ def _below_keras(module: str) -> str | None:
         if module.startswith(root + "."):
             return module[len(root) + 1 :]
     return None
-
-
-def _dotted(node: ast.expr, aliases: dict[str, str]) -> str | None:
-    """``keras.layers.Dense`` -> ``layers.Dense``; attributes of instances are not names."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name) or node.id not in aliases:
-        return None
-    base = aliases[node.id]
-    parts.reverse()
-    if base == "tensorflow":
-        if parts[0] != "keras" or len(parts) == 1:
-            return None
-        base, parts = "", parts[1:]
-    if base and base.split(".")[-1][:1].isupper():
-        return None  # an attribute of an imported class
-    for i, part in enumerate(parts):
-        if part[:1].isupper():
-            parts = parts[: i + 1]
-            break
-    return ".".join([*([base] if base else []), *parts])

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+PREFIXES = ("tensorflow.keras", "tf_keras", "keras")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,49 +34,66 @@ def run(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     sys.argv = [str(script), *options.arguments]
-    sys.path[0] = str(script.parent)
+    sys.path.insert(0, str(script.resolve().parent))
     runpy.run_path(str(script), run_name="__main__")
     return 0
 
 
 def stand_in() -> None:
-    """Makes ``keras`` and ``tensorflow.keras`` mean handmill in this process."""
-    sys.meta_path.insert(0, _StandIn())
+    """Makes ``keras``, ``tf_keras`` and ``tensorflow.keras`` mean handmill in this process."""
+    if not any(isinstance(finder, _StandIn) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _StandIn())
 
 
 class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds keras modules in handmill."""
+    """Finds keras modules in handmill, each when it is first imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if _handmill_name(name) is None:
+        if name != "tensorflow" and _handmill_name(name) is None:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        ours = _handmill_name(spec.name)
-        if ours == "":
-            return None  # tensorflow: an empty package that only holds keras
-        try:
-            return importlib.import_module(str(ours))
-        except ModuleNotFoundError as error:
-            if error.name and error.name.startswith("handmill"):
-                raise ImportError(
-                    f"handmill has no {spec.name.partition('.')[2]} yet (asked for as "
-                    f"{spec.name}). Supported names: docs/supported.md"
-                ) from None
-            raise
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module is loaded already."""
+        """Puts handmill's module where the empty one would stand (importlib looks again)."""
+        name = module.__name__
+        ours = _handmill_name(name)
+        if ours is None:
+            _make_tensorflow(module)
+            return
+        try:
+            sys.modules[name] = importlib.import_module(ours)
+        except ModuleNotFoundError as error:
+            if error.name != ours and not ours.startswith(f"{error.name}."):
+                raise
+            raise ModuleNotFoundError(
+                f"handmill has no {ours.partition('.')[2]} yet (the script imports {name}). "
+                "Supported names: docs/supported.md",
+                name=name,
+            ) from None
+
+
+def _make_tensorflow(module: ModuleType) -> None:
+    """Makes a ``tensorflow`` that holds nothing but ``keras``."""
+
+    def getattr_(name: str) -> Any:
+        if name == "keras":
+            return importlib.import_module("handmill")
+        raise AttributeError(
+            f"handmill run: tensorflow.{name} is not here; handmill stands in for "
+            "tensorflow.keras only"
+        )
+
+    module.__getattr__ = getattr_  # type: ignore[method-assign]
 
 
 def _handmill_name(name: str) -> str | None:
-    """The handmill module for a module's name; "" for tensorflow itself; None: not ours."""
-    if name == "tensorflow":
-        return ""
-    for prefix in ("tensorflow.keras", "tf_keras", "keras"):
+    """The handmill module for a module of Keras; None for any other."""
+    for prefix in PREFIXES:
         if name == prefix or name.startswith(prefix + "."):
             return "handmill" + name[len(prefix) :]
     return None

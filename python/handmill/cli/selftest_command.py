@@ -12,6 +12,9 @@ import numpy as np
 from handmill import config
 from handmill.ir.op import REGISTRY, Op, Sample
 
+# The bounds are those of the kernels; NumPy's own float32 exp holds 2.52 units, its log 3.83, ours 2.
+NUMPY_LIMIT = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -29,6 +32,11 @@ class Outcome:
     isa: str
     error: float
 
+    @property
+    def ok(self) -> bool:
+        """Whether the error is allowed."""
+        return self.error <= (NUMPY_LIMIT if self.isa == "numpy" else 1.0)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the option to see every result."""
@@ -39,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
     """Prints a line a level; status 1 if a result is outside its bound."""
     start = time.perf_counter()
     failed = 0
-    for isa in config.available_isas() or ("numpy",):
+    for isa in levels():
         outcomes = list(check_level(isa))
         worst = max(outcomes, key=lambda o: o.error)
-        bad = [o for o in outcomes if not o.error <= 1.0]
+        bad = [o for o in outcomes if not o.ok]
         failed += len(bad)
         print(
             f"{isa:9}{len({o.op for o in outcomes})} operators, {len(outcomes)} samples, "
@@ -53,6 +61,11 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {outcome.op} {outcome.sample}: {outcome.error:.3g} of its bound")
     print(f"{'FAILED' if failed else 'ok'} in {time.perf_counter() - start:.1f} s")
     return 1 if failed else 0
+
+
+def levels() -> tuple[str, ...]:
+    """The levels of this CPU; ``"numpy"`` alone where NumPy runs everything."""
+    return config.available_isas() if config.backend() == "native" else ("numpy",)
 
 
 def check_level(isa: str) -> Iterator[Outcome]:
