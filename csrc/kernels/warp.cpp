@@ -23,8 +23,11 @@ constexpr int64_t kChunk = 256;
 constexpr int32_t kOutside = -1;
 
 typedef float Pixel __attribute__((vector_size(16)));
-typedef int32_t PixelInt __attribute__((vector_size(16)));
-typedef uint8_t PixelBytes __attribute__((vector_size(16)));
+typedef float Pair __attribute__((vector_size(32)));
+typedef int32_t PairInt __attribute__((vector_size(32)));
+typedef int64_t Words __attribute__((vector_size(16)));
+typedef uint16_t Halves __attribute__((vector_size(16)));
+typedef uint8_t Bytes __attribute__((vector_size(16)));
 
 // Where the samples of a run of output columns lie in the source.
 struct Columns {
@@ -119,24 +122,48 @@ HM_INLINE Pixel load_pixel(const float* p) {
   return v;
 }
 
-// Widened by two interleavings with zero: GCC 12 takes a conversion of four bytes apart.
 HM_INLINE Pixel load_pixel(const uint8_t* p) {
-  int32_t word;
-  std::memcpy(&word, p, sizeof word);
-  const PixelBytes bytes = reinterpret_cast<PixelBytes>(PixelInt{word, 0, 0, 0});
-  const PixelBytes zero = {};
-#if defined(__clang__)
-  const PixelBytes wide = __builtin_shufflevector(bytes, zero, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16,
-                                                  16, 16, 3, 16, 16, 16);
-#else
-  const PixelBytes pairs = __builtin_shuffle(
-      bytes, zero, PixelBytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-  const PixelBytes wide = __builtin_shuffle(
-      pairs, zero, PixelBytes{0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23});
-#endif
-  return __builtin_convertvector(reinterpret_cast<PixelInt>(wide), Pixel);
+  return Pixel{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+               static_cast<float>(p[3])};
 }
 
+// Eight elements: a sample and, with three or four channels, the one to its right.
+HM_INLINE Pair load_pair(const float* p) {
+  Pair v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// Widened by interleaving with zero: GCC 12 takes other conversions from eight bytes apart.
+HM_INLINE Pair load_pair(const uint8_t* p) {
+  int64_t word;
+  std::memcpy(&word, p, sizeof word);
+  const Bytes bytes = reinterpret_cast<Bytes>(Words{word, 0});
+  const Bytes zero = {};
+#if defined(__clang__)
+  const Bytes wide =
+      __builtin_shufflevector(bytes, zero, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#else
+  const Bytes wide =
+      __builtin_shuffle(bytes, zero, Bytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+#endif
+  return __builtin_convertvector(__builtin_convertvector(reinterpret_cast<Halves>(wide), PairInt),
+                                 Pair);
+}
+
+HM_INLINE Pixel left_of(Pair v) {
+  Pixel left;
+  std::memcpy(&left, &v, sizeof left);
+  return left;
+}
+
+// The lanes kC .. kC + 3; with three channels the last one is of no use.
+template <int kC>
+HM_INLINE Pixel right_of(Pair v) {
+  return Pixel{v[kC], v[kC + 1], v[kC + 2], v[kC + 3]};
+}
+
+HM_INLINE Pair splat_pair(float x) { return Pair{x, x, x, x, x, x, x, x}; }
 HM_INLINE Pixel splat(float x) { return Pixel{x, x, x, x}; }
 
 // What lies outside of the image under kConstant.
@@ -173,21 +200,19 @@ void sample(const WarpArgs& a, const void* source, const Columns& at, int64_t n,
   }
 }
 
-// Samples of kC = 3 or 4 channels, all in one vector of four lanes. With three channels a load
-// takes one element too many, which for the last pixel of the source would lie beyond its end:
-// `corner` is a padded copy of the samples of that one position. A store writes one element too
+// Samples of kC = 3 or 4 channels and at least two columns, a pixel in a vector of four lanes. With
+// three channels, loads take an element or two too many, which for the last place in the source
+// would lie beyond its end: `corner` is a padded copy of that place. Stores write one element too
 // many, which the next pixel then overwrites; the last pixel of the run is stored exactly.
 template <typename T, int kOrder, int kC>
 void sample_pixels(const WarpArgs& a, const void* source, const Columns& at, int64_t n, float* y) {
+  constexpr size_t kSamples = kOrder == 1 ? 2 * kC : kC;  // elements needed of a row
   const T* x = static_cast<const T*>(source);
-  const int64_t right = a.W > 1 ? kC : 0;
-  const int64_t down = a.H > 1 ? a.W * kC : 0;
-  const int64_t last = (a.H * a.W - 1) * kC - (kOrder == 1 ? down + right : 0);
+  const int64_t down = kOrder == 1 && a.H > 1 ? a.W * kC : 0;
+  const int64_t last = a.H * a.W * kC - down - static_cast<int64_t>(kSamples);
   T corner[16] = {};
-  std::memcpy(corner, x + last, (kOrder == 1 ? kC + static_cast<size_t>(right) : kC) * sizeof(T));
-  if constexpr (kOrder == 1) {
-    std::memcpy(corner + 8, x + last + down, (kC + static_cast<size_t>(right)) * sizeof(T));
-  }
+  std::memcpy(corner, x + last, kSamples * sizeof(T));
+  std::memcpy(corner + 8, x + last + down, kSamples * sizeof(T));
   const Pixel scale = splat(a.scale);
   const Pixel offset = splat(a.offset);
   for (int64_t i = 0; i < n; ++i, y += kC) {
@@ -198,14 +223,15 @@ void sample_pixels(const WarpArgs& a, const void* source, const Columns& at, int
     }
     const bool at_corner = kC == 3 && base == last;
     const T* upper = at_corner ? corner : x + base;
-    Pixel v = load_pixel(upper);
+    Pixel v;
     if constexpr (kOrder == 1) {
       const T* lower = at_corner ? corner + 8 : upper + down;
-      const Pixel upper_right = load_pixel(upper + right);
-      const Pixel row_fraction = splat(at.row_fraction[i]);
-      const Pixel left = v + row_fraction * (load_pixel(lower) - v);
-      const Pixel between = upper_right + row_fraction * (load_pixel(lower + right) - upper_right);
-      v = left + splat(at.column_fraction[i]) * (between - left);
+      const Pair top = load_pair(upper);
+      const Pair both = top + splat_pair(at.row_fraction[i]) * (load_pair(lower) - top);
+      const Pixel left = left_of(both);
+      v = left + splat(at.column_fraction[i]) * (right_of<kC>(both) - left);
+    } else {
+      v = load_pixel(upper);
     }
     v = v * scale + offset;
     std::memcpy(y, &v, kC == 4 || i + 1 < n ? sizeof v : 3 * sizeof(float));
@@ -251,9 +277,9 @@ Locate choose_locate(WarpFill fill) {
 }
 
 template <typename T, int kOrder>
-Sample choose_sample(int64_t C) {
-  if (C == 3) return sample_pixels<T, kOrder, 3>;
-  if (C == 4) return sample_pixels<T, kOrder, 4>;
+Sample choose_sample(const WarpArgs& a) {
+  if (a.C == 3 && a.W > 1) return sample_pixels<T, kOrder, 3>;
+  if (a.C == 4 && a.W > 1) return sample_pixels<T, kOrder, 4>;
   return sample<T, kOrder>;
 }
 
@@ -261,7 +287,7 @@ template <int kOrder>
 void warp_rows(const WarpArgs& a, int64_t b, int64_t begin, int64_t end) {
   const Locate locate_columns = choose_locate<kOrder>(a.fill);
   const Sample sample_columns =
-      a.is_uint8 ? choose_sample<uint8_t, kOrder>(a.C) : choose_sample<float, kOrder>(a.C);
+      a.is_uint8 ? choose_sample<uint8_t, kOrder>(a) : choose_sample<float, kOrder>(a);
   const double* m = a.matrix + b * 6;
   const bool mirror_columns = (a.flips[b] & 1) != 0;
   const bool mirror_rows = (a.flips[b] & 2) != 0;
