@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from handmill.ir.graph import Value
 from handmill.ops import metrics, optimizer, random
-from handmill.ops.activations import (
+from handmill.ops.activation_functions import (
     celu,
     elu,
     gelu,
@@ -76,6 +76,7 @@ from handmill.ops.create import (
     zeros,
     zeros_like,
 )
+from handmill.ops.eager import planned
 from handmill.ops.einsum import (
     einsum,
     tensordot,
@@ -91,7 +92,6 @@ from handmill.ops.elementwise import (
     power,
     subtract,
 )
-from handmill.ops.eager import planned
 from handmill.ops.gather import (
     multi_hot,
     one_hot,
@@ -193,11 +193,12 @@ from handmill.ops.unary import (
     tanh,
 )
 
-for _name in (
+_PLANNED = (
     "abs absolute ceil cos divide elu erf exp expm1 floor hard_sigmoid hard_silu leaky_relu log "
     "log1p log_softmax matmul maximum minimum mish multiply negative power reciprocal relu relu6 "
     "rsqrt add selu sigmoid sign silu sin softmax softplus softsign sqrt square subtract tanh"
-).split():
+)
+for _name in _PLANNED.split():
     globals()[_name] = planned(globals()[_name])
 
 Value.operators.update(

@@ -17,6 +17,7 @@ from handmill.ops.convert import (
     normal_axes,
     normal_axis,
     promote,
+    rounded,
     shape_of,
     tensor,
 )
@@ -100,7 +101,7 @@ def pad(
     rank = len(shape_of(x))
     pairs = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (rank, 2)).tolist()
     if mode == "constant":
-        value = 0.0 if constant_values is None else float(constant_values)
+        value = 0.0 if constant_values is None else rounded(constant_values, x)
         flat = tuple(n for pair in pairs for n in pair)
         return apply(PAD, x, paddings=flat, value=value) if any(flat) else x
     if constant_values is not None:

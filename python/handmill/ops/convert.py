@@ -204,6 +204,11 @@ def promote_float(*xs: Tensor) -> list[Any]:
     return [x if dtype_of(x) in FLOATS else _converted(x, "float32") for x in operands]
 
 
+def rounded(value: float, x: Any) -> float:
+    """Returns a number as the dtype of ``x`` holds it, so that kernel and reference agree."""
+    return float(np.asarray(value, numpy_dtype(dtype_of(x))))
+
+
 def as_bool(x: Tensor) -> Any:
     """Returns ``x != 0`` unless ``x`` is boolean already."""
     return _converted(tensor(x), "bool")

@@ -30,7 +30,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     value = value if dtype is None else cast(value, dtype)
     dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
     if isinstance(value, np.ndarray) and not any(isinstance(d, Batch) for d in dims):
-        return np.full(dims, value)  # type: ignore[arg-type]
+        return np.full(dims, value)
     return broadcast_to(value, dims)
 
 
@@ -108,7 +108,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     step = 1 if step is None else step
     if dtype is None:
         dtype = "float32" if any(isinstance(v, float) for v in (*limits, step)) else "int32"
-    return np.arange(*limits, step).astype(numpy_dtype(check_dtype(dtype)))
+    return np.arange(limits[0], limits[1], step).astype(numpy_dtype(check_dtype(dtype)))
 
 
 def linspace(

@@ -170,7 +170,7 @@ SCATTER_ADD_ROWS = register(
 
 
 def _one_hot_reference(indices: Array, *, depth: int) -> Array:
-    return (indices[..., None] == np.arange(depth)).astype(np.float32)
+    return np.asarray(indices[..., None] == np.arange(depth), np.float32)
 
 
 ONE_HOT = register(

@@ -54,18 +54,26 @@ LOGICAL_NOT = register(
         grad_none=(0,),
     )
 )
-ISFINITE = register(
-    Op(
-        "isfinite",
-        infer=lambda x: Spec(x.shape, "bool"),
-        reference=np.isfinite,
-        samples=unary(smooth=False),
-        bound=Exact(),
-        native=native_float,
-        tile="isfinite",
-        grad_none=(0,),
+
+
+def _classification(name: str, reference: Callable[..., Any]) -> Op:
+    return register(
+        Op(
+            name,
+            infer=lambda x: Spec(x.shape, "bool"),
+            reference=reference,
+            samples=unary(smooth=False),
+            bound=Exact(),
+            native=native_float,
+            tile=name,
+            grad_none=(0,),
+        )
     )
-)
+
+
+ISFINITE = _classification("isfinite", np.isfinite)
+ISNAN = _classification("isnan", np.isnan)
+ISINF = _classification("isinf", np.isinf)
 
 
 def _where_infer(condition: Spec, x: Spec, y: Spec) -> Spec:
@@ -239,8 +247,7 @@ def isnan(x: Tensor) -> Any:
         >>> ops.isnan([1.0, float("inf"), float("nan")])
         array([False, False,  True])
     """
-    (x,) = promote_float(x)
-    return apply(NOT_EQUAL, x, x)
+    return apply(ISNAN, *promote_float(x))
 
 
 def isinf(x: Tensor) -> Any:
@@ -251,8 +258,7 @@ def isinf(x: Tensor) -> Any:
         >>> ops.isinf([1.0, float("-inf"), float("nan")])
         array([False,  True, False])
     """
-    (x,) = promote_float(x)
-    return logical_or(equal(x, float("inf")), equal(x, float("-inf")))
+    return apply(ISINF, *promote_float(x))
 
 
 def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:

@@ -379,7 +379,7 @@ def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = Fals
         >>> ops.binary_crossentropy([1.0, 0.0], [0.5, 0.5])
         array([0.6931472, 0.6931472], dtype=float32)
     """
-    from handmill.ops.activations import softplus
+    from handmill.ops.activation_functions import softplus
 
     logits = output if from_logits else _made_by(output, SIGMOID)
     if logits is not None:

@@ -24,7 +24,7 @@ def _sparse_infer(labels: Spec, predictions: Spec) -> Spec:
 
 
 def _sparse_reference(labels: Array, predictions: Array) -> Array:
-    return (np.argmax(predictions, axis=-1) == labels).astype(np.float32)
+    return np.asarray(np.argmax(predictions, axis=-1) == labels, np.float32)
 
 
 def _sparse_samples() -> Iterable[Sample]:
@@ -63,7 +63,8 @@ def _dense_infer(targets: Spec, predictions: Spec) -> Spec:
 
 
 def _dense_reference(targets: Array, predictions: Array) -> Array:
-    return (np.argmax(targets, axis=-1) == np.argmax(predictions, axis=-1)).astype(np.float32)
+    hit = np.argmax(targets, axis=-1) == np.argmax(predictions, axis=-1)
+    return np.asarray(hit, np.float32)
 
 
 DENSE_MATCH = register(

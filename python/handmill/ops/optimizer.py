@@ -6,7 +6,6 @@ those that stay are attributes. Every output may be written over the input it up
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.op import Array, Attrs, Op, Sample, Ulp, register
 from handmill.ir.shapes import Spec
-from handmill.ops.samples import both, given, name_of, uniform
+from handmill.ops.samples import BENCH, SHAPES, both, elements, given, name_of, uniform
 
 
 def _infer(name: str, arrays: int, outputs: int) -> Callable[..., Any]:
@@ -39,14 +38,14 @@ def _samples(
         numbers = given(*(np.asarray(s, np.float32) for s in scalars))
         for case in cases:
             words = "_".join(f"{value:g}" for value in case.values())
-            for shape in ((0,), (1,), (15,), (16,), (17,), (127, 33), (1024, 1024)):
+            for shape in (*SHAPES, BENCH):
                 make = both(
                     uniform(*(shape,) * (1 + signed)),
                     uniform(*(shape,) * positive, low=0.01, high=2.0),
                     uniform(shape),
                     numbers,
                 )
-                bench = len(shape) == 2 and shape[0] == 1024
+                bench = shape is BENCH
                 name = "_".join(filter(None, ("bench" if bench else name_of(shape), words)))
                 yield Sample(name, make, case, smooth=False, bench=bench)
 
@@ -70,7 +69,7 @@ def _update(
             bound=bound,
             kernel=name,
             alias=tuple((i, i) for i in range(outputs)),
-            flops=lambda inputs, outs, attrs: 4 * outputs * math.prod(inputs[0].shape),  # type: ignore[arg-type]
+            flops=lambda inputs, outs, attrs: 4 * outputs * elements(inputs[0]),
         )
     )
 
@@ -81,7 +80,7 @@ def _size(*terms: Array) -> Array:
 
 
 def _sgd(p: Array, g: Array, lr: Array) -> Array:
-    return p - lr * g
+    return np.asarray(p - lr * g)
 
 
 # Two roundings; a unit of the sum of magnitudes is at least half of eps times it.

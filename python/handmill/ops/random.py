@@ -52,7 +52,8 @@ def _samples() -> Iterable[Sample]:
 
 def _uniform_reference(seed_state: Array, *, shape: tuple[int, ...]) -> Array:
     # 24 bits fill the significand exactly: in [0, 1), never rounded up to 1.
-    return ((_words(seed_state, shape) >> np.uint32(8)) * np.float64(2.0**-24)).astype(np.float32)
+    bits = _words(seed_state, shape) >> np.uint32(8)
+    return np.asarray(bits * np.float64(2.0**-24), np.float32)
 
 
 RANDOM_UNIFORM = register(
@@ -136,7 +137,7 @@ def _dropout_samples() -> Iterable[Sample]:
 
 
 # y = x * mask / (1 - rate), and so is dx in dy: the same state gives the same mask.
-DROPOUT = register(
+DROPOUT: Op = register(
     Op(
         "dropout",
         infer=_dropout_infer,

@@ -26,7 +26,7 @@ from handmill.ops.convert import (
 )
 from handmill.ops.elementwise import divide, maximum, minimum, multiply
 from handmill.ops.logic import equal, where
-from handmill.ops.samples import BENCH, given, name_of, uniform
+from handmill.ops.samples import BENCH, elements, given, name_of, uniform
 
 Axis = Any  # None, an int, or a sequence of ints
 
@@ -116,7 +116,7 @@ def _reduction(
             vjp=vjp,
             kernel="reduce",
             kernel_attrs=(("kind", kind),),
-            flops=lambda inputs, outputs, attrs: int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+            flops=lambda inputs, outputs, attrs: elements(inputs[0]),
         )
     )
 
@@ -202,7 +202,7 @@ SUM_OF_SQUARES = register(
         vjp=lambda inputs, outputs, dys: (multiply(inputs[0], dys[0] * 2),),
         kernel="reduce",
         kernel_attrs=(("kind", "sumsq"),),
-        flops=lambda inputs, outputs, attrs: 2 * int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+        flops=lambda inputs, outputs, attrs: 2 * elements(inputs[0]),
     )
 )
 

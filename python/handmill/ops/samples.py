@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.op import Array, Sample
+from handmill.ir.shapes import Spec
 
 SHAPES: tuple[tuple[int, ...], ...] = ((0,), (1,), (15,), (16,), (17,), (127, 33))
-BENCH = (1024, 1024)
+BENCH: tuple[int, ...] = (1024, 1024)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3.4e38, -3.4e38)
+
+
+def elements(spec: Spec) -> int:
+    """Returns the number of elements of a spec without a batch."""
+    return int(np.prod(spec.shape, dtype=np.int64))  # type: ignore[arg-type]
 
 
 def name_of(shape: Sequence[int]) -> str:

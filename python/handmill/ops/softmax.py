@@ -13,7 +13,9 @@ from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.ops.convert import Tensor, normal_axes, promote_float, shape_of
 from handmill.ops.movement import reshape, transpose
-from handmill.ops.samples import given, name_of, uniform
+from handmill.ops.samples import elements, given, name_of, uniform
+
+TINY = float(np.finfo(np.float32).tiny)
 
 # The operators work along the last axis; `axis` is its number.
 
@@ -56,14 +58,15 @@ def _spread(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 def _softmax_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     # x - max rounds half a unit, which exp turns into |x - max| eps / 2; 2 units of exp; the sum
-    # of n positive terms adds n - 1 roundings, and carries the errors of its own terms.
+    # of n positive terms adds n - 1 roundings, and carries the errors of its own terms. Results
+    # below the least normal number are multiples of the least subnormal one.
     y = softmax_reference(inputs[0], axis=-1) if inputs[0].size else inputs[0]
     d = _spread(inputs, attrs)
-    return np.asarray(np.nan_to_num(y) * (1 + d) + 1e-38)
+    return np.asarray(np.nan_to_num(y) * (1 + d) + TINY)
 
 
 def _log_softmax_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
-    return _spread(inputs, attrs) + 2 * np.log1p(inputs[0].shape[-1])
+    return np.asarray(_spread(inputs, attrs) + 2 * np.log1p(inputs[0].shape[-1]))
 
 
 def _row_terms(inputs: Sequence[Array], attrs: Attrs) -> int:
@@ -104,7 +107,7 @@ SOFTMAX = register(
             apply(SOFTMAX_GRAD, dys[0], outputs[0], axis=axis),
         ),
         kernel="softmax",
-        flops=lambda inputs, outputs, attrs: 8 * int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+        flops=lambda inputs, outputs, attrs: 8 * elements(inputs[0]),
     )
 )
 
@@ -119,7 +122,7 @@ def _softmax_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 
 # dy_i / dx_j = y_i ([i = j] - y_j), so dx = y (dy - sum(dy y)).
-SOFTMAX_GRAD = register(
+SOFTMAX_GRAD: Op = register(
     Op(
         "softmax_grad",
         infer=_grad_infer,
@@ -141,7 +144,7 @@ LOG_SOFTMAX = register(
             apply(LOG_SOFTMAX_GRAD, dys[0], outputs[0], axis=axis),
         ),
         kernel="log_softmax",
-        flops=lambda inputs, outputs, attrs: 8 * int(np.prod(inputs[0].shape)),  # type: ignore[arg-type]
+        flops=lambda inputs, outputs, attrs: 8 * elements(inputs[0]),
     )
 )
 
@@ -166,7 +169,7 @@ def _log_grad_samples() -> Iterable[Sample]:
 
 
 # y_i = x_i - log sum e^x: dy_i / dx_j = [i = j] - e^(y_j), so dx = dy - e^y sum(dy).
-LOG_SOFTMAX_GRAD = register(
+LOG_SOFTMAX_GRAD: Op = register(
     Op(
         "log_softmax_grad",
         infer=_grad_infer,

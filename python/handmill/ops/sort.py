@@ -24,9 +24,9 @@ def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
 def _argsort_reference(x: Array, *, axis: int, descending: bool) -> Array:
     # Stable in both directions: equal elements keep their order.
     if not descending:
-        return np.argsort(x, axis=axis, kind="stable").astype(np.int32)
+        return np.asarray(np.argsort(x, axis=axis, kind="stable"), np.int32)
     last = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
-    return np.flip(x.shape[axis] - 1 - last, axis).astype(np.int32)
+    return np.asarray(np.flip(x.shape[axis] - 1 - last, axis), np.int32)
 
 
 ARGSORT = register(
@@ -50,10 +50,10 @@ def _cumsum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
     if reverse:
         x = np.flip(x, axis)
     y = np.cumsum(x, axis=axis, dtype=x.dtype)
-    return np.flip(y, axis) if reverse else y
+    return np.asarray(np.flip(y, axis) if reverse else y)
 
 
-CUMSUM = register(
+CUMSUM: Op = register(
     Op(
         "cumsum",
         infer=lambda x, *, axis, reverse: x,

@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.trace import apply
-from handmill.ops.convert import Tensor, normal_axes, promote_float, shape_of, stop_gradient
+from handmill.ops.convert import (
+    Tensor,
+    normal_axes,
+    normal_axis,
+    promote_float,
+    shape_of,
+    stop_gradient,
+)
 from handmill.ops.elementwise import add, divide, maximum, multiply, subtract
 from handmill.ops.logic import equal, where
-from handmill.ops.movement import reshape
+from handmill.ops.movement import broadcast_to, reshape
 from handmill.ops.reduce import SUM_OF_SQUARES, Axis, max, mean, reduced_shape, sum
 from handmill.ops.unary import absolute, exp, log, rsqrt, sqrt, square
 
@@ -50,10 +57,9 @@ def average(x: Tensor, axis: Axis = None, weights: Tensor = None) -> Any:
         return mean(x, axis)
     x, weights = promote_float(x, weights)
     if len(shape_of(weights)) == 1 and len(shape_of(x)) > 1 and isinstance(axis, int):
-        kept = [1] * len(shape_of(x))
-        kept[axis] = shape_of(weights)[0]  # type: ignore[call-overload]
-        weights = reshape(weights, tuple(kept))
-    total = sum(add(multiply(x, 0.0), weights), axis)
+        axis = normal_axis("average", axis, len(shape_of(x)))
+        weights = reshape(weights, tuple(-1 if a == axis else 1 for a in range(len(shape_of(x)))))
+    total = sum(broadcast_to(weights, shape_of(x)), axis)
     return divide(sum(multiply(x, weights), axis), total)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.op import Array, Attrs, Exact, Ulp
+from handmill.ir.op import Array, Attrs, Exact, Op, Ulp
 from handmill.ir.trace import apply
-from handmill.ops.convert import Tensor, dtype_of, promote, promote_float, tensor
+from handmill.ops.convert import Tensor, dtype_of, promote, promote_float, rounded, tensor
 from handmill.ops.elementwise import binary_op, maximum, minimum, negative, unary_op
 from handmill.ops.samples import binary, unary
 
@@ -116,7 +116,7 @@ def size_of_dy(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 
 # y = sigmoid(x): dy/dx = y (1 - y); three roundings.
-SIGMOID_GRAD = binary_op(
+SIGMOID_GRAD: Op = binary_op(
     "sigmoid_grad",
     lambda dy, y: dy * (y * (1 - y)),
     None,
@@ -126,7 +126,7 @@ SIGMOID_GRAD = binary_op(
 )
 # y = tanh(x): dy/dx = 1 - y^2; the rounding of y^2 <= 1 is half a unit of 1, and the two
 # roundings after it add one unit.
-TANH_GRAD = binary_op(
+TANH_GRAD: Op = binary_op(
     "tanh_grad",
     lambda dy, y: dy * (1 - y * y),
     None,
@@ -142,7 +142,8 @@ ROUND = unary_op("round", np.rint, None, unary(-5.0, 5.0, smooth=False), Exact()
 
 
 def _clip_reference(x: Array, *, lo: float, hi: float) -> Array:
-    return np.minimum(np.maximum(x, np.asarray(lo, x.dtype)), np.asarray(hi, x.dtype))
+    low, high = np.asarray(lo, x.dtype), np.asarray(hi, x.dtype)
+    return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
 CLIP = unary_op(
@@ -153,7 +154,7 @@ CLIP = unary_op(
     Exact(),
     tile_imm=lambda attrs: (attrs["lo"], attrs["hi"]),
 )
-CLIP_GRAD = binary_op(
+CLIP_GRAD: Op = binary_op(
     "clip_grad",
     lambda dy, x, *, lo, hi: np.where((x >= lo) & (x <= hi), dy, np.zeros((), dy.dtype)),
     None,
@@ -424,5 +425,5 @@ def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
     x = tensor(x)
     numbers = isinstance(x_min, int | float) and isinstance(x_max, int | float)
     if numbers and dtype_of(x).startswith("float"):
-        return apply(CLIP, x, lo=float(x_min), hi=float(x_max))
+        return apply(CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
     return minimum(maximum(x, x_min), x_max)
