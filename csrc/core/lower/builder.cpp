@@ -112,6 +112,10 @@ void StepWriter::guard(GuardResult** field) {
   pointer(field, ref, kWrite);
 }
 
+void StepWriter::may_overwrite(int output, int input) {
+  lowering_.offers.emplace_back(output, input);
+}
+
 void StepWriter::view(const ValueView& output, const ValueView& input, int64_t byte_offset) {
   const auto out = static_cast<size_t>(output.id);
   const Origin& origin = lowering_.program.origins[out];

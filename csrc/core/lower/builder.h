@@ -170,6 +170,11 @@ class StepWriter {
     add_step(kernel, &args, sizeof(args), info);
   }
 
+  /// Offers that result `output` may take the memory of operand `input`, beside what the node says:
+  /// every step of the node reads an element of it before it writes the one in the same place, in
+  /// the same block.
+  void may_overwrite(int output, int input);
+
   /// The output is the input's memory, from byte_offset on, as a reshape is. No step is needed.
   void view(const ValueView& output, const ValueView& input, int64_t byte_offset = 0);
 

@@ -81,12 +81,14 @@ class Planner {
   }
 
   // Whether every operand of the node that lies in `memory` is offered to result `out`.
-  bool may_overwrite(const NodeRecord& node, int out, int memory) const {
+  bool may_overwrite(int node_index, int out, int memory) const {
+    const NodeRecord& node = program_.nodes[static_cast<size_t>(node_index)];
+    const auto offers = lowering_.offers_of(node_index);
     for (size_t p = 0; p < node.inputs.size(); ++p) {
       if (root(node.inputs[p]).value != memory) continue;
       const std::pair<int, int> offer(out, static_cast<int>(p));
       if (!is_whole(node.inputs[p]) ||
-          std::find(node.alias.begin(), node.alias.end(), offer) == node.alias.end()) {
+          std::find(offers.begin(), offers.end(), offer) == offers.end()) {
         return false;
       }
     }
@@ -110,7 +112,7 @@ class Planner {
       const NodeRecord& node = program_.nodes[static_cast<size_t>(node_index)];
       const auto out = std::find(node.outputs.begin(), node.outputs.end(), value);
       if (reader == node_index &&
-          !may_overwrite(node, static_cast<int>(out - node.outputs.begin()), target)) {
+          !may_overwrite(node_index, static_cast<int>(out - node.outputs.begin()), target)) {
         continue;
       }
       place(value).slot = slots_.variables + update.variable;
@@ -206,8 +208,9 @@ class Planner {
 
   std::vector<std::pair<int, int>> find_offers(const std::vector<int>& buffer_of) {
     std::vector<std::pair<int, int>> offers;
-    for (const NodeRecord& node : program_.nodes) {
-      for (auto [out, in] : node.alias) {
+    for (int i = 0; i < end_; ++i) {
+      const NodeRecord& node = program_.nodes[static_cast<size_t>(i)];
+      for (auto [out, in] : lowering_.offers_of(i)) {
         const int to = node.outputs[static_cast<size_t>(out)];
         const int from = root(node.inputs[static_cast<size_t>(in)]).value;
         const int to_buffer = buffer_of[static_cast<size_t>(to)];
@@ -216,8 +219,7 @@ class Planner {
           return dtype_bytes(program_.values[static_cast<size_t>(value)].dtype);
         };
         if (to_buffer >= 0 && from_buffer >= 0 &&
-            item(to) == item(node.inputs[static_cast<size_t>(in)]) &&
-            may_overwrite(node, out, from)) {
+            item(to) == item(node.inputs[static_cast<size_t>(in)]) && may_overwrite(i, out, from)) {
           offers.emplace_back(to_buffer, from_buffer);
         }
       }

@@ -79,6 +79,8 @@ void Lowering::lower_nodes() {
     const NodeRecord& node = program.nodes[i];
     node_ = static_cast<int>(i);
     const size_t first_step = steps.size();
+    first_offer.push_back(offers.size());
+    offers.insert(offers.end(), node.alias.begin(), node.alias.end());
     if (node.host) {
       steps.push_back({nullptr, "host", node_, 0, static_cast<uint32_t>(accesses.size()), 0, {}});
       continue;
@@ -92,6 +94,7 @@ void Lowering::lower_nodes() {
     keep_packed(first_step);
   }
   node_ = -1;
+  first_offer.push_back(offers.size());
   first_end_step = steps.size();
 }
 

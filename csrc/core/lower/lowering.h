@@ -74,6 +74,10 @@ class Lowering {
     const ValueRecord& record = program.values[static_cast<size_t>(value)];
     return {dims.data() + record.dims, record.rank};
   }
+  std::span<const std::pair<int, int>> offers_of(int node) const {
+    const auto i = static_cast<size_t>(node);
+    return {offers.data() + first_offer[i], offers.data() + first_offer[i + 1]};
+  }
   int64_t bytes(int value) const { return value_bytes[static_cast<size_t>(value)]; }
 
   /// Whether the value lies in a constant, or in a variable that the program does not write.
@@ -104,8 +108,10 @@ class Lowering {
   std::vector<Access> accesses;
   std::vector<TableField> table_fields;
   std::vector<Workspace> workspaces;
-  std::vector<int> guards;    // node of each guard result
-  size_t first_end_step = 0;  // from here on: copies to outputs and variables
+  std::vector<int> guards;                  // node of each guard result
+  std::vector<std::pair<int, int>> offers;  // positions (output, input) that may share memory
+  std::vector<size_t> first_offer;          // of each node, and the end
+  size_t first_end_step = 0;                // from here on: copies to outputs and variables
 
  private:
   friend class StepWriter;

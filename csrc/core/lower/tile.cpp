@@ -234,6 +234,21 @@ struct TileLowering {
   }
 };
 
+// Whether an output may take the memory of an input: nothing reads the input after the first
+// instruction that writes the output.
+bool is_read_before(std::span<const TileInstr> instrs, int input, int output) {
+  bool is_written = false;
+  for (const TileInstr& instr : instrs) {
+    const int16_t sources[] = {instr.a, instr.b, instr.c};
+    const int count = kTileOps[static_cast<size_t>(instr.op)].inputs;
+    for (int s = 0; s < count; ++s) {
+      if (is_written && sources[s] == input) return false;
+    }
+    is_written = is_written || instr.dst == output;
+  }
+  return true;
+}
+
 }  // namespace
 
 // inputs -> outputs, all of the shape of the first output after broadcasting. instrs: op, dst, a,
@@ -254,6 +269,15 @@ void lower_tile(const NodeView& node, StepWriter& writer) {
     places.emplace_back(value);
     require(i < n_inputs || operands.back().shape == shape, "output ", i - n_inputs,
             " of a tile program differs in shape from the first");
+  }
+  for (int o = n_inputs; o < n_inputs + n_outputs; ++o) {
+    for (int i = 0; i < n_inputs; ++i) {
+      const TileShape &in = operands[static_cast<size_t>(i)],
+                      &out = operands[static_cast<size_t>(o)];
+      if (in.dtype == out.dtype && in.shape == out.shape && is_read_before(instrs, i, o)) {
+        writer.may_overwrite(o - n_inputs, i);
+      }
+    }
   }
   TileLowering{writer, instrs, n_inputs, n_temps}.add(shape, operands, places);
 }
