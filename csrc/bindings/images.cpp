@@ -117,6 +117,7 @@ void warp_batch(const py::object& source, const py::object& index, const py::arr
   args.source = sources.images.data();
   args.matrix = static_cast<const double*>(matrices.data());
   args.flips = static_cast<const uint8_t*>(flips.data());
+  args.B = batch;
   args.H = out.shape(1);
   args.W = out.shape(2);
   args.C = out.shape(3);

@@ -21,7 +21,7 @@ struct WarpArgs {
   const void* const* source;  // (B)
   const double* matrix;       // (B, 6): row = m0 r + m1 c + m2, column = m3 r + m4 c + m5
   const uint8_t* flips;       // (B): bit 0 mirrors the columns of the result, bit 1 its rows
-  int64_t H, W, C;            // H * W * C < 2^31
+  int64_t B, H, W, C;         // H * W * C < 2^31
   int64_t bands;              // blocks per image
   int64_t rows_per_band;      // rows of a block; the last band of an image may be shorter
   float scale, offset;        // y = warped * scale + offset
