@@ -9,7 +9,7 @@ import numpy as np
 
 from handmill.ir.op import Array, Attrs, Exact, Op, Ulp
 from handmill.ir.trace import apply
-from handmill.ops.elementwise import binary_op, unary_op
+from handmill.ops.elementwise import ROUNDED, binary_op, unary_op
 from handmill.ops.samples import binary, unary
 from handmill.ops.unary import erfc_reference, sigmoid_reference, size_of_dy
 
@@ -61,7 +61,7 @@ LEAKY_RELU = unary_op(
         LEAKY_RELU_GRAD, dy, x, negative_slope=negative_slope
     ),
     unary(kinks=(0.0,), negative_slope=0.25),
-    Exact(),
+    ROUNDED,
     tile_imm=lambda attrs: (attrs["negative_slope"],),
 )
 LEAKY_RELU_GRAD: Op = binary_op(
@@ -69,7 +69,7 @@ LEAKY_RELU_GRAD: Op = binary_op(
     lambda dy, x, *, negative_slope: np.where(x > 0, dy, dy * np.asarray(negative_slope, dy.dtype)),
     None,
     binary(smooth=False, negative_slope=0.25),
-    Exact(),
+    ROUNDED,
     tile_imm=lambda attrs: (attrs["negative_slope"],),
 )
 # expm1 holds 2 units; the product with alpha rounds once more and may double the unit.

@@ -205,7 +205,7 @@ def softmax(x: Tensor, axis: Any = -1) -> Any:
 
     Example:
         >>> from handmill import ops
-        >>> ops.softmax([[1.0, 1.0], [0.0, 100.0]])
+        >>> ops.softmax([[1.0, 1.0], [0.0, 1000.0]])
         array([[0.5, 0.5],
                [0. , 1. ]], dtype=float32)
     """

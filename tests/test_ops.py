@@ -1,0 +1,256 @@
+"""Every operator on every sample at every level: generated from the registry.
+
+An operator that joins the registry is tested without an edit here. No test defines a reference
+of its own: the record owns it.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+import handmill.ops  # registers the operators
+from handmill import config
+from handmill.compare import compare_function, worst_error
+from handmill.errors import ShapeError
+from handmill.ir.gradient import gradients
+from handmill.ir.graph import Graph, current_graph
+from handmill.ir.interpret import interpret
+from handmill.ir.op import REGISTRY
+from handmill.ir.shapes import Batch, Spec
+from handmill.ir.trace import apply
+from handmill.program import TracedFunction
+
+try:
+    from handmill import _core
+except ImportError:  # a build without kernels: the NumPy executor is tested
+    _core = None
+
+LEVELS = _core.available_isas() if _core else ("numpy",)
+OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
+CASES = [(op, sample) for op in OPS for sample in op.samples() if not sample.bench]
+BENCHES = [(op, sample) for op in OPS for sample in op.samples() if sample.bench]
+SMOOTH = [(op, sample) for op, sample in CASES if sample.smooth and op.vjp is not None]
+# As many elements as make every number of whole vectors, halves and thirds of them, give or
+# take one.
+SIZES = sorted(
+    {0, 1}
+    | {m * 2**i + d for i in range(9) for m in (1, 2, 3) for d in (-1, 0, 1)} & set(range(301))
+)
+
+
+def ids(cases):
+    return [f"{op.name}-{sample.name}" for op, sample in cases]
+
+
+def rng_of(op, sample):
+    return np.random.default_rng(zlib.crc32(f"{op.name} {sample.name}".encode()))
+
+
+def inputs_of(op, sample):
+    return sample.make(rng_of(op, sample))
+
+
+def specs_of(arrays):
+    return [Spec(a.shape, a.dtype.name) for a in arrays]
+
+
+def as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    if _core is None:
+        yield request.param
+        return
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
+def test_shape_rule_equals_reference(op, sample):
+    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    specs = as_tuple(op.infer(*specs_of(inputs), **attrs))
+    with np.errstate(all="ignore"):
+        results = as_tuple(op.reference(*inputs, **attrs))
+    assert [Spec(np.shape(r), np.asarray(r).dtype.name) for r in results] == list(specs)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
+def test_shape_rule_with_a_batch(op, sample):
+    """With dimension 0 unknown the rule refuses, or gives the same once it is filled in."""
+    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    specs = specs_of(inputs)
+    rows = next((s.shape[0] for s in specs if s.shape), None)
+    if rows is None or rows == 1:
+        pytest.skip("no dimension that could be the batch")
+    batched = [
+        Spec((Batch(), *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s
+        for s in specs
+    ]
+    try:
+        symbolic = as_tuple(op.infer(*batched, **attrs))
+    except ShapeError:
+        return
+    concrete = as_tuple(op.infer(*specs, **attrs))
+    assert [s.at(rows) for s in symbolic] == list(concrete)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
+def test_forward(op, sample, level):
+    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    got = apply(op, *inputs, **attrs)
+    wanted = as_tuple(op.infer(*specs_of(inputs), **attrs))
+    assert [Spec(g.shape, g.dtype.name) for g in as_tuple(got)] == list(wanted)
+    assert worst_error(op, inputs, attrs, got) <= 1.0
+
+
+ELEMENTWISE = [op for op in OPS if op.elementwise]
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=lambda op: op.name)
+def test_sizes(op, level):
+    """Whole vectors and tails, at addresses that are not those of vectors."""
+    usable = (s for s in op.samples() if not s.bench)
+    sample = max(usable, key=lambda s: min(a.size for a in inputs_of(op, s)))
+    flat = [a.ravel() for a in inputs_of(op, sample)]
+    attrs = dict(sample.attrs)
+    function = TracedFunction(lambda *values: apply(op, *values, **attrs), op.name)
+    for size in SIZES:
+        start = size % 2
+        inputs = [a[start : start + size] for a in flat]
+        assert worst_error(op, inputs, attrs, function(*inputs)) <= 1.0, size
+
+
+def loss_of(op, values, weights, attrs):
+    """Sums every float output, times weights."""
+    outputs = [y for y in as_tuple(apply(op, *values, **attrs)) if y.spec.is_float]
+    terms = [handmill.ops.sum(y * w) for y, w in zip(outputs, weights, strict=True)]
+    return sum(terms[1:], terms[0])
+
+
+def moving(op, inputs):
+    """Positions of the inputs that receive gradients."""
+    return [i for i, x in enumerate(inputs) if x.dtype.kind == "f" and i not in op.grad_none]
+
+
+def weights_for(op, inputs, attrs, rng):
+    specs = as_tuple(op.infer(*specs_of(inputs), **attrs))
+    return [np.asarray(rng.normal(size=s.shape), s.dtype) for s in specs if s.is_float]
+
+
+@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
+def test_gradient_against_differences(op, sample):
+    """Reference and vjp in float64 along one random direction, against central differences."""
+    rng, attrs = rng_of(op, sample), dict(sample.attrs)
+    inputs = sample.make(rng)
+    weights = weights_for(op, inputs, attrs, rng)
+    wrt = moving(op, inputs)
+    graph = Graph()
+    with graph:
+        values = [graph.input(s, f"x{i}") for i, s in enumerate(specs_of(inputs))]
+        factors = [graph.input(s, f"w{i}") for i, s in enumerate(specs_of(weights))]
+        loss = loss_of(op, values, factors, attrs)
+        found = gradients(graph, loss, [values[i] for i in wrt])
+        graph.outputs = [loss, *(g for g in found if g is not None)]
+    wrt = [i for i, g in zip(wrt, found, strict=True) if g is not None]
+    directions = {i: rng.choice((-1.0, 1.0), inputs[i].shape) for i in wrt}
+
+    def run(step):
+        moved = [
+            x.astype(np.float64) + step * directions[i] if i in directions else x
+            for i, x in enumerate(inputs)
+        ]
+        return interpret(graph, [*moved, *weights], dtype="float64").outputs
+
+    step = 1e-5
+    difference = (float(run(step)[0]) - float(run(-step)[0])) / (2 * step)
+    slopes = [np.sum(g * directions[i]) for i, g in zip(wrt, run(0.0)[1:], strict=True)]
+    size = sum(float(np.sum(np.abs(g))) for g in run(0.0)[1:])
+    assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
+
+
+@pytest.mark.skipif(_core is None, reason="a build without kernels")
+@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
+def test_gradient_by_kernels(op, sample, level):
+    """Each operator that the vjp emits, run by kernels, within the bound of that operator."""
+    rng, attrs = rng_of(op, sample), dict(sample.attrs)
+    inputs = sample.make(rng)
+    weights = weights_for(op, inputs, attrs, rng)
+
+    def run(*values):
+        x, w = values[: len(inputs)], values[len(inputs) :]
+        loss = loss_of(op, x, w, attrs)
+        wrt = [x[i] for i in moving(op, inputs)]
+        found = gradients(current_graph(), loss, wrt)
+        return tuple(g for g in found if g is not None) or (loss,)
+
+    function = TracedFunction(run, op.name, batched=False)
+    compare_function(function, [*inputs, *weights]).raise_if_failed()
+
+
+COMPOSED = [(op, sample) for op, sample in CASES if op.composite is not None]
+
+
+@pytest.mark.parametrize(("op", "sample"), COMPOSED, ids=ids(COMPOSED))
+def test_composite_means_the_same(op, sample):
+    inputs = inputs_of(op, sample)
+    graph = Graph()
+    with graph:
+        values = [graph.input(s, f"x{i}") for i, s in enumerate(specs_of(inputs))]
+        graph.outputs = [op.composite(*values, **sample.attrs)]
+    got = interpret(graph, inputs, dtype="float64").outputs[0]
+    wide = [x.astype(np.float64) for x in inputs]
+    np.testing.assert_allclose(got, op.reference(*wide, **sample.attrs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(_core is None, reason="a build without kernels")
+@pytest.mark.parametrize(("op", "sample"), BENCHES, ids=ids(BENCHES))
+def test_bits_do_not_depend_on_threads(op, sample):
+    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    before = config.num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 7):
+            config.set_num_threads(threads)
+            found = as_tuple(apply(op, *inputs, **attrs))
+            results.append([np.asarray(y).tobytes() for y in found])
+    finally:
+        config.set_num_threads(before)
+    assert all(r == results[0] for r in results[1:])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    (
+        (
+            lambda ops, ones: ops.matmul(ones((2, 3)), ones((4, 5))),
+            r"matmul: inner dimensions differ: a has K=3, b has K=4",
+        ),
+        (lambda ops, ones: ops.add(ones(3), ones(4)), r"add: shapes \(3,\) and \(4,\) do not"),
+        (lambda ops, ones: ops.reshape(ones((2, 3)), (4, -1)), r"reshape: 6 elements cannot"),
+        (lambda ops, ones: ops.sum(ones(3), axis=1), r"reduce_sum: axis 1 does not exist"),
+        (lambda ops, ones: ops.concatenate([ones((2, 3)), ones((2, 4))]), "only axis 0 may"),
+        (lambda ops, ones: ops.squeeze(ones((2, 3)), 0), r"squeeze: axis 0 of shape \(2, 3\)"),
+        (lambda ops, ones: ops.transpose(ones((2, 3)), (0, 0)), r"each of 2 axes once"),
+        (lambda ops, ones: ops.broadcast_to(ones((2, 3)), (3, 3)), r"broadcast_to: cannot"),
+        (lambda ops, ones: ops.argmax(ones((2, 0)), axis=1), "argmax: no elements along axis 1"),
+        (
+            lambda ops, ones: ops.categorical_crossentropy(ones((2,)), ones((2, 3))),
+            "for integer labels use the sparse function",
+        ),
+    ),
+)
+def test_messages(call, message):
+    with pytest.raises(ShapeError, match=message):
+        call(handmill.ops, handmill.ops.ones)
+
+
+def test_labels_that_are_no_classes():
+    with pytest.raises(ValueError, match=r"label 3 is not an integer from 0 to 2 .*row 1"):
+        handmill.ops.sparse_categorical_crossentropy([0, 3], np.eye(3, dtype="float32")[:2])
