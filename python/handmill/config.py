@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from handmill.lazy import plain_module
 
 BACKENDS = ("native", "numpy")
 
@@ -50,7 +52,7 @@ def _checked(name: str, source: str) -> str:
     return name
 
 
-class use_backend:  # noqa: N801  (reads as a function and works as a context manager)
+class use_backend:
     """Chooses the executor: ``use_backend("numpy")``, or ``with use_backend("numpy"):``.
 
     Both executors run the same programs from the same seeds; masks, shuffles and initial
@@ -201,3 +203,7 @@ def _core() -> Any:
     from handmill import _core
 
     return _core
+
+
+if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy
+    __getattr__ = plain_module(__name__)

@@ -103,4 +103,7 @@ def _is_import_from() -> bool:
         frame = frame.f_back
     if frame is None or frame.f_lasti < 0:
         return False
-    return frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM
+    code, position = frame.f_code.co_code, frame.f_lasti
+    while code[position] == dis.EXTENDED_ARG:  # where Python 3.10 still is, in long modules
+        position += 2
+    return code[position] == _IMPORT_FROM

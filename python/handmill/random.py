@@ -11,11 +11,13 @@ import math
 import secrets
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handmill import config
 from handmill.ir.op import Array
+from handmill.lazy import plain_module
 from handmill.variable import Variable
 
 _LOCK = threading.Lock()
@@ -82,9 +84,7 @@ def uniform(shape: Sequence[int], low: float, high: float, seed: int, counter: i
     return numbers
 
 
-def normal(
-    shape: Sequence[int], mean: float, stddev: float, seed: int, counter: int = 0
-) -> Array:
+def normal(shape: Sequence[int], mean: float, stddev: float, seed: int, counter: int = 0) -> Array:
     """Normal float32 numbers (Box and Muller, 1958)."""
     n = math.prod(shape)
     return (_standard_normal(n, seed, counter) * stddev + mean).astype(np.float32).reshape(shape)
@@ -143,3 +143,7 @@ class SeedGenerator:
         state = self.state.value
         self.state.assign(advance_seed(state))
         return state
+
+
+if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy
+    __getattr__ = plain_module(__name__)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from handmill.lazy import plain_module
 
 
 def is_nested(structure: Any) -> bool:
@@ -63,3 +65,7 @@ def _rebuild(like: list[Any] | tuple[Any, ...], items: list[Any]) -> Any:
     if hasattr(like, "_fields"):
         return type(like)(*items)
     return tuple(items)
+
+
+if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy
+    __getattr__ = plain_module(__name__)

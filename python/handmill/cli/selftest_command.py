@@ -12,7 +12,7 @@ import numpy as np
 from handmill import config
 from handmill.ir.op import REGISTRY, Op, Sample
 
-# The bounds are those of the kernels; NumPy's own float32 exp holds 2.52 units, its log 3.83, ours 2.
+# Bounds are those of the kernels, 2 units; NumPy's own float32 exp holds 2.52 and its log 3.83.
 NUMPY_LIMIT = 2.0
 
 

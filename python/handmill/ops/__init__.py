@@ -7,7 +7,10 @@ owns its shape rule, NumPy reference, gradient, samples and error bound.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from handmill.ir.graph import Value
+from handmill.lazy import plain_module
 from handmill.ops import metrics, optimizer, random
 from handmill.ops.activation_functions import (
     celu,
@@ -371,3 +374,6 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy
+    __getattr__ = plain_module(__name__)

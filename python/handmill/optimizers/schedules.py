@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handmill import ops
+from handmill.lazy import plain_module
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 
@@ -309,3 +310,7 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes a schedule from its config dictionary."""
     return deserialize_keras_object(config, custom_objects, _TABLE, kind="learning rate schedule")
+
+
+if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy
+    __getattr__ = plain_module(__name__)
