@@ -271,7 +271,7 @@ def test_interrupting_a_wait_loses_no_batch():
 
     prefetcher = Prefetcher(produce, first=0, threads=1, ahead=2)
     assert prefetcher.get(0) == 0
-    waiting = prefetcher._shared.changed
+    waiting = prefetcher._shared.has_result
 
     class Interrupted(Exception):
         pass

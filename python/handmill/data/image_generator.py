@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import threading
 import warnings
@@ -538,7 +539,7 @@ class ImageDataGenerator:
                 draws = self._draw_from(source, n, height, width)
             elif seed is not None:
                 draws = augmentation.draw(
-                    self._ranges(), make_key(seed, r), np.arange(n), height, width
+                    self._ranges(), make_key(operator.index(seed), r), np.arange(n), height, width
                 )
             else:
                 draws = self._draw_next(n, height, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable
@@ -78,8 +79,15 @@ class BatchMaker:
         self.finish = finish
         self.seed = seed
         self.save = save
-        self.buffers = BatchBuffers(keep=_MOST_AHEAD)
-        self.keras_order: Array = np.arange(plan.n)  # only for draws from the global generator
+        self.buffers = BatchBuffers(keep=self.most_ahead)
+        self._keras_order = (-1, np.arange(plan.n))  # the first batch of a pass, and its order
+
+    @property
+    def most_ahead(self) -> int:
+        """How many batches may wait for the consumer."""
+        height, width = self.source.size
+        batch_bytes = self.plan.batch_size * height * width * self.source.channels * 4
+        return max(_LEAST_AHEAD, min(_MOST_AHEAD, _BYTES_AHEAD // max(batch_bytes, 1)))
 
     def make(self, step: int, threads: int) -> Any:
         """The batch of ``step``."""
@@ -100,15 +108,14 @@ class BatchMaker:
         with that number, and orders a pass by the first numbers after the seed of its first batch.
         """
         batch = step % self.plan.batches
-        if self.seed is None:
-            if batch == 0:
-                self.keras_order = self.order_from_stream(np.random)
-            order = self.keras_order
-            stream: Any = np.random
-        else:
-            first = np.random.RandomState(self.seed + seen - batch)
-            order = self.order_from_stream(first)
-            stream = first if batch == 0 else np.random.RandomState(self.seed + seen)
+        begin = seen - batch
+        stream = keras_stream(self.seed, seen)
+        known, order = self._keras_order
+        if batch == 0:
+            order = self.order_from_stream(stream)
+        elif known != begin and self.seed is not None:
+            order = self.order_from_stream(keras_stream(self.seed, begin))
+        self._keras_order = (begin, order)
         return self.make_from_stream(self.plan.cut(order, batch), stream, threads)
 
     def make_from_stream(self, indices: Array, stream: Any, threads: int) -> Any:
@@ -120,9 +127,9 @@ class BatchMaker:
         return self._assemble(indices, draws, names, threads)
 
     def order_from_stream(self, stream: Any) -> Array:
-        return np.asarray(
-            stream.permutation(self.plan.n) if self.plan.shuffle else self.keras_order
-        )
+        """The order of a pass as Keras takes it from the generator ``stream``."""
+        n = self.plan.n
+        return np.asarray(stream.permutation(n) if self.plan.shuffle else np.arange(n))
 
     def _assemble(self, indices: Array, draws: Any, names: Array, threads: int) -> Any:
         images, index = self.source.take(indices)
@@ -237,7 +244,7 @@ class Iterator:
             maker = self._maker
             if maker is not None and self.has_keras_draws():
                 self._drop_prefetcher()  # its draws followed from total_batches_seen
-                self._item_stream = self.keras_stream(seen)
+                self._item_stream = keras_stream(self.seed, seen)
                 if self._item_order is None:
                     self._item_order = maker.order_from_stream(self._item_stream)
                 indices = self._plan.cut(self._item_order, idx)
@@ -251,7 +258,7 @@ class Iterator:
         """Lets ``it[i]`` go on to the next pass; ``next()`` does that by itself."""
         self._item_pass += 1
         if self._maker is not None and self.has_keras_draws():
-            stream = self._item_stream or self.keras_stream(self.total_batches_seen)
+            stream = self._item_stream or keras_stream(self.seed, self.total_batches_seen)
             self._item_order = self._maker.order_from_stream(stream)
 
     def reset(self) -> None:
@@ -280,9 +287,6 @@ class Iterator:
 
     def has_keras_draws(self) -> bool:
         return self._maker is not None and self._maker.generator.compat == "keras3"
-
-    def keras_stream(self, seen: int) -> Any:
-        return np.random if self.seed is None else np.random.RandomState(self.seed + seen)
 
     def _take(self, step: int) -> Any:
         maker = self._maker
@@ -314,10 +318,7 @@ class Iterator:
                 return maker.make_keras(produced, produced + seen, threads)
             return maker.make(produced, threads)
 
-        height, width = maker.source.size
-        batch_bytes = self.batch_size * height * width * maker.source.channels * 4
-        ahead = max(_LEAST_AHEAD, min(_MOST_AHEAD, _BYTES_AHEAD // max(batch_bytes, 1)))
-        return Prefetcher(produce, step, workers, max(ahead, workers + 1))
+        return Prefetcher(produce, step, workers, max(maker.most_ahead, workers + 1))
 
     def _drop_prefetcher(self) -> None:
         if self._prefetcher is not None:
@@ -330,7 +331,12 @@ def _seed_key(seed: int | None) -> int:
         from handmill.random import next_host_seed
 
         seed = next_host_seed()
-    return make_key(seed)
+    return make_key(operator.index(seed))
+
+
+def keras_stream(seed: int | None, seen: int) -> Any:
+    """The generator that Keras draws a batch from after ``seen`` others."""
+    return np.random if seed is None else np.random.RandomState(seed + seen)
 
 
 def _thread_budget() -> int:
@@ -344,7 +350,7 @@ def make_now(iterator: Iterator, index_array: Array) -> Any:
         raise RuntimeError("the iterator is not ready")
     indices = np.asarray(index_array, np.int64)
     if iterator.has_keras_draws():
-        stream = iterator._item_stream or iterator.keras_stream(iterator.total_batches_seen)
+        stream = iterator._item_stream or keras_stream(iterator.seed, iterator.total_batches_seen)
         return maker.make_from_stream(indices, stream, _thread_budget())
     return maker.make_from_pass(iterator._item_pass, indices, _thread_budget())
 

@@ -23,15 +23,18 @@ class _Shared:
         self.ahead = ahead
         self.results: dict[int, tuple[Any, BaseException | None]] = {}
         self.closed = False
-        self.changed = threading.Condition()
+        # Reentrant: the collector may close a forgotten Prefetcher while this thread holds it.
+        self.lock = threading.RLock()
+        self.has_room = threading.Condition(self.lock)
+        self.has_result = threading.Condition(self.lock)
         self.threads: list[threading.Thread] = []
         self.process = os.getpid()
 
     def work(self) -> None:
         while True:
-            with self.changed:
+            with self.lock:
                 while not self.closed and self.next_step >= self.wanted + self.ahead:
-                    self.changed.wait()
+                    self.has_room.wait()
                 if self.closed:
                     return
                 step = self.next_step
@@ -41,20 +44,21 @@ class _Shared:
                 outcome = self.produce(step), None
             except BaseException as error:  # raised again in Prefetcher.get
                 outcome = None, error
-            with self.changed:
+            with self.lock:
                 if self.closed:
                     return
                 self.results[step] = outcome
-                self.changed.notify_all()
+                self.has_result.notify_all()
             del outcome
 
     def close(self) -> None:
         # In a forked child the threads are not there, and one of them may have held the lock.
         if os.getpid() == self.process:
-            with self.changed:
+            with self.lock:
                 self.closed = True
                 self.results.clear()
-                self.changed.notify_all()
+                self.has_room.notify_all()
+                self.has_result.notify_all()
 
 
 class Prefetcher:
@@ -102,14 +106,14 @@ class Prefetcher:
         shared = self._shared
         if not shared.threads:
             return shared.produce(step)
-        with shared.changed:
+        with shared.lock:
             while step not in shared.results:
                 if shared.closed:
                     raise RuntimeError("the threads that prepare batches have been ended")
-                shared.changed.wait()
+                shared.has_result.wait()
             result, error = shared.results.pop(step)
             shared.wanted = step + 1
-            shared.changed.notify_all()
+            shared.has_room.notify()
         if error is not None:
             try:
                 raise error
