@@ -9,7 +9,8 @@ import numpy as np
 
 from handmill import losses, ops
 from handmill.ir.graph import current_graph
-from handmill.ir.shapes import Batch
+from handmill.ir.op import Array
+from handmill.ir.shapes import Batch, numpy_dtype
 from handmill.lazy import plain_module
 from handmill.losses import (
     binary_crossentropy,
@@ -97,8 +98,11 @@ class Metric:
 
     def reset_state(self) -> None:
         """Starts again."""
-        for variable in self.variables:
-            variable.assign(np.zeros(variable.shape, np.float32))
+        for variable in self._variables:
+            variable.state.write(_zeros(variable))
+        for value in vars(self).values():
+            if isinstance(value, Metric):
+                value.reset_state()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Updates, then returns the result."""
@@ -116,6 +120,10 @@ class Metric:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
+
+
+def _zeros(variable: Variable) -> Array:
+    return np.zeros(variable.shape, numpy_dtype(variable.dtype))
 
 
 class Mean(Metric):

@@ -78,6 +78,7 @@ class _Call:
         results = self._function(*arrays)
         if self._single:
             return results
+        results = results if isinstance(results, tuple) else (results,)
         flat = list(results[: self._count])
         self._layer._eager_losses = list(results[self._count :])
         return tree.pack_sequence_as(self._outputs, flat)

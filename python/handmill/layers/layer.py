@@ -26,10 +26,12 @@ class CallContext(threading.local):
 
     Attributes:
         training: the ``training`` argument of the enclosing call.
+        observer: called with each layer and its outputs, if it is set.
         losses: penalties that layers added, one list for each program being traced.
     """
 
     training: bool | None = None
+    observer: Any = None
 
     def __init__(self) -> None:
         self.losses: list[list[Any]] = []
@@ -392,6 +394,8 @@ class Layer:
             if self.activity_regularizer is not None:
                 for output in tree.flatten(outputs):
                     self.add_loss(self.activity_regularizer(output))
+            if CONTEXT.observer is not None:
+                CONTEXT.observer(self, outputs)
         except ShapeError as error:
             raise _located(error, self, args) from None
         finally:
@@ -580,7 +584,8 @@ class Layer:
 _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
-        "_build_shapes", "_trainer", "history", "optimizer", "_graph",
+        "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
+        "_steps", "_predictors", "_reset_list",
     }
 )  # fmt: skip
 _BASE_ARGUMENTS = frozenset(

@@ -1,0 +1,20 @@
+"""Callbacks: what happens between the steps of training."""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CSVLogger": ".logging",
+        "Callback": ".callback",
+        "CallbackList": ".callback",
+        "EarlyStopping": ".stopping",
+        "History": ".callback",
+        "LambdaCallback": ".logging",
+        "LearningRateScheduler": ".learning_rate",
+        "ModelCheckpoint": ".checkpoint",
+        "ProgbarLogger": ".logging",
+        "ReduceLROnPlateau": ".learning_rate",
+        "TerminateOnNaN": ".stopping",
+    },
+)

@@ -1,0 +1,122 @@
+"""Saving the model while it is trained."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from handmill.callbacks.callback import Callback, checked_mode, is_better
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model, or its weights, after epochs or numbers of batches.
+
+    Args:
+        filepath: where; may contain ``{epoch:02d}`` and names from the logs, such as
+            ``{val_loss:.2f}``. Ends in ``.hmill``, or ``.weights.hmill`` for weights.
+        monitor: the number that decides what is best.
+        verbose: 1 to say what is saved.
+        save_best_only: whether a model that is not the best so far is left out.
+        save_weights_only: whether weights alone are saved.
+        mode: ``"min"``, ``"max"`` or ``"auto"``.
+        save_freq: ``"epoch"``, or the number of batches between files.
+        initial_value_threshold: a value that must be beaten by the first file.
+
+    Raises:
+        ValueError: for a path with another suffix, or a ``save_freq`` that is neither.
+    """
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: Any = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        super().__init__()
+        from handmill.saving.model_file import checked_suffix
+
+        self.filepath = os.fspath(filepath)
+        checked_suffix(self.filepath, weights_only=save_weights_only)
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(
+                f"Unrecognized save_freq: {save_freq!r}. Expected save_freq are 'epoch' or "
+                "integer values"
+            )
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.mode = checked_mode(mode, "ModelCheckpoint")
+        self.monitor_op = is_better(self.mode, monitor)
+        self.best = initial_value_threshold
+        self._current_epoch = 0
+        self._batches = 0
+        self._last_batch = -1
+        if save_freq != "epoch":
+            self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Notes the epoch."""
+        self._current_epoch = epoch
+        self._last_batch = -1
+
+    def _after_batch(self, batch: int, logs: Any = None) -> None:
+        self._batches += batch - self._last_batch
+        self._last_batch = batch
+        if self._batches >= self.save_freq:
+            self._batches = 0
+            self._save(self._current_epoch, batch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves, if it is time and the epoch is good enough."""
+        if self.save_freq == "epoch":
+            self._save(epoch, None, logs)
+
+    def _save(self, epoch: int, batch: int | None, logs: Any) -> None:
+        logs = dict(logs or {})
+        if self.save_best_only and not self._is_best(epoch, logs):
+            return
+        path = self._path(epoch, batch, logs)
+        if self.verbose > 0 and not self.save_best_only:
+            print(f"\nEpoch {epoch + 1}: saving model to {path}")
+        if self.save_weights_only:
+            self.model.save_weights(path, overwrite=True)
+        else:
+            self.model.save(path, overwrite=True)
+
+    def _is_best(self, epoch: int, logs: dict[str, Any]) -> bool:
+        current = logs.get(self.monitor)
+        if current is None:
+            warnings.warn(
+                f"Can save best model only with {self.monitor} available. Available: "
+                f"{', '.join(logs)}.",
+                stacklevel=4,
+            )
+            return True
+        if self.best is not None and not self.monitor_op(current, self.best):
+            if self.verbose > 0:
+                print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+            return False
+        if self.verbose > 0:
+            before = "inf" if self.best is None else f"{self.best:.5f}"
+            print(f"\nEpoch {epoch + 1}: {self.monitor} improved from {before} to {current:.5f}")
+        self.best = current
+        return True
+
+    def _path(self, epoch: int, batch: int | None, logs: dict[str, Any]) -> str:
+        values = {"epoch": epoch + 1, **logs}
+        if batch is not None:
+            values["batch"] = batch + 1
+        try:
+            return self.filepath.format(**values)
+        except KeyError as error:
+            raise KeyError(
+                f'Failed to format this callback filepath: "{self.filepath}". Reason: {error}'
+            ) from None

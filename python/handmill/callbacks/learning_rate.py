@@ -1,0 +1,144 @@
+"""Callbacks that change the learning rate."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from handmill.callbacks.callback import Callback, checked_mode, is_better, monitored
+from handmill.variable import Variable
+
+
+def _rate(callback: Callback) -> float:
+    optimizer = callback.model.optimizer
+    rate = optimizer.learning_rate
+    return float(rate.read() if isinstance(rate, Variable) else np.asarray(rate))
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch.
+
+    Args:
+        schedule: ``(epoch, learning_rate) -> learning_rate``.
+        verbose: 1 to say so.
+    """
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.verbose = verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Sets the learning rate."""
+        try:
+            rate = self.schedule(epoch, _rate(self))
+        except TypeError:
+            rate = self.schedule(epoch)
+        if not isinstance(rate, float | np.floating):
+            raise ValueError(
+                "The output of the `schedule` function should be a float. "
+                f"Got: {rate} (type {type(rate).__name__})"
+            )
+        self.model.optimizer.learning_rate = rate
+        if self.verbose > 0:
+            print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds the learning rate to the logs."""
+        if isinstance(logs, dict):
+            logs["learning_rate"] = _rate(self)
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by a factor when a number has stopped getting better.
+
+    Args:
+        monitor: the number's name in the logs.
+        factor: below 1.
+        patience: epochs without anything better, after which the rate is reduced.
+        verbose: 1 to say so.
+        mode: ``"min"``, ``"max"`` or ``"auto"``.
+        min_delta: smaller changes do not count as better.
+        cooldown: epochs after a reduction in which nothing is watched.
+        min_lr: the smallest rate.
+        **kwargs: none are known; for Keras's error.
+
+    Raises:
+        ValueError: if ``factor`` is at least 1.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if factor >= 1.0:
+            raise ValueError(
+                f"ReduceLROnPlateau does not support a factor >= 1.0. Received factor={factor}"
+            )
+        if kwargs:
+            raise ValueError(f"Unrecognized arguments: {kwargs}")
+        self.monitor = monitor
+        self.factor = factor
+        self.min_lr = min_lr
+        self.min_delta = min_delta
+        self.patience = patience
+        self.verbose = verbose
+        self.cooldown = cooldown
+        self.mode = checked_mode(mode, "Learning rate reduction")
+        self._better = is_better(self.mode, monitor)
+        self.best: float | None = None
+        self.cooldown_counter = 0
+        self.wait = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Starts to watch."""
+        self.best = None
+        self.cooldown_counter = 0
+        self.wait = 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Compares the epoch with the best one."""
+        if isinstance(logs, dict):
+            logs["learning_rate"] = _rate(self)
+        current = monitored(self, logs)
+        if current is None:
+            return
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        upwards = self._better(1.0, 0.0)
+        shifted = current - self.min_delta if upwards else current + self.min_delta
+        if self.best is None or self._better(shifted, self.best):
+            self.best = current
+            self.wait = 0
+        elif self.cooldown_counter <= 0:
+            self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(epoch)
+
+    def _reduce(self, epoch: int) -> None:
+        old = _rate(self)
+        if old <= np.float32(self.min_lr):
+            return
+        rate = max(old * self.factor, self.min_lr)
+        try:
+            self.model.optimizer.learning_rate = rate
+        except TypeError as error:
+            warnings.warn(f"ReduceLROnPlateau: {error}", stacklevel=3)
+            return
+        if self.verbose > 0:
+            print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
+        self.cooldown_counter = self.cooldown
+        self.wait = 0

@@ -1,0 +1,183 @@
+"""Callbacks that write: the progress line, CSV files; and callbacks made of functions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handmill.callbacks.callback import Callback
+from handmill.utils.progbar import Progbar
+
+
+class ProgbarLogger(Callback):
+    """The progress line of ``fit``, ``evaluate`` and ``predict``.
+
+    It is told how far training is between runs of steps, not after each step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Progbar | None = None
+        self._training = False
+        self._steps = 0
+        self._target: int | None = None
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Takes the numbers of epochs and steps."""
+        super().set_params(params)
+        self._target = params.get("steps")
+
+    @property
+    def _verbose(self) -> int:
+        verbose = self.params.get("verbose", 1)
+        return 1 if verbose == "auto" else int(verbose)
+
+    def _start(self) -> None:
+        self._steps = 0
+        self._bar = Progbar(self._target, verbose=self._verbose)
+
+    def _end(self, logs: Any) -> None:
+        if self._bar is not None:
+            if self._target is None:
+                self._target = self._steps
+            self._bar.target = self._target
+            self._bar.show(self._steps, logs or {}, finalize=True)
+        self._bar = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Notes that ``fit`` draws the line, not its validations."""
+        self._training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Leaves the line."""
+        self._training = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the line of an epoch."""
+        if self._bar is not None:
+            self._bar.close()
+        self._start()
+        if self._verbose and self.params.get("epochs", 1) > 1:
+            print(f"Epoch {epoch + 1}/{self.params['epochs']}", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Completes the line of an epoch."""
+        self._end(logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Starts the line of ``evaluate``."""
+        if not self._training:
+            self._start()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Completes the line of ``evaluate``."""
+        if not self._training:
+            self._end(logs)
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Starts the line of ``predict``."""
+        self._start()
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Completes the line of ``predict``."""
+        self._end(logs)
+
+    def on_progress(self, phase: str, steps: int, logs: Callable[[], Any]) -> None:
+        """Shows that ``steps`` are done."""
+        if self._bar is None or (phase == "test" and self._training):
+            return
+        self._steps = steps
+        if self._bar._live and self._bar.verbose == 1:
+            self._bar.show(steps, logs(), finalize=False)
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    Args:
+        on_epoch_begin: ``(epoch, logs)``.
+        on_epoch_end: ``(epoch, logs)``.
+        on_train_begin: ``(logs)``.
+        on_train_end: ``(logs)``.
+        on_train_batch_begin: ``(batch, logs)``.
+        on_train_batch_end: ``(batch, logs)``.
+        **kwargs: functions for other hooks.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Any = None,
+        on_epoch_end: Any = None,
+        on_train_begin: Any = None,
+        on_train_end: Any = None,
+        on_train_batch_begin: Any = None,
+        on_train_batch_end: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
+        for name, function in given.items():
+            if function is not None:
+                setattr(self, name, function)
+
+
+class CSVLogger(Callback):
+    """Writes the numbers of each epoch as a line of a CSV file.
+
+    Args:
+        filename: the file.
+        separator: between columns.
+        append: whether lines are added to an existing file.
+    """
+
+    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename = Path(filename)
+        self.separator = separator
+        self.append = append
+        self._file: Any = None
+        self._writer: Any = None
+        self._keys: list[str] | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Opens the file."""
+        has_lines = self.append and self.filename.exists() and self.filename.stat().st_size > 0
+        self._file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
+        self._writer, self._keys = None, None
+        self._header = not has_lines
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes a line."""
+        logs = dict(logs or {})
+        if self._writer is None:
+            self._keys = sorted(logs)
+            self._writer = csv.DictWriter(
+                self._file, ["epoch", *self._keys], delimiter=self.separator, restval="NA"
+            )
+            if self._header:
+                self._writer.writeheader()
+        row = {key: _plain(logs.get(key, "NA")) for key in self._keys or ()}
+        self._writer.writerow({"epoch": epoch, **row})
+        self._file.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Closes the file."""
+        self._file.close()
+        self._writer = None
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return value if isinstance(value, str) or array.ndim == 0 else f'"{array.tolist()}"'

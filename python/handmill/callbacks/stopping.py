@@ -1,0 +1,112 @@
+"""Callbacks that end training early."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from handmill.callbacks.callback import Callback, checked_mode, is_better, monitored
+
+
+class EarlyStopping(Callback):
+    """Ends training when a number has stopped getting better.
+
+    Args:
+        monitor: the number's name in the logs.
+        min_delta: smaller changes do not count as better.
+        patience: epochs without anything better, after which training ends.
+        verbose: 1 to say so.
+        mode: ``"min"``, ``"max"`` or ``"auto"``.
+        baseline: a value that must be beaten.
+        restore_best_weights: whether the weights of the best epoch are put back.
+        start_from_epoch: epochs before which nothing is watched.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.min_delta = abs(min_delta)
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self.mode = checked_mode(mode, "EarlyStopping")
+        self.monitor_op = is_better(self.mode, monitor)
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best: float | None = None
+        self.best_weights: Any = None
+        self.best_epoch = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Starts to watch."""
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best = None
+        self.best_weights = None
+        self.best_epoch = 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Compares the epoch with the best one."""
+        current = monitored(self, logs)
+        if current is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            self.best_weights = self.model.get_weights()
+            self.best_epoch = epoch
+        self.wait += 1
+        if self._improves(current, self.best):
+            self.best = current
+            self.best_epoch = epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self._improves(current, self.baseline):
+                self.wait = 0
+            return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Puts the best weights back."""
+        if self.stopped_epoch > 0 and self.verbose > 0:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.restore_best_weights and self.best_weights is not None:
+            if self.verbose > 0:
+                print(
+                    "Restoring model weights from the end of the best epoch: "
+                    f"{self.best_epoch + 1}."
+                )
+            self.model.set_weights(self.best_weights)
+
+    def _improves(self, value: float, reference: float | None) -> bool:
+        if reference is None:
+            return True
+        upwards = self.monitor_op(1.0, 0.0)
+        shifted = value - self.min_delta if upwards else value + self.min_delta
+        return self.monitor_op(shifted, reference)
+
+
+class TerminateOnNaN(Callback):
+    """Ends training when the loss is NaN or infinite."""
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Looks at the loss."""
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            warnings.warn(
+                f"Batch {batch}: invalid loss {loss}, terminating training.", stacklevel=2
+            )
+            self.model.stop_training = True

@@ -1,0 +1,483 @@
+"""Data as steps: arrays gathered by the program itself, or batches that something else makes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from handmill import random
+from handmill.ir.op import Array
+from handmill.models.layout import Layout, as_data, leaves, split
+from handmill.program import Feed
+
+DEADLINE = 0.05
+"""Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
+
+StepOf = Callable[[Layout], Any]
+"""Gives the program for a layout: a :class:`handmill.models.steps.Step`."""
+
+
+class Run:
+    """What a data set needs to know while it drives steps.
+
+    Args:
+        model: the model.
+        phase: ``"train"`` or ``"test"``.
+        callbacks: the callbacks.
+        step_of: gives the program for a layout of data.
+        stop: says whether to stop now.
+        first: called once after the first step, with its arrays.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        phase: str,
+        callbacks: Any,
+        step_of: StepOf,
+        stop: Callable[[], bool],
+        first: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.phase = phase
+        self.callbacks = callbacks
+        self.step_of = step_of
+        self.stop = stop
+        self.first = first
+        self.watched = callbacks.watches[phase]
+
+
+class ArrayData:
+    """Arrays in memory. Batches are gathered in C++, several steps a call.
+
+    Args:
+        layout: how the arrays lie.
+        arrays: one for each input of the step, equally long.
+        batch_size: rows of a batch.
+        steps: steps of an epoch; None for a whole pass.
+        orders: gives the order of rows for each pass; None to take them as they lie.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        arrays: list[Array],
+        batch_size: int,
+        steps: int | None,
+        orders: Callable[[], Array] | None,
+    ) -> None:
+        self.layout = layout
+        self.arrays = arrays
+        self.rows = len(arrays[0])
+        self.batch_size = batch_size
+        self.steps = steps
+        self.feed = Feed(arrays)
+        self._orders = orders
+        self._started = False
+
+    @property
+    def num_batches(self) -> int:
+        """Steps of an epoch."""
+        return self.steps or -(-self.rows // self.batch_size)
+
+    def sample(self, count: int) -> list[Array]:
+        """Returns the first rows of each array."""
+        return [a[:count] for a in self.arrays]
+
+    def run_epoch(self, run: Run) -> int:
+        """Runs the steps of an epoch; returns how many were made."""
+        feed, rows, size = self.feed, self.rows, self.batch_size
+        if not self._started or feed.position >= rows:
+            self._start_pass()
+        step = run.step_of(self.layout)
+        function, callbacks, phase = step.function, run.callbacks, run.phase
+        watched, first = run.watched, run.first
+        limit = self.steps or -(-rows // size)
+        done = 0
+        while done < limit:
+            left = rows - feed.position
+            if left <= 0:
+                warn_out_of_data()
+                break
+            if left >= size:
+                count, batch = min(limit - done, left // size), size
+            else:
+                count, batch = 1, left
+            if watched:
+                count = 1
+                callbacks.batch_begin(phase, done)
+            elif first is not None:
+                count = 1
+            done += function.run_fed(feed, batch, count, DEADLINE).steps
+            if first is not None:
+                first(self.arrays)
+                first = run.first = None
+            if watched:
+                callbacks.batch_end(phase, done - 1, run.model.current_logs())
+            if callbacks.shows_progress:
+                callbacks.progress(phase, done, run.model.current_logs)
+            if run.stop():
+                break
+        return done
+
+    def _start_pass(self) -> None:
+        self._started = True
+        if self._orders is not None:
+            self.feed.set_order(self._orders())
+        self.feed.position = 0
+
+    def batches(self) -> Iterator[tuple[Layout, list[Array]]]:
+        """Yields the batches of a pass, as they lie."""
+        for start in range(0, self.num_batches * self.batch_size, self.batch_size):
+            part = [a[start : start + self.batch_size] for a in self.arrays]
+            if not len(part[0]):
+                return
+            yield self.layout, part
+
+
+class BatchData:
+    """Batches made by a generator, a PyDataset or an image iterator.
+
+    Args:
+        source: the object.
+        steps: steps of an epoch; None for as many as it has.
+        shuffle: whether a PyDataset's batches come in a new order each pass.
+        class_weight: factors of the samples' weights by class.
+        check: called with the targets of each batch.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        steps: int | None,
+        shuffle: bool,
+        class_weight: Mapping[Any, float] | None,
+        check: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.source = source
+        self.steps = steps
+        self.class_weight = class_weight
+        self.check = check
+        self._endless = hasattr(source, "__next__") and hasattr(source, "__len__")
+        self._indexed = not self._endless and hasattr(source, "__getitem__")
+        self._seed = random.next_host_seed() if shuffle and self._indexed else None
+        self._passes = 0
+        self.last_batch: list[Array] | None = None
+        self._iterator: Iterator[Any] | None = None
+        self._known: int | None = None
+        if hasattr(source, "__len__"):
+            self._known = len(source)
+        elif getattr(source, "num_batches", None) is not None:
+            self._known = source.num_batches
+        if self._known == 0:
+            raise ValueError(f"{type(source).__name__} has no batches (its length is 0)")
+
+    @property
+    def num_batches(self) -> int | None:
+        """Steps of an epoch, None if that is not known yet."""
+        return self.steps or self._known
+
+    def _open(self) -> Iterator[Any]:
+        if self._endless or hasattr(self.source, "__next__"):
+            return self.source  # type: ignore[no-any-return]
+        if self._indexed and self._known is not None:
+            return self._indexed_pass()
+        if self._indexed:
+            return (self.source[i] for i in _count())
+        return iter(self.source)
+
+    def _indexed_pass(self) -> Iterator[Any]:
+        count = int(self._known or 0)
+        order: Any = range(count)
+        if self._seed is not None:
+            order = random.permutation(self._seed, self._passes, count)
+        self._passes += 1
+        for index in order:
+            yield self.source[int(index)]
+
+    def _notify(self, hook: str) -> None:
+        if self._indexed and hasattr(self.source, hook):
+            getattr(self.source, hook)()
+
+    def _next(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._open())
+        return next(self._iterator)
+
+    def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
+        x, y, weight = unpack(batch)
+        if self.check is not None and y is not None:
+            y = self.check(y)
+        if self.class_weight is not None:
+            weight = weights_of_classes(y, self.class_weight, weight)
+        layout, arrays = split(x, y, weight)
+        check_rows(layout, arrays)
+        return layout, arrays
+
+    def run_epoch(self, run: Run) -> int:
+        """Runs the steps of an epoch; returns how many were made."""
+        self._notify("on_epoch_begin")
+        limit = self.num_batches
+        callbacks, phase = run.callbacks, run.phase
+        done = 0
+        while limit is None or done < limit:
+            try:
+                batch = self._next()
+            except StopIteration:
+                self._iterator = None
+                if limit is not None:
+                    if self._reopened(done):
+                        continue
+                    warn_out_of_data()
+                elif done == 0:
+                    warn_out_of_data()
+                break
+            layout, arrays = self._unpacked(batch)
+            if run.watched:
+                callbacks.batch_begin(phase, done)
+            step = run.step_of(layout)
+            step.function(*arrays)
+            self.last_batch = arrays
+            done += 1
+            if run.first is not None:
+                run.first(arrays)
+                run.first = None
+            if run.watched:
+                callbacks.batch_end(phase, done - 1, run.model.current_logs())
+            if callbacks.shows_progress:
+                callbacks.progress(phase, done, run.model.current_logs)
+            if run.stop():
+                break
+        if self._known is None and self.steps is None:
+            self._known = done
+        if self.steps is None and not self._endless and not hasattr(self.source, "__next__"):
+            self._iterator = None
+        self._notify("on_epoch_end")
+        return done
+
+    def _reopened(self, done: int) -> bool:
+        """Whether a data set that ended exactly at the end of an epoch starts another pass."""
+        if hasattr(self.source, "__next__") or done:
+            return False
+        self._iterator = iter(self._open())
+        return True
+
+    def batches(self) -> Iterator[tuple[Layout, list[Array]]]:
+        """Yields the batches of a pass."""
+        limit = self.num_batches
+        done = 0
+        while limit is None or done < limit:
+            try:
+                batch = self._next()
+            except StopIteration:
+                self._iterator = None
+                if limit is not None and self.steps is not None:
+                    warn_out_of_data()
+                return
+            yield self._unpacked(batch)
+            done += 1
+
+
+def _count() -> Iterator[int]:
+    index = 0
+    while True:
+        yield index
+        index += 1
+
+
+def warn_out_of_data() -> None:
+    """Says that a generator ended early, in Keras's words."""
+    warnings.warn(
+        "Your input ran out of data; interrupting training. Make sure that your dataset or "
+        "generator can generate at least `steps_per_epoch * epochs` batches. You may need to use "
+        "the `.repeat()` function when building your dataset.",
+        stacklevel=4,
+    )
+
+
+def unpack(batch: Any) -> tuple[Any, Any, Any]:
+    """Returns ``(x, y, sample_weight)`` of a batch.
+
+    Raises:
+        ValueError: for a tuple of more than three.
+    """
+    if not isinstance(batch, list | tuple):
+        return batch, None, None
+    if not 1 <= len(batch) <= 3:
+        raise ValueError(
+            "Data is expected to be in format `x`, `(x,)`, `(x, y)`, or `(x, y, sample_weight)`, "
+            f"found {len(batch)} entries"
+        )
+    x, y, weight = (*batch, None, None)[:3]
+    return x, y, weight
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether ``x`` is arrays in memory, not something that makes batches."""
+    if isinstance(x, np.ndarray | list | tuple | dict):
+        return True
+    return hasattr(x, "__array__") or hasattr(x, "dtypes")
+
+
+def check_rows(layout: Layout, arrays: list[Array]) -> int:
+    """Returns the number of rows.
+
+    Raises:
+        ValueError: if arrays differ in it, or there is no data.
+    """
+    if not arrays:
+        raise ValueError("Expected input data to be non-empty.")
+    rows = -1
+    for array in arrays:
+        if array.ndim == 0:
+            raise ValueError(
+                "When passing a dataset to a Keras model, the arrays must be at least rank 1. "
+                f"Received: {array} of rank 0."
+            )
+        if rows < 0:
+            rows = len(array)
+        elif len(array) != rows:
+            names = ("x", "y", "sample_weight")
+            sizes, start = [], 0
+            for name, count in zip(names, layout.counts, strict=True):
+                part = arrays[start : start + count]
+                start += count
+                if part:
+                    sizes.append(f"'{name}' sizes: {', '.join(str(len(a)) for a in part)}")
+            raise ValueError(
+                "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
+                f"samples. {'; '.join(sizes)}"
+            )
+    if rows == 0:
+        raise ValueError("Expected input data to be non-empty: the arrays have no rows.")
+    return rows
+
+
+def make_data(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    steps: int | None,
+    shuffle: Any,
+    class_weight: Mapping[Any, float] | None,
+    orders: Callable[[int], Array] | None,
+    check: Callable[[Any], Any] | None = None,
+) -> ArrayData | BatchData:
+    """Returns data as steps.
+
+    Args:
+        x: arrays, or something that makes batches.
+        y: targets, with arrays only.
+        sample_weight: with arrays only.
+        batch_size: default: 32.
+        steps: steps of an epoch; default: a whole pass.
+        shuffle: whether rows are taken in a new order each pass; ``"batch"`` keeps batches whole.
+        class_weight: factors of the samples' weights by class.
+        orders: gives an order of n things, for each pass anew.
+        check: called with targets before they are used.
+    """
+    if steps is not None and (isinstance(steps, bool) or int(steps) != steps or steps < 1):
+        raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
+    if class_weight is not None:
+        class_weight = {int(key): float(value) for key, value in class_weight.items()}
+    if x is None:
+        raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
+    if not is_arrays(x):
+        for name, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                raise ValueError(
+                    f"When providing `x` as a {type(x).__name__}, `{name}` should not be passed. "
+                    f"Instead, {name} should be included as part of the batches."
+                )
+        if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
+            raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
+        return BatchData(x, steps, bool(shuffle), class_weight, check)
+    size = 32 if batch_size is None else batch_size
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
+    if check is not None and y is not None:
+        y = check(y)
+    if class_weight is not None:
+        sample_weight = weights_of_classes(y, class_weight, sample_weight)
+    layout, arrays = split(x, y, sample_weight)
+    rows = check_rows(layout, arrays)
+    order: Callable[[], Array] | None = None
+    if shuffle and orders is not None:
+        if shuffle == "batch":
+            order = _batchwise(orders, rows, int(size))
+        elif rows > 1:
+            order = _rowwise(orders, rows)
+    return ArrayData(layout, arrays, int(size), int(steps) if steps else None, order)
+
+
+def _rowwise(orders: Callable[[int], Array], rows: int) -> Callable[[], Array]:
+    return lambda: orders(rows)
+
+
+def _batchwise(orders: Callable[[int], Array], rows: int, size: int) -> Callable[[], Array]:
+    def order() -> Array:
+        whole = rows // size
+        chosen = orders(whole) if whole > 1 else np.arange(whole)
+        shuffled = (chosen[:, None] * size + np.arange(size)[None, :]).reshape(-1)
+        return np.concatenate([shuffled, np.arange(whole * size, rows)]).astype(np.int64)
+
+    return order
+
+
+def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight: Any) -> Array:
+    """Returns a weight for each sample by its class; one-hot rows count as their largest entry.
+
+    Raises:
+        ValueError: if there is more than one target array.
+    """
+    found = leaves(y)
+    if y is None or len(found) != 1 and not isinstance(y, list):
+        raise ValueError("`class_weight` is only supported for Models with a single output.")
+    labels = as_data(found[0] if len(found) == 1 else y, "y")
+    if labels.ndim > 1:
+        labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
+    numbers = np.round(labels).astype(np.int64)
+    weights = np.ones(numbers.shape, np.float32)
+    for label, weight in class_weight.items():
+        weights[numbers == int(label)] = weight
+    if sample_weight is not None:
+        weights = weights * np.asarray(sample_weight, np.float32)
+    return weights
+
+
+def split_validation(
+    x: Any, y: Any, sample_weight: Any, fraction: float
+) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Cuts the last rows off for validation.
+
+    Raises:
+        ValueError: if a part would be empty, or ``x`` is not arrays.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(
+            "`validation_split` must be between 0 and 1. Received: "
+            f"validation_split={fraction}"
+        )
+    if not is_arrays(x):
+        raise ValueError(
+            "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
+            f"incompatible type in the input: {type(x)}"
+        )
+    layout, arrays = split(x, y, sample_weight)
+    rows = check_rows(layout, arrays)
+    at = math.floor(rows * (1.0 - fraction))
+    if at in (0, rows):
+        raise ValueError(
+            f"Training data contains {rows} samples, which is not sufficient to split it into a "
+            "validation and training set as specified by `validation_split="
+            f"{fraction}`. Either provide more data, or a different value for the "
+            "`validation_split` argument."
+        )
+    head = layout.join([a[:at] for a in arrays])
+    tail = layout.join([a[at:] for a in arrays])
+    return head, tail

@@ -1,0 +1,183 @@
+"""How the arrays of a batch lie in a row: inputs, then targets, then sample weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill import tree
+from handmill.ir.op import Array
+from handmill.ir.shapes import DTYPES
+
+PLAIN = "*"
+_STAND_INS = {
+    "float16": "float32",
+    "float64": "float32",
+    "longdouble": "float32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
+
+
+class Layout:
+    """The nesting of ``(x, y, sample_weight)``; equal ones share a traced step.
+
+    Args:
+        x: the inputs with a placeholder for each array.
+        y: the targets, None for none.
+        sample_weight: the weights, None for none.
+
+    Attributes:
+        key: hashable; equal for equal nestings.
+    """
+
+    __slots__ = ("counts", "key", "structures")
+
+    def __init__(self, x: Any, y: Any, sample_weight: Any) -> None:
+        self.structures = (x, y, sample_weight)
+        self.key = (key_of(x), key_of(y), key_of(sample_weight))
+        self.counts = tuple(len(leaves(s)) for s in self.structures)
+
+    def join(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Returns ``(x, y, sample_weight)`` made of a row of values."""
+        found = []
+        start = 0
+        for structure, count in zip(self.structures, self.counts, strict=True):
+            found.append(fill(structure, iter(values[start : start + count])))
+            start += count
+        return found[0], found[1], found[2]
+
+
+def key_of(structure: Any) -> Any:
+    """Returns a hashable description of a nesting."""
+    if isinstance(structure, dict):
+        return ("dict", *((key, key_of(structure[key])) for key in sorted(structure)))
+    if isinstance(structure, list | tuple):
+        return ("list", *map(key_of, structure))
+    return None if structure is None else PLAIN
+
+
+def leaves(structure: Any) -> list[Any]:
+    """Returns the leaves that are not None."""
+    return [leaf for leaf in tree.flatten(structure) if leaf is not None]
+
+
+def fill(structure: Any, values: Any) -> Any:
+    """Returns ``structure`` with its leaves (in order, except None) replaced."""
+    if isinstance(structure, dict):
+        made = {key: fill(structure[key], values) for key in sorted(structure)}
+        return {key: made[key] for key in structure}
+    if isinstance(structure, list | tuple):
+        return [fill(item, values) for item in structure]
+    return None if structure is None else next(values)
+
+
+SINGLE = {
+    (count_y, count_w): Layout(PLAIN, PLAIN if count_y else None, PLAIN if count_w else None)
+    for count_y in (False, True)
+    for count_w in (False, True)
+}
+"""The layouts of one input, at most one target array and one weight array."""
+
+
+def split(x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list[Array]]:
+    """Returns the layout of nested data, and its arrays, ready for a program.
+
+    Raises:
+        ValueError: for ragged lists, objects and strings.
+    """
+    if type(x) is np.ndarray and (y is None or type(y) is np.ndarray):
+        arrays = [as_data(x, "x")]
+        if y is not None:
+            arrays.append(as_data(y, "y"))
+        if sample_weight is None or type(sample_weight) is np.ndarray:
+            if sample_weight is not None:
+                arrays.append(as_weights(sample_weight))
+            return SINGLE[y is not None, sample_weight is not None], arrays
+    x, y, sample_weight = _nested(x), _nested(y), _nested(sample_weight)
+    arrays = [as_data(leaf, "x") for leaf in leaves(x)]
+    arrays += [as_data(leaf, "y") for leaf in leaves(y)]
+    arrays += [as_weights(leaf) for leaf in leaves(sample_weight)]
+    places = [tree.map_structure(_place, s) for s in (x, y, sample_weight)]
+    return Layout(*places), arrays
+
+
+def _place(leaf: Any) -> Any:
+    return None if leaf is None else PLAIN
+
+
+def _nested(data: Any) -> Any:
+    """Returns ``data`` with lists of numbers made arrays and data frames made arrays."""
+    if isinstance(data, dict):
+        return {key: _nested(item) for key, item in data.items()}
+    if isinstance(data, list | tuple):
+        if data and all(_is_plain(item) for item in data):
+            return np.asarray(data)
+        if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
+            return _rectangle(data)
+        return [_nested(item) for item in data]
+    if data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__"):
+        return np.asarray(data)
+    return data
+
+
+def _first(data: Any) -> Any:
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return data
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float | np.generic)
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, int | float | str | np.generic)
+
+
+def _rectangle(data: Any) -> Array:
+    try:
+        return np.asarray(data)
+    except ValueError:
+        lengths = [len(row) for row in data]
+        odd = next((i for i, n in enumerate(lengths) if n != lengths[0]), 0)
+        raise ValueError(
+            f"the rows of a list differ in length: row 0 has {lengths[0]} entries, row {odd} has "
+            f"{lengths[odd]}. Pad them to one length, or pass a NumPy array."
+        ) from None
+
+
+def as_data(x: Any, name: str) -> Array:
+    """Returns an array whose dtype programs know; floats become float32.
+
+    Raises:
+        ValueError: for arrays of objects, strings, dates, complex numbers.
+    """
+    array = x if type(x) is np.ndarray else np.asarray(x)
+    dtype = array.dtype
+    if dtype.isnative and dtype.name in DTYPES and dtype.name != "float64":
+        return array
+    if dtype.kind in "fiu":
+        wanted = _STAND_INS.get(dtype.name, "float32" if dtype.kind == "f" else "int64")
+        if dtype.name in DTYPES and dtype.name != "float64":
+            wanted = dtype.name
+        return array.astype(wanted)
+    if dtype.kind == "b":
+        return array.astype(np.bool_)
+    hint = ""
+    if dtype.kind == "O":
+        inner = sorted({type(v).__name__ for v in array.reshape(-1)[:100]})
+        hint = (
+            f" (its entries are of type {', '.join(inner)}; a column of objects or a ragged list "
+            "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
+        )
+    raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
+
+
+def as_weights(x: Any) -> Array:
+    """Returns sample weights as float32."""
+    return np.asarray(as_data(x, "sample_weight"), np.float32)

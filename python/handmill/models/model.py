@@ -1,0 +1,407 @@
+"""Models: layers put together, with training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from handmill import ops, tree
+from handmill.errors import ShapeError
+from handmill.ir.graph import Value
+from handmill.ir.shapes import Batch
+from handmill.layers.core import InputLayer
+from handmill.layers.layer import Layer, call_site
+from handmill.layers.operation import OpLayer
+from handmill.layers.symbolic import KerasTensor, LayerGraph, shape_of_spec
+from handmill.models.trainer import Trainer
+
+
+class Model(Trainer, Layer):
+    """A model: made of symbolic inputs and outputs, or a subclass with a ``call`` method.
+
+    Args:
+        inputs: one tensor made by ``Input``, or a list or dict of them.
+        outputs: one tensor computed from them, or a list or dict.
+        name: the model's name.
+        trainable: whether optimizers update the weights.
+
+    Raises:
+        ValueError: if outputs cannot be computed from inputs.
+
+    Example:
+        >>> import handmill
+        >>> x = handmill.Input((4,))
+        >>> y = handmill.layers.Dense(2)(x)
+        >>> handmill.Model(x, y).count_params()
+        10
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Model and _is_functional(args, kwargs):
+            return super().__new__(Functional, *args, **kwargs)
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._graph: LayerGraph | None = None
+        if _is_functional(args, kwargs):
+            arguments = dict(zip(("inputs", "outputs", "name"), args, strict=False))
+            arguments.update(kwargs)
+            inputs, outputs = arguments.pop("inputs"), arguments.pop("outputs")
+            Layer.__init__(self, **arguments)
+            Trainer.__init__(self)
+            self._set_graph(inputs, outputs)
+        else:
+            if args:
+                raise ValueError(
+                    f"{type(self).__name__}() takes symbolic inputs and outputs, or keyword "
+                    f"arguments; got {args!r}"
+                )
+            Layer.__init__(self, **kwargs)
+            Trainer.__init__(self)
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        for name, given in (("inputs", inputs), ("outputs", outputs)):
+            for tensor in tree.flatten(given):
+                if not isinstance(tensor, KerasTensor):
+                    raise ValueError(
+                        f"All `{name}` values must be KerasTensors. Received: {name}={given} "
+                        f"including invalid value {tensor!r} of type {type(tensor)}"
+                    )
+        if any(not isinstance(t.history.operation, InputLayer) for t in tree.flatten(inputs)):
+            inputs, outputs = _from_inner_tensors(inputs, outputs)
+        self._graph = LayerGraph(inputs, outputs)
+        self.built = True
+        self._build_shapes = tree.map_structure(lambda t: t.shape, inputs)
+
+    # Structure.
+
+    @property
+    def operations(self) -> list[Layer]:
+        """The layers and operators of a functional model, in order."""
+        return list(self._graph.operations) if self._graph is not None else self.layers
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers directly inside."""
+        if self._graph is None:
+            return list(super()._flatten_layers())
+        return [x for x in self._graph.operations if not isinstance(x, OpLayer)]
+
+    def _flatten_layers(self) -> Iterator[Layer]:
+        if self._graph is None:
+            yield from super()._flatten_layers()
+            return
+        seen = set()
+        for layer in (*self._graph.operations, *super()._flatten_layers()):
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Returns a layer by name or by position.
+
+        Raises:
+            ValueError: if there is none; the message lists the names.
+        """
+        if index is not None and name is not None:
+            raise ValueError(
+                f"Provide only a layer name or a layer index. Received: index={index}, name={name}."
+            )
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(
+                    f"Was asked to retrieve layer at index {index} but model only has "
+                    f"{len(layers)} layers."
+                )
+            return layers[index]
+        if name is None:
+            raise ValueError("Provide either a layer name or layer index at `get_layer`.")
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"No such layer: {name}. Existing layers are: {[layer.name for layer in layers]}."
+        )
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs, as a flat list."""
+        return self._needed_graph("inputs").inputs
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic outputs, as a flat list."""
+        return self._needed_graph("outputs").outputs
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs, nested as they were given."""
+        return self._needed_graph("input").inputs_struct
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs, nested as they were given."""
+        return self._needed_graph("output").outputs_struct
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the input, or a list of them."""
+        shapes = tree.map_structure(lambda t: t.shape, self.input)
+        return shapes[0] if isinstance(shapes, list) and len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of the output, or a list of them."""
+        shapes = tree.map_structure(lambda t: t.shape, self.output)
+        return shapes[0] if isinstance(shapes, list) and len(shapes) == 1 else shapes
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs, as a flat list."""
+        return [t.history.operation.name for t in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that make the outputs, as a flat list."""
+        return [t.history.operation.name for t in self.outputs]
+
+    def names_of_outputs(self, y_pred: Any) -> list[str]:
+        """Returns a name for each output, in flat order."""
+        if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
+            return sorted(y_pred)
+        if self._graph is not None:
+            return self.output_names
+        return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
+
+    def _needed_graph(self, what: str) -> LayerGraph:
+        if self._graph is None:
+            raise AttributeError(
+                f"{type(self).__name__} {self.name!r} has no defined {what} yet: it was not built "
+                "from symbolic inputs. Call it on data, or start with an Input."
+            )
+        return self._graph
+
+    # Computation.
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Computes the outputs of a functional model; subclasses define their own."""
+        if self._graph is None:
+            raise NotImplementedError(
+                f"Model {type(self).__name__} does not have a `call()` method implemented."
+            )
+        values = self._standardized(inputs)
+        return self._graph.run(values, _call_layer)
+
+    def _standardized(self, inputs: Any) -> list[Any]:
+        """Returns the inputs as a flat list of values of the ranks and dtypes declared."""
+        graph = self._needed_graph("inputs")
+        wanted = graph.inputs_struct
+        if isinstance(inputs, dict) and not isinstance(wanted, dict):
+            names = [t.history.operation.name for t in graph.inputs]
+            if missing := [name for name in names if name not in inputs]:
+                raise ValueError(
+                    f"Missing data for input {missing[0]!r}. You passed a data dictionary with "
+                    f"keys {sorted(inputs)}. Expected the following keys: {names}"
+                )
+            flat = [inputs[name] for name in names]
+        else:
+            flat = tree.flatten(inputs)
+        if len(flat) != len(graph.inputs):
+            raise ValueError(
+                f"Model {self.name!r} expects {len(graph.inputs)} inputs "
+                f"({', '.join(self.input_names)}), but received {len(flat)}."
+            )
+        return [
+            self._fitted(value, tensor) for value, tensor in zip(flat, graph.inputs, strict=True)
+        ]
+
+    def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
+        shape, wanted = tuple(value.shape), tensor.spec.shape
+        if len(shape) == len(wanted) + 1 and shape[-1] == 1:
+            value = ops.reshape(value, shape[:-1])
+        elif len(shape) == len(wanted) - 1 and wanted[-1] == 1:
+            value = ops.reshape(value, (*shape, 1))
+        shape = tuple(value.shape)
+        fits = len(shape) == len(wanted) and all(
+            d == w or isinstance(d, Batch) or isinstance(w, Batch)
+            for d, w in zip(shape, wanted, strict=True)
+        )
+        if not fits:
+            shown = tuple(None if isinstance(d, Batch) else d for d in shape)
+            hint = ""
+            if shown[1:] and None not in shown[1:] and shown == tensor.shape[1:]:
+                hint = "\n  hint: this looks like one sample; pass x[None], a batch of one"
+            site = call_site()
+            raise ShapeError(
+                f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
+                f"incompatible with the model: expected shape={tensor.shape}, found "
+                f"shape={shown}" + (f"\n  called at {site}" if site else "") + hint
+            )
+        return ops.cast(value, tensor.dtype) if value.spec.dtype != tensor.dtype else value
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the output for an input of ``input_shape``."""
+        return super().compute_output_shape(input_shape)
+
+    # Description.
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Prints a table of the layers, their output shapes and their numbers of weights.
+
+        Args:
+            line_length: the width of the table; default: as wide as its contents, at least 65.
+            positions: where columns end, as fractions of the width.
+            print_fn: called with the text; default: ``print``.
+            expand_nested: whether the layers of inner models are listed.
+            show_trainable: whether a column says which layers are trained.
+            layer_range: names of the first and the last layer listed.
+        """
+        from handmill.models.summary import summary_text
+
+        text = summary_text(self, line_length, expand_nested, show_trainable, layer_range)
+        (print_fn or print)(text)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Returns the architecture as JSON; ``models.model_from_json`` reads it."""
+        from handmill.saving.objects import serialize_keras_object
+
+        return json.dumps(serialize_keras_object(self), **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The architecture, as plain data."""
+        if self._graph is not None and _calls_the_graph(self):
+            from handmill.models.graph_config import graph_config
+
+            return graph_config(self)
+        return super().get_config()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
+        """Makes a model from its config, with new weights."""
+        if "layers" in config and "input_layers" in config:
+            from handmill.models.graph_config import model_from_graph_config
+            from handmill.saving.objects import CustomObjectScope
+
+            with CustomObjectScope(custom_objects or {}):
+                return model_from_graph_config(cls, config)
+        return super().from_config(config)
+
+    # Files.
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
+        """Writes architecture, weights, optimizer and counters to a ``.hmill`` file.
+
+        The file appears complete or not at all.
+
+        Args:
+            filepath: a path that ends in ``.hmill``.
+            overwrite: whether an existing file may be replaced.
+            zipped: accepted for Keras; must be None or True.
+
+        Raises:
+            ValueError: for another suffix.
+        """
+        from handmill.saving.model_file import save_model
+
+        save_model(self, filepath, overwrite=overwrite, zipped=zipped)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: None = None
+    ) -> None:
+        """Writes the weights to a ``.weights.hmill`` file.
+
+        Args:
+            filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``.
+            overwrite: whether an existing file may be replaced.
+            max_shard_size: not supported; must be None.
+        """
+        from handmill.saving.model_file import save_weights
+
+        save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Reads weights that :meth:`save_weights` or :meth:`save` wrote.
+
+        Args:
+            filepath: the file.
+            skip_mismatch: whether weights of another shape are left out instead of refused.
+            **kwargs: none are known; for Keras's error.
+        """
+        from handmill.saving.model_file import load_weights
+
+        if kwargs:
+            raise ValueError(f"Invalid keyword arguments: {kwargs}")
+        load_weights(self, filepath, skip_mismatch=skip_mismatch)
+
+
+class Functional(Model):
+    """The class of ``Model(inputs, outputs)``."""
+
+
+def _call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    return layer(*args, **kwargs)
+
+
+def _is_functional(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    return (
+        (len(args) in (2, 3) and not isinstance(args[0], str))
+        or (len(args) == 1 and "outputs" in kwargs)
+        or ("inputs" in kwargs and "outputs" in kwargs)
+    )
+
+
+def _calls_the_graph(model: Model) -> bool:
+    return type(model).call is Model.call and (
+        type(model) in (Model, Functional) or "__init__" not in vars(type(model))
+    )
+
+
+def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
+    """Repeats the calls between tensors inside a model, from new inputs on."""
+    from handmill.layers.core import Input
+
+    flat = tree.flatten(inputs)
+    replaced: dict[int, KerasTensor] = {}
+    starts = []
+    for tensor in flat:
+        if isinstance(tensor.history.operation, InputLayer):
+            start = tensor
+        else:
+            start = Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+        replaced[id(tensor)] = start
+        starts.append(start)
+
+    def visit(tensor: KerasTensor) -> KerasTensor:
+        if id(tensor) not in replaced:
+            operation, index, _ = tensor.history
+            node = operation._inbound_nodes[index]
+            if node.is_input:
+                replaced[id(tensor)] = tensor
+                return tensor
+
+            def fill(x: Any) -> Any:
+                return visit(x) if isinstance(x, KerasTensor) else x
+
+            args = tree.map_structure(fill, node.args)
+            kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
+            made = tree.flatten(operation(*args, **kwargs))
+            for old, new in zip(node.output_tensors, made, strict=True):
+                replaced[id(old)] = new
+        return replaced[id(tensor)]
+
+    return tree.pack_sequence_as(inputs, starts), tree.map_structure(visit, outputs)
+
+
+def shape_of_value(value: Value) -> tuple[int | None, ...]:
+    """Returns the shape of a symbolic value with None for the batch size."""
+    return shape_of_spec(value.spec)

@@ -1,0 +1,253 @@
+"""What ``compile`` was given, matched to the outputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from handmill import config, losses, metrics, ops, tree
+from handmill.metrics import Mean, Metric, batch_size_of
+from handmill.models.one_hot import OneHotLabels
+from handmill.ops.convert import shape_of
+
+
+class Objective:
+    """Losses and metrics of a compiled model.
+
+    They are made when the shapes of targets and predictions are known, at the first trace.
+
+    Args:
+        loss: None, one loss for all outputs, or a list or dict with one for each.
+        loss_weights: factors of the losses, in the same form.
+        loss_metrics: metrics without sample weights, in the same form.
+        weighted_metrics: metrics with sample weights, in the same form.
+
+    Attributes:
+        losses: a Loss, or None, for each output.
+        tracker: the running mean of the total loss.
+        built: whether the shapes are known.
+    """
+
+    def __init__(
+        self, loss: Any, loss_weights: Any, loss_metrics: Any, weighted_metrics: Any
+    ) -> None:
+        _check_form("loss_weights", loss_weights, (list, tuple, dict, float, int))
+        _check_form("metrics", loss_metrics, (list, tuple, dict))
+        _check_form("weighted_metrics", weighted_metrics, (list, tuple, dict))
+        for name in tree.flatten(loss):
+            if isinstance(name, str) and name.lower() not in ("crossentropy", "ce"):
+                losses.get(name)
+        for group in (loss_metrics, weighted_metrics):
+            for name in tree.flatten(group):
+                if isinstance(name, str) and name.lower() not in ("accuracy", "acc"):
+                    metrics.get(name)
+        self.loss = loss
+        self.loss_weights = loss_weights
+        self.loss_metrics = loss_metrics
+        self.weighted_metrics = weighted_metrics
+        self.tracker = Mean("loss")
+        self.one_hot = OneHotLabels() if _may_be_one_hot(loss) else None
+        self.built = False
+        self.names: list[str] = []
+        self.losses: list[Any] = []
+        self.classes: int | None = None
+        self.weights: list[float | None] = []
+        self.output_trackers: list[Metric] = []
+        self._plain: list[list[Metric]] = []
+        self._weighted: list[list[Metric]] = []
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether any loss was given."""
+        return any(item is not None for item in tree.flatten(self.loss))
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All metrics: the loss, compiled ones, losses of the outputs."""
+        compiled = [m for group in (*self._plain, *self._weighted) for m in group]
+        return [self.tracker, *compiled, *self.output_trackers]
+
+    def build(self, targets: Sequence[Any], predictions: Sequence[Any], names: list[str]) -> None:
+        """Makes losses and metrics for these values.
+
+        Args:
+            targets: a value, or None, for each output.
+            predictions: a value for each output.
+            names: the names of the outputs.
+        """
+        if self.built:
+            return
+        count = len(predictions)
+        self.names = names
+        shapes = [
+            None if t is None else (shape_of(t), shape_of(p))
+            for t, p in zip(targets, predictions, strict=True)
+        ]
+        made = per_output("loss", self.loss, names, single=lambda v: [v] * count)
+        weights = per_output("loss_weights", self.loss_weights, names, single=lambda v: [v] * count)
+        resolved = []
+        for name, wanted, shape in zip(names, made, shapes, strict=True):
+            if wanted is not None and shape is None:
+                raise ValueError(
+                    f"the loss of output {name!r} needs targets, but none were given for it"
+                )
+            found = None if wanted is None or shape is None else losses.resolve(wanted, *shape)
+            if self.one_hot is not None and uses_sparse_labels(found):
+                found = self.one_hot.settle(*shape, found)
+                if self.one_hot.pinned:
+                    self.loss = found
+            resolved.append(found)
+        self._plain = self._make_metrics("metrics", self.loss_metrics, shapes)
+        self._weighted = self._make_metrics("weighted_metrics", self.weighted_metrics, shapes)
+        self.losses, self.weights = resolved, weights
+        last = shape_of(predictions[0])[-1:] if count == 1 else ()
+        self.classes = last[0] if last and isinstance(last[0], int) else None
+        if sum(item is not None for item in resolved) > 1:
+            self.output_trackers = [
+                Mean(f"{name}_loss")
+                for name, item in zip(names, resolved, strict=True)
+                if item is not None
+            ]
+        self.built = True
+
+    def _make_metrics(self, argument: str, given: Any, shapes: list[Any]) -> list[list[Metric]]:
+        count = len(shapes)
+        if not given:
+            return [[] for _ in range(count)]
+        if count == 1:
+            groups: list[Any] = [tree.flatten(given)]
+        else:
+            nested = isinstance(given, dict) or len(given) == count
+            if not nested:
+                raise ValueError(
+                    f"For a model with multiple outputs, when providing the `{argument}` argument "
+                    "as a list, it should have as many entries as the model has outputs. "
+                    f"Received: {argument}={given} of length {len(given)}, the model has {count} "
+                    "outputs."
+                )
+            groups = per_output(argument, given, self.names, single=lambda v: [v] * count)
+        made = []
+        for group, shape in zip(groups, shapes, strict=True):
+            items = tree.flatten(group) if group is not None else []
+            if items and shape is None:
+                raise ValueError(f"`{argument}` need targets for each output that they measure")
+            made.append([metrics.resolve(item, *shape) for item in items if item is not None])
+        return made
+
+    def total(
+        self, targets: Sequence[Any], predictions: Sequence[Any], weights: Sequence[Any]
+    ) -> Any | None:
+        """Returns the sum of all losses, None if there is none; updates those of the outputs."""
+        values = []
+        trackers = iter(self.output_trackers)
+        rows = list(zip(self.losses, self.weights, targets, predictions, weights, strict=True))
+        for loss, factor, target, prediction, weight in rows:
+            if loss is None:
+                continue
+            value = loss(target, prediction, weight)
+            if len(shape_of(value)):
+                value = ops.sum(value)
+            if self.output_trackers:
+                next(trackers).update_state(value, sample_weight=batch_size_of(prediction))
+            values.append(value if factor is None else ops.multiply(value, float(factor)))
+        if not values:
+            return None
+        total = values[0]
+        for value in values[1:]:
+            total = ops.add(total, value)
+        return total
+
+    def update_metrics(
+        self, targets: Sequence[Any], predictions: Sequence[Any], weights: Sequence[Any]
+    ) -> None:
+        """Takes a batch into account in every compiled metric."""
+        for group, target, prediction in zip(self._plain, targets, predictions, strict=True):
+            for metric in group:
+                metric.update_state(target, prediction)
+        rows = zip(self._weighted, targets, predictions, weights, strict=True)
+        for group, target, prediction, weight in rows:
+            for metric in group:
+                metric.update_state(target, prediction, sample_weight=weight)
+
+    def results(self) -> dict[str, float]:
+        """Returns all numbers by name: the loss, compiled metrics, losses of the outputs."""
+        found: dict[str, float] = {"loss": float(self.tracker.result())}
+        several = len(self.names) > 1
+        for groups, prefix in ((self._plain, ""), (self._weighted, "weighted_")):
+            for name, group in zip(self.names, groups, strict=True):
+                for metric in group:
+                    key = f"{name}_{metric.name}" if several else metric.name
+                    if key in found and prefix:
+                        inner = f"{prefix}{metric.name}"
+                        key = f"{name}_{inner}" if several else inner
+                    _put(found, key, metric.result())
+        for tracker in self.output_trackers:
+            found[tracker.name] = float(tracker.result())
+        return found
+
+
+def _may_be_one_hot(loss: Any) -> bool:
+    """Whether ``loss`` is one sparse loss whose labels may turn out to be one-hot rows."""
+    found = tree.flatten(loss)
+    return not config.strict_keras() and len(found) == 1 and uses_sparse_labels(found[0])
+
+
+def uses_sparse_labels(loss: Any) -> bool:
+    """Whether ``loss`` wants class numbers."""
+    if isinstance(loss, losses.SparseCategoricalCrossentropy):
+        return loss._fn_kwargs["ignore_class"] is None
+    if isinstance(loss, str):
+        return loss in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
+    return loss is losses.sparse_categorical_crossentropy
+
+
+def _put(found: dict[str, Any], key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        found.update({k: float(v) for k, v in value.items()})
+        return
+    number, unique = 0, key
+    while unique in found:
+        number += 1
+        unique = f"{key}_{number}"
+    found[unique] = float(value) if getattr(value, "ndim", 0) == 0 else value
+
+
+def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if value is not None and not isinstance(value, kinds):
+        raise ValueError(
+            f"Expected `{name}` argument to be a list, tuple, or dict. Received instead: "
+            f"{name}={value!r} of type {type(value)}"
+        )
+
+
+def per_output(
+    argument: str, given: Any, names: list[str], single: Callable[[Any], list[Any]]
+) -> list[Any]:
+    """Returns what ``given`` says for each output.
+
+    Args:
+        argument: its name, for errors.
+        given: None, a dict by output name, a list in order, or one thing.
+        names: the names of the outputs.
+        single: what one thing means.
+
+    Raises:
+        ValueError: for unknown names or a list of another length.
+    """
+    if given is None:
+        return [None] * len(names)
+    if isinstance(given, dict):
+        if unknown := sorted(set(given) - set(names)):
+            raise ValueError(
+                f"`{argument}` names outputs that the model does not have: {unknown}. "
+                f"Its outputs: {names}"
+            )
+        return [given.get(name) for name in names]
+    if isinstance(given, list | tuple):
+        if len(given) != len(names):
+            raise ValueError(
+                f"`{argument}` has {len(given)} entries, but the model has {len(names)} outputs: "
+                f"{names}"
+            )
+        return list(given)
+    return single(given)

@@ -1,0 +1,90 @@
+"""One-hot labels given to SparseCategoricalCrossentropy."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import KerasDifferenceWarning
+from handmill.losses import CategoricalCrossentropy, LossFunctionWrapper
+from handmill.models.layout import as_data
+
+
+class OneHotLabels:
+    """Decides once for a model whether its labels are one-hot rows.
+
+    Keras refuses one-hot labels with the sparse loss; every Keras 2 tutorial that combines
+    ``class_mode="categorical"`` with it fails. Here the first batch decides: if targets have the
+    shape of predictions and every row is one-hot, the categorical loss is meant.
+
+    Attributes:
+        pinned: whether it is decided that labels are one-hot.
+    """
+
+    def __init__(self) -> None:
+        self.pinned = False
+        self._candidate = False
+        self._declared = False
+
+    def declare(self, source: Any) -> None:
+        """Notes that an iterator says of itself that its labels are one-hot."""
+        if getattr(source, "class_mode", None) == "categorical":
+            self._declared = self._candidate = True
+
+    def check(self, y: Any) -> Any:
+        """Looks at the targets of a batch, or of a whole data set.
+
+        Returns:
+            The targets, as an array if they were one.
+
+        Raises:
+            ValueError: if labels were one-hot so far and a row is not; the message names it.
+        """
+        if self._declared or not hasattr(y, "ndim"):
+            return y
+        if y.ndim < 2 or y.shape[-1] <= 1 or not len(y):
+            return y
+        rows = as_data(y, "y").reshape(-1, y.shape[-1])
+        wrong = ((rows != 0) & (rows != 1)).any(axis=-1) | ((rows != 0).sum(axis=-1) != 1)
+        if not wrong.any():
+            self._candidate = True
+            return y
+        index = int(np.argmax(wrong))
+        if self.pinned or self._candidate or index >= 32:
+            raise ValueError(
+                f"labels were one-hot rows so far, but row {index} is not: {rows[index]}. "
+                "Use class numbers (class_mode='sparse'), or mend the row."
+            )
+        return y
+
+    def settle(self, target_shape: Any, prediction_shape: Any, loss: Any) -> Any:
+        """Returns the loss that is meant, given the shapes.
+
+        Args:
+            target_shape: the shape of the targets.
+            prediction_shape: the shape of the predictions.
+            loss: the sparse loss.
+        """
+        fits = (
+            len(target_shape) >= 2
+            and tuple(target_shape) == tuple(prediction_shape)
+            and target_shape[-1] != 1
+        )
+        if not (self._candidate and fits):
+            return loss
+        self.pinned = True
+        shown = ("batch", *(int(d) for d in target_shape[1:]))
+        warnings.warn(
+            "SparseCategoricalCrossentropy received one-hot labels of shape "
+            f"({', '.join(map(str, shown))}); using CategoricalCrossentropy. Write "
+            "loss='categorical_crossentropy' or class_mode='sparse'.",
+            KerasDifferenceWarning,
+            stacklevel=2,
+        )
+        arguments: dict[str, Any] = {}
+        if isinstance(loss, LossFunctionWrapper):
+            kept = {k: v for k, v in loss._fn_kwargs.items() if k in ("from_logits", "axis")}
+            arguments = {**kept, "reduction": loss.reduction}
+        return CategoricalCrossentropy(**arguments)

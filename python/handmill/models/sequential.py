@@ -1,0 +1,203 @@
+"""Models in which each layer feeds the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from handmill.layers.core import InputLayer
+from handmill.layers.layer import Layer, dtype_config, structure_changed
+from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.models.model import Model
+from handmill.models.trainer import Trainer
+
+
+class Sequential(Model):
+    """A stack of layers.
+
+    Weights are made at once if the first element is an ``Input`` (or the first layer has
+    ``input_shape=``), otherwise at the first call on data.
+
+    Args:
+        layers: the layers, first to last.
+        trainable: whether optimizers update the weights.
+        name: the model's name.
+
+    Example:
+        >>> import handmill
+        >>> from handmill.layers import Dense
+        >>> model = handmill.Sequential([handmill.Input((4,)), Dense(3), Dense(2)])
+        >>> model.output_shape
+        (None, 2)
+    """
+
+    def __init__(
+        self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None
+    ) -> None:
+        self._graph: LayerGraph | None = None
+        Layer.__init__(self, trainable=trainable, name=name)
+        Trainer.__init__(self)
+        self._layers: list[Layer] = []
+        for layer in layers or ():
+            self.add(layer, rebuild=False)
+        self._maybe_rebuild()
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Appends a layer.
+
+        Args:
+            layer: a layer, or the result of ``Input``.
+            rebuild: whether the model is built anew at once.
+
+        Raises:
+            ValueError: for what is not a layer, and for a name that is taken.
+        """
+        if isinstance(layer, KerasTensor):
+            origin = layer.history.operation
+            if not isinstance(origin, InputLayer):
+                raise ValueError(
+                    "Only the result of Input() can be added to a Sequential model as a tensor. "
+                    f"Received: {layer!r}"
+                )
+            layer = origin
+        if not isinstance(layer, Layer):
+            raise ValueError(
+                "Only instances of `handmill.Layer` can be added to a Sequential model. "
+                f"Received: {layer} (of type {type(layer)})"
+            )
+        if any(layer.name == other.name for other in self._layers):
+            raise ValueError(
+                "All layers added to a Sequential model should have unique names. Name "
+                f"'{layer.name}' is already the name of a layer in this model. Update the `name` "
+                "argument to pass a unique name."
+            )
+        if isinstance(layer, InputLayer) and self._layers:
+            raise ValueError(
+                f"Sequential model '{self.name}' has already been configured to use input shape "
+                f"{getattr(self._layers[0], 'batch_shape', None)}. You cannot add a different "
+                "Input layer to it."
+            )
+        shape = layer._input_shape_argument
+        if not self._layers and shape is not None and not isinstance(layer, InputLayer):
+            self._layers.append(InputLayer(batch_shape=shape, dtype=layer.dtype))
+        self._layers.append(layer)
+        if rebuild:
+            self._maybe_rebuild()
+        else:
+            self._reset()
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Removes the last layer and returns it."""
+        if not self.layers:
+            raise ValueError(f"Sequential model '{self.name}' has no layers to remove.")
+        layer = self._layers.pop()
+        self._reset()
+        if rebuild:
+            self._maybe_rebuild()
+        return layer
+
+    def _reset(self) -> None:
+        self._graph = None
+        self.built = False
+        structure_changed()
+
+    def _maybe_rebuild(self) -> None:
+        self._reset()
+        if len(self._layers) > 1 and isinstance(self._layers[0], InputLayer):
+            self.build()
+        elif len(self._layers) == 1 and isinstance(self._layers[0], Model):
+            inner = self._layers[0]
+            if inner._graph is not None and len(inner.inputs) == 1:
+                self.build(inner.input_shape)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the weights of all layers.
+
+        Args:
+            input_shape: with None for the batch size; not needed after an ``Input``.
+        """
+        if not self._layers:
+            raise ValueError(
+                f"Sequential model {self.name} cannot be built because it has no layers. Call "
+                "`model.add(layer)`."
+            )
+        if not isinstance(self._layers[0], InputLayer):
+            if input_shape is None:
+                raise ValueError("You must provide an `input_shape` argument.")
+            if isinstance(input_shape, list) and input_shape and isinstance(
+                input_shape[0], list | tuple
+            ):
+                raise ValueError(
+                    "A Sequential model takes one input, got shapes "
+                    f"{input_shape}; use handmill.Model(inputs, outputs) for several"
+                )
+            self._layers.insert(0, InputLayer(batch_shape=tuple(input_shape)))
+        x = inputs = self._layers[0].output
+        for layer in self._layers[1:]:
+            x = layer._call_symbolically((x,), {})
+        self._graph = LayerGraph(inputs, x)
+        self._build_shapes = inputs.shape
+        structure_changed()
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the input."""
+        layers = vars(self).get("_layers", [])
+        return list(layers[1:] if layers and isinstance(layers[0], InputLayer) else layers)
+
+    @property
+    def operations(self) -> list[Layer]:
+        """The layers, without the input."""
+        return self.layers
+
+    def _flatten_layers(self) -> Iterator[Layer]:
+        yield from vars(self).get("_layers", [])
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the input."""
+        return self._needed_graph("input shape").inputs[0].shape
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of the output."""
+        return self._needed_graph("output shape").outputs[0].shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The architecture, as plain data."""
+        from handmill.saving.objects import serialize_keras_object
+
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": dtype_config(self.dtype),
+            "layers": [layer_config(layer, serialize_keras_object) for layer in self._layers],
+        }
+        if self._graph is not None:
+            config["build_input_shape"] = list(self._graph.inputs[0].shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
+        """Makes a model from its config, with new weights."""
+        from handmill.saving.objects import deserialize_keras_object
+
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for layer in config["layers"]:
+            made = deserialize_keras_object(layer, custom_objects, kind="layer")
+            model.add(made, rebuild=False)
+        model._maybe_rebuild()
+        shape = config.get("build_input_shape")
+        if not model.built and shape is not None:
+            model.build(tuple(shape))
+        return model
+
+
+def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
+    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
+    config: dict[str, Any] = serialize(layer)
+    if not isinstance(layer, InputLayer) and layer.built:
+        build = layer.get_build_config()
+        if build is not None:
+            config["build_config"] = build
+    return config

@@ -1,0 +1,206 @@
+"""Warnings from numbers seen in training that usually mean a mistake."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from typing import Any
+
+import numpy as np
+
+from handmill import activations, losses, ops
+from handmill.errors import TrainingWarning
+from handmill.ir.op import Array
+from handmill.layers.layer import CONTEXT
+from handmill.models.layout import fill
+from handmill.program import TracedFunction
+
+FAR_ABOVE = 4.0
+"""A first loss of so many times the loss of guessing is far above it."""
+NOT_BELOW = 0.98
+"""An epoch's loss of at least so much of the loss of guessing is not below it."""
+STEPS_TO_LEARN = 20
+"""Epochs of fewer steps are not judged."""
+MOSTLY_DEAD = 0.9
+"""Layers with at least this part of their units dead are named."""
+
+
+class TrainingChecks:
+    """Watches one ``fit``. Each warning is given at most once.
+
+    Args:
+        model: the model.
+        x: the data, as ``fit`` was given them.
+    """
+
+    def __init__(self, model: Any, x: Any) -> None:
+        self.model = model
+        self.given: set[str] = set()
+        self.first_batch: list[Array] | None = None
+        self.looks = not getattr(model, "_was_checked", False)
+        if getattr(x, "augments", False):
+            model._augmenting = weakref.ref(x)
+
+    def start_epoch(self, run: Any, first: bool) -> None:
+        """Asks for a look at the first step of the first epoch."""
+        if first:
+            run.first = self._after_first_step
+
+    def _after_first_step(self, arrays: list[Array]) -> None:
+        objective = self.model.objective
+        guess = guessing_loss(objective)
+        if guess is None:
+            return
+        loss = float(objective.tracker.result())
+        if loss > FAR_ABOVE * guess:
+            self.looks = True
+            self._warn(
+                "first loss",
+                f"the first loss, {loss:.4g}, is far above guessing ({guess:.4g})."
+                + _range_of_inputs(arrays[0]),
+            )
+
+    def end_epoch(
+        self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool
+    ) -> None:
+        """Looks at the numbers of an epoch."""
+        loss = logs.get("loss", 0.0)
+        if not math.isfinite(loss):
+            self._warn_of_nan(run, steps, loss)
+            return
+        if not first:
+            return
+        guess = guessing_loss(self.model.objective)
+        if guess is not None and steps >= STEPS_TO_LEARN and loss >= NOT_BELOW * guess:
+            self.looks = True
+            self._warn(
+                "not below guessing",
+                f"after {steps} steps the loss, {loss:.4g}, is not below guessing ({guess:.4g}): "
+                "the model has learnt nothing yet. Look at the range of the inputs, the learning "
+                "rate, and whether labels belong to their inputs.",
+            )
+        if self.looks:
+            self.model._was_checked = True
+            self._look_for_dead_units(data)
+
+    def _warn_of_nan(self, run: Any, steps: int, loss: float) -> None:
+        finite = [
+            int(step.finite_steps.read()) for step in self.model._steps.values() if step.training
+        ]
+        number = min(max(finite, default=0) + 1, steps)
+        self._warn(
+            "nan",
+            f"the loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {number} of the "
+            "epoch. Usual causes: a learning rate that is too large, NaN or huge numbers in the "
+            "data, log or division of 0. callbacks.TerminateOnNaN() stops there.",
+        )
+
+    def _look_for_dead_units(self, data: Any) -> None:
+        arrays = data.sample(32) if hasattr(data, "sample") else None
+        if arrays is None:
+            arrays = getattr(data, "last_batch", None)
+        if not arrays:
+            return
+        for name, dead, units in dead_units(self.model, arrays):
+            if dead >= MOSTLY_DEAD * units:
+                self._warn(
+                    f"dead {name}",
+                    f"{dead} of {units} ReLU units of layer {name!r} gave 0 for every sample of a "
+                    "batch: they are dead, and no gradient reaches their weights."
+                    + _range_of_inputs(arrays[0])
+                    + " A smaller learning rate, LeakyReLU or he_normal initial weights help too.",
+                )
+
+    def _warn(self, key: str, text: str) -> None:
+        if key in self.given:
+            return
+        self.given.add(key)
+        warnings.warn(f"model {self.model.name!r}: {text}", TrainingWarning, stacklevel=4)
+
+
+def guessing_loss(objective: Any) -> float | None:
+    """The cross-entropy of guessing all classes equally often, None for other losses."""
+    found = [loss for loss in objective.losses if loss is not None]
+    if len(found) != 1:
+        return None
+    kind = getattr(found[0], "fn", None)
+    if kind is losses.binary_crossentropy:
+        return math.log(2.0)
+    if kind in (losses.categorical_crossentropy, losses.sparse_categorical_crossentropy):
+        classes = objective.classes
+        return math.log(classes) if classes and classes > 1 else None
+    return None
+
+
+def _range_of_inputs(x: Array) -> str:
+    low, high = float(np.min(x)), float(np.max(x))
+    text = f" The inputs range from {low:.4g} to {high:.4g}"
+    if max(abs(low), abs(high)) <= 20:
+        return text + "."
+    if 100 < high <= 255 and low >= 0:
+        return text + (
+            "; start the model with layers.Rescaling(1/127.5, offset=-1), or give the "
+            "ImageDataGenerator rescale=1/255."
+        )
+    return text + (
+        "; bring them near [-1, 1]: start the model with layers.Rescaling(scale, offset), or "
+        "subtract the mean and divide by the standard deviation."
+    )
+
+
+def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
+    """Returns (layer, dead units, units) for each ReLU layer, on a batch.
+
+    A unit is dead if its output is 0 for every sample.
+    """
+    names: list[str] = []
+
+    def trace(*values: Any) -> tuple[Any, ...]:
+        largest = []
+
+        def note(layer: Any, outputs: Any) -> None:
+            if is_relu(layer) and hasattr(outputs, "spec") and len(outputs.shape) >= 2:
+                names.append(layer.name)
+                axes = tuple(range(len(outputs.shape) - 1))
+                largest.append(ops.max(outputs, axis=axes))
+
+        CONTEXT.losses.append([])
+        CONTEXT.observer = note
+        try:
+            model(fill(layout.structures[0], iter(values)), training=False)
+        finally:
+            CONTEXT.observer = None
+            CONTEXT.losses.pop()
+        return tuple(largest)
+
+    layout = next(step.layout for step in model._steps.values() if step.training)
+    function = TracedFunction(trace, "look_for_dead_units")
+    found = function(*arrays[: layout.counts[0]])
+    found = found if isinstance(found, tuple) else (found,)
+    return [
+        (name, int(np.sum(array <= 0)), int(array.size))
+        for name, array in zip(names, found, strict=True)
+    ]
+
+
+def is_relu(layer: Any) -> bool:
+    """Whether the output of ``layer`` is that of a ReLU."""
+    from handmill.layers.activation_layers import ReLU
+
+    if isinstance(layer, ReLU):
+        return not layer.negative_slope
+    return getattr(layer, "activation", None) is activations.relu
+
+
+def warn_of_augmented_evaluation(model: Any, x: Any) -> None:
+    """Warns if ``x`` is the augmenting generator that the model was trained on."""
+    used = getattr(model, "_augmenting", None)
+    if used is not None and used() is x:
+        warnings.warn(
+            f"model {model.name!r}: evaluate() was given the augmenting generator that fit() used: "
+            "the result is a training accuracy on distorted images; this is not a test accuracy. "
+            "Use a generator of images that the model has not seen, without augmentation.",
+            TrainingWarning,
+            stacklevel=3,
+        )
