@@ -132,14 +132,14 @@ def floatx() -> str:
     return _floatx
 
 
-def set_floatx(dtype: str) -> None:
+def set_floatx(value: str) -> None:
     """Sets the default float dtype; only ``"float32"`` has kernels.
 
     Raises:
         ValueError: for another dtype.
     """
-    if dtype != "float32":
-        raise ValueError(f"floatx: handmill computes in 'float32', got {dtype!r}")
+    if value != "float32":
+        raise ValueError(f"floatx: handmill computes in 'float32', got {value!r}")
 
 
 def epsilon() -> float:

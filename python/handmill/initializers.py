@@ -92,7 +92,7 @@ class Identity(Initializer):
             raise ValueError(
                 f"Identity matrix initializer can only be used for 2D matrices, got shape {shape}"
             )
-        return _cast(self.gain * np.eye(*shape), dtype)
+        return _cast(self.gain * np.eye(shape[0], shape[1]), dtype)
 
 
 class RandomInitializer(Initializer):
@@ -133,7 +133,7 @@ class RandomNormal(RandomInitializer):
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         from handmill import random
 
-        return _cast(random.normal(tuple(shape), self.mean, self.stddev, self.seed), dtype)
+        return _cast(random.normal(tuple(shape), self.mean, self.stddev, seed=self.seed), dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -152,7 +152,7 @@ class TruncatedNormal(RandomNormal):
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         from handmill import random
 
-        values = random.truncated_normal(tuple(shape), self.mean, self.stddev, self.seed)
+        values = random.truncated_normal(tuple(shape), self.mean, self.stddev, seed=self.seed)
         return _cast(values, dtype)
 
 
@@ -175,7 +175,7 @@ class RandomUniform(RandomInitializer):
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         from handmill import random
 
-        return _cast(random.uniform(tuple(shape), self.minval, self.maxval, self.seed), dtype)
+        return _cast(random.uniform(tuple(shape), self.minval, self.maxval, seed=self.seed), dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -236,11 +236,11 @@ class VarianceScaling(RandomInitializer):
         if self.distribution == "truncated_normal":
             # The constant is the standard deviation of a normal variable cut at +-2.
             stddev = math.sqrt(scale) / 0.87962566103423978
-            return _cast(random.truncated_normal(shape, 0.0, stddev, self.seed), dtype)
+            return _cast(random.truncated_normal(shape, 0.0, stddev, seed=self.seed), dtype)
         if self.distribution == "untruncated_normal":
-            return _cast(random.normal(shape, 0.0, math.sqrt(scale), self.seed), dtype)
+            return _cast(random.normal(shape, 0.0, math.sqrt(scale), seed=self.seed), dtype)
         limit = math.sqrt(3.0 * scale)
-        return _cast(random.uniform(shape, -limit, limit, self.seed), dtype)
+        return _cast(random.uniform(shape, -limit, limit, seed=self.seed), dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -328,7 +328,7 @@ class Orthogonal(RandomInitializer):
             )
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = (max(rows, columns), min(rows, columns))
-        matrix = random.normal(tall, 0.0, 1.0, self.seed).astype(np.float64)
+        matrix = random.normal(tall, 0.0, 1.0, seed=self.seed).astype(np.float64)
         q, r = np.linalg.qr(matrix)
         q *= np.sign(np.diag(r))
         if rows < columns:

@@ -55,7 +55,7 @@ def words(seed: int, counter: int, n: int) -> Array:
     if config.backend() == "native":
         from handmill import _core
 
-        return _core.philox(seed, counter, n)
+        return np.asarray(_core.philox(seed, counter, n))
     from handmill.ops.philox import philox_words
 
     return philox_words(seed, counter, n)
@@ -66,42 +66,117 @@ def permutation(seed: int, counter: int, n: int) -> Array:
     if config.backend() == "native":
         from handmill import _core
 
-        return _core.permutation(seed, counter, n)
+        return np.asarray(_core.permutation(seed, counter, n))
     return np.argsort(words(seed, counter, n), kind="stable").astype(np.int64)
 
 
 def unit(shape: Sequence[int], seed: int, counter: int = 0) -> Array:
     """Uniform float32 numbers in [0, 1), multiples of 2**-24."""
     n = math.prod(shape)
-    return ((words(seed, counter, n) >> 8) * np.float32(2**-24)).astype(np.float32).reshape(shape)
+    numbers: Array = (words(seed, counter, n) >> 8) * np.float32(2**-24)
+    return numbers.astype(np.float32).reshape(shape)
 
 
-def uniform(shape: Sequence[int], low: float, high: float, seed: int, counter: int = 0) -> Array:
-    """Uniform float32 numbers in [low, high)."""
-    numbers = unit(shape, seed, counter)
-    numbers *= np.float32(high - low)
-    numbers += np.float32(low)
-    return numbers
+def uniform(
+    shape: Sequence[int],
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: str | None = None,
+    seed: int | SeedGenerator | None = None,
+) -> Array:
+    """Draws uniform numbers in [minval, maxval).
+
+    Args:
+        shape: the shape of the result.
+        minval: the lower end.
+        maxval: the upper end.
+        dtype: a float dtype; default float32.
+        seed: an integer, for the same numbers each time; a :class:`SeedGenerator`, for new
+            numbers each time; default: the next seed after ``utils.set_random_seed``.
+
+    Example:
+        >>> from handmill import random
+        >>> random.uniform((3,), 5.0, 6.0, seed=1).round(2)
+        array([5.89, 5.89, 5.59], dtype=float32)
+    """
+    numbers = unit(shape, *_draw(seed))
+    numbers *= np.float32(maxval - minval)
+    numbers += np.float32(minval)
+    return numbers.astype(dtype or "float32", copy=False)
 
 
-def normal(shape: Sequence[int], mean: float, stddev: float, seed: int, counter: int = 0) -> Array:
-    """Normal float32 numbers (Box and Muller, 1958)."""
-    n = math.prod(shape)
-    return (_standard_normal(n, seed, counter) * stddev + mean).astype(np.float32).reshape(shape)
+def normal(
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: str | None = None,
+    seed: int | SeedGenerator | None = None,
+) -> Array:
+    """Draws normal numbers (Box and Muller, 1958).
+
+    Args:
+        shape: the shape of the result.
+        mean: their mean.
+        stddev: their standard deviation.
+        dtype: a float dtype; default float32.
+        seed: see :func:`uniform`.
+
+    Example:
+        >>> from handmill import random
+        >>> random.normal((3,), seed=1).round(2)
+        array([ 0.38, -0.3 , -0.25], dtype=float32)
+    """
+    numbers = _standard_normal(math.prod(shape), *_draw(seed)) * stddev + mean
+    return numbers.astype(np.float32).astype(dtype or "float32", copy=False).reshape(shape)
 
 
 def truncated_normal(
-    shape: Sequence[int], mean: float, stddev: float, seed: int, counter: int = 0
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: str | None = None,
+    seed: int | SeedGenerator | None = None,
 ) -> Array:
-    """Normal float32 numbers, those beyond two standard deviations drawn again."""
+    """Draws normal numbers; those beyond two standard deviations are drawn again.
+
+    Args:
+        shape: the shape of the result.
+        mean: the mean before the ends are cut off.
+        stddev: the standard deviation before the ends are cut off.
+        dtype: a float dtype; default float32.
+        seed: see :func:`uniform`.
+
+    Example:
+        >>> from handmill import random
+        >>> bool(abs(random.truncated_normal((1000,), seed=1)).max() <= 2)
+        True
+    """
     n = math.prod(shape)
     kept = np.empty(0)
-    call = counter << 16
+    key, call = _draw(seed)
+    call <<= 16
     while kept.size < n:
-        drawn = _standard_normal(max(64, int((n - kept.size) * 1.1)), seed, call)
+        drawn = _standard_normal(max(64, int((n - kept.size) * 1.1)), key, call)
         kept = np.concatenate([kept, drawn[np.abs(drawn) <= 2.0]])
         call += 1
-    return (kept[:n] * stddev + mean).astype(np.float32).reshape(shape)
+    numbers = (kept[:n] * stddev + mean).astype(np.float32)
+    return numbers.astype(dtype or "float32", copy=False).reshape(shape)
+
+
+def _draw(seed: int | SeedGenerator | None) -> tuple[int, int]:
+    """The seed and the counter of one draw on the host."""
+    from handmill.ir.graph import current_graph
+
+    if not isinstance(seed, int) and current_graph() is not None:
+        raise RuntimeError(
+            "handmill.random draws on the host; inside a layer it would draw once, when the "
+            "layer is traced. Layers such as Dropout draw in every step."
+        )
+    if isinstance(seed, SeedGenerator):
+        key, counter = (int(v) for v in seed.state.numpy())
+        seed.state.assign(np.array([key, counter + 1], np.int64))
+        return key, counter
+    return (next_host_seed() if seed is None else _checked_seed(seed)), 0
 
 
 def _standard_normal(n: int, seed: int, counter: int) -> Array:

@@ -105,20 +105,9 @@ class L2(Regularizer):
         return {"l2": self.l2}
 
 
-def l1(l1: float = 0.01) -> L1:
-    """Returns an :class:`L1`."""
-    return L1(l1)
-
-
-def l2(l2: float = 0.01) -> L2:
-    """Returns an :class:`L2`."""
-    return L2(l2)
-
-
-def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
-    """Returns an :class:`L1L2`."""
-    return L1L2(l1, l2)
-
+l1 = L1
+l2 = L2
+l1_l2 = L1L2
 
 _CLASSES: tuple[type[Regularizer], ...] = (L1, L2, L1L2)
 _TABLE: dict[str, Any] = {
