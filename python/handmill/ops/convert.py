@@ -285,21 +285,24 @@ def cast(x: Tensor, dtype: Any) -> Any:
     return _converted(tensor(x), check_dtype(dtype))
 
 
-def convert_to_tensor(x: Tensor, dtype: Any = None, sparse: bool | None = None) -> Any:
+def convert_to_tensor(
+    x: Tensor, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None
+) -> Any:
     """Returns ``x`` as an array; numbers and lists become float32, int32 or bool.
 
     Args:
         x: anything that NumPy can read, or a symbolic value.
         dtype: the dtype wanted. Default: that of ``x``.
         sparse: not supported; must be None or False.
+        ragged: not supported; must be None or False.
 
     Example:
         >>> from handmill import ops
         >>> ops.convert_to_tensor([1.0, 2.0]).dtype
         dtype('float32')
     """
-    if sparse:
-        raise ValueError("sparse tensors are not supported, got sparse=True")
+    if sparse or ragged:
+        raise ValueError(f"only dense tensors are supported, got {sparse=}, {ragged=}")
     x = tensor(x)
     return x if dtype is None else cast(x, dtype)
 

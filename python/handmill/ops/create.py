@@ -112,17 +112,33 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 def linspace(
-    start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Any:
-    """Returns ``num`` evenly spaced numbers from ``start`` to ``stop``.
+    """Returns evenly spaced numbers from ``start`` to ``stop``.
+
+    Args:
+        start: the first number, or an array of them.
+        stop: the last.
+        num: how many.
+        endpoint: whether ``stop`` is one of them.
+        retstep: whether to return the distance, too.
+        dtype: the dtype. Default: float32.
+        axis: where the numbers stand, if ``start`` or ``stop`` are arrays.
 
     Example:
         >>> from handmill import ops
         >>> ops.linspace(0.0, 1.0, 3)
         array([0. , 0.5, 1. ], dtype=float32)
     """
-    numbers = np.linspace(start, stop, num, endpoint=endpoint)
-    return numbers.astype(numpy_dtype(check_dtype(dtype or "float32")))
+    numbers, step = np.linspace(start, stop, num, endpoint=endpoint, retstep=True, axis=axis)
+    numbers = numbers.astype(numpy_dtype(check_dtype(dtype or "float32")))
+    return (numbers, step) if retstep else numbers
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:

@@ -283,7 +283,13 @@ def one_hot(
     return y if dtype is None else cast(y, check_dtype(dtype))
 
 
-def multi_hot(inputs: Tensor, num_classes: int, axis: int = -1, dtype: Any = None) -> Any:
+def multi_hot(
+    inputs: Tensor,
+    num_classes: int | None = None,
+    axis: int = -1,
+    dtype: Any = None,
+    sparse: bool = False,
+) -> Any:
     """Returns for each row of integers one row with ones at all places that they name.
 
     Example:
@@ -294,7 +300,9 @@ def multi_hot(inputs: Tensor, num_classes: int, axis: int = -1, dtype: Any = Non
     """
     from handmill.ops.reduce import max as reduce_max
 
-    y = reduce_max(one_hot(inputs, num_classes), axis=-2)
+    if num_classes is None:
+        raise ValueError("`num_classes` must be given")
+    y = reduce_max(one_hot(inputs, num_classes, sparse=sparse), axis=-2)
     if axis not in (-1, len(shape_of(y)) - 1):
         from handmill.ops.arrange import moveaxis
 

@@ -315,7 +315,26 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
     return y if initial is None else minimum(y, initial)
 
 
-amax, amin = max, min
+def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Returns the largest element along axes, as :func:`max` does.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.amax([[1.0, 5.0], [3.0, 4.0]], axis=1)
+        array([5., 4.], dtype=float32)
+    """
+    return max(x, axis, keepdims)
+
+
+def amin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Returns the smallest element along axes, as :func:`min` does.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.amin([[1.0, 5.0], [3.0, 4.0]], axis=1)
+        array([1., 3.], dtype=float32)
+    """
+    return min(x, axis, keepdims)
 
 
 def prod(x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:

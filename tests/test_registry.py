@@ -1,0 +1,133 @@
+"""What the records claim against what there is: kernels, opcodes, gradients, documents."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+
+from handmill import ops
+from handmill.ir.op import REGISTRY
+from handmill.ir.shapes import Spec
+
+try:
+    from handmill import _core
+except ImportError:  # a build without kernels
+    _core = None
+
+needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
+OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
+PUBLIC = [name for name in ops.__all__ if name not in ("metrics", "optimizer", "random")]
+
+# Operators that run on the host: order statistics, which networks rarely need.
+WITHOUT_KERNEL = {"argsort", "cumsum"}
+# Float results without a gradient: derivatives and updates come after the last gradient, and
+# `linear` is built by a pass that runs later still.
+WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
+# Instructions that passes and the core use by themselves.
+WITHOUT_OPERATOR = {"fill", "copy", "fma", "axpby", "scale", "offset"}
+# In Keras these are activations only.
+BEYOND_KERAS = {"mish"}
+
+
+def first_specs(op):
+    inputs = next(iter(op.samples())).make(np.random.default_rng(0))
+    return [Spec(a.shape, a.dtype.name) for a in inputs]
+
+
+def outputs_of(op):
+    sample = next(iter(op.samples()))
+    specs = op.infer(*first_specs(op), **sample.attrs)
+    return specs if isinstance(specs, tuple) else (specs,)
+
+
+@needs_core
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_kernel_exists(op):
+    assert op.kernel is None or op.tile is None
+    if op.tile is not None:
+        assert op.tile in _core.tile_opcodes()
+    elif op.kernel is not None:
+        assert op.kernel in _core.lowering_rules()
+    else:
+        assert op.name in WITHOUT_KERNEL
+
+
+@needs_core
+def test_every_instruction_has_an_operator():
+    used = {op.tile for op in OPS}
+    assert set(_core.tile_opcodes()) - used == WITHOUT_OPERATOR
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_record_is_consistent(op):
+    samples = list(op.samples())
+    assert samples, "no samples"
+    assert len({s.name for s in samples}) == len(samples), "two samples of one name"
+    inputs, outputs = first_specs(op), outputs_of(op)
+    if isinstance(op.bound, tuple):
+        assert len(op.bound) == len(outputs)
+    assert all(i < len(outputs) and j < len(inputs) for i, j in op.alias)
+    assert all(i < len(inputs) for i in op.grad_none)
+    for _, name, positions in op.also:
+        assert name in REGISTRY
+        assert all(i < len(inputs) for i in positions)
+    if op.tile_imm is not None:
+        assert len(op.tile_imm(dict(samples[0].attrs))) <= 2
+    assert hash(tuple(samples[0].attrs.items())) is not None
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_gradient_is_declared(op):
+    if op.vjp is not None or op.name in WITHOUT_GRADIENT:
+        return
+    floats = [i for i, s in enumerate(first_specs(op)) if s.is_float]
+    makes_float = any(s.is_float for s in outputs_of(op))
+    assert not makes_float or set(floats) <= set(op.grad_none)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.epilogue], ids=lambda op: op.name)
+def test_epilogues_name_operators(op):
+    kind, name = op.epilogue
+    expected = {"bias": op.name, "activation": name, "act_grad": f"{name}_grad"}
+    assert op.name == expected[kind]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_function_is_documented(name):
+    function = getattr(ops, name)
+    text = inspect.getdoc(function)
+    assert text, "no docstring"
+    assert "Example:" in text
+    assert ">>>" in text
+    documented = text.partition("Args:")[2]
+    parameters = inspect.signature(function).parameters
+    if documented:
+        assert all(f"{parameter}:" in documented for parameter in parameters)
+
+
+@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.iter_modules(ops.__path__)))
+def test_examples(name):
+    module = importlib.import_module(f"handmill.ops.{name}")
+    flags = doctest.NORMALIZE_WHITESPACE
+    assert doctest.testmod(module, optionflags=flags).failed == 0
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - BEYOND_KERAS))
+def test_signature_is_that_of_keras(name, monkeypatch):
+    """Parameters have the names and defaults of keras.ops."""
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    keras_ops = pytest.importorskip("keras.ops", reason="keras is not installed")
+    theirs = dict(inspect.signature(getattr(keras_ops, name)).parameters)
+    theirs.pop("kwargs", None)
+    ours = inspect.signature(getattr(ops, name)).parameters
+    assert list(ours) == list(theirs)
+    for parameter in ours.values():
+        default = theirs[parameter.name].default
+        if parameter.default is not inspect.Parameter.empty and default is not None:
+            assert parameter.default == default
