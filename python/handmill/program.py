@@ -23,7 +23,7 @@ from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array, Op
 from handmill.ir.passes import optimize
-from handmill.ir.shapes import DTYPES, Batch, Spec
+from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype
 from handmill.ir.verify import verify
 from handmill.variable import Variable
 
@@ -222,7 +222,7 @@ class TracedFunction:
             shape: tuple[Any, ...] = array.shape
             if self._batched and shape:
                 shape = (Batch(), *shape[1:])
-            specs.append(Spec(shape, array.dtype.name))
+            specs.append(Spec(shape, name_of_dtype(array.dtype)))
         return tuple(specs)
 
     def signature(self, specs: tuple[Spec, ...]) -> _Signature:
@@ -278,7 +278,7 @@ class TracedFunction:
         return verify(graph) if config.debug() else graph
 
     def _miss(self, *arrays: Array) -> Any:
-        if any(a.dtype.name not in DTYPES for a in arrays):
+        if any(name_of_dtype(a.dtype) not in DTYPES for a in arrays):
             return self._fallback
         signature = self.signature(self.specs_of(arrays))
         return signature.plan(_batch(signature.traced, arrays), feeds=False)
@@ -359,8 +359,7 @@ def _as_array(x: Any) -> Array:
     if isinstance(x, Variable):
         return x.read()
     array = np.asarray(x)
-    name = array.dtype.name
-    if name not in DTYPES or not array.dtype.isnative:
+    if not array.dtype.isnative or name_of_dtype(array.dtype) not in DTYPES:
         kind = array.dtype.kind
         if kind == "f":
             array = array.astype(np.float32 if array.dtype.itemsize < 8 else np.float64)

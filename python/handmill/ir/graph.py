@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import Spec, name_of_dtype
 
 
 class State(Protocol):
@@ -214,7 +214,7 @@ class Graph:
         """Appends a constant."""
         data = np.array(array, dtype=dtype)
         data.flags.writeable = False
-        value = Value(self, Spec(data.shape, data.dtype.name), origin=data)
+        value = Value(self, Spec(data.shape, name_of_dtype(data.dtype)), origin=data)
         self.constants.append(value)
         return value
 

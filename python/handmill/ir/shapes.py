@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -157,6 +157,14 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
                 found = dim
         result.append(found)
     return tuple(result)
+
+
+_NAMES = {np.dtype(name): name for name in DTYPES if name != "bfloat16"}
+
+
+def name_of_dtype(dtype: np.dtype[Any]) -> str:
+    """Returns ``dtype.name``, for native dtypes of a Value without NumPy's 2 us of string work."""
+    return _NAMES.get(dtype) or str(dtype.name)
 
 
 def numpy_dtype(dtype: str) -> np.dtype[np.generic]:

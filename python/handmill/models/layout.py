@@ -9,7 +9,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES
+from handmill.ir.shapes import DTYPES, name_of_dtype
 
 PLAIN = "*"
 _STAND_INS = {
@@ -21,6 +21,11 @@ _STAND_INS = {
     "uint32": "int64",
     "uint64": "int64",
 }
+
+
+_AS_THEY_ARE = frozenset(
+    np.dtype(name) for name in ("float32", "int64", "int32", "uint8", "int8", "bool")
+)
 
 
 class Layout:
@@ -159,7 +164,9 @@ def as_data(x: Any, name: str) -> Array:
     """
     array = x if type(x) is np.ndarray else np.asarray(x)
     dtype = array.dtype
-    if dtype.isnative and dtype.name in DTYPES and dtype.name != "float64":
+    if dtype in _AS_THEY_ARE:
+        return array
+    if dtype.isnative and name_of_dtype(dtype) in DTYPES and dtype != np.float64:
         return array
     if dtype.kind in "fiu":
         wanted = _STAND_INS.get(dtype.name, "float32" if dtype.kind == "f" else "int64")
