@@ -15,3 +15,6 @@
 #if __has_include("kernels/args_data.h")
 #include "kernels/args_data.h"
 #endif
+#if __has_include("kernels/args_ceilings.h")
+#include "kernels/args_ceilings.h"
+#endif
