@@ -23,8 +23,8 @@ needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = [name for name in ops.__all__ if name not in ("metrics", "optimizer", "random")]
 
-# Operators that run on the host: order statistics, which networks rarely need.
-WITHOUT_KERNEL = {"argsort", "cumsum"}
+# Operators that run on the host: order, and what it selects; networks rarely need them.
+WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
 # Float results without a gradient: derivatives and updates come after the last gradient, and
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}

@@ -100,7 +100,6 @@ from handmill.ops.gather import (
     one_hot,
     segment_sum,
     take,
-    take_along_axis,
 )
 from handmill.ops.logic import (
     equal,
@@ -159,6 +158,7 @@ from handmill.ops.sort import (
     cumsum,
     in_top_k,
     sort,
+    take_along_axis,
     top_k,
 )
 from handmill.ops.statistics import (

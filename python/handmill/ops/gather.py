@@ -19,7 +19,6 @@ from handmill.ops.convert import (
     shape_of,
     tensor,
 )
-from handmill.ops.elementwise import add
 from handmill.ops.samples import both, given, integers, uniform
 
 INDEX_DTYPES = ("int32", "int64", "uint8", "int8", "float32")
@@ -216,38 +215,6 @@ def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
         x, axis = reshape(x, (-1,)), 0
     axis = normal_axis("take", axis, len(shape_of(x)))
     return apply(TAKE, x, indices, axis=axis)
-
-
-def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
-    """Returns ``x[..., indices[..., k, ...], ...]``: other axes go together, one to one.
-
-    Args:
-        x: the input.
-        indices: integers, of the shape of ``x`` but for ``axis``.
-        axis: the axis. Default: both flattened.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)
-        array([[2],
-               [3]], dtype=int32)
-    """
-    from handmill.ops.movement import reshape, transpose
-
-    x, indices = tensor(x), tensor(indices)
-    if axis is None:
-        return take_along_axis(reshape(x, (-1,)), reshape(indices, (-1,)), axis=0)
-    rank = len(shape_of(x))
-    axis = normal_axis("take_along_axis", axis, rank)
-    order = (*(a for a in range(rank) if a != axis), axis)
-    back = tuple(order.index(a) for a in range(rank))
-    x, indices = transpose(x, order), transpose(indices, order)
-    lead, depth, count = shape_of(x)[:-1], shape_of(x)[-1], shape_of(indices)[-1]
-    rows = int(np.prod([1, *lead]))  # type: ignore[arg-type]
-    offsets = (np.arange(rows) * depth).reshape(rows, 1).astype(np.int32)  # type: ignore[operator]
-    at = add(reshape(indices, (rows, count)), offsets)
-    y = take(reshape(x, (-1,)), at, axis=0)
-    return transpose(reshape(y, (*lead, count)), back)
 
 
 def one_hot(

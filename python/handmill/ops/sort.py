@@ -1,18 +1,18 @@
-"""Order and running sums. These operators have no kernel: they run in NumPy."""
+"""Order, running sums, selection along an axis. These operators run in NumPy: no kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import Dim, Spec
 from handmill.ir.trace import apply
 from handmill.ops.convert import Tensor, cast, check_dtype, normal_axis, shape_of, tensor
-from handmill.ops.gather import take_along_axis
-from handmill.ops.samples import given, uniform
+from handmill.ops.samples import both, given, integers, uniform
 
 
 def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
@@ -73,6 +73,101 @@ CUMSUM: Op = register(
         native=never_native,
     )
 )
+
+
+def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+    operands = {"x": x, "indices": indices}
+    if indices.is_float or indices.dtype == "bool":
+        raise shape_error("take_along", f"indices must be integers, not {indices.dtype}", operands)
+    others = [s.shape[:axis] + s.shape[axis + 1 :] for s in (x, indices)]
+    if x.rank != indices.rank or others[0] != others[1]:
+        raise shape_error("take_along", f"shapes differ, not only along axis {axis}", operands)
+    return Spec(indices.shape, x.dtype)
+
+
+def _along_samples() -> Iterable[Sample]:
+    make = both(uniform((5, 17)), integers((5, 3), high=17))
+    yield Sample("5x17_3", make, {"axis": 1})
+    yield Sample("4x3_axis0", both(uniform((4, 3)), integers((9, 3), high=4)), {"axis": 0})
+
+
+TAKE_ALONG = register(
+    Op(
+        "take_along",
+        infer=_along_infer,
+        reference=lambda x, indices, *, axis: np.take_along_axis(x, indices, axis=axis),
+        samples=_along_samples,
+        bound=Exact(),
+        vjp=lambda inputs, outputs, dys, *, axis: (
+            apply(ADD_ALONG, dys[0], inputs[1], axis=axis, size=inputs[0].shape[axis]),
+            None,
+        ),
+        native=never_native,
+        grad_none=(1,),
+    )
+)
+
+
+def _add_along_infer(dy: Spec, indices: Spec, *, axis: int, size: Dim) -> Spec:
+    return Spec((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
+
+
+def _add_along(dy: Array, indices: Array, *, axis: int, size: int) -> Array:
+    y = np.zeros((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
+    place: list[Any] = list(np.indices(dy.shape, sparse=True))
+    place[axis] = indices
+    np.add.at(y, tuple(place), dy)
+    return y
+
+
+# The transpose of take_along: elements that were taken several times get the sum.
+ADD_ALONG: Op = register(
+    Op(
+        "add_along",
+        infer=_add_along_infer,
+        reference=_add_along,
+        samples=lambda: [
+            Sample(
+                "5x3_17",
+                both(uniform((5, 3)), integers((5, 3), high=17)),
+                {"axis": 1, "size": 17},
+            )
+        ],
+        bound=Accumulate(
+            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
+            lambda inputs, attrs: _add_along(np.abs(inputs[0]), inputs[1], **attrs),
+        ),
+        vjp=lambda inputs, outputs, dys, *, axis, size: (
+            apply(TAKE_ALONG, dys[0], inputs[1], axis=axis),
+            None,
+        ),
+        native=never_native,
+        grad_none=(1,),
+    )
+)
+
+
+def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
+    """Returns ``x[..., indices[..., k, ...], ...]``: other axes go together, one to one.
+
+    Args:
+        x: the input.
+        indices: integers, of the shape of ``x`` but for ``axis``.
+        axis: the axis. Default: both flattened.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)
+        array([[2],
+               [3]], dtype=int32)
+    """
+    from handmill.ops.movement import reshape
+
+    x, indices = tensor(x), tensor(indices)
+    if axis is None:
+        return take_along_axis(reshape(x, (-1,)), reshape(indices, (-1,)), axis=0)
+    axis = normal_axis("take_along_axis", axis, len(shape_of(x)))
+    return apply(TAKE_ALONG, x, indices, axis=axis)
 
 
 def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
