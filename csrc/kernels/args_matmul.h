@@ -72,10 +72,9 @@ struct MatmulEpilogue {
 enum class MatmulALayout : int32_t { kRows, kColumns, kCopyRows, kCopyColumns };
 
 /// How B is read. Rows: in place, b_col == 1. Packed: panels written by pack_b (b_row and b_col
-/// are not used). Copy: any strides; a block copies its panel into scratch, or finds it there when
-/// the block before it in the same call had the same panel (needs one panel a block: blocks_n is
-/// the number of panels). Transposed: in place, b_row == 1, by dot products (then a_col == 1, and
-/// every term of the call is like that).
+/// are not used). Copy: any strides; a block copies its panels into scratch, or finds them there
+/// when the block before it in the same call had the same ones. Transposed: in place, b_row == 1
+/// and a_col == 1, by dot products.
 enum class MatmulBLayout : int32_t { kRows, kPacked, kCopy, kTransposed };
 
 /// One product of the sum. A[m, k] is a[m * a_row + k * a_col], B[k, n] is b[k * b_row + n *
@@ -117,8 +116,8 @@ struct MatmulArgs {
 
 /// Panels of B for MatmulBLayout::kPacked: panel p of vectors [v0, v1) starts at K * v0 * width and
 /// holds K rows of (v1 - v0) * width floats; columns past N are zero. One batch element takes
-/// K * vectors * width floats. Block (batch * panels + panel) * blocks_k + i packs an even part i
-/// of the K rows.
+/// K * vectors * width floats. Block (batch * blocks_n + j) * blocks_k + i packs panels [j] and
+/// rows [i] of an even partition.
 struct MatmulPackArgs {
   const float* b;
   float* packed;
@@ -127,7 +126,7 @@ struct MatmulPackArgs {
   int64_t b_batch[2];
   int64_t packed_batch[2];
   int64_t batch[2];
-  int64_t blocks_k;
+  int64_t blocks_n, blocks_k;
   int32_t panel_vectors;
 };
 

@@ -4,6 +4,7 @@
 // A sum over k runs in chunks: one fused multiply-add chain a chunk, in the order of k, added to c
 // in the order of the chunks. So a result depends on K and the slices only: not on M, N, the tiles,
 // the layouts (kTransposed excepted) or, among levels with fma, on the level.
+#include "kernels/matmul_dot.h"
 #include "kernels/matmul_micro.h"
 #include "kernels/matmul_parts.h"
 
@@ -19,7 +20,8 @@ struct Block {
   int64_t panel_begin, panel_end;  // panels
   float* c;                        // C[outer, inner, 0, 0] or the partial sums of the slice
   int64_t c_row;
-  float* b_scratch;  // the panel of B of this block, when copied
+  int64_t columns;   // of the panels, whole vectors
+  float* b_scratch;  // the panels of B of this block, when copied
   float* a_scratch;
   bool b_is_copied;  // by the block before
 };
@@ -79,6 +81,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
   const int64_t a_step = a_rows ? a_stride : 1;
 
   const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
+  const int64_t block_n = panels.at(block.panel_begin) * W;
   for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const int64_t v_begin = panels.at(panel);
     const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
@@ -93,11 +96,11 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
         tile.b = b + term.K * n + k_begin * tile.b_stride;
         break;
       case MatmulBLayout::kCopy:
+        tile.b = b_copy + K * (n - block_n);
         if (!block.b_is_copied) {
           copy_panel(b + k_begin * term.b_row + n * term.b_col, term.b_row, term.b_col, K, columns,
-                     panel_vectors, b_copy);
+                     panel_vectors, b_copy + K * (n - block_n));
         }
-        tile.b = b_copy;
         break;
       default:
         tile.b = b + k_begin * term.b_row + n;
@@ -133,6 +136,34 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
   }
 }
 
+// c (+)= the products over k in [k_begin, k_end) of one term by dot products.
+void multiply_dots(const MatmulArgs& p, const MatmulTerm& term, const Block& block, int64_t k_begin,
+                   int64_t k_end, bool add_to_c, Finish finish) {
+  const Split rows(p.M, ceil_div(p.M, p.tile_rows));
+  const int64_t vectors = ceil_div(p.N, W);
+  const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
+  const int64_t m = rows.at(block.tile_begin), n = panels.at(block.panel_begin) * W;
+  const int64_t n_limit = panels.at(block.panel_end) * W;
+  DotProducts d{};
+  d.a = term.a + batch_offset(term.a_batch, block.outer, block.inner) + m * term.a_row + k_begin;
+  d.b = term.b + batch_offset(term.b_batch, block.outer, block.inner) + n * term.b_col + k_begin;
+  d.c = block.c + m * block.c_row + n;
+  d.bias = finish.bias ? p.epilogue.bias + n : nullptr;
+  d.a_stride = term.a_row;
+  d.b_stride = term.b_col;
+  d.c_stride = block.c_row;
+  d.M = rows.at(block.tile_end) - m;
+  d.N = (n_limit < p.N ? n_limit : p.N) - n;
+  d.K = k_end - k_begin;
+  d.add_to_c = add_to_c;
+  d.relu = finish.relu;
+  dot_products(d);
+  if (finish.rest) {
+    apply_epilogue(p.epilogue, block.outer, block.inner, m, n, d.c, block.c_row, d.M, d.N,
+                   finish.relu);
+  }
+}
+
 void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Finish finish) {
   bool add_to_c = p.slices == 1 && p.epilogue.accumulate;
   float* b_copy = block.b_scratch;
@@ -142,13 +173,20 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
     const Split chunks(term.K, num_chunks);
     const Split slices(num_chunks, p.slices);
     const int64_t end = slices.at(slice + 1);
-    for (int64_t i = slices.at(slice); i < end; ++i) {
-      const bool last = p.slices == 1 && r == p.num_terms - 1 && i == end - 1;
+    const bool last_term = p.slices == 1 && r == p.num_terms - 1;
+    int64_t i = slices.at(slice);
+    if (term.b_layout == MatmulBLayout::kTransposed) {
+      multiply_dots(p, term, block, chunks.at(i), chunks.at(end), add_to_c,
+                    last_term ? finish : Finish{});
+      add_to_c = true;
+      continue;
+    }
+    for (; i < end; ++i) {
       multiply_chunk(p, term, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
-                     last ? finish : Finish{});
+                     last_term && i == end - 1 ? finish : Finish{});
       add_to_c = true;
       if (term.b_layout == MatmulBLayout::kCopy) {
-        b_copy += (chunks.at(i + 1) - chunks.at(i)) * p.panel_vectors * W;
+        b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
       }
     }
   }
@@ -156,12 +194,13 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
 
 }  // namespace
 
-// scratch: the copied panels of B (longest slice of every kCopy term x panel), then those of A (see
+// scratch: the copied panels of B (longest slice of every kCopy term x columns), then A (see
 // scratch_floats in core/lower/matmul_plan.cpp).
 void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   if (p.M == 0 || p.N == 0) return;
   const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);
-  const Split panels(ceil_div(ceil_div(p.N, W), p.panel_vectors), p.blocks_n);
+  const int64_t vectors = ceil_div(p.N, W), num_panels = ceil_div(vectors, p.panel_vectors);
+  const Split panels(num_panels, p.blocks_n), panel_starts(vectors, num_panels);
   const Finish finish = finish_of(p.epilogue);
   Block block{};
   block.b_scratch = static_cast<float*>(scratch);
@@ -179,6 +218,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     block.tile_end = tiles.at(row + 1);
     block.panel_begin = panels.at(column);
     block.panel_end = panels.at(column + 1);
+    block.columns = (panel_starts.at(block.panel_end) - panel_starts.at(block.panel_begin)) * W;
     block.b_is_copied = copied == with_same_b;
     copied = with_same_b;
     if (p.slices == 1) {

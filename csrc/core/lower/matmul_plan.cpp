@@ -12,15 +12,21 @@ int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
 // Below this a second thread costs more than it gives (FLOP).
 constexpr double kOneBlockFlop = 0.3e6;
-// Rows of C of one block when B is packed for all blocks: the block of A stays in half of L2.
+// Rows of C of one block: kc columns of them stay in L2 with the panels of B.
 constexpr int64_t kMaxBlockRows = 192;
+// Rows of C from which packing B once, for all blocks, is worth a step of its own.
+constexpr int64_t kPackRows = 1024;
+// Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
+constexpr int64_t kCopyRows = 24;
+// Up to this many rows a transposed B is read by dot products.
+constexpr int64_t kDotRows = 8;
 
-// Blocks wanted: enough for 2 threads early, for 64 when the work is large. A finer grid would read
-// A and B more often.
+// Blocks wanted: enough for 2 threads early, for 32 and more when the work is large. A finer grid
+// would read A and B more often.
 int64_t wanted_blocks(double flop) {
   if (flop < kOneBlockFlop) return 1;
   if (flop < 2.4e6) return static_cast<int64_t>(std::ceil(flop / kOneBlockFlop));
-  return static_cast<int64_t>(std::min(64.0, 8.0 * std::sqrt(flop / 2.4e6)));
+  return static_cast<int64_t>(std::min(32.0, 8.0 * std::sqrt(flop / 2.4e6)));
 }
 
 struct Shape {
@@ -43,36 +49,72 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
   } else {
     term.a_layout = MatmulALayout::kCopyRows;
   }
-  if (term.b_col == 1 && M < 64) {
+  const bool along_k = term.a_col == 1 && term.b_row == 1;
+  if (along_k && (N == 1 || (term.b_col != 1 && M <= kDotRows && term.K >= 32))) {
+    term.b_layout = MatmulBLayout::kTransposed;
+  } else if (term.b_col == 1 && M < kCopyRows) {
     term.b_layout = MatmulBLayout::kRows;
-  } else if (constant || (batch == 1 && M >= 1024)) {
+  } else if (constant || (batch == 1 && M >= kPackRows)) {
     term.b_layout = MatmulBLayout::kPacked;
   } else {
     term.b_layout = MatmulBLayout::kCopy;
   }
 }
 
-// Cuts rows x columns of tiles into about `wanted` blocks: least traffic, then least imbalance.
-void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, bool one_panel) {
-  double best = 1e300;
-  const int64_t first = one_panel ? s.panels : 1;
-  for (int64_t blocks_n = first; blocks_n <= s.panels; ++blocks_n) {
-    const int64_t blocks_m = std::min(s.row_tiles, ceil_div(wanted, blocks_n));
-    const double rows = static_cast<double>(ceil_div(s.row_tiles, blocks_m));
-    const double columns = static_cast<double>(ceil_div(s.panels, blocks_n));
-    const double blocks = static_cast<double>(blocks_m * blocks_n);
-    // Time of the longest blocks, were all equally long, over the mean.
-    const double imbalance = rows * columns * blocks / static_cast<double>(s.row_tiles * s.panels);
-    const double traffic = static_cast<double>(s.M * blocks_n + s.N * blocks_m) /
-                           static_cast<double>(s.M * s.N);  // loads a flop
-    const double cost =
-        imbalance * (1.0 + 2.0 * traffic) + (blocks < static_cast<double>(wanted) ? 0.5 : 0.0);
-    if (cost < best) {
-      best = cost;
-      args.blocks_m = blocks_m;
-      args.blocks_n = blocks_n;
+int64_t split_at(int64_t size, int64_t parts, int64_t part) {
+  return part * (size / parts) + std::min(part, size % parts);
+}
+
+// Work of the busiest of `threads` threads over the mean, when each takes an even share of the
+// blocks, in order.
+double imbalance(const Shape& s, int64_t blocks_m, int64_t blocks_n, int64_t threads) {
+  const int64_t blocks = blocks_m * blocks_n;
+  double busiest = 0.0;
+  for (int64_t thread = 0; thread < threads; ++thread) {
+    const int64_t begin = split_at(blocks, threads, thread);
+    const int64_t end = split_at(blocks, threads, thread + 1);
+    double work = 0.0;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i % blocks_m, column = i / blocks_m;
+      const int64_t rows =
+          split_at(s.row_tiles, blocks_m, row + 1) - split_at(s.row_tiles, blocks_m, row);
+      const int64_t columns =
+          split_at(s.panels, blocks_n, column + 1) - split_at(s.panels, blocks_n, column);
+      work += static_cast<double>(rows * columns);
     }
-    if (blocks_n >= wanted) break;
+    busiest = std::max(busiest, work);
+  }
+  return busiest * static_cast<double>(threads) / static_cast<double>(s.row_tiles * s.panels);
+}
+
+// Cuts rows x columns of tiles into `wanted` blocks or more.
+void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m) {
+  if (wanted == 1) {
+    args.blocks_m = std::min(s.row_tiles, min_blocks_m);
+    args.blocks_n = 1;
+    return;
+  }
+  double best = 1e300;
+  for (int64_t blocks_n = 1; blocks_n <= std::min(s.panels, wanted); ++blocks_n) {
+    const int64_t needed = std::max(ceil_div(wanted, blocks_n), min_blocks_m);
+    for (int64_t blocks_m = std::min(s.row_tiles, needed);
+         blocks_m <= std::min(s.row_tiles, needed + 1); ++blocks_m) {
+      const double M = static_cast<double>(s.M), N = static_cast<double>(s.N);
+      // Elements of A (twice: its rows are short runs) and B that are loaded from beyond L2 for
+      // one multiplication, times its cost in multiplications.
+      const double loads =
+          2.0 * static_cast<double>(blocks_n) / N + static_cast<double>(blocks_m) / M;
+      const double missing = std::max(
+          0.0, 1.0 - static_cast<double>(blocks_m * blocks_n) / static_cast<double>(wanted));
+      const double cost = (0.75 * imbalance(s, blocks_m, blocks_n, 2) +
+                           0.25 * imbalance(s, blocks_m, blocks_n, 4)) *
+                          (1.0 + 1.5 * loads + 0.5 * missing);
+      if (cost < best) {
+        best = cost;
+        args.blocks_m = blocks_m;
+        args.blocks_n = blocks_n;
+      }
+    }
   }
 }
 
@@ -85,7 +127,9 @@ int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
     const int64_t chunks = std::max<int64_t>(1, ceil_div(term.K, args.kc));
     const int64_t chunk = std::max<int64_t>(1, ceil_div(term.K, chunks));
     if (term.b_layout == MatmulBLayout::kCopy) {
-      b += ceil_div(chunks, args.slices) * chunk * args.panel_vectors * tile.width;
+      const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
+      b += ceil_div(chunks, args.slices) * chunk * ceil_div(panels, args.blocks_n) *
+           args.panel_vectors * tile.width;
     }
     if (term.a_layout == MatmulALayout::kCopyRows) a = std::max(a, rows * odd_lines(chunk));
     if (term.a_layout == MatmulALayout::kCopyColumns) a = std::max(a, chunk * odd_lines(rows));
@@ -115,7 +159,10 @@ void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, int r, const S
     pack.b_batch[i] = term.b_batch[i];
     term.b_batch[i] = pack.packed_batch[i];
   }
-  pack.blocks_k = std::max<int64_t>(1, term.K / 128);
+  // Blocks of about 64 K floats: rows of B as a whole, or one panel of a transposed B.
+  pack.blocks_n = term.b_col == 1 ? ceil_div(s.panels, 16) : s.panels;
+  pack.blocks_k =
+      std::clamp<int64_t>(size / pack.blocks_n / 65536, 1, std::max<int64_t>(1, term.K));
   const int64_t copies = pack.batch[0] * pack.batch[1];
   const int64_t bytes = align_bytes(copies * size * 4);
   const bool once = problem.constant_b[r];
@@ -125,7 +172,7 @@ void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, int r, const S
     plan.packed_offset[r] = plan.workspace_bytes;
     plan.workspace_bytes += bytes;
   }
-  plan.steps.push_back({MatmulKernel::kPackB, r, once, copies * s.panels * pack.blocks_k, 0});
+  plan.steps.push_back({MatmulKernel::kPackB, r, once, copies * pack.blocks_n * pack.blocks_k, 0});
 }
 
 }  // namespace
@@ -155,21 +202,19 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
            static_cast<double>(s.batch);
 
-  bool one_panel = false, packed = false;
   for (int32_t r = 0; r < args.num_terms; ++r) {
     choose_layouts(problem, args.term[r], problem.constant_b[r], s.M, s.N);
-    one_panel = one_panel || args.term[r].b_layout == MatmulBLayout::kCopy;
-    packed = packed || args.term[r].b_layout == MatmulBLayout::kPacked;
   }
 
   int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
   const int64_t chunks = ceil_div(args.term[0].K, args.kc);
   if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted && chunks >= 4) {
-    args.slices = std::min(chunks / 2, wanted);
-    wanted = ceil_div(wanted, args.slices);
+    // A power of two: an even share for 2 and 4 threads.
+    const int64_t most = std::min(chunks / 2, wanted);
+    while (args.slices * 2 <= most) args.slices *= 2;
+    wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
   }
-  if (packed) wanted = std::max(wanted, ceil_div(s.M, kMaxBlockRows));
-  choose_grid(args, s, wanted, one_panel);
+  choose_grid(args, s, wanted, ceil_div(s.M, kMaxBlockRows));
 
   for (int32_t r = 0; r < args.num_terms; ++r) {
     if (args.term[r].b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, r, s);
