@@ -64,6 +64,8 @@ def plain_module(module: str) -> Callable[[str], Any]:
     """
 
     def getattr_(name: str) -> Any:
+        if name.startswith("__"):  # the import system asks for __path__ at each import
+            raise AttributeError(name)
         known = [n for n in vars(sys.modules[module]) if not n.startswith("_")]
         raise missing_name(module, name, known)
 

@@ -45,6 +45,8 @@ class Metric:
         self.name = name or auto_name(type(self).__name__)
         self._dtype = "float32" if dtype is None else str(dtype)
         self._variables: list[Variable] = []
+        self._zeros: list[Array] = []
+        self._inner: list[Metric] = []
 
     def add_variable(
         self,
@@ -98,11 +100,14 @@ class Metric:
 
     def reset_state(self) -> None:
         """Starts again."""
-        for variable in self._variables:
-            variable.state.write(_zeros(variable))
-        for value in vars(self).values():
-            if isinstance(value, Metric):
-                value.reset_state()
+        if len(self._zeros) != len(self._variables):
+            inner = [v for v in vars(self).values() if isinstance(v, Metric)]
+            self._inner = inner
+            self._zeros = [np.zeros(v.shape, numpy_dtype(v.dtype)) for v in self._variables]
+        for variable, zeros in zip(self._variables, self._zeros, strict=True):
+            variable.state.write(zeros)
+        for metric in self._inner:
+            metric.reset_state()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Updates, then returns the result."""
@@ -120,10 +125,6 @@ class Metric:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
-
-
-def _zeros(variable: Variable) -> Array:
-    return np.zeros(variable.shape, numpy_dtype(variable.dtype))
 
 
 class Mean(Metric):
@@ -169,10 +170,8 @@ class Mean(Metric):
         """Returns the mean so far, 0 if nothing was seen."""
         if current_graph() is not None:
             return ops.cast(ops.divide_no_nan(self.total, self.count), "float32")
-        count = self.count.read()
-        total = self.total.read()
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.float32(total / count) if count else np.float32(0.0)
+        count = self.count.read().item()
+        return np.float32(self.total.read().item() / count if count else 0.0)
 
 
 class Sum(Metric):

@@ -75,14 +75,8 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
-        try:
-            bound = inspect.signature(cls.__init__).bind(layer, *args, **kwargs)
-        except TypeError:
-            arguments: dict[str, Any] = {}
-        else:
-            arguments = {k: v for k, v in list(bound.arguments.items())[1:] if k != "kwargs"}
-            arguments.update(bound.arguments.get("kwargs", {}))
-        object.__setattr__(layer, "_init_arguments", arguments)
+        if getattr(cls.get_config, "collects_arguments", False):
+            layer._init_arguments = _bound_arguments(cls, layer, args, kwargs)
         return layer
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -529,7 +523,7 @@ class Layer:
         }
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
-        if type(self).get_config is Layer.get_config:
+        if getattr(type(self).get_config, "collects_arguments", False):
             from handmill.saving.objects import serialize_keras_object
 
             extra = {k: v for k, v in self._init_arguments.items() if k not in _BASE_ARGUMENTS}
@@ -542,6 +536,8 @@ class Layer:
                 ) from None
         return config
 
+    get_config.collects_arguments = True  # type: ignore[attr-defined]
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """Makes a layer from its config."""
@@ -551,7 +547,7 @@ class Layer:
         if isinstance(arguments.get("dtype"), dict):
             arguments["dtype"] = dtype_name(arguments["dtype"])
         arguments.pop("quantization_config", None)
-        if cls.get_config is Layer.get_config:
+        if getattr(cls.get_config, "collects_arguments", False):
             arguments = {
                 k: deserialize_keras_object(v) if k not in _BASE_ARGUMENTS else v
                 for k, v in arguments.items()
@@ -585,12 +581,28 @@ _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_reset_list",
+        "_steps", "_predictors", "_metric_lists",
     }
 )  # fmt: skip
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
+
+
+def _bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments of a constructor by name, for layers without a get_config() of their own."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    try:
+        found = signature.bind(layer, *args, **kwargs).arguments
+    except TypeError:
+        return {}
+    arguments: dict[str, Any] = {}
+    for name, value in list(found.items())[1:]:
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(value)
+        else:
+            arguments[name] = value
+    return arguments
 
 
 def _marking_built(build: Any) -> Any:

@@ -8,12 +8,11 @@ from typing import Any
 
 from handmill import ops, tree
 from handmill.errors import ShapeError
-from handmill.ir.graph import Value
 from handmill.ir.shapes import Batch
 from handmill.layers.core import InputLayer
-from handmill.layers.layer import Layer, call_site
+from handmill.layers.layer import Layer, _as_tuples, call_site
 from handmill.layers.operation import OpLayer
-from handmill.layers.symbolic import KerasTensor, LayerGraph, shape_of_spec
+from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.trainer import Trainer
 
 
@@ -241,9 +240,15 @@ class Model(Trainer, Layer):
             )
         return ops.cast(value, tensor.dtype) if value.spec.dtype != tensor.dtype else value
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns the shape of the output for an input of ``input_shape``."""
-        return super().compute_output_shape(input_shape)
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Builds a subclassed model for the input shape stored in ``config``."""
+        shape = config.get("input_shape")
+        if shape is None or self.built:
+            return
+        if type(self).build is Layer.build:
+            self.compute_output_shape(_as_tuples(shape))
+        else:
+            super().build_from_config(config)
 
     # Description.
 
@@ -284,6 +289,8 @@ class Model(Trainer, Layer):
 
             return graph_config(self)
         return super().get_config()
+
+    get_config.collects_arguments = True  # type: ignore[attr-defined]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
@@ -400,8 +407,3 @@ def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
         return replaced[id(tensor)]
 
     return tree.pack_sequence_as(inputs, starts), tree.map_structure(visit, outputs)
-
-
-def shape_of_value(value: Value) -> tuple[int | None, ...]:
-    """Returns the shape of a symbolic value with None for the batch size."""
-    return shape_of_spec(value.spec)

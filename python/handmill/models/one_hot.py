@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from handmill.errors import KerasDifferenceWarning
+from handmill.errors import KerasDifferenceWarning, warn_caller
 from handmill.losses import CategoricalCrossentropy, LossFunctionWrapper
 from handmill.models.layout import as_data
 
@@ -76,12 +75,11 @@ class OneHotLabels:
             return loss
         self.pinned = True
         shown = ("batch", *(int(d) for d in target_shape[1:]))
-        warnings.warn(
+        warn_caller(
             "SparseCategoricalCrossentropy received one-hot labels of shape "
             f"({', '.join(map(str, shown))}); using CategoricalCrossentropy. Write "
             "loss='categorical_crossentropy' or class_mode='sparse'.",
             KerasDifferenceWarning,
-            stacklevel=2,
         )
         arguments: dict[str, Any] = {}
         if isinstance(loss, LossFunctionWrapper):

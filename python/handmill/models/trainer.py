@@ -37,7 +37,7 @@ class Trainer:
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
         self._predictors: dict[Any, Predictor] = {}
-        self._reset_list: list[Any] | None = None
+        self._metric_lists: tuple[list[Any], list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -88,7 +88,7 @@ class Trainer:
             "jit_compile": jit_compile is True or jit_compile == "auto",
         }
         self._steps = {}
-        self._reset_list = None
+        self._metric_lists = None
         self.stop_training = False
 
     @property
@@ -234,19 +234,22 @@ class Trainer:
 
     def reset_metrics(self) -> None:
         """Starts all metrics again."""
-        found = self._reset_list
-        if found is None:
-            found = self.metrics
-            if self.objective is not None and self.objective.built:
-                self._reset_list = found
-        for metric in found:
+        for metric in self._all_metrics()[0]:
             metric.reset_state()
+
+    def _all_metrics(self) -> tuple[list[Any], list[Any]]:
+        """All metrics, and those among the attributes; found once the step is traced."""
+        found = self._metric_lists
+        if found is None:
+            found = (self.metrics, super().metrics)  # type: ignore[misc]
+            if self.objective is not None and self.objective.built:
+                self._metric_lists = found
+        return found
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the current numbers by name."""
         results = self.objective.results() if self.objective is not None else {}
-        own = super().metrics  # type: ignore[misc]
-        for metric in own:
+        for metric in self._all_metrics()[1]:
             value = metric.result()
             results.update(
                 {k: float(v) for k, v in value.items()}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 import weakref
 from typing import Any
 
 import numpy as np
 
 from handmill import activations, losses, ops
-from handmill.errors import TrainingWarning
+from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
 from handmill.layers.layer import CONTEXT
 from handmill.models.layout import fill
@@ -61,9 +60,7 @@ class TrainingChecks:
                 + _range_of_inputs(arrays[0]),
             )
 
-    def end_epoch(
-        self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool
-    ) -> None:
+    def end_epoch(self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool) -> None:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
         if not math.isfinite(loss):
@@ -74,10 +71,11 @@ class TrainingChecks:
         guess = guessing_loss(self.model.objective)
         if guess is not None and steps >= STEPS_TO_LEARN and loss >= NOT_BELOW * guess:
             self.looks = True
+            how = "not" if loss >= guess else "hardly"
             self._warn(
                 "not below guessing",
-                f"after {steps} steps the loss, {loss:.4g}, is not below guessing ({guess:.4g}): "
-                "the model has learnt nothing yet. Look at the range of the inputs, the learning "
+                f"after {steps} steps the loss, {loss:.4g}, is {how} below guessing ({guess:.4g}): "
+                "the model has learnt next to nothing yet. Look at the range of the inputs, the learning "
                 "rate, and whether labels belong to their inputs.",
             )
         if self.looks:
@@ -116,7 +114,7 @@ class TrainingChecks:
         if key in self.given:
             return
         self.given.add(key)
-        warnings.warn(f"model {self.model.name!r}: {text}", TrainingWarning, stacklevel=4)
+        warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
 
 
 def guessing_loss(objective: Any) -> float | None:
@@ -197,10 +195,9 @@ def warn_of_augmented_evaluation(model: Any, x: Any) -> None:
     """Warns if ``x`` is the augmenting generator that the model was trained on."""
     used = getattr(model, "_augmenting", None)
     if used is not None and used() is x:
-        warnings.warn(
+        warn_caller(
             f"model {model.name!r}: evaluate() was given the augmenting generator that fit() used: "
             "the result is a training accuracy on distorted images; this is not a test accuracy. "
             "Use a generator of images that the model has not seen, without augmentation.",
             TrainingWarning,
-            stacklevel=3,
         )

@@ -1,0 +1,232 @@
+"""The file format: a stored zip of JSON and safetensors members, written whole or not at all.
+
+Reading runs nothing, opens no other file, and needs no more memory than the file has bytes: every
+size is checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import stat
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from handmill.ir.op import Array
+
+MEMBERS = ("config.json", "model.safetensors", "optimizer.safetensors", "state.json")
+FORMAT_VERSION = 1
+_MAX_JSON = 16 << 20
+_MAX_HEADER = 16 << 20
+_MAX_DEPTH = 64
+
+
+class FileFormatError(ValueError):
+    """A file that is damaged, or not what its name says."""
+
+
+def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> None:
+    """Writes a file so that either the old or the complete new one is there, whatever happens.
+
+    The new file is written beside the old one, brought to the disk, then put in its place.
+
+    Args:
+        path: where.
+        members: member name -> content.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: if the file exists and may not be replaced.
+        OSError: if it cannot be written; nothing is changed then.
+    """
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+    path = Path(os.path.realpath(path))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    write_bytes(path, content.getbuffer())
+
+
+def write_bytes(path: Path, content: Any) -> None:
+    """Writes bytes as :func:`write_file` does."""
+    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}.{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        try:
+            _reserve(descriptor, len(content))
+            _write_all(descriptor, content)
+            _make_readable(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Asks for the space at once, so that a full disk is known before anything is written."""
+    if size and hasattr(os, "posix_fallocate"):
+        import errno
+
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+def _write_all(descriptor: int, content: Any) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _make_readable(descriptor: int) -> None:
+    if hasattr(os, "fchmod"):
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(descriptor, 0o666 & ~mask)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
+    """Returns the members of a file.
+
+    Args:
+        path: the file.
+        wanted: the members to be read; others of the format are left alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if the file is damaged or holds anything else.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise FileFormatError(f"{path} is not a regular file")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                _check_entries(path, entries, status.st_size)
+                return {e.filename: archive.read(e) for e in entries if e.filename in set(wanted)}
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise FileFormatError(f"{path} is damaged or not a .hmill file: {error}") from None
+        except (ValueError, struct.error, OverflowError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(f"{path} is damaged: {error}") from None
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        raise FileFormatError(f"{path} holds a member twice: {sorted(names)}")
+    if unknown := sorted(set(names) - set(MEMBERS)):
+        raise FileFormatError(f"{path} holds members that do not belong there: {unknown[:5]}")
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            raise FileFormatError(f"{path}: member {entry.filename} is compressed or encrypted")
+        if entry.file_size != entry.compress_size:
+            raise FileFormatError(f"{path}: member {entry.filename} has two different sizes")
+        if entry.filename.endswith(".json") and entry.file_size > _MAX_JSON:
+            raise FileFormatError(f"{path}: member {entry.filename} is larger than 16 MB")
+    if sum(entry.file_size for entry in entries) > size:
+        raise FileFormatError(f"{path}: its members claim more bytes than the file has")
+
+
+def to_json(data: Any) -> bytes:
+    """Returns data as JSON.
+
+    Raises:
+        TypeError: for what is not plain data.
+    """
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=True).encode()
+
+
+def from_json(content: bytes, name: str) -> Any:
+    """Returns the data in JSON.
+
+    Raises:
+        FileFormatError: if it is not JSON, nested too deeply, or has a key twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise FileFormatError(f"{name} has a key twice")
+        return found
+
+    try:
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FileFormatError(f"{name} is not valid JSON: {error}") from None
+    if _depth(data) > _MAX_DEPTH:
+        raise FileFormatError(f"{name} is nested more than {_MAX_DEPTH} levels deep")
+    return data
+
+
+def _depth(data: Any) -> int:
+    depth, level = 0, [data]
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        following: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                following.extend(item.values())
+            elif isinstance(item, list):
+                following.extend(item)
+        level = following
+    return depth
+
+
+def to_tensors(arrays: Mapping[str, Array], notes: Mapping[str, str] | None = None) -> bytes:
+    """Returns arrays as safetensors."""
+    import safetensors.numpy
+
+    return safetensors.numpy.save(dict(arrays), dict(notes) if notes else None)
+
+
+def from_tensors(content: bytes, name: str) -> dict[str, Array]:
+    """Returns the arrays in safetensors, in the order of their names.
+
+    Raises:
+        FileFormatError: if the content is damaged, or a name is not one that is written here.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    if len(content) < 8:
+        raise FileFormatError(f"{name} is damaged: it is only {len(content)} bytes long")
+    (header,) = struct.unpack("<Q", content[:8])
+    if header > min(_MAX_HEADER, len(content) - 8):
+        raise FileFormatError(f"{name} is damaged: its header claims {header} bytes")
+    try:
+        arrays = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise FileFormatError(f"{name} is damaged: {error}") from None
+    for key in arrays:
+        if ".." in key or not all(c.isascii() and (c.isalnum() or c in "_./-") for c in key):
+            raise FileFormatError(f"{name} holds a tensor with the name {key[:80]!r}")
+    return {key: arrays[key] for key in sorted(arrays)}

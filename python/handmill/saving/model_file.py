@@ -1,0 +1,273 @@
+"""Models and weights in files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from handmill.ir.op import Array
+from handmill.saving.container import (
+    FORMAT_VERSION,
+    FileFormatError,
+    from_json,
+    from_tensors,
+    read_file,
+    to_json,
+    to_tensors,
+    write_bytes,
+    write_file,
+)
+from handmill.saving.objects import (
+    CustomObjectScope,
+    deserialize_keras_object,
+    serialize_keras_object,
+)
+from handmill.variable import Variable
+
+
+def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
+    """Returns the path if its suffix is that of the format.
+
+    Raises:
+        ValueError: naming the right suffix.
+    """
+    path = os.fspath(filepath)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if "\0" in path:
+        raise ValueError("a path cannot contain the character NUL")
+    if weights_only:
+        if not path.endswith((".weights.hmill", ".safetensors")):
+            raise ValueError(
+                "The filename for weights must end in `.weights.hmill` (or `.safetensors`). "
+                f"Received: filepath={path}"
+            )
+        return path
+    if not path.endswith(".hmill") or path.endswith(".weights.hmill"):
+        hint = ""
+        if path.endswith((".keras", ".h5", ".hdf5")):
+            hint = " Keras's own formats are neither written nor read yet."
+        raise ValueError(
+            "Invalid filepath extension for saving: the file of a model must end in `.hmill`. "
+            f"Received: filepath={path}.{hint}"
+        )
+    return path
+
+
+def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
+    """Writes a model: architecture, weights, optimizer, counters.
+
+    Args:
+        model: the model.
+        filepath: a path that ends in ``.hmill``.
+        overwrite: whether an existing file may be replaced.
+        zipped: accepted for Keras; must be None or True.
+
+    Raises:
+        ValueError: for another suffix, or a model that has no weights yet.
+        TypeError: if something in the model is code and not data.
+    """
+    path = Path(checked_suffix(filepath))
+    if zipped is not None and not zipped:
+        raise ValueError("`zipped=False` is not supported: a .hmill file is one file")
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
+        )
+    config = serialize_keras_object(model)
+    if (build := model.get_build_config()) is not None:
+        config["build_config"] = build
+    if (compiled := model.get_compile_config()) is not None:
+        config["compile_config"] = compiled
+    members = {
+        "config.json": to_json(config),
+        "model.safetensors": to_tensors(_named(model.variables)),
+    }
+    if model.optimizer is not None:
+        members["optimizer.safetensors"] = to_tensors(_named(model.optimizer.variables))
+    members["state.json"] = to_json(_state(model))
+    write_file(path, members, overwrite)
+
+
+def _state(model: Any) -> dict[str, Any]:
+    import handmill
+
+    return {
+        "format": "hmill",
+        "version": FORMAT_VERSION,
+        "handmill": handmill.__version__,
+        "shuffle": model._shuffle,
+        "one_hot_labels": bool(
+            model.objective is not None
+            and model.objective.one_hot is not None
+            and model.objective.one_hot.pinned
+        ),
+    }
+
+
+def _named(variables: Sequence[Variable]) -> dict[str, Array]:
+    """Arrays under names that sort in order: number, then path."""
+    return {
+        f"{i:05d}.{re.sub(r'[^A-Za-z0-9_-]+', '.', v.path)}": v.numpy()
+        for i, v in enumerate(variables)
+    }
+
+
+def load_model(
+    filepath: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,  # noqa: A002  (Keras's name)
+    safe_mode: bool = True,
+) -> Any:
+    """Reads a model that :meth:`Model.save` wrote. Nothing in the file is executed.
+
+    Args:
+        filepath: a path that ends in ``.hmill``.
+        custom_objects: name -> class or function of yours that the file may use.
+        compile: whether the model is compiled as it was.
+        safe_mode: must be True; there is no unsafe way to load.
+
+    Raises:
+        ValueError: for another suffix, a damaged file, or a class that is not known.
+    """
+    path = Path(checked_suffix(filepath))
+    if not safe_mode:
+        raise ValueError("`safe_mode=False` is not supported: files hold data only")
+    members = read_file(path)
+    for needed in ("config.json", "model.safetensors", "state.json"):
+        if needed not in members:
+            raise FileFormatError(f"{path} lacks its member {needed}")
+    state = from_json(members["state.json"], f"{path}: state.json")
+    _check_version(path, state)
+    config = from_json(members["config.json"], f"{path}: config.json")
+    arrays = from_tensors(members["model.safetensors"], f"{path}: model.safetensors")
+    with CustomObjectScope(custom_objects or {}):
+        try:
+            model = deserialize_keras_object(config, kind="model")
+        except (KeyError, AttributeError, IndexError, RecursionError) as error:
+            raise FileFormatError(f"{path}: its architecture is damaged: {error!r}") from error
+        if not hasattr(model, "variables") or not hasattr(model, "objective"):
+            raise FileFormatError(f"{path} does not describe a model")
+        _assign(model.variables, list(arrays.items()), str(path), skip=False)
+        compiled = config.get("compile_config")
+        if compile and compiled is not None:
+            model.compile_from_config(compiled)
+            _restore_optimizer(model, members.get("optimizer.safetensors"), path)
+    shuffle = state.get("shuffle")
+    if isinstance(shuffle, list) and all(isinstance(n, int) for n in shuffle):
+        model._shuffle = shuffle
+    return model
+
+
+def _check_version(path: Path, state: Any) -> None:
+    if not isinstance(state, dict) or state.get("format") != "hmill":
+        raise FileFormatError(f"{path} is not a .hmill file")
+    version = state.get("version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version}; this handmill reads up to {FORMAT_VERSION}"
+        )
+
+
+def _restore_optimizer(model: Any, content: bytes | None, path: Path) -> None:
+    if content is None:
+        return
+    arrays = from_tensors(content, f"{path}: optimizer.safetensors")
+    optimizer = model.optimizer
+    if len(arrays) > len(optimizer.variables):
+        optimizer.build(model.trainable_variables)
+    _assign(optimizer.variables, list(arrays.items()), f"{path} (optimizer)", skip=False)
+
+
+def _assign(
+    variables: Sequence[Variable], arrays: Sequence[tuple[str, Array]], path: str, skip: bool
+) -> None:
+    """Assigns arrays in order, after every shape was checked."""
+    if len(variables) != len(arrays):
+        raise ValueError(
+            f"{path} holds {len(arrays)} tensors, but the model has {len(variables)} variables: "
+            f"{[v.path for v in variables][:8]}"
+        )
+    pairs = []
+    for variable, (name, array) in zip(variables, arrays, strict=True):
+        if variable.shape == array.shape:
+            pairs.append((variable, array))
+        elif not skip:
+            raise ValueError(
+                f"{path}: tensor {name!r} has shape {array.shape}, but variable {variable.path!r} "
+                f"has shape {variable.shape}"
+            )
+        else:
+            import warnings
+
+            warnings.warn(
+                f"{path}: tensor {name!r} of shape {array.shape} was skipped; variable "
+                f"{variable.path!r} has shape {variable.shape}",
+                stacklevel=4,
+            )
+    for variable, array in pairs:
+        variable.assign(array)
+
+
+def save_weights(
+    model: Any, filepath: Any, overwrite: bool = True, max_shard_size: None = None
+) -> None:
+    """Writes the weights of a model.
+
+    Args:
+        model: the model.
+        filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``.
+        overwrite: whether an existing file may be replaced.
+        max_shard_size: not supported; must be None.
+    """
+    path = Path(checked_suffix(filepath, weights_only=True))
+    if max_shard_size is not None:
+        raise ValueError("`max_shard_size` is not supported yet")
+    if not model.built:
+        raise ValueError(f"model {model.name!r} has no weights yet; call it on data first")
+    tensors = to_tensors(_named(model.variables))
+    if path.suffix == ".safetensors":
+        if not overwrite and path.exists():
+            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+        write_bytes(Path(os.path.realpath(path)), tensors)
+        return
+    members = {"model.safetensors": tensors, "state.json": to_json(_state(model))}
+    write_file(path, members, overwrite)
+
+
+def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None:
+    """Reads weights into a model; in order, with equal shapes.
+
+    Args:
+        model: the model.
+        filepath: a file that ``save_weights`` or ``save`` wrote.
+        skip_mismatch: whether weights of another shape are left out instead of refused.
+
+    Raises:
+        ValueError: if the file is damaged or does not fit; no weight is changed then.
+    """
+    name = os.fspath(filepath)
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    if not name.endswith((".hmill", ".safetensors")):
+        raise ValueError(
+            f"File format not supported: filepath={name}. Weights are read from files that end in "
+            "`.weights.hmill`, `.hmill` or `.safetensors`."
+        )
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} has no weights yet to load into; call it on data, or build it"
+        )
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        content = path.read_bytes()
+    else:
+        members = read_file(path, ("model.safetensors", "state.json"))
+        if "model.safetensors" not in members:
+            raise FileFormatError(f"{path} lacks its member model.safetensors")
+        content = members["model.safetensors"]
+    arrays = from_tensors(content, str(path))
+    _assign(model.variables, list(arrays.items()), str(path), skip_mismatch)
