@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 
 
@@ -37,6 +39,14 @@ class TrainingWarning(UserWarning):
 
 class KerasDifferenceWarning(UserWarning):
     """handmill does on purpose something else than Keras; docs/differences.md lists each case."""
+
+
+def warn_caller(text: str, category: type[Warning]) -> None:
+    """Warns at the line outside handmill from which the current call came."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "handmill":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 def shape_error(

@@ -21,7 +21,7 @@ NOT_BELOW = 0.98
 """An epoch's loss of at least so much of the loss of guessing is not below it."""
 STEPS_TO_LEARN = 20
 """Epochs of fewer steps are not judged."""
-MOSTLY_DEAD = 0.9
+MOSTLY_DEAD = 0.5
 """Layers with at least this part of their units dead are named."""
 
 
@@ -75,8 +75,8 @@ class TrainingChecks:
             self._warn(
                 "not below guessing",
                 f"after {steps} steps the loss, {loss:.4g}, is {how} below guessing ({guess:.4g}): "
-                "the model has learnt next to nothing yet. Look at the range of the inputs, the learning "
-                "rate, and whether labels belong to their inputs.",
+                "the model has learnt next to nothing yet. Look at the range of the inputs, the "
+                "learning rate, and whether labels belong to their inputs.",
             )
         if self.looks:
             self.model._was_checked = True
