@@ -28,12 +28,34 @@ def backend() -> str:
 
     The first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
     ``"numpy"`` in an installation that was built without kernels on purpose.
+
+    Raises:
+        RuntimeError: if the kernels are missing from an installation that should hold them.
     """
     global _backend
     if _backend is None:
-        wanted = os.environ.get("HANDMILL_BACKEND") or ("native" if has_kernels() else "numpy")
+        wanted = os.environ.get("HANDMILL_BACKEND")
+        if not wanted:
+            wanted = "native" if has_kernels() else "numpy"
+            if wanted == "numpy" and not _is_pure_installation():
+                raise RuntimeError(
+                    "handmill's kernels (handmill._core) are missing: they were not built, or for "
+                    "another Python. Install handmill again, or set HANDMILL_BACKEND=numpy to run "
+                    "without kernels."
+                )
         _backend = _checked(wanted, "HANDMILL_BACKEND")
     return _backend
+
+
+def _is_pure_installation() -> bool:
+    """Whether the installed wheel was built without kernels (wheel.cmake=false)."""
+    import importlib.metadata
+
+    try:
+        wheel = importlib.metadata.distribution("handmill").read_text("WHEEL") or ""
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return "Root-Is-Purelib: true" in wheel
 
 
 def is_native() -> bool:
