@@ -25,9 +25,12 @@ constexpr int32_t kOutside = -1;
 typedef float Pixel __attribute__((vector_size(16)));
 typedef float Pair __attribute__((vector_size(32)));
 typedef int32_t PairInt __attribute__((vector_size(32)));
-typedef int64_t Words __attribute__((vector_size(16)));
+typedef int64_t Words2 __attribute__((vector_size(16)));
+typedef int64_t Words4 __attribute__((vector_size(32)));
 typedef uint16_t Halves __attribute__((vector_size(16)));
-typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint8_t Bytes32 __attribute__((vector_size(32)));
 
 // Where the samples of a run of output columns lie in the source.
 struct Columns {
@@ -134,21 +137,30 @@ HM_INLINE Pair load_pair(const float* p) {
   return v;
 }
 
-// Widened by interleaving with zero: GCC 12 takes other conversions from eight bytes apart.
+// GCC 12 takes a conversion from eight bytes apart, so it is told which bytes go where. 64x64x3
+// uint8 images, one core of Zen 4: interleaving 60, one shuffle 72 thousand images/s (avx512).
 HM_INLINE Pair load_pair(const uint8_t* p) {
+#if defined(__clang__)
+  Bytes8 bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, Pair);
+#elif defined(HM_ISA_PORTABLE)  // no general shuffle of bytes in SSE2
   int64_t word;
   std::memcpy(&word, p, sizeof word);
-  const Bytes bytes = reinterpret_cast<Bytes>(Words{word, 0});
-  const Bytes zero = {};
-#if defined(__clang__)
-  const Bytes wide =
-      __builtin_shufflevector(bytes, zero, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-#else
-  const Bytes wide =
-      __builtin_shuffle(bytes, zero, Bytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-#endif
-  return __builtin_convertvector(__builtin_convertvector(reinterpret_cast<Halves>(wide), PairInt),
+  const Bytes16 bytes = reinterpret_cast<Bytes16>(Words2{word, 0});
+  const Bytes16 halves = __builtin_shuffle(
+      bytes, Bytes16{}, Bytes16{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+  return __builtin_convertvector(__builtin_convertvector(reinterpret_cast<Halves>(halves), PairInt),
                                  Pair);
+#else
+  int64_t word;
+  std::memcpy(&word, p, sizeof word);
+  const Bytes32 bytes = reinterpret_cast<Bytes32>(Words4{word, 0, word, 0});
+  const Bytes32 wide = __builtin_shuffle(
+      bytes, Bytes32{0,  8,  8,  8,  1,  8,  8,  8,  2,  8,  8,  8,  3,  8,  8,  8,
+                     20, 24, 24, 24, 21, 24, 24, 24, 22, 24, 24, 24, 23, 24, 24, 24});
+  return __builtin_convertvector(reinterpret_cast<PairInt>(wide), Pair);
+#endif
 }
 
 HM_INLINE Pixel left_of(Pair v) {
