@@ -67,7 +67,8 @@ class ImageDataGenerator:
         compat: ``"keras3"`` gives Keras's draws and axes: numbers from NumPy's generators in
             Keras's order, ``height_shift_range`` moving columns and ``width_shift_range`` rows as
             Keras does since 2.9 (keras issue 17398), and its centre of rotation. The default is
-            as documented, and draws from generators of handmill's own.
+            as documented, and draws from generators of handmill's own, unless
+            ``config.set_strict_keras(True)`` was called.
 
     Raises:
         ValueError: for values that Keras refuses too, an interpolation order other than 0 and 1,
@@ -144,6 +145,8 @@ class ImageDataGenerator:
                 f"validation_split: expected a number between 0 and 1, got {validation_split!r}"
             )
         self.validation_split = self._validation_split = validation_split
+        if compat is None and config.strict_keras():
+            compat = "keras3"
         self.compat = _checked_name("compat", compat, COMPAT_MODES)
         self.mean: Any = None
         self.std: Any = None
