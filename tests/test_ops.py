@@ -25,10 +25,9 @@ from handmill.program import TracedFunction
 
 try:
     from handmill import _core
-except ImportError:  # a build without kernels: the NumPy executor is tested
+except ImportError:  # a build without kernels
     _core = None
 
-LEVELS = _core.available_isas() if _core else ("numpy",)
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 CASES = [(op, sample) for op in OPS for sample in op.samples() if not sample.bench]
 BENCHES = [(op, sample) for op in OPS for sample in op.samples() if sample.bench]
@@ -66,11 +65,11 @@ def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=_core.available_isas() if _core else ("no kernels",))
 def level(request):
+    """A level of kernels; bounds are promises of kernels, not of the references in float32."""
     if _core is None:
-        yield request.param
-        return
+        pytest.skip("a build without kernels")
     before = _core.isa()
     _core.set_isa(request.param)
     yield request.param
@@ -179,7 +178,6 @@ def test_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
-@pytest.mark.skipif(_core is None, reason="a build without kernels")
 @pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
 def test_gradient_by_kernels(op, sample, level):
     """Each operator that the vjp emits, run by kernels, within the bound of that operator."""

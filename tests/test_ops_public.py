@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handmill import ops
+from handmill import config, ops
 from handmill.errors import ShapeError
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
@@ -19,6 +19,15 @@ RNG = np.random.default_rng(4)
 X = RNG.normal(size=(4, 6, 5)).astype(np.float32)
 M = RNG.normal(size=(4, 6)).astype(np.float32)
 LABELS = RNG.integers(0, 9, (4, 6)).astype(np.int32)
+
+
+@pytest.fixture(autouse=True, params=("native", "numpy"))
+def backend(request):
+    if request.param == "native":
+        pytest.importorskip("handmill._core", reason="a build without kernels")
+    with config.use_backend(request.param):
+        yield
+
 
 # name: calls (lambda f, x: ...), where f is ops or numpy.
 SAME_AS_NUMPY = {

@@ -279,7 +279,7 @@ HARD_SIGMOID = unary_op(
 )
 HARD_SIGMOID_GRAD: Op = binary_op(
     "hard_sigmoid_grad",
-    lambda dy, y: np.where((y > 0) & (y < 1), dy / 6, np.zeros((), dy.dtype)),
+    lambda dy, y: np.where((y > 0) & (y < 1), dy / np.asarray(6, dy.dtype), np.zeros((), dy.dtype)),
     None,
     binary(0.0, 1.0, smooth=False),
     Ulp(2),

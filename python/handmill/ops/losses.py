@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.errors import RowError, shape_error
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
@@ -34,9 +35,6 @@ from handmill.ops.softmax import (
     softmax_reference,
 )
 from handmill.ops.unary import SIGMOID, clip, log
-
-EPSILON = 1e-7
-"""Probabilities are kept this far from 0 and 1, as in Keras."""
 
 
 def _softmax_attrs(specs: Sequence[Spec]) -> Attrs:
@@ -389,7 +387,7 @@ def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = Fals
         return add(multiply(t, softplus(negative(x))), multiply(subtract(1.0, t), softplus(x)))
     t, p = promote_float(target, output)
     _same_shape("binary_crossentropy", t, p)
-    p = clip(p, EPSILON, 1 - EPSILON)
+    p = _inside(p)
     logs = add(multiply(t, log(p)), multiply(subtract(1.0, t), log(subtract(1.0, p))))
     return negative(logs)
 
@@ -418,7 +416,7 @@ def categorical_crossentropy(
     if logits is not None:
         return apply(SOFTMAX_CROSS_ENTROPY, logits, t)[0]
     p = divide(p, reduce_sum(p, axis=-1, keepdims=True))
-    return negative(reduce_sum(multiply(t, log(clip(p, EPSILON, 1 - EPSILON))), axis=-1))
+    return negative(reduce_sum(multiply(t, log(_inside(p))), axis=-1))
 
 
 def sparse_categorical_crossentropy(
@@ -455,8 +453,13 @@ def sparse_categorical_crossentropy(
     labels = check_labels(labels, classes)
     logits = p if from_logits else _made_by(p, SOFTMAX)
     if logits is None:
-        logits = log(clip(p, EPSILON, 1 - EPSILON))
+        logits = log(_inside(p))
     return apply(SPARSE_SOFTMAX_CROSS_ENTROPY, logits, labels)[0]
+
+
+def _inside(p: Any) -> Any:
+    """Keeps probabilities away from 0 and 1, as Keras does."""
+    return clip(p, config.epsilon(), 1 - config.epsilon())
 
 
 def _same_shape(op: str, target: Any, output: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.ir.trace import apply
 from handmill.ops.convert import (
     Tensor,
@@ -138,7 +139,7 @@ def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None 
         x: the input.
         axis: the axis or axes of each vector.
         order: 1 or 2.
-        epsilon: the least norm to divide by. Default: 1e-7.
+        epsilon: the least norm to divide by. Default: ``config.epsilon()``.
 
     Example:
         >>> from handmill import ops
@@ -146,7 +147,7 @@ def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None 
         array([[0.6, 0.8]], dtype=float32)
     """
     (x,) = promote_float(x)
-    least = 1e-7 if epsilon is None else epsilon
+    least = config.epsilon() if epsilon is None else epsilon
     if order == 2:
         squares = sum(square(x), axis, keepdims=True)
         return multiply(x, rsqrt(maximum(squares, least * least)))
