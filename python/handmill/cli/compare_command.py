@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 
@@ -22,12 +23,20 @@ def run(options: argparse.Namespace) -> int:
     from handmill.compare import compare
     from handmill.models import load_model
 
-    model = load_model(options.model)
+    try:
+        model = load_model(options.model)
+    except (OSError, ValueError) as error:
+        print(f"handmill compare: {error}", file=sys.stderr)
+        return 2
     x, y = None, None
     if options.data:
-        with np.load(options.data, allow_pickle=False) as data:
-            x = data["x"][: options.batch]
-            y = data["y"][: options.batch] if "y" in data else None
+        try:
+            with np.load(options.data, allow_pickle=False) as data:
+                x = data["x"][: options.batch]
+                y = data["y"][: options.batch] if "y" in data else None
+        except (OSError, ValueError, KeyError) as error:
+            print(f"handmill compare: {options.data}: {error}", file=sys.stderr)
+            return 2
     else:
         shape = (options.batch, *model.input_shape[1:])
         x = np.random.default_rng(0).random(shape, dtype=np.float32)

@@ -1,0 +1,304 @@
+"""The command line: every command, as a user types it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import config
+from handmill.cli import check_command, main
+
+ALL_NAMES = """\
+import keras, tensorflow as tf
+from keras.layers import (
+    Dense,
+    LSTM,
+)
+from keras import layers
+from tensorflow import keras as k
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+import keras.applications.vgg16
+from keras.utils import *
+model = keras.Sequential([layers.Dense(1), tf.keras.layers.Dropout(0.5)])
+model.fit
+keras.layers.Dense.from_config
+k.optimizers.schedules.CosineDecay
+tf.constant(1)
+"""
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    source = str(Path(handmill.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    return subprocess.run(
+        (sys.executable, "-m", "handmill", *arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def good(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    model = handmill.Sequential(
+        [handmill.Input((4,)), handmill.layers.Dense(8, "relu"), handmill.layers.Dense(3)]
+    )
+    model.compile("adam", "mse")
+    path = tmp_path / "model.hmill"
+    model.save(path)
+    return path
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    text = good(run("--help", cwd=tmp_path))
+    assert all(name in text for name in ("demo", "info", "selftest", "compare", "run", "check"))
+    assert good(run("--version", cwd=tmp_path)).strip() == f"handmill {handmill.__version__}"
+    assert run(cwd=tmp_path).returncode == 2
+    wrong = run("trian", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "selftest" in wrong.stderr
+
+
+# The demo.
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = run("demo", cwd=tmp_path)
+    text = good(done)
+    assert done.stderr == ""
+    lines = text.splitlines()
+    assert len(lines) <= 25
+    assert all(len(line) <= 110 for line in lines)
+    assert all(re.search(rf"^{i}\. ", text, re.M) for i in range(1, 7))
+    assert float(re.findall(r"test accuracy ([\d.]+)", text)[0]) >= 0.96
+    table = re.findall(r"^   (?:relu|leaky_relu|tanh|sigmoid|linear) +(.*)$", text, re.M)
+    assert [len(row.split()) for row in table] == [5] * 5
+    assert "DIFFERENT" not in text
+    assert "WRONG" not in text
+    picture = re.search(r"picture: (.*)", text)
+    if picture:
+        assert (tmp_path / picture.group(1)).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_demo_takes_five_seconds(tmp_path: Path) -> None:
+    """In the quietest of three runs, of which the first may compile bytecode."""
+    seconds = []
+    for _ in range(3):
+        text = good(run("demo", cwd=tmp_path))
+        seconds.append(float(re.findall(r"All of this took ([\d.]+) s", text)[0]))
+        if seconds[-1] <= 5:
+            break
+    assert min(seconds) <= 5, seconds
+
+
+# info and selftest.
+
+
+def test_info(tmp_path: Path) -> None:
+    text = good(run("info", cwd=tmp_path))
+    wanted = ["handmill", "python", "numpy", "backend", "image decoder", "extras"]
+    wanted += ["isa", "threads", "openmp"] if config.has_kernels() else []
+    assert all(re.search(rf"^{name}: +\S", text, re.M) for name in wanted)
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="a pure build has one level")
+def test_info_says_why(tmp_path: Path) -> None:
+    text = good(run("info", cwd=tmp_path, HANDMILL_ISA="portable", HANDMILL_NUM_THREADS="3"))
+    assert re.search(r"^isa: +portable \(HANDMILL_ISA=portable; available: portable", text, re.M)
+    assert re.search(r"^threads: +3 \(HANDMILL_NUM_THREADS", text, re.M)
+
+
+def test_selftest(tmp_path: Path) -> None:
+    text = good(run("selftest", cwd=tmp_path))
+    for level in config.available_isas() or ("numpy",):
+        assert re.search(rf"^{level} +\d+ operators, \d+ samples, 0 outside", text, re.M)
+    assert float(re.findall(r"^ok in ([\d.]+) s", text, re.M)[0]) <= 30  # 10 s on a quiet machine
+
+
+def test_selftest_of_numpy_alone(tmp_path: Path) -> None:
+    text = good(run("selftest", cwd=tmp_path, HANDMILL_BACKEND="numpy"))
+    assert re.search(r"^numpy +\d+ operators, \d+ samples, 0 outside their bound", text, re.M)
+
+
+def test_selftest_finds_a_wrong_operator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare = importlib.import_module("handmill.compare")
+    right = compare.worst_error
+
+    def wrong(op, inputs, attrs, got):
+        return 2.5 if op.name == "tanh" else right(op, inputs, attrs, got)
+
+    monkeypatch.setattr(compare, "worst_error", wrong)
+    assert main(["selftest"]) == 1
+    printed = capsys.readouterr().out
+    assert "tanh 127x33: 2.5 of its bound" in printed
+    assert "FAILED in" in printed
+
+
+# compare.
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="compares kernels")
+def test_compare(model_file: Path, tmp_path: Path) -> None:
+    assert good(run("compare", str(model_file), cwd=tmp_path)).startswith("ok: ")
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data.npz"
+    np.savez(data, x=rng.random((40, 4), dtype=np.float32), y=rng.random((40, 3), dtype=np.float32))
+    text = good(run("compare", str(model_file), str(data), "-v", cwd=tmp_path))
+    assert "adam_update" in text  # with targets it is a training step
+    assert text.splitlines()[-1].startswith("ok: ")
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="compares kernels")
+def test_compare_fails(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare = importlib.import_module("handmill.compare")
+    right = compare._units
+    monkeypatch.setattr(compare, "_units", lambda got, want, allowed: right(got + 1, want, allowed))
+    assert main(["compare", str(model_file)]) == 1
+    assert capsys.readouterr().out.startswith("FAILED: ")
+
+
+def test_compare_says_what_it_cannot_read(model_file: Path, tmp_path: Path) -> None:
+    done = run("compare", "absent.hmill", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "absent.hmill" in done.stderr
+    assert "Traceback" not in done.stderr
+    np.savez(tmp_path / "data.npz", z=np.zeros(3))
+    done = run("compare", str(model_file), "data.npz", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "data.npz: 'x" in done.stderr
+
+
+# run.
+
+
+def test_run(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("VALUE = 5\n")
+    (tmp_path / "script.py").write_text(
+        """
+import sys
+import keras
+import keras.layers
+import keras.preprocessing.image
+import tensorflow as tf
+import tensorflow.keras.losses
+from tensorflow import keras as k
+from tensorflow.keras import layers
+from tensorflow.keras.models import Sequential
+from tf_keras.optimizers import Adam
+from beside import VALUE
+
+import handmill
+assert keras is handmill and k is handmill and tf.keras is handmill
+assert keras.layers is layers and layers.__spec__.name == "handmill.layers"
+assert Sequential is handmill.Sequential and Adam is handmill.optimizers.Adam
+assert keras.preprocessing.image.ImageDataGenerator
+assert sys.argv == ["script.py", "--flag", "3"], sys.argv
+assert __name__ == "__main__" and VALUE == 5
+try:
+    tf.constant(1)
+except AttributeError as error:
+    print(error)
+for line in (
+    "import keras.applications.vgg16",
+    "from keras.layers import LSTM",
+    "from keras import applications",
+):
+    try:
+        exec(line)
+    except ImportError as error:
+        print(error)
+"""
+    )
+    done = run("run", "script.py", "--flag", "3", cwd=tmp_path)
+    text = good(done)
+    assert done.stderr.startswith("handmill run: in script.py, keras means handmill")
+    assert "tensorflow.constant is not here" in text
+    assert "handmill has no layers.LSTM yet" in text
+    assert "handmill has no applications yet" in text
+
+
+def test_run_loads_what_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys, keras\nimport keras.layers\nprint('handmill.models.trainer' in sys.modules)\n"
+    )
+    assert good(run("run", "script.py", cwd=tmp_path)).strip() == "False"
+
+
+def test_run_passes_errors_on(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import keras\n\nkeras.layers.Dense(-1)\n")
+    done = run("run", "script.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'script.py", line 3' in done.stderr
+    (tmp_path / "exit.py").write_text("raise SystemExit(7)\n")
+    assert run("run", "exit.py", cwd=tmp_path).returncode == 7
+    done = run("run", "absent.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "absent.py" in done.stderr
+
+
+# check.
+
+
+def test_check_names() -> None:
+    assert check_command.keras_names(ALL_NAMES) == {
+        "layers.Dense": 3,
+        "layers.LSTM": 4,
+        "preprocessing.image.ImageDataGenerator": 8,
+        "applications.vgg16": 9,
+        "utils": 10,
+        "Sequential": 11,
+        "layers.Dropout": 11,
+        "optimizers.schedules.CosineDecay": 14,
+    }
+
+
+def test_check(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ALL_NAMES)
+    done = run("check", "script.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.strip() == (
+        "uses 8 Keras names, 6 here; missing: layers.LSTM, line 4; applications.vgg16, line 9"
+    )
+    (tmp_path / "all_here.py").write_text("from keras.layers import Dense\n")
+    assert good(run("check", "all_here.py", cwd=tmp_path)).strip() == "uses 1 Keras name, 1 here"
+
+
+def test_check_does_not_run_the_script(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import keras\nopen('made', 'w')\n")
+    good(run("check", "script.py", cwd=tmp_path))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    ((b"def broken(:\n", "line 1"), (b"\xff\xfe\x00x", "script.py"), (None, "script.py")),
+)
+def test_check_says_what_it_cannot_read(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "script.py").write_bytes(content)
+    done = run("check", "script.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
