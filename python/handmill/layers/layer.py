@@ -53,7 +53,7 @@ class Layer:
     ``call(inputs)``, written with functions of ``handmill.ops``.
 
     Args:
-        activity_regularizer: penalty on the output, added to the loss.
+        activity_regularizer: penalty on the output, added to the loss divided by the batch size.
         trainable: whether optimizers update the weights.
         dtype: the dtype of weights and computation.
         autocast: whether float inputs are converted to that dtype.
@@ -387,7 +387,7 @@ class Layer:
             outputs = self.call(*args, **kwargs)
             if self.activity_regularizer is not None:
                 for output in tree.flatten(outputs):
-                    self.add_loss(self.activity_regularizer(output))
+                    self.add_loss(_per_sample(self.activity_regularizer(output), output))
             if CONTEXT.observer is not None:
                 CONTEXT.observer(self, outputs)
         except ShapeError as error:
@@ -587,6 +587,14 @@ _UNTRACKED = frozenset(
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
+
+
+def _per_sample(penalty: Any, output: Any) -> Any:
+    """The penalty on an output divided by the batch size, as Keras does."""
+    from handmill.metrics import batch_size_of
+    from handmill.ops import divide
+
+    return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty
 
 
 def _bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -525,7 +525,7 @@ class Trainer:
             return_dict: whether numbers are returned by name.
 
         Returns:
-            The loss, or a list of the loss and the metrics: means since ``reset_metrics``.
+            The loss, or a list of the loss and the metrics, of this batch.
         """
         self._compiled_objective("train_on_batch")
         if class_weight is not None:
@@ -550,6 +550,7 @@ class Trainer:
             y = one_hot.check(y)
         layout, arrays = split(x, y, weight)
         check_rows(layout, arrays)
+        self.reset_metrics()
         self._step(layout, training).function(*arrays)
         logs = self.get_metrics_result()
         return logs if return_dict else _in_order(logs)
