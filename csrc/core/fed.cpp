@@ -9,7 +9,7 @@
 namespace handmill {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = Pace::Clock;
 
 constexpr int64_t kGatherBytes = 32 << 10;  // of a block
 
@@ -100,12 +100,15 @@ struct Plan::FedContext {
   int64_t position, steps;
   Clock::time_point deadline;
   FedResult result{};
+  bool is_over = false;
   bool stop[2] = {false, false};  // of even and of odd steps
 
-  // The first thread alone writes what is shared. Between its decision on a step and the one two
-  // steps later lies a barrier that the slowest reader of the former has reached.
+  // Steps until the run is over, or the number of threads should be chosen anew. The first thread
+  // alone writes what is shared. Between its decision on a step and the one two steps later lies a
+  // barrier that the slowest reader of the former has reached.
   void run(const Worker& worker) noexcept {
-    for (int64_t step = 0; step < steps; ++step) {
+    Clock::time_point begin = Clock::now();
+    for (int64_t step = result.steps; step < steps; ++step) {
       for (const Gather& gather : gathers) gather.run(position + step * plan.batch_, worker);
       worker.barrier();
       for (const Segment& segment : plan.segments_) {
@@ -116,13 +119,22 @@ struct Plan::FedContext {
           return;
         }
       }
-      if (worker.index() == 0) {
-        result.steps = step + 1;
-        stop[step & 1] = Clock::now() >= deadline;
-      }
+      if (worker.index() == 0) stop[step & 1] = finish_step(step, worker.count(), begin);
       worker.barrier();
       if (stop[step & 1]) return;
     }
+  }
+
+  // Whether to leave the region.
+  bool finish_step(int64_t step, int threads, Clock::time_point& begin) {
+    const Clock::time_point end = Clock::now();
+    is_over = end >= deadline;
+    const bool rethink =
+        threads == 1 ? begin < plan.fed_pace_.alone_until() && end >= plan.fed_pace_.alone_until()
+                     : plan.fed_pace_.record(threads, begin, end);
+    result.steps = step + 1;
+    begin = end;
+    return is_over || rethink;
   }
 
   // The same with host steps, which run between regions, on the calling thread.
@@ -162,10 +174,12 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   if (has_host_steps_) {
     context.run_with_host(instance, threads);
   } else {
-    run_region(
-        threads,
-        [](void* erased, const Worker& worker) { static_cast<FedContext*>(erased)->run(worker); },
-        &context);
+    while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {
+      run_region(
+          fed_pace_.choose(threads, Clock::now()),
+          [](void* erased, const Worker& worker) { static_cast<FedContext*>(erased)->run(worker); },
+          &context);
+    }
   }
   feed.position += context.result.steps * batch_;
   if (context.result.steps > 0) bump_versions();

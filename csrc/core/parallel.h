@@ -33,6 +33,9 @@ int num_threads();
 /// Sets that number, which may exceed the number of cores. Throws unless threads >= 1.
 void set_num_threads(int threads);
 
+/// Whether the number was set by set_num_threads and must be obeyed.
+bool threads_are_fixed();
+
 /// Where the number comes from, such as "cgroup quota of 2 CPUs".
 std::string thread_reason();
 

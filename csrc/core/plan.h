@@ -12,6 +12,7 @@
 #include "core/cpu.h"
 #include "core/feed.h"
 #include "core/lower/layout.h"
+#include "core/pace.h"
 #include "core/parallel.h"
 #include "core/program.h"
 
@@ -160,6 +161,7 @@ class Plan {
   int64_t scratch_ = 0;  // bytes a thread
   bool has_host_steps_ = false;
 
+  mutable Pace pace_, fed_pace_;
   mutable std::mutex pool_mutex_;
   mutable std::vector<std::unique_ptr<Instance>> pool_;
 };

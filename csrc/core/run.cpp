@@ -10,7 +10,7 @@
 namespace handmill {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = Pace::Clock;
 
 // What pays for waking a thread: some 3 us of work.
 constexpr double kCostPerThread = 150e3;
@@ -150,9 +150,11 @@ struct Plan::RunContext {
   const Plan& plan;
   const Instance& instance;
   std::span<const Segment> segments;
+  int threads = 1;  // that the region had
 
   // Every thread sees the same guard results and leaves at the same place.
-  void run(const Worker& worker) const noexcept {
+  void run(const Worker& worker) noexcept {
+    if (worker.index() == 0) threads = worker.count();
     for (const Segment& segment : segments) {
       plan.run_segment(instance, segment, worker);
       if (segment.guards > 0 && plan.check_guards(instance, segment.guards)) return;
@@ -165,7 +167,13 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
   instance.reserve_scratch(threads, scratch_);
   if (!has_host_steps_) {
     RunContext context{*this, instance, segments_};
-    run_context(threads, context);
+    if (threads == 1) {
+      context.run(Worker(0, 1));
+    } else {
+      const Clock::time_point begin = Clock::now();
+      run_context(pace_.choose(threads, begin), context);
+      pace_.record(context.threads, begin, Clock::now());
+    }
     return check_guards(instance, static_cast<int>(guards_.size()));
   }
   for (const Segment& segment : segments_) {

@@ -61,6 +61,7 @@ Choice default_choice() {
 
 std::mutex mutex;
 std::atomic<int> current{0};
+std::atomic<bool> is_fixed{false};
 std::string reason;
 
 double read_quota(const std::string& directory, bool v2) {
@@ -140,8 +141,11 @@ void set_num_threads(int threads) {
   require(threads >= 1, "the number of threads must be at least 1, got ", threads);
   const std::lock_guard lock(mutex);
   reason = "set_num_threads";
+  is_fixed.store(true, std::memory_order_relaxed);
   current.store(threads, std::memory_order_release);
 }
+
+bool threads_are_fixed() { return is_fixed.load(std::memory_order_relaxed); }
 
 std::string thread_reason() {
   num_threads();

@@ -318,6 +318,36 @@ def test_busy_cores_do_not_stall_a_region():
             burner.wait()
 
 
+BUSY = """
+import time
+from core_programs import *
+from handmill import _core
+t = Training()
+def seconds():
+    t.run(1)
+    begin = time.perf_counter()
+    t.run(150)
+    return time.perf_counter() - begin
+chosen = seconds()
+_core.set_num_threads(1)
+print(chosen / seconds())
+"""
+
+
+def test_a_busy_machine_costs_no_more_than_its_share():
+    """Where others hold the cores, plans soon run on the caller's thread alone."""
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * len(os.sched_getaffinity(0)))
+    ]
+    try:
+        assert float(python(BUSY, timeout=200)) < 15  # some 50 if threads go on
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
 def test_denormals_are_left_alone():
     _core.set_num_threads(2)
     Training().run(2)
