@@ -1,65 +1,74 @@
-"""Times one training step side by side with the peers, each in its own process, alternated.
+"""Times training steps or predictions side by side with the peers, in alternated processes.
 
-    python bench/peers.py [--workloads tiny,mlp] [--libraries torch,jax] [--rounds 9] [--json F]
+    python bench/peers.py [--kind train|inference] [--workloads tiny,mlp] [--libraries torch,jax]
+                          [--isa avx2] [--rounds 9] [--json F]
 
-Prints the median step of each library and the ratio of each peer's median to ours with its 90 %
-interval (bootstrap over rounds). Never run two of these at once.
+Prints the median time of each library, and the ratio of each peer's median to ours with its 90 %
+interval (bootstrap over rounds). Never run two of these at once, or anything else beside one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
+import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from workers import LIBRARIES
+from common import HERE, environment, parser, warn_if_busy, write_json
+from workers import INFERENCE, TRAIN
 from workloads import WORKLOADS
 
-HERE = Path(__file__).parent
-SECONDS_PER_ROUND = 0.4
+BATCHES = (1, 32, 256)
 
 
 class Worker:
-    """A process that times steps when asked."""
+    """A process that times steps when asked.
 
-    def __init__(self, library: str, workload: str) -> None:
+    Attributes:
+        ready: whether the library is there and works.
+        about: what the worker says of itself.
+    """
+
+    def __init__(self, library: str, workload: str, kind: str, isa: str, seconds: float) -> None:
         self.library = library
+        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+        if isa:
+            environment["HANDMILL_ISA"] = isa
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "workers.py"), library, workload],
+            [sys.executable, str(HERE / "workers.py"), library, workload, kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
             text=True,
-            cwd=HERE,
+            env=environment,
         )
-        self.ready = self._line() == "ready"
+        word, _, about = self._answer().partition(" ")
+        self.ready = word == "ready"
         self.steps = 1
         if self.ready:
-            self.steps = max(1, int(SECONDS_PER_ROUND / self.time()))
+            self.about = json.loads(about)
+            self.steps = max(1, int(seconds / self.time()))
 
-    def _line(self) -> str:
+    def _answer(self) -> str:
         assert self.process.stdout is not None
-        for line in self.process.stdout:  # libraries may print; numbers and "ready" are ours
-            text = line.strip()
-            if text == "ready" or text.replace(".", "").replace("e-", "").isdigit():
-                return text
+        for line in self.process.stdout:  # libraries print, too
+            if line.startswith("@ "):
+                return line[2:].strip()
         return ""
 
     def time(self) -> float:
-        """Seconds per step, over about SECONDS_PER_ROUND."""
+        """Seconds of a step."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{self.steps}\n")
         self.process.stdin.flush()
-        return float(self._line())
+        return float(self._answer())
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 def ratio_interval(peer: np.ndarray, ours: np.ndarray) -> tuple[float, float, float]:
@@ -71,52 +80,76 @@ def ratio_interval(peer: np.ndarray, ours: np.ndarray) -> tuple[float, float, fl
     return float(np.median(peer) / np.median(ours)), float(low), float(high)
 
 
-def measure(workload: str, libraries: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each library, a figure for each round."""
+def measure(
+    workload: str, kind: str, libraries: list[str], isa: str, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Of each library: seconds of a step in each round, and what its worker says."""
     workers = []
-    for library in libraries:
-        worker = Worker(library, workload)
-        if worker.ready:
+    try:
+        for library in libraries:
+            worker = Worker(library, workload, kind, isa, seconds)
             workers.append(worker)
-        else:
-            print(f"  {library}: not available")
-    times: dict[str, list[float]] = {w.library: [] for w in workers}
-    for _ in range(rounds):
+            if not worker.ready:
+                print(f"  {library}: not available")
+        ready = [w for w in workers if w.ready]
+        times: dict[str, list[float]] = {w.library: [] for w in ready}
+        for i in range(rounds):
+            for worker in ready[i % len(ready) :] + ready[: i % len(ready)]:
+                time.sleep(0.05)  # the threads of the one before go to sleep
+                times[worker.library].append(worker.time())
+        return {w.library: {"seconds": times[w.library], **w.about} for w in ready}
+    finally:
         for worker in workers:
-            time.sleep(0.05)  # the threads of the one before go to sleep
-            times[worker.library].append(worker.time())
-    for worker in workers:
-        worker.close()
-    return times
+            worker.close()
+
+
+def compare(rows: dict[str, dict[str, Any]]) -> None:
+    """Adds medians and ratios to the rows, and prints them."""
+    ours = np.array(rows["handmill"]["seconds"])
+    for library, row in rows.items():
+        peer = np.array(row["seconds"])
+        row["us"] = float(np.median(peer)) * 1e6
+        row["ratio"], row["low"], row["high"] = ratio_interval(peer, ours)
+        print(
+            f"  {library:16s} {row['us']:10.1f} us  {row['ratio']:7.2f}x  "
+            f"[{row['low']:.2f}, {row['high']:.2f}]  check {row['check']:.4f}  {row['way']}",
+            flush=True,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--libraries", default=",".join(LIBRARIES))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    libraries = ["handmill", *(n for n in options.libraries.split(",") if n != "handmill")]
-    report: dict[str, object] = {"machine": platform.processor() or platform.machine()}
+    arguments = parser(__doc__)
+    arguments.add_argument("--kind", choices=("train", "inference"), default="train")
+    arguments.add_argument("--workloads", default=",".join(WORKLOADS))
+    arguments.add_argument("--libraries", default="", help="default: all")
+    arguments.add_argument("--isa", default="", help="level of handmill; default: the best")
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--seconds", type=float, default=0.4, help="of a round")
+    options = arguments.parse_args()
+    if options.smoke:
+        options.rounds, options.seconds = 2, 0.01
+    training = options.kind == "train"
+    known = list(TRAIN if training else INFERENCE)
+    wanted = [n for n in options.libraries.split(",") if n] or known
+    if unknown := set(wanted) - set(known):
+        arguments.error(f"unknown libraries {sorted(unknown)}; known: {', '.join(known)}")
+    libraries = ["handmill", *(n for n in wanted if n != "handmill")]
+
+    warn_if_busy()
+    report = environment(options.machine)
+    report["kind"], report["isa"] = options.kind, options.isa or report["isa"]
+    report["rows"] = {}
     for workload in options.workloads.split(","):
-        times = {k: np.array(v) for k, v in measure(workload, libraries, options.rounds).items()}
-        ours = times["handmill"]
-        print(f"{workload}: handmill {np.median(ours) * 1e6:.1f} us a step")
-        rows = {"handmill": list(map(float, ours))}
-        for library, peer in times.items():
-            if library == "handmill":
-                continue
-            ratio, low, high = ratio_interval(peer, ours)
-            rows[library] = list(map(float, peer))
-            print(
-                f"  {library:14s} {np.median(peer) * 1e6:10.1f} us   "
-                f"{ratio:6.2f}x  [{low:.2f}, {high:.2f}]",
-                flush=True,
+        for kind in ["train"] if training else [str(b) for b in BATCHES]:
+            name = workload if training else f"{workload}, batch {kind}"
+            print(f"{name}:")
+            rows = measure(
+                workload, kind, libraries, options.isa, options.rounds, options.seconds
             )
-        report[workload] = rows
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+            compare(rows)
+            report["rows"][name] = rows
+    report["load_after"] = round(os.getloadavg()[0], 2)
+    write_json(options.json, report)
 
 
 if __name__ == "__main__":

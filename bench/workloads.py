@@ -26,23 +26,37 @@ class Workload:
     optimizer: str = "adam"
 
     @property
-    def parameters(self) -> int:
-        return sum((k + 1) * n for k, n in zip(self.units, self.units[1:], strict=False))
+    def layers(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of each layer."""
+        return list(zip(self.units, self.units[1:], strict=False))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.rows // self.batch
 
     @property
     def train_flops(self) -> int:
         """Forward, dW and, behind the first layer, dX: 2*M*N*K each."""
         flops = 0
-        for i, (k, n) in enumerate(zip(self.units, self.units[1:], strict=False)):
+        for i, (k, n) in enumerate(self.layers):
             flops += 2 * self.batch * k * n * (2 if i == 0 else 3)
         return flops
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Random features in [0, 1) and labels, the same for every library."""
+        """Random features in [-0.5, 0.5), labelled by a linear teacher; the same for everybody."""
         rng = np.random.default_rng(0)
-        x = rng.random((self.rows, self.units[0]), dtype=np.float32)
-        y = rng.integers(0, self.units[-1], self.rows).astype(np.int64)
-        return x, y
+        x = rng.random((self.rows, self.units[0]), dtype=np.float32) - np.float32(0.5)
+        teacher = rng.standard_normal((self.units[0], self.units[-1]), np.float32)
+        return x, np.argmax(x @ teacher, axis=1)
+
+    def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Kernel (inputs, outputs) and bias of each layer to start from."""
+        rng = np.random.default_rng(1)
+        return [
+            (rng.standard_normal((k, n), np.float32) * np.float32((2 / k) ** 0.5),
+             np.zeros(n, np.float32))
+            for k, n in self.layers
+        ]  # fmt: skip
 
 
 WORKLOADS = {
