@@ -139,7 +139,7 @@ _BY_NAME: dict[str, Callable[..., Any]] = {f.__name__: f for f in _FUNCTIONS}
 _ALIASES = {"swish": silu, "hard_swish": hard_silu}
 
 
-def get(identifier: Any) -> Callable[..., Any]:
+def get(identifier: Any) -> Any:
     """Returns the activation function that ``identifier`` means.
 
     Args:
@@ -161,9 +161,9 @@ def get(identifier: Any) -> Callable[..., Any]:
         found = find_object(identifier, table)
         if found is None:
             raise ValueError(known_names("activation function", identifier, table))
-        return found() if isinstance(found, type) else found  # type: ignore[no-any-return]
+        return found() if isinstance(found, type) else found
     if callable(identifier):
-        return identifier  # type: ignore[no-any-return]
+        return identifier
     raise ValueError(
         f"Could not interpret activation function identifier: {identifier!r}. Expected a name, "
         "a callable, a config dictionary or None."

@@ -100,9 +100,7 @@ class MinMaxNorm(Constraint):
     def __call__(self, w: Any) -> Any:
         norms = _norm(w, self.axis)
         clipped = ops.clip(norms, float(self.min_value), float(self.max_value))
-        wanted = ops.add(
-            ops.multiply(clipped, self.rate), ops.multiply(norms, 1.0 - self.rate)
-        )
+        wanted = ops.add(ops.multiply(clipped, self.rate), ops.multiply(norms, 1.0 - self.rate))
         return ops.multiply(w, ops.divide(wanted, ops.add(norms, config.epsilon())))
 
     def get_config(self) -> dict[str, Any]:

@@ -163,6 +163,18 @@ def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     return y_true, y_pred
 
 
+def fixed_size(x: Any, axis: int) -> int:
+    """Returns the size of an axis that is not the batch.
+
+    Raises:
+        ShapeError: if it is the batch.
+    """
+    size = shape_of(x)[axis]
+    if isinstance(size, Batch):
+        raise ShapeError("the axis of the classes is the batch axis")
+    return size
+
+
 def _float(x: Any) -> Any:
     x = ops.convert_to_tensor(x)
     return x if ops.dtype(x).startswith(("float", "bf")) else ops.cast(x, "float32")
@@ -284,10 +296,8 @@ def categorical_crossentropy(
             stacklevel=2,
         )
     if label_smoothing:
-        classes = shape_of(y_true)[-1]
-        y_true = ops.add(
-            ops.multiply(y_true, 1.0 - label_smoothing), label_smoothing / int(classes)
-        )
+        classes = fixed_size(y_true, -1)
+        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), label_smoothing / classes)
     return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
 
 

@@ -15,6 +15,7 @@ from handmill.lazy import plain_module
 from handmill.losses import (
     binary_crossentropy,
     categorical_crossentropy,
+    fixed_size,
     kind_of_targets,
     kl_divergence,
     mean_absolute_error,
@@ -225,7 +226,9 @@ class MeanMetricWrapper(Mean):
         self._fn = fn
         self._fn_kwargs = kwargs
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Takes a batch into account."""
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         super().update_state(values, sample_weight=sample_weight)
@@ -288,7 +291,7 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> A
     """1 where fewer than ``k`` entries of the prediction exceed the target's entry, else 0."""
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
     labels = ops.cast(_labels(y_true, y_pred), "int32")
-    chosen = ops.one_hot(labels, int(shape_of(y_pred)[-1]))
+    chosen = ops.one_hot(labels, fixed_size(y_pred, -1))
     return _in_top(chosen, y_pred, k)
 
 
@@ -620,9 +623,8 @@ def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[
 def batch_size_of(x: Any) -> Any:
     """The number of rows of ``x`` as a float32 value: the weight of a batch's loss."""
     shape = shape_of(x)
-    if shape and isinstance(shape[0], Batch):
-        return count_along(x, (0,))
-    return np.float32(shape[0] if shape else 1)
+    size = shape[0] if shape else 1
+    return count_along(x, (0,)) if isinstance(size, Batch) else np.float32(size)
 
 
 __getattr__ = plain_module(__name__)

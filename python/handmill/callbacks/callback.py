@@ -177,10 +177,14 @@ class CallbackList:
 
             if not any(isinstance(c, ProgbarLogger) for c in found):
                 found.append(ProgbarLogger())
-        self.watches = {
-            phase: any(overrides(c, hook) for c in found for hook in hooks)
-            for phase, hooks in _BATCH_HOOKS.items()
-        } if len(found) > 1 or self.history is None else _NONE_WATCHED
+        self.watches = (
+            {
+                phase: any(overrides(c, hook) for c in found for hook in hooks)
+                for phase, hooks in _BATCH_HOOKS.items()
+            }
+            if len(found) > 1 or self.history is None
+            else _NONE_WATCHED
+        )
         self._progress = [c for c in found if hasattr(c, "on_progress")]
         self.set_params(params)
         if model is not None:

@@ -41,7 +41,7 @@ class ModelCheckpoint(Callback):
         super().__init__()
         from handmill.saving.model_file import checked_suffix
 
-        self.filepath = os.fspath(filepath)
+        self.filepath = os.fsdecode(filepath)
         checked_suffix(self.filepath, weights_only=save_weights_only)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(

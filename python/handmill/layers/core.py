@@ -105,7 +105,7 @@ def _checked_shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
     return result
 
 
-def Input(  # noqa: N802  (Keras's name)
+def Input(
     shape: Any = None,
     batch_size: int | None = None,
     dtype: Any = None,

@@ -148,7 +148,9 @@ class Concatenate(Layer):
     def call(self, inputs: Sequence[Any]) -> Any:
         """Computes the output."""
         if any(isinstance(x.shape[self.axis], Batch) for x in inputs):
-            raise ShapeError("concatenate: samples cannot be joined along the batch axis in a model")
+            raise ShapeError(
+                "concatenate: samples cannot be joined along the batch axis in a model"
+            )
         return ops.concatenate(list(inputs), axis=self.axis)
 
     def get_config(self) -> dict[str, Any]:

@@ -139,9 +139,7 @@ class BatchNormalization(Layer):
             mean, variance = ops.moments(inputs, others)
             keep = self.momentum
             self.moving_mean.assign(
-                ops.add(
-                    ops.multiply(self.moving_mean, keep), ops.multiply(mean, 1.0 - keep)
-                )
+                ops.add(ops.multiply(self.moving_mean, keep), ops.multiply(mean, 1.0 - keep))
             )
             self.moving_variance.assign(
                 ops.add(
@@ -174,9 +172,7 @@ class BatchNormalization(Layer):
             "beta_initializer": initializers.serialize(self.beta_initializer),
             "gamma_initializer": initializers.serialize(self.gamma_initializer),
             "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
-            "moving_variance_initializer": initializers.serialize(
-                self.moving_variance_initializer
-            ),
+            "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
             "beta_regularizer": regularizers.serialize(self.beta_regularizer),
             "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
             "beta_constraint": constraints.serialize(self.beta_constraint),

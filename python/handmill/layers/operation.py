@@ -20,7 +20,11 @@ class OpLayer(Layer):
     """
 
     def __init__(
-        self, op: str, attrs: Mapping[str, Any] | None = None, name: str | None = None, **kwargs: Any
+        self,
+        op: str,
+        attrs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         import handmill.ops  # noqa: F401  (fills the registry)
         from handmill.ir.op import REGISTRY

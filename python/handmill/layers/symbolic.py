@@ -129,9 +129,11 @@ def _operators() -> dict[str, Callable[..., Any]]:
 
 
 def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
-    if reflected:
-        return lambda self, other: _operators()[name](other, self)
-    return lambda self, other: _operators()[name](self, other)
+    def method(self: Any, other: Any) -> Any:
+        first, second = (other, self) if reflected else (self, other)
+        return _operators()[name](first, second)
+
+    return method
 
 
 for _method, _name in {
@@ -297,6 +299,4 @@ class LayerGraph:
             outputs = tree.flatten(call(node.operation, *args, **kwargs))
             for tensor, value in zip(node.output_tensors, outputs, strict=True):
                 values[id(tensor)] = value
-        return tree.pack_sequence_as(
-            self.outputs_struct, [values[id(t)] for t in self.outputs]
-        )
+        return tree.pack_sequence_as(self.outputs_struct, [values[id(t)] for t in self.outputs])

@@ -436,7 +436,7 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
         ValueError: if there is more than one target array.
     """
     found = leaves(y)
-    if y is None or len(found) != 1 and not isinstance(y, list):
+    if y is None or (len(found) != 1 and not isinstance(y, list)):
         raise ValueError("`class_weight` is only supported for Models with a single output.")
     labels = as_data(found[0] if len(found) == 1 else y, "y")
     if labels.ndim > 1:
@@ -460,8 +460,7 @@ def split_validation(
     """
     if not 0 < fraction < 1:
         raise ValueError(
-            "`validation_split` must be between 0 and 1. Received: "
-            f"validation_split={fraction}"
+            f"`validation_split` must be between 0 and 1. Received: validation_split={fraction}"
         )
     if not is_arrays(x):
         raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from handmill import tree
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -175,5 +174,3 @@ def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> bool:
         return False
     layer(*args, **kwargs)
     return True
-
-

@@ -92,8 +92,8 @@ class Objective:
                     f"the loss of output {name!r} needs targets, but none were given for it"
                 )
             found = None if wanted is None or shape is None else losses.resolve(wanted, *shape)
-            if self.one_hot is not None and uses_sparse_labels(found):
-                found = self.one_hot.settle(*shape, found)
+            if self.one_hot is not None and shape is not None and uses_sparse_labels(found):
+                found = self.one_hot.settle(shape[0], shape[1], found)
                 if self.one_hot.pinned:
                     self.loss = found
             resolved.append(found)

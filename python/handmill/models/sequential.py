@@ -124,8 +124,10 @@ class Sequential(Model):
         if not isinstance(self._layers[0], InputLayer):
             if input_shape is None:
                 raise ValueError("You must provide an `input_shape` argument.")
-            if isinstance(input_shape, list) and input_shape and isinstance(
-                input_shape[0], list | tuple
+            if (
+                isinstance(input_shape, list)
+                and input_shape
+                and isinstance(input_shape[0], list | tuple)
             ):
                 raise ValueError(
                     "A Sequential model takes one input, got shapes "

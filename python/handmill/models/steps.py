@@ -82,8 +82,6 @@ class Step:
         self.alive.assign(_ONE)
 
 
-
-
 def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
     """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
     arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}

@@ -42,7 +42,7 @@ def summary_text(
 
 
 def _rule(widths: Sequence[int], marks: str) -> str:
-    left, dash, middle, right = marks
+    left, dash, middle, right = list(marks)
     return left + middle.join(dash * (w + 2) for w in widths) + right
 
 

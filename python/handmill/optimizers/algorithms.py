@@ -227,9 +227,7 @@ class Adam(Optimizer):
         value = variable.value
         if decay is not None:
             value = ops.subtract(value, ops.multiply(value, decay))
-        first = ops.add(
-            m.value, ops.multiply(ops.subtract(gradient, m.value), 1.0 - self.beta_1)
-        )
+        first = ops.add(m.value, ops.multiply(ops.subtract(gradient, m.value), 1.0 - self.beta_1))
         second = ops.add(
             v.value, ops.multiply(ops.subtract(ops.square(gradient), v.value), 1.0 - self.beta_2)
         )
@@ -301,9 +299,7 @@ class AdamW(Adam):
         **kwargs: Any,
     ) -> None:
         if weight_decay is None:
-            raise ValueError(
-                "Argument `weight_decay` must be a float. Received: weight_decay=None"
-            )
+            raise ValueError("Argument `weight_decay` must be a float. Received: weight_decay=None")
         super().__init__(
             learning_rate,
             beta_1,
@@ -419,9 +415,7 @@ class RMSprop(Optimizer):
         spread = mean
         if self.centered:
             average = self.slot(self._average_gradients, variable)
-            drift = ops.add(
-                ops.multiply(average.value, rho), ops.multiply(gradient, 1.0 - rho)
-            )
+            drift = ops.add(ops.multiply(average.value, rho), ops.multiply(gradient, 1.0 - rho))
             self.assign(average, drift)
             spread = ops.subtract(mean, ops.square(drift))
         step = ops.divide(

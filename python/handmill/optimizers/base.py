@@ -68,8 +68,7 @@ class Optimizer:
             )
         if use_ema and not 0 <= ema_momentum <= 1:
             raise ValueError(
-                "`ema_momentum` must be in the range [0, 1]. Received: "
-                f"ema_momentum={ema_momentum}"
+                f"`ema_momentum` must be in the range [0, 1]. Received: ema_momentum={ema_momentum}"
             )
         frequency = ema_overwrite_frequency
         if use_ema and frequency and (not isinstance(frequency, int) or frequency < 1):

@@ -205,7 +205,8 @@ def to_tensors(arrays: Mapping[str, Array], notes: Mapping[str, str] | None = No
     """Returns arrays as safetensors."""
     import safetensors.numpy
 
-    return safetensors.numpy.save(dict(arrays), dict(notes) if notes else None)
+    content: bytes = safetensors.numpy.save(dict(arrays), dict(notes) if notes else None)
+    return content
 
 
 def from_tensors(content: bytes, name: str) -> dict[str, Array]:

@@ -34,9 +34,7 @@ def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
     Raises:
         ValueError: naming the right suffix.
     """
-    path = os.fspath(filepath)
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
+    path = os.fsdecode(filepath)
     if "\0" in path:
         raise ValueError("a path cannot contain the character NUL")
     if weights_only:
@@ -119,7 +117,7 @@ def _named(variables: Sequence[Variable]) -> dict[str, Array]:
 def load_model(
     filepath: Any,
     custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,  # noqa: A002  (Keras's name)
+    compile: bool = True,
     safe_mode: bool = True,
 ) -> Any:
     """Reads a model that :meth:`Model.save` wrote. Nothing in the file is executed.
@@ -249,9 +247,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
     Raises:
         ValueError: if the file is damaged or does not fit; no weight is changed then.
     """
-    name = os.fspath(filepath)
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
+    name = os.fsdecode(filepath)
     if not name.endswith((".hmill", ".safetensors")):
         raise ValueError(
             f"File format not supported: filepath={name}. Weights are read from files that end in "

@@ -77,9 +77,7 @@ def get_registered_name(obj: Any) -> str:
         return str(getattr(obj, "__name__", obj))
 
 
-def get_registered_object(
-    name: str, custom_objects: Mapping[str, Any] | None = None
-) -> Any | None:
+def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
     """The object registered as ``name``, None if there is none."""
     for table in (custom_objects or {}, *reversed(_scopes), _custom):
         if name in table:
@@ -164,7 +162,9 @@ def serialize_keras_object(obj: Any) -> Any:
             "config": get_registered_name(obj),
             "registered_name": _custom_names.get(obj, "function"),
         }
-    raise TypeError(f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()")
+    raise TypeError(
+        f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()"
+    )
 
 
 def is_own(cls: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 
@@ -41,7 +42,7 @@ class PyDataset:
     @property
     def num_batches(self) -> int | None:
         """The number of batches, None if the data set is endless."""
-        return len(self) if hasattr(type(self), "__len__") else None
+        return len(self) if isinstance(self, Sized) else None
 
     def on_epoch_begin(self) -> None:
         """Called before each pass."""
