@@ -15,7 +15,7 @@ import handmill
 from handmill import config
 
 
-def run_without_kernels(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedProcess:
+def run_without_kernels(tmp_path: Path, code: str, **environment: str):
     """Runs code with a copy of the package from which the kernels were removed."""
     package = Path(handmill.__file__).parent
     ignored = shutil.ignore_patterns("_core*.so", "__pycache__")

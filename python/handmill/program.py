@@ -107,9 +107,11 @@ class Feed:
 
     def take(self, start: int, count: int) -> tuple[list[Array], Array]:
         """Returns a batch as arrays, and the numbers of its rows."""
-        rows = np.arange(start, start + count) if self._order is None else self._order[
-            start : start + count
-        ]
+        rows = (
+            np.arange(start, start + count)
+            if self._order is None
+            else self._order[start : start + count]
+        )
         return [s[rows] for s in self.sources], rows
 
 

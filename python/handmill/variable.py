@@ -21,13 +21,14 @@ class ArrayState:
 
     def view(self) -> Array:
         """The content, read-only."""
-        view = self._array.view()
+        view: Array = self._array.view()
         view.flags.writeable = False
         return view
 
     def copy(self) -> Array:
         """A copy of the content."""
-        return self._array.copy()
+        copy: Array = self._array.copy()
+        return copy
 
     def write(self, array: Array) -> None:
         """Replaces the content and raises the version."""
@@ -206,6 +207,10 @@ def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     return lambda self, other: _operators()[name](self, other)
 
 
+def _unary(name: str) -> Callable[[Any], Any]:
+    return lambda self: _operators()[name](self)  # noqa: PLW0108  (the table is filled later)
+
+
 def _operators() -> dict[str, Callable[..., Any]]:
     if not Value.operators:
         import handmill.ops  # noqa: F401  (fills the table)
@@ -229,8 +234,8 @@ for _method, _name in {
     "ge": "greater_equal",
 }.items():
     setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
-Variable.__neg__ = lambda self: _operators()["negative"](self)  # type: ignore[attr-defined]
-Variable.__abs__ = lambda self: _operators()["absolute"](self)  # type: ignore[attr-defined]
+for _method, _name in {"neg": "negative", "abs": "absolute"}.items():
+    setattr(Variable, f"__{_method}__", _unary(_name))
 
 
 def pack(variables: Sequence[Variable]) -> None:

@@ -30,8 +30,10 @@ def arrays_for(graph, seed, rows):
     return [rng.normal(size=(rows, WIDTH)).astype(np.float32) for _ in graph.inputs]
 
 
-@pytest.mark.parametrize("rows", [1, 7])
-@pytest.mark.parametrize("without", [None, *(p.__name__ for p in PASSES if p.__name__ != "schedule")])
+@pytest.mark.parametrize("rows", (1, 7))
+@pytest.mark.parametrize(
+    "without", (None, *(p.__name__ for p in PASSES if p.__name__ != "schedule"))
+)
 @pytest.mark.parametrize("seed", range(8))
 def test_plan_equals_interpreter(seed, without, rows):
     graph, _ = random_graph(seed, nodes=40)
@@ -75,7 +77,7 @@ def test_backends_give_the_same_and_share_state():
     assert total.numpy() == 45.0
 
 
-@pytest.mark.parametrize("backend", ["native", "numpy"])
+@pytest.mark.parametrize("backend", ("native", "numpy"))
 def test_a_refused_label_changes_nothing_and_is_named(backend):
     seen = Variable(np.zeros((), np.float32), name="seen")
 

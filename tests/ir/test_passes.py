@@ -10,7 +10,16 @@ from handmill import ops
 from handmill.errors import GraphError
 from handmill.ir.graph import Graph, rewrite
 from handmill.ir.interpret import interpret
-from handmill.ir.passes import PASSES, cse, dce, fold, fuse_epilogues, fuse_tiles, optimize, schedule
+from handmill.ir.passes import (
+    PASSES,
+    cse,
+    dce,
+    fold,
+    fuse_epilogues,
+    fuse_tiles,
+    optimize,
+    schedule,
+)
 from handmill.ir.shapes import Batch, Spec
 from handmill.ir.tile import TILE
 from handmill.ir.verify import verify, verify_schedule

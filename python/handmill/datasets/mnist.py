@@ -24,7 +24,11 @@ def load_data(path: str = "mnist.npz") -> tuple[tuple[Array, Array], tuple[Array
     Raises:
         FileNotFoundError: naming the places looked at.
     """
-    folders = [Path(), Path(os.environ.get("HANDMILL_DATA") or "."), Path.home() / ".keras/datasets"]
+    folders = [
+        Path(),
+        Path(os.environ.get("HANDMILL_DATA") or "."),
+        Path.home() / ".keras/datasets",
+    ]
     tried = list(dict.fromkeys(folder / path for folder in folders))
     for file in tried:
         if file.is_file():

@@ -346,8 +346,9 @@ def _stack() -> list[Graph]:
     try:
         return _LOCAL.stack  # type: ignore[no-any-return]
     except AttributeError:
-        _LOCAL.stack = []
-        return _LOCAL.stack
+        stack: list[Graph] = []
+        _LOCAL.stack = stack
+        return stack
 
 
 def current_graph() -> Graph | None:

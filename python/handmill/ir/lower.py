@@ -80,9 +80,7 @@ def _alias(node: Node) -> tuple[tuple[int, int], ...]:
             return ()
         out = node.outputs[0].spec
         return tuple((0, i) for i, v in enumerate(node.inputs) if v.spec == out)
-    return tuple(
-        (o, i) for o, i in node.op.alias if o < len(node.outputs) and i < len(node.inputs)
-    )
+    return tuple((o, i) for o, i in node.op.alias if o < len(node.outputs) and i < len(node.inputs))
 
 
 def _dims(shape: Shape) -> tuple[int, ...]:
@@ -97,9 +95,7 @@ def _rule(
     op = node.op
     specs = [v.spec for v in node.inputs]
     if op is TILE:
-        attrs = tile_code(
-            len(node.inputs), node.attrs["steps"], node.attrs["results"], opcodes
-        )
+        attrs = tile_code(len(node.inputs), node.attrs["steps"], node.attrs["results"], opcodes)
         return "tile", attrs, None
     if op.elementwise and op.native(specs, node.attrs):
         step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()))

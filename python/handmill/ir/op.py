@@ -63,8 +63,10 @@ class Ulp:
 
     def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
         """Returns the largest absolute error allowed for each element."""
-        size = np.abs(want) if self.of is None else np.maximum(
-            np.abs(want), np.abs(self.of(inputs, attrs))
+        size = (
+            np.abs(want)
+            if self.of is None
+            else np.maximum(np.abs(want), np.abs(self.of(inputs, attrs)))
         )
         finite = np.where(np.isfinite(size), size, 0.0).astype(np.float32)
         return self.count * np.spacing(finite).astype(np.float64)

@@ -419,9 +419,7 @@ def _acyclic(needs: dict[Any, set[Any]], writers: set[Node], graph: Graph) -> di
         _list_schedule(needs, {node: i for i, node in enumerate(graph.nodes)})
         return needs
     except AssertionError:
-        return {
-            node: {v.node for v in node.inputs if v.node is not None} for node in graph.nodes
-        }
+        return {node: {v.node for v in node.inputs if v.node is not None} for node in graph.nodes}
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (

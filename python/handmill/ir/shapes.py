@@ -134,8 +134,11 @@ def size_of(shape: Shape) -> Dim:
             raise ValueError(f"shape {shape} grows with the square of the batch size")
         if dim == 0 or size == 0:
             size = 0
+        elif isinstance(dim, Batch):
+            assert isinstance(size, int)  # noqa: S101  (the two are not both Batch)
+            size = dim * size
         else:
-            size = dim * size if isinstance(dim, Batch) else size * dim
+            size = size * dim
     return size
 
 
@@ -172,5 +175,6 @@ def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
     if dtype == "bfloat16":
         from ml_dtypes import bfloat16
 
-        return np.dtype(bfloat16)
+        found: np.dtype[np.generic] = np.dtype(bfloat16)
+        return found
     return np.dtype(dtype)
