@@ -73,6 +73,73 @@ def test_every_pattern(name):
     assert all(units <= 1.0 for units, _ in worst.values()), worst
 
 
+SPECIAL = (0.0, 1.0, 0.5, 2.0, 2.5, 3.0, 1e-45, 1e-38, 3e38, 0.99999994, 8388607.5, 16777215.0,
+           16777216.0, 33554432.0, np.inf, np.nan)  # fmt: skip
+
+
+def pairs_of_powers():
+    """Bases and exponents: special ones, any bit patterns, and such whose power is in range."""
+    rng = np.random.default_rng(5)
+    special = np.array([*SPECIAL, *(-s for s in SPECIAL)], np.float32)
+    base, exponent = (a.reshape(-1) for a in np.meshgrid(special, special))
+    yield base, exponent
+    bits = rng.integers(0, 1 << 32, (2, 200_000), dtype=np.uint32).view(np.float32)
+    yield bits[0], bits[1]
+    base = rng.uniform(0.5, 2, 200_000).astype(np.float32)
+    exponent = rng.uniform(-150, 150, base.size).astype(np.float32)
+    yield base, exponent
+    yield -base, np.rint(exponent)
+    yield (base - 0.5) * 20, rng.integers(-5, 6, base.size).astype(np.float32)
+
+
+def test_power():
+    import handmill as hm
+
+    before = _core.isa()
+    try:
+        for base, exponent in pairs_of_powers():
+            with np.errstate(all="ignore"):
+                want = np.power(base.astype(np.float64), exponent.astype(np.float64))
+                rounded = want.astype(np.float32)
+                spacing = np.spacing(np.abs(rounded)).astype(np.float64)
+            bits = set()
+            for level in _core.available_isas():
+                _core.set_isa(level)
+                got = np.asarray(hm.ops.power(base, exponent))
+                worst = errors(got, want, rounded, spacing).max()
+                assert worst <= 0.51, (level, worst)
+                signed = ~np.isnan(rounded)
+                assert (np.signbit(got) == np.signbit(rounded))[signed].all(), level
+                bits.add(got[signed].tobytes())
+            assert len(bits) == 1
+    finally:
+        _core.set_isa(before)
+
+
+@pytest.mark.parametrize("name", ("sin", "cos"))
+def test_huge_angles(name):
+    """Angles beyond 12000 need hundreds of bits of pi; neighbours in a vector do not matter."""
+    import handmill as hm
+
+    patterns = np.arange(0x42000000, 0x7F800000, 9973, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([patterns, -patterns, np.float32([np.inf, -np.inf, np.nan])])
+    x = np.stack([x, np.linspace(-3, 3, x.size, dtype=np.float32)], axis=1).reshape(-1)
+    with np.errstate(all="ignore"):
+        want = getattr(np, name)(x.astype(np.float64))
+    before = _core.isa()
+    try:
+        for level in _core.available_isas():
+            _core.set_isa(level)
+            got = np.asarray(getattr(hm.ops, name)(x))
+            spacing = np.spacing(np.abs(want).astype(np.float32)).astype(np.float64)
+            worst = errors(got, want, want.astype(np.float32), spacing)
+            assert worst.max() <= 1.5, (level, x[worst.argmax()])
+            alone = np.asarray(getattr(hm.ops, name)(np.ascontiguousarray(x[1::2])))
+            np.testing.assert_array_equal(got[1::2], alone)
+    finally:
+        _core.set_isa(before)
+
+
 @pytest.mark.parametrize("name", ("exp", "log", "tanh", "sigmoid", "erf"))
 def test_contract_is_two_units(name):
     bound = REGISTRY[name].bound

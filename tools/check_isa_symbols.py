@@ -20,11 +20,10 @@ from pathlib import Path
 LEVELS = ("portable", "avx2", "avx512", "neon")
 
 # What an object may take from outside: the memory functions that the compiler itself emits,
-# roundings and fma, which are exact and so the same from every libm, and the three functions that
-# simd/math.h leaves to libm (powf; sinf and cosf of huge arguments).
+# roundings and fma, which are exact and so the same from every libm.
 ALLOWED_IMPORTS = re.compile(
     r"mem(cpy|move|set|cmp)|(ceil|floor|rint|nearbyint|roundeven|trunc|fma|sqrt)f?"
-    r"|powf|sinf|cosf|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail"
+    r"|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail"
 )
 LOAD_TIME_SECTIONS = re.compile(r"\.(init_array|ctors|preinit_array|tdata|tbss)\b")
 

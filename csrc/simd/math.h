@@ -6,12 +6,13 @@
 // all 2^32 inputs; sin and cos: every 31st. AVX2 and AVX-512 give the same bits.
 //   exp 1.05, expm1 1.71, log 0.92, log1p 1.67, tanh 1.50, sigmoid 1.98, erf 1.18, rsqrt 1.50,
 //   sin 1.47, cos 1.48
-// pow calls libm lane by lane.
+// pow, and sin and cos of huge arguments, are computed in float64: see double_math.h.
 //
 // Polynomials: minimax (Remez) fits with coefficients rounded to float32 one after the other, the
 // remaining ones refitted each time.
 #pragma once
 
+#include "simd/double_math.h"
 #include "simd/simd.h"
 
 namespace handmill::HM_ISA {
@@ -200,36 +201,35 @@ HM_INLINE void sin_cos(Vec x, Vec* sin_x, Vec* cos_x) {
   *cos_x = as_float(as_int(select(is_odd, sine, cosine)) ^ (shift_left<30>(quadrant + one) & sign));
 }
 
-// f lane by lane, for what libm does better.
-template <class F>
-HM_INLINE Vec map_lanes(Vec a, Vec b, F f) {
-  float x[Vec::width], y[Vec::width];
-  a.store(x);
-  b.store(y);
-  for (int i = 0; i < Vec::width; ++i) x[i] = f(x[i], y[i]);
-  return Vec::load(x);
+// Lanes beyond kMaxSinCos, infinities and NaN: reduced by as many bits of pi as they need.
+HM_INLINE Vec replace_large(Vec x, Vec y, uint32_t quarters) {
+  float from[Vec::width], to[Vec::width];
+  x.store(from);
+  y.store(to);
+  for (int i = 0; i < Vec::width; ++i) {
+    if (!(__builtin_fabsf(from[i]) <= kMaxSinCos)) to[i] = sin_lane(from[i], quarters);
+  }
+  return Vec::load(to);
 }
 
 HM_INLINE Vec sin(Vec x) {
-  if (any(abs(x) > Vec::broadcast(kMaxSinCos))) {
-    return map_lanes(x, x, [](float a, float) { return __builtin_sinf(a); });
-  }
   Vec s, c;
   sin_cos(x, &s, &c);
-  return s;
+  return all(abs(x) <= Vec::broadcast(kMaxSinCos)) ? s : replace_large(x, s, 0);
 }
 
 HM_INLINE Vec cos(Vec x) {
-  if (any(abs(x) > Vec::broadcast(kMaxSinCos))) {
-    return map_lanes(x, x, [](float a, float) { return __builtin_cosf(a); });
-  }
   Vec s, c;
   sin_cos(x, &s, &c);
-  return c;
+  return all(abs(x) <= Vec::broadcast(kMaxSinCos)) ? c : replace_large(x, c, 1);
 }
 
 HM_INLINE Vec pow(Vec x, Vec y) {
-  return map_lanes(x, y, [](float a, float b) { return __builtin_powf(a, b); });
+  float base[Vec::width], exponent[Vec::width];
+  x.store(base);
+  y.store(exponent);
+  for (int i = 0; i < Vec::width; ++i) base[i] = pow_lane(base[i], exponent[i]);
+  return Vec::load(base);
 }
 
 }  // namespace handmill::HM_ISA
