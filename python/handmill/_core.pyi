@@ -1,4 +1,4 @@
-"""The C++ core: states, programs, plans, threads, instruction sets. Compared with the module by a test."""
+"""The C++ core: states, programs, plans, threads, instruction sets; compared with it by a test."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

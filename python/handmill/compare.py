@@ -221,7 +221,7 @@ def _units(got: Array, want: Array, allowed: Array) -> Array:
     """Errors in units of what is allowed; 0 where the bits are right, infinite for a stray NaN."""
     with np.errstate(all="ignore"):
         want_rounded = np.asarray(want).astype(got.dtype)
-        same = (got == want_rounded) | ((got != got) & (want_rounded != want_rounded))
+        same = (got == want_rounded) | (np.isnan(got) & np.isnan(want_rounded))
         error = np.abs(got.astype(np.float64) - np.asarray(want).astype(np.float64))
         units = np.where(same, 0.0, error / np.where(allowed > 0, allowed, 1e-300))
         return np.asarray(np.where(np.isnan(units), np.inf, units))

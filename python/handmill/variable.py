@@ -204,7 +204,7 @@ class Variable:
 def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     if reflected:
         return lambda self, other: _operators()[name](other, self)
-    return lambda self, other: _operators()[name](self, other)
+    return lambda self, other: _operators()[name](self, other)  # noqa: PLW0108  (see _unary)
 
 
 def _unary(name: str) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Value:
 
     __slots__ = ("graph", "index", "node", "origin", "spec")
 
-    operators: dict[str, Callable[..., Any]] = {}  # filled by handmill.ops
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
 
     def __init__(
         self,
