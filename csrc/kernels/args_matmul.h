@@ -83,6 +83,7 @@ struct MatmulTerm {
   const float* a;
   const float* b;
   int64_t K;
+  int64_t chunks;  // of K, 1 or more
   int64_t a_row, a_col, b_row, b_col;
   int64_t a_batch[2], b_batch[2];
   MatmulALayout a_layout;
@@ -93,7 +94,7 @@ struct MatmulTerm {
 /// those of c not. A and B may overlap each other, never C.
 ///
 /// Tiles: M is cut into ceil(M / tile_rows) row tiles, N into ceil(vectors / panel_vectors) panels
-/// of whole vectors, K into ceil(K / kc) chunks; all cuts as even as possible. Block
+/// of whole vectors, the K of a term into its chunks; all cuts as even as possible. Block
 /// ((batch * slices + slice) * blocks_n + j) * blocks_m + i computes row tiles [i], panels [j] and
 /// chunks [slice] of an even partition: rows fastest, so that a run of blocks shares its part of B.
 /// With slices > 1 (num_terms == 1 only) slice s writes its sum to partial + (s * batch + b) * M *
@@ -111,7 +112,6 @@ struct MatmulArgs {
   int64_t b_scratch_floats;  // room for the copied panels of B, before those of A
   int32_t num_terms;
   int32_t tile_rows, panel_vectors;
-  int32_t kc;
 };
 
 /// Panels of B for MatmulBLayout::kPacked: panel p of vectors [v0, v1) starts at K * v0 * width and

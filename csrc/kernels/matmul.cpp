@@ -111,6 +111,8 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     tile.a_stride = a_stride;
     tile.c_stride = block.c_row;
     tile.K = K;
+    // The first panel brings A into L2; the hardware prefetcher stops at the end of every row.
+    tile.prefetch_mask = panel == block.panel_begin && K >= 64 ? 15 : -1;
     tile.bias = finish.bias ? p.epilogue.bias + n : nullptr;
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
@@ -169,7 +171,7 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
   float* b_copy = block.b_scratch;
   for (int32_t r = 0; r < p.num_terms; ++r) {
     const MatmulTerm& term = p.term[r];
-    const int64_t num_chunks = term.K > p.kc ? ceil_div(term.K, p.kc) : 1;
+    const int64_t num_chunks = term.chunks;
     const Split chunks(term.K, num_chunks);
     const Split slices(num_chunks, p.slices);
     const int64_t end = slices.at(slice + 1);

@@ -1,19 +1,12 @@
 // The steps after the sums of a matmul: residual, activation, derivative; and the fixed-order sum
 // of the slices of a split K. Formulas: args_matmul.h.
 #include "kernels/matmul_parts.h"
-#include "simd/math.h"
+#include "simd/activations.h"
 
 namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
-constexpr float kSeluScale = 1.05070098735548049342f;
-constexpr float kSeluAlpha = 1.67326324235437728481f;
-constexpr float kSqrtHalf = 0.70710678118654752440f;
-constexpr float kInvSqrtTwoPi = 0.39894228040143267794f;
-constexpr float kSqrtTwoOverPi = 0.79788456080286535588f;
-constexpr float kGeluCubic = 0.044715f;
-
 struct Rows {
   float* c;
   int64_t c_row, rows, columns;
@@ -41,35 +34,21 @@ void map(const Rows& r, const float* u, int64_t u_row, F f) {
   }
 }
 
-HM_INLINE Vec constant(float x) { return Vec::broadcast(x); }
-HM_INLINE Vec clip(Vec x, float low, float high) {
-  return at_most(at_least(x, constant(low)), constant(high));
-}
-HM_INLINE Vec hard_sigmoid(Vec x) {
-  return clip(x + constant(3.0f), 0.0f, 6.0f) * constant(1.0f / 6.0f);
-}
-HM_INLINE Vec gelu_tanh_inner(Vec x) {
-  return constant(kSqrtTwoOverPi) * fma(constant(kGeluCubic) * x * x, x, x);
-}
-
 void activate(const Rows& r, Activation activation, float alpha) {
-  const Vec zero = Vec::zero(), one = constant(1.0f), half = constant(0.5f);
-  const Vec a = constant(alpha);
+  const Vec a = Vec::broadcast(alpha);
   switch (activation) {
     case Activation::kNone:
       return;
     case Activation::kRelu:
-      return map(r, [=](Vec x) { return at_least(x, zero); });
+      return map(r, [](Vec x) { return relu(x); });
     case Activation::kRelu6:
-      return map(r, [](Vec x) { return clip(x, 0.0f, 6.0f); });
+      return map(r, [](Vec x) { return relu6(x); });
     case Activation::kLeakyRelu:
-      return map(r, [=](Vec x) { return select(x < zero, a * x, x); });
+      return map(r, [a](Vec x) { return leaky_relu(x, a); });
     case Activation::kElu:
-      return map(r, [=](Vec x) { return select(x < zero, a * expm1(x), x); });
+      return map(r, [a](Vec x) { return elu(x, a); });
     case Activation::kSelu:
-      return map(r, [=](Vec x) {
-        return constant(kSeluScale) * select(x < zero, constant(kSeluAlpha) * expm1(x), x);
-      });
+      return map(r, [](Vec x) { return selu(x); });
     case Activation::kSigmoid:
       return map(r, [](Vec x) { return sigmoid(x); });
     case Activation::kHardSigmoid:
@@ -77,17 +56,17 @@ void activate(const Rows& r, Activation activation, float alpha) {
     case Activation::kTanh:
       return map(r, [](Vec x) { return tanh(x); });
     case Activation::kSoftplus:
-      return map(r, [=](Vec x) { return at_least(x, zero) + log1p(exp(-abs(x))); });
+      return map(r, [](Vec x) { return softplus(x); });
     case Activation::kSoftsign:
-      return map(r, [=](Vec x) { return x / (one + abs(x)); });
+      return map(r, [](Vec x) { return softsign(x); });
     case Activation::kSilu:
-      return map(r, [](Vec x) { return x * sigmoid(x); });
+      return map(r, [](Vec x) { return silu(x); });
     case Activation::kHardSilu:
-      return map(r, [](Vec x) { return x * hard_sigmoid(x); });
+      return map(r, [](Vec x) { return hard_silu(x); });
     case Activation::kGelu:
-      return map(r, [=](Vec x) { return half * x * (one + erf(constant(kSqrtHalf) * x)); });
+      return map(r, [](Vec x) { return gelu(x); });
     case Activation::kGeluTanh:
-      return map(r, [=](Vec x) { return half * x * (one + tanh(gelu_tanh_inner(x))); });
+      return map(r, [](Vec x) { return gelu_tanh(x); });
     case Activation::kExp:
       return map(r, [](Vec x) { return exp(x); });
     case Activation::kSquare:
@@ -97,60 +76,42 @@ void activate(const Rows& r, Activation activation, float alpha) {
 
 void multiply_by_grad(const Rows& r, ActivationGrad grad, float alpha, const float* of,
                       int64_t of_row) {
-  const Vec zero = Vec::zero(), one = constant(1.0f), half = constant(0.5f);
-  const Vec a = constant(alpha);
+  const Vec one = Vec::broadcast(1.0f), a = Vec::broadcast(alpha);
   switch (grad) {
     case ActivationGrad::kNone:
       return;
     case ActivationGrad::kMultiply:
+    case ActivationGrad::kExp:
       return map(r, of, of_row, [](Vec c, Vec u) { return c * u; });
     case ActivationGrad::kRelu:
-      return map(r, of, of_row, [=](Vec c, Vec y) { return select(y > zero, c, zero); });
+      return map(r, of, of_row, [](Vec c, Vec y) { return relu_grad(c, y); });
     case ActivationGrad::kRelu6:
-      return map(r, of, of_row,
-                 [=](Vec c, Vec y) { return select((y > zero) & (y < constant(6.0f)), c, zero); });
+      return map(r, of, of_row, [](Vec c, Vec y) { return relu6_grad(c, y); });
     case ActivationGrad::kLeakyRelu:
-      return map(r, of, of_row, [=](Vec c, Vec y) { return select(y > zero, c, a * c); });
+      return map(r, of, of_row, [a](Vec c, Vec y) { return leaky_relu_grad(c, y, a); });
     case ActivationGrad::kElu:
-      return map(r, of, of_row, [=](Vec c, Vec y) { return select(y > zero, c, (y + a) * c); });
+      return map(r, of, of_row, [a](Vec c, Vec y) { return elu_grad(c, y, a); });
     case ActivationGrad::kSelu:
-      return map(r, of, of_row, [=](Vec c, Vec y) {
-        const Vec scale = constant(kSeluScale);
-        return c * select(y > zero, scale, y + constant(kSeluScale * kSeluAlpha));
-      });
+      return map(r, of, of_row, [](Vec c, Vec y) { return selu_grad(c, y); });
     case ActivationGrad::kSigmoid:
-      return map(r, of, of_row, [=](Vec c, Vec y) { return c * (y * (one - y)); });
+      return map(r, of, of_row, [](Vec c, Vec y) { return sigmoid_grad(c, y); });
     case ActivationGrad::kHardSigmoid:
-      return map(r, of, of_row, [=](Vec c, Vec y) {
-        return select((y > zero) & (y < one), constant(1.0f / 6.0f) * c, zero);
-      });
+      return map(r, of, of_row, [](Vec c, Vec y) { return hard_sigmoid_grad(c, y); });
     case ActivationGrad::kTanh:
-      return map(r, of, of_row, [=](Vec c, Vec y) { return c * fnma(y, y, one); });
-    case ActivationGrad::kSoftplus:
+      return map(r, of, of_row, [](Vec c, Vec y) { return tanh_grad(c, y); });
+    case ActivationGrad::kSoftplus:  // of y, unlike softplus_grad
       return map(r, of, of_row, [](Vec c, Vec y) { return c * -expm1(-y); });
-    case ActivationGrad::kSoftsign:
-      return map(r, of, of_row, [=](Vec c, Vec y) {
+    case ActivationGrad::kSoftsign:  // of y, unlike softsign_grad
+      return map(r, of, of_row, [one](Vec c, Vec y) {
         const Vec d = one - abs(y);
         return c * (d * d);
       });
-    case ActivationGrad::kExp:
-      return map(r, of, of_row, [](Vec c, Vec y) { return c * y; });
     case ActivationGrad::kSilu:
-      return map(r, of, of_row, [=](Vec c, Vec x) {
-        const Vec s = sigmoid(x);
-        return c * (s * fma(x, one - s, one));
-      });
-    case ActivationGrad::kGelu:  // Phi(x) + x phi(x)
-      return map(r, of, of_row, [=](Vec c, Vec x) {
-        const Vec phi = constant(kInvSqrtTwoPi) * exp(-half * x * x);
-        return c * fma(x, phi, half * (one + erf(constant(kSqrtHalf) * x)));
-      });
-    case ActivationGrad::kGeluTanh:  // (1 + t) / 2 + x (1 - t^2) u' / 2, t = tanh(u)
-      return map(r, of, of_row, [=](Vec c, Vec x) {
-        const Vec t = tanh(gelu_tanh_inner(x));
-        const Vec slope = constant(kSqrtTwoOverPi) * fma(constant(3.0f * kGeluCubic) * x, x, one);
-        return c * (half * fma(x * slope, fnma(t, t, one), one + t));
-      });
+      return map(r, of, of_row, [](Vec c, Vec x) { return silu_grad(c, x); });
+    case ActivationGrad::kGelu:
+      return map(r, of, of_row, [](Vec c, Vec x) { return gelu_grad(c, x); });
+    case ActivationGrad::kGeluTanh:
+      return map(r, of, of_row, [](Vec c, Vec x) { return gelu_tanh_grad(c, x); });
   }
 }
 

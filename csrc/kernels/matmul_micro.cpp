@@ -13,8 +13,10 @@ constexpr bool exists(int rows, int vectors) {
   if (rows == 1) return true;
 #if defined(HM_ISA_AVX512)
   return rows * vectors <= 24 && (vectors <= 4 || rows <= 2);
-#else
+#elif defined(HM_ISA_AVX2)
   return rows * vectors <= 12 && vectors <= 4 && (vectors + 1) * (rows + 1) <= 21;
+#else  // a product needs one more
+  return rows * vectors <= 8 && vectors <= 2;
 #endif
 }
 
@@ -32,8 +34,13 @@ void register_tile(const RegisterTile& t) {
 #pragma GCC unroll 8
   for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
   const float* b = t.b;
+  const int64_t prefetch_mask = t.prefetch_mask;
 #pragma GCC unroll 1
   for (int64_t k = 0; k < K; ++k) {
+    if (kARows && (k & prefetch_mask) == 0) {
+#pragma GCC unroll 8
+      for (int m = 0; m < MR; ++m) __builtin_prefetch(a_m[m] + MR * a_stride + k);
+    }
     Vec b_k[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {

@@ -19,6 +19,8 @@ struct RegisterTile {
   int64_t c_stride;
   int64_t K;
   int64_t last_lanes;
+  // Rows kernels prefetch the rows of A below the tile where (k & prefetch_mask) == 0; -1: hardly.
+  int64_t prefetch_mask;
   bool add_to_c;
   bool relu;
 };

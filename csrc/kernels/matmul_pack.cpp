@@ -45,6 +45,7 @@ void copy_panel(const float* src, int64_t row, int64_t col, int64_t K, int64_t c
     for (int64_t k = 0; k < K; ++k) {
       const float* src_k = src + k * row;
       float* dst_k = dst + k * stride;
+      for (int64_t n = 0; n < stride; n += 16) __builtin_prefetch(src_k + 12 * row + n);
       for (int64_t v = 0; v < whole; ++v) Vec::load(src_k + v * W).store(dst_k + v * W);
       if (rest > 0) Vec::load_n(src_k + whole * W, rest).store(dst_k + whole * W);
     }

@@ -8,18 +8,20 @@ struct MatmulTile {
   int width;        // floats in a vector
   int rows;         // rows of the register tile of panels `vectors` wide
   int vectors;      // vectors of a panel
+  int narrow_rows;  // rows where all panels have at most two vectors
   int row_vectors;  // vectors of a panel when M == 1
-  int kc;           // longest chunk of K: a panel of B stays in L2, a row tile of A in L1
+  int kc;           // usual chunk of K: a panel of B stays in L2, a row tile of A in L1
 };
 
-// Measured on Zen 4 (one core, 192 x 512 x 256, B packed, share of the FMA peak):
+// Measured on Zen 4, one core, 192 x 512 x 256, B packed, share of the FMA peak (2026-11):
 //   avx512: 6x64 99.5 %, 8x48 99.6 %, 12x32 99.6 %, 14x32 99.5 %. 6x64 needs the fewest row
-//   pointers, so A is read in place, and its remainders 5x64 99.7 %, 4x64 99.7 %, 2x64 80 % are
-//   good. avx2: 6x16 98.5 %, 4x24 98.9 %, 3x32 98 %, 5x16 94 %, 6x8 74 % (latency). kc 64 97 %, 128
-//   98 %, 256 99.5 %, 512 99 % (avx2: 98, 98.5, 98.5, 84..97 %).
-constexpr MatmulTile kMatmulTilePortable = {4, 4, 2, 4, 256};
-constexpr MatmulTile kMatmulTileAvx2 = {8, 4, 3, 8, 256};
-constexpr MatmulTile kMatmulTileAvx512 = {16, 6, 4, 8, 256};
+//   pointers, so that A is read in place, and what remains of it is good too: 5x64 99.7 %,
+//   4x64 99.7 %. avx2: 6x16 98.5 %, 4x24 98.9 %, 3x32 98 %, 5x16 94 %, 6x8 74 % (latency). 4x24
+//   reads A less often, which gains 2 % from 256^3 on; 6x16 gains 6 % where N is at most 16 (or 32,
+//   in two panels). kc: 64 97 %, 128 98 %, 256 99.5 %, 512 99 % (avx2: 98, 98.5, 98.5, 84 to 97 %).
+constexpr MatmulTile kMatmulTilePortable = {4, 4, 2, 4, 4, 256};
+constexpr MatmulTile kMatmulTileAvx2 = {8, 4, 3, 6, 8, 256};
+constexpr MatmulTile kMatmulTileAvx512 = {16, 6, 4, 6, 8, 256};
 
 #ifdef HM_ISA
 namespace HM_ISA {

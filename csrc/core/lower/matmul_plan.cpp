@@ -17,7 +17,7 @@ constexpr int64_t kMaxBlockRows = 192;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own.
 constexpr int64_t kPackRows = 1024;
 // Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
-constexpr int64_t kCopyRows = 24;
+constexpr int64_t kCopyRows = 64;
 // Up to this many rows a transposed B is read by dot products.
 constexpr int64_t kDotRows = 8;
 
@@ -87,8 +87,18 @@ double imbalance(const Shape& s, int64_t blocks_m, int64_t blocks_n, int64_t thr
   return busiest * static_cast<double>(threads) / static_cast<double>(s.row_tiles * s.panels);
 }
 
-// Cuts rows x columns of tiles into `wanted` blocks or more.
+// A read down columns that are whole pages apart: each lands in the same sets of L1.
+bool has_aliasing_columns(const MatmulTerm& term) {
+  return term.a_layout == MatmulALayout::kColumns && term.a_col % 1024 == 0 && term.K >= 16;
+}
+
+// Cuts rows x columns of tiles into about `wanted` blocks.
 void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m) {
+  const MatmulTerm& term = args.term[0];
+  int64_t max_blocks_m = s.row_tiles;
+  // A column of A is one run of memory: keep it longer than a few cache lines.
+  if (term.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
+  const double cost_of_a = has_aliasing_columns(term) ? 6.0 : 2.0;
   if (wanted == 1) {
     args.blocks_m = std::min(s.row_tiles, min_blocks_m);
     args.blocks_n = 1;
@@ -97,13 +107,13 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
   double best = 1e300;
   for (int64_t blocks_n = 1; blocks_n <= std::min(s.panels, wanted); ++blocks_n) {
     const int64_t needed = std::max(ceil_div(wanted, blocks_n), min_blocks_m);
-    for (int64_t blocks_m = std::min(s.row_tiles, needed);
-         blocks_m <= std::min(s.row_tiles, needed + 1); ++blocks_m) {
+    const int64_t first = std::min(max_blocks_m, needed);
+    for (int64_t blocks_m = first; blocks_m <= std::min(max_blocks_m, first + 1); ++blocks_m) {
       const double M = static_cast<double>(s.M), N = static_cast<double>(s.N);
-      // Elements of A (twice: its rows are short runs) and B that are loaded from beyond L2 for
-      // one multiplication, times its cost in multiplications.
+      // Elements of A (dearer: its rows are short runs) and B loaded from beyond L2 for one
+      // multiplication.
       const double loads =
-          2.0 * static_cast<double>(blocks_n) / N + static_cast<double>(blocks_m) / M;
+          cost_of_a * static_cast<double>(blocks_n) / N + static_cast<double>(blocks_m) / M;
       const double missing = std::max(
           0.0, 1.0 - static_cast<double>(blocks_m * blocks_n) / static_cast<double>(wanted));
       const double cost = (0.75 * imbalance(s, blocks_m, blocks_n, 2) +
@@ -124,7 +134,7 @@ int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
   const int64_t rows = std::min(args.M, tiles * args.tile_rows);
   for (int32_t r = 0; r < args.num_terms; ++r) {
     const MatmulTerm& term = args.term[r];
-    const int64_t chunks = std::max<int64_t>(1, ceil_div(term.K, args.kc));
+    const int64_t chunks = term.chunks;
     const int64_t chunk = std::max<int64_t>(1, ceil_div(term.K, chunks));
     if (term.b_layout == MatmulBLayout::kCopy) {
       const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
@@ -193,21 +203,21 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
-  args.kc = tile.kc;
-  args.tile_rows = tile.rows;
   args.panel_vectors = s.M == 1 ? tile.row_vectors : tile.vectors;
   s.vectors = ceil_div(s.N, tile.width);
   s.panels = ceil_div(s.vectors, args.panel_vectors);
+  args.tile_rows = ceil_div(s.vectors, s.panels) <= 2 ? tile.narrow_rows : tile.rows;
   s.row_tiles = ceil_div(s.M, args.tile_rows);
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
            static_cast<double>(s.batch);
 
   for (int32_t r = 0; r < args.num_terms; ++r) {
+    args.term[r].chunks = std::max<int64_t>(1, (args.term[r].K + tile.kc / 2) / tile.kc);
     choose_layouts(problem, args.term[r], problem.constant_b[r], s.M, s.N);
   }
 
   int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
-  const int64_t chunks = ceil_div(args.term[0].K, args.kc);
+  const int64_t chunks = args.term[0].chunks;
   if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted && chunks >= 4) {
     // A power of two: an even share for 2 and 4 threads.
     const int64_t most = std::min(chunks / 2, wanted);
@@ -215,6 +225,12 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
   }
   choose_grid(args, s, wanted, ceil_div(s.M, kMaxBlockRows));
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    // The copy pays once three panels use it.
+    if (has_aliasing_columns(args.term[r]) && s.panels >= 3 * args.blocks_n) {
+      args.term[r].a_layout = MatmulALayout::kCopyColumns;
+    }
+  }
 
   for (int32_t r = 0; r < args.num_terms; ++r) {
     if (args.term[r].b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, r, s);
