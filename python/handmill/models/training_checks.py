@@ -11,7 +11,9 @@ import numpy as np
 from handmill import activations, losses, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
+from handmill.layers.core import Rescaling
 from handmill.layers.layer import CONTEXT
+from handmill.layers.normalization import BatchNormalization
 from handmill.models.layout import fill
 from handmill.program import TracedFunction
 
@@ -57,7 +59,7 @@ class TrainingChecks:
             self._warn(
                 "first loss",
                 f"the first loss, {loss:.4g}, is far above guessing ({guess:.4g})."
-                + _range_of_inputs(arrays[0]),
+                + _range_of_inputs(self.model, arrays[0]),
             )
 
     def end_epoch(self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool) -> None:
@@ -106,7 +108,7 @@ class TrainingChecks:
                     f"dead {name}",
                     f"{dead} of {units} ReLU units of layer {name!r} gave 0 for every sample of a "
                     "batch: they are dead, and no gradient reaches their weights."
-                    + _range_of_inputs(arrays[0])
+                    + _range_of_inputs(self.model, arrays[0])
                     + " A smaller learning rate, LeakyReLU or he_normal initial weights help too.",
                 )
 
@@ -131,9 +133,11 @@ def guessing_loss(objective: Any) -> float | None:
     return None
 
 
-def _range_of_inputs(x: Array) -> str:
+def _range_of_inputs(model: Any, x: Array) -> str:
     low, high = float(np.min(x)), float(np.max(x))
     text = f" The inputs range from {low:.4g} to {high:.4g}"
+    if any(isinstance(layer, Rescaling | BatchNormalization) for layer in model.layers):
+        return text + ", before the layers that rescale them."
     if max(abs(low), abs(high)) <= 20:
         return text + "."
     if 100 < high <= 255 and low >= 0:
