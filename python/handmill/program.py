@@ -66,7 +66,8 @@ class Feed:
     """
 
     def __init__(self, sources: Sequence[Array], order: Array | None = None) -> None:
-        self.sources = [np.ascontiguousarray(s) for s in sources]
+        found = (np.ascontiguousarray(s) for s in sources)
+        self.sources = [s if s.flags.aligned else s.copy() for s in found]
         rows = {len(s) for s in self.sources}
         if len(rows) > 1:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
@@ -181,7 +182,7 @@ class TracedFunction:
 
     Args:
         fn: takes one Value for each array, returns a Value or a flat tuple of Values; may read
-            and assign Variables.
+            and assign Variables. A tuple of one is the same as its Value.
         name: for messages and summaries.
         batched: whether dimension 0 of every input of rank 1 and more is the batch; otherwise
             every dimension is fixed (a new shape is a new trace).
@@ -274,8 +275,8 @@ class TracedFunction:
         with graph:
             values = [graph.input(spec, f"input_{i}") for i, spec in enumerate(specs)]
             result = self._fn(*values)
-            self._single = not isinstance(result, tuple)
-            outputs = (result,) if self._single else result
+            outputs = result if isinstance(result, tuple) else (result,)
+            self._single = len(outputs) == 1
             graph.outputs = [trace.as_value(graph, v) for v in outputs]
         return verify(graph) if config.debug() else graph
 
@@ -318,7 +319,8 @@ class TracedFunction:
 
     def _refuse(self, signature: _Signature, feed: Feed, batch_size: int) -> None:
         arrays, rows = feed.take(feed.position, batch_size)
-        self._check_guards(signature, arrays, rows)
+        order = np.argsort(rows, kind="stable")  # so that the first row of the data is named
+        self._check_guards(signature, [a[order] for a in arrays], rows[order])
 
     def _check_guards(
         self, signature: _Signature, arrays: Sequence[Array], rows: Array | None

@@ -167,3 +167,13 @@ def test_a_new_batch_size_is_not_a_new_trace():
     function(np.zeros((4, 5), np.float32))
     assert len(traces) == 2
     assert traces[0] == Spec(traces[0].shape, "float32")
+
+
+@pytest.mark.parametrize("backend", ("native", "numpy"))
+def test_results_come_as_an_array_or_a_tuple(backend):
+    x = np.ones(3, np.float32)
+    with config.use_backend(backend):
+        assert isinstance(program.TracedFunction(lambda x: x + 1.0)(x), np.ndarray)
+        assert isinstance(program.TracedFunction(lambda x: (x + 1.0,))(x), np.ndarray)
+        assert isinstance(program.TracedFunction(lambda x: (x + 1.0, x))(x), tuple)
+        assert program.TracedFunction(lambda x: ())(x) == ()
