@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -157,6 +158,11 @@ class Layer:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         name = name or "variable"
+        if math.prod(shape) * 4 > _ADDRESSABLE:
+            raise ValueError(
+                f"{self.describe()}: its weight {name!r} of shape {shape} would need "
+                f"{math.prod(shape) * 4:.3g} bytes"
+            )
         weight = Variable(
             initializers.get(initializer),
             shape,
@@ -577,6 +583,9 @@ class Layer:
         return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
 
 
+_ADDRESSABLE = 1 << 47
+"""Bytes of address space that a process has on today's machines."""
+
 _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
@@ -756,7 +765,8 @@ def _located(error: ShapeError, layer: Layer, args: Any) -> ShapeError:
     where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
     if site := call_site():
         where += f" at {site}"
-    return ShapeError(text + where)
+    problem, mark, hint = text.partition("\n  hint:")
+    return ShapeError(problem + where + mark + hint)
 
 
 def call_site() -> str:

@@ -318,7 +318,7 @@ def unpack(batch: Any) -> tuple[Any, Any, Any]:
 
 def is_arrays(x: Any) -> bool:
     """Whether ``x`` is arrays in memory, not something that makes batches."""
-    if isinstance(x, np.ndarray | list | tuple | dict):
+    if isinstance(x, np.ndarray | list | tuple | dict | memoryview):
         return True
     return hasattr(x, "__array__") or hasattr(x, "dtypes")
 

@@ -125,7 +125,9 @@ def _nested(data: Any) -> Any:
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
             return _rectangle(data)
         return [_nested(item) for item in data]
-    if data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__"):
+    if isinstance(data, memoryview) or (
+        data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__")
+    ):
         return np.asarray(data)
     return data
 

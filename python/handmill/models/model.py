@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
 from handmill.layers.core import InputLayer
-from handmill.layers.layer import Layer, _as_tuples, call_site
+from handmill.layers.layer import Layer, _as_tuples
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.trainer import Trainer
@@ -229,14 +230,10 @@ class Model(Trainer, Layer):
         )
         if not fits:
             shown = tuple(None if isinstance(d, Batch) else d for d in shape)
-            hint = ""
-            if shown[1:] and None not in shown[1:] and shown == tensor.shape[1:]:
-                hint = "\n  hint: this looks like one sample; pass x[None], a batch of one"
-            site = call_site()
             raise ShapeError(
                 f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
                 f"incompatible with the model: expected shape={tensor.shape}, found "
-                f"shape={shown}" + (f"\n  called at {site}" if site else "") + hint
+                f"shape={shown}{_shape_hint(shown, tensor.shape)}"
             )
         return ops.cast(value, tensor.dtype) if value.spec.dtype != tensor.dtype else value
 
@@ -353,6 +350,17 @@ class Model(Trainer, Layer):
 
 class Functional(Model):
     """The class of ``Model(inputs, outputs)``."""
+
+
+def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
+    """Says how to mend a shape, where that is known."""
+    if len(found) > 1 and None not in (*found[1:], *wanted[1:]):
+        size = math.prod(wanted[1:])
+        if math.prod(found[1:]) == size:
+            return f"\n  hint: x.reshape({(-1, *wanted[1:])})"
+    if len(found) == len(wanted) - 1:
+        return "\n  hint: a single sample x is passed as x[None], a batch of one"
+    return ""
 
 
 def _call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:

@@ -89,7 +89,7 @@ class Objective:
         for name, wanted, shape in zip(names, made, shapes, strict=True):
             if wanted is not None and shape is None:
                 raise ValueError(
-                    f"the loss of output {name!r} needs targets, but none were given for it"
+                    f"the loss of output {name!r} needs targets: pass `y`, or batches (x, y)"
                 )
             found = None if wanted is None or shape is None else losses.resolve(wanted, *shape)
             if self.one_hot is not None and shape is not None and uses_sparse_labels(found):
@@ -109,6 +109,11 @@ class Objective:
                 if item is not None
             ]
         self.built = True
+
+    def forget(self) -> None:
+        """Goes back to before :meth:`build`, after a trace that failed."""
+        self.built = False
+        self.output_trackers, self._plain, self._weighted = [], [], []
 
     def _make_metrics(self, argument: str, given: Any, shapes: list[Any]) -> list[list[Metric]]:
         count = len(shapes)
@@ -144,6 +149,10 @@ class Objective:
         for loss, factor, target, prediction, weight in rows:
             if loss is None:
                 continue
+            if target is None:
+                raise ValueError(
+                    f"the loss {loss.name!r} needs targets: pass `y`, or batches (x, y)"
+                )
             value = loss(target, prediction, weight)
             if len(shape_of(value)):
                 value = ops.sum(value)

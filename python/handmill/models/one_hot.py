@@ -26,6 +26,7 @@ class OneHotLabels:
         self.pinned = False
         self._candidate = False
         self._declared = False
+        self._shape: tuple[int, ...] = ()
 
     def declare(self, source: Any) -> None:
         """Notes that an iterator says of itself that its labels are one-hot."""
@@ -49,6 +50,7 @@ class OneHotLabels:
         wrong = ((rows != 0) & (rows != 1)).any(axis=-1) | ((rows != 0).sum(axis=-1) != 1)
         if not wrong.any():
             self._candidate = True
+            self._shape = y.shape
             return y
         index = int(np.argmax(wrong))
         if self.pinned or self._candidate or index >= 32:
@@ -74,7 +76,7 @@ class OneHotLabels:
         if not (self._candidate and fits):
             return loss
         self.pinned = True
-        shown = ("batch", *(int(d) for d in target_shape[1:]))
+        shown = self._shape or ("batch", *target_shape[1:])
         warn_caller(
             "SparseCategoricalCrossentropy received one-hot labels of shape "
             f"({', '.join(map(str, shown))}); using CategoricalCrossentropy. Write "

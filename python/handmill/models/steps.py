@@ -40,6 +40,16 @@ class Step:
         self.alive = Variable(np.ones(()), dtype="float32", trainable=False, name="alive")
 
     def _trace(self, *values: Any) -> tuple[()]:
+        objective = self.model.objective
+        was_built = objective.built
+        try:
+            return self._trace_step(values)
+        except BaseException:
+            if not was_built:
+                objective.forget()
+            raise
+
+    def _trace_step(self, values: Sequence[Any]) -> tuple[()]:
         model = self.model
         x, y, sample_weight = self.layout.join(values)
         CONTEXT.losses.append([])

@@ -363,6 +363,10 @@ class Trainer:
                 checks.start_epoch(run, epoch == initial_epoch)
                 callbacks.on_epoch_begin(epoch, None)
                 done = data.run_epoch(run)
+                if not done:
+                    if epoch == initial_epoch:
+                        raise ValueError("fit() received no batch: the data set gave none")
+                    break
                 logs = self.get_metrics_result()
                 checks.end_epoch(run, done, logs, data, first=epoch == initial_epoch)
                 if validation is not None and _validates(epoch, validation_freq):

@@ -1,0 +1,271 @@
+"""Callbacks: the order of hooks, stopping, checkpoints, learning rates, progress lines."""
+
+import io
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import callbacks, layers
+from handmill.utils.progbar import Progbar
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype("float32")
+Y = X.sum(1, keepdims=True)
+
+
+def regression(rate=0.05):
+    handmill.utils.set_random_seed(0)
+    model = handmill.Sequential([handmill.Input((3,)), layers.Dense(1)])
+    model.compile(handmill.optimizers.SGD(rate), "mse", metrics=["mae"])
+    return model
+
+
+class Note(callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __getattribute__(self, name):
+        if name.startswith("on_") and "progress" not in name:
+            return lambda *args, **kwargs: self.calls.append(name)
+        return super().__getattribute__(name)
+
+
+def test_order_of_hooks():
+    note = Note()
+    regression().fit(X, Y, batch_size=20, verbose=0, validation_data=(X, Y), callbacks=[note])
+    hooks = [name for name in note.calls if "batch" not in name]
+    assert hooks == [
+        "on_train_begin", "on_epoch_begin", "on_test_begin", "on_test_end", "on_epoch_end",
+        "on_train_end",
+    ]  # fmt: skip
+
+
+def test_batch_hooks_are_called_after_every_step():
+    seen = []
+
+    class Batches(callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, sorted(logs)))
+
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(("test", batch))
+
+        def on_predict_batch_end(self, batch, logs=None):
+            seen.append(("predict", logs["outputs"].shape))
+
+    model = regression()
+    model.fit(X, Y, batch_size=20, verbose=0, callbacks=Batches())
+    assert seen == [
+        ("begin", 0), ("end", 0, ["loss", "mae"]), ("begin", 1), ("end", 1, ["loss", "mae"]),
+    ]  # fmt: skip
+    seen.clear()
+    model.evaluate(X, Y, batch_size=20, verbose=0, callbacks=[Batches()])
+    model.predict(X, batch_size=20, verbose=0, callbacks=[Batches()])
+    assert seen == [("test", 0), ("test", 1), ("predict", (20, 1)), ("predict", (20, 1))]
+
+
+def test_older_batch_hook():
+    seen = []
+
+    class Old(callbacks.Callback):
+        def on_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+    regression().fit(X, Y, batch_size=20, verbose=0, callbacks=[Old()])
+    assert seen == [0, 1]
+
+
+def test_lambda_callback():
+    seen = []
+    made = callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["loss"])),
+        on_train_batch_end=lambda batch, logs: seen.append(batch),
+    )
+    regression().fit(X, Y, batch_size=20, verbose=0, callbacks=[made])
+    assert seen[:2] == [0, 1]
+    assert seen[2][0] == 0
+
+
+def test_early_stopping_and_best_weights():
+    model = regression(rate=0.2)
+    best = {}
+
+    class Best(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.optimizer.learning_rate = 30.0
+                best["weights"] = self.model.get_weights()
+
+    stop = callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True)
+    history = model.fit(X, Y, epochs=20, verbose=0, callbacks=[Best(), stop])
+    assert 4 <= len(history.epoch) < 20
+    for a, b in zip(best["weights"], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert stop.stopped_epoch == history.epoch[-1]
+
+
+@pytest.mark.parametrize(("mode", "epochs"), (("min", 10), ("max", 3)))
+def test_early_stopping_modes(mode, epochs):
+    stop = callbacks.EarlyStopping("loss", patience=2, mode=mode)
+    history = regression().fit(X, Y, epochs=10, verbose=0, callbacks=[stop])
+    assert len(history.epoch) == epochs
+
+
+def test_monitoring_what_is_not_there():
+    with pytest.warns(UserWarning, match="not available"):
+        regression().fit(X, Y, verbose=0, callbacks=[callbacks.EarlyStopping("val_loss")])
+
+
+def test_terminate_on_nan():
+    x = X.copy()
+    x[15] = np.nan
+    model = regression()
+    with pytest.warns(UserWarning, match="invalid loss") as caught:
+        model.fit(
+            x, Y, batch_size=10, epochs=3, shuffle=False, verbose=0,
+            callbacks=[callbacks.TerminateOnNaN()],
+        )  # fmt: skip
+    assert any("invalid loss" in str(w.message) for w in caught)
+    assert int(model.optimizer.iterations.numpy()) == 2
+
+
+def test_model_checkpoint(tmp_path):
+    every = callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}-{loss:.2f}.hmill")
+    best = callbacks.ModelCheckpoint(
+        tmp_path / "best.weights.hmill", "loss", save_best_only=True, save_weights_only=True
+    )
+    often = callbacks.ModelCheckpoint(tmp_path / "batch-{batch}.hmill", save_freq=3)
+    model = regression()
+    model.fit(X, Y, epochs=2, batch_size=10, verbose=0, callbacks=[every, best, often])
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert len([n for n in names if n[0].isdigit()]) == 2
+    assert "best.weights.hmill" in names
+    assert {"batch-3.hmill", "batch-2.hmill"} <= set(names)
+    other = regression()
+    other.load_weights(tmp_path / "best.weights.hmill")
+    np.testing.assert_array_equal(other(X), model(X))
+
+
+def test_model_checkpoint_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in `\.hmill`"):
+        callbacks.ModelCheckpoint(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"must end in `\.weights\.hmill`"):
+        callbacks.ModelCheckpoint(tmp_path / "m.hmill", save_weights_only=True)
+    with pytest.raises(ValueError, match="save_freq"):
+        callbacks.ModelCheckpoint(tmp_path / "m.hmill", save_freq="batch")
+    bad = callbacks.ModelCheckpoint(tmp_path / "{nothing}.hmill")
+    with pytest.raises(KeyError, match="Failed to format"):
+        regression().fit(X, Y, verbose=0, callbacks=[bad])
+
+
+def test_learning_rate_scheduler():
+    scheduler = callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    history = regression(0.08).fit(X, Y, epochs=3, verbose=0, callbacks=[scheduler])
+    np.testing.assert_allclose(history.history["learning_rate"], [0.04, 0.02, 0.01], rtol=1e-6)
+    with pytest.raises(ValueError, match="should be a float"):
+        regression().fit(
+            X, Y, verbose=0, callbacks=[callbacks.LearningRateScheduler(lambda e, r: None)]
+        )
+
+
+def test_reduce_lr_on_plateau():
+    reducer = callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=1, min_delta=10.0)
+    history = regression(0.08).fit(X, Y, epochs=4, verbose=0, callbacks=[reducer])
+    np.testing.assert_allclose(
+        history.history["learning_rate"], [0.08, 0.08, 0.008, 0.0008], rtol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"factor >= 1\.0"):
+        callbacks.ReduceLROnPlateau(factor=1.0)
+
+
+def test_csv_logger(tmp_path):
+    path = tmp_path / "log.csv"
+    model = regression()
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[callbacks.CSVLogger(path)])
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[callbacks.CSVLogger(path, append=True)])
+    lines = path.read_text().splitlines()
+    assert lines[0] == "epoch,loss,mae"
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "0"]
+
+
+def test_not_a_callback():
+    with pytest.raises(ValueError, match="`callbacks` must be"):
+        regression().fit(X, Y, verbose=0, callbacks=["EarlyStopping"])
+
+
+def test_plain_lines_when_not_a_terminal(capsys):
+    regression().fit(X, Y, epochs=2, batch_size=10, validation_split=0.25)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Epoch 1/2"
+    assert lines[1].startswith("3/3 - ")
+    for part in ("s/step", "loss: ", "mae: ", "val_loss: "):
+        assert part in lines[1]
+    regression().evaluate(X, Y, verbose=2)
+    assert "/step - loss: " in capsys.readouterr().out
+    regression().predict(X, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_bar_on_a_terminal():
+    stream = Terminal()
+    bar = Progbar(10, stream=stream, interval=0)
+    for step in range(1, 11):
+        bar.update(step, [("loss", 1.0 / step)])
+    text = stream.getvalue()
+    assert "3/10" in text
+    assert "10/10" in text
+    assert "━" in text
+    assert "/step - loss: 0.2929" in text
+    assert text.count("\n") == 1
+
+
+def test_bar_of_unknown_length():
+    stream = Terminal()
+    bar = Progbar(None, stream=stream, interval=0)
+    bar.update(3, [("loss", 1.0)])
+    bar.update(4, [("loss", 1.0)], finalize=True)
+    assert "4/Unknown" in stream.getvalue()
+
+
+def test_callback_that_raises_leaves_a_usable_model():
+    class Raise(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("from the callback")
+
+    model = regression()
+    with pytest.raises(RuntimeError, match="from the callback"):
+        model.fit(X, Y, verbose=0, callbacks=[Raise()])
+    model.fit(X, Y, verbose=0)
+
+
+def test_fit_inside_fit_is_refused():
+    class Again(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.fit(X, Y, verbose=0)
+
+    with pytest.raises(RuntimeError, match="while fit"):
+        regression().fit(X, Y, verbose=0, callbacks=[Again()])
+
+
+def test_evaluate_inside_fit():
+    losses = []
+
+    class Look(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            losses.append(self.model.evaluate(X, Y, verbose=0)[0])
+
+    history = regression().fit(X, Y, epochs=3, verbose=0, callbacks=[Look()])
+    assert losses == sorted(losses, reverse=True)
+    assert len(history.history["loss"]) == 3

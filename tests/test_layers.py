@@ -1,0 +1,276 @@
+"""Layers: building, calling on arrays and on symbolic tensors, weights, losses, configs."""
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import layers, ops
+
+X = np.arange(12, dtype="float32").reshape(4, 3)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_names():
+    handmill.utils.set_random_seed(0)
+    handmill.utils.clear_session()
+
+
+def test_names_are_numbered_as_in_keras():
+    names = [layers.Dense(1).name, layers.Dense(1).name, layers.ReLU().name, layers.ELU().name]
+    assert names == ["dense", "dense_1", "re_lu", "elu"]
+    assert layers.BatchNormalization().name == "batch_normalization"
+
+
+def test_dense_on_arrays():
+    layer = layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")
+    got = layer(X)
+    np.testing.assert_allclose(got, X.sum(1, keepdims=True).repeat(2, 1) + 1)
+    assert [v.path for v in layer.weights] == ["dense/kernel", "dense/bias"]
+    assert layer.count_params() == 8
+    assert layer(X[:1].astype("float64")).dtype == np.float32
+
+
+def test_dense_on_more_dimensions():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    layer = layers.Dense(4)
+    kernel = layer(x).shape, layer.kernel.numpy()
+    assert kernel[0] == (2, 5, 4)
+    np.testing.assert_allclose(layer(x), x @ kernel[1], rtol=1e-5, atol=1e-6)
+
+
+def test_dense_without_bias_has_one_weight():
+    layer = layers.Dense(2, use_bias=False)
+    layer.build((None, 3))
+    assert len(layer.weights) == 1
+    assert layer.bias is None
+
+
+def test_both_executors_agree():
+    layer = layers.Dense(4, activation="gelu")
+    native = layer(X)
+    with handmill.use_backend("numpy"):
+        np.testing.assert_allclose(layer(X), native, rtol=1e-5, atol=1e-6)
+
+
+def test_flatten_reshape_rescaling():
+    x = np.arange(24, dtype="uint8").reshape(2, 3, 4)
+    assert layers.Flatten()(x).shape == (2, 12)
+    assert layers.Reshape((4, -1))(x).shape == (2, 4, 3)
+    np.testing.assert_allclose(layers.Rescaling(0.5, offset=1.0)(x), x * 0.5 + 1)
+    first = layers.Flatten(data_format="channels_first")(x)
+    np.testing.assert_array_equal(first, x.transpose(0, 2, 1).reshape(2, -1))
+
+
+def test_dropout_only_while_training():
+    layer = layers.Dropout(0.5, seed=3)
+    x = np.ones((100, 100), "float32")
+    np.testing.assert_array_equal(layer(x), x)
+    dropped = layer(x, training=True)
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    assert abs((dropped == 0).mean() - 0.5) < 0.03
+    assert (layer(x, training=True) != dropped).any()
+    again = layers.Dropout(0.5, seed=3)
+    np.testing.assert_array_equal(again(x, training=True), dropped)
+    with handmill.use_backend("numpy"):
+        same = layers.Dropout(0.5, seed=3)(x, training=True)
+    np.testing.assert_array_equal(same, dropped)
+
+
+def test_dropout_rates_at_the_ends():
+    np.testing.assert_array_equal(layers.Dropout(0)(X, training=True), X)
+    np.testing.assert_array_equal(layers.Dropout(1.0)(X, training=True), 0 * X)
+
+
+def test_batch_normalization_modes():
+    x = np.random.default_rng(1).normal(3, 2, (64, 5)).astype("float32")
+    layer = layers.BatchNormalization(momentum=0.5)
+    out = layer(x, training=True)
+    np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std(0), 1, atol=1e-3)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.5 * x.mean(0), rtol=1e-5)
+    before = layer.moving_mean.numpy()
+    layer.trainable = False
+    frozen = layer(x, training=True)
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), before)
+    np.testing.assert_array_equal(frozen, layer(x, training=False))
+
+
+def test_merge_layers_need_several_inputs():
+    with pytest.raises(ValueError, match="should be called on a list of inputs"):
+        layers.Add()(X)
+    with pytest.raises(ValueError, match="exactly 2 inputs"):
+        layers.Subtract()([X, X, X])
+    with pytest.raises(ValueError, match="matching shapes except"):
+        layers.Concatenate(axis=1)([X, X[:, :, None]])
+    np.testing.assert_array_equal(layers.add([X, X]), 2 * X)
+    np.testing.assert_array_equal(layers.concatenate([X, X]), np.concatenate([X, X], 1))
+
+
+def test_symbolic_calls_give_shapes():
+    x = handmill.Input((3,), name="x")
+    y = layers.Dense(5)(x)
+    assert x.shape == (None, 3)
+    assert y.shape == (None, 5)
+    assert (y * 2.0 + 1.0).shape == (None, 5)
+    assert ops.mean(y, axis=0).shape == (5,)
+    assert y[:, :2].shape == (None, 2)
+    assert y._keras_history.operation.name == "dense"
+
+
+def test_symbolic_tensors_have_no_content():
+    x = handmill.Input((3,))
+    with pytest.raises(ValueError, match="has no content"):
+        np.exp(x)
+    with pytest.raises(TypeError, match="boolean"):
+        bool(x)
+
+
+def test_custom_layer_with_state_and_losses():
+    class Count(layers.Layer):
+        def build(self, input_shape):
+            self.calls = self.add_weight((), initializer="zeros", trainable=False, name="calls")
+
+        def call(self, inputs, training=False):
+            if training:
+                self.calls.assign_add(1.0)
+            self.add_loss(ops.sum(inputs))
+            return inputs
+
+    layer = Count()
+    layer(X)
+    layer(X, training=True)
+    layer(X, training=True)
+    assert layer.calls.numpy() == 2
+    np.testing.assert_allclose(layer.losses, [X.sum()])
+    assert layer.trainable_weights == []
+
+
+def test_weights_of_inner_layers_and_lists():
+    class Block(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.first = layers.Dense(2)
+            self.rest = [layers.Dense(2), {"x": layers.Dense(2)}]
+
+        def call(self, inputs):
+            y = self.first(inputs)
+            return self.rest[1]["x"](self.rest[0](y))
+
+    block = Block()
+    assert block(X).shape == (4, 2)
+    assert len(block.weights) == 6
+    block.trainable = False
+    assert block.trainable_weights == []
+    assert not block.first.trainable
+    assert len(block.non_trainable_weights) == 6
+
+
+def test_training_argument_reaches_inner_layers():
+    class Wrap(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.drop = layers.Dropout(0.9, seed=0)
+
+        def call(self, inputs):
+            return self.drop(inputs)
+
+    x = np.ones((10, 10), "float32")
+    wrap = Wrap()
+    np.testing.assert_array_equal(wrap(x), x)
+    assert (wrap(x, training=True) == 0).any()
+
+
+def test_regularizers_show_in_losses():
+    layer = layers.Dense(2, kernel_initializer="ones", kernel_regularizer="l2")
+    layer(X)
+    np.testing.assert_allclose(layer.losses, [0.06], rtol=1e-6)
+
+
+def test_get_and_set_weights():
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    new = [np.full((3, 2), 0.5, "float32"), np.ones(2, "float32")]
+    layer.set_weights(new)
+    for got, want in zip(layer.get_weights(), new, strict=True):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(ValueError, match="weight list of length 1"):
+        layer.set_weights(new[:1])
+    with pytest.raises(ValueError, match="not compatible"):
+        layer.set_weights([new[0], np.ones(3)])
+    np.testing.assert_array_equal(layer.kernel.numpy(), new[0])
+
+
+def test_weights_are_handed_out_as_copies_or_read_only():
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match="read-only"):
+        layer.kernel.value[0, 0] = 1.0
+    layer.get_weights()[0][:] = 7.0
+    assert (layer.kernel.numpy() != 7.0).all()
+
+
+def test_custom_layer_config_is_taken_from_its_arguments():
+    class Power(layers.Layer):
+        def __init__(self, exponent, scale=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.exponent, self.scale = exponent, scale
+
+        def call(self, inputs):
+            return inputs**self.exponent * self.scale
+
+    layer = Power(2.0, scale=3.0, name="p")
+    config = layer.get_config()
+    assert config["exponent"] == 2.0
+    assert config["scale"] == 3.0
+    np.testing.assert_allclose(Power.from_config(config)(X), 3 * X**2)
+
+
+def test_serialize_round_trip():
+    layer = layers.Dense(3, activation="tanh", kernel_initializer="he_normal")
+    again = layers.deserialize(layers.serialize(layer))
+    assert again.get_config() == layer.get_config()
+
+
+def test_unknown_layer_names():
+    with pytest.raises(ImportError, match=r"no layers\.LSTM yet \(Keras has\)"):
+        from handmill.layers import LSTM  # noqa: F401
+    assert not hasattr(layers, "LSTM")
+    with pytest.raises(AttributeError, match="Did you mean 'Dense'"):
+        layers.Densse  # noqa: B018
+
+
+def test_input_arguments():
+    assert handmill.Input((2, 3), batch_size=4).shape == (4, 2, 3)
+    assert handmill.Input(batch_shape=(None, 3)).shape == (None, 3)
+    assert handmill.Input((3,), dtype="uint8").dtype == "uint8"
+    with pytest.raises(ValueError, match="must pass a `shape`"):
+        handmill.Input()
+    with pytest.raises(ValueError, match="both `shape` and `batch_shape`"):
+        handmill.Input((2,), batch_shape=(None, 2))
+    with pytest.raises(ValueError, match="a tuple"):
+        handmill.Input(3)
+
+
+def test_forgotten_super_init():
+    class Broken(layers.Layer):
+        def __init__(self):
+            self.x = 1
+
+    with pytest.raises((RuntimeError, AttributeError)):
+        Broken()(X)
+
+
+def test_leaky_relu_takes_its_older_argument():
+    with pytest.warns(DeprecationWarning, match="negative_slope"):
+        layer = layers.LeakyReLU(alpha=0.1)
+    np.testing.assert_allclose(layer(-X), -0.1 * X, rtol=1e-6)
+
+
+def test_calls_with_keywords_and_several_arrays():
+    class Affine(layers.Layer):
+        def call(self, x, scale=None, shift=0.0):
+            return x * scale + shift
+
+    got = Affine()(X, scale=2 * np.ones_like(X), shift=1.0)
+    np.testing.assert_allclose(got, 2 * X + 1)
+    np.testing.assert_allclose(Affine()(X, scale=X), X * X)

@@ -1,0 +1,113 @@
+"""Metrics on arrays: streaming, weights, names."""
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import metrics
+
+
+def test_mean_streams_and_resets():
+    m = metrics.Mean()
+    assert m.result() == 0
+    m.update_state([1.0, 3.0])
+    m.update_state(5.0)
+    assert m.result() == 3
+    m.reset_state()
+    assert m.result() == 0
+    m.update_state([1.0, 3.0], sample_weight=[1.0, 0.0])
+    assert m.result() == 1
+
+
+def test_mean_does_not_lose_small_terms():
+    m = metrics.Mean()
+    m.update_state(np.full(3, 1e8, "float32"))
+    m.update_state(np.ones(1, "float32"))
+    np.testing.assert_allclose(m.result(), (3e8 + 1) / 4, rtol=1e-7)
+
+
+def test_sum():
+    m = metrics.Sum()
+    m.update_state([1.0, 3.0, 5.0], sample_weight=[1.0, 1.0, 0.0])
+    assert m.result() == 4
+    m.update_state(np.ones((2, 2)))
+    assert m.result() == 8
+
+
+@pytest.mark.parametrize(
+    ("metric", "y", "p", "want"),
+    (
+        (metrics.Accuracy, [1, 2, 3, 4], [0, 2, 3, 4], 0.75),
+        (metrics.BinaryAccuracy, [[1], [1], [0], [0]], [[0.98], [1], [0], [0.6]], 0.75),
+        (metrics.CategoricalAccuracy, [[0, 0, 1], [0, 1, 0]], [[0.1, 0.9, 0.8], [0, 0.9, 0]], 0.5),
+        (metrics.SparseCategoricalAccuracy, [[2], [1]], [[0.1, 0.6, 0.3], [0, 0.9, 0]], 0.5),
+        (metrics.MeanSquaredError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.25),
+        (metrics.RootMeanSquaredError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.5),
+        (metrics.MeanAbsoluteError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.25),
+    ),
+)
+def test_values(metric, y, p, want):
+    m = metric()
+    m.update_state(y, np.asarray(p, "float32"))
+    np.testing.assert_allclose(float(m.result()), want, rtol=1e-6)
+    np.testing.assert_allclose(float(m(y, np.asarray(p, "float32"))), want, rtol=1e-6)
+
+
+def test_weighted_accuracy():
+    m = metrics.SparseCategoricalAccuracy()
+    p = [[0.1, 0.6, 0.3], [0.0, 0.9, 0.1]]
+    m.update_state([2, 1], p, sample_weight=[0.7, 0.3])
+    np.testing.assert_allclose(m.result(), 0.3, rtol=1e-6)
+
+
+def test_top_k():
+    p = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]], "float32")
+    for k, want in ((1, 0.0), (2, 0.5), (3, 1.0)):
+        m = metrics.SparseTopKCategoricalAccuracy(k=k)
+        m.update_state([1, 2], p)
+        assert m.result() == want
+        m = metrics.TopKCategoricalAccuracy(k=k)
+        m.update_state(np.eye(3)[[1, 2]], p)
+        assert m.result() == want
+
+
+def test_names_and_configs():
+    assert isinstance(metrics.get("mse"), metrics.MeanSquaredError)
+    assert isinstance(metrics.get("CategoricalAccuracy"), metrics.CategoricalAccuracy)
+    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
+        metrics.get("accuraccy")
+    m = metrics.BinaryAccuracy(threshold=0.3, name="b")
+    assert metrics.get(metrics.serialize(m)).get_config() == m.get_config()
+
+
+def test_own_metric_class():
+    class Positives(metrics.Metric):
+        def __init__(self, name="positives"):
+            super().__init__(name=name)
+            self.count = self.add_weight(name="count")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            positive = handmill.ops.cast(handmill.ops.greater(y_pred, 0.0), "float32")
+            self.count.assign_add(handmill.ops.sum(positive))
+
+        def result(self):
+            return self.count.value
+
+    m = Positives()
+    m.update_state(None, np.array([1.0, -1.0, 2.0], "float32"))
+    assert m.result() == 2
+
+    x = np.linspace(-1, 1, 16, dtype="float32")[:, None]
+    model = handmill.Sequential(
+        [handmill.Input((1,)), handmill.layers.Dense(1, kernel_initializer="ones")]
+    )
+    model.compile(handmill.optimizers.SGD(0.0), "mse", metrics=[Positives()])
+    history = model.fit(x, x, epochs=2, batch_size=4, verbose=0).history
+    assert history["positives"] == [8.0, 8.0]
+
+
+def test_wrapper_of_a_function():
+    m = metrics.MeanMetricWrapper(lambda t, p: handmill.ops.absolute(t - p), name="gap")
+    m.update_state(np.zeros(2, "float32"), np.array([1.0, 3.0], "float32"))
+    assert m.result() == 2
+    assert m.name == "gap"

@@ -1,0 +1,162 @@
+"""Optimizers outside models: updates, state, older names, errors."""
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import optimizers
+from handmill.optimizers import schedules
+
+
+def variable(value=(1.0, 2.0)):
+    return handmill.Variable(np.array(value, "float32"), name="w")
+
+
+def test_sgd_formula():
+    w = variable()
+    optimizers.SGD(0.1).apply([np.array([1.0, -1.0], "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.9, 2.1], rtol=1e-6)
+
+
+def test_adam_first_step_is_the_rate():
+    w = variable()
+    opt = optimizers.Adam(0.1)
+    opt.apply([np.array([3.0, -0.001], "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.9, 2.1], rtol=1e-3)
+    assert opt.iterations.numpy() == 1
+    assert [v.shape for v in opt.variables] == [(), (), (2,), (2,)]
+
+
+def test_apply_gradients_and_unknown_variables():
+    w, other = variable(), variable()
+    opt = optimizers.SGD(1.0)
+    opt.apply_gradients([(np.ones(2, "float32"), w)])
+    np.testing.assert_allclose(w.numpy(), [0.0, 1.0])
+    with pytest.raises(ValueError, match="Unknown variable"):
+        opt.apply([np.ones(2, "float32")], [other])
+    with pytest.raises(ValueError, match="Received a list of 2 gradients"):
+        opt.apply([np.ones(2, "float32")] * 2)
+
+
+def test_missing_gradients():
+    w, other = variable(), variable()
+    opt = optimizers.SGD(1.0)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        opt.apply([np.ones(2, "float32"), None], [w, other])
+    np.testing.assert_array_equal(other.numpy(), [1.0, 2.0])
+    with pytest.raises(ValueError, match="No gradients provided"):
+        opt.apply([None, None], [w, other])
+
+
+def test_learning_rate_can_be_set():
+    opt = optimizers.SGD(0.5)
+    w = variable()
+    opt.apply([np.ones(2, "float32")], [w])
+    opt.learning_rate = 0.25
+    opt.apply([np.ones(2, "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.25, 1.25])
+    scheduled = optimizers.SGD(schedules.ExponentialDecay(0.1, 10, 0.5))
+    with pytest.raises(TypeError, match="not settable"):
+        scheduled.learning_rate = 0.1
+
+
+def test_older_names():
+    with pytest.warns(DeprecationWarning, match="`lr`"):
+        opt = optimizers.Adam(lr=0.25)
+    np.testing.assert_allclose(opt.learning_rate.numpy(), 0.25)
+    with pytest.warns(DeprecationWarning, match="InverseTimeDecay"):
+        opt = optimizers.SGD(0.1, decay=0.5)
+    np.testing.assert_allclose(np.asarray(opt.learning_rate), 0.1)
+    opt.iterations.assign(2)
+    np.testing.assert_allclose(np.asarray(opt.learning_rate), 0.05, rtol=1e-6)
+
+
+def test_strict_keras_refuses_the_older_name():
+    handmill.config.set_strict_keras(True)
+    try:
+        with pytest.raises(ValueError, match="not recognized"):
+            optimizers.Adam(lr=0.25)
+    finally:
+        handmill.config.set_strict_keras(False)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    (
+        (lambda: optimizers.SGD("fast"), "`learning_rate` should be float"),
+        (lambda: optimizers.SGD(0.1, momentum=2.0), "momentum"),
+        (lambda: optimizers.SGD(0.1, clipnorm=1.0, clipvalue=1.0), "Only one of"),
+        (lambda: optimizers.SGD(0.1, rate=3), "not recognized"),
+        (lambda: optimizers.Adam(use_ema=True, ema_momentum=3.0), "ema_momentum"),
+        (lambda: optimizers.Adam(gradient_accumulation_steps=1), "gradient_accumulation_steps"),
+        (lambda: optimizers.AdamW(weight_decay=None), "weight_decay"),
+        (lambda: optimizers.get("adm"), "Did you mean 'adam'"),
+        (lambda: optimizers.get(3), "Could not interpret"),
+        (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps"),
+        (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "length of boundaries"),
+    ),
+)
+def test_arguments_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_weight_decay_exclusions():
+    w, b = variable(), handmill.Variable(np.ones(2, "float32"), name="bias")
+    opt = optimizers.SGD(0.1, weight_decay=0.5)
+    opt.exclude_from_weight_decay(var_names=["bias"])
+    opt.apply([np.zeros(2, "float32")] * 2, [w, b])
+    np.testing.assert_allclose(w.numpy(), [0.95, 1.9], rtol=1e-6)
+    np.testing.assert_array_equal(b.numpy(), [1.0, 1.0])
+    with pytest.raises(ValueError, match="before the optimizer is built"):
+        opt.exclude_from_weight_decay(var_list=[w])
+
+
+@pytest.mark.parametrize("name", ("sgd", "adam", "adamw", "rmsprop", "adagrad"))
+def test_names_and_round_trip(name):
+    opt = optimizers.get(name)
+    again = optimizers.deserialize(optimizers.serialize(opt))
+    assert again.get_config() == opt.get_config()
+
+
+def test_schedule_survives_the_config():
+    opt = optimizers.Adam(schedules.CosineDecay(0.1, 10, warmup_target=0.2, warmup_steps=3))
+    again = optimizers.deserialize(optimizers.serialize(opt))
+    assert again.get_config() == opt.get_config()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "want"),
+    (
+        (schedules.ExponentialDecay(0.1, 10, 0.5), 20, 0.025),
+        (schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True), 19, 0.05),
+        (schedules.InverseTimeDecay(0.1, 1, 0.5), 2, 0.05),
+        (schedules.PiecewiseConstantDecay([5, 10], [1.0, 0.5, 0.1]), 5, 1.0),
+        (schedules.PiecewiseConstantDecay([5, 10], [1.0, 0.5, 0.1]), 6, 0.5),
+        (schedules.PiecewiseConstantDecay([5, 10], [1.0, 0.5, 0.1]), 11, 0.1),
+        (schedules.PolynomialDecay(1.0, 10, 0.0), 5, 0.5),
+        (schedules.PolynomialDecay(1.0, 10, 0.0), 50, 0.0),
+        (schedules.CosineDecay(1.0, 10), 10, 0.0),
+        (schedules.CosineDecay(0.0, 10, warmup_target=1.0, warmup_steps=4), 2, 0.5),
+    ),
+)
+def test_schedules(schedule, step, want):
+    np.testing.assert_allclose(schedule(step), want, rtol=1e-5, atol=1e-7)
+
+
+def test_infinite_gradients_are_not_hidden_by_global_clipnorm():
+    w = variable()
+    optimizers.SGD(0.1, global_clipnorm=1.0).apply([np.array([np.inf, 1.0], "float32")], [w])
+    assert np.isnan(w.numpy()).any()
+
+
+def test_state_can_be_set():
+    w = variable()
+    opt = optimizers.Adam(0.1)
+    opt.apply([np.ones(2, "float32")], [w])
+    saved = [v.numpy() for v in opt.variables]
+    opt.apply([np.ones(2, "float32")], [w])
+    opt.set_weights(saved)
+    assert opt.iterations.numpy() == 1
+    with pytest.raises(ValueError, match="variables, got 1 arrays"):
+        opt.set_weights(saved[:1])
