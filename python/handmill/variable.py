@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -47,6 +51,54 @@ def _new_state(shape: tuple[int, ...], dtype: str) -> Any:
     return ArrayState(shape, code)
 
 
+_budget: ContextVar[list[float] | None] = ContextVar("_budget", default=None)
+
+
+@contextmanager
+def limited_bytes(limit: int) -> Iterator[None]:
+    """Lets the variables made in the ``with`` block have so many bytes together, and no more.
+
+    Loaders use it: what a file describes may not need more memory than the file has bytes.
+    """
+    token = _budget.set([limit])
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Refuses what cannot be allocated, before an initializer tries.
+
+    Raises:
+        ValueError: if a loader's budget is exceeded.
+        MemoryError: if the machine has less memory.
+    """
+    size = math.prod(shape) * (numpy_dtype(dtype).itemsize if dtype in DTYPES else 1)
+    left = _budget.get()
+    if left is not None:
+        left[0] -= size
+        if left[0] < 0:
+            raise ValueError(
+                f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
+            )
+    if size > _BYTES_NOT_CHECKED and size > _machine_bytes():
+        raise MemoryError(
+            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB, more than this machine "
+            f"has ({_machine_bytes() / 1e9:.4g} GB)"
+        )
+
+
+_BYTES_NOT_CHECKED = 1 << 28
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 47
+
+
 class Variable:
     """A named tensor that programs read and write.
 
@@ -85,6 +137,7 @@ class Variable:
             if shape is None:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
+            _check_bytes(name, tuple(shape), dtype)
             content = np.asarray(initializer(tuple(shape), dtype=dtype))
         else:
             content = np.asarray(initializer)

@@ -84,7 +84,13 @@ def _alias(node: Node) -> tuple[tuple[int, int], ...]:
 
 
 def _dims(shape: Shape) -> tuple[int, ...]:
-    """A batch dimension of c*B elements is written -c."""
+    """A batch dimension of c*B elements is written -c.
+
+    Raises:
+        ValueError: for a dimension that no array can have.
+    """
+    if any(isinstance(d, int) and d >= 1 << 63 for d in shape):
+        raise ValueError(f"an array of shape {shape} is too large")
     return tuple(-d.times if isinstance(d, Batch) else d for d in shape)
 
 

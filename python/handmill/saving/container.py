@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import secrets
 import stat
@@ -16,7 +17,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from handmill.ir.op import Array
 
@@ -111,6 +112,24 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading; does not wait for the writer of a pipe.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: for a directory, pipe, device or socket.
+    """
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode):
+        # Between the two calls the path may have become something else.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+    raise FileFormatError(f"{path} is not a regular file")
+
+
 def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
     """Returns the members of a file.
 
@@ -122,10 +141,8 @@ def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
         FileNotFoundError: if there is no such file.
         FileFormatError: if the file is damaged or holds anything else.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise FileFormatError(f"{path} is not a regular file")
         try:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
@@ -161,15 +178,17 @@ def to_json(data: Any) -> bytes:
 
     Raises:
         TypeError: for what is not plain data.
+        ValueError: for NaN and infinities, which JSON has not.
     """
-    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=True).encode()
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode()
 
 
 def from_json(content: bytes, name: str) -> Any:
     """Returns the data in JSON.
 
     Raises:
-        FileFormatError: if it is not JSON, nested too deeply, or has a key twice.
+        FileFormatError: if it is not JSON, nested too deeply, has a key twice or a number that is
+            NaN or infinite.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,9 +197,22 @@ def from_json(content: bytes, name: str) -> Any:
             raise FileFormatError(f"{name} has a key twice")
         return found
 
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise FileFormatError(f"{name} has the number {text}, which is not finite")
+        return value
+
     try:
-        data = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_constant=number,
+            parse_float=number,
+        )
+    except FileFormatError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{name} is not valid JSON: {error}") from None
     if _depth(data) > _MAX_DEPTH:
         raise FileFormatError(f"{name} is nested more than {_MAX_DEPTH} levels deep")

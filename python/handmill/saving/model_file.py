@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from handmill.saving.container import (
     FileFormatError,
     from_json,
     from_tensors,
+    open_regular,
     read_file,
     to_json,
     to_tensors,
@@ -25,7 +27,7 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from handmill.variable import Variable
+from handmill.variable import Variable, limited_bytes
 
 
 def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
@@ -142,38 +144,62 @@ def load_model(
     _check_version(path, state)
     config = from_json(members["config.json"], f"{path}: config.json")
     arrays = from_tensors(members["model.safetensors"], f"{path}: model.safetensors")
-    with CustomObjectScope(custom_objects or {}):
-        try:
+    slots = from_tensors(
+        members.get("optimizer.safetensors", to_tensors({})), f"{path}: optimizer.safetensors"
+    )
+    stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
+    with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
+        with _damage(path, "architecture"):
             model = deserialize_keras_object(config, kind="model")
-        except (KeyError, AttributeError, IndexError, RecursionError) as error:
-            raise FileFormatError(f"{path}: its architecture is damaged: {error!r}") from error
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
         _assign(model.variables, list(arrays.items()), str(path), skip=False)
         compiled = config.get("compile_config")
         if compile and compiled is not None:
-            model.compile_from_config(compiled)
-            _restore_optimizer(model, members.get("optimizer.safetensors"), path)
+            with _damage(path, "compile_config"):
+                model.compile_from_config(compiled)
+                if slots:
+                    _restore_optimizer(model, slots, path)
     shuffle = state.get("shuffle")
-    if isinstance(shuffle, list) and all(isinstance(n, int) for n in shuffle):
+    if shuffle is not None:
+        if not _is_shuffle(shuffle):
+            raise FileFormatError(f"{path}: state.json has a damaged entry 'shuffle'")
         model._shuffle = shuffle
     return model
+
+
+_SMALL_VARIABLES = 1 << 20
+"""Bytes for what is not stored: sums of metrics, counters."""
+
+
+@contextmanager
+def _damage(path: Path, part: str) -> Iterator[None]:
+    """Names the file in the errors that a damaged description leads to."""
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
+        raise FileFormatError(f"{path}: its {part} is damaged: {error!r}") from error
+
+
+def _is_shuffle(data: Any) -> bool:
+    return (
+        isinstance(data, list)
+        and len(data) == 2
+        and all(isinstance(n, int) and 0 <= n < 1 << 64 for n in data)
+    )
 
 
 def _check_version(path: Path, state: Any) -> None:
     if not isinstance(state, dict) or state.get("format") != "hmill":
         raise FileFormatError(f"{path} is not a .hmill file")
     version = state.get("version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise FileFormatError(
             f"{path} has format version {version}; this handmill reads up to {FORMAT_VERSION}"
         )
 
 
-def _restore_optimizer(model: Any, content: bytes | None, path: Path) -> None:
-    if content is None:
-        return
-    arrays = from_tensors(content, f"{path}: optimizer.safetensors")
+def _restore_optimizer(model: Any, arrays: Mapping[str, Array], path: Path) -> None:
     optimizer = model.optimizer
     if len(arrays) > len(optimizer.variables):
         optimizer.build(model.trainable_variables)
@@ -259,7 +285,8 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
         )
     path = Path(name)
     if path.suffix == ".safetensors":
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     else:
         members = read_file(path, ("model.safetensors", "state.json"))
         if "model.safetensors" not in members:
