@@ -95,7 +95,7 @@ def main() -> None:
 
     warn_if_busy()
     seconds = 0.001 if options.smoke else 0.3
-    footprints = FOOTPRINTS[:4] if options.smoke else FOOTPRINTS
+    footprints = FOOTPRINTS[1:3] if options.smoke else FOOTPRINTS
     threads = sorted({1, _core.num_threads()})
     levels = list(_core.available_isas())
     found = [Ceilings(isa, t, footprints, seconds) for isa in levels for t in threads]

@@ -33,7 +33,11 @@ def environment(machine: str = "") -> dict[str, Any]:
     from handmill import config
 
     commit = subprocess.run(
-        ("git", "rev-parse", "--short", "HEAD"), cwd=HERE, capture_output=True, text=True, check=False
+        ("git", "rev-parse", "--short", "HEAD"),
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "machine": machine or f"{os.cpu_count()} cores, {platform.machine()}",

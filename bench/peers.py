@@ -38,7 +38,7 @@ class Worker:
         if isa:
             environment["HANDMILL_ISA"] = isa
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "workers.py"), library, workload, kind],
+            [sys.executable, str(HERE / "workers.py"), library, workload, kind, str(seconds / 3)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
@@ -143,9 +143,7 @@ def main() -> None:
         for kind in ["train"] if training else [str(b) for b in BATCHES]:
             name = workload if training else f"{workload}, batch {kind}"
             print(f"{name}:")
-            rows = measure(
-                workload, kind, libraries, options.isa, options.rounds, options.seconds
-            )
+            rows = measure(workload, kind, libraries, options.isa, options.rounds, options.seconds)
             compare(rows)
             report["rows"][name] = rows
     report["load_after"] = round(os.getloadavg()[0], 2)

@@ -144,7 +144,7 @@ def main() -> None:
         )
         if options.profile:
             print_profile(row["profile"])
-    print(f"{'inference':10s} {'batch':>5s} {'model(x)':>9s} {'plan':>9s} {'predict':>9s} {'roof':>9s}")
+    print("inference  batch  model(x)      plan   predict  roofline (us)")
     for name in names:
         for batch in BATCHES:
             row = inference(WORKLOADS[name], batch, ceilings, smoke)

@@ -42,9 +42,10 @@ def measure(op: Any, sample: Any, ceilings: Ceilings, repeats: int) -> dict[str,
     plan, arrays = plan_op(op, sample)
     steps = plan.summary()
     footprint = float(sum(a.nbytes for a in arrays) + plan.arena_bytes)
-    once = sum(plan.profile(*arrays, repeats=2))
-    repeats = max(3, min(repeats, int(0.2 / max(once, 1e-7))))
-    times = plan.profile(*arrays, repeats=repeats)
+    times = plan.profile(*arrays, repeats=min(2, repeats))
+    if repeats > 1:
+        repeats = max(5, min(repeats, int(0.2 / max(sum(times), 1e-7))))
+        times = plan.profile(*arrays, repeats=repeats)
     flops, moved = (sum(s[key] for s in steps) for key in ("flops", "bytes"))
     ceiling = sum(
         ceilings.least_time(s["flops"], s["bytes"], stream_of(s["kernel"]), max(footprint, moved))
@@ -87,14 +88,15 @@ def main() -> None:
         )  # fmt: skip
         report["ceilings"].append(ceilings.as_dict())
         print(f"{isa}, {ceilings.threads} thread(s): {ceilings.peak / 1e9:.0f} GFLOP/s")
-        print(f"  {'operator':32s} {'sample':18s} {'us':>10s} {'GFLOP/s':>9s} {'GB/s':>8s} {'%':>5s}")
+        print(f"  {'operator':51s} {'us':>10s} {'GFLOP/s':>9s} {'GB/s':>8s} {'%':>5s}")
         for op, sample in samples:
-            row = measure(op, sample, ceilings, 3 if options.smoke else 1000)
+            row = measure(op, sample, ceilings, 1 if options.smoke else 1000)
             report["rows"].append(row)
             where = "  host" if row["isa"] == "host" else ""
             print(
-                f"  {row['op']:32s} {row['sample'][:18]:18s} {row['us']:10.2f} {row['gflops']:9.2f} "
-                f"{row['gb_per_second']:8.2f} {row['percent_of_ceiling']:5.0f}{where}",
+                f"  {row['op']:32s} {row['sample'][:18]:18s} {row['us']:10.2f} "
+                f"{row['gflops']:9.2f} {row['gb_per_second']:8.2f} "
+                f"{row['percent_of_ceiling']:5.0f}{where}",
                 flush=True,
             )
     write_json(options.json, report)

@@ -1,9 +1,9 @@
 """One library in one process: prepares a workload, then times it whenever it is asked.
 
-Run by peers.py as ``python workers.py LIBRARY WORKLOAD train|BATCH``. A number of steps on standard
-input is answered by ``@ seconds`` a step on standard output; ``@ ready`` comes first, with
-what was chosen for this library and a figure that shows that it does the same work as the others:
-the loss after some epochs, or the largest output.
+Run by peers.py as ``python workers.py LIBRARY WORKLOAD train|BATCH SECONDS``, where SECONDS is how
+long a way is tried. ``@ ready`` comes first, with the way that was chosen and a figure which shows
+that the library does the same work as the others: the loss after some epochs, or the largest
+output. Then a number of steps on standard input is answered by ``@ seconds`` a step.
 
 Every library starts from the same weights and gathers shuffled batches from the same arrays in
 memory. Where a library has several ways of doing it, each is tried and the fastest is timed.
@@ -145,9 +145,7 @@ def jax_train(w: Workload, scanned: bool = False) -> Job:
         m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradient)
         v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradient)
         alpha = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        weights = jax.tree.map(
-            lambda p, m, v: p - alpha * m / (jnp.sqrt(v) + 1e-7), weights, m, v
-        )
+        weights = jax.tree.map(lambda p, m, v: p - alpha * m / (jnp.sqrt(v) + 1e-7), weights, m, v)
         return weights, m, v, t
 
     def gathering_step(state: Any, x: jax.Array, y: jax.Array, rows: jax.Array) -> Any:
@@ -222,7 +220,7 @@ def sklearn_train(w: Workload) -> Job:
     x, y = w.data()
     model = MLPClassifier(
         w.units[1:-1], batch_size=w.batch, alpha=0.0, tol=0.0, n_iter_no_change=10**9,
-        warm_start=True, max_iter=1, epsilon=1e-7,
+        max_iter=1, epsilon=1e-7,
     )  # fmt: skip
     classes = np.arange(w.units[-1])
     rng = np.random.default_rng(0)
@@ -231,10 +229,10 @@ def sklearn_train(w: Workload) -> Job:
         k[...], b[...] = kernel, bias
 
     def fit(steps: int) -> None:
-        model.set_params(max_iter=max(1, steps // w.steps_per_epoch))
-        model.fit(x, y)
+        model.set_params(warm_start=True, max_iter=max(1, steps // w.steps_per_epoch)).fit(x, y)
 
     def partial_fit(steps: int) -> None:
+        model.set_params(warm_start=False)
         for rows in batches(w.rows, w.batch, rng, steps):
             model.partial_fit(x[rows], y[rows])
 
@@ -378,7 +376,7 @@ def seconds_of(run: Run, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def fastest(job: Job, unit: int) -> str:
+def fastest(job: Job, unit: int, seconds: float) -> str:
     """The way with the least time of a step in some trials."""
     if len(job.ways) == 1:
         return next(iter(job.ways))
@@ -386,14 +384,14 @@ def fastest(job: Job, unit: int) -> str:
     for name, run in job.ways.items():
         run(2 * unit)  # compiles
         once = seconds_of(run, unit)
-        steps = max(1, int(0.15 / once / unit)) * unit
+        steps = max(1, int(seconds / once / unit)) * unit
         best[name] = min(seconds_of(run, steps) for _ in range(3))
     return min(best, key=lambda name: best[name])
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    library, workload, kind = sys.argv[1:4]
+    library, workload, kind, seconds = sys.argv[1:5]
     w = WORKLOADS[workload]
     if kind == "train":
         job = TRAIN[library](w)
@@ -402,7 +400,7 @@ def main() -> None:
         job = INFERENCE[library](w, int(kind))
     checked = job.check()
     unit = w.steps_per_epoch if job.epochs_only else 1
-    way = fastest(job, unit)
+    way = fastest(job, unit, float(seconds))
     run = job.ways[way]
     run(2 * unit)
     answer("ready", json.dumps({"way": way, "check": checked}))
