@@ -13,7 +13,7 @@ import pytest
 
 import handmill.ops  # registers the operators
 from handmill import config
-from handmill.compare import compare_function, worst_error
+from handmill.comparison import compare_function, worst_error
 from handmill.errors import ShapeError
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph

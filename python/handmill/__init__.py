@@ -41,7 +41,7 @@ __getattr__, __dir__ = lazy_exports(
         "Layer": "handmill.layers:Layer",
         "Variable": "handmill.variable:Variable",
         "use_backend": "handmill.config:use_backend",
-        "compare": "handmill.compare:compare",
+        "compare": "handmill.comparison:compare",
         "TrainingWarning": "handmill.errors:TrainingWarning",
         "KerasDifferenceWarning": "handmill.errors:KerasDifferenceWarning",
     },

@@ -7,7 +7,7 @@ import pytest
 from graphs import WIDTH, random_graph
 
 from handmill import config, ops, program
-from handmill.compare import ComparisonError, compare_function
+from handmill.comparison import ComparisonError, compare_function
 from handmill.errors import RowError
 from handmill.ir import trace
 from handmill.ir.interpret import interpret
