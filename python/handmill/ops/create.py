@@ -34,7 +34,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     return broadcast_to(value, dims)
 
 
-def zeros(shape: Any, dtype: Any = "float32") -> Any:
+def zeros(shape: Any, dtype: Any = None) -> Any:
     """Returns a tensor of zeros.
 
     Example:
@@ -45,7 +45,7 @@ def zeros(shape: Any, dtype: Any = "float32") -> Any:
     return full(shape, 0, dtype or "float32")
 
 
-def ones(shape: Any, dtype: Any = "float32") -> Any:
+def ones(shape: Any, dtype: Any = None) -> Any:
     """Returns a tensor of ones.
 
     Example:

@@ -1,0 +1,190 @@
+"""Docstrings and pages: their examples run, their links lead somewhere, their names exist."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import handmill
+from handmill import config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+checkout = pytest.mark.skipif(
+    not (ROOT / "README.md").is_file(), reason="no pages beside the tests"
+)
+
+
+def modules() -> list[str]:
+    found = [m.name for m in pkgutil.walk_packages(handmill.__path__, "handmill.")]
+    return ["handmill", *(n for n in found if n not in ("handmill.__main__", "handmill._core"))]
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="examples show what kernels give")
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    text = inspect.getdoc(module)
+    assert text, "no docstring"
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+        if test.globs.get("__name__") == name:  # not what the module imports
+            runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+            assert runner.run(test).failed == 0, test.name
+
+
+def test_public_names_have_docstrings() -> None:
+    """Every class and function of Keras's that is here says what it does."""
+    lacking = []
+    for name, (here, _) in supported().public_names().items():
+        module = supported().module_of(name)
+        for attribute in here:
+            value = getattr(module, attribute)
+            if callable(value) and not inspect.getdoc(value):
+                lacking.append(f"{name}.{attribute}")
+    assert lacking == []
+
+
+# Pages.
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        pattern = rf"^```{language}\n(.*?)^```"
+        for i, code in enumerate(re.findall(pattern, page.read_text("utf-8"), re.M | re.S)):
+            yield f"{page.name}-{i}", code
+
+
+@checkout
+@pytest.mark.parametrize("code", [pytest.param(c, id=i) for i, c in blocks("python")])
+def test_examples_in_pages(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "page", "exec"), {"__name__": "page"})
+
+
+@checkout
+def test_relative_links_resolve() -> None:
+    broken = [
+        f"{page.name}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+        if not re.match(r"[a-z]+:", target)
+        and not (page.parent / target.partition("#")[0]).exists()
+    ]
+    assert broken == []
+
+
+@checkout
+def test_names_in_pages_exist() -> None:
+    """`handmill.x.y`, and `config.x` in code quotes, are names; files in code quotes are files."""
+    missing = []
+    tops = "|".join(n for n in dir(handmill) if inspect.ismodule(getattr(handmill, n)))
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if page.name == "supported.md":  # lists what is missing; another test holds it right
+            continue
+        names = re.findall(r"\bhandmill\.([A-Za-z_][\w.]*\w)", text)
+        names += re.findall(rf"`(?:keras\.)?((?:{tops})\.[A-Za-z_][\w.]*\w)(?=[`(])", text)
+        names = [n for n in names if not n.endswith((".py", ".md", ".cpp", ".h", ".json"))]
+        missing += [f"{page.name}: {n}" for n in names if not exists(n)]
+    assert missing == []
+
+
+def exists(name: str) -> bool:
+    value: object = handmill
+    for part in name.split("."):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+
+
+@checkout
+def test_files_named_in_pages_exist() -> None:
+    missing = []
+    pattern = r"(?<![\w/.])((?:examples|tools|bench|tests|docs|csrc|\.ci)/[\w./-]*\w)"
+    for page in PAGES:
+        for name in re.findall(pattern, page.read_text("utf-8")):
+            if not (ROOT / name).exists() and not any(c in name for c in "<*{"):
+                missing.append(f"{page.name}: {name}")
+    assert missing == []
+
+
+# What is supported, held against Keras itself.
+
+
+def supported() -> ModuleType:
+    if "make_supported" not in sys.modules:
+        path = ROOT / "tools" / "make_supported.py"
+        spec = importlib.util.spec_from_file_location("make_supported", path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["make_supported"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["make_supported"]
+
+
+@checkout
+def test_supported_page_is_current() -> None:
+    tool = supported()
+    found = tool.PAGE.read_text("utf-8")
+    assert found == tool.page(), "run python tools/make_supported.py"
+
+
+@pytest.fixture(scope="module")
+def keras() -> ModuleType:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is the oracle")
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    return supported().keras()
+
+
+# Defaults that differ, each for a reason.
+DEFAULTS = {
+    "Variable": "a name is for messages; 'variable' says more than None",
+    "ops.segment_sum": "the number of segments is a shape; without it no program can be traced",
+    "random.SeedGenerator": "a name is for files",
+}
+
+
+@checkout
+def test_arguments_are_those_of_keras(keras: ModuleType) -> None:
+    differences = supported().differences()
+    assert [d.name for d in differences if d.order] == []
+    public = [d for d in differences if not d.name.startswith(("tree.", "saving.", "utils."))]
+    assert {d.name for d in public if d.defaults} <= set(DEFAULTS)
+    assert [d.name for d in public if d.extra and d.name != "Variable"] == []
+
+
+@checkout
+def test_list_of_names_is_that_of_keras(keras: ModuleType) -> None:
+    from handmill.keras_names import KERAS_NAMES, KERAS_VERSION
+
+    if keras.__version__ != KERAS_VERSION:
+        pytest.skip(f"the list is that of Keras {KERAS_VERSION}, here is {keras.__version__}")
+    for module, names in KERAS_NAMES.items():
+        place = importlib.import_module(f"keras.{module}" if module else "keras")
+        absent = [n for n in names.split() if not hasattr(place, n)]
+        assert absent == [], module
+        exported = {n for n in dir(place) if not n.startswith("_")} - {"src"}
+        assert exported - set(names.split()) <= set(), module
+
+
+@checkout
+def test_names_beyond_keras_exist() -> None:
+    for module, names in supported().OWN.items():
+        for name in names.split():
+            assert exists(f"{module}.{name}".lstrip(".")), name
