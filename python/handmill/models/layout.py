@@ -167,7 +167,7 @@ def as_data(x: Any, name: str) -> Array:
     array = x if type(x) is np.ndarray else np.asarray(x)
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
-        return array
+        return array if array.flags.aligned else array.copy()
     if dtype.isnative and name_of_dtype(dtype) in DTYPES and dtype != np.float64:
         return array
     if dtype.kind in "fiu":
