@@ -164,6 +164,16 @@ def as_data(x: Any, name: str) -> Array:
     Raises:
         ValueError: for arrays of objects, strings, dates, complex numbers.
     """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(
+            f"`{name}` has masked entries, which no layer knows; fill them (x.filled(0)) and pass "
+            "a sample_weight, or leave those rows out"
+        )
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(
+            f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
+            "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
+        )
     array = x if type(x) is np.ndarray else np.asarray(x)
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
