@@ -374,7 +374,9 @@ def _as_array(x: Any) -> Array:
                 f"expected numbers, got an array of dtype {array.dtype}; "
                 "convert it first, e.g. with numpy.asarray(x, 'float32')"
             )
-    return np.ascontiguousarray(array) if array.ndim else array
+    if array.ndim:
+        array = np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
 
 
 _EAGER: dict[Any, TracedFunction] = {}

@@ -444,15 +444,17 @@ class Trainer:
                 steps=data.num_batches,
             )
         logs = self._evaluate(data, callbacks)
+        if not logs:
+            raise ValueError("evaluate() received no batch: the data set gave none")
         return logs if return_dict else _in_order(logs)
 
     def _evaluate(self, data: Any, callbacks: CallbackList) -> dict[str, Any]:
+        """Returns the numbers by name; none if there was no batch."""
         run = Run(self, "test", callbacks, self._test_step, self._stops_evaluating)
         self.stop_evaluating = False
         callbacks.begin("test")
         self.reset_metrics()
-        data.run_epoch(run)
-        logs = self.get_metrics_result()
+        logs = self.get_metrics_result() if data.run_epoch(run) else {}
         callbacks.end("test", logs)
         return logs
 
