@@ -28,7 +28,9 @@ def host(function, inputs, outputs, **attrs):
     return ("host", tuple(inputs), tuple(outputs), attrs, (), "", function)
 
 
-def program(values, nodes=(), inputs=(), outputs=(), variables=(), updates=(), constants=(), feeds=()):
+def program(
+    values, nodes=(), inputs=(), outputs=(), variables=(), updates=(), constants=(), feeds=()
+):
     """A program; `values` are shapes of float32, or (dtype code, shape)."""
     full = [v if v and isinstance(v[-1], tuple) else (F32, v) for v in values]
     return _core.Program(
@@ -65,8 +67,18 @@ class Training:
         turned = {"transpose_a": True}
         self.program = program(
             [
-                (width, width), (width, 32), (-1, width), (-1, width), (-1, 32), (-1, 32),
-                (width, 32), (-1, width), (width, width), (width, width), (width, 32), (32,),
+                (width, width),
+                (width, 32),
+                (-1, width),
+                (-1, width),
+                (-1, 32),
+                (-1, 32),
+                (width, 32),
+                (-1, width),
+                (width, width),
+                (width, width),
+                (width, 32),
+                (32,),
             ],
             [
                 node("matmul", (2, 0), (3,), activation="tanh"),

@@ -69,7 +69,7 @@ def test_order():
     assert feed.rows == 50
 
 
-@pytest.mark.parametrize("source", ["uint8", "int8", "int32", "int64", "bool", "float64"])
+@pytest.mark.parametrize("source", ("uint8", "int8", "int32", "int64", "bool", "float64"))
 def test_rows_are_converted(source):
     x = (np.arange(300).reshape(100, 3) % 250 % (128 if source == "int8" else 256)).astype(source)
     plan, _, seen = summing((3,))
@@ -100,7 +100,7 @@ def test_several_sources_of_several_dtypes():
 def test_what_does_not_fit_is_refused():
     plan, *_ = summing((3,))
     for sources in ([], [random(5, 4)], [random(5, 3), random(5, 3)], [random(5, 3, 1)]):
-        with pytest.raises(ValueError, match="feed|fed"):
+        with pytest.raises(ValueError, match=r"feed|fed"):
             plan.run_fed(_core.Feed(sources), 1)
     to_int = program([(I32, (-1,))], inputs=[0], feeds=[0]).specialize(1)
     with pytest.raises(ValueError, match="float32 is not converted to int32"):
@@ -215,13 +215,16 @@ def test_signals_arrive_between_runs():
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    def run_for_ever():
+        while True:
+            plan.run_fed(feed, 10**9)
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         begin = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
-            while True:
-                plan.run_fed(feed, 10**9)
+            run_for_ever()
         assert time.perf_counter() - begin < 2
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -258,4 +261,4 @@ def test_the_feed_keeps_its_arrays():
     for i in range(64):
         plan.run_fed(feed, 1)
         np.testing.assert_array_equal(seen.copy()[0], x[i])
-    assert U8 < len(DTYPES)
+    assert len(DTYPES) > U8

@@ -60,13 +60,13 @@ def test_one_buffer_is_taken_over_only_once():
 
 @pytest.mark.parametrize(
     "bad",
-    [
+    (
         ([1], [0], [], []),
         ([-1], [0], [0], []),
         ([1], [1], [0], []),
         ([1], [0], [0], [(0, 1)]),
         ([1], [0], [0], [(-1, 0)]),
-    ],
+    ),
 )
 def test_planner_checks(bad):
     with pytest.raises(ValueError, match=r"\w"):
@@ -136,8 +136,10 @@ class RandomProgram:
         out = len(self.values)
         a = int(rng.integers(0, out))
         if rng.random() < 0.15:
-            shape = (self.contents[a].size,) if len(self.values[a]) == 2 else (
-                2, self.contents[a].size // 2
+            shape = (
+                (self.contents[a].size,)
+                if len(self.values[a]) == 2
+                else (2, self.contents[a].size // 2)
             )
             self.nodes.append(node("view", (a,), (out,)))
             self.contents.append(self.contents[a].reshape(shape))
@@ -166,8 +168,8 @@ class RandomProgram:
         return plan
 
 
-@pytest.mark.parametrize("size", [6, 40000])
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", (6, 40000))
+@pytest.mark.parametrize("threads", (1, 3))
 def test_random_programs(size, threads):
     before = _core.num_threads()
     _core.set_num_threads(threads)

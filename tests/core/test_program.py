@@ -10,7 +10,7 @@ from handmill import _core
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())
-@pytest.mark.parametrize("batch", [0, 1, 5, 300])
+@pytest.mark.parametrize("batch", (0, 1, 5, 300))
 def test_dense(isa, batch):
     w, b, x = random(20, 30), random(30, seed=1), random(batch, 20, seed=2)
     made = program(
@@ -28,7 +28,7 @@ def test_dense(isa, batch):
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [
+    (
         ((3, 7, 5), (5, 6)),
         ((3, 7, 5), (3, 5, 6)),
         ((2, 1, 7, 5), (3, 5, 6)),
@@ -38,9 +38,9 @@ def test_dense(isa, batch):
         ((0, 7, 5), (0, 5, 6)),
         ((3, 0, 7, 5), (5, 6)),
         ((7, 0), (0, 6)),
-    ],
+    ),
 )
-@pytest.mark.parametrize("turned", ["nn", "tn", "nt", "tt"])
+@pytest.mark.parametrize("turned", ("nn", "tn", "nt", "tt"))
 def test_matmul_of_stacks(a, b, turned):
     x, y = random(*a), random(*b, seed=1)
     want = x @ y
@@ -144,7 +144,7 @@ def sgd(w, x, *, in_place):
     )
 
 
-@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("in_place", (True, False))
 def test_update(in_place):
     old, x = random(1000), random(1000, seed=1)
     w = state(old)
@@ -329,13 +329,13 @@ def test_host_steps_run_among_kernels():
 
 @pytest.mark.parametrize(
     ("result", "error"),
-    [
+    (
         (lambda arrays: (np.zeros(3),), ValueError),
         (lambda arrays: (), ValueError),
         (lambda arrays: 5, TypeError),
         (lambda arrays: ("text",), ValueError),
         (lambda arrays: 1 / 0, ZeroDivisionError),
-    ],
+    ),
 )
 def test_a_failing_host_step_leaves_variables_as_they_were(result, error):
     w = state(np.ones(4))
@@ -491,7 +491,7 @@ GOOD = {
 
 @pytest.mark.parametrize(
     ("changes", "error"),
-    [
+    (
         ({"values": [(99, (2,)), (F32, (2,))]}, ValueError),
         ({"inputs": [5]}, ValueError),
         ({"inputs": [0, 0]}, ValueError),
@@ -517,9 +517,15 @@ GOOD = {
             {"inputs": [], "variables": [(0, state(np.zeros(2)))], "updates": [(0, 1), (0, 1)]},
             ValueError,
         ),
-        ({"inputs": [], "values": [(F32, (-2,)), (F32, (2,))],
-          "variables": [(0, state(np.zeros(2)))]}, ValueError),
-    ],
+        (
+            {
+                "inputs": [],
+                "values": [(F32, (-2,)), (F32, (2,))],
+                "variables": [(0, state(np.zeros(2)))],
+            },
+            ValueError,
+        ),
+    ),
 )
 def test_descriptions_are_checked(changes, error):
     _core.Program(**GOOD)
@@ -529,13 +535,13 @@ def test_descriptions_are_checked(changes, error):
 
 @pytest.mark.parametrize(
     ("bad", "text"),
-    [
+    (
         (node("tile", (0,), (1,)), 'attribute "instrs" must be a tuple of integers, it is missing'),
         (node("matmul", (0, 0), (1,)), "two dimensions"),
         (node("softmax", (), (1,)), "there is no operand 0"),
         (node("view", (0,), (1,), guard=True), "guard"),
         (node("tile", (0,), (1,), instrs="x", imms=(), n_temps=0), "has another type"),
-    ],
+    ),
 )
 def test_lowering_rules_check_their_node(bad, text):
     made = _core.Program(**{**GOOD, "nodes": [bad]})
@@ -562,7 +568,7 @@ def test_memory_that_is_not_there_is_a_memory_error():
         plan(np.ones(1, np.float32))
 
 
-@pytest.mark.parametrize("name", ["float32", "float64", "int8", "uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize("name", ("float32", "float64", "int8", "uint8", "int32", "int64", "bool"))
 def test_every_dtype_passes_through(name):
     from handmill.ir.shapes import DTYPES
 

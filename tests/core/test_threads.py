@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_number_of_threads():
 
 def python(code, timeout=60, **environment):
     full = {k: v for k, v in os.environ.items() if not k.startswith(("HANDMILL_", "OMP_"))}
-    full["PYTHONPATH"] = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    full["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**full, **environment},
@@ -78,11 +79,11 @@ SHOW = "from handmill import _core; print(_core.num_threads(), _core.thread_reas
 
 @pytest.mark.parametrize(
     ("environment", "shown"),
-    [
+    (
         ({"HANDMILL_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3 HANDMILL_NUM_THREADS"),
         ({"OMP_NUM_THREADS": "5,2"}, "5 OMP_NUM_THREADS"),
         ({"HANDMILL_NUM_THREADS": "0", "OMP_NUM_THREADS": "4"}, "4 OMP_NUM_THREADS"),
-    ],
+    ),
 )
 def test_environment(environment, shown):
     assert python(SHOW, **environment) == shown
@@ -142,9 +143,19 @@ def test_quota_of_version_1(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "::::\n", "0:", "0::/../../x\n", "garbage", "0::relative\n", "4:cpu\n", "0::/a\x00b\n"],
+    (
+        "",
+        "\n",
+        "::::\n",
+        "0:",
+        "0::/../../x\n",
+        "garbage",
+        "0::relative\n",
+        "4:cpu\n",
+        "0::/a\x00b\n",
+    ),
 )
-@pytest.mark.parametrize("limit", ["", "x y", "100000", "1 0", "-5 100000", "1e99 1"])
+@pytest.mark.parametrize("limit", ("", "x y", "100000", "1 0", "-5 100000", "1e99 1"))
 def test_strange_files(tmp_path, text, limit):
     write(tmp_path / "proc/self/cgroup", text)
     write(tmp_path / "sys/fs/cgroup/cpu.max", limit)
@@ -186,7 +197,8 @@ class TestFork:
 
     def test_before_anything_ran(self):
         code = (
-            "import os\nfrom core_programs import *\nfrom handmill import _core\n_core.set_num_threads(3)\nt = Training()\n"
+            "import os\nfrom core_programs import *\nfrom handmill import _core\n"
+            "_core.set_num_threads(3)\nt = Training()\n"
             "pid = os.fork()\nresult = t.run()\n"
             "if pid == 0: os._exit(0)\nprint(os.waitpid(pid, 0)[1])"
         )
