@@ -219,10 +219,6 @@ def test_signals_arrive_between_runs():
         while True:
             plan.run_fed(feed, 10**9)
 
-    def run_forever():
-        while True:
-            plan.run_fed(feed, 10**9)
-
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
