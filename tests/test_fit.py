@@ -298,6 +298,18 @@ def test_warning_of_nan_names_the_step():
         classifier().fit(x, Y, batch_size=10, shuffle=False, verbose=0)
 
 
+def test_warning_of_nan_counts_steps_of_its_epoch():
+    x = X.copy()
+    x[25] = np.nan
+    model = classifier()
+    model.fit(X, Y, batch_size=10, epochs=3, verbose=0)
+    weights = model.get_weights()
+    for _ in range(2):
+        model.set_weights(weights)
+        with pytest.warns(handmill.TrainingWarning, match="NaN at step 3 of the epoch"):
+            model.fit(x, Y, batch_size=10, shuffle=False, verbose=0)
+
+
 def test_no_warning_when_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

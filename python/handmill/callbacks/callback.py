@@ -159,6 +159,17 @@ class CallbackList:
         model: Any = None,
         **params: Any,
     ) -> None:
+        self.params = params
+        if not callbacks and add_history and not add_progbar:  # fit(verbose=0) is to cost little
+            self.history: History | None = History()
+            self.callbacks: list[Callback] = [self.history]
+            self.watches = _NONE_WATCHED
+            self._progress: list[Any] = []
+            self.history.params = params
+            if model is not None:
+                self.history._model = model
+                model.history = self.history
+            return
         found: list[Any] = [] if callbacks is None else _flat(callbacks)
         for callback in found:
             if not isinstance(callback, Callback):
@@ -166,9 +177,8 @@ class CallbackList:
                     "`callbacks` must be a callback or a list of callbacks. Received: "
                     f"{callback!r} of type {type(callback)}"
                 )
-        self.callbacks: list[Callback] = found
-        self.params = params
-        self.history: History | None = next((c for c in found if isinstance(c, History)), None)
+        self.callbacks = found
+        self.history = next((c for c in found if isinstance(c, History)), None)
         if add_history and self.history is None:
             self.history = History()
             found.append(self.history)

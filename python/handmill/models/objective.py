@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class Objective:
         losses: a Loss, or None, for each output.
         tracker: the running mean of the total loss.
         built: whether the shapes are known.
+        guess: the loss of guessing, where that is known.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Objective:
         self.built = False
         self.names: list[str] = []
         self.losses: list[Any] = []
-        self.classes: int | None = None
+        self.guess: float | None = None
         self.weights: list[float | None] = []
         self.output_trackers: list[Metric] = []
         self._plain: list[list[Metric]] = []
@@ -101,7 +103,7 @@ class Objective:
         self._weighted = self._make_metrics("weighted_metrics", self.weighted_metrics, shapes)
         self.losses, self.weights = resolved, weights
         last = shape_of(predictions[0])[-1:] if count == 1 else ()
-        self.classes = last[0] if last and isinstance(last[0], int) else None
+        self.guess = guessing_loss(resolved, last[0] if last else None)
         if sum(item is not None for item in resolved) > 1:
             self.output_trackers = [
                 Mean(f"{name}_loss")
@@ -208,6 +210,17 @@ def uses_sparse_labels(loss: Any) -> bool:
     if isinstance(loss, str):
         return loss in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
     return loss is losses.sparse_categorical_crossentropy
+
+
+def guessing_loss(given: Sequence[Any], classes: Any) -> float | None:
+    """The cross-entropy of guessing all classes equally often, None for other losses."""
+    found = [loss for loss in given if loss is not None]
+    kind = getattr(found[0], "fn", None) if len(found) == 1 else None
+    if kind is losses.binary_crossentropy:
+        return math.log(2.0)
+    if kind in (losses.categorical_crossentropy, losses.sparse_categorical_crossentropy):
+        return math.log(classes) if isinstance(classes, int) and classes > 1 else None
+    return None
 
 
 def _put(found: dict[str, Any], key: str, value: Any) -> None:

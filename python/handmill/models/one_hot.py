@@ -76,7 +76,7 @@ class OneHotLabels:
         if not (self._candidate and fits):
             return loss
         self.pinned = True
-        shown = self._shape or ("batch", *target_shape[1:])
+        shown: tuple[Any, ...] = self._shape or ("batch", *target_shape[1:])
         warn_caller(
             "SparseCategoricalCrossentropy received one-hot labels of shape "
             f"({', '.join(map(str, shown))}); using CategoricalCrossentropy. Write "

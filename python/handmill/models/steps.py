@@ -16,8 +16,8 @@ from handmill.models.layout import Layout, fill, leaves
 from handmill.program import TracedFunction, gradients
 from handmill.variable import Variable
 
-_ZERO = np.zeros(())
-_ONE = np.ones(())
+_ZERO = np.zeros((), "float32")
+_ONE = np.ones((), "float32")
 
 
 class Step:
@@ -88,8 +88,8 @@ class Step:
 
     def reset(self) -> None:
         """Starts the count of finite steps again."""
-        self.finite_steps.assign(_ZERO)
-        self.alive.assign(_ONE)
+        self.finite_steps.state.write(_ZERO)
+        self.alive.state.write(_ONE)
 
 
 def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill import activations, losses, ops
+from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
 from handmill.layers.core import Rescaling
@@ -44,13 +44,16 @@ class TrainingChecks:
             model._augmenting = weakref.ref(x)
 
     def start_epoch(self, run: Any, first: bool) -> None:
-        """Asks for a look at the first step of the first epoch."""
+        """Counts steps anew; asks for a look at the first step of the first epoch."""
+        for step in self.model._steps.values():
+            if step.training:
+                step.reset()
         if first:
             run.first = self._after_first_step
 
     def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
-        guess = guessing_loss(objective)
+        guess = objective.guess
         if guess is None:
             return
         loss = float(objective.tracker.result())
@@ -70,7 +73,7 @@ class TrainingChecks:
             return
         if not first:
             return
-        guess = guessing_loss(self.model.objective)
+        guess = self.model.objective.guess
         if guess is not None and steps >= STEPS_TO_LEARN and loss >= NOT_BELOW * guess:
             self.looks = True
             how = "not" if loss >= guess else "hardly"
@@ -117,20 +120,6 @@ class TrainingChecks:
             return
         self.given.add(key)
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
-
-
-def guessing_loss(objective: Any) -> float | None:
-    """The cross-entropy of guessing all classes equally often, None for other losses."""
-    found = [loss for loss in objective.losses if loss is not None]
-    if len(found) != 1:
-        return None
-    kind = getattr(found[0], "fn", None)
-    if kind is losses.binary_crossentropy:
-        return math.log(2.0)
-    if kind in (losses.categorical_crossentropy, losses.sparse_categorical_crossentropy):
-        classes = objective.classes
-        return math.log(classes) if classes and classes > 1 else None
-    return None
 
 
 def _range_of_inputs(model: Any, x: Array) -> str:
