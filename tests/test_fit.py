@@ -301,7 +301,7 @@ def test_warning_of_nan_names_the_step():
 def test_warning_of_nan_counts_steps_of_its_epoch():
     x = X.copy()
     x[25] = np.nan
-    model = classifier()
+    model = classifier(optimizer="sgd")
     model.fit(X, Y, batch_size=10, epochs=3, verbose=0)
     weights = model.get_weights()
     for _ in range(2):

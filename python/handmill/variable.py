@@ -244,6 +244,12 @@ class Variable:
             return array.astype(dtype)
         return array.copy() if copy else array
 
+    def __float__(self) -> float:
+        return float(self.read())
+
+    def __int__(self) -> int:
+        return int(self.read())
+
     def __repr__(self) -> str:
         return f"<Variable {self.path}, shape={self.shape}, dtype={self.dtype}>"
 
