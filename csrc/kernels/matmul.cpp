@@ -7,6 +7,7 @@
 #include "kernels/matmul_dot.h"
 #include "kernels/matmul_micro.h"
 #include "kernels/matmul_parts.h"
+#include "kernels/matmul_row.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -82,6 +83,26 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
 
   const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
   const int64_t block_n = panels.at(block.panel_begin) * W;
+  if (p.M == 1 && term.b_layout == MatmulBLayout::kRows && term.b_row >= kMatmulTile.long_row) {
+    const int64_t limit = panels.at(block.panel_end) * W;
+    RowProduct row{};
+    row.a = a;
+    row.b = b + k_begin * term.b_row + block_n;
+    row.c = block.c + block_n;
+    row.bias = finish.bias ? p.epilogue.bias + block_n : nullptr;
+    row.a_stride = a_rows ? 1 : a_stride;
+    row.b_stride = term.b_row;
+    row.N = (limit < p.N ? limit : p.N) - block_n;
+    row.K = K;
+    row.add_to_c = add_to_c;
+    row.relu = finish.relu;
+    row_product(row);
+    if (finish.rest) {
+      apply_epilogue(p.epilogue, block.outer, block.inner, 0, block_n, row.c, block.c_row, 1, row.N,
+                     finish.relu);
+    }
+    return;
+  }
   for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const int64_t v_begin = panels.at(panel);
     const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
@@ -187,7 +208,7 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
       multiply_chunk(p, term, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
                      last_term && i == end - 1 ? finish : Finish{});
       add_to_c = true;
-      if (term.b_layout == MatmulBLayout::kCopy) {
+      if (term.b_layout == MatmulBLayout::kCopy && p.blocks_m > 1) {
         b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
       }
     }
@@ -196,8 +217,8 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
 
 }  // namespace
 
-// scratch: the copied panels of B (longest slice of every kCopy term x columns), then A (see
-// scratch_floats in core/lower/matmul_plan.cpp).
+// scratch: the copied panels of B, one chunk with blocks_m == 1, else all that a slice needs, for
+// the block after it to find; then A (see scratch_floats in core/lower/matmul_plan.cpp).
 void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   if (p.M == 0 || p.N == 0) return;
   const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);

@@ -10,6 +10,7 @@ struct MatmulTile {
   int vectors;      // vectors of a panel
   int narrow_rows;  // rows where all panels have at most two vectors
   int row_vectors;  // vectors of a panel when M == 1
+  int long_row;     // M == 1: floats in a row of B from which B is read along its rows
   int kc;           // usual chunk of K: a panel of B stays in L2, a row tile of A in L1
 };
 
@@ -19,9 +20,9 @@ struct MatmulTile {
 //   4x64 99.7 %. avx2: 6x16 98.5 %, 4x24 98.9 %, 3x32 98 %, 5x16 94 %, 6x8 74 % (latency). 4x24
 //   reads A less often, which gains 2 % from 256^3 on; 6x16 gains 6 % where N is at most 16 (or 32,
 //   in two panels). kc: 64 97 %, 128 98 %, 256 99.5 %, 512 99 % (avx2: 98, 98.5, 98.5, 84 to 97 %).
-constexpr MatmulTile kMatmulTilePortable = {4, 4, 2, 4, 4, 256};
-constexpr MatmulTile kMatmulTileAvx2 = {8, 4, 3, 6, 8, 256};
-constexpr MatmulTile kMatmulTileAvx512 = {16, 6, 4, 6, 8, 256};
+constexpr MatmulTile kMatmulTilePortable = {4, 4, 2, 4, 4, 1024, 256};
+constexpr MatmulTile kMatmulTileAvx2 = {8, 4, 3, 6, 8, 1024, 256};
+constexpr MatmulTile kMatmulTileAvx512 = {16, 6, 4, 6, 8, 4096, 256};
 
 #ifdef HM_ISA
 namespace HM_ISA {

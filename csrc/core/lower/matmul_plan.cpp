@@ -18,6 +18,10 @@ constexpr int64_t kMaxBlockRows = 192;
 constexpr int64_t kPackRows = 1024;
 // Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
 constexpr int64_t kCopyRows = 64;
+// The same where the rows of B fall into the same sets of L1.
+constexpr int64_t kCopyAliasingRows = 24;
+// Longest K whose copied panel of B is kept for the next block: it has to stay in L2.
+constexpr int64_t kKeptPanel = 1024;
 // Up to this many rows a transposed B is read by dot products.
 constexpr int64_t kDotRows = 8;
 
@@ -52,7 +56,7 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
   const bool along_k = term.a_col == 1 && term.b_row == 1;
   if (along_k && (N == 1 || (term.b_col != 1 && M <= kDotRows && term.K >= 32))) {
     term.b_layout = MatmulBLayout::kTransposed;
-  } else if (term.b_col == 1 && M < kCopyRows) {
+  } else if (term.b_col == 1 && M < (term.b_row % 1024 == 0 ? kCopyAliasingRows : kCopyRows)) {
     term.b_layout = MatmulBLayout::kRows;
   } else if (constant || (batch == 1 && M >= kPackRows)) {
     term.b_layout = MatmulBLayout::kPacked;
@@ -98,6 +102,9 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
   int64_t max_blocks_m = s.row_tiles;
   // A column of A is one run of memory: keep it longer than a few cache lines.
   if (term.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
+  if (term.b_layout == MatmulBLayout::kCopy && term.K / args.slices > kKeptPanel) {
+    max_blocks_m = std::min(max_blocks_m, min_blocks_m);
+  }
   const double cost_of_a = has_aliasing_columns(term) ? 6.0 : 2.0;
   if (wanted == 1) {
     args.blocks_m = std::min(s.row_tiles, min_blocks_m);
@@ -138,8 +145,8 @@ int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
     const int64_t chunk = std::max<int64_t>(1, ceil_div(term.K, chunks));
     if (term.b_layout == MatmulBLayout::kCopy) {
       const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
-      b += ceil_div(chunks, args.slices) * chunk * ceil_div(panels, args.blocks_n) *
-           args.panel_vectors * tile.width;
+      b += (args.blocks_m == 1 ? 1 : ceil_div(chunks, args.slices)) * chunk *
+           ceil_div(panels, args.blocks_n) * args.panel_vectors * tile.width;
     }
     if (term.a_layout == MatmulALayout::kCopyRows) a = std::max(a, rows * odd_lines(chunk));
     if (term.a_layout == MatmulALayout::kCopyColumns) a = std::max(a, chunk * odd_lines(rows));
@@ -218,9 +225,12 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
 
   int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
   const int64_t chunks = args.term[0].chunks;
-  if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted && chunks >= 4) {
+  // One row reads B along its rows: these stay whole where K can be cut.
+  const int64_t least_chunks = s.M == 1 ? 2 : 4;
+  if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted &&
+      chunks >= least_chunks) {
     // A power of two: an even share for 2 and 4 threads.
-    const int64_t most = std::min(chunks / 2, wanted);
+    const int64_t most = std::min(s.M == 1 ? chunks : chunks / 2, wanted);
     while (args.slices * 2 <= most) args.slices *= 2;
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
   }
