@@ -28,6 +28,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     rows = report["rows"]
     libraries = [n for n in COLOURS if n != "handmill" and any(n in r for r in rows.values())]
@@ -40,17 +41,25 @@ def draw(report: dict[str, Any], path: Path) -> None:
                 continue
             at = y + (i - (len(libraries) - 1) / 2) * height
             axes.barh(
-                at, row["ratio"], height * 0.9, color=COLOURS[library],
+                at, row["ratio"] - 1, height * 0.9, left=1, color=COLOURS[library],
                 xerr=[[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]],
                 error_kw={"elinewidth": 0.8},
                 label=library if library not in axes.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
-            axes.text(row["high"] * 1.05, at, f"{row['ratio']:.2f}", va="center", fontsize=7)
+            axes.text(
+                max(1, row["high"]) * 1.05, at, f"{row['ratio']:.2f}", va="center", fontsize=7
+            )
     axes.axvline(1, color=COLOURS["handmill"], linewidth=1)
     axes.set_xscale("log")
-    axes.set_xlim(right=axes.get_xlim()[1] * 1.6)
+    ratios = [
+        r for row in rows.values() for entry in row.values() for r in (entry["low"], entry["high"])
+    ]
+    axes.set_xlim(0.9 * min(1, *ratios), 1.5 * max(ratios))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(rows)))
-    names = [f"{name}\n{r['handmill']['us']:,.0f} us" for name, r in rows.items()]
+    names = [f"{name}\n{r['handmill']['us']:,.4g} us" for name, r in rows.items()]
     axes.set_yticklabels(names, fontsize=8)
     axes.invert_yaxis()
     what = "a training step" if report["kind"] == "train" else "a prediction"
