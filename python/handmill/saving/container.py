@@ -7,6 +7,7 @@ size is checked before anything is allocated.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -80,8 +81,6 @@ def write_bytes(path: Path, content: Any) -> None:
 def _reserve(descriptor: int, size: int) -> None:
     """Asks for the space at once, so that a full disk is known before anything is written."""
     if size and hasattr(os, "posix_fallocate"):
-        import errno
-
         try:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
@@ -152,6 +151,10 @@ def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
             raise FileFormatError(f"{path} is damaged or not a .hmill file: {error}") from None
         except (ValueError, struct.error, OverflowError) as error:
             if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: an offset before the start of the file
                 raise
             raise FileFormatError(f"{path} is damaged: {error}") from None
 
