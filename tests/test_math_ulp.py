@@ -18,7 +18,7 @@ from handmill.program import TracedFunction
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
 FULL = os.environ.get("HANDMILL_ULP_FULL") == "1"
-NAMES = ("exp", "log", "tanh", "sigmoid", "erf", "expm1", "log1p", "sin", "cos", "rsqrt")
+NAMES = ("exp", "exp2", "log", "tanh", "sigmoid", "erf", "expm1", "log1p", "sin", "cos", "rsqrt")
 CHUNK = 1 << 20
 
 

@@ -46,6 +46,7 @@ using HM_ISA::ceil;
 using HM_ISA::cos;
 using HM_ISA::erf;
 using HM_ISA::exp;
+using HM_ISA::exp2;
 using HM_ISA::expm1;
 using HM_ISA::floor;
 using HM_ISA::log;

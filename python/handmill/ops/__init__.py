@@ -178,6 +178,7 @@ from handmill.ops.unary import (
     cos,
     erf,
     exp,
+    exp2,
     expm1,
     floor,
     log,
@@ -197,9 +198,10 @@ from handmill.ops.unary import (
 )
 
 _PLANNED = (
-    "abs absolute ceil cos divide elu erf exp expm1 floor hard_sigmoid hard_silu leaky_relu log "
-    "log1p log_softmax matmul maximum minimum mish multiply negative power reciprocal relu relu6 "
-    "rsqrt add selu sigmoid sign silu sin softmax softplus softsign sqrt square subtract tanh"
+    "abs absolute ceil cos divide elu erf exp exp2 expm1 floor hard_sigmoid hard_silu leaky_relu "
+    "log log1p log_softmax matmul maximum minimum mish multiply negative power reciprocal relu "
+    "relu6 rsqrt add selu sigmoid sign silu sin softmax softplus softsign sqrt square subtract "
+    "tanh"
 )
 for _name in _PLANNED.split():
     globals()[_name] = planned(globals()[_name])
@@ -256,6 +258,7 @@ __all__ = [
     "equal",
     "erf",
     "exp",
+    "exp2",
     "expand_dims",
     "expm1",
     "eye",

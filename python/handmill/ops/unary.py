@@ -14,7 +14,7 @@ from handmill.ops.convert import Tensor, dtype_of, promote, promote_float, round
 from handmill.ops.elementwise import ROUNDED, binary_op, maximum, minimum, negative, unary_op
 from handmill.ops.samples import binary, unary
 
-# Bounds: exp, expm1, log, log1p, tanh, sigmoid and erf hold 2 units by the contract of
+# Bounds: exp, exp2, expm1, log, log1p, tanh, sigmoid and erf hold 2 units by the contract of
 # csrc/simd/math.h.
 ABSOLUTE = unary_op(
     "absolute",
@@ -47,6 +47,10 @@ RECIPROCAL = unary_op(
     ROUNDED,
 )
 EXP = unary_op("exp", np.exp, lambda x, y, dy: dy * y, unary(-5.0, 5.0), Ulp(2))
+# y = 2^x: dy/dx = y ln 2.
+EXP2 = unary_op(
+    "exp2", np.exp2, lambda x, y, dy: dy * (y * math.log(2.0)), unary(-8.0, 8.0), Ulp(2)
+)
 EXPM1 = unary_op("expm1", np.expm1, lambda x, y, dy: dy * (y + 1), unary(-3.0, 3.0), Ulp(2))
 LOG = unary_op("log", np.log, lambda x, y, dy: dy / x, unary(0.1, 50.0), Ulp(2))
 LOG1P = unary_op("log1p", np.log1p, lambda x, y, dy: dy / (x + 1), unary(-0.9, 20.0), Ulp(2))
@@ -231,6 +235,17 @@ def exp(x: Tensor) -> Any:
         array([1.    , 2.7183], dtype=float32)
     """
     return apply(EXP, *promote_float(x))
+
+
+def exp2(x: Tensor) -> Any:
+    """Returns ``2 ** x``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.exp2([-1.0, 0.0, 10.0])
+        array([5.000e-01, 1.000e+00, 1.024e+03], dtype=float32)
+    """
+    return apply(EXP2, *promote_float(x))
 
 
 def expm1(x: Tensor) -> Any:
