@@ -114,7 +114,7 @@ def exists(name: str) -> bool:
 @checkout
 def test_files_named_in_pages_exist() -> None:
     missing = []
-    pattern = r"(?<![\w/.])((?:examples|tools|bench|tests|docs|csrc|\.ci)/[\w./-]*\w)"
+    pattern = r"(?<![\w/.])((?:examples|tools|bench|tests|docs|csrc|\.ci)/[\w./<>*-]*\w)"
     for page in PAGES:
         for name in re.findall(pattern, page.read_text("utf-8")):
             if not (ROOT / name).exists() and not any(c in name for c in "<*{"):
