@@ -11,8 +11,9 @@ import numpy as np
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
+from handmill.layers.arguments import dtype_name
 from handmill.layers.input_spec import InputSpec
-from handmill.layers.layer import Layer, dtype_name
+from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, Node
 from handmill.ops.random import dropout
 from handmill.random import SeedGenerator

@@ -14,8 +14,24 @@ from handmill import regularizers, tree
 from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
+from handmill.layers.arguments import (
+    as_lists,
+    as_tuples,
+    bound_arguments,
+    call_site,
+    checked_bool,
+    checked_name,
+    dtype_config,
+    dtype_name,
+    input_shape_argument,
+    is_shape,
+    leaves_of,
+    positional,
+    shape_of_leaf,
+    unique,
+)
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node, shape_of_spec, spec_of
+from handmill.layers.symbolic import KerasTensor, Node, spec_of
 from handmill.utils.naming import auto_name
 from handmill.variable import Variable
 
@@ -77,7 +93,7 @@ class Layer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
         if getattr(cls.get_config, "collects_arguments", False):
-            layer._init_arguments = _bound_arguments(cls, layer, args, kwargs)
+            layer._init_arguments = bound_arguments(cls, layer, args, kwargs)
         return layer
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -103,19 +119,19 @@ class Layer:
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self._input_shape_argument = _input_shape_argument(kwargs)
+        self._input_shape_argument = input_shape_argument(kwargs)
         if kwargs:
             raise ValueError(
                 f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}"
             )
-        self.name = auto_name(type(self).__name__) if name is None else _checked_name(name)
+        self.name = auto_name(type(self).__name__) if name is None else checked_name(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self._dtype = dtype_name(dtype)
         self.autocast = autocast
         self.built = False
         self.supports_masking = False
         self.input_spec: Any = None
-        self._trainable = _checked_bool("trainable", trainable)
+        self._trainable = checked_bool("trainable", trainable)
         self._own_weights: list[Variable] = []
         self._build_shapes: Any = None
         self._inbound_nodes: list[Node] = []
@@ -184,7 +200,7 @@ class Layer:
             if key in _UNTRACKED:
                 continue
             if isinstance(value, list | tuple | dict | set):
-                yield from _leaves(value)
+                yield from leaves_of(value)
             else:
                 yield value
 
@@ -214,7 +230,7 @@ class Layer:
         found = [*self._own_variables(), *self._seed_states()]
         for layer in self._flatten_layers():
             found += layer.variables
-        return _unique(found)
+        return unique(found)
 
     @property
     def weights(self) -> list[Variable]:
@@ -225,7 +241,7 @@ class Layer:
             found = own
         for layer in self._flatten_layers():
             found += layer.weights
-        return _unique(found)
+        return unique(found)
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -235,7 +251,7 @@ class Layer:
         found = [v for v in self._own_variables() if v.trainable]
         for layer in self._flatten_layers():
             found += layer.trainable_weights
-        return _unique(found)
+        return unique(found)
 
     @property
     def trainable_variables(self) -> list[Variable]:
@@ -325,10 +341,10 @@ class Layer:
     def _maybe_build(self, args: tuple[Any, ...]) -> None:
         if self.built:
             return
-        shapes = tree.map_structure(_shape, args)
+        shapes = tree.map_structure(shape_of_leaf, args)
         self._build_shapes = shapes[0] if shapes else None
-        if len(shapes) > 1 and len(_positional(type(self).build)) > 1:
-            self.build(*shapes[: len(_positional(type(self).build))])
+        if len(shapes) > 1 and len(positional(type(self).build)) > 1:
+            self.build(*shapes[: len(positional(type(self).build))])
         else:
             self.build(self._build_shapes)
         self.built = True
@@ -337,13 +353,13 @@ class Layer:
         """What :meth:`build_from_config` needs."""
         if self._build_shapes is None:
             return None
-        return {"input_shape": _as_lists(self._build_shapes)}
+        return {"input_shape": as_lists(self._build_shapes)}
 
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Builds the layer for the input shape stored in ``config``."""
         shape = config.get("input_shape")
         if shape is not None and not self.built:
-            shape = _as_tuples(shape)
+            shape = as_tuples(shape)
             self._build_shapes = shape
             self.build(shape)
             self.built = True
@@ -438,7 +454,7 @@ class Layer:
         dtype = self._dtype
 
         def tensors(shape: Any) -> Any:
-            if _is_shape(shape):
+            if is_shape(shape):
                 return KerasTensor(spec=spec_of(shape, dtype))
             if isinstance(shape, dict):
                 return {key: tensors(s) for key, s in shape.items()}
@@ -501,7 +517,7 @@ class Layer:
         found = [v for v in self._attributes() if isinstance(v, Metric)]
         for layer in self._flatten_layers():
             found += layer.metrics
-        return _unique(found)
+        return unique(found)
 
     @property
     def input(self) -> Any:
@@ -606,22 +622,6 @@ def _per_sample(penalty: Any, output: Any) -> Any:
     return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty
 
 
-def _bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """The arguments of a constructor by name, for layers without a get_config() of their own."""
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-    try:
-        found = signature.bind(layer, *args, **kwargs).arguments
-    except TypeError:
-        return {}
-    arguments: dict[str, Any] = {}
-    for name, value in list(found.items())[1:]:
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update(value)
-        else:
-            arguments[name] = value
-    return arguments
-
-
 def _marking_built(build: Any) -> Any:
     import functools
 
@@ -635,37 +635,10 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def _positional(function: Any) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.kind in kinds][1:]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = value.values()
-    for item in value:
-        if isinstance(item, list | tuple | dict | set):
-            yield from _leaves(item)
-        else:
-            yield item
-
-
-def _unique(items: Sequence[Any]) -> list[Any]:
-    return list({id(item): item for item in items}.values())
-
-
 def _all_layers(layer: Layer) -> Iterator[Layer]:
     yield layer
     for inner in layer._flatten_layers():
         yield from _all_layers(inner)
-
-
-def _shape(x: Any) -> Any:
-    spec = getattr(x, "spec", None)
-    if spec is not None:
-        return shape_of_spec(spec)
-    return None if x is None else tuple(np.shape(x))
 
 
 def _as_spec(graph: Graph, x: Any) -> Any:
@@ -674,112 +647,16 @@ def _as_spec(graph: Graph, x: Any) -> Any:
     return as_value(graph, x).spec
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list | tuple) and all(
-        d is None or isinstance(d, int | np.integer) for d in shape
-    )
-
-
-def _as_lists(shape: Any) -> Any:
-    if isinstance(shape, list | tuple):
-        return [_as_lists(s) for s in shape]
-    if isinstance(shape, dict):
-        return {key: _as_lists(s) for key, s in shape.items()}
-    return shape
-
-
-def _as_tuples(shape: Any) -> Any:
-    if _is_shape(shape):
-        return tuple(shape)
-    if isinstance(shape, dict):
-        return {key: _as_tuples(s) for key, s in shape.items()}
-    return [_as_tuples(s) for s in shape]
-
-
-def _checked_name(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"Argument `name` must be a string and cannot be empty. Received: {name}")
-    if "/" in name or name in (".", ".."):
-        raise ValueError(
-            f"Argument `name` must be a string and cannot contain character `/`. Received: {name}"
-        )
-    return name
-
-
-def _checked_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_ | int):
-        raise ValueError(f"Argument `{name}` must be a boolean. Received: {value!r}")
-    return bool(value)
-
-
-def _input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Takes Keras's older ways to name the input's shape out of ``kwargs``."""
-    batch = kwargs.pop("batch_size", None)
-    if "batch_input_shape" in kwargs:
-        return tuple(kwargs.pop("batch_input_shape"))
-    if "batch_shape" in kwargs:
-        return tuple(kwargs.pop("batch_shape"))
-    if "input_dim" in kwargs:
-        return batch, kwargs.pop("input_dim")
-    if "input_shape" in kwargs:
-        shape = kwargs.pop("input_shape")
-        return batch, *((shape,) if isinstance(shape, int) else tuple(shape))
-    return None
-
-
-def dtype_name(dtype: Any) -> str:
-    """Returns the name of a dtype given as a name, NumPy dtype or Keras dtype policy config.
-
-    Raises:
-        ValueError: for a dtype in which layers do not compute.
-    """
-    if dtype is None:
-        from handmill.config import floatx
-
-        return floatx()
-    if isinstance(dtype, dict):
-        dtype = dtype.get("config", {}).get("name")
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    from handmill.ir.shapes import DTYPES
-
-    if name not in DTYPES:
-        raise ValueError(f"Unknown `dtype`: {dtype!r}. Known: {', '.join(DTYPES)}.")
-    return name
-
-
-def dtype_config(name: str) -> dict[str, Any]:
-    """Returns a dtype as Keras writes it in layer configs."""
-    return {
-        "module": "keras",
-        "class_name": "DTypePolicy",
-        "config": {"name": name},
-        "registered_name": None,
-    }
-
-
 def _located(error: ShapeError, layer: Layer, args: Any) -> ShapeError:
     text = str(error)
     if "\n  in layer " in text:
         return error
-    received = tree.map_structure(_shape, args)
+    received = tree.map_structure(shape_of_leaf, args)
     where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
     if site := call_site():
         where += f" at {site}"
     problem, mark, hint = text.partition("\n  hint:")
     return ShapeError(problem + where + mark + hint)
-
-
-def call_site() -> str:
-    """Returns file and line of the nearest caller outside handmill, such as ``train.py:41``."""
-    import sys
-
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] != "handmill":
-            return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
 
 
 __all__ = ["InputSpec", "Layer"]

@@ -10,8 +10,9 @@ from typing import Any
 from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
+from handmill.layers.arguments import as_tuples
 from handmill.layers.core import InputLayer
-from handmill.layers.layer import Layer, _as_tuples
+from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.trainer import Trainer
@@ -243,7 +244,7 @@ class Model(Trainer, Layer):
         if shape is None or self.built:
             return
         if type(self).build is Layer.build:
-            self.compute_output_shape(_as_tuples(shape))
+            self.compute_output_shape(as_tuples(shape))
         else:
             super().build_from_config(config)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from handmill.layers.arguments import dtype_config
 from handmill.layers.core import InputLayer
-from handmill.layers.layer import Layer, dtype_config, structure_changed
+from handmill.layers.layer import Layer, structure_changed
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer

@@ -1,0 +1,158 @@
+"""What arguments of layers mean: names, dtypes, shapes; and where a call came from."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.layers.symbolic import shape_of_spec
+
+
+def bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments of a constructor by name, for layers without a get_config() of their own."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    try:
+        found = signature.bind(layer, *args, **kwargs).arguments
+    except TypeError:
+        return {}
+    arguments: dict[str, Any] = {}
+    for name, value in list(found.items())[1:]:
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(value)
+        else:
+            arguments[name] = value
+    return arguments
+
+
+def positional(function: Any) -> list[str]:
+    """Returns the names of the positional parameters of a method, without self."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds][1:]
+
+
+def leaves_of(value: Any) -> Iterator[Any]:
+    """Yields what lists, tuples, dicts and sets hold, however deep."""
+    if isinstance(value, dict):
+        value = value.values()
+    for item in value:
+        if isinstance(item, list | tuple | dict | set):
+            yield from leaves_of(item)
+        else:
+            yield item
+
+
+def unique(items: Sequence[Any]) -> list[Any]:
+    """Returns the items without repetitions, by identity."""
+    return list({id(item): item for item in items}.values())
+
+
+def shape_of_leaf(x: Any) -> Any:
+    """Returns the shape of an array or symbolic value as users see it."""
+    spec = getattr(x, "spec", None)
+    if spec is not None:
+        return shape_of_spec(spec)
+    return None if x is None else tuple(np.shape(x))
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether ``shape`` is one shape, not a nesting of shapes."""
+    return isinstance(shape, list | tuple) and all(
+        d is None or isinstance(d, int | np.integer) for d in shape
+    )
+
+
+def as_lists(shape: Any) -> Any:
+    """Returns shapes as lists, for JSON."""
+    if isinstance(shape, list | tuple):
+        return [as_lists(s) for s in shape]
+    if isinstance(shape, dict):
+        return {key: as_lists(s) for key, s in shape.items()}
+    return shape
+
+
+def as_tuples(shape: Any) -> Any:
+    """Returns shapes that came from JSON as tuples."""
+    if is_shape(shape):
+        return tuple(shape)
+    if isinstance(shape, dict):
+        return {key: as_tuples(s) for key, s in shape.items()}
+    return [as_tuples(s) for s in shape]
+
+
+def checked_name(name: Any) -> str:
+    """Returns a name that a layer may have."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"Argument `name` must be a string and cannot be empty. Received: {name}")
+    if "/" in name or name in (".", ".."):
+        raise ValueError(
+            f"Argument `name` must be a string and cannot contain character `/`. Received: {name}"
+        )
+    return name
+
+
+def checked_bool(name: str, value: Any) -> bool:
+    """Returns an argument that means yes or no."""
+    if not isinstance(value, bool | np.bool_ | int):
+        raise ValueError(f"Argument `{name}` must be a boolean. Received: {value!r}")
+    return bool(value)
+
+
+def input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Takes Keras's older ways to name the input's shape out of ``kwargs``."""
+    batch = kwargs.pop("batch_size", None)
+    if "batch_input_shape" in kwargs:
+        return tuple(kwargs.pop("batch_input_shape"))
+    if "batch_shape" in kwargs:
+        return tuple(kwargs.pop("batch_shape"))
+    if "input_dim" in kwargs:
+        return batch, kwargs.pop("input_dim")
+    if "input_shape" in kwargs:
+        shape = kwargs.pop("input_shape")
+        return batch, *((shape,) if isinstance(shape, int) else tuple(shape))
+    return None
+
+
+def dtype_name(dtype: Any) -> str:
+    """Returns the name of a dtype given as a name, NumPy dtype or Keras dtype policy config.
+
+    Raises:
+        ValueError: for a dtype in which layers do not compute.
+    """
+    if dtype is None:
+        from handmill.config import floatx
+
+        return floatx()
+    if isinstance(dtype, dict):
+        dtype = dtype.get("config", {}).get("name")
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    from handmill.ir.shapes import DTYPES
+
+    if name not in DTYPES:
+        raise ValueError(f"Unknown `dtype`: {dtype!r}. Known: {', '.join(DTYPES)}.")
+    return name
+
+
+def dtype_config(name: str) -> dict[str, Any]:
+    """Returns a dtype as Keras writes it in layer configs."""
+    return {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": {"name": name},
+        "registered_name": None,
+    }
+
+
+def call_site() -> str:
+    """Returns file and line of the nearest caller outside handmill, such as ``train.py:41``."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] != "handmill":
+            return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
