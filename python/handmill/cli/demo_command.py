@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
     cost_of_use(model, x_test[:1])
     draw(options.pictures, history, table)
     print(
-        f"All of this took {since_process_start():.2f} s. Next: handmill check YOUR_SCRIPT.py, "
-        "then\nhandmill run YOUR_SCRIPT.py for any script that imports keras; or copy one of the scripts in examples/"
+        f"All of this took {since_process_start():.2f} s. Next, with a script that imports keras:\n"
+        "handmill check SCRIPT.py, then handmill run SCRIPT.py; or copy one of examples/"
     )
     return 0
 
