@@ -210,7 +210,8 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
-  args.panel_vectors = s.M == 1 ? tile.row_vectors : tile.vectors;
+  const bool one_row_in_place = s.M == 1 && args.term[0].b_col == 1;
+  args.panel_vectors = one_row_in_place ? tile.row_vectors : tile.vectors;
   s.vectors = ceil_div(s.N, tile.width);
   s.panels = ceil_div(s.vectors, args.panel_vectors);
   args.tile_rows = ceil_div(s.vectors, s.panels) <= 2 ? tile.narrow_rows : tile.rows;
@@ -225,12 +226,15 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
 
   int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
   const int64_t chunks = args.term[0].chunks;
-  // One row reads B along its rows: these stay whole where K can be cut.
-  const int64_t least_chunks = s.M == 1 ? 2 : 4;
-  if (args.num_terms == 1 && wanted > 1 && s.row_tiles * s.panels < 4 * wanted &&
-      chunks >= least_chunks) {
+  // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
+  // K whole where N can be cut.
+  const bool by_row = s.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows;
+  const bool by_dots = args.term[0].b_layout == MatmulBLayout::kTransposed;
+  const int64_t tiles = s.row_tiles * s.panels;
+  if (args.num_terms == 1 && wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted &&
+      chunks >= (by_row ? 2 : 4)) {
     // A power of two: an even share for 2 and 4 threads.
-    const int64_t most = std::min(s.M == 1 ? chunks : chunks / 2, wanted);
+    const int64_t most = std::min(by_row ? chunks : chunks / 2, wanted);
     while (args.slices * 2 <= most) args.slices *= 2;
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
   }
