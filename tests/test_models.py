@@ -1,6 +1,8 @@
 """Models: sequential, functional, subclassed, nested; structure, configs, summary."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -258,6 +260,21 @@ def test_data_is_converted_to_the_declared_dtype():
     x = handmill.Input((4,), dtype="float32")
     model = handmill.Model(x, x / 2)
     np.testing.assert_array_equal(model(np.full((1, 4), 3, "uint8")), np.full((1, 4), 1.5))
+
+
+@pytest.mark.parametrize("how", ("deepcopy", "pickle"))
+def test_copies_train_on_independently(how):
+    model = small()
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(X, X[:, :2], verbose=0)
+    copied = copy.deepcopy(model) if how == "deepcopy" else pickle.loads(pickle.dumps(model))
+    before = model.get_weights()
+    want = copied.fit(X, X[:, :2], epochs=2, verbose=0).history
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.fit(X, X[:, :2], epochs=2, verbose=0).history == want
+    for a, b in zip(copied.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_both_executors_agree_over_training():

@@ -244,6 +244,16 @@ class Variable:
             return array.astype(dtype)
         return array.copy() if copy else array
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the content as an array."""
+        return {**vars(self), "state": self.numpy()}
+
+    def __setstate__(self, found: dict[str, Any]) -> None:
+        content = found["state"]
+        vars(self).update(found)
+        self.state = _new_state(content.shape, self.dtype)
+        self.state.write(content)
+
     def __float__(self) -> float:
         return float(self.read())
 

@@ -588,6 +588,12 @@ class Layer:
                 "the first statement in the `__init__()` method. Go add it!"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: everything but programs, which are traced again."""
+        return {k: v for k, v in vars(self).items() if k not in _PROGRAMS} | {
+            k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)
+        }
+
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
         units = getattr(self, "units", None)
@@ -609,6 +615,7 @@ _UNTRACKED = frozenset(
         "_steps", "_predictors", "_metric_lists",
     }
 )  # fmt: skip
+_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting"})
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )

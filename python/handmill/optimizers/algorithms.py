@@ -198,6 +198,10 @@ class Adam(Optimizer):
         if self.weight_decay is not None:
             self._decay = ops.multiply(learning_rate, float(self.weight_decay))
 
+    def end_step(self) -> None:
+        """Lets go of the values of the program."""
+        self._alpha = self._decay = None
+
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable."""
         decay = self._decay if self._decays(variable) else None

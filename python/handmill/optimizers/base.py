@@ -95,7 +95,7 @@ class Optimizer:
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
         self._index: dict[int, int] = {}
-        self._excluded: set[int] = set()
+        self._excluded: list[Variable] = []
         self._excluded_names: re.Pattern[str] | None = None
         self._averages: list[Variable] = []
         self._sums: list[Variable] = []
@@ -333,6 +333,7 @@ class Optimizer:
                 value = variable.value
                 self.assign(variable, ops.subtract(value, ops.multiply(value, shrink)))
             self.update_step(gradient, variable, rate)
+        self.end_step()
         if self.use_ema:
             self._average(variables)
         for variable in variables:
@@ -346,6 +347,9 @@ class Optimizer:
 
     def begin_step(self, learning_rate: Any) -> None:
         """Computes what all variables share in a step; subclasses override."""
+
+    def end_step(self) -> None:
+        """Lets go of what :meth:`begin_step` computed; subclasses override."""
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable and its slots; subclasses define it."""
@@ -425,11 +429,11 @@ class Optimizer:
                 "`exclude_from_weight_decay()` can only be configured before the optimizer is "
                 "built."
             )
-        self._excluded = {id(v) for v in var_list or ()}
+        self._excluded = list(var_list or ())
         self._excluded_names = re.compile("|".join(set(var_names))) if var_names else None
 
     def _decays(self, variable: Variable) -> bool:
-        if self.weight_decay is None or id(variable) in self._excluded:
+        if self.weight_decay is None or any(variable is v for v in self._excluded):
             return False
         pattern = self._excluded_names
         return pattern is None or pattern.search(variable.name) is None
@@ -455,6 +459,14 @@ class Optimizer:
             for variable in var_list:
                 if id(variable) in self._index:
                     variable.assign(self.slot(self._averages, variable).read())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: everything but programs and identities."""
+        return {**vars(self), "_eager": None, "_index": {}}
+
+    def __setstate__(self, found: dict[str, Any]) -> None:
+        vars(self).update(found)
+        self._index = {id(v): i for i, v in enumerate(self._trainable_variables)}
 
     def scale_loss(self, loss: Any) -> Any:
         """Returns the loss from which gradients are taken."""
