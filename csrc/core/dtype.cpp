@@ -34,7 +34,8 @@ int64_t array_bytes(std::span<const int64_t> shape, Dtype dtype) {
     else
       overflow = __builtin_mul_overflow(bytes, dim, &bytes) || overflow;
   }
-  require(empty || !overflow, "an array of shape ", shape_text(shape), " is too large");
+  // Also where another dimension is 0, as NumPy: strides and parts of the shape must be numbers.
+  require(!overflow, "an array of shape ", shape_text(shape), " is too large");
   return empty ? 0 : bytes;
 }
 
