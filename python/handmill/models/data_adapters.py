@@ -31,6 +31,9 @@ class Run:
         step_of: gives the program for a layout of data.
         stop: says whether to stop now.
         first: called once after the first step, with its arrays.
+
+    Attributes:
+        halfway: called once when half the steps of the epoch are done, where their number is known.
     """
 
     def __init__(
@@ -48,7 +51,14 @@ class Run:
         self.step_of = step_of
         self.stop = stop
         self.first = first
+        self.halfway: Callable[[], None] | None = None
         self.watched = callbacks.watches[phase]
+
+    def pass_half(self, done: int, limit: int | None) -> None:
+        """Calls ``halfway`` if the epoch is that far."""
+        if self.halfway is not None and limit is not None and 2 * done >= limit:
+            self.halfway()
+            self.halfway = None
 
 
 class ArrayData:
@@ -112,10 +122,13 @@ class ArrayData:
                 callbacks.batch_begin(phase, done)
             elif first is not None:
                 count = 1
+            elif run.halfway is not None:
+                count = min(count, max(1, limit // 2 - done))
             done += function.run_fed(feed, batch, count, DEADLINE).steps
             if first is not None:
                 first(self.arrays)
                 first = run.first = None
+            run.pass_half(done, limit)
             if watched:
                 callbacks.batch_end(phase, done - 1, run.model.current_logs())
             if callbacks.shows_progress:
@@ -246,6 +259,7 @@ class BatchData:
             if run.first is not None:
                 run.first(arrays)
                 run.first = None
+            run.pass_half(done, limit)
             if run.watched:
                 callbacks.batch_end(phase, done - 1, run.model.current_logs())
             if callbacks.shows_progress:

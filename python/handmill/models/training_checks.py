@@ -20,7 +20,7 @@ from handmill.program import TracedFunction
 FAR_ABOVE = 4.0
 """A first loss of so many times the loss of guessing is far above it."""
 NOT_BELOW = 0.98
-"""An epoch's loss of at least so much of the loss of guessing is not below it."""
+"""A loss of at least so much of the loss of guessing is not below it."""
 STEPS_TO_LEARN = 20
 """Epochs of fewer steps are not judged."""
 MOSTLY_DEAD = 0.5
@@ -39,6 +39,7 @@ class TrainingChecks:
         self.model = model
         self.given: set[str] = set()
         self.first_batch: list[Array] | None = None
+        self._half: tuple[float, float] | None = None
         self.looks = not getattr(model, "_was_checked", False)
         if getattr(x, "augments", False):
             model._augmenting = weakref.ref(x)
@@ -50,6 +51,7 @@ class TrainingChecks:
                 step.reset()
         if first:
             run.first = self._after_first_step
+            run.halfway = self._at_half
 
     def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
@@ -65,6 +67,18 @@ class TrainingChecks:
                 + _range_of_inputs(self.model, arrays[0]),
             )
 
+    def _at_half(self) -> None:
+        tracker = self.model.objective.tracker
+        self._half = float(tracker.total.read()), float(tracker.count.read())
+
+    def _late_loss(self) -> float:
+        """The mean loss of the second half of the epoch: the start is often high."""
+        tracker = self.model.objective.tracker
+        total, count = float(tracker.total.read()), float(tracker.count.read())
+        if self._half is not None and count > self._half[1]:
+            total, count = total - self._half[0], count - self._half[1]
+        return total / count if count else 0.0
+
     def end_epoch(self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool) -> None:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
@@ -74,6 +88,7 @@ class TrainingChecks:
         if not first:
             return
         guess = self.model.objective.guess
+        loss = self._late_loss()
         if guess is not None and steps >= STEPS_TO_LEARN and loss >= NOT_BELOW * guess:
             self.looks = True
             how = "not" if loss >= guess else "hardly"
