@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,26 @@ DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
-def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds CIFAR-10 as files: train/<class>/*.jpg and test/<class>/*.jpg."""
+def cifar10(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds CIFAR-10 as files: train/<class>/*.jpg and test/<class>/*.jpg.
+
+    Unpacked once into pytest's cache: writing and deleting 60,000 files takes minutes on some
+    machines, and pytest deletes its older temporary folders.
+    """
     packed = DATA / "cifar10_jpeg.tar.gz"
     if not packed.is_file():
         pytest.skip(f"no {packed}")
-    folder = tmp_path_factory.mktemp("cifar10")
-    with tarfile.open(packed) as tar:
-        if hasattr(tarfile, "data_filter"):
-            tar.extractall(folder, filter="data")
-        else:
-            tar.extractall(folder)
-    (train,) = folder.rglob("train")
+    cache = getattr(request.config, "cache", None)
+    place = Path(cache.mkdir("cifar10")) if cache else tmp_path_factory.mktemp("cifar10")
+    done = place / "images"
+    if not done.is_dir():
+        folder = Path(tempfile.mkdtemp(dir=place))
+        with tarfile.open(packed) as tar:
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(folder, filter="data")
+            else:
+                tar.extractall(folder)
+        if not done.is_dir():  # another process may have been quicker
+            folder.rename(done)
+    (train,) = done.rglob("train")
     return train.parent

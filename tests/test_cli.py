@@ -77,6 +77,7 @@ def test_help_and_version(tmp_path: Path) -> None:
 # The demo.
 
 
+@pytest.mark.skipif(not config.has_kernels(), reason="shows what kernels do")
 def test_demo(tmp_path: Path) -> None:
     done = run("demo", cwd=tmp_path)
     text = good(done)
@@ -96,6 +97,15 @@ def test_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_demo_without_kernels(tmp_path: Path) -> None:
+    text = good(run("demo", cwd=tmp_path, HANDMILL_BACKEND="numpy"))
+    assert text.startswith(f"handmill {handmill.__version__}, NumPy, no kernels, ")
+    assert "NumPy runs everything here" in text
+    assert float(re.findall(r"test accuracy ([\d.]+)", text)[0]) >= 0.96
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not config.has_kernels(), reason="the time is that of kernels")
 def test_demo_takes_five_seconds(tmp_path: Path) -> None:
     """In the quietest of three runs, of which the first may compile bytecode."""
     seconds = []

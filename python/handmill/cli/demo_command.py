@@ -32,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the demonstration."""
     (x, y), (x_test, y_test) = digits()
+    native = config.backend() == "native"
+    how = f"kernels {config.isa()}" if native else "NumPy, no kernels"
     print(
-        f"handmill {handmill.__version__}, kernels {config.isa()}, threads {config.num_threads()}: "
+        f"handmill {handmill.__version__}, {how}, threads {config.num_threads()}: "
         f"{len(x)} real digits of 8x8 pixels to learn from, {len(x_test)} to test on"
     )
     model, history = first_network(x, y, x_test, y_test)
@@ -48,8 +50,11 @@ def run(options: argparse.Namespace) -> int:
     for activation, row in zip(ACTIVATIONS, table, strict=True):
         print(f"   {activation:13}" + "".join(f"{value:10.3f}" for value in row))
     explain_gap(model, x, y, accuracy)
-    compare_with_numpy(model, x, y)
-    hash_by_threads(x, y)
+    if native:
+        compare_with_numpy(model, x, y)
+        hash_by_threads(x, y)
+    else:
+        print("4.-5. Kernels against NumPy, and threads: NumPy runs everything here")
     cost_of_use(model, x_test[:1])
     draw(options.pictures, history, table)
     print(
