@@ -3,7 +3,7 @@
     python examples/image_folder.py TRAIN_FOLDER TEST_FOLDER [--epochs 10] [--seed 0]
 
 With the ten classes of CIFAR-10 (as JPEG files, 5,000 a class to learn from) and the defaults it
-names 0.459 of the test images right (mean of the seeds 0, 1, 2: 0.467, 0.451, 0.458); guessing,
+names 0.463 of the test images right (mean of the seeds 0, 1, 2: 0.468, 0.458, 0.464); guessing,
 0.10. Dense layers know nothing of neighbouring pixels: do not expect much more of this network.
 """
 
@@ -62,7 +62,9 @@ model = keras.Sequential(
     ]
 )
 model.compile(
-    optimizer=keras.optimizers.Adam(learning_rate=0.001),
+    # A third of the usual rate: 12,288 inputs move each unit at once, and with the full rate the
+    # first hundred steps overshoot.
+    optimizer=keras.optimizers.Adam(learning_rate=0.0003),
     loss="categorical_crossentropy",  # the loss for class_mode="categorical"
     metrics=["accuracy"],
 )
