@@ -156,6 +156,7 @@ def test_a_users_function_is_called_in_order_by_one_thread(threads):
 
 def test_threads_end_with_close_and_with_the_iterator(threads):
     threads(2)
+    gc.collect()  # iterators that other tests dropped
     wait_until(lambda: not image_threads())
     batches = ImageDataGenerator(**AUGMENT).flow(*images(), batch_size=4, seed=1)
     assert not image_threads()  # none before the first batch
