@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from handmill import use_backend
+from handmill.errors import KerasDifferenceWarning
 from handmill.preprocessing.image import ImageDataGenerator, NumpyArrayIterator
+
+pytestmark = pytest.mark.filterwarnings("ignore::handmill.errors.KerasDifferenceWarning")
 
 TUTORIAL = {
     "rotation_range": 20,
@@ -154,6 +157,17 @@ def test_square_images_without_shifts_are_keras_in_the_default_mode_too(keras_im
         parameters = ours.get_random_transform(x.shape, seed=seed)
         assert parameters == theirs.get_random_transform(x.shape, seed=seed)
         close(ours.apply_transform(x, parameters), theirs.apply_transform(x, parameters))
+
+
+def test_the_other_axes_are_told_once_where_they_show(monkeypatch):
+    monkeypatch.setattr("handmill.data.image_generator._told_of_axes", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageDataGenerator(**TUTORIAL)
+        ImageDataGenerator(height_shift_range=0.1, compat="keras3")
+        with pytest.raises(KerasDifferenceWarning, match="moves rows"):
+            ImageDataGenerator(height_shift_range=0.1)
+        ImageDataGenerator(height_shift_range=0.1)
 
 
 def _moved(settings):

@@ -20,12 +20,15 @@ from handmill.data.file_iterators import DataFrameIterator, DirectoryIterator
 from handmill.data.image_files import checked_data_format
 from handmill.data.keyed_random import make_key
 from handmill.data.warp_reference import FILL_MODES
+from handmill.errors import KerasDifferenceWarning, warn_caller
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
 
 COMPAT_MODES = (None, "keras3")
 DEFAULT_CACHE_BYTES = 256 * 2**20
+
+_told_of_axes = False
 
 
 class ImageDataGenerator:
@@ -152,6 +155,7 @@ class ImageDataGenerator:
         self.std: Any = None
         self.zca_whitening_matrix: Array | None = None
         self._reconcile()
+        self._warn_of_axes()
         # For single draws without a seed: made when first needed, then counted.
         self._draw_key: int | None = None
         self._draws = 0
@@ -173,6 +177,19 @@ class ImageDataGenerator:
                     f"`{effect}`.",
                     stacklevel=3,
                 )
+
+    def _warn_of_axes(self) -> None:
+        """Tells once that shifts go other ways than Keras's, where that shows."""
+        global _told_of_axes
+        same = np.array_equal(self.height_shift_range, self.width_shift_range)
+        if self.compat is not None or same or _told_of_axes:
+            return
+        _told_of_axes = True
+        warn_caller(
+            "height_shift_range moves rows and width_shift_range columns, as documented; Keras "
+            "since 2.9 moves them the other way round. compat='keras3' does as Keras does.",
+            KerasDifferenceWarning,
+        )
 
     @property
     def augments(self) -> bool:
