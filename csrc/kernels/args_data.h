@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/args_optimizer.h"
 #include "kernels/types.h"
 
 namespace handmill {
@@ -156,6 +157,12 @@ struct ReduceArgs {
   int64_t column_blocks, columns_per_block;
   ReduceKind kind;
   float divisor;
+};
+
+// Updates a parameter of N elements by the sums, which go through reduce.y; outer and slices 1.
+struct ReduceUpdateArgs {
+  ReduceArgs reduce;
+  UpdateArgs update;
 };
 
 // y[o, i] = first k where x[o, k, i] is largest (smallest), NaN counting as such.

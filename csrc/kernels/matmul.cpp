@@ -59,7 +59,7 @@ void update_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, 
   if (both != nullptr) {
     both(tile, offset, p.update, pending);
   } else {
-    apply_update(p.update, pending);
+    apply_tile(p.update, pending);
     kernel(tile);
   }
   pending = {gradient.floats, offset, p.c_row, rows, vectors, tile.last_lanes};
@@ -288,7 +288,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     }
     multiply_block(p, block, slice, finish);
   }
-  apply_update(p.update, gradient.pending);
+  apply_tile(p.update, gradient.pending);
 }
 
 }  // namespace handmill::HM_ISA

@@ -8,17 +8,6 @@ namespace {
 
 constexpr int W = Vec::width;
 
-template <class Rule, class Args>
-void apply(const Args& args, const PendingTile& tile) {
-  const Rule rule{args};
-  for (int64_t m = 0; m < tile.rows; ++m) {
-    const float* g = tile.gradient + m * tile.vectors * W;
-    const int64_t offset = tile.offset + m * tile.row_stride;
-    for_each_vector(0, (tile.vectors - 1) * W + tile.last_lanes,
-                    [&](int64_t n, auto lanes) { rule(lanes, lanes.load(g + n), offset + n); });
-  }
-}
-
 // Steps through the vectors of a pending tile.
 template <class Rule>
 struct Applying {
@@ -91,21 +80,11 @@ constexpr KernelRow kAdam[2][6] = {{row<1, false>(), row<2, false>(), row<3, fal
 
 }  // namespace
 
-void apply_update(const UpdateArgs& update, const PendingTile& tile) {
-  switch (update.rule) {
-    case UpdateRule::kNone:
-      return;
-    case UpdateRule::kSgd:
-      return apply<SgdUpdate>(update.sgd, tile);
-    case UpdateRule::kMomentum:
-      return apply<MomentumUpdate>(update.momentum, tile);
-    case UpdateRule::kAdam:
-      if (update.adam.decay != nullptr) return apply<AdamUpdate<true>>(update.adam, tile);
-      return apply<AdamUpdate<false>>(update.adam, tile);
-    case UpdateRule::kRmsprop:
-      return apply<RmspropUpdate>(update.rmsprop, tile);
-    case UpdateRule::kAdagrad:
-      return apply<AdagradUpdate>(update.adagrad, tile);
+void apply_tile(const UpdateArgs& update, const PendingTile& tile) {
+  const int64_t columns = (tile.vectors - 1) * W + tile.last_lanes;
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    apply_update(update, tile.gradient + m * tile.vectors * W, tile.offset + m * tile.row_stride,
+                 columns);
   }
 }
 

@@ -3,7 +3,7 @@
 // multipliers work on the next tile.
 #pragma once
 
-#include "kernels/args_optimizer.h"
+#include "kernels/apply_update.h"
 #include "kernels/matmul_micro.h"
 
 namespace handmill::HM_ISA {
@@ -18,7 +18,7 @@ struct PendingTile {
   int64_t last_lanes;  // of the last vector
 };
 
-void apply_update(const UpdateArgs& update, const PendingTile& tile);
+void apply_tile(const UpdateArgs& update, const PendingTile& tile);
 
 // Computes a tile of the gradient, which will lie at `offset` in the parameter, and applies the one
 // before, whose vectors must be whole and at most as many as t.K. t.c may be its memory.

@@ -1,4 +1,5 @@
 // Updates of one parameter by its gradient: one pass over all that the optimizer keeps.
+#include "kernels/apply_update.h"
 #include "kernels/args.h"
 #include "kernels/updates.h"
 
@@ -13,7 +14,35 @@ void update(const Args& a, Range blocks) {
                   [&](int64_t i, auto lanes) { rule(lanes, lanes.load(a.g + i), i); });
 }
 
+template <class Rule, class Args>
+void apply(const Args& args, const float* gradient, int64_t offset, int64_t n) {
+  const Rule rule{args};
+  for_each_vector(0, n, [&](int64_t i, auto lanes) {
+    rule(lanes, lanes.load(gradient + i), offset + i);
+  });
+}
+
 }  // namespace
+
+void apply_update(const UpdateArgs& update, const float* gradient, int64_t offset, int64_t n) {
+  switch (update.rule) {
+    case UpdateRule::kNone:
+      return;
+    case UpdateRule::kSgd:
+      return apply<SgdUpdate>(update.sgd, gradient, offset, n);
+    case UpdateRule::kMomentum:
+      return apply<MomentumUpdate>(update.momentum, gradient, offset, n);
+    case UpdateRule::kAdam:
+      if (update.adam.decay != nullptr) {
+        return apply<AdamUpdate<true>>(update.adam, gradient, offset, n);
+      }
+      return apply<AdamUpdate<false>>(update.adam, gradient, offset, n);
+    case UpdateRule::kRmsprop:
+      return apply<RmspropUpdate>(update.rmsprop, gradient, offset, n);
+    case UpdateRule::kAdagrad:
+      return apply<AdagradUpdate>(update.adagrad, gradient, offset, n);
+  }
+}
 
 void sgd_update(const SgdArgs& a, Range blocks, void*) { update<SgdUpdate>(a, blocks); }
 

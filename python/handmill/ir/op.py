@@ -213,10 +213,10 @@ class Fusion:
     op: Op
 
 
-FUSIONS: dict[str, Fusion] = {}
-"""By the name of the consumer."""
+FUSIONS: dict[tuple[str, str], Fusion] = {}
+"""By the names of consumer and producer."""
 
 
 def register_fusion(fusion: Fusion) -> None:
     """Declares a fusion, beside the operator that it makes use of."""
-    FUSIONS[fusion.consumer.name] = fusion
+    FUSIONS[fusion.consumer.name, fusion.producer.name] = fusion

@@ -192,32 +192,31 @@ def fuse_epilogues(graph: Graph) -> Graph:
 
 
 def fuse_updates(graph: Graph) -> Graph:
-    """Builds an optimizer's update into the matmul that computes the gradient.
+    """Builds an optimizer's update into the operator that computes the gradient.
 
-    The gradient has to have one reader, and no other step of the producer (see
-    :class:`handmill.ir.op.Fusion`). That no reader of the old weight is still to run is
-    :func:`schedule`'s business, which puts the update behind them.
+    The gradient must have no other reader (see :class:`handmill.ir.op.Fusion`). That no reader of
+    the old weight is still to run is :func:`schedule`'s business, which puts the update behind
+    them.
     """
     uses = graph.uses()
     roots = set(graph.roots())
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        fusion = FUSIONS.get(node.op.name)
-        if fusion is None:
-            return None
-        old, producer = node.inputs[fusion.position], operands[fusion.position].node
-        if producer is None or producer.op is not fusion.producer:
-            return None
-        if len(uses[old]) != 1 or old in roots or node.inputs.count(old) != 1:
-            return None
-        rest = operands[: fusion.position] + operands[fusion.position + 1 :]
-        inputs, attrs = (*producer.inputs, *rest), {**producer.attrs, **node.attrs}
-        if not fusion.op.native([v.spec for v in inputs], attrs):
-            return None
-        scope, new.scopes = new.scopes, [producer.scope]
-        outputs = new.emit(fusion.op, inputs, attrs)
-        new.scopes = scope
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        for position, (old, value) in enumerate(zip(node.inputs, operands, strict=True)):
+            producer = value.node
+            if producer is None or len(uses[old]) != 1 or old in roots:
+                continue
+            fusion = FUSIONS.get((node.op.name, producer.op.name))
+            if fusion is None or fusion.position != position or node.inputs.count(old) != 1:
+                continue
+            inputs = (*producer.inputs, *operands[:position], *operands[position + 1 :])
+            attrs = {**producer.attrs, **node.attrs}
+            if fusion.op.native([v.spec for v in inputs], attrs):
+                scope, new.scopes = new.scopes, [producer.scope]
+                outputs = new.emit(fusion.op, inputs, attrs)
+                new.scopes = scope
+                return outputs if isinstance(outputs, tuple) else (outputs,)
+        return None
 
     return dce(rewrite(graph, visit)[0])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
-from handmill.ops import matmul_update, metrics, optimizer, random
+from handmill.ops import fused_updates, metrics, optimizer, random
 from handmill.ops.activation_functions import (
     celu,
     elu,
@@ -264,6 +264,7 @@ __all__ = [
     "eye",
     "flip",
     "floor",
+    "fused_updates",
     "full",
     "full_like",
     "gelu",
@@ -297,7 +298,6 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "matmul",
-    "matmul_update",
     "max",
     "maximum",
     "mean",
