@@ -123,9 +123,8 @@ MemoryPlan plan_memory(std::span<const Lifetime> buffers,
   attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.from, -b.bytes}; })) ||
       attempt(sorted(merged, [](const Lifetime& b) { return Pair{-b.bytes, b.from}; })) ||
       attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.from - b.to, -b.bytes}; })) ||
-      attempt(sorted(merged, [](const Lifetime& b) {
-        return Pair{-b.bytes * (b.to - b.from + 1), b.from};
-      }));
+      attempt(sorted(
+          merged, [](const Lifetime& b) { return Pair{-b.bytes * (b.to - b.from + 1), b.from}; }));
   plan.offsets.resize(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
     const int group = groups.group_of[i];

@@ -35,16 +35,17 @@ struct Block {
   GradientTile* gradient;  // with an update
 };
 
-// Steps of the epilogue that the register kernels cannot do.
+// The steps of the epilogue: those that the register kernels do, and whether there are others.
 struct Finish {
-  bool bias, relu, rest;
+  bool bias, relu, gate, rest;
 };
 
 Finish finish_of(const MatmulEpilogue& e) {
   const bool relu = e.activation == Activation::kRelu && e.residual == nullptr;
   const bool activation = e.activation != Activation::kNone && !relu;
-  return {e.bias != nullptr, relu,
-          e.residual != nullptr || activation || e.grad != ActivationGrad::kNone};
+  const bool gate = e.grad == ActivationGrad::kRelu && e.residual == nullptr && !activation;
+  const bool grad = e.grad != ActivationGrad::kNone && !gate;
+  return {e.bias != nullptr, relu, gate, e.residual != nullptr || activation || grad};
 }
 
 // Computes a tile of the gradient, which belongs at `offset`, and applies the one before it.
@@ -123,7 +124,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     row.add_to_c = add_to_c;
     row.relu = finish.relu;
     row_product(row);
-    if (finish.rest) {
+    if (finish.gate || finish.rest) {
       apply_epilogue(p.epilogue, block.outer, block.inner, 0, block_n, row.c, block.c_row, 1, row.N,
                      finish.relu);
     }
@@ -163,6 +164,11 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     tile.bias = finish.bias ? p.epilogue.bias + n : nullptr;
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
+    const float* gate =
+        finish.gate
+            ? p.epilogue.grad_of + batch_offset(p.epilogue.grad_batch, block.outer, block.inner) + n
+            : nullptr;
+    tile.gate_stride = p.epilogue.grad_row;
     const int tile_rows = static_cast<int>(rows.quotient);
     const RegisterKernel tall = rows.remainder > block.tile_begin
                                     ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked)
@@ -175,6 +181,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       const int64_t height = tile_rows + (i < rows.remainder ? 1 : 0);
       tile.a = a + (m - m_begin) * a_step;
       tile.c = block.c + m * block.c_row + n;
+      tile.gate = gate == nullptr ? nullptr : gate + m * tile.gate_stride;
       const RegisterKernel kernel = i < rows.remainder ? tall : low;
       if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
@@ -213,7 +220,7 @@ void multiply_dots(const MatmulArgs& p, const MatmulTerm& term, const Block& blo
   d.add_to_c = add_to_c;
   d.relu = finish.relu;
   dot_products(d);
-  if (finish.rest) {
+  if (finish.gate || finish.rest) {
     apply_epilogue(p.epilogue, block.outer, block.inner, m, n, d.c, block.c_row, d.M, d.N,
                    finish.relu);
   }

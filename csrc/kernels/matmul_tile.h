@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/matmul_micro.h"
+#include "simd/activations.h"
 
 namespace handmill::HM_ISA {
 
@@ -35,6 +36,11 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
   const float* b = t.b;
   const int64_t prefetch_mask = t.prefetch_mask;
+  if (t.gate != nullptr) {  // it was written long ago
+    for (int m = 0; m < MR; ++m) {
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.gate + m * t.gate_stride + v * W);
+    }
+  }
 #pragma GCC unroll 1
   for (int64_t k = 0; k < K; ++k) {
     beside();
@@ -81,6 +87,18 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
     for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) acc[m][v] = at_least(acc[m][v], Vec::zero());
+    }
+  }
+  if (t.gate != nullptr) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const float* gate_m = t.gate + m * t.gate_stride;
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const Vec gate =
+            v == NV - 1 ? Vec::load_n(gate_m + v * W, last) : Vec::load(gate_m + v * W);
+        acc[m][v] = relu_grad(acc[m][v], gate);
+      }
     }
   }
   // Whole vectors apart: a masked store costs several plain ones at avx2.

@@ -17,9 +17,8 @@ void update(const Args& a, Range blocks) {
 template <class Rule, class Args>
 void apply(const Args& args, const float* gradient, int64_t offset, int64_t n) {
   const Rule rule{args};
-  for_each_vector(0, n, [&](int64_t i, auto lanes) {
-    rule(lanes, lanes.load(gradient + i), offset + i);
-  });
+  for_each_vector(
+      0, n, [&](int64_t i, auto lanes) { rule(lanes, lanes.load(gradient + i), offset + i); });
 }
 
 }  // namespace

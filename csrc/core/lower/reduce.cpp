@@ -124,10 +124,10 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
     last.column_blocks = ceil_div(inner, last.columns_per_block);
     last.kind = combining(how.kind);
     last.divisor = how.divisor;
-    add_last_columns(writer, last, target, y,
-                     {.blocks = outer * last.column_blocks,
-                      .flops = static_cast<double>(outer * parts * inner)},
-                     how.update);
+    add_last_columns(
+        writer, last, target, y,
+        {.blocks = outer * last.column_blocks, .flops = static_cast<double>(outer * parts * inner)},
+        how.update);
   }
 }
 
