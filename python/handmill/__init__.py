@@ -28,6 +28,7 @@ _MODULES = (
     "random",
     "regularizers",
     "saving",
+    "sklearn",
     "utils",
 )
 

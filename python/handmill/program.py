@@ -135,7 +135,7 @@ class _Signature:
         self._optimized: Graph | None = None
         self._programs: dict[tuple[bool, bool], tuple[Any, dict[Value, int]]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._plan_bytes = 0
+        self.plan_bytes = 0
 
     @property
     def optimized(self) -> Graph:
@@ -166,9 +166,9 @@ class _Signature:
                 self._programs[feeds, True] = program, number
             plan = self._programs[feeds, True][0].specialize(batch)
             self._plans[key] = plan
-            self._plan_bytes += plan.nbytes
-            while self._plan_bytes > PLAN_CACHE_BYTES and len(self._plans) > 1:
-                self._plan_bytes -= self._plans.popitem(last=False)[1].nbytes
+            self.plan_bytes += plan.nbytes
+            while self.plan_bytes > PLAN_CACHE_BYTES and len(self._plans) > 1:
+                self.plan_bytes -= self._plans.popitem(last=False)[1].nbytes
         else:
             self._plans.move_to_end(key)
         return plan
@@ -212,6 +212,11 @@ class TracedFunction:
 
             self._native = _core.Function(self._miss, self._fallback)
         return self._native
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the plans hold."""
+        return sum(signature.plan_bytes for signature in self._signatures.values())
 
     def clear(self) -> None:
         """Forgets every trace and plan (after the meaning of ``fn`` changed)."""

@@ -1,0 +1,239 @@
+"""The network of an estimator: a model, and the program of its training step, used again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import handmill
+from handmill import layers, ops, optimizers
+from handmill.ir.op import Array
+from handmill.ir.trace import apply
+from handmill.metrics import batch_size_of
+from handmill.ops.reduce import SUM_OF_SQUARES
+from handmill.program import Feed, TracedFunction, gradients
+from handmill.variable import Variable
+
+ACTIVATIONS = {
+    "identity": "linear",
+    "logistic": "sigmoid",
+    "tanh": "tanh",
+    "relu": "relu",
+    "softmax": "softmax",
+    "exp": "exponential",
+}
+"""scikit-learn's name of an activation -> ours."""
+
+ROWS_AT_ONCE = 1024
+"""Rows of a prediction step: its activations stay in the caches, and its memory bounded."""
+
+_ZERO = np.zeros((), np.float32)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that the programs of a network depend on; two equal ones can share them.
+
+    Attributes:
+        units: features, units of the hidden layers, outputs.
+        activation: that of the hidden layers, by scikit-learn's name.
+        output: that of the last layer, which also tells the loss.
+        solver: ``("adam", beta_1, beta_2, epsilon)`` or ``("sgd", momentum, nesterov)``.
+        has_penalty: whether weights are penalized.
+    """
+
+    units: tuple[int, ...]
+    activation: str
+    output: str
+    solver: tuple[Any, ...]
+    has_penalty: bool
+
+
+def make_model(architecture: Architecture, kernel_initializer: Any = "zeros") -> Any:
+    """Returns the layers as a model whose outputs are what the estimator predicts from.
+
+    Args:
+        architecture: what it is made of.
+        kernel_initializer: for the weights.
+    """
+    features, *hidden, outputs = architecture.units
+    stack: list[Any] = [handmill.Input((features,), dtype="float32", name="features")]
+    for number, units in enumerate(hidden):
+        activation = ACTIVATIONS[architecture.activation]
+        stack.append(_dense(units, activation, kernel_initializer, f"hidden_{number}"))
+    stack.append(_dense(outputs, "linear", kernel_initializer, "outputs"))
+    output = ACTIVATIONS[architecture.output]
+    stack.append(layers.Activation(output, dtype="float32", name="predictions"))
+    return handmill.Sequential(stack, name="perceptron")
+
+
+def _dense(units: int, activation: str, kernel_initializer: Any, name: str) -> Any:
+    return layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=kernel_initializer,
+        dtype="float32",
+        name=name,
+    )
+
+
+def make_optimizer(architecture: Architecture, learning_rate: float) -> Any:
+    """Returns the optimizer of the solver."""
+    kind, *numbers = architecture.solver
+    if kind == "adam":
+        beta_1, beta_2, epsilon = numbers
+        return optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, name="adam")
+    momentum, nesterov = numbers
+    return optimizers.SGD(learning_rate, momentum, nesterov, name="sgd")
+
+
+class Network:
+    """A model with the programs that train it and predict from it.
+
+    Weights, the state of the optimizer, learning rate and penalty are variables: programs are
+    traced once and serve every estimator of the same architecture.
+
+    Args:
+        architecture: what it is made of.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.model = make_model(architecture)
+        self.weights: list[Variable] = self.model.trainable_variables
+        self.optimizer = make_optimizer(architecture, 0.0)
+        self.alpha = Variable(_ZERO, trainable=False, name="alpha")
+        self._loss_sum = Variable(_ZERO, trainable=False, name="loss_sum")
+        self._train = TracedFunction(self._train_step, "train_step")
+        self._predict = TracedFunction(self._predict_step, "predict_step")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the variables and of the memory that the plans hold."""
+        variables = [*self.weights, *self.optimizer.variables]
+        return sum(4 * v.size for v in variables) + self._train.nbytes + self._predict.nbytes
+
+    def set_weights(self, arrays: Sequence[Array]) -> None:
+        """Sets kernel and bias of each layer, in turns."""
+        for variable, array in zip(self.weights, arrays, strict=True):
+            variable.assign(array)
+
+    def get_weights(self) -> list[Array]:
+        """Returns copies of kernel and bias of each layer, in turns."""
+        return [v.numpy() for v in self.weights]
+
+    def start_optimizer(self, state: Sequence[Array] | None) -> None:
+        """Makes the optimizer new, or gives it the state that :meth:`optimizer_state` returned."""
+        self.optimizer.build(self.weights)
+        for number, variable in enumerate(self.optimizer.variables):
+            variable.assign(np.zeros(variable.shape) if state is None else state[number])
+
+    def optimizer_state(self) -> list[Array]:
+        """Returns copies of the optimizer's variables."""
+        return [v.numpy() for v in self.optimizer.variables]
+
+    def train_pass(self, feed: Feed, batch_size: int) -> float:
+        """Makes a step with each batch of ``feed``; returns the sum of the losses of its rows."""
+        self._loss_sum.assign(_ZERO)
+        feed.position = 0
+        while left := feed.rows - feed.position:
+            size = min(batch_size, left)
+            self._train.run_fed(feed, size, left // size)
+        return float(self._loss_sum)
+
+    def predict(self, x: Array) -> Array:
+        """Returns the outputs (rows, outputs) for contiguous float32 rows."""
+        if len(x) <= ROWS_AT_ONCE:
+            return self._predict(x)  # type: ignore[no-any-return]
+        starts = range(0, len(x), ROWS_AT_ONCE)
+        return np.concatenate([self._predict(x[i : i + ROWS_AT_ONCE]) for i in starts])
+
+    def _predict_step(self, x: Any) -> Any:
+        return self.model(x, training=False)
+
+    def _train_step(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[()]:
+        logits = x
+        for layer in self.model.layers[:-1]:
+            logits = layer(logits)
+        loss_of_rows, scale = _losses(self.architecture, y, logits)
+        rows = batch_size_of(x)
+        if sample_weight is None:
+            per_weight = ops.divide(1.0, rows)
+        else:
+            loss_of_rows = ops.multiply(loss_of_rows, sample_weight)
+            total = ops.sum(sample_weight)
+            per_weight = ops.where(ops.equal(total, 0.0), 0.0, ops.divide(1.0, total))
+        loss = ops.multiply(ops.sum(loss_of_rows), per_weight)
+        reported, minimized = ops.multiply(loss, scale), loss
+        if self.architecture.has_penalty:
+            squares = [apply(SUM_OF_SQUARES, v.value) for v in self.weights[::2]]
+            total_squares = squares[0]
+            for square in squares[1:]:
+                total_squares = ops.add(total_squares, square)
+            factor = ops.multiply(ops.multiply(self.alpha.value, 0.5), per_weight)
+            penalty = ops.multiply(total_squares, factor)
+            reported, minimized = ops.add(reported, penalty), ops.add(minimized, penalty)
+        self.optimizer.apply(gradients(minimized, self.weights), self.weights)
+        self._loss_sum.assign(ops.add(self._loss_sum.value, ops.multiply(reported, rows)))
+        return ()
+
+
+def _losses(architecture: Architecture, y: Any, logits: Any) -> tuple[Any, float]:
+    """The loss of each row, and the factor by which scikit-learn reports it.
+
+    With several regression targets, scikit-learn follows the gradient of the sum over the
+    targets, and reports the mean.
+    """
+    if architecture.output == "softmax":
+        return ops.sparse_categorical_crossentropy(y, logits, from_logits=True), 1.0
+    if architecture.output == "logistic":
+        return ops.sum(ops.binary_crossentropy(y, logits, from_logits=True), axis=-1), 1.0
+    if architecture.output == "identity":
+        half = ops.multiply(ops.square(ops.subtract(y, logits)), 0.5)
+        return ops.sum(half, axis=-1), 1.0 / architecture.units[-1]
+    # Half the Poisson deviance with the mean exp(z): y log(y / exp(z)) - y + exp(z); 0 log 0 = 0.
+    log_y = ops.log(ops.maximum(y, float(np.finfo(np.float32).tiny)))
+    surprise = ops.multiply(y, ops.subtract(log_y, logits))
+    return ops.sum(ops.add(ops.subtract(surprise, y), ops.exp(logits)), axis=-1), 1.0
+
+
+class Pool:
+    """Networks that nobody uses at the moment, the latest used last.
+
+    Args:
+        limit: idle networks beyond this many bytes together are dropped.
+    """
+
+    def __init__(self, limit: int = 1 << 28) -> None:
+        self._limit = limit
+        self._idle: list[tuple[Network, int]] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def borrow(self, architecture: Architecture) -> Iterator[Network]:
+        """Lends a network to one thread; what its variables hold is not defined."""
+        network = self._take(architecture) or Network(architecture)
+        yield network  # after an error it is not taken back
+        self._give_back(network)
+
+    def _take(self, architecture: Architecture) -> Network | None:
+        with self._lock:
+            for index in reversed(range(len(self._idle))):
+                if self._idle[index][0].architecture == architecture:
+                    return self._idle.pop(index)[0]
+        return None
+
+    def _give_back(self, network: Network) -> None:
+        with self._lock:
+            self._idle.append((network, network.nbytes))
+            while sum(size for _, size in self._idle) > self._limit:
+                self._idle.pop(0)
+
+
+POOL = Pool()
+"""The idle networks of this process."""

@@ -1,0 +1,207 @@
+"""The epochs of a fit: order of the rows, learning rate, when to stop. As scikit-learn has them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from handmill.ir.op import Array
+from handmill.program import Feed
+from handmill.sklearn.network import Network
+
+SPARSE_BYTES = 1 << 25
+"""Rows of a sparse matrix are made dense so many bytes at a time."""
+
+
+class Rows:
+    """Training data of which each pass takes the rows in an order.
+
+    Args:
+        x: features: a contiguous float32 array, or a CSR matrix.
+        others: targets, and sample weights where there are some.
+        batch_size: rows of a step.
+    """
+
+    def __init__(self, x: Any, others: list[Array], batch_size: int) -> None:
+        self.count = x.shape[0]
+        self.batch_size = batch_size
+        self._x = x
+        self._others = others
+        self._feed = Feed([x, *others]) if isinstance(x, np.ndarray) else None
+
+    def feeds(self, order: Array | None) -> Iterator[Feed]:
+        """Yields feeds that together have all rows, whole batches in all but the last."""
+        if self._feed is not None:
+            if order is not None:
+                self._feed.set_order(order)
+            yield self._feed
+            return
+        order = np.arange(self.count) if order is None else order
+        batches = max(1, SPARSE_BYTES // (4 * self._x.shape[1] * self.batch_size))
+        size = batches * self.batch_size
+        for start in range(0, self.count, size):
+            part = order[start : start + size]
+            yield Feed([self._x[part].toarray(), *(a[part] for a in self._others)])
+
+
+class Progress:
+    """What a fit knows of its past; stays with the estimator for ``warm_start``."""
+
+    def __init__(self, early_stopping: bool) -> None:
+        self.loss_curve: list[float] = []
+        self.best_loss = None if early_stopping else np.inf
+        self.validation_scores: list[float] | None = [] if early_stopping else None
+        self.best_score = -np.inf if early_stopping else None
+        self.stale_epochs = 0
+        self.rows_seen = 0
+
+    def copy(self) -> Progress:
+        """Returns a copy that can go on by itself."""
+        made = Progress(False)
+        vars(made).update(vars(self))
+        made.loss_curve = list(self.loss_curve)
+        if self.validation_scores is not None:
+            made.validation_scores = list(self.validation_scores)
+        return made
+
+
+class Training:
+    """One call of ``fit`` or ``partial_fit``.
+
+    Args:
+        parameters: the estimator, for its parameters.
+        network: holds weights and optimizer; trained in place.
+        progress: what happened before; continued in place.
+        learning_rate: to start with.
+        random_state: gives the order of the rows.
+
+    Attributes:
+        epochs: how many were made.
+        best_weights: with a validation score: the weights at the best one.
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        network: Network,
+        progress: Progress,
+        learning_rate: float,
+        random_state: np.random.RandomState,
+    ) -> None:
+        self.parameters = parameters
+        self.network = network
+        self.progress = progress
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.epochs = 0
+        self.best_weights: list[Array] | None = None
+        self._order: Any = None
+
+    def run(self, rows: Rows, epochs: int, score: Callable[[], float] | None) -> bool:
+        """Makes epochs until one of them stops the training; says whether one did.
+
+        Args:
+            rows: the data.
+            epochs: at most so many.
+            score: measures the network on held-out data; None to look at the loss.
+
+        Raises:
+            ValueError: if the loss is not finite any more.
+        """
+        self._say_rate()
+        self._order = np.arange(rows.count)
+        if score is not None:
+            self.best_weights = self.network.get_weights()
+        try:
+            for _ in range(epochs):
+                self._epoch(rows)
+                self._count_stale(score)
+                self._end_epoch()
+                if self._stops(score is not None):
+                    return True
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=6)
+            return True
+        return False
+
+    def warn_of_limit(self) -> None:
+        """Warns that the last epoch allowed was made."""
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({self.parameters.max_iter}) reached and "
+            "the optimization hasn't converged yet.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+
+    def _epoch(self, rows: Rows) -> None:
+        order = None
+        if self.parameters.shuffle:
+            # The draws of sklearn.utils.shuffle: the same seed gives the same batches.
+            picks = np.arange(rows.count)
+            self.random_state.shuffle(picks)
+            order = self._order = self._order[picks]
+        total = 0.0
+        for feed in rows.feeds(order):
+            total += self.network.train_pass(feed, rows.batch_size)
+        if not np.isfinite(total):
+            raise ValueError(
+                f"Solver produced non-finite parameter weights: the loss of epoch {self.epochs + 1} "
+                f"is {total}. The input data may contain large values and need to be preprocessed "
+                "(sklearn.preprocessing.StandardScaler), or learning_rate_init is too large."
+            )
+        self.epochs += 1
+        self.progress.rows_seen += rows.count
+        self.progress.loss_curve.append(total / rows.count)
+        if self.parameters.verbose:
+            print(f"Iteration {self.epochs}, loss = {self.progress.loss_curve[-1]:.8f}")
+
+    def _count_stale(self, score: Callable[[], float] | None) -> None:
+        progress, tol = self.progress, self.parameters.tol
+        if score is None:
+            loss = progress.loss_curve[-1]
+            is_stale = loss > progress.best_loss - tol  # type: ignore[operator]
+            progress.best_loss = min(loss, progress.best_loss)  # type: ignore[type-var]
+        else:
+            found = score()
+            progress.validation_scores.append(found)
+            if self.parameters.verbose:
+                print(f"Validation score: {found:f}")
+            is_stale = found < progress.best_score + tol
+            if found > progress.best_score:
+                progress.best_score = found
+                self.best_weights = self.network.get_weights()
+        progress.stale_epochs = progress.stale_epochs + 1 if is_stale else 0
+
+    def _end_epoch(self) -> None:
+        p = self.parameters
+        if p.solver == "sgd" and p.learning_rate == "invscaling":
+            self.learning_rate = p.learning_rate_init / (self.progress.rows_seen + 1) ** p.power_t
+            self._say_rate()
+
+    def _stops(self, has_score: bool) -> bool:
+        p = self.parameters
+        if self.progress.stale_epochs <= p.n_iter_no_change:
+            return False
+        what = "Validation score" if has_score else "Training loss"
+        text = (
+            f"{what} did not improve more than tol={p.tol:f} for {p.n_iter_no_change} "
+            "consecutive epochs."
+        )
+        is_adaptive = p.solver == "sgd" and p.learning_rate == "adaptive"
+        if is_adaptive and self.learning_rate > 1e-6:
+            self.learning_rate /= 5.0
+            self._say_rate()
+            self.progress.stale_epochs = 0
+            end = f" Setting learning rate to {self.learning_rate:f}"
+        else:
+            end = " Learning rate too small. Stopping." if is_adaptive else " Stopping."
+        if p.verbose:
+            print(text + end)
+        return end.endswith("Stopping.")
+
+    def _say_rate(self) -> None:
+        self.network.optimizer.learning_rate = self.learning_rate
