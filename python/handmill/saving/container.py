@@ -49,12 +49,16 @@ def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> Non
     """
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-    path = Path(os.path.realpath(path))
+    write_bytes(Path(os.path.realpath(path)), to_archive(members))
+
+
+def to_archive(members: Mapping[str, bytes]) -> memoryview:
+    """Returns the content of a file with these members."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    write_bytes(path, content.getbuffer())
+    return content.getbuffer()
 
 
 def write_bytes(path: Path, content: Any) -> None:
@@ -141,25 +145,41 @@ def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
         FileFormatError: if the file is damaged or holds anything else.
     """
     with open_regular(path) as file:
-        status = os.fstat(file.fileno())
-        try:
-            with zipfile.ZipFile(file) as archive:
-                entries = archive.infolist()
-                _check_entries(path, entries, status.st_size)
-                return {e.filename: archive.read(e) for e in entries if e.filename in set(wanted)}
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise FileFormatError(f"{path} is damaged or not a .hmill file: {error}") from None
-        except (ValueError, struct.error, OverflowError) as error:
-            if isinstance(error, FileFormatError):
-                raise
-            raise FileFormatError(f"{path} is damaged: {error}") from None
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: an offset before the start of the file
-                raise
-            raise FileFormatError(f"{path} is damaged: {error}") from None
+        return from_archive(file, os.fstat(file.fileno()).st_size, str(path), wanted)
 
 
-def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
+def from_archive(
+    file: BinaryIO, size: int, name: str, wanted: Iterable[str] = MEMBERS
+) -> dict[str, bytes]:
+    """Returns the members of an open file of ``size`` bytes, as :func:`read_file` does.
+
+    Args:
+        file: the content.
+        size: its bytes.
+        name: what errors call it.
+        wanted: the members to be read.
+
+    Raises:
+        FileFormatError: if it is damaged or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            _check_entries(name, entries, size)
+            return {e.filename: archive.read(e) for e in entries if e.filename in set(wanted)}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise FileFormatError(f"{name} is damaged or not a .hmill file: {error}") from None
+    except (ValueError, struct.error, OverflowError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(f"{name} is damaged: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: an offset before the start of the file
+            raise
+        raise FileFormatError(f"{name} is damaged: {error}") from None
+
+
+def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int) -> None:
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):
         raise FileFormatError(f"{path} holds a member twice: {sorted(names)}")

@@ -73,6 +73,16 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: Any = 
     path = Path(checked_suffix(filepath))
     if zipped is not None and not zipped:
         raise ValueError("`zipped=False` is not supported: a .hmill file is one file")
+    write_file(path, members_of(model), overwrite)
+
+
+def members_of(model: Any) -> dict[str, bytes]:
+    """Returns the members of the file of a model.
+
+    Raises:
+        ValueError: if the model has no weights yet.
+        TypeError: if something in the model is code and not data.
+    """
     if not model.built:
         raise ValueError(
             f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
@@ -89,7 +99,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: Any = 
     if model.optimizer is not None:
         members["optimizer.safetensors"] = to_tensors(_named(model.optimizer.variables))
     members["state.json"] = to_json(_state(model))
-    write_file(path, members, overwrite)
+    return members
 
 
 def _state(model: Any) -> dict[str, Any]:
@@ -141,7 +151,7 @@ def load_model(
         if needed not in members:
             raise FileFormatError(f"{path} lacks its member {needed}")
     state = from_json(members["state.json"], f"{path}: state.json")
-    _check_version(path, state)
+    check_version(path, state)
     config = from_json(members["config.json"], f"{path}: config.json")
     arrays = from_tensors(members["model.safetensors"], f"{path}: model.safetensors")
     slots = from_tensors(
@@ -189,7 +199,8 @@ def _is_shuffle(data: Any) -> bool:
     )
 
 
-def _check_version(path: Path, state: Any) -> None:
+def check_version(path: Any, state: Any) -> None:
+    """Refuses the content of ``state.json`` if this handmill cannot read the rest."""
     if not isinstance(state, dict) or state.get("format") != "hmill":
         raise FileFormatError(f"{path} is not a .hmill file")
     version = state.get("version")

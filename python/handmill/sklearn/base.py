@@ -277,6 +277,43 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         """
         return self._decode(self._predicted(X))
 
+    # The network by itself.
+
+    def to_model(self) -> Any:
+        """Returns the network as a compiled :class:`handmill.Model` with copies of its weights.
+
+        Its outputs are those that :meth:`predict` starts from. Training it goes on with the
+        optimizer where ``fit`` ended, but without the penalty ``alpha``.
+        """
+        from handmill.sklearn.export import to_model
+
+        check_is_fitted(self)
+        weights = self._weights()
+        return to_model(self._architecture(weights), weights, self._optimizer_state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the network as the content of a ``.hmill`` file."""
+        state = dict(super().__getstate__())
+        if "coefs_" in state:
+            from handmill.sklearn.export import to_bytes
+
+            weights = self._weights()
+            optimizer_state = state["_optimizer_state"]
+            state["_hmill"] = to_bytes(self._architecture(weights), weights, optimizer_state)
+            for name in _LEARNED:
+                del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        content = state.pop("_hmill", None)
+        if content is not None:
+            from handmill.sklearn.export import from_bytes
+
+            weights, optimizer_state = from_bytes(content)
+            state.update(zip(_LEARNED, (weights[::2], weights[1::2], optimizer_state), strict=True))
+        super().__setstate__(state)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
