@@ -74,6 +74,14 @@ class Feed:
         self._order = order
         self._position = 0
         self._native: Any = None
+        self._bound: tuple[Any, _Signature] | None = None
+
+    def signature_of(self, function: TracedFunction) -> _Signature:
+        """The program of ``function`` for these sources; found once, many epochs use it."""
+        if self._bound is None or self._bound[0] is not function.signatures:
+            specs = function.specs_of(self.sources)
+            self._bound = function.signatures, function.signature(specs)
+        return self._bound[1]
 
     @property
     def native(self) -> Any:
@@ -135,7 +143,7 @@ class _Signature:
         self._optimized: Graph | None = None
         self._programs: dict[tuple[bool, bool], tuple[Any, dict[Value, int]]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self.plan_bytes = 0
+        self.plan_bytes: int = 0
 
     @property
     def optimized(self) -> Graph:
@@ -194,7 +202,7 @@ class TracedFunction:
         self._fn = fn
         self.name = name
         self._batched = batched
-        self._signatures: dict[Any, _Signature] = {}
+        self.signatures: dict[Any, _Signature] = {}
         self._single = True
         self._native: Any = None
 
@@ -216,11 +224,11 @@ class TracedFunction:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the plans hold."""
-        return sum(signature.plan_bytes for signature in self._signatures.values())
+        return sum(signature.plan_bytes for signature in self.signatures.values())
 
     def clear(self) -> None:
         """Forgets every trace and plan (after the meaning of ``fn`` changed)."""
-        self._signatures.clear()
+        self.signatures = {}
         self._native = None
 
     def specs_of(self, arrays: Sequence[Array]) -> tuple[Spec, ...]:
@@ -235,9 +243,9 @@ class TracedFunction:
 
     def signature(self, specs: tuple[Spec, ...]) -> _Signature:
         """The program for ``specs``, traced if it is new."""
-        found = self._signatures.get(specs)
+        found = self.signatures.get(specs)
         if found is None:
-            found = self._signatures[specs] = _Signature(self._trace(specs))
+            found = self.signatures[specs] = _Signature(self._trace(specs))
         return found
 
     def graph(self, *arrays: Any) -> Graph:
@@ -265,7 +273,7 @@ class TracedFunction:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing.
         """
-        signature = self.signature(self.specs_of(feed.sources))
+        signature = feed.signature_of(self)
         if config.backend() != "native":
             return self._interpret_fed(signature, feed, batch_size, max_steps)
         plan = signature.plan(batch_size, feeds=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -18,7 +21,20 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from handmill.ir.op import Array
 from handmill.sklearn.network import POOL, ROWS_AT_ONCE, Architecture, Network
-from handmill.sklearn.training import Progress, Rows, Training
+from handmill.sklearn.training import CALLER_OF_FIT, Progress, Rows, Training
+
+
+@contextmanager
+def unchanged_by_errors(estimator: Any) -> Iterator[None]:
+    """Leaves an estimator as it was if the ``with`` block fails; fits replace, never edit."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
 
 _LEARNED = ("coefs_", "intercepts_", "_optimizer_state")
 
@@ -29,7 +45,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions({"sgd", "adam"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -77,18 +93,15 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         """Returns the groups that the held-out data keep the proportions of."""
 
     _numeric_y = False
+    _learning_rate: float
+    _optimizer_state: list[Array]
+    _progress: Progress
 
     # Training.
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """Trains; an error leaves the estimator as it was."""
-        before = dict(vars(self))
-        try:
+        with unchanged_by_errors(self):
             self._train(X, y, sample_weight, incremental)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         return self
 
     def _train(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
@@ -124,11 +137,11 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
             self.n_layers_ = len(units)
             self.out_activation_ = self._output_activation()
             weights = self._initial_weights(units, random_state)
-            progress = Progress(self.early_stopping)
+            progress = Progress()
         else:
             self._check_layers(units)
             weights = self._weights()
-            progress = self._progress.copy()
+            progress = copy.deepcopy(self._progress)
         parts, held_out = [X, targets, weight], None
         if self.early_stopping:
             parts, held_out = self._hold_out(parts, y, random_state)
@@ -145,7 +158,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> None:
         x, *others = (a for a in parts if a is not None)
         rows = Rows(x, others, self._batch_rows(x.shape[0]))
-        state = self._kept_optimizer_state() if incremental else None
+        state = getattr(self, "_optimizer_state", None) if incremental else None
         rate = self.learning_rate_init if state is None else self._learning_rate
         architecture = self._architecture(weights)
         with POOL.borrow(architecture) as network:
@@ -169,9 +182,10 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         self.t_ = progress.rows_seen
         self.loss_curve_ = progress.loss_curve
         self.loss_ = progress.loss_curve[-1]
-        self.best_loss_ = progress.best_loss
-        self.validation_scores_ = progress.validation_scores
-        self.best_validation_score_ = progress.best_score
+        early = self.early_stopping
+        self.best_loss_ = None if early else progress.best_loss
+        self.validation_scores_ = progress.scores if early else None
+        self.best_validation_score_ = progress.best_score if early else None
         if not stopped and not incremental:
             training.warn_of_limit()
 
@@ -225,12 +239,10 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         if self.batch_size == "auto":
             return min(200, rows)
         if self.batch_size > rows:
-            import warnings
-
             warnings.warn(
                 f"batch_size={self.batch_size} is larger than the {rows} samples to train on; "
                 "all of them make one batch",
-                stacklevel=6,
+                stacklevel=CALLER_OF_FIT,
             )
         return int(min(self.batch_size, rows))
 
@@ -245,6 +257,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         return [array for pair in pairs for array in pair]
 
     def _architecture(self, weights: list[Array]) -> Architecture:
+        solver: tuple[Any, ...]
         if self.solver == "adam":
             solver = ("adam", float(self.beta_1), float(self.beta_2), float(self.epsilon))
         else:
@@ -253,17 +266,12 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
             _units(weights), self.activation, self.out_activation_, solver, bool(self.alpha)
         )
 
-    def _kept_optimizer_state(self) -> list[Array] | None:
-        return getattr(self, "_optimizer_state", None)
-
     # Prediction.
 
     def _predicted(self, X: Any) -> Array:
         """Returns the outputs (rows, outputs) of the fitted network."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, accept_sparse="csr", dtype=np.float32, order="C", reset=False
-        )
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, order="C", reset=False)
         weights = self._weights()
         with POOL.borrow(self._architecture(weights)) as network:
             network.set_weights(weights)

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import (
 )
 
 from handmill.ir.op import Array
-from handmill.sklearn.base import BasePerceptron
+from handmill.sklearn.base import BasePerceptron, unchanged_by_errors
 
 
 class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
@@ -145,9 +145,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
-    ) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """Makes one epoch with these rows; returns the estimator.
 
         Args:
@@ -156,15 +154,10 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
             sample_weight: a weight for each row.
             classes: all classes that will ever come; needed in the first call.
         """
-        before = dict(vars(self))
-        try:
+        with unchanged_by_errors(self):
             if _check_partial_fit_first_call(self, classes):
                 self._set_kind(type_of_target(y, input_name="y"))
             return self._fit(X, y, sample_weight, incremental=True)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def predict_proba(self, X: Any) -> Array:
         """Returns the probabilities (rows, classes) in the order of ``classes_``, as float32.
@@ -186,7 +179,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
             X: array or sparse matrix (rows, features).
         """
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
+            return np.log(self.predict_proba(X))
 
     def _set_kind(self, kind: str) -> None:
         if kind == "multilabel-indicator":
@@ -197,13 +190,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
     def _encode(self, y: Any, is_first: bool) -> Array:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y")
-        if kind == "multiclass-multioutput":
-            raise ValueError(
-                "y has several columns of classes, which is not supported; for labels that are "
-                "each there or not, give 0 and 1"
-            )
+        kind = _kind_of(y)
         if kind == "multilabel-indicator":
             return self._encode_labels(y, is_first)
         found = np.unique(y)
@@ -213,8 +200,8 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         self._check_classes(found)
         numbers = np.searchsorted(self.classes_, y)
         if self._kind == "multiclass":
-            return numbers.astype(np.int32)
-        return numbers.astype(np.float32)[:, None]
+            return np.asarray(numbers, np.int32)
+        return np.asarray(numbers, np.float32)[:, None]
 
     def _encode_labels(self, y: Any, is_first: bool) -> Array:
         labels = np.asarray(y.toarray() if issparse(y) else y, np.float32, order="C")
@@ -247,7 +234,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
             )
 
     def _num_outputs(self, targets: Array) -> int:
-        return len(self.classes_) if self._kind == "multiclass" else targets.shape[1]
+        return len(self.classes_) if self._kind == "multiclass" else int(targets.shape[1])
 
     def _output_activation(self) -> str:
         return "softmax" if self._kind == "multiclass" else "logistic"
@@ -274,3 +261,22 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _kind_of(y: Any) -> str:
+    """What ``sklearn.utils.multiclass.type_of_target`` says; at once for a column of integers.
+
+    Raises:
+        ValueError: for what is neither classes nor labels.
+    """
+    if y.ndim == 1 and y.dtype.kind in "biu":
+        return "multiclass"
+    kind: str = type_of_target(y, input_name="y")
+    if kind == "multiclass-multioutput":
+        raise ValueError(
+            "y has several columns of classes, which is not supported; for labels that are each "
+            "there or not, give 0 and 1"
+        )
+    if kind not in ("binary", "multiclass", "multilabel-indicator"):
+        check_classification_targets(y)
+    return kind

@@ -19,20 +19,18 @@ from handmill.saving.container import (
 from handmill.saving.model_file import check_version, members_of
 from handmill.sklearn.network import Architecture, make_model, make_optimizer
 
-LOSSES = {
+LOSSES: dict[str, str | None] = {
     "softmax": "sparse_categorical_crossentropy",
     "logistic": "binary_crossentropy",
     "identity": "mean_squared_error",
-    "exp": "poisson",
+    "exp": None,  # handmill.losses has no Poisson loss yet
 }
 """Output activation, by scikit-learn's name -> loss of the compiled model."""
 
 _NAME = "the network in the pickle"
 
 
-def to_model(
-    architecture: Architecture, weights: list[Array], optimizer_state: list[Array]
-) -> Any:
+def to_model(architecture: Architecture, weights: list[Array], optimizer_state: list[Array]) -> Any:
     """Returns a compiled model of its own with these weights and this state of the optimizer."""
     model = make_model(architecture, initializers.GlorotUniform(seed=0))
     model.compile(make_optimizer(architecture, 0.0), LOSSES[architecture.output])

@@ -116,7 +116,8 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of the variables and of the memory that the plans hold."""
         variables = [*self.weights, *self.optimizer.variables]
-        return sum(4 * v.size for v in variables) + self._train.nbytes + self._predict.nbytes
+        sizes = (4 * v.size for v in variables)
+        return int(sum(sizes) + self._train.nbytes + self._predict.nbytes)
 
     def set_weights(self, arrays: Sequence[Array]) -> None:
         """Sets kernel and bias of each layer, in turns."""
@@ -139,11 +140,11 @@ class Network:
 
     def train_pass(self, feed: Feed, batch_size: int) -> float:
         """Makes a step with each batch of ``feed``; returns the sum of the losses of its rows."""
-        self._loss_sum.assign(_ZERO)
-        feed.position = 0
-        while left := feed.rows - feed.position:
+        self._loss_sum.state.write(_ZERO)
+        feed.position, left = 0, feed.rows
+        while left:
             size = min(batch_size, left)
-            self._train.run_fed(feed, size, left // size)
+            left -= size * self._train.run_fed(feed, size, left // size).steps
         return float(self._loss_sum)
 
     def predict(self, x: Array) -> Array:

@@ -154,7 +154,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         return targets
 
     def _num_outputs(self, targets: Array) -> int:
-        return targets.shape[1]
+        return int(targets.shape[1])
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from handmill.sklearn.network import Network
 
 SPARSE_BYTES = 1 << 25
 """Rows of a sparse matrix are made dense so many bytes at a time."""
+
+
+CALLER_OF_FIT = 7
+"""Stack level: a function that _run calls, _run, _train, _fit, fit, its decorator, the caller."""
 
 
 class Rows:
@@ -48,25 +54,25 @@ class Rows:
             yield Feed([self._x[part].toarray(), *(a[part] for a in self._others)])
 
 
+@dataclass
 class Progress:
-    """What a fit knows of its past; stays with the estimator for ``warm_start``."""
+    """What a fit knows of its past; stays with the estimator for ``warm_start``.
 
-    def __init__(self, early_stopping: bool) -> None:
-        self.loss_curve: list[float] = []
-        self.best_loss = None if early_stopping else np.inf
-        self.validation_scores: list[float] | None = [] if early_stopping else None
-        self.best_score = -np.inf if early_stopping else None
-        self.stale_epochs = 0
-        self.rows_seen = 0
+    Attributes:
+        loss_curve: the loss of each epoch.
+        best_loss: the least of them.
+        scores: the score after each epoch with early stopping.
+        best_score: the best of them.
+        stale_epochs: epochs since the last improvement.
+        rows_seen: rows trained on.
+    """
 
-    def copy(self) -> Progress:
-        """Returns a copy that can go on by itself."""
-        made = Progress(False)
-        vars(made).update(vars(self))
-        made.loss_curve = list(self.loss_curve)
-        if self.validation_scores is not None:
-            made.validation_scores = list(self.validation_scores)
-        return made
+    loss_curve: list[float] = field(default_factory=list)
+    best_loss: float = math.inf
+    scores: list[float] = field(default_factory=list)
+    best_score: float = -math.inf
+    stale_epochs: int = 0
+    rows_seen: int = 0
 
 
 class Training:
@@ -124,7 +130,7 @@ class Training:
                 if self._stops(score is not None):
                     return True
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warnings.warn("Training interrupted by user.", stacklevel=CALLER_OF_FIT)
             return True
         return False
 
@@ -134,7 +140,7 @@ class Training:
             f"Stochastic Optimizer: Maximum iterations ({self.parameters.max_iter}) reached and "
             "the optimization hasn't converged yet.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=CALLER_OF_FIT,
         )
 
     def _epoch(self, rows: Rows) -> None:
@@ -147,11 +153,12 @@ class Training:
         total = 0.0
         for feed in rows.feeds(order):
             total += self.network.train_pass(feed, rows.batch_size)
-        if not np.isfinite(total):
+        if not math.isfinite(total):
             raise ValueError(
-                f"Solver produced non-finite parameter weights: the loss of epoch {self.epochs + 1} "
-                f"is {total}. The input data may contain large values and need to be preprocessed "
-                "(sklearn.preprocessing.StandardScaler), or learning_rate_init is too large."
+                "Solver produced non-finite parameter weights: the loss of epoch "
+                f"{self.epochs + 1} is {total}. The input data may contain large values and need "
+                "to be preprocessed (sklearn.preprocessing.StandardScaler), or learning_rate_init "
+                "is too large."
             )
         self.epochs += 1
         self.progress.rows_seen += rows.count
@@ -163,11 +170,11 @@ class Training:
         progress, tol = self.progress, self.parameters.tol
         if score is None:
             loss = progress.loss_curve[-1]
-            is_stale = loss > progress.best_loss - tol  # type: ignore[operator]
-            progress.best_loss = min(loss, progress.best_loss)  # type: ignore[type-var]
+            is_stale = loss > progress.best_loss - tol
+            progress.best_loss = min(loss, progress.best_loss)
         else:
             found = score()
-            progress.validation_scores.append(found)
+            progress.scores.append(found)
             if self.parameters.verbose:
                 print(f"Validation score: {found:f}")
             is_stale = found < progress.best_score + tol
