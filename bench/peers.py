@@ -47,13 +47,15 @@ class Worker:
         about: what the worker says of itself, and how many rounds others disturbed to the end.
     """
 
+    script = "workers.py"
+
     def __init__(self, library: str, workload: str, kind: str, isa: str, seconds: float) -> None:
         self.library = library
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
         if isa:
             environment["HANDMILL_ISA"] = isa
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "workers.py"), library, workload, kind, str(seconds / 3)],
+            [sys.executable, str(HERE / self.script), library, workload, kind, str(seconds / 3)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
@@ -117,12 +119,13 @@ def measure(
     rounds: int,
     seconds: float,
     attempts: int,
+    make_worker: type[Worker] = Worker,
 ) -> dict[str, dict[str, Any]]:
     """Of each library: seconds of a step in each round, and what its worker says."""
     workers = []
     try:
         for library in libraries:
-            worker = Worker(library, workload, kind, isa, seconds)
+            worker = make_worker(library, workload, kind, isa, seconds)
             workers.append(worker)
             if not worker.ready:
                 print(f"  {library}: not available")

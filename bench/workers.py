@@ -399,8 +399,12 @@ def main() -> None:
     else:
         job = INFERENCE[library](w, int(kind))
     checked = job.check()
-    unit = w.steps_per_epoch if job.epochs_only else 1
-    way = fastest(job, unit, float(seconds))
+    serve(job, checked, w.steps_per_epoch if job.epochs_only else 1, float(seconds))
+
+
+def serve(job: Job, checked: float, unit: int, seconds: float) -> None:
+    """Chooses a way, says so, and times steps for each number on standard input."""
+    way = fastest(job, unit, seconds)
     run = job.ways[way]
     run(2 * unit)
     answer("ready", json.dumps({"way": way, "check": checked}))

@@ -222,6 +222,11 @@ class Pool:
         yield network  # after an error it is not taken back
         self._give_back(network)
 
+    def clear(self) -> None:
+        """Drops the idle networks."""
+        with self._lock:
+            self._idle.clear()
+
     def _take(self, architecture: Architecture) -> Network | None:
         with self._lock:
             for index in reversed(range(len(self._idle))):
