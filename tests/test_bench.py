@@ -112,6 +112,20 @@ def test_peers_inference(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ("again", "first"))
+def test_sklearn_estimators(tmp_path, kind):
+    if not peers("scikit-learn"):
+        pytest.skip("no scikit-learn")
+    report = report_of(
+        "sklearn_estimators.py", "--cases", "iris;diabetes", "--kind", kind, cwd=tmp_path
+    )
+    assert set(report["rows"]) == {"iris", "diabetes"}
+    for rows in report["rows"].values():  # the same runs: the same score
+        ours = rows["handmill"]["check"]
+        assert rows["scikit-learn"]["check"] == pytest.approx(ours, abs=0.005)
+
+
+@pytest.mark.slow
 def test_overheads(tmp_path):
     report = report_of("overheads.py", cwd=tmp_path)
     assert len(report["rows"]) >= 7

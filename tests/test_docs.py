@@ -36,6 +36,8 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if name.startswith("handmill.sklearn"):
+        pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
     module = importlib.import_module(name)
     text = inspect.getdoc(module)
     assert text, "no docstring"
@@ -71,6 +73,8 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("code", [pytest.param(c, id=i) for i, c in blocks("python")])
 def test_examples_in_pages(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if "sklearn" in code:
+        pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
     exec(compile(code, "page", "exec"), {"__name__": "page"})
 
 

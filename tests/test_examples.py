@@ -50,7 +50,15 @@ def test_quick(script: str, tmp_path: Path) -> None:
 
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py")}
-    assert scripts == {*QUICK, "image_folder.py", "mnist.py"}
+    assert scripts == {*QUICK, "image_folder.py", "mnist.py", "scikit_learn.py"}
+
+
+@pytest.mark.slow
+def test_scikit_learn(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
+    text = run("scikit_learn.py", cwd=tmp_path)
+    assert re.search(r"test accuracy (0\.9[3-9]|1\.0)", text)
+    assert "the saved model: the same bits" in text
 
 
 @pytest.mark.slow

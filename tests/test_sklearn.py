@@ -511,7 +511,7 @@ def test_without_scikit_learn_the_error_names_the_package() -> None:
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
         "import handmill\n"
-        "try:\n    handmill.sklearn\n"
+        "try:\n    handmill.sklearn.HandmillClassifier\n"
         "except ImportError as error:\n    print(error)"
     )
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
