@@ -19,7 +19,7 @@ from handmill.sklearn.base import BasePerceptron, unchanged_by_errors
 
 
 class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
-    """A multi-layer perceptron that minimizes the log-loss: ``MLPClassifier``, many times faster.
+    """A multi-layer perceptron that minimizes the log-loss: ``MLPClassifier``, faster.
 
     Names, defaults and meaning of the parameters are those of
     ``sklearn.neural_network.MLPClassifier``, and the same ``random_state`` gives the same initial

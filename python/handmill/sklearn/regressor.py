@@ -15,7 +15,7 @@ from handmill.sklearn.base import BasePerceptron
 
 
 class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
-    """A multi-layer perceptron that minimizes the squared error: ``MLPRegressor``, much faster.
+    """A multi-layer perceptron that minimizes the squared error: ``MLPRegressor``, faster.
 
     Names, defaults and meaning of the parameters are those of
     ``sklearn.neural_network.MLPRegressor``, and the same ``random_state`` gives the same initial
