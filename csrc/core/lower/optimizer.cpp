@@ -29,7 +29,7 @@ void lower_sgd_update(const NodeView& node, StepWriter& writer) {
 // (p, m, g, lr; momentum, nesterov) -> (p, m)
 void lower_momentum_update(const NodeView& node, StepWriter& writer) {
   MomentumArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 5);
+  const StepInfo info = cut(args, node.output(0).size(), node.flag("nesterov") ? 6 : 4);
   args.momentum = static_cast<float>(node.f64("momentum"));
   args.nesterov = node.flag("nesterov");
   writer.read(&args.p, node.input(0));
@@ -44,7 +44,7 @@ void lower_momentum_update(const NodeView& node, StepWriter& writer) {
 // (p, m, v, g, alpha[, decay]; beta_1, beta_2, epsilon) -> (p, m, v)
 void lower_adam_update(const NodeView& node, StepWriter& writer) {
   AdamArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 13);
+  const StepInfo info = cut(args, node.output(0).size(), node.num_inputs() > 5 ? 14 : 12);
   args.one_minus_beta_1 = static_cast<float>(1.0 - node.f64("beta_1"));
   args.one_minus_beta_2 = static_cast<float>(1.0 - node.f64("beta_2"));
   args.epsilon = static_cast<float>(node.f64("epsilon"));
