@@ -14,9 +14,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from ceilings import FOOTPRINTS, Ceilings, stream_of
 from common import environment, least_seconds, make_model, parser, plan_of, warn_if_busy, write_json
 from workloads import WORKLOADS, Workload
+
+from handmill.ceilings import FOOTPRINTS, Ceilings
 
 BATCHES = (1, 32, 256)
 
@@ -27,7 +28,7 @@ def profile(plan: Any, arrays: list[Any], ceilings: Ceilings, repeats: int) -> l
     times = plan.profile(*arrays, repeats=repeats)
     for step, seconds in zip(plan.summary(), times, strict=True):
         least = ceilings.least_time(
-            step["flops"], step["bytes"], stream_of(step["kernel"]), step["bytes"]
+            step["flops"], step["bytes_read"], step["bytes_written"], step["bytes_in_place"]
         )
         rows.append({**step, "us": seconds * 1e6, "roofline_us": least * 1e6})
     return rows
@@ -62,7 +63,7 @@ def training(w: Workload, ceilings: Ceilings, smoke: bool) -> dict[str, Any]:
     plan, arrays = plan_of(model, x[: w.batch], y[: w.batch])
     rows = profile(plan, arrays, ceilings, 5 if smoke else 500)
     batch_bytes = sum(a.nbytes for a in arrays)
-    gather = 2 * batch_bytes / ceilings.bandwidth("copy", x.nbytes + y.nbytes)
+    gather = ceilings.memory_time(batch_bytes, batch_bytes, 0.0, x.nbytes + y.nbytes)
     roofline = gather + sum(r["roofline_us"] for r in rows if not r["cached"]) / 1e6
     flops = sum(r["flops"] for r in rows)
     return {
@@ -127,7 +128,7 @@ def main() -> None:
     ceilings = Ceilings(
         None, None, FOOTPRINTS[:3] if smoke else FOOTPRINTS, 0.001 if smoke else 0.2
     )
-    report = {**environment(options.machine), "ceilings": ceilings.as_dict()}
+    report = {**environment(options.machine), "ceilings": ceilings.to_dict()}
     report["training"], report["inference"] = [], []
     print(f"{ceilings.isa}, {ceilings.threads} thread(s), {ceilings.peak / 1e9:.0f} GFLOP/s")
     names = options.workloads.split(",")
