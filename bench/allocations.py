@@ -60,8 +60,9 @@ def allocations_per_step(workload: str = "tiny") -> float | None:
 def count(workload: str) -> float:
     """In the process where malloc is counted."""
     import numpy as np
-    from common import make_model
-    from workloads import WORKLOADS
+
+    from handmill.benchmarks.handmill_jobs import make_model
+    from handmill.benchmarks.workloads import WORKLOADS
 
     warnings.simplefilter("ignore")
     counter = ctypes.CDLL(None).hm_allocations
