@@ -77,5 +77,5 @@ class Task:
 
 TASKS = {
     "mnist": Task(load_mnist, 0.98, 512, 255, 3, 128, 0.004, 0),
-    "digits": Task(load_digits, 0.975, 512, 16, 30, 16, 0.02, 1),
+    "digits": Task(load_digits, 0.975, 256, 16, 20, 16, 0.02, 1),
 }
