@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
         "inference": {},
     }
     print(
-        f"handmill {__version__}, {config.isa()}, {config.num_threads()} thread(s). Each library in a "
-        "process of its own, in turns; median time,\nits ratio to handmill's with the 90 % "
+        f"handmill {__version__}, {config.isa()}, {config.num_threads()} thread(s). Each library "
+        "in a process of its own, in turns;\nmedian time, its ratio to handmill's with the 90 % "
         "interval. Close other programs first."
     )
     for name in workloads:
