@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from handmill.ir.op import Array
 
 DISTURBED = 0.05
+REST = 0.1
+"""Seconds until the threads of the process before sleep: ONNX Runtime's spin that long."""
 BESIDE = ("jax scan",)
 """Not among the peers that count: whole epochs as one program are reported apart."""
 OURS = ("handmill", "handmill predict")
@@ -51,14 +53,15 @@ class Worker:
         about: what the worker says of itself, and how many rounds others disturbed to the end.
     """
 
+    command: Sequence[str] = (sys.executable, "-m", "handmill.benchmarks.worker")
+
     def __init__(self, library: str, workload: str, kind: str, isa: str, seconds: float) -> None:
         self.library = library
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
         if isa:
             environment["HANDMILL_ISA"] = isa
-        command = [sys.executable, "-m", "handmill.benchmarks.worker", library, workload, kind]
         self.process = subprocess.Popen(
-            [*command, str(seconds / 3)],
+            [*self.command, library, workload, kind, str(seconds / 3)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
@@ -71,7 +74,11 @@ class Worker:
         self.steps = 1
         if self.ready:
             self.about: dict[str, Any] = {**json.loads(about), "disturbed": 0}
-            self.steps = max(1, int(seconds / self.time()))
+            once = self.time()
+            while once * self.steps < seconds / 4:  # the first steps find cold caches and threads
+                self.steps *= 4
+                once = self.time()
+            self.steps = max(1, int(seconds / once))
 
     def _answer(self) -> str:
         for line in self.process.stdout or ():  # libraries print, too
@@ -89,7 +96,7 @@ class Worker:
     def time_undisturbed(self, attempts: int) -> float:
         """Seconds of a step in a round that the others leave alone, if they ever do."""
         for _ in range(attempts):
-            time.sleep(0.05)  # the threads of the one before go to sleep
+            time.sleep(REST)
             start, before, own_before = time.perf_counter(), *cpu_ticks(self.process.pid)
             seconds = self.time()
             after, own_after = cpu_ticks(self.process.pid)
@@ -123,7 +130,7 @@ def measure(
     rounds: int = 9,
     seconds: float = 0.4,
     attempts: int = 30,
-    say: Callable[[str], None] = print,
+    make_worker: type[Worker] = Worker,
 ) -> dict[str, dict[str, Any]]:
     """Times the libraries on a workload, round after round.
 
@@ -135,7 +142,7 @@ def measure(
         rounds: of each library.
         seconds: of a round.
         attempts: how often a round is repeated that others disturb.
-        say: takes a line for each library that is left out.
+        make_worker: starts a process.
 
     Returns:
         A row for each library that is there: ``seconds`` of a step in each round, ``way``,
@@ -145,10 +152,10 @@ def measure(
     workers: list[Worker] = []
     try:
         for library in libraries:
-            worker = Worker(library, workload, kind, isa, seconds)
+            worker = make_worker(library, workload, kind, isa, seconds)
             workers.append(worker)
             if not worker.ready:
-                say(f"  {library}: left out ({worker.problem})")
+                print(f"  {library}: left out ({worker.problem})")
         ready = [w for w in workers if w.ready]
         times: dict[str, list[float]] = {w.library: [] for w in ready}
         for i in range(rounds):

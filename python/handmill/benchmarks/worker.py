@@ -83,8 +83,18 @@ def main() -> None:
     except (AbsentError, ImportError) as error:
         answer("absent", error)
         return
+    serve(job, float(seconds))
+
+
+def serve(job: Job, seconds: float) -> None:
+    """Chooses a way, says so, and times steps for each number on standard input.
+
+    Args:
+        job: what is timed.
+        seconds: how long a way is tried.
+    """
     checked = job.check()
-    way = job.fastest(float(seconds))
+    way = job.fastest(seconds)
     about: dict[str, Any] = {"check": checked, "way": way}
     if job.roofline is not None:
         about["roofline_us"] = job.roofline()
