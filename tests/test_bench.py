@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("handmill._core", reason="a build without kernels")
@@ -96,9 +97,6 @@ def compare_libraries(
 @pytest.mark.slow
 def test_peers_train(tmp_path):
     compare_libraries("tiny", *peers("torch", "scikit-learn"), cwd=tmp_path)
-    if importlib.util.find_spec("matplotlib") is not None:
-        run_script("chart.py", tmp_path / "report.json", tmp_path / "chart.png", cwd=tmp_path)
-        assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
 # Which libraries know the activation and the optimizer.
@@ -143,6 +141,57 @@ def test_peers_inference(tmp_path):
     for rows in report["rows"].values():  # equal weights: equal outputs
         checks = [row["check"] for row in rows.values()]
         assert checks == pytest.approx([checks[0]] * len(checks), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_time_to_accuracy(tmp_path):
+    if not peers("torch"):
+        pytest.skip("needs torch")
+    rows = report_of("time_to_accuracy.py", "--tasks", "digits", cwd=tmp_path)["rows"]["digits"]
+    assert list(rows) == ["handmill", "torch"]
+    for row in rows.values():
+        assert row["mean_accuracy"] > 0.96
+        assert row["mean_training_seconds"] < row["mean_wall_seconds"]
+
+
+def test_both_libraries_learn_at_the_same_rate():
+    """The schedule that torch computes is Keras's, which handmill has."""
+    from handmill.optimizers.schedules import CosineDecay
+
+    sys.path.insert(0, str(BENCH))
+    try:
+        from accuracy.tasks import TASKS
+    finally:
+        sys.path.remove(str(BENCH))
+    task, rows = TASKS["digits"], 1438
+    warm = task.warmup(rows)
+    schedule = CosineDecay(0.0, task.steps(rows) - warm, warmup_target=task.rate, warmup_steps=warm)
+    for step in (0, 1, warm - 1, warm, warm + 1, task.steps(rows) - 1, task.steps(rows)):
+        want = pytest.approx(task.rate_at(step, rows), abs=1e-6 * task.rate)
+        assert float(np.asarray(schedule(np.int64(step)))) == want, step
+
+
+def rows_of_sweep() -> list[dict]:
+    shape = {"shape": [64, 64, 64], "threads": 1, "percent_of_peak": {"avx2": 80.0}}
+    return [
+        {**shape, "group": "squares", "ratio": {"avx2": 1.2}},
+        {**shape, "group": "odd", "ratio": {}},
+    ]
+
+
+@pytest.mark.parametrize("report", ["train", "accuracy", "sweep"])
+def test_chart(report, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = BENCH / "results" / f"{report}.json"
+    if report == "sweep":
+        about = {"machine": "none", "date": "2026-11-23", "rows": rows_of_sweep()}
+        path = tmp_path / "sweep.json"
+        path.write_text(json.dumps(about))
+    for picture in ("chart.svg", "again.svg"):
+        run_script("chart.py", path, tmp_path / picture, cwd=tmp_path)
+    first = (tmp_path / "chart.svg").read_text()
+    assert "handmill at" in first
+    assert first == (tmp_path / "again.svg").read_text()
 
 
 @pytest.mark.slow
