@@ -179,7 +179,7 @@ def rows_of_sweep() -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("report", ["train", "accuracy", "sweep"])
+@pytest.mark.parametrize("report", ("train", "accuracy", "sweep"))
 def test_chart(report, tmp_path):
     pytest.importorskip("matplotlib")
     path = BENCH / "results" / f"{report}.json"
