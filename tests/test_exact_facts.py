@@ -149,10 +149,12 @@ def test_allocations():
 def test_products_are_computed_once(workload):
     """The operations follow from the units, whatever the file says."""
     w = WORKLOADS[workload]
+    # Updates may happen inside the products of gradients: 14 operations a parameter at most.
+    updates = 14 * sum(k * n for k, n in w.layers)
     found = json.loads(FILE.read_text())[workload]["train"]
     for isa in _core.available_isas():
         products = found[isa]["flops of products"]
-        assert w.train_flops <= products <= 1.02 * w.train_flops, isa
+        assert w.train_flops <= products <= 1.02 * w.train_flops + updates, isa
 
 
 def test_differences_name_the_fact():

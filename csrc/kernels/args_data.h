@@ -8,44 +8,6 @@
 
 namespace handmill {
 
-// ---- optimizer.cpp. p: parameter, g: gradient; x_out may be x. lr, alpha, decay: one float each.
-
-struct SgdArgs {
-  const float *p, *g, *lr;
-  float* p_out;
-  int64_t size, per_block;
-};
-
-struct MomentumArgs {
-  const float *p, *m, *g, *lr;
-  float *p_out, *m_out;
-  int64_t size, per_block;
-  float momentum;
-  bool nesterov;
-};
-
-struct AdamArgs {
-  const float *p, *m, *v, *g, *alpha;
-  const float* decay;  // null: no weight decay
-  float *p_out, *m_out, *v_out;
-  int64_t size, per_block;
-  float one_minus_beta_1, one_minus_beta_2, epsilon;
-};
-
-struct RmspropArgs {
-  const float *p, *v, *g, *lr;
-  float *p_out, *v_out;
-  int64_t size, per_block;
-  float rho, one_minus_rho, epsilon;
-};
-
-struct AdagradArgs {
-  const float *p, *sum, *g, *lr;
-  float *p_out, *sum_out;
-  int64_t size, per_block;
-  float epsilon;
-};
-
 // ---- softmax.cpp and loss.cpp: M rows of N classes
 
 struct SoftmaxArgs {

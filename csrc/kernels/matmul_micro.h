@@ -27,9 +27,9 @@ struct RegisterTile {
 
 using RegisterKernel = void (*)(const RegisterTile& t);
 
-// The kernel for the given shape, null where it would not fit the registers (see exists). a_rows: A
-// is read along rows. masked: b has only last_lanes readable columns in the last vector; other
-// kernels read whole vectors of b.
+// The kernel for the given shape, null where it would not fit the registers (see tile_exists).
+// a_rows: A is read along rows. masked: b has only last_lanes readable columns in the last vector;
+// other kernels read whole vectors of b.
 RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked);
 
 }  // namespace handmill::HM_ISA

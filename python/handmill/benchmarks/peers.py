@@ -64,7 +64,7 @@ class Worker:
             [*self.command, library, workload, kind, str(seconds / 3)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
+            stderr=None if os.environ.get("HANDMILL_DEBUG") else subprocess.DEVNULL,
             text=True,
             env=environment,
         )
@@ -148,6 +148,9 @@ def measure(
         A row for each library that is there: ``seconds`` of a step in each round, ``way``,
         ``check``, ``disturbed`` rounds, and the median ``us``, the ``ratio`` to handmill's with
         its 90 % interval ``low``, ``high``; ``percent_of_roofline`` where it is known.
+
+    Raises:
+        RuntimeError: if handmill's own process fails.
     """
     workers: list[Worker] = []
     try:
@@ -165,6 +168,10 @@ def measure(
     finally:
         for worker in workers:
             worker.close()
+    if "handmill" not in rows:
+        raise RuntimeError(
+            f"handmill itself could not run {workload!r}; HANDMILL_DEBUG=1 lets its process say why"
+        )
     ours = np.array(rows["handmill"]["seconds"])
     for row in rows.values():
         peer = np.array(row["seconds"])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.graph import Graph, Node, Value, rewrite
+from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import Batch
 from handmill.ir.tile import TILE, TileStep
 from handmill.ir.verify import verify
@@ -186,6 +187,37 @@ def fuse_epilogues(graph: Graph) -> Graph:
                 return (output,)
             new.nodes.pop()
         return None
+
+    return dce(rewrite(graph, visit)[0])
+
+
+def fuse_updates(graph: Graph) -> Graph:
+    """Builds an optimizer's update into the matmul that computes the gradient.
+
+    The gradient has to have one reader, and no other step of the producer (see
+    :class:`handmill.ir.op.Fusion`). That no reader of the old weight is still to run is
+    :func:`schedule`'s business, which puts the update behind them.
+    """
+    uses = graph.uses()
+    roots = set(graph.roots())
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        fusion = FUSIONS.get(node.op.name)
+        if fusion is None:
+            return None
+        old, producer = node.inputs[fusion.position], operands[fusion.position].node
+        if producer is None or producer.op is not fusion.producer:
+            return None
+        if len(uses[old]) != 1 or old in roots or node.inputs.count(old) != 1:
+            return None
+        rest = operands[: fusion.position] + operands[fusion.position + 1 :]
+        inputs, attrs = (*producer.inputs, *rest), {**producer.attrs, **node.attrs}
+        if not fusion.op.native([v.spec for v in inputs], attrs):
+            return None
+        scope, new.scopes = new.scopes, [producer.scope]
+        outputs = new.emit(fusion.op, inputs, attrs)
+        new.scopes = scope
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
     return dce(rewrite(graph, visit)[0])
 
@@ -426,6 +458,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold,
     cse,
     fuse_epilogues,
+    fuse_updates,
     fuse_tiles,
     schedule,
 )

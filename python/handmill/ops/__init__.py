@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
-from handmill.ops import metrics, optimizer, random
+from handmill.ops import matmul_update, metrics, optimizer, random
 from handmill.ops.activation_functions import (
     celu,
     elu,
@@ -297,6 +297,7 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "matmul",
+    "matmul_update",
     "max",
     "maximum",
     "mean",

@@ -169,13 +169,15 @@ def _absorb(
 
 _NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
 
+PRODUCT_BOUND = Accumulate(_inner, _magnitude)
+
 MATMUL = register(
     Op(
         "matmul",
         infer=_infer,
         reference=_reference,
         samples=_samples,
-        bound=Accumulate(_inner, _magnitude),
+        bound=PRODUCT_BOUND,
         vjp=_vjp,
         kernel="matmul",
         flops=_flops,
