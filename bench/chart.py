@@ -52,7 +52,10 @@ def label_of(name: str, rows: dict[str, Any]) -> str:
 
 def draw_ratios(report: dict[str, Any], figure: Any) -> None:
     """A line for each workload, a mark for each library."""
-    rows = report["rows"]
+    order = list(WORKLOADS)
+    rows = dict(
+        sorted(report["rows"].items(), key=lambda item: order.index(item[0].partition(", ")[0]))
+    )
     libraries = [n for n in COLOURS if n != "handmill" and any(n in r for r in rows.values())]
     figure.set_size_inches(8.5, 1.4 + 0.52 * len(rows))
     axes = figure.subplots()
