@@ -47,7 +47,9 @@ def label_of(name: str, rows: dict[str, Any]) -> str:
     if len(set(w.units[1:-1])) == 1 and len(units) > 5:
         units = [units[0], f"{units[1]}x{len(units) - 2}", units[-1]]
     how = batch or f"{w.activation}, {w.optimizer}, batch {w.batch}"
-    return f"{workload}: {'-'.join(units)}\n{how}: {rows['handmill']['us']:,.4g} us"
+    us = rows["handmill"]["us"]
+    time = f"{us:,.0f}" if us >= 100 else f"{us:.3g}"
+    return f"{workload}: {'-'.join(units)}\n{how}: {time} us"
 
 
 def draw_ratios(report: dict[str, Any], figure: Any) -> None:

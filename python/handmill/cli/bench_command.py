@@ -11,11 +11,11 @@ from typing import Any
 
 from handmill import __version__, config
 
-WORKLOADS = ("tiny", "mlp", "tanh-adam")
+WORKLOADS = ("tiny", "mlp")
 PREDICTED = (("mlp", 32),)
-# torch.compile takes half a minute to start; it can be asked for.
+# torch's compiler, which its predictions try too, takes half a minute to start: it can be asked for.
 TRAINED_BY = ("handmill", "torch", "jax", "jax scan", "keras", "scikit-learn")
-PREDICTED_BY = ("handmill", "torch", "onnxruntime")
+PREDICTED_BY = ("handmill", "onnxruntime")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
