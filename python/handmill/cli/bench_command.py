@@ -13,7 +13,7 @@ from handmill import __version__, config
 
 WORKLOADS = ("tiny", "mlp")
 PREDICTED = (("mlp", 32),)
-# torch's compiler, which its predictions try too, takes half a minute to start: it can be asked for.
+# torch's compiler, which its predictions try too, starts in half a minute; it can be asked for.
 TRAINED_BY = ("handmill", "torch", "jax", "jax scan", "keras", "scikit-learn")
 PREDICTED_BY = ("handmill", "onnxruntime")
 
