@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workloads import Workload
-
 HERE = Path(__file__).resolve().parent
 
 
@@ -81,19 +79,6 @@ def least_seconds(call: Callable[[], Any], seconds: float = 0.2, rounds: int = 7
             call()
         best = min(best, (time.perf_counter() - start) / count)
     return best
-
-
-def make_model(w: Workload) -> Any:
-    """The workload's model, compiled."""
-    import handmill
-
-    layers = handmill.layers
-    model = handmill.Sequential([handmill.Input((w.units[0],))])
-    for units in w.units[1:-1]:
-        model.add(layers.Dense(units, activation="relu"))
-    model.add(layers.Dense(w.units[-1], activation="softmax"))
-    model.compile(w.optimizer, "sparse_categorical_crossentropy")
-    return model
 
 
 def plan_of(model: Any, x: Any, y: Any = None) -> tuple[Any, list[Any]]:

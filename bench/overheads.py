@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 from allocations import allocations_per_step
-from common import environment, least_seconds, make_model, parser, plan_of, warn_if_busy, write_json
-from workloads import WORKLOADS, Workload
+from common import environment, least_seconds, parser, plan_of, warn_if_busy, write_json
+
+from handmill.benchmarks.handmill_jobs import make_model
+from handmill.benchmarks.workloads import WORKLOADS, Workload
 
 TINY = WORKLOADS["tiny"]
 TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)

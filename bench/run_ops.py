@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ceilings import FOOTPRINTS, Ceilings, stream_of
 from common import environment, parser, warn_if_busy, write_json
+
+from handmill.ceilings import FOOTPRINTS, Ceilings
 
 
 def bench_samples() -> list[tuple[Any, Any]]:
@@ -47,10 +48,12 @@ def measure(op: Any, sample: Any, ceilings: Ceilings, repeats: int) -> dict[str,
         repeats = max(5, min(repeats, int(0.2 / max(sum(times), 1e-7))))
         times = plan.profile(*arrays, repeats=repeats)
     flops, moved = (sum(s[key] for s in steps) for key in ("flops", "bytes"))
-    ceiling = sum(
-        ceilings.least_time(s["flops"], s["bytes"], stream_of(s["kernel"]), max(footprint, moved))
-        for s in steps
-    )
+    ceiling = 0.0
+    for s in steps:
+        traffic = s["bytes_read"], s["bytes_written"], s["bytes_in_place"]
+        ceiling += max(
+            s["flops"] / ceilings.peak, ceilings.memory_time(*traffic, max(footprint, moved))
+        )
     seconds = sum(times)
     return {
         "op": op.name,
@@ -86,7 +89,7 @@ def main() -> None:
             isa, None, FOOTPRINTS[:3] if options.smoke else FOOTPRINTS,
             0.001 if options.smoke else 0.1,
         )  # fmt: skip
-        report["ceilings"].append(ceilings.as_dict())
+        report["ceilings"].append(ceilings.to_dict())
         print(f"{isa}, {ceilings.threads} thread(s): {ceilings.peak / 1e9:.0f} GFLOP/s")
         print(f"  {'operator':51s} {'us':>10s} {'GFLOP/s':>9s} {'GB/s':>8s} {'%':>5s}")
         for op, sample in samples:

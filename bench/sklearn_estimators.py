@@ -12,14 +12,17 @@ rounds). Never run two of these at once, or anything else beside one.
 from __future__ import annotations
 
 import os
+import sys
 
-from common import environment, parser, warn_if_busy, write_json
-from peers import ATTEMPTS, Worker, compare, measure
+from common import HERE, environment, parser, warn_if_busy, write_json
+from peers import ATTEMPTS
 from sklearn_worker import CASES
+
+from handmill.benchmarks.peers import Worker, line_of, measure
 
 
 class FitWorker(Worker):
-    script = "sklearn_worker.py"
+    command = (sys.executable, str(HERE / "sklearn_worker.py"))
 
 
 def main() -> None:
@@ -44,7 +47,8 @@ def main() -> None:
             name, options.kind, ["handmill", "scikit-learn"], "", options.rounds, options.seconds,
             1 if options.smoke else ATTEMPTS, FitWorker,
         )  # fmt: skip
-        compare(rows)
+        for library, row in rows.items():
+            print(line_of(library, row), flush=True)
         report["rows"][name] = rows
     report["load_after"] = round(os.getloadavg()[0], 2)
     write_json(options.json, report)

@@ -1,7 +1,7 @@
 """One estimator in one process: fits a data set whenever it is asked.
 
 Run by sklearn_estimators.py as ``python sklearn_worker.py LIBRARY DATA again|first SECONDS``;
-speaks as workers.py does, a step being a call of ``fit``. Each way of a library is tried, the
+speaks as handmill.benchmarks.worker does, a step being a call of ``fit``. Each way of a library is tried, the
 fastest is timed: scikit-learn with float64 and float32 features, on one thread and on all.
 """
 
@@ -19,7 +19,9 @@ import numpy as np
 from sklearn import datasets, neural_network
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
-from workers import Job, Run, serve
+
+from handmill.benchmarks.job import Job, Run
+from handmill.benchmarks.worker import serve
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -121,8 +123,7 @@ def main() -> None:
     case = CASES[name]
     with contextlib.redirect_stdout(sys.stderr):
         job = handmill_job(case, kind == "first") if library == "handmill" else sklearn_job(case)
-        checked = job.check()
-    serve(job, checked, 1, float(seconds))
+    serve(job, float(seconds))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 
 import handmill
 from handmill import config
-from handmill.cli import check_command, main
+from handmill.cli import COMMANDS, check_command, main
 
 ALL_NAMES = """\
 import keras, tensorflow as tf
@@ -66,7 +68,7 @@ def model_file(tmp_path: Path) -> Path:
 
 def test_help_and_version(tmp_path: Path) -> None:
     text = good(run("--help", cwd=tmp_path))
-    assert all(name in text for name in ("demo", "info", "selftest", "compare", "run", "check"))
+    assert all(name in text for name in COMMANDS)
     assert good(run("--version", cwd=tmp_path)).strip() == f"handmill {handmill.__version__}"
     assert run(cwd=tmp_path).returncode == 2
     wrong = run("trian", cwd=tmp_path)
@@ -132,6 +134,44 @@ def test_info_says_why(tmp_path: Path) -> None:
     text = good(run("info", cwd=tmp_path, HANDMILL_ISA="portable", HANDMILL_NUM_THREADS="3"))
     assert re.search(r"^isa: +portable \(HANDMILL_ISA=portable; available: portable", text, re.M)
     assert re.search(r"^threads: +3 \(HANDMILL_NUM_THREADS", text, re.M)
+
+
+# The benchmark.
+
+QUICK = ("bench", "--rounds", "2", "--seconds", "0.01")
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="times kernels")
+def test_bench(tmp_path: Path) -> None:
+    peers = [n for n, m in (("scikit-learn", "sklearn"),) if importlib.util.find_spec(m)]
+    text = good(
+        run(
+            *QUICK, "--workloads", "tiny", "--libraries", ",".join(["handmill", *peers]),
+            "--json", "figures.json", "--profile", cwd=tmp_path,
+        )
+    )  # fmt: skip
+    assert "training 64-32-10, relu, adam, batch 32" in text
+    assert "of the roofline" in text
+    assert "fastest peer: scikit-learn" in text if peers else "no peer is installed" in text
+    assert "no host steps" in text
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    rows = figures["train"]["tiny"]
+    assert list(rows) == ["handmill", *peers]
+    assert len(rows["handmill"]["seconds"]) == 2
+    assert 0 < rows["handmill"]["percent_of_roofline"] < 200
+    for name in peers:
+        assert rows[name]["low"] <= rows[name]["ratio"] <= rows[name]["high"]
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="times kernels")
+def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
+    for arguments, message in (
+        (("--workloads", "huge"), "no workloads ['huge']; there are tutorial"),
+        (("--rounds", "0"), "must be positive"),
+    ):
+        done = run("bench", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_selftest(tmp_path: Path) -> None:

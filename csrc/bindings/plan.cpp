@@ -83,7 +83,10 @@ py::list summary(const Plan& plan) {
     row["node"] = record.node;
     row["isa"] = record.host ? std::string("host") : std::string(isa_name(plan.isa()));
     row["blocks"] = record.blocks;
-    row["bytes"] = record.bytes;
+    row["bytes"] = record.traffic.read + record.traffic.written;
+    row["bytes_read"] = record.traffic.read;
+    row["bytes_written"] = record.traffic.written;
+    row["bytes_in_place"] = record.traffic.in_place;
     row["flops"] = record.flops;
     row["host"] = record.host;
     row["barrier"] = record.barrier;

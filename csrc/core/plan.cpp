@@ -14,7 +14,9 @@ namespace {
 constexpr size_t kMaxPooled = 8;
 
 // What a step costs, in floating-point operations; a byte of traffic weighs as much as two.
-double step_cost(const StepInfo& info) { return info.flops + 2 * info.bytes; }
+double step_cost(const StepRecord& step) {
+  return step.flops + 2 * (step.traffic.read + step.traffic.written);
+}
 
 }  // namespace
 
@@ -39,14 +41,15 @@ Plan::~Plan() = default;
 void Plan::append_step(const Lowering& lowering, int raw, bool barrier) {
   const RawStep& step = lowering.steps[static_cast<size_t>(raw)];
   const bool cached = step.info.pack;
-  records_.push_back({step.name, step.node, step.info.blocks, step.info.flops, step.info.bytes,
-                      step.function == nullptr, barrier, cached});
+  records_.push_back({step.name, step.node, step.info.blocks, step.info.flops,
+                      count_traffic(lowering, layout_, step), step.function == nullptr, barrier,
+                      cached});
   if (step.function == nullptr) return;
   (cached ? pack_steps_ : steps_).push_back({step.function, step.info.blocks, step.args, barrier});
   scratch_ = std::max(scratch_, step.info.scratch);
   double& cost = cached ? pack_cost_ : cost_;
   int64_t& most_blocks = cached ? most_pack_blocks_ : most_blocks_;
-  cost += step_cost(step.info);
+  cost += step_cost(records_.back());
   most_blocks = std::max(most_blocks, step.info.blocks);
 }
 

@@ -30,7 +30,8 @@ struct StepRecord {
   std::string_view kernel;
   int node;  // -1: a copy at the end
   int64_t blocks;
-  double flops, bytes;
+  double flops;
+  Traffic traffic;
   bool host, barrier, cached;
 };
 

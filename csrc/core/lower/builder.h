@@ -117,8 +117,11 @@ struct Ref {
 struct StepInfo {
   int64_t blocks = 1;   // 0: nothing to do, the step is left out
   int64_t scratch = 0;  // bytes that each thread needs
+  /// Additions, multiplications, divisions, roots and comparisons; a function such as exp in a tile
+  /// program counts as one.
   double flops = 0;
-  double bytes = 0;  // memory traffic; 0: the sum of the sizes of what is read and written
+  /// Compulsory traffic; -1: all memory that the step may read (write), each byte once.
+  double bytes_read = -1, bytes_written = -1;
   /// The step computes a workspace from variables or constants alone, as packing weights does.
   /// It is then run again only after one of them was written.
   bool pack = false;

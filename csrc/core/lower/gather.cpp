@@ -27,7 +27,9 @@ void lower_take(const NodeView& node, StepWriter& writer) {
   writer.add<Kernel::take>(
       args,
       {.blocks = args.item_bytes == 0 ? 0 : args.outer * ceil_div(args.num_indices, args.per_block),
-       .bytes = 2 * moved + static_cast<double>(indices.bytes())});
+       .bytes_read =
+           std::min(moved, static_cast<double>(x.bytes())) + static_cast<double>(indices.bytes()),
+       .bytes_written = moved});
 }
 
 // (dy, indices) -> y of the output's shape (rows, ...)

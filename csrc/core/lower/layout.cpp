@@ -297,6 +297,34 @@ bool conflict(const std::vector<Span>& earlier, const Span& now) {
   });
 }
 
+// Bytes that lie in one span at least.
+double bytes_covered(std::vector<Span> spans, const std::vector<Span>& more = {}) {
+  spans.insert(spans.end(), more.begin(), more.end());
+  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
+    return a.slot != b.slot ? a.slot < b.slot : a.begin < b.begin;
+  });
+  double bytes = 0;
+  int slot = -1;
+  int64_t end = 0;  // of what is counted in the slot
+  for (const Span& span : spans) {
+    if (span.slot != slot) {
+      slot = span.slot;
+      end = span.begin;
+    }
+    bytes += static_cast<double>(std::max<int64_t>(0, span.end - std::max(end, span.begin)));
+    end = std::max(end, span.end);
+  }
+  return bytes;
+}
+
+Traffic count_host_traffic(const Lowering& lowering, int node) {
+  const NodeRecord& record = lowering.program.nodes[static_cast<size_t>(node)];
+  Traffic traffic;
+  for (int value : record.inputs) traffic.read += static_cast<double>(lowering.bytes(value));
+  for (int value : record.outputs) traffic.written += static_cast<double>(lowering.bytes(value));
+  return traffic;
+}
+
 }  // namespace
 
 Location Layout::locate(const Lowering& lowering, const Ref& ref) const {
@@ -359,6 +387,26 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
     }
   }
   return barriers;
+}
+
+Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawStep& step) {
+  if (step.function == nullptr) return count_host_traffic(lowering, step.node);
+  std::vector<Span> spans[2];  // read, written
+  for (uint32_t k = 0; k < step.num_accesses; ++k) {
+    const Access& access = lowering.accesses[step.first_access + k];
+    const Location at = layout.locate(lowering, access.ref);
+    for (const bool write : {false, true}) {
+      if ((access.access & (write ? Access::kWrite : Access::kRead)) == 0) continue;
+      spans[write].push_back({at.slot, at.offset, at.offset + at.bytes, write});
+    }
+  }
+  Traffic traffic{bytes_covered(spans[0]), bytes_covered(spans[1])};
+  const double touched = bytes_covered(spans[0], spans[1]);
+  traffic.in_place = traffic.read + traffic.written - touched;
+  if (step.info.bytes_read >= 0) traffic.read = step.info.bytes_read;
+  if (step.info.bytes_written >= 0) traffic.written = step.info.bytes_written;
+  traffic.in_place = std::min({traffic.in_place, traffic.read, traffic.written});
+  return traffic;
 }
 
 }  // namespace handmill

@@ -31,4 +31,13 @@ Layout lay_out(Lowering& lowering);
 std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
                                 const std::vector<int>& order);
 
+/// What a step moves between the cores and memory, in bytes. Memory that several of its operands
+/// share counts once.
+struct Traffic {
+  double read = 0, written = 0;
+  double in_place = 0;  // read and written in the same place; part of both
+};
+
+Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawStep& step);
+
 }  // namespace handmill

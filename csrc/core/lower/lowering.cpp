@@ -137,11 +137,8 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
   for (size_t i = 0; i < pending_tables_.size(); ++i) {
     table_fields.push_back({position_of(pending_tables_[i].field), regions[i + 1].position});
   }
-  double touched = 0;
   for (const Pending& pointer : pending_) {
     accesses.push_back({pointer.ref, position_of(pointer.field), pointer.access});
-    const Ref& ref = pointer.ref;
-    touched += static_cast<double>(ref.length >= 0 ? ref.length : bytes_of(ref));
   }
   pending_.clear();
   pending_tables_.clear();
@@ -149,7 +146,6 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
                node_,        regions[0].position,
                first_access, static_cast<uint32_t>(accesses.size()) - first_access,
                info};
-  if (step.info.bytes == 0) step.info.bytes = touched;
   steps.push_back(step);
 }
 

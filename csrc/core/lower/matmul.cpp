@@ -111,35 +111,58 @@ struct Operands {
   const UpdateOperands* update = nullptr;  // of a parameter by c, which is not written then
 };
 
-// One product of matrices or stacks with up to two axes; offsets in bytes.
+// One product of matrices or stacks with up to two axes: where it begins, in bytes.
 struct Offsets {
   int64_t a = 0, b = 0, c = 0;
 };
 
-void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands& x,
-                   const Offsets& at) {
+// What one product touches of its operands: the bytes from the first element of a stack of matrices
+// to its last.
+struct Extents {
+  int64_t a, b, c;
+
+  explicit Extents(const MatmulArgs& args) {
+    const MatmulTerm& term = args.term[0];
+    const auto extent = [&](int64_t matrix, const int64_t* strides) {
+      return 4 * (matrix + (args.batch[0] - 1) * strides[0] + (args.batch[1] - 1) * strides[1]);
+    };
+    a = extent(args.M * term.K, term.a_batch);
+    b = extent(term.K * args.N, term.b_batch);
+    c = extent(args.M * args.N, args.c_batch);
+  }
+};
+
+void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands& x, int64_t offset,
+                   int64_t extent) {
   if (x.bias != nullptr) writer.read(&epilogue.bias, *x.bias);
-  if (x.residual != nullptr) writer.read(&epilogue.residual, Ref(*x.residual).at(at.c));
-  if (x.grad_of != nullptr) writer.read(&epilogue.grad_of, Ref(*x.grad_of).at(at.c));
+  if (x.residual != nullptr) writer.read(&epilogue.residual, Ref(*x.residual).at(offset, extent));
+  if (x.grad_of != nullptr) writer.read(&epilogue.grad_of, Ref(*x.grad_of).at(offset, extent));
 }
 
 void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Offsets& at) {
   const Ref workspace = writer.workspace(plan.workspace_bytes);
+  const Extents extent(plan.matmul);
   const bool once = plan.constant_bytes[0] > 0;
+  const int64_t end_of_packed =
+      plan.partial_offset >= 0 ? plan.partial_offset : plan.workspace_bytes;
   const bool packs = once || plan.packed_offset[0] >= 0;
-  const Ref packed = once    ? writer.workspace(plan.constant_bytes[0])
-                     : packs ? workspace.at(plan.packed_offset[0])
-                             : workspace;
+  const Ref packed =
+      once    ? writer.workspace(plan.constant_bytes[0])
+      : packs ? workspace.at(plan.packed_offset[0], end_of_packed - plan.packed_offset[0])
+              : workspace;
   double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
                  static_cast<double>(plan.matmul.term[0].K) *
                  static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
   const bool in_slices = plan.partial_offset >= 0;
+  const double flops_to_combine =
+      static_cast<double>((plan.combine.slices - 1) * plan.matmul.M * plan.matmul.N) *
+      static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
   for (const MatmulStep& step : plan.steps) {
     StepInfo info{.blocks = step.blocks, .scratch = step.scratch_bytes};
     switch (step.kernel) {
       case MatmulKernel::kPackB: {
         MatmulPackArgs& args = plan.pack[0];
-        writer.read(&args.b, Ref(x.b).at(at.b));
+        writer.read(&args.b, Ref(x.b).at(at.b, extent.b));
         writer.write(&args.packed, packed);
         info.pack = once;
         writer.add<Kernel::pack_b>(args, info);
@@ -147,17 +170,17 @@ void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Off
       }
       case MatmulKernel::kMatmul: {
         MatmulArgs& args = plan.matmul;
-        writer.read(&args.term[0].a, Ref(x.a).at(at.a));
-        writer.read(&args.term[0].b, packs ? packed : Ref(x.b).at(at.b));
+        writer.read(&args.term[0].a, Ref(x.a).at(at.a, extent.a));
+        writer.read(&args.term[0].b, packs ? packed : Ref(x.b).at(at.b, extent.b));
         if (in_slices) {
           writer.write(&args.partial, workspace.at(plan.partial_offset));
         } else if (x.update != nullptr) {
           const std::string_view update = x.update->node.text("update");
           bind_update(args.update, update, *x.update, writer);
-          flops += update_flops(update) * static_cast<double>(args.M * args.N);
+          flops += update_flops(update, *x.update) * static_cast<double>(args.M * args.N);
         } else {
-          writer.write(&args.c, x.c.at(at.c));
-          bind_epilogue(writer, args.epilogue, x, at);
+          writer.write(&args.c, x.c.at(at.c, extent.c));
+          bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
         }
         info.flops = flops;
         writer.add<Kernel::matmul>(args, info);
@@ -166,8 +189,9 @@ void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Off
       case MatmulKernel::kCombine: {
         MatmulCombineArgs& args = plan.combine;
         writer.read(&args.partial, workspace.at(plan.partial_offset));
-        writer.write(&args.c, x.c.at(at.c));
-        bind_epilogue(writer, args.epilogue, x, at);
+        writer.write(&args.c, x.c.at(at.c, extent.c));
+        bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
+        info.flops = flops_to_combine;
         writer.add<Kernel::matmul_combine>(args, info);
         break;
       }

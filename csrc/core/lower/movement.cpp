@@ -134,9 +134,14 @@ void copy_strided(StepWriter& writer, const Ref& y, const Ref* x, Strided axes, 
   Ref target = y;
   target.length = (y_last + 1) * item_bytes;
   writer.write(&args.y, target);
-  const int64_t sides = x == nullptr ? 1 : 2;
-  writer.add<Kernel::strided_copy>(args, {.blocks = ceil_div(units, args.per_block),
-                                          .bytes = static_cast<double>(sides * size * item_bytes)});
+  int64_t items_read = x == nullptr ? 0 : 1;  // an axis along which x repeats reads it once
+  for (int axis = 0; axis < axes.rank; ++axis) {
+    if (axes.x_stride[axis] != 0) items_read *= axes.shape[axis];
+  }
+  writer.add<Kernel::strided_copy>(args,
+                                   {.blocks = ceil_div(units, args.per_block),
+                                    .bytes_read = static_cast<double>(items_read * item_bytes),
+                                    .bytes_written = static_cast<double>(size * item_bytes)});
 }
 
 void broadcast_into(StepWriter& writer, const Ref& y, std::span<const int64_t> y_shape,

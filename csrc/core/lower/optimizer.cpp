@@ -85,12 +85,12 @@ class Binder {
 struct Rule {
   std::string_view name;
   UpdateRule rule;
-  double flops;
+  double flops;  // of an element, without options
 };
 
 constexpr Rule kRules[] = {
-    {"sgd_update", UpdateRule::kSgd, 2},         {"momentum_update", UpdateRule::kMomentum, 5},
-    {"adam_update", UpdateRule::kAdam, 13},      {"rmsprop_update", UpdateRule::kRmsprop, 9},
+    {"sgd_update", UpdateRule::kSgd, 2},         {"momentum_update", UpdateRule::kMomentum, 4},
+    {"adam_update", UpdateRule::kAdam, 12},      {"rmsprop_update", UpdateRule::kRmsprop, 9},
     {"adagrad_update", UpdateRule::kAdagrad, 7},
 };
 
@@ -103,7 +103,12 @@ const Rule& rule_of(std::string_view name) {
 
 }  // namespace
 
-double update_flops(std::string_view name) { return rule_of(name).flops; }
+double update_flops(std::string_view name, const UpdateOperands& operands) {
+  const NodeView& node = operands.node;
+  const bool looks_ahead = node.flag("nesterov");
+  const bool decays = operands.first_scalar + 1 < node.num_inputs();
+  return rule_of(name).flops + (looks_ahead ? 2 : 0) + (decays ? 2 : 0);
+}
 
 void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands& operands,
                  StepWriter& writer) {
@@ -127,21 +132,21 @@ void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands
 
 void add_update(std::string_view name, const UpdateOperands& operands, const Ref& gradient,
                 int64_t size, StepWriter& writer) {
-  const Rule& rule = rule_of(name);
+  const double flops = update_flops(name, operands);
   Binder binder(operands, writer);
-  switch (rule.rule) {
+  switch (rule_of(name).rule) {
     case UpdateRule::kNone:
       return;
     case UpdateRule::kSgd:
-      return binder.add<Kernel::sgd_update>(gradient, size, rule.flops);
+      return binder.add<Kernel::sgd_update>(gradient, size, flops);
     case UpdateRule::kMomentum:
-      return binder.add<Kernel::momentum_update>(gradient, size, rule.flops);
+      return binder.add<Kernel::momentum_update>(gradient, size, flops);
     case UpdateRule::kAdam:
-      return binder.add<Kernel::adam_update>(gradient, size, rule.flops);
+      return binder.add<Kernel::adam_update>(gradient, size, flops);
     case UpdateRule::kRmsprop:
-      return binder.add<Kernel::rmsprop_update>(gradient, size, rule.flops);
+      return binder.add<Kernel::rmsprop_update>(gradient, size, flops);
     case UpdateRule::kAdagrad:
-      return binder.add<Kernel::adagrad_update>(gradient, size, rule.flops);
+      return binder.add<Kernel::adagrad_update>(gradient, size, flops);
   }
 }
 

@@ -17,7 +17,7 @@ struct UpdateOperands {
 
 /// Floating-point operations of an update, an element. Throws std::invalid_argument for a name that
 /// no update has.
-double update_flops(std::string_view name);
+double update_flops(std::string_view name, const UpdateOperands& operands);
 
 /// Declares the pointers of an update that is a part of another step, whose arguments hold
 /// `update`.

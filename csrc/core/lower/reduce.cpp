@@ -31,6 +31,10 @@ ReduceKind combining(ReduceKind kind) {
   return kind == ReduceKind::kSumOfSquares ? ReduceKind::kSum : kind;
 }
 
+double flops_of(ReduceKind kind, int64_t elements) {
+  return static_cast<double>(elements) * (kind == ReduceKind::kSumOfSquares ? 2 : 1);
+}
+
 int64_t most_slices(int64_t blocks) { return blocks < kFewBlocks ? kEnoughBlocks / blocks : 1; }
 
 int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
@@ -54,7 +58,7 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
   writer.write(&args.y, target);
   writer.add<Kernel::reduce_rows>(args,
                                   {.blocks = ceil_div(outer * args.slices, args.slices_per_block),
-                                   .flops = static_cast<double>(outer * R)});
+                                   .flops = flops_of(how.kind, outer * R)});
   if (args.slices > 1) {
     add_rows(writer, target, y, outer, args.slices, {combining(how.kind), how.divisor});
   }
@@ -102,7 +106,7 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
   const int64_t parts = args.slices * side_by_side;
   args.kind = how.kind;
   const StepInfo info{.blocks = blocks * args.slices,
-                      .flops = static_cast<double>(outer * R * inner)};
+                      .flops = flops_of(how.kind, outer * R * inner)};
   if (parts == 1) {
     args.divisor = how.divisor;
     add_last_columns(writer, args, x, y, info, how.update);

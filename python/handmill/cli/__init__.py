@@ -13,6 +13,7 @@ from handmill import __version__
 COMMANDS = {
     "demo": "train on real digits and show what this machine can do, in seconds",
     "info": "version, instruction set, threads, decoder, extras",
+    "bench": "time training beside the libraries installed here, in a minute",
     "selftest": "check every operator at every instruction set level against NumPy",
     "compare": "check one step of a saved model, operator by operator, against NumPy",
     "run": "run a Keras script with handmill standing in for keras",

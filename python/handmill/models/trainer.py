@@ -211,6 +211,54 @@ class Trainer:
             return self._train_step(layout).function, arrays
         return self._predictor(layout).function, arrays[: layout.counts[0]]
 
+    def profile(self, x: Any, y: Any = None, batch_size: int = 32) -> Any:
+        """Measures each step of the training plan, or of the inference plan without ``y``.
+
+        The model runs for about a second, and is left as it was: weights, optimizer and metrics.
+        Peak and bandwidth of the machine are measured the first time (another second).
+
+        Args:
+            x: inputs, as for ``fit``: one batch at least. More rows show the gathering of batches
+                from memory, which is a step of training.
+            y: targets, as for ``fit``; the model must be compiled.
+            batch_size: rows of a batch.
+
+        Returns:
+            A :class:`handmill.profiling.Profile`. Printed, it is a table: kernel, instruction set
+            level, FLOP, bytes, microseconds and distance from the roofline of each step.
+            ``to_dict()`` and ``to_json()`` hold the same.
+
+        Raises:
+            ValueError: for data that do not fit, or fewer rows than ``batch_size``.
+            RuntimeError: where NumPy runs everything: there are no kernels to measure.
+
+        Example:
+            >>> import numpy as np, handmill
+            >>> model = handmill.Sequential([handmill.Input((4,)), handmill.layers.Dense(3)])
+            >>> found = model.profile(np.ones((32, 4), "float32"))
+            >>> found.steps[0].kernel, found.host_steps
+            ('matmul', 0)
+        """
+        from handmill import config
+        from handmill.profiling import profile_program
+
+        if config.backend() != "native":
+            raise RuntimeError(
+                "profile() measures kernels, but the backend is 'numpy'. Leave "
+                "use_backend('numpy') or unset HANDMILL_BACKEND; without kernels, install a build "
+                "that has them."
+            )
+        if y is not None:
+            objective = self._compiled_objective("profile")
+            if objective.one_hot is not None:
+                y = objective.one_hot.check(y)
+        layout, arrays = split(x, y, None)
+        check_rows(layout, arrays)
+        if y is not None:
+            return profile_program(self._train_step(layout).function, arrays, batch_size, True)
+        inputs = arrays[: layout.counts[0]]
+        return profile_program(self._predictor(layout).function, inputs, batch_size, False)
+
     def _order(self, count: int) -> Array:
         """A new order of ``count`` rows; the sequence follows from the seed of the model."""
         if self._shuffle is None:
