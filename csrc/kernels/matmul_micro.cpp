@@ -20,7 +20,7 @@ constexpr bool exists(int rows, int vectors) {
 #endif
 }
 
-template <int MR, int NV, bool kARows, bool kMasked>
+template <int MR, int NV, bool kARows, bool kMasked, bool kHalf>
 void register_tile(const RegisterTile& t) {
   constexpr int W = Vec::width;
   Vec acc[MR][NV];
@@ -35,6 +35,11 @@ void register_tile(const RegisterTile& t) {
   for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
   const float* b = t.b;
   const int64_t prefetch_mask = t.prefetch_mask;
+  if constexpr (kMatmulTile.fetches_next_panel) {
+    for (const float* line = t.next_b; line < t.next_b_end; line += 16) {
+      __builtin_prefetch(line, 0, 2);
+    }
+  }
 #pragma GCC unroll 1
   for (int64_t k = 0; k < K; ++k) {
     if (kARows && (k & prefetch_mask) == 0) {
@@ -44,14 +49,18 @@ void register_tile(const RegisterTile& t) {
     Vec b_k[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      b_k[v] = kMasked && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
+      b_k[v] =
+          (kMasked || kHalf) && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
     }
     const int64_t a_k = kARows ? k : k * a_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {
       const Vec a_mk = Vec::broadcast(a_m[m][a_k]);
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[m][v] = fma(a_mk, b_k[v], acc[m][v]);
+      for (int v = 0; v < NV; ++v) {
+        acc[m][v] =
+            kHalf && v == NV - 1 ? fma_low(a_mk, b_k[v], acc[m][v]) : fma(a_mk, b_k[v], acc[m][v]);
+      }
     }
     b += b_stride;
   }
@@ -102,36 +111,42 @@ struct KernelRow {
   RegisterKernel of[kMaxVectors];
 };
 
-template <int MR, int NV, bool kARows, bool kMasked>
+template <int MR, int NV, bool kARows, bool kMasked, bool kHalf>
 constexpr RegisterKernel entry() {
-  if constexpr (exists(MR, NV)) return register_tile<MR, NV, kARows, kMasked>;
+  if constexpr (exists(MR, NV)) return register_tile<MR, NV, kARows, kMasked, kHalf>;
   return nullptr;
 }
 
-template <int MR, bool kARows, bool kMasked>
+template <int MR, bool kARows, bool kMasked, bool kHalf>
 constexpr KernelRow row() {
-  return {{entry<MR, 1, kARows, kMasked>(), entry<MR, 2, kARows, kMasked>(),
-           entry<MR, 3, kARows, kMasked>(), entry<MR, 4, kARows, kMasked>(),
-           entry<MR, 5, kARows, kMasked>(), entry<MR, 6, kARows, kMasked>(),
-           entry<MR, 7, kARows, kMasked>(), entry<MR, 8, kARows, kMasked>()}};
+  return {{entry<MR, 1, kARows, kMasked, kHalf>(), entry<MR, 2, kARows, kMasked, kHalf>(),
+           entry<MR, 3, kARows, kMasked, kHalf>(), entry<MR, 4, kARows, kMasked, kHalf>(),
+           entry<MR, 5, kARows, kMasked, kHalf>(), entry<MR, 6, kARows, kMasked, kHalf>(),
+           entry<MR, 7, kARows, kMasked, kHalf>(), entry<MR, 8, kARows, kMasked, kHalf>()}};
 }
 
 struct KernelTable {
   KernelRow of[kMaxRows];
 };
 
-template <bool kARows, bool kMasked>
+template <bool kARows, bool kMasked, bool kHalf>
 constexpr KernelTable table() {
-  return {{row<1, kARows, kMasked>(), row<2, kARows, kMasked>(), row<3, kARows, kMasked>(),
-           row<4, kARows, kMasked>(), row<5, kARows, kMasked>(), row<6, kARows, kMasked>()}};
+  return {{row<1, kARows, kMasked, kHalf>(), row<2, kARows, kMasked, kHalf>(),
+           row<3, kARows, kMasked, kHalf>(), row<4, kARows, kMasked, kHalf>(),
+           row<5, kARows, kMasked, kHalf>(), row<6, kARows, kMasked, kHalf>()}};
 }
 
-constexpr KernelTable kKernels[2][2] = {{table<false, false>(), table<false, true>()},
-                                        {table<true, false>(), table<true, true>()}};
+constexpr KernelTable kKernels[2][2] = {{table<false, false, false>(), table<false, true, false>()},
+                                        {table<true, false, false>(), table<true, true, false>()}};
+// Where half a vector costs half.
+constexpr bool kHasHalves = Vec::width == 16;
+constexpr KernelTable kHalfKernels[2] = {table<false, false, kHasHalves>(),
+                                         table<true, false, kHasHalves>()};
 
 }  // namespace
 
-RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked) {
+RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked, bool half) {
+  if (kHasHalves && half) return kHalfKernels[a_rows].of[rows - 1].of[vectors - 1];
   return kKernels[a_rows][masked].of[rows - 1].of[vectors - 1];
 }
 
