@@ -11,6 +11,7 @@ timed replace those in the file. bench/chart_matmul.py draws it.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -282,7 +283,11 @@ def main() -> None:
     ][: 2 if options.smoke else None]  # fmt: skip
     levels = [isa for isa in options.isa.split(",") if isa in config.available_isas()]
     workers = [Worker("handmill", isa, options.threads) for isa in levels]
-    workers += [Worker(name, "", options.threads) for name in options.libraries.split(",") if name]
+    workers += [
+        Worker(name, "", options.threads)
+        for name in options.libraries.split(",")
+        if name and importlib.util.find_spec(name) is not None
+    ]
     peaks = {w.name: w.seconds("peak") for w in workers if w.name in levels}
     print(
         f"{options.threads} thread(s);",
