@@ -29,7 +29,7 @@ from common import environment, parser, warn_if_busy, write_json
 PEERS = ("numpy", "torch")
 SLICE = 6e-3  # seconds of one timing
 LEAST_CALLS = 3
-REST = 15e-3  # before timings of several threads: until the pools of other processes sleep
+REST = 40e-3  # before timings of several threads: OpenMP pools of other processes spin so long
 
 
 class Product(NamedTuple):

@@ -69,7 +69,7 @@ def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
     report_of("sweep_matmul.py", "--only", "64x64x64,33x33x33", cwd=tmp_path)
     rows = report_of("sweep_matmul.py", "--only", "33x33x33", cwd=tmp_path)["rows"]
     names = [row["name"] for row in rows]
-    assert len(names) == len(set(names)) == 4
+    assert len(names) == len(set(names)) == 3
     for row in rows:
         assert row["faster_peer"] in {"numpy", "torch"}
         assert set(row["ratio"]) == set(row["percent_of_peak"])
@@ -88,7 +88,7 @@ def test_run_optimizers(tmp_path):
 def test_measure_update_refuses_what_it_cannot_measure():
     from handmill import _core
 
-    with pytest.raises(ValueError, match="count must be 1 .. 3, got 4"):
+    with pytest.raises(ValueError, match=r"count must be 1 \.\. 3, got 4"):
         _core.measure_update(4, 1 << 20)
     with pytest.raises(ValueError, match="bytes must be in"):
         _core.measure_update(1, 0)
