@@ -53,7 +53,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
     figure = draw(json.loads(options.json.read_text())["rows"], options.threads)
-    figure.savefig(options.picture)
+    figure.savefig(options.picture, dpi=80)
 
 
 if __name__ == "__main__":
