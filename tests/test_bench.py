@@ -66,6 +66,36 @@ def test_run_ops_knows_every_operator(tmp_path):
     assert {row["op"] for row in rows} == tagged
 
 
+def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
+    report_of("sweep_matmul.py", "--only", "64x64x64,33x33x33", cwd=tmp_path)
+    rows = report_of("sweep_matmul.py", "--only", "33x33x33", cwd=tmp_path)["rows"]
+    names = [row["name"] for row in rows]
+    assert len(names) == len(set(names)) == 3
+    for row in rows:
+        assert row["faster_peer"] in {"numpy", "torch"}
+        assert set(row["ratio"]) == set(row["percent_of_peak"])
+        assert all(r > 0 for r in row["ratio"].values())
+
+
+def test_run_optimizers(tmp_path):
+    rows = report_of("run_optimizers.py", "--threads", "1", cwd=tmp_path)["rows"]
+    bytes_of = {row["optimizer"]: round(row["bytes_per_parameter"], 1) for row in rows}
+    assert bytes_of["SGD"] == 12
+    assert bytes_of["RMSprop"] == bytes_of["Adagrad"] == bytes_of["SGD momentum"] == 20
+    assert bytes_of["Adam"] == bytes_of["AdamW"] == 28
+    assert all(row["percent_of_ceiling"] > 0 for row in rows)
+
+
+def test_measure_update_refuses_what_it_cannot_measure():
+    from handmill import _core
+
+    with pytest.raises(ValueError, match=r"count must be 1 \.\. 3, got 4"):
+        _core.measure_update(4, 1 << 20)
+    with pytest.raises(ValueError, match="bytes must be in"):
+        _core.measure_update(1, 0)
+    assert _core.measure_update(3, 1, threads=1, seconds=0.001) > 0
+
+
 def test_run_ops_at_every_level(tmp_path):
     report = report_of("run_ops.py", "--only", "exp,matmul,adam_update", cwd=tmp_path)
     assert {row["isa"] for row in report["rows"]} == set(report["isas"])

@@ -1,4 +1,4 @@
-// measure_peak and measure_stream, for benchmarks.
+// measure_peak, measure_stream and measure_update, for benchmarks.
 
 #include "core/ceilings.h"
 
@@ -56,6 +56,19 @@ void register_ceilings(py::module_& m) {
       py::arg("threads") = py::none(), py::arg("seconds") = 0.1,
       "Bytes read and written a second: 'read', 'copy' (one half of `bytes` to the other) or "
       "'update' (in place).");
+  m.def(
+      "measure_update",
+      [](int arrays, int64_t bytes, const py::object& isa, const py::object& threads,
+         double seconds) {
+        const Isa level = isa_of(isa);
+        const int count = threads_of(threads);
+        const py::gil_scoped_release release;
+        return measure_update(arrays, bytes, level, count, seconds);
+      },
+      py::arg("arrays"), py::arg("bytes"), py::kw_only(), py::arg("isa") = py::none(),
+      py::arg("threads") = py::none(), py::arg("seconds") = 0.1,
+      "Bytes read and written a second where 1 to 3 arrays are updated in place by another, all "
+      "of one size and `bytes` together.");
 }
 
 }  // namespace handmill

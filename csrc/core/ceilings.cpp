@@ -106,4 +106,23 @@ double measure_stream(Stream kind, int64_t bytes, Isa isa, int threads, double s
   return rate * moved;
 }
 
+double measure_update(int count, int64_t bytes, Isa isa, int threads, double seconds) {
+  require(count >= 1 && count <= kMaxStreams, "count must be 1 .. ", kMaxStreams, ", got ", count);
+  require(bytes > 0 && bytes <= int64_t{1} << 40, "bytes must be in 1 .. 2^40, got ", bytes);
+  threads = team_size(threads);
+  UpdateStreamsArgs args{};
+  args.count = count;
+  args.size = align_up(std::max(bytes / 4 / (count + 1), threads * kFloatsPerLine), kFloatsPerLine);
+  args.per_block = align_up((args.size + threads - 1) / threads, kFloatsPerLine);
+  // Some lines apart: arrays at equal places of their pages would meet in the same sets of L1.
+  const int64_t stride = args.size + 5 * kFloatsPerLine;
+  const Buffer memory(stride * (count + 1) * 4, true);
+  auto* first = reinterpret_cast<float*>(memory.data());
+  args.y = first;
+  for (int j = 0; j < count; ++j) args.x[j] = first + (j + 1) * stride;
+  const double rate =
+      best_rate(kernel_function(isa, Kernel::update_streams), &args, threads, seconds);
+  return rate * static_cast<double>(args.size) * 4 * (2 * count + 1);
+}
+
 }  // namespace handmill

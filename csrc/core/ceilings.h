@@ -17,4 +17,8 @@ double measure_peak(Isa isa, int threads, double seconds);
 /// array, `copy` scales one half of the footprint into the other, `update` scales it in place.
 double measure_stream(Stream kind, int64_t bytes, Isa isa, int threads, double seconds);
 
+/// The same for what an optimizer does: `count` arrays (1 to 3) are updated in place by one that is
+/// only read, all of one size.
+double measure_update(int count, int64_t bytes, Isa isa, int threads, double seconds);
+
 }  // namespace handmill

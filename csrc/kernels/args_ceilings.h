@@ -22,4 +22,15 @@ struct StreamArgs {
   float factor;
 };
 
+constexpr int kMaxStreams = 3;
+
+// Block i goes through [i * per_block, (i + 1) * per_block) of `size` floats: x[j] = x[j] + y for
+// the first `count` arrays, 1 to kMaxStreams.
+struct UpdateStreamsArgs {
+  const float* y;
+  float* x[kMaxStreams];
+  int64_t size, per_block;
+  int32_t count;
+};
+
 }  // namespace handmill

@@ -1,6 +1,6 @@
 // What the machine can do at most: multiply-adds from registers, and streams through memory.
 #include "kernels/args.h"
-#include "simd/simd.h"
+#include "kernels/lanes.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -46,6 +46,15 @@ void scale(const float* x, float* y, int64_t n, Vec factor) {
   }
 }
 
+template <int kCount>
+void update(const UpdateStreamsArgs& a, Range items) {
+  for_each_vector(items.begin, items.end, [&](int64_t i, auto lanes) {
+    const Vec y = lanes.load(a.y + i);
+#pragma GCC unroll 3
+    for (int j = 0; j < kCount; ++j) lanes.store(lanes.load(a.x[j] + i) + y, a.x[j] + i);
+  });
+}
+
 }  // namespace
 
 void peak(const PeakArgs& a, Range blocks, void*) {
@@ -71,6 +80,18 @@ void stream(const StreamArgs& a, Range blocks, void*) {
     } else {
       scale(a.x + begin, a.y + begin, n, Vec::broadcast(a.factor));
     }
+  }
+}
+
+void update_streams(const UpdateStreamsArgs& a, Range blocks, void*) {
+  const Range items = items_of(blocks, a.per_block, a.size);
+  switch (a.count) {
+    case 1:
+      return update<1>(a, items);
+    case 2:
+      return update<2>(a, items);
+    default:
+      return update<3>(a, items);
   }
 }
 

@@ -169,12 +169,21 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
             ? p.epilogue.grad_of + batch_offset(p.epilogue.grad_batch, block.outer, block.inner) + n
             : nullptr;
     tile.gate_stride = p.epilogue.grad_row;
+    const float* next_b = nullptr;
+    int64_t next_step = 0;
+    if (term.b_layout == MatmulBLayout::kPacked && panel + 1 < block.panel_end) {
+      const int64_t stride = (panels.at(panel + 2) - panels.at(panel + 1)) * W;
+      next_b = b + term.K * panels.at(panel + 1) * W + k_begin * stride;
+      next_step = K * stride / (block.tile_end - block.tile_begin);
+    }
+    const bool half = tile.last_lanes <= W / 2;
     const int tile_rows = static_cast<int>(rows.quotient);
-    const RegisterKernel tall = rows.remainder > block.tile_begin
-                                    ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked)
-                                    : nullptr;
+    const RegisterKernel tall =
+        rows.remainder > block.tile_begin
+            ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked, half)
+            : nullptr;
     const RegisterKernel low = rows.remainder < block.tile_end
-                                   ? register_kernel(tile_rows, panel_vectors, a_rows, masked)
+                                   ? register_kernel(tile_rows, panel_vectors, a_rows, masked, half)
                                    : nullptr;
     int64_t m = m_begin;
     for (int64_t i = block.tile_begin; i < block.tile_end; ++i) {
@@ -182,6 +191,8 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       tile.a = a + (m - m_begin) * a_step;
       tile.c = block.c + m * block.c_row + n;
       tile.gate = gate == nullptr ? nullptr : gate + m * tile.gate_stride;
+      tile.next_b = next_b + (i - block.tile_begin) * next_step;
+      tile.next_b_end = tile.next_b + next_step;
       const RegisterKernel kernel = i < rows.remainder ? tall : low;
       if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,

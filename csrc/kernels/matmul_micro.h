@@ -23,6 +23,8 @@ struct RegisterTile {
   int64_t last_lanes;
   // Rows kernels prefetch the rows of A below the tile where (k & prefetch_mask) == 0; -1: hardly.
   int64_t prefetch_mask;
+  // What is fetched into L2 meanwhile: a part of the panel of B that comes next.
+  const float *next_b, *next_b_end;
   bool add_to_c;
   bool relu;
 };
@@ -31,7 +33,8 @@ using RegisterKernel = void (*)(const RegisterTile& t);
 
 // The kernel for the given shape, null where it would not fit the registers (see tile_exists).
 // a_rows: A is read along rows. masked: b has only last_lanes readable columns in the last vector;
-// other kernels read whole vectors of b.
-RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked);
+// other kernels read whole vectors of b. half: last_lanes is at most half a vector (see fma_low);
+// any b.
+RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked, bool half);
 
 }  // namespace handmill::HM_ISA

@@ -21,7 +21,7 @@ constexpr bool tile_exists(int rows, int vectors) {
 
 // beside() is called once for each k, before its products: work that the divider or the memory does
 // while the products keep the multipliers busy.
-template <int MR, int NV, bool kARows, bool kMasked, class Beside>
+template <int MR, int NV, bool kARows, bool kMasked, bool kHalf, class Beside>
 HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   constexpr int W = Vec::width;
   Vec acc[MR][NV];
@@ -36,6 +36,11 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
   const float* b = t.b;
   const int64_t prefetch_mask = t.prefetch_mask;
+  if constexpr (kMatmulTile.fetches_next_panel) {
+    for (const float* line = t.next_b; line < t.next_b_end; line += 16) {
+      __builtin_prefetch(line, 0, 2);
+    }
+  }
   if (t.gate != nullptr) {  // it was written long ago
     for (int m = 0; m < MR; ++m) {
       for (int v = 0; v < NV; ++v) __builtin_prefetch(t.gate + m * t.gate_stride + v * W);
@@ -51,14 +56,18 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
     Vec b_k[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      b_k[v] = kMasked && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
+      b_k[v] =
+          (kMasked || kHalf) && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
     }
     const int64_t a_k = kARows ? k : k * a_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {
       const Vec a_mk = Vec::broadcast(a_m[m][a_k]);
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[m][v] = fma(a_mk, b_k[v], acc[m][v]);
+      for (int v = 0; v < NV; ++v) {
+        acc[m][v] =
+            kHalf && v == NV - 1 ? fma_low(a_mk, b_k[v], acc[m][v]) : fma(a_mk, b_k[v], acc[m][v]);
+      }
     }
     b += b_stride;
   }

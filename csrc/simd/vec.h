@@ -128,8 +128,10 @@ HM_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
 HM_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
 HM_INLINE Vec operator-(Vec a) { return {-a.v}; }
 // fma: a * b + c. fnma: c - a * b. One rounding where the level has the instruction, two here:
-// callers may rely on neither.
+// callers may rely on neither. fma_low: of the first half of the lanes, cheaper where that is half
+// the work; the others hold anything.
 HM_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+HM_INLINE Vec fma_low(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 HM_INLINE Vec fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
 
 HM_INLINE Mask operator<(Vec a, Vec b) { return {a.v < b.v}; }

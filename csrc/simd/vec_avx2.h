@@ -89,8 +89,24 @@ struct Vec {
     return {_mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n).m))};
   }
   HM_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
+  // By halves: a masked store costs 12 cycles and more on Zen.
   HM_INLINE void store_n(float* p, int64_t n) const {
-    _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n).m), v);
+    __m128 half = _mm256_castps256_ps128(v);
+    if (n >= 8) {
+      _mm256_storeu_ps(p, v);
+      return;
+    }
+    if (n & 4) {
+      _mm_storeu_ps(p, half);
+      half = _mm256_extractf128_ps(v, 1);
+      p += 4;
+    }
+    if (n & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), half);
+      half = _mm_movehl_ps(half, half);
+      p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, half);
   }
 };
 
@@ -105,6 +121,7 @@ HM_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 HM_INLINE Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 HM_INLINE Vec operator-(Vec a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
 HM_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+HM_INLINE Vec fma_low(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 HM_INLINE Vec fnma(Vec a, Vec b, Vec c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
 
 HM_INLINE Mask operator<(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }

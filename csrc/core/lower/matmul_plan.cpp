@@ -12,8 +12,6 @@ int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
 // Below this a second thread costs more than it gives (FLOP).
 constexpr double kOneBlockFlop = 0.3e6;
-// Rows of C of one block: kc columns of them stay in L2 with the panels of B.
-constexpr int64_t kMaxBlockRows = 192;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own.
 constexpr int64_t kPackRows = 1024;
 // Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
@@ -47,7 +45,9 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
   if (term.K == 1 && term.a_row != 1) term.a_col = 1;
   if (N == 1) term.b_col = 1;
   if (term.a_col == 1) {
-    term.a_layout = MatmulALayout::kRows;
+    const bool copy = problem.tile.copies_tall_aliasing_rows && M >= kTallRows && N >= kTallRows &&
+                      term.a_row % 1024 == 0;
+    term.a_layout = copy ? MatmulALayout::kCopyRows : MatmulALayout::kRows;
   } else if (term.a_row == 1) {
     term.a_layout = MatmulALayout::kColumns;
   } else {
@@ -238,7 +238,8 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     while (args.slices * 2 <= most) args.slices *= 2;
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
   }
-  choose_grid(args, s, wanted, ceil_div(s.M, kMaxBlockRows));
+  const int64_t block_rows = s.M >= kTallRows ? tile.tall_block_rows : tile.block_rows;
+  choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
   for (int32_t r = 0; r < args.num_terms; ++r) {
     // The copy pays once three panels use it.
     if (has_aliasing_columns(args.term[r]) && s.panels >= 3 * args.blocks_n) {

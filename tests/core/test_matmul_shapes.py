@@ -1,0 +1,72 @@
+"""Products whose extents lie around the tiles, panels and blocks of the kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from core_programs import node, program
+
+from handmill import _core
+
+FMA_LEVELS = [isa for isa in _core.available_isas() if isa != "portable"]
+
+
+def product(a, b, isa, threads=1, **flags):
+    M = a.shape[1 if flags.get("transpose_a") else 0]
+    N = b.shape[0 if flags.get("transpose_b") else 1]
+    made = program(
+        [a.shape, b.shape, (M, N)], [node("matmul", (0, 1), (2,), **flags)], inputs=[0, 1],
+        outputs=[2],
+    )  # fmt: skip
+    before = _core.num_threads(), _core.isa()
+    _core.set_num_threads(threads)
+    _core.set_isa(isa)
+    try:
+        return made.specialize(1)(a, b)
+    finally:
+        _core.set_num_threads(before[0])
+        _core.set_isa(before[1])
+
+
+def arrays(M, N, K):
+    rng = np.random.default_rng(M * 7 + N)
+    return rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("N", (1, 7, 8, 9, 15, 17, 23, 24, 25, 33, 40, 41, 65, 72, 73, 129))
+@pytest.mark.parametrize("M", (1, 5, 63, 65))
+def test_last_vectors_of_every_length(isa, M, N):
+    a, b = arrays(M, N, 70)
+    wanted = a.astype(np.float64) @ b.astype(np.float64)
+    for turned in ({}, {"transpose_a": True}, {"transpose_b": True}):
+        x = np.ascontiguousarray(a.T) if "transpose_a" in turned else a
+        y = np.ascontiguousarray(b.T) if "transpose_b" in turned else b
+        got = product(x, y, isa, **turned)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_tall_products_whose_rows_alias(isa):
+    a, b = arrays(2050, 2049, 1024)
+    got = product(a, b, isa)
+    rows = [0, 1, 383, 384, 385, 1025, 2048, 2049]
+    wanted = a[rows].astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(got[rows], wanted, rtol=0, atol=4e-4)
+    np.testing.assert_array_equal(got, product(a, b, isa, threads=3))
+
+
+@pytest.mark.skipif(len(FMA_LEVELS) < 2, reason="compares two levels with multiply-add")
+@pytest.mark.parametrize("shape", ((65, 65, 600), (97, 33, 300), (2048, 2056, 1024)))
+def test_levels_with_multiply_add_agree_bit_for_bit(shape):
+    a, b = arrays(*shape)
+    first, second = (product(a, b, isa) for isa in FMA_LEVELS)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_a_row_of_a_product_does_not_depend_on_the_others(isa):
+    a, b = arrays(2052, 40, 700)  # too short to be cut into slices
+    whole = product(a, b, isa)
+    for rows in (slice(0, 2), slice(100, 170), slice(1000, 2052)):
+        np.testing.assert_array_equal(product(a[rows].copy(), b, isa), whole[rows])
