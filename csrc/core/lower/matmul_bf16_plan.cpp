@@ -16,8 +16,10 @@ constexpr double kSmallFlop = 4.8e6;
 constexpr int64_t kKeptBytes = 512 * 1024;
 // Rows of C of one block: its sums of one panel stay in L2.
 constexpr int64_t kMaxBlockRows = 256;
-// Rows of C from which packing a large B once, for all blocks, is worth a step of its own.
-constexpr int64_t kPackRows = 512;
+// Blocks that keep a few threads busy.
+constexpr int64_t kEnoughBlocks = 8;
+// Where blocks share B, a larger one is packed once, in a step of its own.
+constexpr int64_t kSharedBytes = 32 * 1024;
 // K of a slice, at least; tiles (of 6 x 64, at every level) below which K is cut.
 constexpr int64_t kSliceK = 512;
 constexpr int64_t kTilesPerBlock = 4;
@@ -53,19 +55,14 @@ int64_t slices_of(const MatmulBf16Args& args, int64_t wanted) {
   return slices;
 }
 
-// Operand by operand: whichever costs more to copy is cut, so that each thread copies its part of
-// it once and shares nothing; the other is copied once a thread.
-void choose_grid(MatmulBf16Args& args, int64_t wanted, int64_t num_tiles, int64_t num_panels) {
+// Whether the blocks cut N alone, so that each copies its own part of B and nobody shares: where
+// there are panels enough and A is the smaller operand. Gradients of weights (A read along its
+// columns) cut M: their results are large, and whole rows of them are few pages.
+bool cuts_columns(const MatmulBf16Args& args, int64_t wanted, int64_t num_panels) {
   const int64_t K = ceil_div(args.K, args.slices);
   const int64_t a_bytes = args.a_layout == Bf16ALayout::kInPlace ? 0 : 2 * args.M * K;
-  const int64_t b_bytes = args.packed != nullptr ? 0 : 2 * args.N * K;
-  const bool cut_rows = (a_bytes > b_bytes && num_tiles >= wanted) || num_panels < wanted;
-  int64_t blocks_m = cut_rows ? std::min(num_tiles, wanted) : 1;
-  int64_t blocks_n = cut_rows ? ceil_div(wanted, blocks_m) : wanted;
-  blocks_m = std::max({blocks_m, ceil_div(a_bytes, kKeptBytes), ceil_div(args.M, kMaxBlockRows)});
-  blocks_n = std::max(blocks_n, ceil_div(b_bytes, kKeptBytes));
-  args.blocks_m = std::clamp<int64_t>(blocks_m, 1, num_tiles);
-  args.blocks_n = std::clamp<int64_t>(blocks_n, 1, num_panels);
+  return args.a_layout != Bf16ALayout::kColumns && num_panels >= std::min(wanted, kEnoughBlocks) &&
+         args.M <= kMaxBlockRows && a_bytes <= std::min(kKeptBytes, 2 * args.N * K);
 }
 
 void plan_packing(Bf16Plan& plan, MatmulBf16Args& args, int64_t vectors, int width) {
@@ -116,12 +113,20 @@ Bf16Plan plan_matmul_bf16(MatmulBf16Args& args, Isa isa, bool constant_b) {
   const int64_t wanted = ceil_div(wanted_blocks(flop), batch);
   args.slices = slices_of(args, wanted);
 
-  const bool is_large = 2 * args.N * args.K > kKeptBytes && batch == 1;
-  const bool packs = constant_b || (is_large && args.M >= kPackRows);
+  const int64_t share = args.slices >= kEnoughBlocks ? 1 : ceil_div(wanted, args.slices);
+  const bool by_columns = cuts_columns(args, share, num_panels);
+  const int64_t b_bytes = 2 * args.N * ceil_div(args.K, args.slices);
+  const bool packs = constant_b || (!by_columns && share > 1 && b_bytes > kSharedBytes);
   if (packs) plan_packing(plan, args, vectors, tile.width);
-  // Any address: whether B is packed decides the grid; the caller puts the real one there.
-  args.packed = packs ? reinterpret_cast<const uint16_t*>(&args) : nullptr;
-  choose_grid(args, ceil_div(wanted, args.slices), num_tiles, num_panels);
+  if (by_columns) {
+    args.blocks_n = std::max(share, packs ? 1 : ceil_div(b_bytes, kKeptBytes));
+  } else {
+    args.blocks_m = std::max(share, ceil_div(args.M, kMaxBlockRows));
+    args.blocks_n = ceil_div(share, std::min(args.blocks_m, num_tiles));
+    if (!packs) args.blocks_n = std::max(args.blocks_n, ceil_div(b_bytes, kKeptBytes));
+  }
+  args.blocks_m = std::clamp<int64_t>(args.blocks_m, 1, num_tiles);
+  args.blocks_n = std::clamp<int64_t>(args.blocks_n, 1, num_panels);
 
   const int64_t pairs = ceil_div(ceil_div(args.K, 2), args.slices);
   const int64_t rows =

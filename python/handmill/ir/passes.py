@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.bfloat16 import compute_in_float32, run_reference
 from handmill.ir.graph import Graph, Node, Value, rewrite
-from handmill.ir.shapes import Batch
+from handmill.ir.shapes import Batch, numpy_dtype
 from handmill.ir.tile import TILE, TileStep
 from handmill.ir.verify import verify
 
@@ -36,10 +37,9 @@ def fold(graph: Graph) -> Graph:
         if any(_holds_batch(v) for v in node.attrs.values()):
             return None
         with np.errstate(all="ignore"):
-            result = node.op.reference(*arrays, **node.attrs)
-        results = result if isinstance(result, tuple) else (result,)
+            results = run_reference(node.op, arrays, node.attrs)
         return [
-            new.constant(array, dtype=value.dtype)
+            new.constant(array, dtype=numpy_dtype(value.dtype).name)
             for array, value in zip(results, node.outputs, strict=True)
         ]
 
@@ -426,6 +426,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold,
     cse,
     fuse_epilogues,
+    compute_in_float32,
     fuse_tiles,
     schedule,
 )
