@@ -8,6 +8,7 @@ from handmill import constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
+from handmill.ops.convert import common_dtype
 
 
 class BatchNormalization(Layer):
