@@ -419,9 +419,7 @@ def _run_reference(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> An
     with np.errstate(all="ignore"):
         results = run_reference(op, arrays, attrs)
     wanted = specs if isinstance(specs, tuple) else (specs,)
-    found = tuple(
-        np.asarray(r, numpy_dtype(s.dtype)) for r, s in zip(results, wanted, strict=True)
-    )
+    found = tuple(np.asarray(r, numpy_dtype(s.dtype)) for r, s in zip(results, wanted, strict=True))
     return found if isinstance(specs, tuple) else found[0]
 
 

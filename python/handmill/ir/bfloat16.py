@@ -36,7 +36,7 @@ def half_spacing(magnitude: Array) -> Array:
     """Returns the largest error of rounding numbers of this magnitude to bfloat16."""
     finite = np.where(np.isfinite(magnitude), np.abs(magnitude), 0.0)
     exponent = np.frexp(finite)[1]  # magnitude < 2^exponent; 8 bits, subnormal from 2^-126 on
-    return np.ldexp(1.0, np.maximum(exponent, -125) - 9)
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent, -125) - 9))
 
 
 def _samples(dtype: str) -> Iterable[Sample]:
@@ -54,7 +54,7 @@ def _samples(dtype: str) -> Iterable[Sample]:
     yield Sample("127x33", make((127, 33)), smooth=False)
 
 
-WIDEN = register(
+WIDEN: Op = register(
     Op(
         "bfloat16_to_float32",
         infer=lambda x: Spec(x.shape, "float32"),
@@ -66,7 +66,7 @@ WIDEN = register(
         tile="copy",
     )
 )
-ROUND = register(
+ROUND: Op = register(
     Op(
         "float32_to_bfloat16",
         infer=lambda x: Spec(x.shape, BFLOAT16),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -93,7 +93,15 @@ class Accumulate:
         return 2 * EPS32 * count * np.abs(self.magnitude(inputs, attrs)) + tiny
 
 
-Bound: TypeAlias = "Exact | Ulp | Accumulate | tuple[Exact | Ulp | Accumulate, ...]"
+class ErrorBound(Protocol):
+    """How far a result may be from the reference in float64: Exact, Ulp, Accumulate, others."""
+
+    def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
+        """Returns the largest absolute error allowed for each element."""
+        ...
+
+
+Bound: TypeAlias = "ErrorBound | tuple[ErrorBound, ...]"
 
 
 def _always(specs: Sequence[Spec], attrs: Attrs) -> bool:

@@ -28,8 +28,8 @@ def fold(graph: Graph) -> Graph:
     """Computes at once what depends on constants only (results up to 4096 elements)."""
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        arrays = [v.constant for v in operands]
-        if not arrays or node.op.random or any(a is None for a in arrays):
+        arrays = [v.constant for v in operands if v.constant is not None]
+        if not arrays or node.op.random or len(arrays) < len(operands):
             return None
         for out in node.outputs:
             if any(isinstance(d, Batch) for d in out.shape) or np.prod(out.shape) > FOLD_LIMIT:

@@ -13,6 +13,7 @@ from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Op
 from handmill.ir.shapes import FLOATS
 
+
 class _Autocast(threading.local):
     dtype: str | None = None
 

@@ -63,8 +63,9 @@ def _vjp(inputs: Any, outputs: Any, dys: Any, *, transpose_a: bool, transpose_b:
     # C = A^T B^T:  dA = B^T dC^T, dB = dC^T A^T.
     # Leading dimensions that were broadcast are summed over. One matrix B for a whole stack A
     # is the product of one tall matrix A, so dB is a single product, too.
+    a, b = inputs
     return product_gradients(
-        *inputs, dys[0], transpose_a, transpose_b, lambda x, y, u, v, like: _product(x, y, u, v)
+        a, b, dys[0], transpose_a, transpose_b, lambda x, y, u, v, like: _product(x, y, u, v)
     )
 
 

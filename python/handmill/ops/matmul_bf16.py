@@ -153,14 +153,16 @@ def _samples() -> Iterable[Sample]:
     sizes = ((1, 1, 1), (1, 17, 33), (15, 16, 17), (127, 33, 65), (3, 1030, 10), (5, 0, 3))
     for i, (m, k, n) in enumerate(sizes):
         for turn_a, turn_b in ((False, False), (True, False), (False, True), (True, True)):
-            shapes = [(k, m) if turn_a else (m, k), (n, k) if turn_b else (k, n)]
+            sizes_of = [(k, m) if turn_a else (m, k), (n, k) if turn_b else (k, n)]
             dtypes = [_FLOATS[(i + turn_a) % 2], _FLOATS[(i // 2 + turn_b) % 2]]
             attrs = {**plain, "transpose_a": turn_a, "transpose_b": turn_b}
             attrs["dtype"] = _FLOATS[(i + turn_b) % 2]
             letters = "nt"[turn_a] + "nt"[turn_b]
             words = "_".join(word[:2] for word in (*dtypes, attrs["dtype"]))
-            yield Sample(f"{letters}_{words}_{m}x{k}x{n}", _make(shapes, dtypes), attrs, False)
-    for a, b in (((3, 7, 6), (6, 5)), ((3, 7, 5), (3, 5, 6)), ((2, 1, 7, 5), (3, 5, 6))):
+            yield Sample(f"{letters}_{words}_{m}x{k}x{n}", _make(sizes_of, dtypes), attrs, False)
+    stacks: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    stacks = [((3, 7, 6), (6, 5)), ((3, 7, 5), (3, 5, 6)), ((2, 1, 7, 5), (3, 5, 6))]
+    for a, b in stacks:
         make = _make((a, b), (BFLOAT16, "float32"))
         yield Sample(f"{name_of(a)}_{name_of(b)}", make, plain, False)
     cases: list[Attrs] = [
@@ -172,9 +174,14 @@ def _samples() -> Iterable[Sample]:
     ]
     for case in cases:
         for m, k, n in ((1, 17, 33), (127, 34, 65)):
-            for extra, dtype in ((BFLOAT16, BFLOAT16), ("float32", BFLOAT16), (BFLOAT16, "float32")):
+            for extra, dtype in (
+                (BFLOAT16, BFLOAT16),
+                ("float32", BFLOAT16),
+                (BFLOAT16, "float32"),
+            ):
                 attrs = {**plain, **case, "dtype": dtype}
-                shapes = [(m, k), (n, k) if attrs["transpose_b"] else (k, n)]
+                shapes: list[tuple[int, ...]] = [(m, k)]
+                shapes += [(n, k) if attrs["transpose_b"] else (k, n)]
                 shapes += [(n,)] if attrs["has_bias"] else []
                 shapes += [(m, n)] if attrs["residual"] else []
                 shapes += [(m, n)] if attrs["act_grad"] else []
@@ -183,9 +190,10 @@ def _samples() -> Iterable[Sample]:
                 flags = "_".join(key for key, v in case.items() if v is True)
                 name = f"{flags}_{words}_{extra[:2]}_{dtype[:2]}_{m}x{k}x{n}".strip("_")
                 yield Sample(name, _make(shapes, dtypes), attrs, False)
-    for shapes in (((64, 784), (784, 128)), ((32, 4096), (4096, 128))):
-        make = _make(shapes, (BFLOAT16, "float32"))
-        yield Sample(f"bench_{name_of(shapes[0])}", make, plain, False, bench=True)
+    stacks = [((64, 784), (784, 128)), ((32, 4096), (4096, 128))]
+    for a, b in stacks:
+        make = _make((a, b), (BFLOAT16, "float32"))
+        yield Sample(f"bench_{name_of(a)}", make, plain, False, bench=True)
 
 
 # act_grad(act(a b + bias + residual)) of a and b rounded to bfloat16, in one kernel; everything
