@@ -16,6 +16,8 @@ constexpr double kSmallFlop = 4.8e6;
 constexpr int64_t kKeptBytes = 512 * 1024;
 // Rows of C of one block: its sums of one panel stay in L2.
 constexpr int64_t kMaxBlockRows = 256;
+// What a block of packing writes.
+constexpr int64_t kPackedHalves = 16384;
 // Blocks that keep a few threads busy.
 constexpr int64_t kEnoughBlocks = 8;
 // Where blocks share B, a larger one is packed once, in a step of its own.
@@ -81,7 +83,7 @@ void plan_packing(Bf16Plan& plan, MatmulBf16Args& args, int64_t vectors, int wid
   const int64_t num_panels = ceil_div(vectors, args.panel_vectors);
   pack.blocks_n = args.b.col == 1 ? ceil_div(num_panels, 8) : num_panels;
   pack.blocks_k =
-      std::clamp<int64_t>(size / pack.blocks_n / 131072, 1, std::max<int64_t>(1, pairs));
+      std::clamp<int64_t>(size / pack.blocks_n / kPackedHalves, 1, std::max<int64_t>(1, pairs));
   const int64_t copies = pack.batch[0] * pack.batch[1];
   plan.packed_bytes = align_bytes(std::max<int64_t>(64, 2 * copies * size));
   plan.pack_blocks = copies * pack.blocks_n * pack.blocks_k;
