@@ -174,6 +174,27 @@ def test_lowering_refuses(values, attrs, message):
         program.specialize(1)
 
 
+@needs_core
+@pytest.mark.parametrize("level", LEVELS)
+def test_conversions_are_those_of_ml_dtypes(level):
+    """All bfloat16 there and back; random float32 bits, ties and NaN among them."""
+    halves = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(BFLOAT16)
+    bits = np.random.default_rng(5).integers(0, 1 << 32, 200_000, dtype=np.uint32)
+    bits[::3] = bits[::3] & 0xFFFF0000 | 0x8000
+    floats = bits.view(np.float32)
+    with use_level(level), np.errstate(all="ignore"):
+        for make in (lambda x, dtype: ops.cast(x, dtype), through_a_program):
+            wide = make(halves, "float32")
+            assert wide.dtype == np.float32
+            assert_same_bits(wide, halves.astype(np.float32))
+            assert_same_bits(make(wide, "bfloat16"), halves)
+            assert_same_bits(make(floats, "bfloat16"), floats.astype(BFLOAT16))
+
+
+def through_a_program(x, dtype):
+    return TracedFunction(lambda value: ops.cast(value, dtype), "cast")(x)
+
+
 # Every operator with operands of bfloat16.
 
 
