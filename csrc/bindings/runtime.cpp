@@ -46,7 +46,7 @@ py::tuple plan_buffers(const std::vector<int64_t>& sizes, const std::vector<int>
   std::vector<Lifetime> buffers;
   for (size_t i = 0; i < n; ++i) {
     require(sizes[i] >= 0 && first_use[i] <= last_use[i], "buffer ", i, " has no valid lifetime");
-    buffers.push_back({sizes[i], first_use[i], last_use[i]});
+    buffers.push_back({sizes[i], first_use[i], last_use[i], first_use[i], last_use[i]});
   }
   for (auto [out, in] : alias) {
     require(out >= 0 && in >= 0 && static_cast<size_t>(out) < n && static_cast<size_t>(in) < n,

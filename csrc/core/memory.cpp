@@ -33,10 +33,12 @@ Groups merge(std::span<const Lifetime> buffers, std::span<const std::pair<int, i
   groups.group_of.assign(n, -1);
   for (size_t head = 0; head < n; ++head) {
     if (previous[head] >= 0 || buffers[head].bytes == 0) continue;
-    Lifetime merged{align_up(buffers[head].bytes), buffers[head].first, buffers[head].last};
+    Lifetime merged = buffers[head];
+    merged.bytes = align_up(merged.bytes);
     for (int b = static_cast<int>(head); b >= 0; b = next[static_cast<size_t>(b)]) {
       groups.group_of[static_cast<size_t>(b)] = static_cast<int>(groups.lifetimes.size());
-      merged.last = std::max(merged.last, buffers[static_cast<size_t>(b)].last);
+      merged.from = std::min(merged.from, buffers[static_cast<size_t>(b)].from);
+      merged.to = std::max(merged.to, buffers[static_cast<size_t>(b)].to);
     }
     groups.lifetimes.push_back(merged);
   }
@@ -47,8 +49,8 @@ int64_t most_alive(std::span<const Lifetime> buffers) {
   std::vector<std::pair<int, int64_t>> events;  // at node: bytes more or less
   events.reserve(2 * buffers.size());
   for (const Lifetime& b : buffers) {
-    events.emplace_back(b.first, b.bytes);
-    events.emplace_back(b.last + 1, -b.bytes);
+    events.emplace_back(b.from, b.bytes);
+    events.emplace_back(b.to + 1, -b.bytes);
   }
   std::sort(events.begin(), events.end());  // at one node, those that end come first
   int64_t alive = 0, most = 0;
@@ -68,7 +70,7 @@ int64_t place(std::span<const Lifetime> buffers, const Order& order, int64_t lim
     int64_t end = 0, best = -1, best_gap = std::numeric_limits<int64_t>::max();
     for (int p : placed) {
       const Lifetime& other = buffers[static_cast<size_t>(p)];
-      if (other.first > buffer.last || other.last < buffer.first) continue;
+      if (other.from > buffer.to || other.to < buffer.from) continue;
       const int64_t begin = offsets[static_cast<size_t>(p)], gap = begin - end;
       if (gap >= buffer.bytes && gap < best_gap) {
         best = end;
@@ -118,12 +120,11 @@ MemoryPlan plan_memory(std::span<const Lifetime> buffers,
   };
   using Pair = std::pair<int64_t, int64_t>;
   // Order of birth first: often enough for chains, and it keeps neighbours in time close.
-  attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.first, -b.bytes}; })) ||
-      attempt(sorted(merged, [](const Lifetime& b) { return Pair{-b.bytes, b.first}; })) ||
-      attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.first - b.last, -b.bytes}; })) ||
-      attempt(sorted(merged, [](const Lifetime& b) {
-        return Pair{-b.bytes * (b.last - b.first + 1), b.first};
-      }));
+  attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.from, -b.bytes}; })) ||
+      attempt(sorted(merged, [](const Lifetime& b) { return Pair{-b.bytes, b.from}; })) ||
+      attempt(sorted(merged, [](const Lifetime& b) { return Pair{b.from - b.to, -b.bytes}; })) ||
+      attempt(sorted(
+          merged, [](const Lifetime& b) { return Pair{-b.bytes * (b.to - b.from + 1), b.from}; }));
   plan.offsets.resize(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
     const int group = groups.group_of[i];

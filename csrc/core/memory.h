@@ -11,6 +11,7 @@ namespace handmill {
 struct Lifetime {
   int64_t bytes;
   int first, last;  // the nodes between which the buffer holds something, both included
+  int from, to;     // the same, and further where others may still, or already, run beside them
 };
 
 struct MemoryPlan {
@@ -19,7 +20,7 @@ struct MemoryPlan {
   int64_t lower_bound = 0;       // the most bytes alive at one node; total is at least that
 };
 
-/// Assigns offsets such that buffers alive at the same node do not overlap. Pairs (out, in) offer
+/// Assigns offsets such that buffers do not overlap whose spans from..to do. Pairs (out, in) offer
 /// that `out` may take the memory of `in`; they are taken up where `in` ends at the node at which
 /// `out` begins, both have the same size, and nobody else has taken it. Greedy in several orders,
 /// the best kept; quadratic in the number of buffers.

@@ -13,9 +13,12 @@
 namespace handmill {
 
 /// One for each kind of work. Thread-safe; what threads tell at the same time may be lost.
-/// A run that took longer than one thread alone would have taken (no more than the best time of n
-/// threads, n times) makes the next runs go alone for a while. Bits do not depend on it, and a
-/// number of threads that was set by set_num_threads is always obeyed.
+/// A run is disturbed that took longer than one thread alone would have taken (no more than the
+/// best time of n threads, n times). Two of those close together make the next runs go alone for a
+/// while; one alone is a moment's loss, and going alone after it costs more (a virtual machine
+/// stalls for some milliseconds several times a second: with one as the limit, a training step of
+/// 2.75 ms took 3.3 ms in the mean, with two 2.78 ms). Bits do not depend on it, and a number of
+/// threads that was set by set_num_threads is always obeyed.
 class Pace {
  public:
   using Clock = std::chrono::steady_clock;
@@ -30,8 +33,8 @@ class Pace {
     return Clock::time_point(Clock::duration(alone_until_.load(std::memory_order_relaxed)));
   }
 
-  /// Tells that a run with so many threads took from `begin` to `end`. Returns whether it was
-  /// disturbed.
+  /// Tells that a run with so many threads took from `begin` to `end`. Returns whether the next
+  /// ones should go alone.
   bool record(int threads, Clock::time_point begin, Clock::time_point end) {
     if (threads <= 1) return false;
     const int64_t took = std::max<int64_t>(1, (end - begin).count());
@@ -40,18 +43,26 @@ class Pace {
       best_.store(took, std::memory_order_relaxed);
       return false;
     }
-    if (took / 5 * 4 < best * threads || threads_are_fixed()) return false;
-    // Going alone this long keeps the price of the attempt below a tenth.
+    const int recent = recent_.load(std::memory_order_relaxed);
+    if (took / 5 * 4 < best * threads || threads_are_fixed()) {
+      if (recent > 0) recent_.store(recent - 1, std::memory_order_relaxed);
+      return false;
+    }
+    recent_.store(kMemory, std::memory_order_relaxed);
+    if (recent == 0) return false;
+    // Going alone this long keeps the price of the attempts near a tenth.
     const Clock::duration rest =
-        std::min<Clock::duration>(16 * Clock::duration(took), kLongestRest);
+        std::min<Clock::duration>(24 * Clock::duration(took), kLongestRest);
     alone_until_.store((end + rest).time_since_epoch().count(), std::memory_order_relaxed);
     return true;
   }
 
  private:
-  static constexpr std::chrono::milliseconds kLongestRest{250};
+  static constexpr std::chrono::milliseconds kLongestRest{500};
+  static constexpr int kMemory = 4;  // undisturbed runs after which a disturbed one is forgotten
 
   std::atomic<int> threads_{0};
+  std::atomic<int> recent_{0};    // above 0 for a while after a disturbed run
   std::atomic<int64_t> best_{0};  // the least time with threads_ threads
   std::atomic<int64_t> alone_until_{0};
 };

@@ -4,47 +4,10 @@
 
 #include <cstdint>
 
+#include "kernels/args_optimizer.h"
 #include "kernels/types.h"
 
 namespace handmill {
-
-// ---- optimizer.cpp. p: parameter, g: gradient; x_out may be x. lr, alpha, decay: one float each.
-
-struct SgdArgs {
-  const float *p, *g, *lr;
-  float* p_out;
-  int64_t size, per_block;
-};
-
-struct MomentumArgs {
-  const float *p, *m, *g, *lr;
-  float *p_out, *m_out;
-  int64_t size, per_block;
-  float momentum;
-  bool nesterov;
-};
-
-struct AdamArgs {
-  const float *p, *m, *v, *g, *alpha;
-  const float* decay;  // null: no weight decay
-  float *p_out, *m_out, *v_out;
-  int64_t size, per_block;
-  float one_minus_beta_1, one_minus_beta_2, epsilon;
-};
-
-struct RmspropArgs {
-  const float *p, *v, *g, *lr;
-  float *p_out, *v_out;
-  int64_t size, per_block;
-  float rho, one_minus_rho, epsilon;
-};
-
-struct AdagradArgs {
-  const float *p, *sum, *g, *lr;
-  float *p_out, *sum_out;
-  int64_t size, per_block;
-  float epsilon;
-};
 
 // ---- softmax.cpp and loss.cpp: M rows of N classes
 
@@ -194,6 +157,12 @@ struct ReduceArgs {
   int64_t column_blocks, columns_per_block;
   ReduceKind kind;
   float divisor;
+};
+
+// Updates a parameter of N elements by the sums, which go through reduce.y; outer and slices 1.
+struct ReduceUpdateArgs {
+  ReduceArgs reduce;
+  UpdateArgs update;
 };
 
 // y[o, i] = first k where x[o, k, i] is largest (smallest), NaN counting as such.

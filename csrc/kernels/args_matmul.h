@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/args_optimizer.h"
+
 namespace handmill {
 
 constexpr int kMatmulMaxTerms = 4;
@@ -97,13 +99,16 @@ struct MatmulTerm {
 /// of whole vectors, the K of a term into its chunks; all cuts as even as possible. Block
 /// ((batch * slices + slice) * blocks_n + j) * blocks_m + i computes row tiles [i], panels [j] and
 /// chunks [slice] of an even partition: rows fastest, so that a run of blocks shares its part of B.
-/// With slices > 1 (num_terms == 1 only) slice s writes its sum to partial + (s * batch + b) * M *
-/// N and matmul_combine finishes.
+/// With an update, C is the gradient of a parameter (M, N), which is updated instead of written:
+/// for one term of one chunk, one slice, no batch axes and no epilogue, with c_row == N. With
+/// slices > 1 (num_terms == 1 only) slice s writes its sum to partial + (s * batch + b) * M * N and
+/// matmul_combine finishes.
 struct MatmulArgs {
   MatmulTerm term[kMatmulMaxTerms];
   float* c;
   float* partial;
   MatmulEpilogue epilogue;
+  UpdateArgs update;
   int64_t M, N;
   int64_t c_row;
   int64_t c_batch[2];

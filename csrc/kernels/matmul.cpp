@@ -8,11 +8,18 @@
 #include "kernels/matmul_micro.h"
 #include "kernels/matmul_parts.h"
 #include "kernels/matmul_row.h"
+#include "kernels/matmul_update.h"
 
 namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
+
+// With an update: the tile of the gradient that is computed and not applied.
+struct GradientTile {
+  PendingTile pending;
+  alignas(64) float floats[24 * W];  // the largest register tile
+};
 
 // The part of C that one block computes, and its place.
 struct Block {
@@ -24,19 +31,39 @@ struct Block {
   int64_t columns;   // of the panels, whole vectors
   float* b_scratch;  // the panels of B of this block, when copied
   float* a_scratch;
-  bool b_is_copied;  // by the block before
+  bool b_is_copied;        // by the block before
+  GradientTile* gradient;  // with an update
 };
 
-// Steps of the epilogue that the register kernels cannot do.
+// The steps of the epilogue: those that the register kernels do, and whether there are others.
 struct Finish {
-  bool bias, relu, rest;
+  bool bias, relu, gate, rest;
 };
 
 Finish finish_of(const MatmulEpilogue& e) {
   const bool relu = e.activation == Activation::kRelu && e.residual == nullptr;
   const bool activation = e.activation != Activation::kNone && !relu;
-  return {e.bias != nullptr, relu,
-          e.residual != nullptr || activation || e.grad != ActivationGrad::kNone};
+  const bool gate = e.grad == ActivationGrad::kRelu && e.residual == nullptr && !activation;
+  const bool grad = e.grad != ActivationGrad::kNone && !gate;
+  return {e.bias != nullptr, relu, gate, e.residual != nullptr || activation || grad};
+}
+
+// Computes a tile of the gradient, which belongs at `offset`, and applies the one before it.
+void update_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, int rows,
+                 int vectors, bool a_rows, bool masked, int64_t offset, GradientTile& gradient) {
+  tile.c = gradient.floats;
+  tile.c_stride = vectors * W;
+  PendingTile& pending = gradient.pending;
+  const bool fits = !masked && pending.last_lanes == W && pending.rows * pending.vectors <= tile.K;
+  const UpdatingKernel both =
+      fits ? updating_kernel(p.update.rule, rows, vectors, a_rows) : nullptr;
+  if (both != nullptr) {
+    both(tile, offset, p.update, pending);
+  } else {
+    apply_tile(p.update, pending);
+    kernel(tile);
+  }
+  pending = {gradient.floats, offset, p.c_row, rows, vectors, tile.last_lanes};
 }
 
 // c (+)= the products over k in [k_begin, k_end) of one term.
@@ -97,7 +124,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     row.add_to_c = add_to_c;
     row.relu = finish.relu;
     row_product(row);
-    if (finish.rest) {
+    if (finish.gate || finish.rest) {
       apply_epilogue(p.epilogue, block.outer, block.inner, 0, block_n, row.c, block.c_row, 1, row.N,
                      finish.relu);
     }
@@ -137,6 +164,11 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     tile.bias = finish.bias ? p.epilogue.bias + n : nullptr;
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
+    const float* gate =
+        finish.gate
+            ? p.epilogue.grad_of + batch_offset(p.epilogue.grad_batch, block.outer, block.inner) + n
+            : nullptr;
+    tile.gate_stride = p.epilogue.grad_row;
     const int tile_rows = static_cast<int>(rows.quotient);
     const RegisterKernel tall = rows.remainder > block.tile_begin
                                     ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked)
@@ -149,7 +181,14 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       const int64_t height = tile_rows + (i < rows.remainder ? 1 : 0);
       tile.a = a + (m - m_begin) * a_step;
       tile.c = block.c + m * block.c_row + n;
-      (i < rows.remainder ? tall : low)(tile);
+      tile.gate = gate == nullptr ? nullptr : gate + m * tile.gate_stride;
+      const RegisterKernel kernel = i < rows.remainder ? tall : low;
+      if (block.gradient != nullptr) {
+        update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
+                    m * block.c_row + n, *block.gradient);
+      } else {
+        kernel(tile);
+      }
       if (finish.rest) {
         apply_epilogue(p.epilogue, block.outer, block.inner, m, n, tile.c, block.c_row, height,
                        columns, finish.relu);
@@ -181,7 +220,7 @@ void multiply_dots(const MatmulArgs& p, const MatmulTerm& term, const Block& blo
   d.add_to_c = add_to_c;
   d.relu = finish.relu;
   dot_products(d);
-  if (finish.rest) {
+  if (finish.gate || finish.rest) {
     apply_epilogue(p.epilogue, block.outer, block.inner, m, n, d.c, block.c_row, d.M, d.N,
                    finish.relu);
   }
@@ -225,7 +264,10 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   const int64_t vectors = ceil_div(p.N, W), num_panels = ceil_div(vectors, p.panel_vectors);
   const Split panels(num_panels, p.blocks_n), panel_starts(vectors, num_panels);
   const Finish finish = finish_of(p.epilogue);
+  GradientTile gradient;
+  gradient.pending = {};
   Block block{};
+  if (p.update.rule != UpdateRule::kNone) block.gradient = &gradient;
   block.b_scratch = static_cast<float*>(scratch);
   block.a_scratch = block.b_scratch + p.b_scratch_floats;
   int64_t copied = -1;
@@ -253,6 +295,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     }
     multiply_block(p, block, slice, finish);
   }
+  apply_tile(p.update, gradient.pending);
 }
 
 }  // namespace handmill::HM_ISA

@@ -6,17 +6,19 @@
 
 namespace handmill::HM_ISA {
 
-// c[m, n] (+)= sum_k a[m, k] b[k, n] (+ bias[n]), then relu if asked, for one register tile. Rows
-// and vectors are those of the kernel; the last vector holds last_lanes <= width columns of c and
-// bias.
+// c[m, n] (+)= sum_k a[m, k] b[k, n] (+ bias[n]), then relu if asked, then 0 where gate[m, n] <= 0
+// if there is a gate, for one register tile. Rows and vectors are those of the kernel; the last
+// vector holds last_lanes <= width columns of c and bias.
 struct RegisterTile {
   const float* a;
   const float* b;
   float* c;
   const float* bias;  // null: none
+  const float* gate;  // null: none
   int64_t a_stride;   // rows kernels: a[m * a_stride + k]; columns kernels: a[k * a_stride + m]
   int64_t b_stride;
   int64_t c_stride;
+  int64_t gate_stride;
   int64_t K;
   int64_t last_lanes;
   // Rows kernels prefetch the rows of A below the tile where (k & prefetch_mask) == 0; -1: hardly.
@@ -27,9 +29,9 @@ struct RegisterTile {
 
 using RegisterKernel = void (*)(const RegisterTile& t);
 
-// The kernel for the given shape, null where it would not fit the registers (see exists). a_rows: A
-// is read along rows. masked: b has only last_lanes readable columns in the last vector; other
-// kernels read whole vectors of b.
+// The kernel for the given shape, null where it would not fit the registers (see tile_exists).
+// a_rows: A is read along rows. masked: b has only last_lanes readable columns in the last vector;
+// other kernels read whole vectors of b.
 RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked);
 
 }  // namespace handmill::HM_ISA

@@ -4,6 +4,7 @@
 // The tree of a sum depends on the shape and the level alone: chunks of at most kChunk terms an
 // accumulator, whose results are combined in order. So a sum of n terms has an error of about
 // (kChunk + n / kChunk) roundings, not n. Maxima and minima are NaN if any element is.
+#include "kernels/apply_update.h"
 #include "kernels/args.h"
 #include "kernels/lanes.h"
 #include "kernels/row_argmax.h"
@@ -197,6 +198,12 @@ void reduce_columns(const ReduceArgs& a, Range blocks, void*) {
                               a.divisor);
     }
   });
+}
+
+void reduce_columns_update(const ReduceUpdateArgs& a, Range blocks, void* scratch) {
+  reduce_columns(a.reduce, blocks, scratch);
+  const Range columns = items_of(blocks, a.reduce.columns_per_block, a.reduce.N);
+  apply_update(a.update, a.reduce.y + columns.begin, columns.begin, columns.end - columns.begin);
 }
 
 void argreduce(const ArgReduceArgs& a, Range blocks, void*) {

@@ -175,7 +175,7 @@ class _Signature:
         return plan
 
 
-UNFUSED = frozenset({"fuse_epilogues", "fuse_tiles"})
+UNFUSED = frozenset({"fuse_epilogues", "fuse_updates", "fuse_tiles"})
 
 
 class TracedFunction:

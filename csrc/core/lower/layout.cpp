@@ -176,7 +176,7 @@ class Planner {
       if (root(value).value != value || !is_free(value)) continue;
       buffer_of[v] = static_cast<int>(lifetimes.size());
       owners.push_back(&place(value));
-      lifetimes.push_back({lowering_.bytes(value), origin(value).index, last(value)});
+      lifetimes.push_back(lifetime(lowering_.bytes(value), origin(value).index, last(value)));
     }
     for (size_t w = 0; w < lowering_.workspaces.size(); ++w) {
       const Workspace& workspace = lowering_.workspaces[w];
@@ -188,9 +188,12 @@ class Planner {
         layout_.kept_bytes += align_up(workspace.bytes);
       } else {
         owners.push_back(&location);
-        lifetimes.push_back({workspace.bytes, workspace.node, workspace.node});
+        lifetimes.push_back(lifetime(workspace.bytes, workspace.node, workspace.node));
       }
     }
+    for (size_t i = 0; i < owners.size(); ++i) owners[i]->slot = slots_.count + static_cast<int>(i);
+    place_views();
+    widen_to_intervals(lifetimes);
     const MemoryPlan plan = plan_memory(lifetimes, find_offers(buffer_of));
     for (size_t i = 0; i < owners.size(); ++i) {
       owners[i]->slot = Slots::kArena;
@@ -198,11 +201,56 @@ class Planner {
     }
     layout_.arena_bytes = plan.total;
     layout_.lower_bound = plan.lower_bound;
+    place_views();
+  }
+
+  static Lifetime lifetime(int64_t bytes, int first, int last) {
+    return {bytes, first, last, first, last};
+  }
+
+  void place_views() {
     for (size_t v = 0; v < program_.values.size(); ++v) {
       const Root& r = roots_[v];
       if (r.value == static_cast<int>(v)) continue;
       layout_.values[v].slot = place(r.value).slot;
       layout_.values[v].offset = place(r.value).offset + r.offset;
+    }
+  }
+
+  // Barriers stand where one step needs another's result; every buffer is still apart. Between two
+  // of them a thread may be at any step while others are at any other: memory that changed hands
+  // there would ask for one more barrier (28 instead of 18 in a step of a net of seven layers).
+  void widen_to_intervals(std::vector<Lifetime>& lifetimes) {
+    std::vector<int> order;
+    for (size_t i = 0; i < lowering_.steps.size(); ++i) {
+      if (!lowering_.steps[i].info.pack) order.push_back(static_cast<int>(i));
+    }
+    const std::vector<bool> barriers = find_barriers(lowering_, layout_, order);
+    struct Interval {
+      int first, last;  // nodes
+      bool shared;      // by several threads
+    };
+    std::vector<Interval> intervals;
+    bool ended = true;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const RawStep& step = lowering_.steps[static_cast<size_t>(order[i])];
+      const int node = step.node < 0 ? end_ : step.node;
+      if (ended || barriers[i]) intervals.push_back({node, node, false});
+      intervals.back().last = node;
+      intervals.back().shared = intervals.back().shared || step.info.blocks > 1;
+      ended = lowering_.ends_region(step);
+    }
+    if (intervals.empty()) return;
+    for (Lifetime& life : lifetimes) {
+      for (const Interval& interval : intervals) {
+        if (!interval.shared) continue;
+        if (interval.first <= life.first && life.first <= interval.last) {
+          life.from = std::min(life.from, interval.first);
+        }
+        if (interval.first <= life.last && life.last <= interval.last) {
+          life.to = std::max(life.to, interval.last);
+        }
+      }
     }
   }
 

@@ -6,6 +6,7 @@
 #include "core/lower/builder.h"
 #include "core/lower/matmul_operands.h"
 #include "core/lower/matmul_plan.h"
+#include "core/lower/optimizer.h"
 
 namespace handmill {
 namespace {
@@ -101,8 +102,10 @@ std::vector<MatmulAxis> batch_axes(const MatmulOperand& a, const MatmulOperand& 
 namespace {
 
 struct Operands {
-  ValueView a, b, c;
-  const ValueView *bias, *residual, *grad_of;
+  ValueView a, b;
+  Ref c;
+  const ValueView *bias = nullptr, *residual = nullptr, *grad_of = nullptr;
+  const UpdateOperands* update = nullptr;  // of a parameter by c, which is not written then
 };
 
 // One product of matrices or stacks with up to two axes; offsets in bytes.
@@ -117,18 +120,16 @@ void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands&
   if (x.grad_of != nullptr) writer.read(&epilogue.grad_of, Ref(*x.grad_of).at(at.c));
 }
 
-void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands& x,
-               const Offsets& at) {
-  MatmulPlan plan = plan_matmul(problem);
+void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Offsets& at) {
   const Ref workspace = writer.workspace(plan.workspace_bytes);
   const bool once = plan.constant_bytes[0] > 0;
   const bool packs = once || plan.packed_offset[0] >= 0;
   const Ref packed = once    ? writer.workspace(plan.constant_bytes[0])
                      : packs ? workspace.at(plan.packed_offset[0])
                              : workspace;
-  const double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
-                       static_cast<double>(plan.matmul.term[0].K) *
-                       static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
+  double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
+                 static_cast<double>(plan.matmul.term[0].K) *
+                 static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
   const bool in_slices = plan.partial_offset >= 0;
   for (const MatmulStep& step : plan.steps) {
     StepInfo info{.blocks = step.blocks, .scratch = step.scratch_bytes};
@@ -147,8 +148,12 @@ void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands&
         writer.read(&args.term[0].b, packs ? packed : Ref(x.b).at(at.b));
         if (in_slices) {
           writer.write(&args.partial, workspace.at(plan.partial_offset));
+        } else if (x.update != nullptr) {
+          const std::string_view update = x.update->node.text("update");
+          bind_update(args.update, update, *x.update, writer);
+          flops += update_flops(update) * static_cast<double>(args.M * args.N);
         } else {
-          writer.write(&args.c, Ref(x.c).at(at.c));
+          writer.write(&args.c, x.c.at(at.c));
           bind_epilogue(writer, args.epilogue, x, at);
         }
         info.flops = flops;
@@ -158,7 +163,7 @@ void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands&
       case MatmulKernel::kCombine: {
         MatmulCombineArgs& args = plan.combine;
         writer.read(&args.partial, workspace.at(plan.partial_offset));
-        writer.write(&args.c, Ref(x.c).at(at.c));
+        writer.write(&args.c, x.c.at(at.c));
         bind_epilogue(writer, args.epilogue, x, at);
         writer.add<Kernel::matmul_combine>(args, info);
         break;
@@ -179,6 +184,27 @@ MatmulTile tile_of(Isa isa) {
   }
 }
 
+// Whether the kernel can update a parameter by C (see MatmulArgs).
+bool can_update(const MatmulArgs& args) {
+  return args.num_terms == 1 && args.term[0].chunks == 1 && args.slices == 1 && args.M > 1 &&
+         args.term[0].b_layout != MatmulBLayout::kTransposed;
+}
+
+// A product of two matrices.
+void describe(MatmulArgs& args, int64_t M, int64_t N, int64_t K, bool transpose_a,
+              bool transpose_b) {
+  MatmulTerm& term = args.term[0];
+  args.M = M;
+  args.N = N;
+  args.c_row = N;
+  args.num_terms = 1;
+  term.K = K;
+  term.a_row = transpose_a ? 1 : K;
+  term.a_col = transpose_a ? M : 1;
+  term.b_row = transpose_b ? 1 : N;
+  term.b_col = transpose_b ? K : 1;
+}
+
 }  // namespace
 
 // (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
@@ -190,8 +216,9 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   require(node.num_inputs() == 2 + has_bias + has_residual + !act_grad.empty(),
           "matmul: the attributes ask for another number of operands than the ", node.num_inputs(),
           " given");
-  ValueView extra[3] = {node.output(0), node.output(0), node.output(0)};
-  Operands x{node.input(0), node.input(1), node.output(0), nullptr, nullptr, nullptr};
+  const ValueView c = node.output(0);
+  ValueView extra[3] = {c, c, c};
+  Operands x{node.input(0), node.input(1), c};
   int next = 2;
   const auto take = [&](bool wanted, int slot, const ValueView** place) {
     if (!wanted) return;
@@ -204,37 +231,29 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   for (int i = 0; i < node.num_inputs(); ++i) {
     require(node.input(i).dtype == Dtype::float32, "matmul: operands must be float32");
   }
-  require(x.a.rank() >= 2 && x.b.rank() >= 2 && x.c.rank() >= 2,
+  require(x.a.rank() >= 2 && x.b.rank() >= 2 && c.rank() >= 2,
           "matmul: operands need two dimensions");
 
   MatmulProblem problem;
   MatmulArgs& args = problem.args;
   MatmulTerm& term = args.term[0];
-  int64_t M = x.c.dim(-2);
-  const int64_t N = x.c.dim(-1), K = x.a.dim(transpose_a ? -2 : -1);
+  int64_t M = c.dim(-2);
+  const int64_t N = c.dim(-1), K = x.a.dim(transpose_a ? -2 : -1);
   require(x.a.dim(transpose_a ? -1 : -2) == M && x.b.dim(transpose_b ? -1 : -2) == K &&
               x.b.dim(transpose_b ? -2 : -1) == N,
           "matmul: the shapes of the operands do not fit");
   require((x.bias == nullptr || x.bias->size() == N) &&
-              (x.residual == nullptr || x.residual->size() == x.c.size()) &&
-              (x.grad_of == nullptr || x.grad_of->size() == x.c.size()),
+              (x.residual == nullptr || x.residual->size() == c.size()) &&
+              (x.grad_of == nullptr || x.grad_of->size() == c.size()),
           "matmul: an operand of the epilogue has another size");
-  if (x.c.size() == 0) return;
+  if (c.size() == 0) return;
   std::vector<MatmulAxis> axes;
-  if (!transpose_a && x.b.size() == K * N && x.a.size() == x.c.product(0, x.c.rank() - 1) * K) {
-    M = x.c.product(0, x.c.rank() - 1);  // one matrix B: the stack of A is one tall matrix
+  if (!transpose_a && x.b.size() == K * N && x.a.size() == c.product(0, c.rank() - 1) * K) {
+    M = c.product(0, c.rank() - 1);  // one matrix B: the stack of A is one tall matrix
   } else {
-    axes = batch_axes({x.a, M * K}, {x.b, K * N}, {x.c, M * N});
+    axes = batch_axes({x.a, M * K}, {x.b, K * N}, {c, M * N});
   }
-  args.M = M;
-  args.N = N;
-  args.c_row = N;
-  args.num_terms = 1;
-  term.K = K;
-  term.a_row = transpose_a ? 1 : K;
-  term.a_col = transpose_a ? M : 1;
-  term.b_row = transpose_b ? 1 : N;
-  term.b_col = transpose_b ? K : 1;
+  describe(args, M, N, K, transpose_a, transpose_b);
   problem.tile = tile_of(writer.isa());
   problem.constant_b[0] = x.b.is_stable;
   MatmulEpilogue& epilogue = args.epilogue;
@@ -261,11 +280,40 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
       at.b += index[d] * axes[d].b * 4;
       at.c += index[d] * axes[d].c * 4;
     }
-    add_steps(writer, problem, x, at);
+    add_steps(writer, plan_matmul(problem), x, at);
     size_t d = outer;
     while (d > 0 && ++index[d - 1] == axes[d - 1].extent) index[--d] = 0;
     if (d == 0) return;
   }
+}
+
+// (a, b, p, ..., scalars...; transpose_a, transpose_b, update and its attributes) -> (p, ...)
+// p is updated by the gradient a b, a matrix of its shape.
+void lower_matmul_update(const NodeView& node, StepWriter& writer) {
+  const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
+  const ValueView a = node.input(0), b = node.input(1), p = node.output(0);
+  require(a.rank() == 2 && b.rank() == 2 && p.rank() == 2, "matmul_update: matrices are needed");
+  for (int i = 0; i < node.num_inputs(); ++i) {
+    require(node.input(i).dtype == Dtype::float32, "matmul_update: operands must be float32");
+  }
+  const int64_t M = p.dim(0), N = p.dim(1), K = a.dim(transpose_a ? 0 : 1);
+  require(a.dim(transpose_a ? 1 : 0) == M && b.dim(transpose_b ? 1 : 0) == K &&
+              b.dim(transpose_b ? 0 : 1) == N,
+          "matmul_update: the shapes of the operands do not fit");
+  if (p.size() == 0) return;
+  MatmulProblem problem;
+  describe(problem.args, M, N, K, transpose_a, transpose_b);
+  problem.args.batch[0] = problem.args.batch[1] = 1;
+  problem.tile = tile_of(writer.isa());
+  const UpdateOperands update{node, 2, 2 + node.num_outputs()};
+  const MatmulPlan plan = plan_matmul(problem);
+  if (can_update(plan.matmul)) {
+    add_steps(writer, plan, {.a = a, .b = b, .c = p, .update = &update}, {});
+    return;
+  }
+  const Ref gradient = writer.workspace(p.bytes());
+  add_steps(writer, plan, {.a = a, .b = b, .c = gradient}, {});
+  add_update(node.text("update"), update, gradient, p.size(), writer);
 }
 
 }  // namespace handmill

@@ -1,93 +1,155 @@
-// Optimizer updates: one node for each parameter. Every input and output that is not a 0-d scalar
-// has the parameter's shape.
+#include "core/lower/optimizer.h"
+
 #include "core/lower/blocks.h"
-#include "core/lower/builder.h"
 
 namespace handmill {
 namespace {
 
-template <class Args>
-StepInfo cut(Args& args, int64_t size, double flops) {
-  args.size = size;
-  args.per_block = kBlockElements;
-  return {.blocks = ceil_div(size, kBlockElements), .flops = flops * static_cast<double>(size)};
+class Binder {
+ public:
+  Binder(const UpdateOperands& operands, StepWriter& writer) : x_(operands), writer_(writer) {}
+
+  // (p, lr) -> p
+  void bind(SgdArgs& args) {
+    array(&args.p, &args.p_out, 0);
+    scalar(&args.lr, 0);
+  }
+
+  // (p, m, lr; momentum, nesterov) -> (p, m)
+  void bind(MomentumArgs& args) {
+    args.momentum = attribute("momentum");
+    args.nesterov = x_.node.flag("nesterov");
+    array(&args.p, &args.p_out, 0);
+    array(&args.m, &args.m_out, 1);
+    scalar(&args.lr, 0);
+  }
+
+  // (p, m, v, alpha[, decay]; beta_1, beta_2, epsilon) -> (p, m, v)
+  void bind(AdamArgs& args) {
+    args.one_minus_beta_1 = one_minus("beta_1");
+    args.one_minus_beta_2 = one_minus("beta_2");
+    args.epsilon = attribute("epsilon");
+    array(&args.p, &args.p_out, 0);
+    array(&args.m, &args.m_out, 1);
+    array(&args.v, &args.v_out, 2);
+    scalar(&args.alpha, 0);
+    if (x_.first_scalar + 1 < x_.node.num_inputs()) scalar(&args.decay, 1);
+  }
+
+  // (p, v, lr; rho, epsilon) -> (p, v)
+  void bind(RmspropArgs& args) {
+    args.rho = attribute("rho");
+    args.one_minus_rho = one_minus("rho");
+    args.epsilon = attribute("epsilon");
+    array(&args.p, &args.p_out, 0);
+    array(&args.v, &args.v_out, 1);
+    scalar(&args.lr, 0);
+  }
+
+  // (p, sum, lr; epsilon) -> (p, sum)
+  void bind(AdagradArgs& args) {
+    args.epsilon = attribute("epsilon");
+    array(&args.p, &args.p_out, 0);
+    array(&args.sum, &args.sum_out, 1);
+    scalar(&args.lr, 0);
+  }
+
+  template <Kernel kernel>
+  void add(const Ref& gradient, int64_t size, double flops) {
+    KernelArgs<kernel> args{};
+    bind(args);
+    writer_.read(&args.g, gradient);
+    args.size = size;
+    args.per_block = kBlockElements;
+    writer_.add<kernel>(args, {.blocks = ceil_div(size, kBlockElements),
+                               .flops = flops * static_cast<double>(size)});
+  }
+
+ private:
+  void array(const float** old_field, float** new_field, int i) {
+    writer_.read(old_field, x_.node.input(x_.first_array + i));
+    writer_.write(new_field, x_.node.output(i));
+  }
+  void scalar(const float** field, int i) {
+    writer_.read(field, x_.node.input(x_.first_scalar + i));
+  }
+  float attribute(std::string_view name) const { return static_cast<float>(x_.node.f64(name)); }
+  float one_minus(std::string_view name) const {
+    return static_cast<float>(1.0 - x_.node.f64(name));
+  }
+
+  const UpdateOperands& x_;
+  StepWriter& writer_;
+};
+
+struct Rule {
+  std::string_view name;
+  UpdateRule rule;
+  double flops;
+};
+
+constexpr Rule kRules[] = {
+    {"sgd_update", UpdateRule::kSgd, 2},         {"momentum_update", UpdateRule::kMomentum, 5},
+    {"adam_update", UpdateRule::kAdam, 13},      {"rmsprop_update", UpdateRule::kRmsprop, 9},
+    {"adagrad_update", UpdateRule::kAdagrad, 7},
+};
+
+const Rule& rule_of(std::string_view name) {
+  for (const Rule& rule : kRules) {
+    if (rule.name == name) return rule;
+  }
+  throw std::invalid_argument(concat("there is no update named \"", name, "\""));
 }
 
 }  // namespace
 
-// (p, g, lr) -> p
-void lower_sgd_update(const NodeView& node, StepWriter& writer) {
-  SgdArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 2);
-  writer.read(&args.p, node.input(0));
-  writer.read(&args.g, node.input(1));
-  writer.read(&args.lr, node.input(2));
-  writer.write(&args.p_out, node.output(0));
-  writer.add<Kernel::sgd_update>(args, info);
+double update_flops(std::string_view name) { return rule_of(name).flops; }
+
+void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands& operands,
+                 StepWriter& writer) {
+  Binder binder(operands, writer);
+  update.rule = rule_of(name).rule;
+  switch (update.rule) {
+    case UpdateRule::kNone:
+      return;
+    case UpdateRule::kSgd:
+      return binder.bind(update.sgd = {});
+    case UpdateRule::kMomentum:
+      return binder.bind(update.momentum = {});
+    case UpdateRule::kAdam:
+      return binder.bind(update.adam = {});
+    case UpdateRule::kRmsprop:
+      return binder.bind(update.rmsprop = {});
+    case UpdateRule::kAdagrad:
+      return binder.bind(update.adagrad = {});
+  }
 }
 
-// (p, m, g, lr; momentum, nesterov) -> (p, m)
-void lower_momentum_update(const NodeView& node, StepWriter& writer) {
-  MomentumArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 5);
-  args.momentum = static_cast<float>(node.f64("momentum"));
-  args.nesterov = node.flag("nesterov");
-  writer.read(&args.p, node.input(0));
-  writer.read(&args.m, node.input(1));
-  writer.read(&args.g, node.input(2));
-  writer.read(&args.lr, node.input(3));
-  writer.write(&args.p_out, node.output(0));
-  writer.write(&args.m_out, node.output(1));
-  writer.add<Kernel::momentum_update>(args, info);
+void add_update(std::string_view name, const UpdateOperands& operands, const Ref& gradient,
+                int64_t size, StepWriter& writer) {
+  const Rule& rule = rule_of(name);
+  Binder binder(operands, writer);
+  switch (rule.rule) {
+    case UpdateRule::kNone:
+      return;
+    case UpdateRule::kSgd:
+      return binder.add<Kernel::sgd_update>(gradient, size, rule.flops);
+    case UpdateRule::kMomentum:
+      return binder.add<Kernel::momentum_update>(gradient, size, rule.flops);
+    case UpdateRule::kAdam:
+      return binder.add<Kernel::adam_update>(gradient, size, rule.flops);
+    case UpdateRule::kRmsprop:
+      return binder.add<Kernel::rmsprop_update>(gradient, size, rule.flops);
+    case UpdateRule::kAdagrad:
+      return binder.add<Kernel::adagrad_update>(gradient, size, rule.flops);
+  }
 }
 
-// (p, m, v, g, alpha[, decay]; beta_1, beta_2, epsilon) -> (p, m, v)
-void lower_adam_update(const NodeView& node, StepWriter& writer) {
-  AdamArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 13);
-  args.one_minus_beta_1 = static_cast<float>(1.0 - node.f64("beta_1"));
-  args.one_minus_beta_2 = static_cast<float>(1.0 - node.f64("beta_2"));
-  args.epsilon = static_cast<float>(node.f64("epsilon"));
-  writer.read(&args.p, node.input(0));
-  writer.read(&args.m, node.input(1));
-  writer.read(&args.v, node.input(2));
-  writer.read(&args.g, node.input(3));
-  writer.read(&args.alpha, node.input(4));
-  if (node.num_inputs() > 5) writer.read(&args.decay, node.input(5));
-  writer.write(&args.p_out, node.output(0));
-  writer.write(&args.m_out, node.output(1));
-  writer.write(&args.v_out, node.output(2));
-  writer.add<Kernel::adam_update>(args, info);
-}
-
-// (p, v, g, lr; rho, epsilon) -> (p, v)
-void lower_rmsprop_update(const NodeView& node, StepWriter& writer) {
-  RmspropArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 9);
-  args.rho = static_cast<float>(node.f64("rho"));
-  args.one_minus_rho = static_cast<float>(1.0 - node.f64("rho"));
-  args.epsilon = static_cast<float>(node.f64("epsilon"));
-  writer.read(&args.p, node.input(0));
-  writer.read(&args.v, node.input(1));
-  writer.read(&args.g, node.input(2));
-  writer.read(&args.lr, node.input(3));
-  writer.write(&args.p_out, node.output(0));
-  writer.write(&args.v_out, node.output(1));
-  writer.add<Kernel::rmsprop_update>(args, info);
-}
-
-// (p, sum, g, lr; epsilon) -> (p, sum)
-void lower_adagrad_update(const NodeView& node, StepWriter& writer) {
-  AdagradArgs args{};
-  const StepInfo info = cut(args, node.output(0).size(), 7);
-  args.epsilon = static_cast<float>(node.f64("epsilon"));
-  writer.read(&args.p, node.input(0));
-  writer.read(&args.sum, node.input(1));
-  writer.read(&args.g, node.input(2));
-  writer.read(&args.lr, node.input(3));
-  writer.write(&args.p_out, node.output(0));
-  writer.write(&args.sum_out, node.output(1));
-  writer.add<Kernel::adagrad_update>(args, info);
+// (p, ..., g, scalars...; update) -> (p, ...)
+void lower_update(const NodeView& node, StepWriter& writer) {
+  const int arrays = node.num_outputs();
+  add_update(node.text("update"), {node, 0, arrays + 1}, node.input(arrays), node.output(0).size(),
+             writer);
 }
 
 }  // namespace handmill

@@ -5,6 +5,7 @@
 
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
+#include "core/lower/optimizer.h"
 
 namespace handmill {
 namespace {
@@ -14,12 +15,16 @@ constexpr int64_t kSliceElements = 32768;
 // Fewer blocks than kFewBlocks are cut into slices, until there are about kEnoughBlocks.
 constexpr int64_t kFewBlocks = 8;
 constexpr int64_t kEnoughBlocks = 64;
+// Rows up to which a block takes all of its columns: a second step costs more than a second thread
+// gains (some 10 us for the most).
+constexpr int64_t kWholeRows = 2048;
 // Columns that reduce_columns takes at once at the widest level.
 constexpr int64_t kTileColumns = 64;
 
 struct Reduction {
   ReduceKind kind;  // of this step
   float divisor;
+  const UpdateOperands* update = nullptr;  // of a parameter by the result, a workspace
 };
 
 ReduceKind combining(ReduceKind kind) {
@@ -55,6 +60,23 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
   }
 }
 
+// The last step of a reduction of columns.
+void add_last_columns(StepWriter& writer, ReduceArgs& args, const Ref& x, const Ref& y,
+                      const StepInfo& info, const UpdateOperands* update) {
+  if (update == nullptr) {
+    writer.read(&args.x, x);
+    writer.write(&args.y, y);
+    writer.add<Kernel::reduce_columns>(args, info);
+    return;
+  }
+  ReduceUpdateArgs both{};
+  both.reduce = args;
+  writer.read(&both.reduce.x, x);
+  writer.write(&both.reduce.y, y);
+  bind_update(both.update, update->node.text("update"), *update, writer);
+  writer.add<Kernel::reduce_columns_update>(both, info);
+}
+
 void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
                  int64_t inner, Reduction how) {
   // Few columns: several rows side by side make one wide row, whose parts are combined afterwards.
@@ -69,20 +91,28 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
       std::min(args.N, round_up(items_per_block(std::max<int64_t>(rows, 1)), kTileColumns));
   args.column_blocks = ceil_div(args.N, args.columns_per_block);
   const int64_t blocks = outer * args.column_blocks;
-  args.slices = std::clamp<int64_t>(args.length / kSliceElements, 1, most_slices(blocks));
+  if (rows > kWholeRows) {
+    args.slices = std::clamp<int64_t>(args.length / kSliceElements, 1, most_slices(blocks));
+  } else {
+    args.slices = 1;
+  }
   const int64_t slice_rows = std::max<int64_t>(1, ceil_div(rows, args.slices));
   args.slice_length = slice_rows * args.N;
   args.slices = std::max<int64_t>(1, ceil_div(rows, slice_rows));
   const int64_t parts = args.slices * side_by_side;
   args.kind = how.kind;
-  args.divisor = parts > 1 ? 1.0f : how.divisor;
-  const Ref target =
-      parts > 1 ? writer.workspace(outer * parts * inner * static_cast<int64_t>(sizeof(float))) : y;
-  writer.read(&args.x, x);
-  writer.write(&args.y, target);
-  writer.add<Kernel::reduce_columns>(
-      args, {.blocks = blocks * args.slices, .flops = static_cast<double>(outer * R * inner)});
-  if (parts > 1) {
+  const StepInfo info{.blocks = blocks * args.slices,
+                      .flops = static_cast<double>(outer * R * inner)};
+  if (parts == 1) {
+    args.divisor = how.divisor;
+    add_last_columns(writer, args, x, y, info, how.update);
+  } else {
+    args.divisor = 1.0f;
+    const Ref target =
+        writer.workspace(outer * parts * inner * static_cast<int64_t>(sizeof(float)));
+    writer.read(&args.x, x);
+    writer.write(&args.y, target);
+    writer.add<Kernel::reduce_columns>(args, info);
     // At most kEnoughBlocks * kTileColumns rows: too few to be put side by side again and again.
     ReduceArgs last{};
     last.outer = outer;
@@ -94,10 +124,10 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
     last.column_blocks = ceil_div(inner, last.columns_per_block);
     last.kind = combining(how.kind);
     last.divisor = how.divisor;
-    writer.read(&last.x, target);
-    writer.write(&last.y, y);
-    writer.add<Kernel::reduce_columns>(last, {.blocks = outer * last.column_blocks,
-                                              .flops = static_cast<double>(outer * parts * inner)});
+    add_last_columns(
+        writer, last, target, y,
+        {.blocks = outer * last.column_blocks, .flops = static_cast<double>(outer * parts * inner)},
+        how.update);
   }
 }
 
@@ -180,6 +210,22 @@ void lower_reduce(const NodeView& node, StepWriter& writer) {
     source = target;
     kind = combining(kind);
   }
+}
+
+// (x, p, ..., scalars...; axis: all but the last, update and its attributes) -> (p, ...)
+// p is updated by the sums of the columns of x.
+void lower_reduce_update(const NodeView& node, StepWriter& writer) {
+  const ValueView x = node.input(0), p = node.output(0);
+  const int64_t N = p.size();
+  require(p.rank() == 1 && x.rank() >= 1 && x.dim(-1) == N,
+          "reduce_update: the parameter must have an element for each column");
+  for (int i = 0; i < node.num_inputs(); ++i) {
+    require(node.input(i).dtype == Dtype::float32, "reduce_update: operands must be float32");
+  }
+  if (N == 0) return;
+  const UpdateOperands update{node, 1, 1 + node.num_outputs()};
+  add_columns(writer, x, writer.workspace(p.bytes()), 1, x.size() / N, N,
+              {ReduceKind::kSum, 1.0f, &update});
 }
 
 // (x; kind "argmax" or "argmin", axis: int, absent for the flattened array) -> int32

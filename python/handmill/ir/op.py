@@ -93,15 +93,15 @@ class Accumulate:
         return 2 * EPS32 * count * np.abs(self.magnitude(inputs, attrs)) + tiny
 
 
-class ErrorBound(Protocol):
-    """How far a result may be from the reference in float64: Exact, Ulp, Accumulate, others."""
+class Tolerance(Protocol):
+    """How far a result may be from the reference's in float64."""
 
     def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
         """Returns the largest absolute error allowed for each element."""
         ...
 
 
-Bound: TypeAlias = "ErrorBound | tuple[ErrorBound, ...]"
+Bound: TypeAlias = "Tolerance | tuple[Tolerance, ...]"
 
 
 def _always(specs: Sequence[Spec], attrs: Attrs) -> bool:
@@ -195,3 +195,28 @@ def register(op: Op) -> Op:
         raise ValueError(f"an operator named {op.name!r} is registered already")
     REGISTRY[op.name] = op
     return op
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A consumer that one operator computes together with one of its operands.
+
+    Attributes:
+        position: of the operand, which ``producer`` computes for this consumer alone.
+        op: its operands are the producer's, then the consumer's others; its attributes are those
+            of both; its results are the consumer's.
+    """
+
+    consumer: Op
+    position: int
+    producer: Op
+    op: Op
+
+
+FUSIONS: dict[tuple[str, str], Fusion] = {}
+"""By the names of consumer and producer."""
+
+
+def register_fusion(fusion: Fusion) -> None:
+    """Declares a fusion, beside the operator that it makes use of."""
+    FUSIONS[fusion.consumer.name, fusion.producer.name] = fusion

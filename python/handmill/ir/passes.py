@@ -15,6 +15,7 @@ import numpy as np
 
 from handmill.ir.bfloat16 import compute_in_float32, run_reference
 from handmill.ir.graph import Graph, Node, Value, rewrite
+from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import Batch, numpy_dtype
 from handmill.ir.tile import TILE, TileStep
 from handmill.ir.verify import verify
@@ -185,6 +186,36 @@ def fuse_epilogues(graph: Graph) -> Graph:
             if output.spec == node.outputs[0].spec:
                 return (output,)
             new.nodes.pop()
+        return None
+
+    return dce(rewrite(graph, visit)[0])
+
+
+def fuse_updates(graph: Graph) -> Graph:
+    """Builds an optimizer's update into the operator that computes the gradient.
+
+    The gradient must have no other reader (see :class:`handmill.ir.op.Fusion`). That no reader of
+    the old weight is still to run is :func:`schedule`'s business, which puts the update behind
+    them.
+    """
+    uses = graph.uses()
+    roots = set(graph.roots())
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        for position, (old, value) in enumerate(zip(node.inputs, operands, strict=True)):
+            producer = value.node
+            if producer is None or len(uses[old]) != 1 or old in roots:
+                continue
+            fusion = FUSIONS.get((node.op.name, producer.op.name))
+            if fusion is None or fusion.position != position or node.inputs.count(old) != 1:
+                continue
+            inputs = (*producer.inputs, *operands[:position], *operands[position + 1 :])
+            attrs = {**producer.attrs, **node.attrs}
+            if fusion.op.native([v.spec for v in inputs], attrs):
+                scope, new.scopes = new.scopes, [producer.scope]
+                outputs = new.emit(fusion.op, inputs, attrs)
+                new.scopes = scope
+                return outputs if isinstance(outputs, tuple) else (outputs,)
         return None
 
     return dce(rewrite(graph, visit)[0])
@@ -427,6 +458,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     cse,
     fuse_epilogues,
     compute_in_float32,
+    fuse_updates,
     fuse_tiles,
     schedule,
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
-from handmill.ops import metrics, optimizer, random
+from handmill.ops import fused_updates, metrics, optimizer, random
 from handmill.ops.activation_functions import (
     celu,
     elu,
@@ -265,6 +265,7 @@ __all__ = [
     "eye",
     "flip",
     "floor",
+    "fused_updates",
     "full",
     "full_like",
     "gelu",

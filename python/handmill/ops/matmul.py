@@ -194,13 +194,15 @@ def _absorb(
 
 NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
 
+PRODUCT_BOUND = Accumulate(inner_size, _magnitude)
+
 MATMUL = register(
     Op(
         "matmul",
         infer=_infer,
         reference=_reference,
         samples=_samples,
-        bound=Accumulate(inner_size, _magnitude),
+        bound=PRODUCT_BOUND,
         vjp=_vjp,
         kernel="matmul",
         flops=flops_of_product,

@@ -7,7 +7,8 @@ those that stay are attributes. Every output may be written over the input it up
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,27 +30,49 @@ def _infer(name: str, arrays: int, outputs: int) -> Callable[..., Any]:
     return infer
 
 
-def _samples(
-    signed: int, positive: int, scalars: Sequence[float], *cases: Attrs
-) -> Callable[[], Iterable[Sample]]:
-    """Samples of (p, signed..., positive..., g, scalars...)."""
+Maker: TypeAlias = "Callable[[np.random.Generator], tuple[Array, ...]]"
 
-    def samples() -> Iterable[Sample]:
-        numbers = given(*(np.asarray(s, np.float32) for s in scalars))
-        for case in cases:
-            words = "_".join(f"{value:g}" for value in case.values())
-            for shape in (*SHAPES, BENCH):
-                make = both(
-                    uniform(*(shape,) * (1 + signed)),
-                    uniform(*(shape,) * positive, low=0.01, high=2.0),
-                    uniform(shape),
-                    numbers,
-                )
-                bench = shape is BENCH
-                name = "_".join(filter(None, ("bench" if bench else name_of(shape), words)))
-                yield Sample(name, make, case, smooth=False, bench=bench)
 
-    return samples
+@dataclass(frozen=True)
+class Draws:
+    """Operands to try an update on.
+
+    Attributes:
+        signed: arrays of any sign that the optimizer keeps, beside the parameter.
+        positive: the arrays behind them.
+        scalars: the 0-d operands.
+        attrs: the attributes.
+        label: for the names of samples.
+    """
+
+    signed: int
+    positive: int
+    scalars: tuple[float, ...]
+    attrs: Attrs
+    label: str = ""
+
+    def arrays(self, shape: tuple[int, ...]) -> Maker:
+        """Returns a maker of what the update writes."""
+        return both(
+            uniform(*(shape,) * (1 + self.signed)),
+            uniform(*(shape,) * self.positive, low=0.01, high=2.0),
+        )
+
+    def numbers(self) -> Maker:
+        """Returns a maker of the 0-d operands."""
+        return given(*(np.asarray(s, np.float32) for s in self.scalars))
+
+    def samples(self) -> Iterable[Sample]:
+        """The samples of the update, with a gradient between arrays and scalars."""
+        for shape in (*SHAPES, BENCH):
+            bench = shape is BENCH
+            make = both(self.arrays(shape), uniform(shape), self.numbers())
+            name = "_".join(filter(None, ("bench" if bench else name_of(shape), self.label)))
+            yield Sample(name, make, self.attrs, smooth=False, bench=bench and not self.label)
+
+
+UPDATES: dict[str, tuple[Draws, ...]] = {}
+"""What each update is tried on, by the name of its operator."""
 
 
 def _update(
@@ -57,17 +80,19 @@ def _update(
     arrays: int,
     outputs: int,
     reference: Callable[..., Any],
-    samples: Callable[[], Iterable[Sample]],
+    draws: tuple[Draws, ...],
     bound: Any,
 ) -> Op:
+    UPDATES[name] = draws
     return register(
         Op(
             name,
             infer=_infer(name, arrays, outputs),
             reference=reference,
-            samples=samples,
+            samples=lambda: [s for d in draws for s in d.samples()],
             bound=bound,
-            kernel=name,
+            kernel="update",
+            kernel_attrs=(("update", name),),
             alias=tuple((i, i) for i in range(outputs)),
             flops=lambda inputs, outs, attrs: 4 * outputs * elements(inputs[0]),
         )
@@ -89,7 +114,7 @@ SGD_UPDATE = _update(
     2,
     1,
     _sgd,
-    _samples(0, 0, (0.1,), {}),
+    (Draws(0, 0, (0.1,), {}),),
     Ulp(3, of=lambda inputs, attrs: _size(inputs[0], inputs[2] * inputs[1])),
 )
 
@@ -112,12 +137,9 @@ MOMENTUM_UPDATE = _update(
     3,
     2,
     _momentum,
-    _samples(
-        1,
-        0,
-        (0.1,),
-        {"momentum": 0.9, "nesterov": False},
-        {"momentum": 0.9, "nesterov": True},
+    (
+        Draws(1, 0, (0.1,), {"momentum": 0.9, "nesterov": False}),
+        Draws(1, 0, (0.1,), {"momentum": 0.9, "nesterov": True}, "nesterov"),
     ),
     (Ulp(8, of=_momentum_size), Ulp(5, of=_momentum_size)),
 )
@@ -166,16 +188,10 @@ ADAM_UPDATE = _update(
     4,
     3,
     _adam,
-    lambda: [
-        *_samples(1, 1, (0.01,), {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7})(),
-        *(
-            Sample(f"decay_{s.name}", s.make, s.attrs, smooth=False)
-            for s in _samples(
-                1, 1, (0.01, 0.004), {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7}
-            )()
-            if not s.bench
-        ),
-    ],
+    (
+        Draws(1, 1, (0.01,), {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+        Draws(1, 1, (0.01, 0.004), {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7}, "decay"),
+    ),
     (Ulp(24, of=_adam_step), Ulp(5, of=_adam_m), Ulp(6, of=_adam_v)),
 )
 
@@ -200,7 +216,7 @@ RMSPROP_UPDATE = _update(
     3,
     2,
     _rmsprop,
-    _samples(0, 1, (0.01,), {"rho": 0.9, "epsilon": 1e-7}),
+    (Draws(0, 1, (0.01,), {"rho": 0.9, "epsilon": 1e-7}),),
     (Ulp(14, of=_rmsprop_step), Ulp(6)),
 )
 
@@ -223,6 +239,6 @@ ADAGRAD_UPDATE = _update(
     3,
     2,
     _adagrad,
-    _samples(0, 1, (0.01,), {"epsilon": 1e-7}),
+    (Draws(0, 1, (0.01,), {"epsilon": 1e-7}),),
     (Ulp(12, of=_adagrad_step), Ulp(3)),
 )

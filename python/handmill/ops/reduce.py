@@ -151,13 +151,15 @@ def _mean_reference(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array
 
 # Sums of n terms: whatever the order, each term passes at most n - 1 additions, so the error is
 # at most (n - 1) eps sum|x|. NumPy's dtype argument keeps small integers as they are.
+SUM_BOUND = Accumulate(_terms, _sum_of_magnitudes)
+
 REDUCE_SUM = _reduction(
     "reduce_sum",
     "sum",
     lambda x, *, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype),
     lambda x, y, dy, axis: _spread(dy, x),
     _samples(-1.0, 1.0),
-    Accumulate(_terms, _sum_of_magnitudes),
+    SUM_BOUND,
 )
 REDUCE_MEAN = _reduction(
     "reduce_mean",

@@ -1,0 +1,93 @@
+// The optimizers' updates, a vector at a time: rule(lanes, g, i) updates the elements from i on by
+// their gradient g. The formulas are those of Keras 3. Scalars that change from step to step (the
+// learning rate, alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), decay = lr * weight_decay) are
+// in memory.
+#pragma once
+
+#include "kernels/args_optimizer.h"
+#include "kernels/lanes.h"
+
+namespace handmill::HM_ISA {
+
+// p = p - lr g
+struct SgdUpdate {
+  const SgdArgs& a;
+  Vec lr = Vec::broadcast(*a.lr);
+
+  template <class Lanes>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    lanes.store(fnma(lr, g, lanes.load(a.p + i)), a.p_out + i);
+  }
+};
+
+// m = momentum m - lr g;  p = p + m, with Nesterov's look-ahead p = p + momentum m - lr g
+struct MomentumUpdate {
+  const MomentumArgs& a;
+  Vec lr = Vec::broadcast(*a.lr), momentum = Vec::broadcast(a.momentum);
+
+  template <class Lanes>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    const Vec step = lr * g;
+    const Vec m = momentum * lanes.load(a.m + i) - step;
+    const Vec change = a.nesterov ? momentum * m - step : m;
+    lanes.store(m, a.m_out + i);
+    lanes.store(lanes.load(a.p + i) + change, a.p_out + i);
+  }
+};
+
+// m = m + (g - m) (1 - beta_1);  v = v + (g^2 - v) (1 - beta_2);  p = p - m alpha / (sqrt(v) +
+// epsilon). With decay AdamW, which first takes p = p - p decay.
+template <bool kDecay>
+struct AdamUpdate {
+  const AdamArgs& a;
+  Vec alpha = Vec::broadcast(*a.alpha), epsilon = Vec::broadcast(a.epsilon);
+  Vec first = Vec::broadcast(a.one_minus_beta_1), second = Vec::broadcast(a.one_minus_beta_2);
+  Vec decay = Vec::broadcast(kDecay ? *a.decay : 0.0f);
+
+  HM_INLINE void prefetch(int64_t i) const {
+    __builtin_prefetch(a.m + i);
+    __builtin_prefetch(a.v + i);
+    __builtin_prefetch(a.p + i);
+  }
+
+  template <class Lanes>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    const Vec m_old = lanes.load(a.m + i), v_old = lanes.load(a.v + i);
+    const Vec m = fma(g - m_old, first, m_old);
+    const Vec v = fma(g * g - v_old, second, v_old);
+    Vec p = lanes.load(a.p + i);
+    if constexpr (kDecay) p = fnma(p, decay, p);
+    lanes.store(m, a.m_out + i);
+    lanes.store(v, a.v_out + i);
+    lanes.store(p - m * alpha / (sqrt(v) + epsilon), a.p_out + i);
+  }
+};
+
+// v = rho v + (1 - rho) g^2;  p = p - lr g / sqrt(v + epsilon)
+struct RmspropUpdate {
+  const RmspropArgs& a;
+  Vec lr = Vec::broadcast(*a.lr), epsilon = Vec::broadcast(a.epsilon);
+  Vec rho = Vec::broadcast(a.rho), rest = Vec::broadcast(a.one_minus_rho);
+
+  template <class Lanes>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    const Vec v = fma(rho, lanes.load(a.v + i), rest * (g * g));
+    lanes.store(v, a.v_out + i);
+    lanes.store(lanes.load(a.p + i) - lr * g / sqrt(v + epsilon), a.p_out + i);
+  }
+};
+
+// sum = sum + g^2;  p = p - lr g / sqrt(sum + epsilon)
+struct AdagradUpdate {
+  const AdagradArgs& a;
+  Vec lr = Vec::broadcast(*a.lr), epsilon = Vec::broadcast(a.epsilon);
+
+  template <class Lanes>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    const Vec sum = fma(g, g, lanes.load(a.sum + i));
+    lanes.store(sum, a.sum_out + i);
+    lanes.store(lanes.load(a.p + i) - lr * g / sqrt(sum + epsilon), a.p_out + i);
+  }
+};
+
+}  // namespace handmill::HM_ISA

@@ -1,0 +1,103 @@
+"""The optimizer's update inside the matmul of the gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import handmill as hm
+from handmill import layers, models
+from handmill.ir import passes
+
+_core = pytest.importorskip("handmill._core", reason="a build without kernels")
+
+pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
+
+OPTIMIZERS = {
+    "sgd": lambda: hm.optimizers.SGD(0.05),
+    "momentum": lambda: hm.optimizers.SGD(0.05, momentum=0.9),
+    "nesterov": lambda: hm.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": lambda: hm.optimizers.Adam(0.01),
+    "adamw": lambda: hm.optimizers.AdamW(0.01, weight_decay=0.1),
+    "rmsprop": lambda: hm.optimizers.RMSprop(0.01),
+    "adagrad": lambda: hm.optimizers.Adagrad(0.05),
+}
+FEATURES, UNITS, CLASSES = 83, 77, 5
+
+
+@pytest.fixture(autouse=True)
+def _level_as_before():
+    level = _core.isa()
+    yield
+    _core.set_isa(level)
+
+
+def make_model(make_optimizer, **settings):
+    hm.utils.set_random_seed(3)
+    model = models.Sequential(
+        [
+            layers.Input((FEATURES,)),
+            layers.Dense(UNITS, activation="relu", **settings),
+            layers.Dense(CLASSES),
+        ]
+    )
+    loss = hm.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(make_optimizer(), loss)
+    return model
+
+
+def train(make_optimizer, batch, **settings):
+    """All variables after three steps, and the kernels of the plan."""
+    model = make_model(make_optimizer, **settings)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3 * batch, FEATURES)).astype("float32")
+    y = rng.integers(0, CLASSES, 3 * batch)
+    model.fit(x, y, batch_size=batch, epochs=1, shuffle=False, verbose=0)
+    return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+
+
+@pytest.mark.parametrize("level", _core.available_isas())
+@pytest.mark.parametrize("batch", (1, 7, 32, 300, 700))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_same_bits_as_apart(monkeypatch, level, batch, name):
+    _core.set_isa(level)
+    together = train(OPTIMIZERS[name], batch)
+    monkeypatch.setattr(
+        passes, "PASSES", tuple(p for p in passes.PASSES if p is not passes.fuse_updates)
+    )
+    apart = train(OPTIMIZERS[name], batch)
+    assert any(np.abs(v).max() > 0 for v in together)
+    for ours, theirs in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def steps_of(batch=32, optimizer="adam", **settings):
+    """The kernels of a training step's plan."""
+    model = make_model(OPTIMIZERS.get(optimizer, optimizer), **settings)
+    x, y = np.zeros((batch, FEATURES), "f"), np.zeros(batch, "int64")
+    function, arrays = model.step_to_compare(x, y)
+    return [row["kernel"] for row in function.plan(*arrays).summary()]
+
+
+def test_only_biases_have_a_step_of_their_own():
+    assert steps_of().count("adam_update") == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    (
+        {"kernel_regularizer": "l2"},
+        {"optimizer": lambda: hm.optimizers.Adam(0.01, global_clipnorm=1.0)},
+        {"optimizer": lambda: hm.optimizers.Adam(0.01, clipnorm=1.0)},
+    ),
+    ids=["l2", "global_clipnorm", "clipnorm"],
+)
+def test_a_gradient_that_is_needed_is_computed(settings):
+    assert steps_of(**settings).count("adam_update") > 2
+
+
+def test_numbers_agree_with_the_references():
+    model = make_model(OPTIMIZERS["adam"])
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(32, FEATURES)).astype("float32")
+    hm.compare(model, x, rng.integers(0, CLASSES, 32)).raise_if_failed()
