@@ -2,7 +2,8 @@
 
 Run by sklearn_estimators.py as ``python sklearn_worker.py LIBRARY DATA again|first SECONDS``;
 speaks as handmill.benchmarks.worker does, a step being a call of ``fit``. Each way of a library is
-tried, the fastest is timed: scikit-learn with float64 and float32 features, on one thread and on all.
+tried, the fastest is timed: scikit-learn with float64 and float32 features, on one thread
+and on all.
 """
 
 from __future__ import annotations

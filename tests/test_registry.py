@@ -29,7 +29,7 @@ WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "copy", "fma", "axpby", "scale", "offset"}
+WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset"}
 # In Keras these are activations only.
 BEYOND_KERAS = {"mish"}
 

@@ -7,9 +7,10 @@
 
 namespace handmill {
 
-enum class Isa { portable, avx2, avx512 };
+/// avx512_bf16 is avx512 with the kernels that have bfloat16 dot products.
+enum class Isa { portable, avx2, avx512, avx512_bf16 };
 
-inline constexpr int kIsaCount = 3;
+inline constexpr int kIsaCount = 4;
 
 std::string_view isa_name(Isa isa);
 
@@ -19,7 +20,8 @@ const std::vector<Isa>& available_isas();
 /// The level of that name. Throws std::runtime_error, which lists the available ones.
 Isa find_isa(std::string_view name);
 
-/// The level of new plans: that of HANDMILL_ISA as read when the module was loaded, else the best.
+/// The level of new plans: that of HANDMILL_ISA as read when the module was loaded, else the best,
+/// except that avx512_bf16 has to be asked for where its dot products are slow.
 /// Throws as find_isa does if HANDMILL_ISA names a level that is missing.
 Isa current_isa();
 

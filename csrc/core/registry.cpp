@@ -15,6 +15,11 @@ namespace avx512 {
 extern const KernelFunction kernel_table[];
 }
 #endif
+#if defined(HM_HAS_AVX512_BF16)
+namespace avx512_bf16 {
+void matmul_bf16(const MatmulBf16Args& args, Range blocks, void* scratch);
+}
+#endif
 
 namespace {
 
@@ -27,6 +32,7 @@ constexpr std::string_view kNames[] = {
 const KernelFunction* table(Isa isa) {
   switch (isa) {
 #if defined(HM_HAS_AVX512)
+    case Isa::avx512_bf16:
     case Isa::avx512:
       return avx512::kernel_table;
 #endif
@@ -39,11 +45,20 @@ const KernelFunction* table(Isa isa) {
   }
 }
 
+#if defined(HM_HAS_AVX512_BF16)
+void dot_matmul(const void* args, Range blocks, void* scratch) {
+  avx512_bf16::matmul_bf16(*static_cast<const MatmulBf16Args*>(args), blocks, scratch);
+}
+#endif
+
 }  // namespace
 
 std::string_view kernel_name(Kernel kernel) { return kNames[static_cast<int>(kernel)]; }
 
 KernelFunction kernel_function(Isa isa, Kernel kernel) {
+#if defined(HM_HAS_AVX512_BF16)
+  if (isa == Isa::avx512_bf16 && kernel == Kernel::matmul_bf16) return dot_matmul;
+#endif
   return table(isa)[static_cast<int>(kernel)];
 }
 

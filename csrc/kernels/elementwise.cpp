@@ -21,6 +21,14 @@ HM_INLINE Mask is_true(Vec a) { return a != Vec::zero(); }
 
 Vec fill(Vec value) { return value; }
 Vec copy(Vec a) { return a; }
+// The nearest bfloat16, ties to even; NaN stays a (quiet) NaN.
+Vec round_bf16(Vec a) {
+  const VecI bits = as_int(a);
+  const VecI odd = shift_right_logical<16>(bits) & VecI::broadcast(1);
+  const VecI rounded = bits + VecI::broadcast(0x7fff) + odd;
+  const VecI quiet_nan = bits | VecI::broadcast(0x400000);
+  return as_float(select(is_nan(a), quiet_nan, rounded) & VecI::broadcast(-65536));
+}
 Vec add(Vec a, Vec b) { return a + b; }
 Vec sub(Vec a, Vec b) { return a - b; }
 Vec mul(Vec a, Vec b) { return a * b; }

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.bfloat16 import half_spacing
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.interpret import bind_batch
 from handmill.ir.op import Array, Attrs, Op
@@ -160,7 +161,7 @@ def _expected(op: Op, operands: list[Array], attrs: Attrs) -> tuple[list[Array],
     if op is TILE:
         return _expected_of_tile(operands, attrs)
     result = op.reference(*operands, **attrs)
-    wants = list(result) if isinstance(result, tuple) else [result]
+    wants = [_wide(want) for want in (result if isinstance(result, tuple) else (result,))]
     bounds = op.bound if isinstance(op.bound, tuple) else (op.bound,) * len(wants)
     return wants, [
         bound.tolerance(want, operands, attrs) for bound, want in zip(bounds, wants, strict=True)
@@ -186,10 +187,10 @@ def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array],
             for sign in (-1.0, 1.0):
                 moved = list(given)
                 moved[position] = given[position] + sign * slack[i]
-                change = np.abs(step.op.reference(*moved, **step_attrs) - want)
+                change = np.abs(_wide(step.op.reference(*moved, **step_attrs)) - want)
                 ends.append(np.where(np.isfinite(change), change, 0.0))
             carried = carried + np.maximum(*ends)
-        values.append(want)
+        values.append(_wide(want))
         slack.append(np.broadcast_to(own + carried, np.shape(want)))
     first = len(operands)
     picked = [first + i for i in attrs["results"]]
@@ -223,9 +224,12 @@ def _units(got: Array, want: Array, allowed: Array) -> Array:
         want_rounded = np.asarray(want).astype(got.dtype)
         same = (got == want_rounded) | (np.isnan(got) & np.isnan(want_rounded))
         error = np.abs(got.astype(np.float64) - np.asarray(want).astype(np.float64))
+        if got.dtype.itemsize == 2:  # bfloat16: a float32 result, rounded once more
+            allowed = allowed + half_spacing(np.abs(want_rounded.astype(np.float64)) + allowed)
         units = np.where(same, 0.0, error / np.where(allowed > 0, allowed, 1e-300))
         return np.asarray(np.where(np.isnan(units), np.inf, units))
 
 
 def _wide(array: Array) -> Array:
-    return array.astype(np.float64) if array.dtype == np.float32 else array
+    is_rounded = array.dtype == np.float32 or array.dtype.itemsize == 2  # the latter: bfloat16
+    return array.astype(np.float64) if is_rounded else array

@@ -164,6 +164,29 @@ def set_floatx(value: str) -> None:
         raise ValueError(f"floatx: handmill computes in 'float32', got {value!r}")
 
 
+def dtype_policy() -> Any:
+    """The dtype policy of layers made from now on, ``"float32"`` unless set."""
+    from handmill import dtype_policies
+
+    return dtype_policies.dtype_policy()
+
+
+def set_dtype_policy(policy: Any) -> None:
+    """Sets the dtype policy of layers made from now on.
+
+    Args:
+        policy: ``"float32"``, ``"mixed_bfloat16"`` (computes in bfloat16, keeps weights in
+            float32), ``"bfloat16"``, or a ``handmill.DTypePolicy``.
+
+    Raises:
+        ValueError: for anything else; the policy stays as it was.
+        ImportError: if the policy needs a package that is missing.
+    """
+    from handmill import dtype_policies
+
+    dtype_policies.set_dtype_policy(policy)
+
+
 def epsilon() -> float:
     """The small constant against division by zero, 1e-7 unless set."""
     return _epsilon

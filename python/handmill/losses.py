@@ -12,7 +12,7 @@ from handmill import config, ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
 from handmill.lazy import plain_module
-from handmill.ops.convert import count_along, shape_of
+from handmill.ops.convert import count_along, shape_of, widened
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, known_names, object_name
 
@@ -60,8 +60,8 @@ class Loss:
             y_pred: predictions.
             sample_weight: a factor for each sample.
         """
-        y_pred = ops.convert_to_tensor(y_pred)
-        y_true = ops.convert_to_tensor(y_true)
+        y_pred = widened(ops.convert_to_tensor(y_pred))
+        y_true = widened(ops.convert_to_tensor(y_true))
         return self.reduce(self.call(y_true, y_pred), sample_weight)
 
     def reduce(self, values: Any, sample_weight: Any = None) -> Any:

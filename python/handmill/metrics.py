@@ -24,7 +24,7 @@ from handmill.losses import (
     same_rank,
     sparse_categorical_crossentropy,
 )
-from handmill.ops.convert import count_along, shape_of
+from handmill.ops.convert import count_along, shape_of, widened
 from handmill.ops.metrics import accumulate_mean, dense_match, sparse_match
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, object_name, to_snake_case
@@ -230,6 +230,7 @@ class MeanMetricWrapper(Mean):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """Takes a batch into account."""
+        y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         super().update_state(values, sample_weight=sample_weight)
 

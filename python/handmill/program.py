@@ -17,13 +17,14 @@ import numpy as np
 from handmill import config
 from handmill.errors import RowError
 from handmill.ir import trace
+from handmill.ir.bfloat16 import run_reference
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array, Op
 from handmill.ir.passes import optimize
-from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype
+from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.verify import verify
 from handmill.variable import Variable
 
@@ -429,10 +430,10 @@ def _run_reference(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> An
     arrays = [_as_array(x) for x in operands]
     specs = op.infer(*(Spec(a.shape, a.dtype.name) for a in arrays), **attrs)
     with np.errstate(all="ignore"):
-        results = op.reference(*arrays, **attrs)
-    if isinstance(specs, tuple):
-        return tuple(np.asarray(r, s.dtype) for r, s in zip(results, specs, strict=True))
-    return np.asarray(results, specs.dtype)
+        results = run_reference(op, arrays, attrs)
+    wanted = specs if isinstance(specs, tuple) else (specs,)
+    found = tuple(np.asarray(r, numpy_dtype(s.dtype)) for r, s in zip(results, wanted, strict=True))
+    return found if isinstance(specs, tuple) else found[0]
 
 
 trace.set_eager(_run_eagerly)

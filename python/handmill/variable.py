@@ -13,7 +13,8 @@ import numpy as np
 
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, Spec, numpy_dtype
+from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
+from handmill.ir.trace import as_value, read
 
 
 class ArrayState:
@@ -115,6 +116,9 @@ class Variable:
         regularizer: added to the loss by models: callable ``Value -> scalar Value``.
         constraint: applied after each update: callable ``Value -> Value``.
 
+    Attributes:
+        autocast: whether layers see it in the dtype in which they compute.
+
     Example:
         >>> import handmill
         >>> v = handmill.Variable([1.0, 2.0], name="v")
@@ -156,6 +160,7 @@ class Variable:
         self.name = name
         self.path = name
         self.trainable = trainable
+        self.autocast = True
         self.regularizer = regularizer
         self.constraint = constraint
         self.spec = Spec(content.shape, dtype)
@@ -195,7 +200,7 @@ class Variable:
     def value(self) -> Any:
         """The content: a read-only view, or a symbolic value while a program is traced."""
         graph = current_graph()
-        return self.read() if graph is None else graph.read(self)
+        return self.read() if graph is None else read(graph, self)
 
     def numpy(self) -> Array:
         """A copy of the content."""
@@ -212,9 +217,12 @@ class Variable:
         """
         graph = current_graph()
         if graph is not None:
-            from handmill.ir.trace import as_value
+            found = as_value(graph, value, self.dtype)
+            if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
+                from handmill.ops import cast
 
-            graph.assign(self, as_value(graph, value, self.dtype))
+                found = cast(found, self.dtype)
+            graph.assign(self, found)
             return
         if isinstance(value, Variable):
             value = value.read()

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/lower/builder.h"
+#include "core/lower/matmul_operands.h"
 #include "core/lower/matmul_plan.h"
 #include "core/lower/optimizer.h"
 
@@ -61,37 +62,31 @@ Enum find(Names<Enum> names, std::string_view name) {
   throw std::invalid_argument(concat("matmul: there is no epilogue named \"", name, "\""));
 }
 
-// An axis of the stacks, with the strides of the operands, 0 where they repeat.
-struct Axis {
-  int64_t extent, a, b, c;
-};
+}  // namespace
 
-struct Operand {
-  const ValueView& value;
-  int64_t matrix;  // elements of one matrix
+Activation activation_named(std::string_view name) {
+  return find(Names<Activation>(kActivations), name);
+}
 
-  int64_t extent(int from_end) const {  // of a leading axis; the last of them is 1
-    const int axis = value.rank() - 2 - from_end;
-    return axis < 0 ? 1 : value.dim(axis);
-  }
-};
+ActivationGrad activation_grad_named(std::string_view name) {
+  return find(Names<ActivationGrad>(kActivationGrads), name);
+}
 
-// The leading axes, outermost first, those of one element left out and neighbours merged where all
-// operands step from one to the other without a gap.
-std::vector<Axis> batch_axes(const Operand& a, const Operand& b, const Operand& c) {
-  std::vector<Axis> axes;  // innermost first
+std::vector<MatmulAxis> batch_axes(const MatmulOperand& a, const MatmulOperand& b,
+                                   const MatmulOperand& c) {
+  std::vector<MatmulAxis> axes;  // innermost first
   int64_t a_stride = a.matrix, b_stride = b.matrix, c_stride = c.matrix;
   for (int i = 1; i <= c.value.rank() - 2; ++i) {
     const int64_t extent = c.extent(i), of_a = a.extent(i), of_b = b.extent(i);
     require((of_a == extent || of_a == 1) && (of_b == extent || of_b == 1),
             "matmul: leading dimensions do not broadcast");
-    const Axis axis{extent, of_a == 1 ? 0 : a_stride, of_b == 1 ? 0 : b_stride, c_stride};
+    const MatmulAxis axis{extent, of_a == 1 ? 0 : a_stride, of_b == 1 ? 0 : b_stride, c_stride};
     a_stride *= of_a;
     b_stride *= of_b;
     c_stride *= extent;
     if (extent == 1) continue;
     if (!axes.empty()) {
-      Axis& inner = axes.back();
+      MatmulAxis& inner = axes.back();
       if (axis.a == inner.a * inner.extent && axis.b == inner.b * inner.extent &&
           axis.c == inner.c * inner.extent) {
         inner.extent *= extent;
@@ -103,6 +98,8 @@ std::vector<Axis> batch_axes(const Operand& a, const Operand& b, const Operand& 
   std::reverse(axes.begin(), axes.end());
   return axes;
 }
+
+namespace {
 
 struct Operands {
   ValueView a, b;
@@ -201,6 +198,7 @@ void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Off
 
 MatmulTile tile_of(Isa isa) {
   switch (isa) {
+    case Isa::avx512_bf16:
     case Isa::avx512:
       return kMatmulTileAvx512;
     case Isa::avx2:
@@ -273,7 +271,7 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
               (x.grad_of == nullptr || x.grad_of->size() == c.size()),
           "matmul: an operand of the epilogue has another size");
   if (c.size() == 0) return;
-  std::vector<Axis> axes;
+  std::vector<MatmulAxis> axes;
   if (!transpose_a && x.b.size() == K * N && x.a.size() == c.product(0, c.rank() - 1) * K) {
     M = c.product(0, c.rank() - 1);  // one matrix B: the stack of A is one tall matrix
   } else {
@@ -283,8 +281,8 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   problem.tile = tile_of(writer.isa());
   problem.constant_b[0] = x.b.is_stable;
   MatmulEpilogue& epilogue = args.epilogue;
-  epilogue.activation = find(Names<Activation>(kActivations), node.text("activation"));
-  epilogue.grad = find(Names<ActivationGrad>(kActivationGrads), act_grad);
+  epilogue.activation = activation_named(node.text("activation"));
+  epilogue.grad = activation_grad_named(act_grad);
   epilogue.alpha = static_cast<float>(node.f64("imm", 0.0));
   epilogue.residual_row = epilogue.grad_row = N;
 
@@ -292,7 +290,7 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   // The two innermost axes belong to the kernel, the outer ones to this loop.
   for (size_t i = 0; i < 2; ++i) {
     const size_t position = axes.size() + i;  // of the axis, counted from 2 in front
-    const Axis axis = position >= 2 ? axes[position - 2] : Axis{1, 0, 0, 0};
+    const MatmulAxis axis = position >= 2 ? axes[position - 2] : MatmulAxis{1, 0, 0, 0};
     args.batch[i] = axis.extent;
     term.a_batch[i] = axis.a;
     term.b_batch[i] = axis.b;

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         bad = [o for o in outcomes if not o.ok]
         failed += len(bad)
         print(
-            f"{isa:9}{len({o.op for o in outcomes})} operators, {len(outcomes)} samples, "
+            f"{isa:13}{len({o.op for o in outcomes})} operators, {len(outcomes)} samples, "
             f"{len(bad)} outside their bound; worst {worst.error:.2f} of its bound "
             f"({worst.op}, {worst.sample})"
         )

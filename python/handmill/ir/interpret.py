@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.bfloat16 import BFLOAT16, run_reference
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec, attrs_at, batch_of, numpy_dtype, shape_at
@@ -84,9 +85,12 @@ class Interpretation:
 
 
 def run_node(node: Node, operands: Sequence[Array], batch: int) -> tuple[Array, ...]:
-    """Runs one node's reference."""
-    result = node.op.reference(*operands, **attrs_at(node.attrs, batch))
-    return result if isinstance(result, tuple) else (result,)
+    """Runs one node's reference; results have the dtypes of the node, or are float64."""
+    results = run_reference(node.op, operands, attrs_at(node.attrs, batch))
+    return tuple(
+        np.asarray(result, numpy_dtype(value.dtype)) if value.dtype == BFLOAT16 else result
+        for result, value in zip(results, node.outputs, strict=True)
+    )
 
 
 def bind_batch(graph: Graph, inputs: Sequence[Array]) -> int:

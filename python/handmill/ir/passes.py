@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.bfloat16 import compute_in_float32, run_reference
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import FUSIONS
-from handmill.ir.shapes import Batch
+from handmill.ir.shapes import Batch, numpy_dtype
 from handmill.ir.tile import TILE, TileStep
 from handmill.ir.verify import verify
 
@@ -28,8 +29,8 @@ def fold(graph: Graph) -> Graph:
     """Computes at once what depends on constants only (results up to 4096 elements)."""
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        arrays = [v.constant for v in operands]
-        if not arrays or node.op.random or any(a is None for a in arrays):
+        arrays = [v.constant for v in operands if v.constant is not None]
+        if not arrays or node.op.random or len(arrays) < len(operands):
             return None
         for out in node.outputs:
             if any(isinstance(d, Batch) for d in out.shape) or np.prod(out.shape) > FOLD_LIMIT:
@@ -37,10 +38,9 @@ def fold(graph: Graph) -> Graph:
         if any(_holds_batch(v) for v in node.attrs.values()):
             return None
         with np.errstate(all="ignore"):
-            result = node.op.reference(*arrays, **node.attrs)
-        results = result if isinstance(result, tuple) else (result,)
+            results = run_reference(node.op, arrays, node.attrs)
         return [
-            new.constant(array, dtype=value.dtype)
+            new.constant(array, dtype=numpy_dtype(value.dtype).name)
             for array, value in zip(results, node.outputs, strict=True)
         ]
 
@@ -457,6 +457,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold,
     cse,
     fuse_epilogues,
+    compute_in_float32,
     fuse_updates,
     fuse_tiles,
     schedule,

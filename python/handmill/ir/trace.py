@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,13 @@ from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Op
 from handmill.ir.shapes import FLOATS
 
+
+class _Autocast(threading.local):
+    dtype: str | None = None
+
+
+_AUTOCAST = _Autocast()
+_cast: Callable[[Value, str], Value] | None = None
 _eager: Callable[[Op, tuple[Any, ...], dict[str, Any]], Any] | None = None
 
 
@@ -18,6 +27,32 @@ def set_eager(run: Callable[[Op, tuple[Any, ...], dict[str, Any]], Any]) -> None
     """Says how operators run on arrays; called once, by the floor that owns the executors."""
     global _eager
     _eager = run
+
+
+def set_cast(cast: Callable[[Value, str], Value]) -> None:
+    """Says how values are converted; called once, by the floor that owns the operators."""
+    global _cast
+    _cast = cast
+
+
+@contextmanager
+def autocast_scope(dtype: str | None) -> Iterator[None]:
+    """Lets programs that are traced inside read float variables in ``dtype``; None: their own."""
+    before = _AUTOCAST.dtype
+    _AUTOCAST.dtype = dtype
+    try:
+        yield
+    finally:
+        _AUTOCAST.dtype = before
+
+
+def read(graph: Graph, state: Any) -> Value:
+    """Returns the content of a variable at this point, in the dtype of the autocast scope."""
+    value = graph.read(state)
+    dtype = _AUTOCAST.dtype
+    if dtype is None or value.dtype == dtype or value.dtype not in FLOATS:
+        return value
+    return _cast(value, dtype) if _cast is not None and state.autocast else value
 
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
@@ -57,7 +92,7 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
             raise ValueError("a symbolic value was used outside the trace that made it")
         return operand
     if hasattr(operand, "spec") and hasattr(operand, "read"):
-        return graph.read(operand)
+        return read(graph, operand)
     if dtype is None:
         if isinstance(operand, bool | np.bool_):
             dtype = "bool"

@@ -117,36 +117,6 @@ def input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     return None
 
 
-def dtype_name(dtype: Any) -> str:
-    """Returns the name of a dtype given as a name, NumPy dtype or Keras dtype policy config.
-
-    Raises:
-        ValueError: for a dtype in which layers do not compute.
-    """
-    if dtype is None:
-        from handmill.config import floatx
-
-        return floatx()
-    if isinstance(dtype, dict):
-        dtype = dtype.get("config", {}).get("name")
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    from handmill.ir.shapes import DTYPES
-
-    if name not in DTYPES:
-        raise ValueError(f"Unknown `dtype`: {dtype!r}. Known: {', '.join(DTYPES)}.")
-    return name
-
-
-def dtype_config(name: str) -> dict[str, Any]:
-    """Returns a dtype as Keras writes it in layer configs."""
-    return {
-        "module": "keras",
-        "class_name": "DTypePolicy",
-        "config": {"name": name},
-        "registered_name": None,
-    }
-
-
 def call_site() -> str:
     """Returns file and line of the nearest caller outside handmill, such as ``train.py:41``."""
     frame = sys._getframe(1)

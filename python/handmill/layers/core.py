@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from handmill import activations, constraints, initializers, ops, regularizers
+from handmill import activations, config, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch, size_of
-from handmill.layers.arguments import dtype_name
+from handmill.ir.shapes import Batch, numpy_dtype, size_of
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, Node
@@ -47,7 +46,7 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype=dtype or config.floatx())
         given = kwargs.pop("input_shape", None)
         if kwargs:
             raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
@@ -67,8 +66,7 @@ class InputLayer(Layer):
                 )
             batch_shape = (batch_size, *shape)
         self.batch_shape = _checked_shape(batch_shape)
-        self._dtype = dtype_name(dtype)
-        tensor = KerasTensor(self.batch_shape, self._dtype, name=self.name)
+        tensor = KerasTensor(self.batch_shape, self.compute_dtype, name=self.name)
         self.built = True
         Node(self, (), {}, tensor)
 
@@ -85,7 +83,7 @@ class InputLayer(Layer):
         """The arguments, as plain data."""
         return {
             "batch_shape": list(self.batch_shape),
-            "dtype": self._dtype,
+            "dtype": self.compute_dtype,
             "sparse": False,
             "ragged": False,
             "name": self.name,
@@ -462,9 +460,9 @@ class Rescaling(Layer):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
-        scale = np.asarray(self.scale, self._dtype)
-        offset = np.asarray(self.offset, self._dtype)
-        outputs = ops.multiply(ops.cast(inputs, self._dtype), scale)
+        dtype = numpy_dtype(self.compute_dtype)
+        scale, offset = np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
+        outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
         return outputs if not offset.any() else ops.add(outputs, offset)
 
     def get_config(self) -> dict[str, Any]:

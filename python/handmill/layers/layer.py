@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from handmill import regularizers, tree
+from handmill import dtype_policies, regularizers, tree
 from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
+from handmill.ir.shapes import FLOATS
+from handmill.ir.trace import autocast_scope
 from handmill.layers.arguments import (
     as_lists,
     as_tuples,
@@ -21,8 +23,6 @@ from handmill.layers.arguments import (
     call_site,
     checked_bool,
     checked_name,
-    dtype_config,
-    dtype_name,
     input_shape_argument,
     is_shape,
     leaves_of,
@@ -72,7 +72,8 @@ class Layer:
     Args:
         activity_regularizer: penalty on the output, added to the loss divided by the batch size.
         trainable: whether optimizers update the weights.
-        dtype: the dtype of weights and computation.
+        dtype: the dtype of weights and computation, or a policy such as ``"mixed_bfloat16"``;
+            default: the policy of the process.
         autocast: whether float inputs are converted to that dtype.
         name: default: the class name in snake case, numbered.
 
@@ -126,7 +127,7 @@ class Layer:
             )
         self.name = auto_name(type(self).__name__) if name is None else checked_name(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self._dtype = dtype_name(dtype)
+        self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.built = False
         self.supports_masking = False
@@ -160,7 +161,7 @@ class Layer:
             initializer: a name or initializer; default glorot_uniform, zeros for integers.
             dtype: default: the layer's.
             trainable: whether optimizers may update it.
-            autocast: accepted for Keras; weights keep their dtype.
+            autocast: whether :meth:`call` sees it in the dtype of the computation.
             regularizer: a penalty on it, added to the loss.
             constraint: applied to it after each update.
             aggregation: accepted for Keras.
@@ -169,7 +170,7 @@ class Layer:
         from handmill import constraints, initializers
 
         self._check_super_called()
-        dtype = dtype_name(dtype) if dtype is not None else self._dtype
+        dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
@@ -190,6 +191,7 @@ class Layer:
         )
         weight.path = f"{self.name}/{name}"
         weight.trainable = trainable
+        weight.autocast = bool(autocast)
         self._own_weights.append(weight)
         structure_changed()
         return weight
@@ -406,7 +408,8 @@ class Layer:
             self._maybe_build(args)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
-            outputs = self.call(*args, **kwargs)
+            with autocast_scope(self._autocast_dtype()):
+                outputs = self.call(*args, **kwargs)
             if self.activity_regularizer is not None:
                 for output in tree.flatten(outputs):
                     self.add_loss(_per_sample(self.activity_regularizer(output), output))
@@ -420,11 +423,16 @@ class Layer:
         return outputs
 
     def _converted(self, x: Any) -> Any:
-        if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self._dtype:
+        if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self.compute_dtype:
             from handmill.ops import cast
 
-            return cast(x, self._dtype)
+            return cast(x, self.compute_dtype)
         return x
+
+    def _autocast_dtype(self) -> str | None:
+        """The dtype in which :meth:`call` reads float weights; None: their own."""
+        is_float = self.compute_dtype in FLOATS
+        return self.compute_dtype if self.autocast and is_float else None
 
     def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = self.compute_output_spec(*args, **kwargs)
@@ -451,7 +459,7 @@ class Layer:
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
-        dtype = self._dtype
+        dtype = self.compute_dtype
 
         def tensors(shape: Any) -> Any:
             if is_shape(shape):
@@ -497,17 +505,17 @@ class Layer:
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self._dtype
+        return self.dtype_policy.variable_dtype
 
     @property
     def variable_dtype(self) -> str:
         """The dtype of the weights."""
-        return self._dtype
+        return self.dtype_policy.variable_dtype
 
     @property
     def compute_dtype(self) -> str:
-        """The dtype of the computation."""
-        return self._dtype
+        """The dtype of the computation, into which float inputs are converted."""
+        return self.dtype_policy.compute_dtype
 
     @property
     def metrics(self) -> list[Any]:
@@ -541,7 +549,7 @@ class Layer:
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self._trainable,
-            "dtype": dtype_config(self._dtype),
+            "dtype": dtype_policies.serialize(self.dtype_policy),
         }
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
@@ -567,7 +575,7 @@ class Layer:
 
         arguments = dict(config)
         if isinstance(arguments.get("dtype"), dict):
-            arguments["dtype"] = dtype_name(arguments["dtype"])
+            arguments["dtype"] = dtype_policies.get(arguments["dtype"])
         arguments.pop("quantization_config", None)
         if getattr(cls.get_config, "collects_arguments", False):
             arguments = {

@@ -8,6 +8,7 @@ from handmill import constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
+from handmill.ops.convert import common_dtype
 
 
 class BatchNormalization(Layer):
@@ -103,6 +104,7 @@ class BatchNormalization(Layer):
                 shape=(size,),
                 initializer=self.gamma_initializer,
                 regularizer=self.gamma_regularizer,
+                autocast=False,
                 constraint=self.gamma_constraint,
             )
         if self.center:
@@ -111,6 +113,7 @@ class BatchNormalization(Layer):
                 shape=(size,),
                 initializer=self.beta_initializer,
                 regularizer=self.beta_regularizer,
+                autocast=False,
                 constraint=self.beta_constraint,
             )
         self.moving_mean = self.add_weight(
@@ -118,12 +121,14 @@ class BatchNormalization(Layer):
             shape=(size,),
             initializer=self.moving_mean_initializer,
             trainable=False,
+            autocast=False,
         )
         self.moving_variance = self.add_weight(
             name="moving_variance",
             shape=(size,),
             initializer=self.moving_variance_initializer,
             trainable=False,
+            autocast=False,
         )
         self.input_spec = InputSpec(ndim=rank, axes={self.axis: size})
 
@@ -131,7 +136,7 @@ class BatchNormalization(Layer):
         """Computes the output."""
         if mask is not None:
             raise ValueError("BatchNormalization does not take a mask yet")
-        inputs = ops.cast(inputs, self._dtype)
+        inputs = ops.cast(inputs, common_dtype((self.compute_dtype, "float32")))
         rank = len(inputs.shape)
         axis = self.axis % rank
         others = tuple(i for i in range(rank) if i != axis)
@@ -158,7 +163,7 @@ class BatchNormalization(Layer):
         if axis != rank - 1:
             shape = tuple(-1 if i == axis else 1 for i in range(rank))
             factor, shift = ops.reshape(factor, shape), ops.reshape(shift, shape)
-        return ops.add(ops.multiply(inputs, factor), shift)
+        return ops.cast(ops.add(ops.multiply(inputs, factor), shift), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

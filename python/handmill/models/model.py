@@ -195,6 +195,9 @@ class Model(Trainer, Layer):
         values = self._standardized(inputs)
         return self._graph.run(values, _call_layer)
 
+    def _converted(self, x: Any) -> Any:
+        return super()._converted(x) if self._graph is None else x  # inputs know their dtypes
+
     def _standardized(self, inputs: Any) -> list[Any]:
         """Returns the inputs as a flat list of values of the ranks and dtypes declared."""
         graph = self._needed_graph("inputs")

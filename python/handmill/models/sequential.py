@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill.layers.arguments import dtype_config
+from handmill import dtype_policies
 from handmill.layers.core import InputLayer
 from handmill.layers.layer import Layer, structure_changed
 from handmill.layers.symbolic import KerasTensor, LayerGraph
@@ -173,7 +173,7 @@ class Sequential(Model):
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": dtype_config(self.dtype),
+            "dtype": dtype_policies.serialize(self.dtype_policy),
             "layers": [layer_config(layer, serialize_keras_object) for layer in self._layers],
         }
         if self._graph is not None:

@@ -13,6 +13,7 @@ from handmill.ir.graph import Value
 from handmill.layers.layer import CONTEXT
 from handmill.metrics import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
+from handmill.ops.convert import widened
 from handmill.program import TracedFunction, gradients
 from handmill.variable import Variable
 
@@ -134,7 +135,7 @@ def outputs_of(
     model: Any, y: Any, y_pred: Any, sample_weight: Any
 ) -> tuple[list[Any], list[Any], list[Any], list[str]]:
     """Returns targets, predictions, sample weights and names, one entry for each output."""
-    predictions = tree.flatten(y_pred)
+    predictions = [widened(p) for p in tree.flatten(y_pred)]  # losses, metrics: float32
     names = model.names_of_outputs(y_pred)
     targets = align(y, y_pred, names, "y")
     weights: list[Any] = [None] * len(predictions)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from handmill.ir.shapes import numpy_dtype
 from handmill.layers.symbolic import Node
 from handmill.utils.naming import object_name
 
@@ -138,15 +137,25 @@ def _totals(model: Any) -> list[str]:
     lines.append(f" Non-trainable params: {_amount(fixed)}")
     if slots:
         lines.append(f" Optimizer params: {_amount(slots)}")
+    if (policies := _policies(model)) != ["float32"]:
+        lines.append(f" Dtype policy: {', '.join(policies)}")
     if model.objective is not None and model.loss is not None:
         loss = model.loss
         lines.append(f" Loss: {loss if isinstance(loss, str | list | dict) else object_name(loss)}")
     return lines
 
 
+def _policies(model: Any) -> list[str]:
+    """The names of the layers' dtype policies, in order, each once."""
+    from handmill.layers.core import InputLayer
+
+    found = (x.dtype_policy.name for x in model.layers if not isinstance(x, InputLayer))
+    return list(dict.fromkeys(found)) or ["float32"]
+
+
 def _amount(variables: Sequence[Any]) -> str:
     count = sum(v.size for v in variables)
-    size = float(sum(v.size * np.dtype(v.dtype).itemsize for v in variables))
+    size = float(sum(v.size * numpy_dtype(v.dtype).itemsize for v in variables))
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1024 or unit == "GB":
             break

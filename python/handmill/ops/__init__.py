@@ -128,6 +128,7 @@ from handmill.ops.matmul import (
     matmul,
     vdot,
 )
+from handmill.ops.matmul_bf16 import MATMUL_BF16 as _MATMUL_BF16  # noqa: F401  (registers it)
 from handmill.ops.movement import (
     broadcast_to,
     concatenate,

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.graph import Value
+from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
+from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, Spec, numpy_dtype, size_of
-from handmill.ir.trace import apply
+from handmill.ir.trace import apply, as_value, set_cast
 from handmill.ops.samples import BENCH, given, integers, uniform
 
 Tensor: TypeAlias = Any
@@ -62,7 +63,7 @@ CAST = register(
         bound=Exact(),
         vjp=_cast_vjp,
         kernel="cast",
-        native=lambda specs, attrs: "bfloat16" not in (specs[0].dtype, attrs["dtype"]),
+        native=lambda specs, attrs: True,
     )
 )
 
@@ -138,7 +139,7 @@ def tensor(x: Tensor) -> Any:
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
     if is_symbolic(x):
-        return x
+        return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
     if not is_array and isinstance(x, list | tuple) and any(is_symbolic(item) for item in x):
         from handmill.ops.arrange import stack
@@ -152,6 +153,17 @@ def tensor(x: Tensor) -> Any:
     if name not in DTYPES:
         raise TypeError(f"an array of numbers was expected, got dtype {array.dtype}: {x!r}")
     return array if array.dtype.name == name else array.astype(numpy_dtype(name))
+
+
+def _read(x: Any) -> Any:
+    """A variable of a program being traced as a value: its dtype may depend on the layer."""
+    graph = current_graph()
+    return as_value(graph, x) if graph is not None and hasattr(x, "read") else x
+
+
+def widened(x: Any) -> Any:
+    """Returns a bfloat16 operand as float32, any other as it is."""
+    return _converted(x, "float32") if dtype_of(x) == "bfloat16" else x
 
 
 def shape_of(x: Tensor) -> Shape:
@@ -219,7 +231,14 @@ def as_bool(x: Tensor) -> Any:
 def _converted(x: Any, dtype: str) -> Any:
     if dtype_of(x) == dtype:
         return x
-    return apply(CAST, x, dtype=dtype) if is_symbolic(x) else x.astype(numpy_dtype(dtype))
+    if not is_symbolic(x):
+        return x.astype(numpy_dtype(dtype))
+    if {dtype_of(x), dtype} == {"bfloat16", "float32"}:
+        return to_or_from_bfloat16(x, dtype)
+    return apply(CAST, x, dtype=dtype)
+
+
+set_cast(_converted)
 
 
 def check_dtype(dtype: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from handmill.ir.graph import Value
 from handmill.ir.op import REGISTRY, Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Shape, Spec, broadcast_shapes
 from handmill.ir.trace import apply
-from handmill.ops.convert import Tensor, promote, shape_of
+from handmill.ops.convert import Tensor, dtype_of, promote, shape_of
 from handmill.ops.elementwise import multiply, unbroadcast
 from handmill.ops.movement import expand_dims, reshape, squeeze
 from handmill.ops.samples import elements, name_of, uniform
@@ -47,12 +47,13 @@ def _infer(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> Spec:
     return Spec(product_shape("matmul", a, b, transpose_a, transpose_b), a.dtype)
 
 
-def _turned(x: Array, transposed: bool) -> Array:
+def turned(x: Array, transposed: bool) -> Array:
+    """Returns ``x`` with its last two axes swapped, if asked."""
     return np.swapaxes(x, -1, -2) if transposed else x
 
 
 def _reference(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
-    return np.asarray(np.matmul(_turned(a, transpose_a), _turned(b, transpose_b)))
+    return np.asarray(np.matmul(turned(a, transpose_a), turned(b, transpose_b)))
 
 
 def _vjp(inputs: Any, outputs: Any, dys: Any, *, transpose_a: bool, transpose_b: bool) -> Any:
@@ -62,28 +63,51 @@ def _vjp(inputs: Any, outputs: Any, dys: Any, *, transpose_a: bool, transpose_b:
     # C = A^T B^T:  dA = B^T dC^T, dB = dC^T A^T.
     # Leading dimensions that were broadcast are summed over. One matrix B for a whole stack A
     # is the product of one tall matrix A, so dB is a single product, too.
-    (a, b), dc = inputs, dys[0]
+    a, b = inputs
+    return product_gradients(
+        a, b, dys[0], transpose_a, transpose_b, lambda x, y, u, v, like: _product(x, y, u, v)
+    )
+
+
+def product_gradients(
+    a: Any, b: Any, dc: Any, transpose_a: bool, transpose_b: bool, product: Callable[..., Any]
+) -> tuple[Any, Any]:
+    """Returns the gradients of both operands of a product.
+
+    Args:
+        a: the first operand, as it is stored.
+        b: the second operand.
+        dc: the gradient of the product.
+        transpose_a: whether ``a`` is transposed before.
+        transpose_b: whether ``b`` is.
+        product: ``product(x, y, transpose_x, transpose_y, like)``; like: whose gradient it is.
+    """
     if len(b.shape) == 2 and len(a.shape) > 2 and not transpose_a:
-        da = _product(dc, b, False, not transpose_b)
-        a, dc = (reshape(x, (-1, x.shape[-1])) for x in (a, dc))
-        db = _product(dc, a, True, False) if transpose_b else _product(a, dc, True, False)
+        da = product(dc, b, False, not transpose_b, a)
+        x, dc = (reshape(v, (-1, v.shape[-1])) for v in (a, dc))
+        db = product(dc, x, True, False, b) if transpose_b else product(x, dc, True, False, b)
         return da, db
     if transpose_a:
-        da = _product(b, dc, transpose_b, True)
+        da = product(b, dc, transpose_b, True, a)
     else:
-        da = _product(dc, b, False, not transpose_b)
+        da = product(dc, b, False, not transpose_b, a)
     if transpose_b:
-        db = _product(dc, a, True, transpose_a)
+        db = product(dc, a, True, transpose_a, b)
     else:
-        db = _product(a, dc, not transpose_a, False)
+        db = product(a, dc, not transpose_a, False, b)
     return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
 def _product(a: Value, b: Value, transpose_a: bool, transpose_b: bool) -> Any:
+    if dtype_of(a) == "bfloat16":
+        from handmill.ops.matmul_bf16 import product
+
+        return product(a, b, transpose_a, transpose_b)
     return apply(MATMUL, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
-def _inner(inputs: Sequence[Array], attrs: Attrs) -> int:
+def inner_size(inputs: Sequence[Array], attrs: Attrs) -> int:
+    """Returns K of a product."""
     return int(_matrix(inputs[0].shape, attrs["transpose_a"])[1])
 
 
@@ -92,7 +116,8 @@ def _magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return _reference(np.abs(inputs[0]), np.abs(inputs[1]), **flags)
 
 
-def _flops(inputs: Sequence[Spec], outputs: Sequence[Spec], attrs: Attrs) -> int:
+def flops_of_product(inputs: Sequence[Spec], outputs: Sequence[Spec], attrs: Attrs) -> int:
+    """Returns the operations of a product; two for each term."""
     inner = _matrix(inputs[0].shape, attrs["transpose_a"])[1]
     return 2 * int(inner) * elements(outputs[0])
 
@@ -145,7 +170,7 @@ def _absorb(
     taken in only if none of it and none after it is there yet.
     """
     plain = "activation" not in attrs
-    attrs = {**_NO_EPILOGUE, **attrs} if plain else dict(attrs)
+    attrs = {**NO_EPILOGUE, **attrs} if plain else dict(attrs)
     a, b = inputs[0].spec, inputs[1].spec
     shape = product_shape("linear", a, b, attrs["transpose_a"], attrs["transpose_b"])
     if attrs["activation"] or attrs["act_grad"] or a.dtype != "float32":
@@ -167,9 +192,9 @@ def _absorb(
     return None
 
 
-_NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
+NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
 
-PRODUCT_BOUND = Accumulate(_inner, _magnitude)
+PRODUCT_BOUND = Accumulate(inner_size, _magnitude)
 
 MATMUL = register(
     Op(
@@ -180,7 +205,7 @@ MATMUL = register(
         bound=PRODUCT_BOUND,
         vjp=_vjp,
         kernel="matmul",
-        flops=_flops,
+        flops=flops_of_product,
         absorb=_absorb,
     )
 )
@@ -197,7 +222,7 @@ def _linear_infer(a: Spec, b: Spec, *rest: Spec, **attrs: Any) -> Spec:
     return Spec(shape, a.dtype)
 
 
-def _linear_steps(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
+def epilogue_steps(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
     """The operators after the product, in order, with their second operands."""
     operands = iter(rest)
     if attrs["has_bias"]:
@@ -212,14 +237,14 @@ def _linear_steps(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]
 
 def _linear_reference(a: Array, b: Array, *rest: Array, **attrs: Any) -> Array:
     y = _reference(a, b, transpose_a=attrs["transpose_a"], transpose_b=attrs["transpose_b"])
-    for name, operand in _linear_steps(rest, attrs):
+    for name, operand in epilogue_steps(rest, attrs):
         y = REGISTRY[name].reference(y) if operand is None else REGISTRY[name].reference(y, operand)
     return y
 
 
 def _linear_composite(a: Any, b: Any, *rest: Any, **attrs: Any) -> Any:
     y = _product(a, b, attrs["transpose_a"], attrs["transpose_b"])
-    for name, operand in _linear_steps(rest, attrs):
+    for name, operand in epilogue_steps(rest, attrs):
         y = apply(REGISTRY[name], y) if operand is None else apply(REGISTRY[name], y, operand)
     return y
 
@@ -253,7 +278,7 @@ def _linear_samples() -> Iterable[Sample]:
         *({"act_grad": name, "transpose_b": True} for name in _names("act_grad")),
     ]
     for case in cases:
-        attrs = {"transpose_a": False, "transpose_b": False, **_NO_EPILOGUE, **case}
+        attrs = {"transpose_a": False, "transpose_b": False, **NO_EPILOGUE, **case}
         for m, k, n in ((1, 17, 33), (127, 33, 65), (0, 4, 3)):
             shapes: list[tuple[int, ...]] = [(m, k), _matrix((k, n), attrs["transpose_b"])]
             shapes += [(n,)] if attrs["has_bias"] else []
@@ -263,7 +288,7 @@ def _linear_samples() -> Iterable[Sample]:
             flags = "_".join(key for key, value in case.items() if value is True)
             name = f"{flags}_{words}_{m}x{k}x{n}".strip("_").replace("__", "_")
             yield Sample(name, uniform(*shapes, low=-1.0, high=1.0), attrs, smooth=False)
-    attrs = {"transpose_a": False, "transpose_b": False, **_NO_EPILOGUE, **cases[3]}
+    attrs = {"transpose_a": False, "transpose_b": False, **NO_EPILOGUE, **cases[3]}
     make = uniform((64, 784), (784, 128), (128,))
     yield Sample("bench", make, attrs, smooth=False, bench=True)
 
@@ -276,9 +301,9 @@ LINEAR = register(
         infer=_linear_infer,
         reference=_linear_reference,
         samples=_linear_samples,
-        bound=Accumulate(_inner, _linear_magnitude, extra=6),
+        bound=Accumulate(inner_size, _linear_magnitude, extra=6),
         kernel="matmul",
-        flops=_flops,
+        flops=flops_of_product,
         absorb=_absorb,
         composite=_linear_composite,
     )
