@@ -23,7 +23,7 @@ from common import HERE, environment, parser, warn_if_busy, write_json
 from workers import INFERENCE, TRAIN
 from workloads import WORKLOADS
 
-BATCHES = (1, 32, 256)
+BATCHES = (1, 7, 32, 256)
 DISTURBED = 0.05
 ATTEMPTS = 30
 
@@ -65,7 +65,11 @@ class Worker:
         self.steps = 1
         if self.ready:
             self.about = {**json.loads(about), "disturbed": 0}
-            self.steps = max(1, int(seconds / self.time()))
+            once = self.time()
+            while once * self.steps < seconds / 4:  # the first steps find cold caches and threads
+                self.steps *= 4
+                once = self.time()
+            self.steps = max(1, int(seconds / once))
 
     def _answer(self) -> str:
         assert self.process.stdout is not None
@@ -84,7 +88,7 @@ class Worker:
     def time_undisturbed(self, attempts: int) -> float:
         """Seconds of a step in a round that the others leave alone, if they ever do."""
         for _ in range(attempts):
-            time.sleep(0.05)  # the threads of the one before go to sleep
+            time.sleep(0.1)  # the threads of the one before go to sleep: ONNX Runtime's spin so long
             start, before, own_before = time.perf_counter(), *cpu_ticks(self.process.pid)
             seconds = self.time()
             after, own_after = cpu_ticks(self.process.pid)

@@ -57,7 +57,7 @@ def result():
     return bits, json.dumps(history), model.predict(X, verbose=0).tobytes()
 
 
-@pytest.mark.skipif(not _core.openmp, reason="this build has no threads")
+@pytest.mark.skipif(not _core.has_threads, reason="this build has no threads")
 @pytest.mark.parametrize("level", _core.available_isas())
 def test_number_of_threads_changes_no_bit(level):
     _core.set_isa(level)

@@ -69,7 +69,7 @@ void register_runtime(py::module_& m) {
   m.def("thread_reason", &thread_reason, "Where the number of threads comes from.");
   m.def("cgroup_quota", &cgroup_quota, py::arg("root") = "",
         "The CPUs that control groups grant; 0 if unlimited. `root` precedes /proc and /sys.");
-  m.attr("openmp") = has_openmp();
+  m.attr("has_threads") = has_threads();
   m.def("kernels", &kernel_names, "The names of all kernels.");
   m.def(
       "lowering_rules", [] { return py::tuple(py::cast(lowering_rule_names())); },

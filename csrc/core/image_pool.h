@@ -1,5 +1,5 @@
-// Plain threads for images, outside the OpenMP team: warping (and, on the Python side, decoding)
-// overlaps training, so it must not wait for the team nor be waited for by it.
+// Plain threads for images, outside the team of parallel.h: warping (and, on the Python side,
+// decoding) overlaps training, so it must not wait for the team nor be waited for by it.
 #pragma once
 
 #include <cstdint>

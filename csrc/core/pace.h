@@ -13,9 +13,10 @@
 namespace handmill {
 
 /// One for each kind of work. Thread-safe; what threads tell at the same time may be lost.
-/// A run that took longer than one thread alone would have taken (no more than the best time of n
-/// threads, n times) makes the next runs go alone for a while. Bits do not depend on it, and a
-/// number of threads that was set by set_num_threads is always obeyed.
+/// Two runs in a row that took longer than one thread alone would have taken (no more than the best
+/// time of n threads, n times) make the next runs go alone for a while; one by itself may have
+/// found its data in no cache. Bits do not depend on it, and a number of threads that was set by
+/// set_num_threads is always obeyed.
 class Pace {
  public:
   using Clock = std::chrono::steady_clock;
@@ -38,12 +39,15 @@ class Pace {
     const int64_t best = best_.load(std::memory_order_relaxed);
     if (threads_.exchange(threads, std::memory_order_relaxed) != threads || took < best) {
       best_.store(took, std::memory_order_relaxed);
+      slow_.store(0, std::memory_order_relaxed);
       return false;
     }
-    if (took / 5 * 4 < best * threads || threads_are_fixed()) return false;
+    const bool is_slow = took / 5 * 4 >= best * threads && !threads_are_fixed();
+    const int64_t before = slow_.exchange(is_slow ? took : 0, std::memory_order_relaxed);
+    if (!is_slow || before == 0) return false;
     // Going alone this long keeps the price of the attempt below a tenth.
     const Clock::duration rest =
-        std::min<Clock::duration>(16 * Clock::duration(took), kLongestRest);
+        std::min<Clock::duration>(16 * Clock::duration(took + before), kLongestRest);
     alone_until_.store((end + rest).time_since_epoch().count(), std::memory_order_relaxed);
     return true;
   }
@@ -53,6 +57,7 @@ class Pace {
 
   std::atomic<int> threads_{0};
   std::atomic<int64_t> best_{0};  // the least time with threads_ threads
+  std::atomic<int64_t> slow_{0};  // the time of the last run, if it was too long
   std::atomic<int64_t> alone_until_{0};
 };
 

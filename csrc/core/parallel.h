@@ -1,4 +1,4 @@
-// The thread team. parallel.cpp is the only file that touches OpenMP.
+// The thread team.
 #pragma once
 
 #include <string>
@@ -39,8 +39,16 @@ bool threads_are_fixed();
 /// Where the number comes from, such as "cgroup quota of 2 CPUs".
 std::string thread_reason();
 
-/// Whether this build has OpenMP; without it every region has one thread.
-bool has_openmp();
+/// Whether no thread of the team sleeps.
+bool is_awake();
+
+/// For a region so short that it is over before a sleeping thread has woken up: `threads` where
+/// all are awake, else 1. Where such regions follow one another closely, the threads are woken for
+/// those to come.
+int awake_threads(int threads);
+
+/// Whether this build has threads; without them every region has one.
+bool has_threads();
 
 /// The CPUs' worth of time that control groups (v1 or v2) grant this process; 0 if unlimited.
 /// `root` is put before the paths /proc and /sys, for tests.

@@ -15,6 +15,9 @@ using Clock = Pace::Clock;
 // What pays for waking a thread: some 3 us of work.
 constexpr double kCostPerThread = 150e3;
 
+// Below this a run is over before a thread that sleeps has come to work: some 0.2 ms.
+constexpr double kWakeCost = 20e6;
+
 std::byte* scratch_of(const Buffer& scratch, int64_t bytes_each, const Worker& worker) {
   return scratch.data() + worker.index() * align_up(bytes_each);
 }
@@ -170,9 +173,11 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
     if (threads == 1) {
       context.run(Worker(0, 1));
     } else {
+      if (cost_ < kWakeCost && !threads_are_fixed()) threads = awake_threads(threads);
+      const bool awake = is_awake();  // or the run will take longer without being disturbed
       const Clock::time_point begin = Clock::now();
       run_context(pace_.choose(threads, begin), context);
-      pace_.record(context.threads, begin, Clock::now());
+      if (awake) pace_.record(context.threads, begin, Clock::now());
     }
     return check_guards(instance, static_cast<int>(guards_.size()));
   }

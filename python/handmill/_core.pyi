@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-openmp: bool
+has_threads: bool
 
 class GuardFailed(ValueError):
     """A guard refused a batch: (node, index in the batch, value). Nothing was written."""

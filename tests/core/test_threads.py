@@ -14,7 +14,7 @@ from core_programs import F32, Training, equal, node, program, random, state, ti
 
 from handmill import _core
 
-pytestmark = pytest.mark.skipif(not _core.openmp, reason="this build has no threads")
+pytestmark = pytest.mark.skipif(not _core.has_threads, reason="this build has no threads")
 
 
 @pytest.fixture(autouse=True)

@@ -51,9 +51,10 @@ def facts() -> dict[str, str]:
         from handmill import _core
 
         found["isa"] = f"{config.isa()} ({isa_reason()})"
-        found["threads"] = f"{_core.num_threads()} ({_core.thread_reason()})"
-        found["openmp"] = (
-            "yes" if _core.openmp else "no: built without OpenMP, programs run serially"
+        found["threads"] = (
+            f"{_core.num_threads()} ({_core.thread_reason()})"
+            if _core.has_threads
+            else "1 (built without threads)"
         )
     found["image decoder"] = decoder()
     have = [n for n, module in EXTRAS.items() if importlib.util.find_spec(module)]
