@@ -182,10 +182,9 @@ class Planner {
       const Workspace& workspace = lowering_.workspaces[w];
       Location& location = layout_.workspaces[w];
       location.bytes = workspace.bytes;
-      if (workspace.kept) {
-        location.slot = Slots::kKept;
-        location.offset = layout_.kept_bytes;
-        layout_.kept_bytes += align_up(workspace.bytes);
+      if (workspace.packed) {
+        location.slot = slots_.packed + static_cast<int>(layout_.packed_bytes.size());
+        layout_.packed_bytes.push_back(workspace.bytes);
       } else {
         owners.push_back(&location);
         lifetimes.push_back({workspace.bytes, workspace.node, workspace.node});
