@@ -88,7 +88,7 @@ class Worker:
     def time_undisturbed(self, attempts: int) -> float:
         """Seconds of a step in a round that the others leave alone, if they ever do."""
         for _ in range(attempts):
-            time.sleep(0.1)  # the threads of the one before go to sleep: ONNX Runtime's spin so long
+            time.sleep(0.1)  # the threads of the one before go to sleep; some spin for 50 ms
             start, before, own_before = time.perf_counter(), *cpu_ticks(self.process.pid)
             seconds = self.time()
             after, own_after = cpu_ticks(self.process.pid)
