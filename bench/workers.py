@@ -301,8 +301,8 @@ def torch_call(w: Workload, batch: int) -> Job:
     return Job(ways, largest(lambda: model(x).detach()))
 
 
-def onnxruntime_call(w: Workload, batch: int) -> Job:
-    import onnxruntime
+def onnx_model(w: Workload) -> Any:
+    """The workload as an ONNX model, softmax included."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, initializers, x_name = [], [], "x"
@@ -320,7 +320,13 @@ def onnxruntime_call(w: Workload, batch: int) -> Job:
         [helper.make_tensor_value_info(x_name, TensorProto.FLOAT, ["batch", w.units[-1]])],
         initializers,
     )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def onnxruntime_call(w: Workload, batch: int) -> Job:
+    import onnxruntime
+
+    model, output = onnx_model(w), f"y{len(w.layers) - 1}"
     feed = {"x": inputs(w, batch)}
     ways, sessions = {}, []
     for threads in sorted({1, os.cpu_count() or 1})[::-1]:
@@ -334,7 +340,7 @@ def onnxruntime_call(w: Workload, batch: int) -> Job:
         ways[f"{threads} threads"] = calls(lambda s=session: s.run(None, feed))
         binding = session.io_binding()  # input and output stay where they are between calls
         binding.bind_cpu_input("x", feed["x"])
-        binding.bind_output(x_name, "cpu")
+        binding.bind_output(output, "cpu")
         ways[f"{threads} threads, bound"] = calls(
             lambda s=session, b=binding: s.run_with_iobinding(b)
         )
