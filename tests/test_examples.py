@@ -18,6 +18,7 @@ DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared"
 QUICK = {
     "compare_with_numpy.py": r"results compared: all right",
     "digits.py": r"test accuracy 0\.9[5-9]",
+    "lambda_handler.py": r"status 200: a digit \d was taken for a \d\nstatus 400",
     "own_layer.py": r"saved and loaded: Quadratic with 13 weights",
     "save_and_load.py": r"the same bits",
 }

@@ -79,8 +79,10 @@ def steps_of(batch=32, optimizer="adam", **settings):
     return [row["kernel"] for row in function.plan(*arrays).summary()]
 
 
-def test_only_biases_have_a_step_of_their_own():
-    assert steps_of().count("adam_update") == 2
+def test_no_update_has_a_step_of_its_own():
+    steps = steps_of()
+    assert "adam_update" not in steps
+    assert steps.count("reduce_columns_update") == 2
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_only_biases_have_a_step_of_their_own():
     ids=["l2", "global_clipnorm", "clipnorm"],
 )
 def test_a_gradient_that_is_needed_is_computed(settings):
-    assert steps_of(**settings).count("adam_update") > 2
+    assert "adam_update" in steps_of(**settings)
 
 
 def test_numbers_agree_with_the_references():

@@ -153,6 +153,35 @@ void set_position(FeedHolder& holder, int64_t position) {
   holder.feed.position = position;
 }
 
+// Runs into arrays that are there already.
+void run_into(const Plan& plan, const py::args& args, const py::sequence& outputs) {
+  const std::vector<const void*> inputs = pointers_of(plan, args);
+  const std::vector<int>& values = plan.program().outputs;
+  require(outputs.size() == values.size(), "the plan has ", values.size(), " outputs, got ",
+          outputs.size(), " arrays");
+  std::vector<py::array> arrays;
+  std::vector<void*> pointers;
+  for (size_t i = 0; i < values.size(); ++i) {
+    arrays.push_back(ready_array(py::object(outputs[i]), "the arrays for outputs"));
+    py::array& array = arrays.back();
+    const std::span<const int64_t> want = plan.shape(values[i]);
+    const std::span<const Py_ssize_t> got = array_shape(as_array(array.ptr()));
+    require(array.writeable() && std::equal(want.begin(), want.end(), got.begin(), got.end()) &&
+                dtype_of(as_array(array.ptr())) ==
+                    plan.program().values[static_cast<size_t>(values[i])].dtype,
+            "output ", i, " is not written to that array: it must be writeable, of shape ",
+            shape_text(want), " and of the dtype of the output");
+    pointers.push_back(array.mutable_data());
+  }
+  const Plan::Lease lease(plan);
+  GuardFailure failure;
+  {
+    const py::gil_scoped_release release;
+    failure = plan.run(*lease, inputs.data(), pointers.data());
+  }
+  require_passed(failure);
+}
+
 py::tuple run_fed(const Plan& plan, FeedHolder& holder, int64_t max_steps, double seconds) {
   require(!holder.in_use, "the feed is in use by a running plan");
   struct Use {
@@ -205,6 +234,8 @@ void register_plan(py::module_& m) {
       .def("run_fed", &run_fed, py::arg("feed"), py::arg("max_steps"),
            py::arg("deadline_seconds") = 0.05,
            "Runs steps on the next batches of the feed; returns (steps done, status, detail).")
+      .def("run_into", &run_into, py::kw_only(), py::arg("outputs"),
+           "Runs; writes the outputs into arrays, which must not overlap those given or variables.")
       .def("values", &values, "Runs without updates; returns every value by its number.")
       .def("summary", &summary, "A dict for each step.")
       .def("profile", &profile, py::kw_only(), py::arg("repeats") = 10,

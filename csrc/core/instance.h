@@ -9,15 +9,14 @@
 namespace handmill {
 
 struct Plan::Instance {
-  Buffer arena, kept, blob;
+  Buffer arena, blob;
   Buffer scratch;                 // of all threads
   Buffer fed;                     // inputs and outputs of run_fed
   std::vector<std::byte*> bases;  // of each slot
   std::vector<GuardResult> guards;
   std::vector<std::shared_ptr<Buffer>> storages;  // keep what the variables' bases point to
   uint64_t epoch = ~uint64_t{0};
-  std::vector<uint64_t> packed_versions;
-  bool is_packed = false;
+  std::vector<std::shared_ptr<Packed>> packed;  // of each pack step
 
   /// Makes scratch large enough for so many threads.
   void reserve_scratch(int threads, int64_t bytes_each) {

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/placement.h"
+
 #if !defined(HM_NO_OPENMP)
 #include <omp.h>
 #include <pthread.h>
@@ -32,6 +34,10 @@ bool has_openmp() { return false; }
 
 void Worker::wait() const {}
 
+bool is_awake() { return true; }
+
+int awake_threads(int threads) { return threads; }
+
 void run_region(int, void (*body)(void*, const Worker&), void* context) {
   body(context, Worker(0, 1));
 }
@@ -40,8 +46,12 @@ void run_region(int, void (*body)(void*, const Worker&), void* context) {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr std::chrono::microseconds kSpinTime{40};
+constexpr std::chrono::milliseconds kIdleSpin{1};  // libgomp's threads spin at least so long
 constexpr int kMaxOwners = 4;
+constexpr int kMaxPlaced = 256;
 
 void relax() {
 #if defined(__x86_64__)
@@ -96,7 +106,6 @@ class Barrier {
  private:
   // Whether the generation changed before the time was over.
   bool spin(int generation) const {
-    using Clock = std::chrono::steady_clock;
     Clock::time_point end{};
     for (int i = 1;; ++i) {
       if (generation_.load(std::memory_order_acquire) != generation) return true;
@@ -115,6 +124,9 @@ class Barrier {
 };
 
 Barrier team_barrier;
+Placement<kMaxPlaced> placement;     // of the pool that ran last
+std::atomic<int64_t> last_end{0};    // of a region of several threads
+std::atomic<int64_t> last_alone{0};  // when a short region last went alone
 std::atomic<bool> team_busy{false};
 std::atomic<int> owners{0};
 bool may_spin = true;  // of the region under way: no more threads than CPUs
@@ -164,11 +176,14 @@ void before_fork() {
 
 void in_child() {
   team_busy.store(false);
+  placement.forget_threads();
   team_barrier.reset();
   owners.store(pool.is_owner ? 1 : 0);
 }
 
 [[maybe_unused]] const int fork_handlers = pthread_atfork(before_fork, nullptr, in_child);
+
+int64_t now() { return Clock::now().time_since_epoch().count(); }
 
 int cpu_count() {
   static const int count = omp_get_num_procs();
@@ -186,6 +201,7 @@ int usable_threads(int threads) {
   }
   threads = threads < pool.limit ? threads : pool.limit;
   if (threads > pool.probed) {
+    placement.remember_allowed();
     if (can_start(threads - 1)) {
       pool.probed = threads;
     } else {
@@ -201,20 +217,36 @@ bool has_openmp() { return true; }
 
 void Worker::wait() const { team_barrier.wait(count_, may_spin); }
 
+bool is_awake() {
+  const int64_t end = last_end.load(std::memory_order_relaxed);
+  return now() - end < Clock::duration(kIdleSpin).count();
+}
+
+int awake_threads(int threads) {
+  if (threads <= 1 || is_awake()) return threads;
+  const int64_t time = now();
+  const int64_t before = last_alone.exchange(time, std::memory_order_relaxed);
+  return time - before < Clock::duration(kIdleSpin).count() ? threads : 1;
+}
+
 void run_region(int threads, void (*body)(void*, const Worker&), void* context) {
   if (threads > 1 && !team_busy.exchange(true, std::memory_order_acquire)) {
     threads = usable_threads(threads);
     if (threads > 1) {
       pool.has_threads = true;
       may_spin = threads <= cpu_count();
+      const int caller_cpu = may_spin ? current_cpu() : -1;
+      if (!is_awake()) placement.part_from(caller_cpu, threads);
 #pragma omp parallel num_threads(threads)
       {
         const Worker worker(omp_get_thread_num(), omp_get_num_threads());
+        const Placement<kMaxPlaced>::Stay stay(placement, worker.index(), caller_cpu);
         body(context, worker);
         // The barrier at the end of a region spins for milliseconds: on a busy machine it would
         // keep the thread that it waits for from its core. Wait in ours, which soon sleeps.
         worker.barrier();
       }
+      last_end.store(now(), std::memory_order_relaxed);
       team_busy.store(false, std::memory_order_release);
       return;
     }

@@ -39,6 +39,14 @@ bool threads_are_fixed();
 /// Where the number comes from, such as "cgroup quota of 2 CPUs".
 std::string thread_reason();
 
+/// Whether the threads still spin: a region ran a moment ago.
+bool is_awake();
+
+/// For a region so short that it is over before a sleeping thread has woken up: `threads` where
+/// they are awake, or where such regions follow one another closely, so that those to come gain;
+/// else 1.
+int awake_threads(int threads);
+
 /// Whether this build has OpenMP; without it every region has one thread.
 bool has_openmp();
 

@@ -31,6 +31,7 @@ Plan::Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all,
   layout_ = lay_out(lowering);
   make_steps(lowering);
   make_relocs(lowering);
+  make_packings(lowering);
   dims_ = std::move(lowering.dims);
   blob_ = std::move(lowering.blob);
   guards_ = std::move(lowering.guards);
@@ -103,25 +104,51 @@ void Plan::make_relocs(const Lowering& lowering) {
   }
   std::stable_sort(entries.begin(), entries.end(),
                    [](const Entry& a, const Entry& b) { return a.slot < b.slot; });
-  first_reloc_.assign(static_cast<size_t>(slots_.count) + 1, 0);
+  first_reloc_.assign(static_cast<size_t>(num_slots()) + 1, 0);
   for (const Entry& entry : entries) {
     relocs_.push_back(entry.reloc);
     ++first_reloc_[static_cast<size_t>(entry.slot) + 1];
   }
   for (size_t s = 1; s < first_reloc_.size(); ++s) first_reloc_[s] += first_reloc_[s - 1];
+}
+
+// What decides on the content of a copy, beside the variable or constant, is the kernel (and so the
+// level) and its arguments, without their pointers but with the place where it reads.
+void Plan::make_packings(const Lowering& lowering) {
   for (const RawStep& step : lowering.steps) {
-    for (uint32_t k = 0; step.info.pack && k < step.num_accesses; ++k) {
+    if (!step.info.pack) continue;
+    Packing packing{.slot = 0, .bytes = 0, .key = {}};
+    std::vector<std::byte> args(lowering.blob.begin() + step.args,
+                                lowering.blob.begin() + step.args + step.args_bytes);
+    int64_t read_at = 0;
+    for (uint32_t k = 0; k < step.num_accesses; ++k) {
       const Access& access = lowering.accesses[step.first_access + k];
-      const int variable = layout_.locate(lowering, access.ref).slot - slots_.variables;
-      if (variable >= 0 && variable < slots_.constants - slots_.variables) {
-        packed_variables_.push_back(variable);
+      std::memset(args.data() + (access.field - step.args), 0, sizeof(void*));
+      const Location at = layout_.locate(lowering, access.ref);
+      if (access.access == Access::kWrite) {
+        packing.slot = at.slot;
+        packing.bytes = at.bytes;
+      } else {
+        read_at = at.offset;
+        const bool is_constant = at.slot >= slots_.constants;
+        (is_constant ? packing.constant : packing.variable) =
+            at.slot - (is_constant ? slots_.constants : slots_.variables);
       }
     }
+    const auto append = [&](const void* data, size_t bytes) {
+      packing.key.append(static_cast<const char*>(data), bytes);
+    };
+    append(&step.function, sizeof(step.function));
+    append(&read_at, sizeof(read_at));
+    append(args.data(), args.size());
+    packings_.push_back(std::move(packing));
   }
 }
 
 int64_t Plan::bytes() const {
-  return layout_.arena_bytes + layout_.kept_bytes + static_cast<int64_t>(blob_.size());
+  int64_t total = layout_.arena_bytes + static_cast<int64_t>(blob_.size());
+  for (int64_t packed : layout_.packed_bytes) total += packed;
+  return total;
 }
 
 std::span<const int64_t> Plan::shape(int value) const {
@@ -132,15 +159,13 @@ std::span<const int64_t> Plan::shape(int value) const {
 std::unique_ptr<Plan::Instance> Plan::make_instance() const {
   auto instance = std::make_unique<Instance>();
   instance->arena = Buffer(layout_.arena_bytes);
-  instance->kept = Buffer(layout_.kept_bytes);
   instance->blob = Buffer(static_cast<int64_t>(blob_.size()));
   if (!blob_.empty()) std::memcpy(instance->blob.data(), blob_.data(), blob_.size());
   instance->guards.assign(guards_.size(), {-1, 0.0});
-  instance->bases.assign(static_cast<size_t>(slots_.count), nullptr);
+  instance->bases.assign(static_cast<size_t>(num_slots()), nullptr);
   instance->storages.resize(program_->variables.size());
-  instance->packed_versions.assign(packed_variables_.size(), 0);
+  instance->packed.resize(packings_.size());
   set_base(*instance, Slots::kArena, instance->arena.data());
-  set_base(*instance, Slots::kKept, instance->kept.data());
   set_base(*instance, Slots::kBlob, instance->blob.data());
   set_base(*instance, Slots::kGuards, instance->guards.data());
   for (size_t i = 0; i < program_->constants.size(); ++i) {

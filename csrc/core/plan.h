@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -117,18 +118,26 @@ class Plan {
     int begin = 0, end = 0;  // steps
     int guards = 0;          // guard results known at the end of the segment, 0 if no new ones
   };
+  struct Packing {  // of the pack step at the same position
+    int variable = -1, constant = -1;
+    int slot;
+    int64_t bytes;
+    std::string key;  // kernel and arguments
+  };
   struct Gather;
   struct RunContext;
   struct FedContext;
 
   void make_steps(const Lowering& lowering);
   void make_relocs(const Lowering& lowering);
+  void make_packings(const Lowering& lowering);
   void append_step(const Lowering& lowering, int raw, bool barrier);
 
   std::unique_ptr<Instance> make_instance() const;
   void set_base(Instance& instance, int slot, const void* base) const;
   void refresh_variables(Instance& instance) const;
   void refresh_packed(Instance& instance) const;
+  int num_slots() const { return slots_.packed + static_cast<int>(layout_.packed_bytes.size()); }
   void prepare(Instance& instance, const void* const* inputs, void* const* outputs) const;
   void run_host(const Instance& instance, int node) const;
   void run_segment(const Instance& instance, const Segment& segment, const Worker& worker) const;
@@ -148,16 +157,16 @@ class Plan {
   Layout layout_;
   std::vector<int64_t> dims_;
   std::vector<std::byte> blob_;
-  std::vector<Step> pack_steps_;  // run when a variable that they read has changed
+  std::vector<Step> pack_steps_;  // run when the variable that they read has changed
+  std::vector<Packing> packings_;
   std::vector<Step> steps_;
   std::vector<Segment> segments_;
   std::vector<StepRecord> records_;    // pack steps, then steps and host steps in order
   std::vector<Reloc> relocs_;          // sorted by slot
   std::vector<uint32_t> first_reloc_;  // of each slot, and the end
-  std::vector<int> packed_variables_;
-  std::vector<int> guards_;          // node of each guard result
-  int end_copies_ = 0;               // where the copies at the end begin in steps_
-  double cost_ = 0, pack_cost_ = 0;  // in flops
+  std::vector<int> guards_;            // node of each guard result
+  int end_copies_ = 0;                 // where the copies at the end begin in steps_
+  double cost_ = 0, pack_cost_ = 0;    // in flops
   int64_t most_blocks_ = 1, most_pack_blocks_ = 1;
   int64_t scratch_ = 0;  // bytes a thread
   bool has_host_steps_ = false;

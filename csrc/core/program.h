@@ -65,6 +65,7 @@ struct NodeRecord {
 struct Constant {
   int value;
   Buffer data;
+  std::shared_ptr<PackedCopies> packed = std::make_shared<PackedCopies>();
 };
 
 struct Variable {

@@ -15,6 +15,9 @@ using Clock = Pace::Clock;
 // What pays for waking a thread: some 3 us of work.
 constexpr double kCostPerThread = 150e3;
 
+// Below this a run is over before a thread that sleeps has come to work: some 0.2 ms.
+constexpr double kWakeCost = 20e6;
+
 std::byte* scratch_of(const Buffer& scratch, int64_t bytes_each, const Worker& worker) {
   return scratch.data() + worker.index() * align_up(bytes_each);
 }
@@ -83,20 +86,29 @@ void Plan::refresh_variables(Instance& instance) const {
 }
 
 void Plan::refresh_packed(Instance& instance) const {
-  if (pack_steps_.empty()) return;
-  bool fresh = instance.is_packed;
-  for (size_t i = 0; i < packed_variables_.size(); ++i) {
-    const auto variable = static_cast<size_t>(packed_variables_[i]);
-    const uint64_t version = program_->variables[variable].state->version();
-    fresh = fresh && instance.packed_versions[i] == version;
-    instance.packed_versions[i] = version;
+  for (size_t i = 0; i < packings_.size(); ++i) {
+    const Packing& packing = packings_[i];
+    State* const state =
+        packing.variable < 0
+            ? nullptr
+            : program_->variables[static_cast<size_t>(packing.variable)].state.get();
+    const uint64_t version = state == nullptr ? 0 : state->version();
+    std::shared_ptr<Packed>& held = instance.packed[i];
+    if (held != nullptr && held->version == version) [[likely]] {
+      continue;
+    }
+    PackedCopies& copies = state != nullptr
+                               ? state->packed()
+                               : *program_->constants[static_cast<size_t>(packing.constant)].packed;
+    copies.update(held, packing.key, packing.bytes, version, [&](std::byte* memory) {
+      set_base(instance, packing.slot, memory);
+      const int threads = region_threads(pack_cost_, most_pack_blocks_);
+      instance.reserve_scratch(threads, scratch_);
+      StepsContext context{{&pack_steps_[i], 1}, instance.blob, instance.scratch, scratch_};
+      run_context(threads, context);
+    });
+    set_base(instance, packing.slot, held->memory.data());
   }
-  if (fresh) return;
-  instance.is_packed = true;
-  const int threads = region_threads(pack_cost_, most_pack_blocks_);
-  instance.reserve_scratch(threads, scratch_);
-  StepsContext context{pack_steps_, instance.blob, instance.scratch, scratch_};
-  run_context(threads, context);
 }
 
 void Plan::prepare(Instance& instance, const void* const* inputs, void* const* outputs) const {
@@ -170,9 +182,11 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
     if (threads == 1) {
       context.run(Worker(0, 1));
     } else {
+      if (cost_ < kWakeCost && !threads_are_fixed()) threads = awake_threads(threads);
+      const bool awake = is_awake();  // or the run will take longer without being disturbed
       const Clock::time_point begin = Clock::now();
       run_context(pace_.choose(threads, begin), context);
-      pace_.record(context.threads, begin, Clock::now());
+      if (awake) pace_.record(context.threads, begin, Clock::now());
     }
     return check_guards(instance, static_cast<int>(guards_.size()));
   }
@@ -215,6 +229,13 @@ GuardFailure Plan::run_values(Instance& instance, const void* const* inputs) con
 std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
                                   void* const* outputs, int repeats) const {
   prepare(instance, inputs, outputs);
+  for (size_t i = 0; i < packings_.size(); ++i) {  // copies to write to, that nobody else reads
+    auto& held = instance.packed[i];
+    const uint64_t version = held->version;
+    held = std::make_shared<Packed>(packings_[i].bytes);
+    held->version = version;
+    set_base(instance, packings_[i].slot, held->memory.data());
+  }
   const int threads = region_threads(cost_, most_blocks_);
   instance.reserve_scratch(threads, scratch_);
   std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());

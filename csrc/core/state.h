@@ -8,6 +8,7 @@
 
 #include "core/buffer.h"
 #include "core/dtype.h"
+#include "core/packed.h"
 
 namespace handmill {
 
@@ -27,6 +28,8 @@ class State {
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
   void bump() { version_.fetch_add(1, std::memory_order_acq_rel); }
 
+  PackedCopies& packed() { return packed_; }
+
  private:
   friend void pack_states(std::span<State* const> states);
 
@@ -36,6 +39,7 @@ class State {
   std::shared_ptr<Buffer> storage_;
   std::byte* data_;
   std::atomic<uint64_t> version_{0};
+  PackedCopies packed_;
 };
 
 /// Moves the contents into one storage, in order, each at a multiple of 64 bytes, zeros between.

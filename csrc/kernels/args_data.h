@@ -159,7 +159,8 @@ struct ReduceArgs {
   float divisor;
 };
 
-// Updates a parameter of N elements by the sums, which go through reduce.y; outer and slices 1.
+// Updates a parameter of N elements by the sums, which go through N floats of scratch; reduce.y is
+// not used, outer and slices are 1.
 struct ReduceUpdateArgs {
   ReduceArgs reduce;
   UpdateArgs update;

@@ -201,9 +201,11 @@ void reduce_columns(const ReduceArgs& a, Range blocks, void*) {
 }
 
 void reduce_columns_update(const ReduceUpdateArgs& a, Range blocks, void* scratch) {
-  reduce_columns(a.reduce, blocks, scratch);
-  const Range columns = items_of(blocks, a.reduce.columns_per_block, a.reduce.N);
-  apply_update(a.update, a.reduce.y + columns.begin, columns.begin, columns.end - columns.begin);
+  ReduceArgs reduce = a.reduce;
+  reduce.y = static_cast<float*>(scratch);
+  reduce_columns(reduce, blocks, nullptr);
+  const Range columns = items_of(blocks, reduce.columns_per_block, reduce.N);
+  apply_update(a.update, reduce.y + columns.begin, columns.begin, columns.end - columns.begin);
 }
 
 void argreduce(const ArgReduceArgs& a, Range blocks, void*) {

@@ -7,6 +7,8 @@ executor runs the plan in C++; the NumPy executor interprets the same graph.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,19 @@ from handmill.variable import Variable
 
 PLAN_CACHE_BYTES = 1 << 28
 """Plans of one function beyond this many bytes are dropped, least recently used first."""
+
+
+_tracing = threading.RLock()
+"""Held while a program is traced or planned: threads that need the same one share it."""
+
+
+def _renew_lock() -> None:
+    global _tracing
+    _tracing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def gradients(loss: Value, wrt: Sequence[Variable]) -> list[Value | None]:
@@ -168,6 +183,11 @@ class _Signature:
         from handmill import _core
 
         key = (batch, feeds, _core.isa())
+        with _tracing:
+            return self._plan(key)
+
+    def _plan(self, key: tuple[int, bool, str]) -> Any:
+        batch, feeds, _ = key
         plan = self._plans.get(key)
         if plan is None:
             if (feeds, True) not in self._programs:
@@ -246,7 +266,10 @@ class TracedFunction:
         """The program for ``specs``, traced if it is new."""
         found = self.signatures.get(specs)
         if found is None:
-            found = self.signatures[specs] = _Signature(self._trace(specs))
+            with _tracing:
+                found = self.signatures.get(specs)
+                if found is None:
+                    found = self.signatures[specs] = _Signature(self._trace(specs))
         return found
 
     def graph(self, *arrays: Any) -> Graph:
@@ -258,6 +281,49 @@ class TracedFunction:
         found = [_as_array(a) for a in arrays]
         signature = self.signature(self.specs_of(found))
         return signature.plan(_batch(signature.traced, found), feeds=False)
+
+    def output_specs(
+        self, arrays: Sequence[Array]
+    ) -> list[tuple[tuple[int, ...], np.dtype[Any]]] | None:
+        """The shape and dtype of each output for these arrays.
+
+        Returns:
+            None if an output does not have a row for each row of the arrays.
+        """
+        signature = self.signature(self.specs_of(arrays))
+        batch = _batch(signature.traced, arrays)
+        found = []
+        for value in signature.traced.outputs:
+            shape = value.spec.shape
+            if not shape or shape[0] != Batch():
+                return None
+            sizes = tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
+            if any(isinstance(d, Batch) for d in shape[1:]):
+                return None
+            found.append((sizes, numpy_dtype(value.spec.dtype)))
+        return found
+
+    def run_into(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Runs the program and writes its outputs into arrays of the right shapes and dtypes.
+
+        Args:
+            arrays: the inputs; nothing of ``outputs`` may overlap them.
+            outputs: writeable, C-contiguous.
+        """
+        found = [_as_array(a) for a in arrays]
+        signature = self.signature(self.specs_of(found))
+        if config.backend() != "native":
+            run = interpret(signature.traced, found)
+            _commit(run)
+            for array, result in zip(outputs, run.outputs, strict=True):
+                np.copyto(array, result)
+            return
+        plan = signature.plan(_batch(signature.traced, found), feeds=False)
+        try:
+            plan.run_into(*found, outputs=outputs)
+        except ValueError:
+            self._check_guards(signature, found, None)
+            raise
 
     def run_fed(
         self, feed: Feed, batch_size: int, max_steps: int, deadline: float = 0.05

@@ -182,16 +182,16 @@ class Planner {
       const Workspace& workspace = lowering_.workspaces[w];
       Location& location = layout_.workspaces[w];
       location.bytes = workspace.bytes;
-      if (workspace.kept) {
-        location.slot = Slots::kKept;
-        location.offset = layout_.kept_bytes;
-        layout_.kept_bytes += align_up(workspace.bytes);
+      if (workspace.packed) {
+        location.slot = slots_.packed + static_cast<int>(layout_.packed_bytes.size());
+        layout_.packed_bytes.push_back(workspace.bytes);
       } else {
         owners.push_back(&location);
         lifetimes.push_back(lifetime(workspace.bytes, workspace.node, workspace.node));
       }
     }
-    for (size_t i = 0; i < owners.size(); ++i) owners[i]->slot = slots_.count + static_cast<int>(i);
+    int apart = slots_.packed + static_cast<int>(layout_.packed_bytes.size());
+    for (Location* owner : owners) owner->slot = apart++;
     place_views();
     widen_to_intervals(lifetimes);
     const MemoryPlan plan = plan_memory(lifetimes, find_offers(buffer_of));

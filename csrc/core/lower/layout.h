@@ -11,8 +11,8 @@ struct Layout {
   std::vector<Location> values;
   std::vector<Location> workspaces;
   int64_t arena_bytes = 0;
-  int64_t kept_bytes = 0;
-  int64_t lower_bound = 0;  // of arena_bytes
+  std::vector<int64_t> packed_bytes;  // of each copy that a pack step makes
+  int64_t lower_bound = 0;            // of arena_bytes
 
   Location locate(const Lowering& lowering, const Ref& ref) const;
 };

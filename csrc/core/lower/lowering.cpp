@@ -82,7 +82,8 @@ void Lowering::lower_nodes() {
     first_offer.push_back(offers.size());
     offers.insert(offers.end(), node.alias.begin(), node.alias.end());
     if (node.host) {
-      steps.push_back({nullptr, "host", node_, 0, static_cast<uint32_t>(accesses.size()), 0, {}});
+      steps.push_back(
+          {nullptr, "host", node_, 0, 0, static_cast<uint32_t>(accesses.size()), 0, {}});
       continue;
     }
     const size_t first_guard = guards.size();
@@ -142,35 +143,35 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
   }
   pending_.clear();
   pending_tables_.clear();
-  RawStep step{function,     name,
-               node_,        regions[0].position,
-               first_access, static_cast<uint32_t>(accesses.size()) - first_access,
+  RawStep step{function,
+               name,
+               node_,
+               regions[0].position,
+               static_cast<uint32_t>(bytes),
+               first_access,
+               static_cast<uint32_t>(accesses.size()) - first_access,
                info};
   steps.push_back(step);
 }
 
-// Marks the workspaces of the node at hand that pack steps alone write, from constants and from
-// variables that the program does not write.
+// Lets a step of the node at hand be a pack step only if it writes one workspace, as no other step
+// does, from one constant, or variable that the program does not write.
 void Lowering::keep_packed(size_t first_step) {
-  const auto reads_stable = [&](const Ref& ref) {
-    return ref.kind == Ref::Kind::workspace ? workspaces[static_cast<size_t>(ref.id)].kept
-                                            : ref.kind == Ref::Kind::value && is_stable(ref.id);
-  };
   for (size_t i = first_step; i < steps.size(); ++i) {
     RawStep& step = steps[i];
-    bool stable = step.info.pack;
     const std::span<const Access> touched(accesses.data() + step.first_access, step.num_accesses);
+    int reads = 0, writes = 0;
     for (const Access& access : touched) {
-      stable = stable && (access.access == Access::kWrite
-                              ? access.ref.kind == Ref::Kind::workspace
-                              : access.access == Access::kRead && reads_stable(access.ref));
+      reads += access.access == Access::kRead && access.ref.kind == Ref::Kind::value &&
+               is_stable(access.ref.id);
+      writes += access.access == Access::kWrite && access.ref.kind == Ref::Kind::workspace;
     }
-    step.info.pack = stable;
+    step.info.pack = step.info.pack && reads == 1 && writes == 1 && touched.size() == 2;
     for (const Access& access : touched) {
       if (access.ref.kind != Ref::Kind::workspace || access.access == Access::kRead) continue;
       Workspace& workspace = workspaces[static_cast<size_t>(access.ref.id)];
-      require(stable || !workspace.kept, step.name, ": writes what a pack step keeps");
-      workspace.kept = stable;
+      require(!workspace.packed, step.name, ": writes what a pack step keeps");
+      workspace.packed = step.info.pack;
     }
   }
 }

@@ -14,17 +14,17 @@ namespace handmill {
 /// an offset.
 struct Slots {
   static constexpr int kArena = 0;   // buffers of this run
-  static constexpr int kKept = 1;    // workspaces that survive a run
-  static constexpr int kBlob = 2;    // arguments and tables
-  static constexpr int kGuards = 3;  // GuardResult of each guard
-  int inputs, outputs, variables, constants, count;
+  static constexpr int kBlob = 1;    // arguments and tables
+  static constexpr int kGuards = 2;  // GuardResult of each guard
+  int inputs, outputs, variables, constants;
+  int packed;  // from here on: the copies that pack steps make
 
   explicit Slots(const Program& program)
       : inputs(kGuards + 1),
         outputs(inputs + static_cast<int>(program.inputs.size())),
         variables(outputs + static_cast<int>(program.outputs.size())),
         constants(variables + static_cast<int>(program.variables.size())),
-        count(constants + static_cast<int>(program.constants.size())) {}
+        packed(constants + static_cast<int>(program.constants.size())) {}
 };
 
 struct Location {
@@ -49,8 +49,8 @@ struct TableField {
 struct RawStep {
   KernelFunction function;  // null: a host step
   std::string_view name;
-  int node;       // -1: the copies at the end
-  uint32_t args;  // position in the blob
+  int node;                   // -1: the copies at the end
+  uint32_t args, args_bytes;  // position and size in the blob
   uint32_t first_access, num_accesses;
   StepInfo info;
 };
@@ -58,7 +58,7 @@ struct RawStep {
 struct Workspace {
   int64_t bytes;
   int node;
-  bool kept = false;
+  bool packed = false;  // written by a pack step
 };
 
 class Lowering {

@@ -12,6 +12,8 @@ int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
 // Below this a second thread costs more than it gives (FLOP).
 constexpr double kOneBlockFlop = 0.3e6;
+// How much longer a multiplication with one row takes: it waits for B.
+constexpr double kRowCost = 2.5;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own.
 constexpr int64_t kPackRows = 1024;
 // Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
@@ -20,6 +22,9 @@ constexpr int64_t kCopyRows = 64;
 constexpr int64_t kCopyAliasingRows = 24;
 // Longest K whose copied panel of B is kept for the next block: it has to stay in L2.
 constexpr int64_t kKeptPanel = 1024;
+// Elements of a constant B from which its packed copy is read, whatever the rows: below, B in place
+// stays in L1.
+constexpr int64_t kPackedSize = 4096;
 // Up to this many rows a transposed B is read by dot products.
 constexpr int64_t kDotRows = 8;
 
@@ -56,6 +61,8 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
   const bool along_k = term.a_col == 1 && term.b_row == 1;
   if (along_k && (N == 1 || (term.b_col != 1 && M <= kDotRows && term.K >= 32))) {
     term.b_layout = MatmulBLayout::kTransposed;
+  } else if (constant && term.K * N >= kPackedSize) {
+    term.b_layout = MatmulBLayout::kPacked;
   } else if (term.b_col == 1 && M < (term.b_row % 1024 == 0 ? kCopyAliasingRows : kCopyRows)) {
     term.b_layout = MatmulBLayout::kRows;
   } else if (constant || (batch == 1 && M >= kPackRows)) {
@@ -210,7 +217,8 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
-  const bool one_row_in_place = s.M == 1 && args.term[0].b_col == 1;
+  const bool one_row_in_place = s.M == 1 && args.term[0].b_col == 1 &&
+                                !(problem.constant_b[0] && args.term[0].K * s.N >= kPackedSize);
   args.panel_vectors = one_row_in_place ? tile.row_vectors : tile.vectors;
   s.vectors = ceil_div(s.N, tile.width);
   s.panels = ceil_div(s.vectors, args.panel_vectors);
@@ -224,7 +232,7 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     choose_layouts(problem, args.term[r], problem.constant_b[r], s.M, s.N);
   }
 
-  int64_t wanted = ceil_div(wanted_blocks(s.flop), s.batch);
+  int64_t wanted = ceil_div(wanted_blocks(s.M == 1 ? kRowCost * s.flop : s.flop), s.batch);
   const int64_t chunks = args.term[0].chunks;
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.

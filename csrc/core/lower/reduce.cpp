@@ -24,7 +24,7 @@ constexpr int64_t kTileColumns = 64;
 struct Reduction {
   ReduceKind kind;  // of this step
   float divisor;
-  const UpdateOperands* update = nullptr;  // of a parameter by the result, a workspace
+  const UpdateOperands* update = nullptr;  // of a parameter by the result, which is not written
 };
 
 ReduceKind combining(ReduceKind kind) {
@@ -66,18 +66,20 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
 
 // The last step of a reduction of columns.
 void add_last_columns(StepWriter& writer, ReduceArgs& args, const Ref& x, const Ref& y,
-                      const StepInfo& info, const UpdateOperands* update) {
+                      StepInfo info, const UpdateOperands* update) {
   if (update == nullptr) {
     writer.read(&args.x, x);
     writer.write(&args.y, y);
     writer.add<Kernel::reduce_columns>(args, info);
     return;
   }
+  const std::string_view name = update->node.text("update");
   ReduceUpdateArgs both{};
   both.reduce = args;
   writer.read(&both.reduce.x, x);
-  writer.write(&both.reduce.y, y);
-  bind_update(both.update, update->node.text("update"), *update, writer);
+  bind_update(both.update, name, *update, writer);
+  info.scratch = args.N * static_cast<int64_t>(sizeof(float));
+  info.flops += update_flops(name, *update) * static_cast<double>(args.N);
   writer.add<Kernel::reduce_columns_update>(both, info);
 }
 
@@ -228,8 +230,7 @@ void lower_reduce_update(const NodeView& node, StepWriter& writer) {
   }
   if (N == 0) return;
   const UpdateOperands update{node, 1, 1 + node.num_outputs()};
-  add_columns(writer, x, writer.workspace(p.bytes()), 1, x.size() / N, N,
-              {ReduceKind::kSum, 1.0f, &update});
+  add_columns(writer, x, p, 1, x.size() / N, N, {ReduceKind::kSum, 1.0f, &update});
 }
 
 // (x; kind "argmax" or "argmin", axis: int, absent for the flattened array) -> int32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 from handmill.benchmarks.job import Job, Run, calls, largest
 from handmill.benchmarks.workloads import Workload
@@ -14,9 +15,8 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-def call(w: Workload, batch: int) -> Job:
-    """A session with all threads, and one with a single thread."""
-    import onnxruntime
+def onnx_model(w: Workload) -> Any:
+    """The network of a workload, its last activation included."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, initializers, x_name = [], [], "x"
@@ -34,7 +34,14 @@ def call(w: Workload, batch: int) -> Job:
         [helper.make_tensor_value_info(x_name, TensorProto.FLOAT, ["batch", w.units[-1]])],
         initializers,
     )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def call(w: Workload, batch: int) -> Job:
+    """A session with all threads, and one with a single thread."""
+    import onnxruntime
+
+    model = onnx_model(w)
     feed = {"x": w.inputs(batch)}
     ways: dict[str, Run] = {}
     sessions = []
@@ -49,7 +56,7 @@ def call(w: Workload, batch: int) -> Job:
         ways[f"{threads} threads"] = calls(functools.partial(session.run, None, feed))
         binding = session.io_binding()  # input and output stay where they are between calls
         binding.bind_cpu_input("x", feed["x"])
-        binding.bind_output(x_name, "cpu")
+        binding.bind_output(session.get_outputs()[0].name, "cpu")
         ways[f"{threads} threads, bound"] = calls(
             functools.partial(session.run_with_iobinding, binding)
         )

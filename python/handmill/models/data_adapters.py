@@ -411,9 +411,7 @@ def make_data(
         if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
             raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
         return BatchData(x, steps, bool(shuffle), class_weight, check)
-    size = 32 if batch_size is None else batch_size
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
+    size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
     if class_weight is not None:
@@ -423,10 +421,22 @@ def make_data(
     order: Callable[[], Array] | None = None
     if shuffle and orders is not None:
         if shuffle == "batch":
-            order = _batchwise(orders, rows, int(size))
+            order = _batchwise(orders, rows, size)
         elif rows > 1:
             order = _rowwise(orders, rows)
-    return ArrayData(layout, arrays, int(size), int(steps) if steps else None, order)
+    return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
+
+
+def checked_batch_size(batch_size: Any) -> int:
+    """Returns the rows of a batch, 32 by default.
+
+    Raises:
+        ValueError: unless it is a positive integer.
+    """
+    size = 32 if batch_size is None else batch_size
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
+    return int(size)
 
 
 def _rowwise(orders: Callable[[int], Array], rows: int) -> Callable[[], Array]:

@@ -130,6 +130,12 @@ class Predictor:
         found = self.function(*arrays[: self.layout.counts[0]])
         return found if isinstance(found, tuple) else (found,)
 
+    def nested(self, outputs: Sequence[Any]) -> Any:
+        """Returns flat outputs nested as the model's are."""
+        if self.structure is None:
+            return outputs[0]
+        return tree.pack_sequence_as(self.structure, list(outputs))
+
 
 def outputs_of(
     model: Any, y: Any, y_pred: Any, sample_weight: Any

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill import random, tree
+from handmill import random
 from handmill.callbacks.callback import CallbackList, History
 from handmill.ir.op import Array
 from handmill.models.data_adapters import (
@@ -20,23 +20,23 @@ from handmill.models.data_adapters import (
 )
 from handmill.models.layout import Layout, split
 from handmill.models.objective import Objective
-from handmill.models.steps import Predictor, Step, outputs_of
+from handmill.models.prediction import Predicting
+from handmill.models.steps import Step, outputs_of
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
 
 
-class Trainer:
+class Trainer(Predicting):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.optimizer: Any = None
         self.objective: Any = None
         self.history: History | None = None
         self.stop_training = False
         self.stop_evaluating = False
-        self.stop_predicting = False
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._predictors: dict[Any, Predictor] = {}
         self._metric_lists: tuple[list[Any], list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
@@ -193,13 +193,6 @@ class Trainer:
 
     def _test_step(self, layout: Layout) -> Step:
         return self._step(layout, False)
-
-    def _predictor(self, layout: Layout) -> Predictor:
-        key = layout.key[0]
-        found = self._predictors.get(key)
-        if found is None:
-            found = self._predictors[key] = Predictor(self, layout)
-        return found
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
         """Returns the program that ``handmill.compare`` checks, and a batch for it."""
@@ -506,59 +499,6 @@ class Trainer:
         callbacks.end("test", logs)
         return logs
 
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
-        """Returns the outputs for all rows of ``x``, nested as the model's outputs are.
-
-        Args:
-            x: inputs, as for :meth:`fit`.
-            batch_size: rows of a batch; default 32.
-            verbose: 0 silent, 1 a progress line, 2 one line.
-            steps: steps at most.
-            callbacks: callbacks.
-        """
-        data = make_data(x, None, None, batch_size, steps, False, None, None)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_progbar=verbose != 0,
-                model=self if callbacks else None,
-                verbose=verbose,
-                epochs=1,
-                steps=data.num_batches,
-            )
-        self.stop_predicting = False
-        watched = callbacks.watches["predict"]
-        callbacks.begin("predict")
-        parts: list[tuple[Array, ...]] = []
-        predictor: Any = None
-        for layout, arrays in data.batches():
-            if watched:
-                callbacks.batch_begin("predict", len(parts))
-            predictor = self._predictor(layout)
-            parts.append(predictor(arrays))
-            if watched:
-                outputs = tree.pack_sequence_as(predictor.structure, list(parts[-1]))
-                callbacks.batch_end("predict", len(parts) - 1, {"outputs": outputs})
-            if callbacks.shows_progress:
-                callbacks.progress("predict", len(parts), dict)
-            if self.stop_predicting:
-                break
-        callbacks.end("predict")
-        if predictor is None:
-            raise ValueError("predict() received no batch: the data set is empty")
-        joined = [
-            group[0] if len(group) == 1 else np.concatenate(group)
-            for group in zip(*parts, strict=True)
-        ]
-        return tree.pack_sequence_as(predictor.structure, joined)
-
     # Single batches.
 
     def train_on_batch(
@@ -608,14 +548,6 @@ class Trainer:
         self._step(layout, training).function(*arrays)
         logs = self.get_metrics_result()
         return logs if return_dict else _in_order(logs)
-
-    def predict_on_batch(self, x: Any) -> Any:
-        """Returns the outputs for one batch."""
-        layout, arrays = split(x, None, None)
-        check_rows(layout, arrays)
-        predictor = self._predictor(layout)
-        outputs = list(predictor(arrays))
-        return tree.pack_sequence_as(predictor.structure, outputs)
 
     # Names of Keras 2.
 

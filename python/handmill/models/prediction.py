@@ -1,0 +1,238 @@
+"""Prediction: whole data sets, batch by batch, or into arrays that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill import tree
+from handmill.callbacks.callback import CallbackList
+from handmill.ir.op import Array
+from handmill.models.data_adapters import (
+    BatchData,
+    check_rows,
+    checked_batch_size,
+    is_arrays,
+    make_data,
+)
+from handmill.models.layout import Layout, key_of, split
+from handmill.models.steps import Predictor
+
+
+class Predicting:
+    """What models add to layers for inference."""
+
+    def __init__(self) -> None:
+        self.stop_predicting = False
+        self._predictors: dict[Any, Predictor] = {}
+
+    def _predictor(self, layout: Layout) -> Predictor:
+        key = layout.key[0]
+        found = self._predictors.get(key)
+        if found is None:
+            found = self._predictors.setdefault(key, Predictor(self, layout))
+        return found
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        out: Any = None,
+    ) -> Any:
+        """Returns the outputs for all rows of ``x``, nested as the model's outputs are.
+
+        Several threads may predict with one model at the same time.
+
+        Args:
+            x: inputs, as for :meth:`fit`.
+            batch_size: rows of a batch; default 32.
+            verbose: 0 silent, 1 a progress line, 2 one line.
+            steps: steps at most.
+            callbacks: callbacks.
+            out: arrays that the outputs are written into and that are returned: one for each
+                output, nested as the outputs are, C-contiguous, of their shape and dtype. It is
+                handmill's addition to Keras.
+
+        Raises:
+            ValueError: for data that do not fit, and for an ``out`` that does not, which is left
+                as it was.
+
+        Example:
+            >>> import numpy as np, handmill
+            >>> model = handmill.Sequential([handmill.Input((4,)), handmill.layers.Dense(3)])
+            >>> scores = np.empty((100, 3), "float32")
+            >>> model.predict(np.ones((100, 4), "float32"), verbose=0, out=scores) is scores
+            True
+        """
+        if callbacks is None and verbose == 0 and steps is None and is_arrays(x):
+            size = checked_batch_size(batch_size)
+            layout, arrays = split(x, None, None)
+            rows = check_rows(layout, arrays)
+            return self._predict_rows(self._predictor(layout), arrays, rows, size, out)
+        found = self._predict_with_callbacks(x, batch_size, verbose, steps, callbacks)
+        if out is None:
+            return found
+        wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
+        given = _checked_out(out, tree.map_structure(lambda _: None, found), wanted)
+        for array, result in zip(given, tree.flatten(found), strict=True):
+            np.copyto(array, result)
+        return out
+
+    def predict_iter(
+        self, x: Any, batch_size: int | None = None, steps: int | None = None
+    ) -> Iterator[Any]:
+        """Yields the outputs batch after batch; neither inputs nor outputs are kept.
+
+        Args:
+            x: arrays, or something that makes batches: a generator, a PyDataset, an image
+                iterator. Of batches ``(x, y)`` or ``(x, y, sample_weight)`` only ``x`` counts.
+            batch_size: rows of a batch of arrays; default 32. What makes batches decides itself.
+            steps: batches at most.
+
+        Returns:
+            An iterator of outputs, nested as the model's outputs are. Batches are asked for when
+            the outputs before them have been taken.
+
+        Raises:
+            ValueError: at once for arguments that do not fit; when a batch is reached, for that.
+
+        Example:
+            >>> import numpy as np, handmill
+            >>> model = handmill.Sequential([handmill.Input((4,)), handmill.layers.Dense(3)])
+            >>> batches = (np.ones((n, 4), "float32") for n in (2, 5))
+            >>> [scores.shape for scores in model.predict_iter(batches)]
+            [(2, 3), (5, 3)]
+        """
+        data = make_data(x, None, None, batch_size, steps, False, None, None)
+        if isinstance(data, BatchData) and batch_size is not None:
+            raise ValueError(
+                f"`batch_size` goes with arrays; a {type(x).__name__} makes batches of its own "
+                f"size. Received batch_size={batch_size!r}: leave it out."
+            )
+        return self._stream(data)
+
+    def _stream(self, data: Any) -> Iterator[Any]:
+        for layout, arrays in data.batches():
+            predictor = self._predictor(layout)
+            yield predictor.nested(predictor(arrays))
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns the outputs for one batch."""
+        layout, arrays = split(x, None, None)
+        check_rows(layout, arrays)
+        predictor = self._predictor(layout)
+        return predictor.nested(predictor(arrays))
+
+    def _predict_rows(
+        self, predictor: Predictor, arrays: list[Array], rows: int, size: int, out: Any
+    ) -> Any:
+        if rows <= size and out is None:
+            return predictor.nested(predictor(arrays))
+        wanted = predictor.function.output_specs(arrays)
+        if wanted is None:  # outputs that are no rows: as Keras joins them
+            parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
+            found = predictor.nested(_joined(parts))
+            if out is None:
+                return found
+            wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
+            outputs = _checked_out(out, predictor.structure, wanted)
+            for array, result in zip(outputs, tree.flatten(found), strict=True):
+                np.copyto(array, result)
+            return out
+        if out is None:
+            outputs = [np.empty(shape, dtype) for shape, dtype in wanted]
+        else:
+            outputs = _checked_out(out, predictor.structure, wanted)
+            arrays = [
+                a.copy() if any(np.may_share_memory(a, o) for o in outputs) else a for a in arrays
+            ]
+        for start in range(0, rows, size):
+            stop = start + size
+            predictor.function.run_into(
+                [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
+            )
+        return predictor.nested(outputs) if out is None else out
+
+    def _predict_with_callbacks(
+        self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
+    ) -> Any:
+        data = make_data(x, None, None, batch_size, steps, False, None, None)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                model=self if callbacks else None,
+                verbose=verbose,
+                epochs=1,
+                steps=data.num_batches,
+            )
+        self.stop_predicting = False
+        watched = callbacks.watches["predict"]
+        callbacks.begin("predict")
+        parts: list[tuple[Array, ...]] = []
+        predictor: Any = None
+        for layout, arrays in data.batches():
+            if watched:
+                callbacks.batch_begin("predict", len(parts))
+            predictor = self._predictor(layout)
+            parts.append(predictor(arrays))
+            if watched:
+                outputs = predictor.nested(parts[-1])
+                callbacks.batch_end("predict", len(parts) - 1, {"outputs": outputs})
+            if callbacks.shows_progress:
+                callbacks.progress("predict", len(parts), dict)
+            if self.stop_predicting:
+                break
+        callbacks.end("predict")
+        if predictor is None:
+            raise ValueError("predict() received no batch: the data set is empty")
+        return predictor.nested(_joined(parts))
+
+
+def _joined(parts: Sequence[tuple[Array, ...]]) -> list[Array]:
+    return [
+        group[0] if len(group) == 1 else np.concatenate(group) for group in zip(*parts, strict=True)
+    ]
+
+
+def _checked_out(
+    out: Any, structure: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
+) -> list[Array]:
+    """Returns the arrays of ``out``, flat.
+
+    Raises:
+        ValueError: unless results of the ``wanted`` shapes and dtypes can be written there.
+    """
+    given = tree.flatten(out)
+    if key_of(tree.map_structure(lambda _: 0, out)) != key_of(
+        tree.map_structure(lambda _: 0, structure)
+    ):
+        raise ValueError(
+            f"`out` must be nested as the outputs of the model are: expected {len(wanted)} "
+            f"array(s) as {_shown(structure)}, received {_shown(out)}"
+        )
+    for i, (array, (shape, dtype)) in enumerate(zip(given, wanted, strict=True)):
+        name = "`out`" if len(wanted) == 1 else f"array {i} of `out`"
+        hint = f"pass numpy.empty({shape}, {dtype.name!r})"
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} must be a NumPy array, received {type(array)}; {hint}")
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{name} must have shape {shape} and dtype {dtype.name}, received shape "
+                f"{array.shape} and dtype {array.dtype}; {hint}"
+            )
+        if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+            problem = "read-only" if not array.flags.writeable else "not C-contiguous"
+            raise ValueError(f"{name} is {problem}, so nothing can be written into it; {hint}")
+    if any(np.may_share_memory(a, b) for i, a in enumerate(given) for b in given[:i]):
+        raise ValueError("arrays of `out` overlap each other; pass a separate one for each output")
+    return given
+
+
+def _shown(structure: Any) -> str:
+    return str(tree.map_structure(lambda _: "*", structure)).replace("'*'", "*")
