@@ -1,6 +1,7 @@
 // Arguments of the optimizers' updates (optimizer.cpp), which matmul can also apply to a gradient
 // as it comes out of the registers (matmul_update.cpp). p: parameter, g: gradient; x_out may be x.
-// lr, alpha, decay: one float each. Plain aggregates: sizes count elements.
+// lr, alpha, decay: one float each; scale: one float that the gradient is multiplied by first, or
+// null. Plain aggregates: sizes count elements.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +9,13 @@
 namespace handmill {
 
 struct SgdArgs {
-  const float *p, *g, *lr;
+  const float *p, *g, *scale, *lr;
   float* p_out;
   int64_t size, per_block;
 };
 
 struct MomentumArgs {
-  const float *p, *m, *g, *lr;
+  const float *p, *m, *g, *scale, *lr;
   float *p_out, *m_out;
   int64_t size, per_block;
   float momentum;
@@ -22,7 +23,7 @@ struct MomentumArgs {
 };
 
 struct AdamArgs {
-  const float *p, *m, *v, *g, *alpha;
+  const float *p, *m, *v, *g, *scale, *alpha;
   const float* decay;  // null: no weight decay
   float *p_out, *m_out, *v_out;
   int64_t size, per_block;
@@ -30,14 +31,14 @@ struct AdamArgs {
 };
 
 struct RmspropArgs {
-  const float *p, *v, *g, *lr;
+  const float *p, *v, *g, *scale, *lr;
   float *p_out, *v_out;
   int64_t size, per_block;
   float rho, one_minus_rho, epsilon;
 };
 
 struct AdagradArgs {
-  const float *p, *sum, *g, *lr;
+  const float *p, *sum, *g, *scale, *lr;
   float *p_out, *sum_out;
   int64_t size, per_block;
   float epsilon;
@@ -45,7 +46,7 @@ struct AdagradArgs {
 
 enum class UpdateRule : int32_t { kNone, kSgd, kMomentum, kAdam, kRmsprop, kAdagrad };
 
-/// An update of a parameter whose gradient is at hand; g, size and per_block are not used.
+/// An update of a parameter whose gradient is at hand; g, scale, size and per_block are not used.
 struct UpdateArgs {
   UpdateRule rule;
   union {

@@ -10,6 +10,12 @@ template <class Rule, class Args>
 void update(const Args& a, Range blocks) {
   const Rule rule{a};
   const Range items = items_of(blocks, a.per_block, a.size);
+  if (a.scale != nullptr) {
+    const Vec scale = Vec::broadcast(*a.scale);
+    for_each_vector(items.begin, items.end,
+                    [&](int64_t i, auto lanes) { rule(lanes, lanes.load(a.g + i) * scale, i); });
+    return;
+  }
   for_each_vector(items.begin, items.end,
                   [&](int64_t i, auto lanes) { rule(lanes, lanes.load(a.g + i), i); });
 }

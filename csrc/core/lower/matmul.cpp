@@ -337,7 +337,7 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   }
   const Ref gradient = writer.workspace(p.bytes());
   add_steps(writer, plan, {.a = a, .b = b, .c = gradient}, {});
-  add_update(node.text("update"), update, gradient, p.size(), writer);
+  add_update(node.text("update"), update, {gradient}, p.size(), writer);
 }
 
 }  // namespace handmill

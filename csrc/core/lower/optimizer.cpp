@@ -55,10 +55,14 @@ class Binder {
   }
 
   template <Kernel kernel>
-  void add(const Ref& gradient, int64_t size, double flops) {
+  void add(const Gradient& gradient, int64_t size, double flops) {
     KernelArgs<kernel> args{};
     bind(args);
-    writer_.read(&args.g, gradient);
+    writer_.read(&args.g, gradient.values);
+    if (gradient.scale != nullptr) {
+      writer_.read(&args.scale, *gradient.scale);
+      flops += 1;
+    }
     args.size = size;
     args.per_block = kBlockElements;
     writer_.add<kernel>(args, {.blocks = ceil_div(size, kBlockElements),
@@ -130,7 +134,7 @@ void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands
   }
 }
 
-void add_update(std::string_view name, const UpdateOperands& operands, const Ref& gradient,
+void add_update(std::string_view name, const UpdateOperands& operands, const Gradient& gradient,
                 int64_t size, StepWriter& writer) {
   const double flops = update_flops(name, operands);
   Binder binder(operands, writer);
@@ -153,8 +157,15 @@ void add_update(std::string_view name, const UpdateOperands& operands, const Ref
 // (p, ..., g, scalars...; update) -> (p, ...)
 void lower_update(const NodeView& node, StepWriter& writer) {
   const int arrays = node.num_outputs();
-  add_update(node.text("update"), {node, 0, arrays + 1}, node.input(arrays), node.output(0).size(),
-             writer);
+  add_update(node.text("update"), {node, 0, arrays + 1}, {node.input(arrays)},
+             node.output(0).size(), writer);
+}
+
+// (g, scale, p, ..., scalars...; update) -> (p, ...): by the gradient g * scale
+void lower_scaled_update(const NodeView& node, StepWriter& writer) {
+  const Ref scale = node.input(1);
+  add_update(node.text("update"), {node, 2, 2 + node.num_outputs()}, {node.input(0), &scale},
+             node.output(0).size(), writer);
 }
 
 }  // namespace handmill

@@ -15,6 +15,12 @@ struct UpdateOperands {
   int first_array, first_scalar;
 };
 
+/// A gradient in memory, and what it is multiplied by first.
+struct Gradient {
+  Ref values;
+  const Ref* scale = nullptr;
+};
+
 /// Floating-point operations of an update, an element. Throws std::invalid_argument for a name that
 /// no update has.
 double update_flops(std::string_view name, const UpdateOperands& operands);
@@ -25,7 +31,7 @@ void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands
                  StepWriter& writer);
 
 /// Adds a step for an update of `size` elements.
-void add_update(std::string_view name, const UpdateOperands& operands, const Ref& gradient,
+void add_update(std::string_view name, const UpdateOperands& operands, const Gradient& gradient,
                 int64_t size, StepWriter& writer);
 
 }  // namespace handmill

@@ -2,7 +2,8 @@
 
 Of a dense layer, dW = x^T dy is needed for nothing but the update of the kernel, and the sum of dy
 over the batch for nothing but that of the bias: computed piece by piece, and used at once, they
-need not be written and read again.
+need not be written and read again. Nor need a gradient that is only multiplied by a number first,
+as clipping by a norm does.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from handmill.ir.op import (
 )
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.ops.elementwise import MULTIPLY, ROUNDED
 from handmill.ops.matmul import MATMUL, PRODUCT_BOUND
 from handmill.ops.optimizer import UPDATES
 from handmill.ops.reduce import REDUCE_SUM, SUM_BOUND
-from handmill.ops.samples import both, uniform
+from handmill.ops.samples import BENCH, both, name_of, uniform
 
 Shape = tuple[int, ...]
 
@@ -175,12 +177,21 @@ def _sum_cases() -> Iterable[tuple[str, tuple[Shape, ...], Shape, Attrs]]:
     yield "3x7x9", ((3, 7, 9),), (9,), {"axis": (0, 1), "keepdims": False}
 
 
+def _scale_cases() -> Iterable[tuple[str, tuple[Shape, ...], Shape, Attrs]]:
+    for shape in ((1,), (15,), (127, 33)):
+        yield f"scaled_{name_of(shape)}", (shape, ()), shape, {}
+
+
 def _are_matrices(specs: Sequence[Spec], attrs: Attrs) -> bool:
     return all(spec.rank == 2 for spec in specs)
 
 
 def _sums_columns(specs: Sequence[Spec], attrs: Attrs) -> bool:
     return attrs["axis"] == tuple(range(specs[0].rank - 1)) and not attrs["keepdims"]
+
+
+def _multiplies_by_a_number(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return specs[0].rank > 0 and specs[1].rank == 0
 
 
 PRODUCERS = (
@@ -208,6 +219,16 @@ PRODUCERS = (
         _sums_columns,
         _sum_cases,
         ("bench", ((256, 256),), (256,), {"axis": (0,), "keepdims": False}),
+    ),
+    Producer(
+        MULTIPLY,
+        ROUNDED,
+        2,
+        (),
+        "scaled_update",
+        _multiplies_by_a_number,
+        _scale_cases,
+        ("bench", (BENCH, ()), BENCH, {}),
     ),
 )
 
