@@ -10,6 +10,14 @@
 #include "kernels/softmax_row.h"
 
 namespace handmill::HM_ISA {
+namespace {
+
+struct LabelledRow {
+  int64_t label;  // -1: not one of the classes
+  float dloss;
+};
+
+}  // namespace
 
 // A label outside 0 .. N - 1 gives a loss of NaN.
 void sparse_softmax_cross_entropy(const SparseCrossEntropyArgs& a, Range blocks, void*) {
@@ -17,18 +25,20 @@ void sparse_softmax_cross_entropy(const SparseCrossEntropyArgs& a, Range blocks,
   // Logarithms are taken of many rows at once: for 10 classes one a row would be a third of the
   // work.
   constexpr int64_t kGroup = 64;
+  RowExp row[kGroup];
   float sum[kGroup], logit[kGroup];  // logit of the label, less the largest
   for (int64_t begin = rows.begin; begin < rows.end; begin += kGroup) {
     const int64_t count = rows.end - begin < kGroup ? rows.end - begin : kGroup;
+    const float* x = a.logits + begin * a.N;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t m = begin + i;
-      const float* x_m = a.logits + m * a.N;
-      const int64_t label = label_at(a.labels, a.label_type, m);
+      const int64_t label = label_at(a.labels, a.label_type, begin + i);
       const bool valid = label >= 0 && label < a.N;
-      const float at_label = valid ? x_m[label] : __builtin_nanf("");
-      const RowExp row = softmax_row(x_m, a.probabilities + m * a.N, a.N);
-      sum[i] = row.sum;
-      logit[i] = at_label - row.max;
+      logit[i] = valid ? x[i * a.N + label] : __builtin_nanf("");
+    }
+    softmax_rows(x, a.probabilities + begin * a.N, count, a.N, row);
+    for (int64_t i = 0; i < count; ++i) {
+      sum[i] = row[i].sum;
+      logit[i] -= row[i].max;
     }
     for_each_vector(0, count, [&](int64_t i, auto lanes) {
       lanes.store(log(lanes.load(sum + i)) - lanes.load(logit + i), a.loss + begin + i);
@@ -39,18 +49,36 @@ void sparse_softmax_cross_entropy(const SparseCrossEntropyArgs& a, Range blocks,
 // dlogits[m, n] = dloss[m] (p[m, n] - (n == label)). dlogits may be p.
 void sparse_softmax_cross_entropy_grad(const SparseCrossEntropyGradArgs& a, Range blocks, void*) {
   const Range rows = items_of(blocks, a.rows_per_block, a.M);
-  for (int64_t m = rows.begin; m < rows.end; ++m) {
-    const float* p_m = a.probabilities + m * a.N;
-    float* dx_m = a.dlogits + m * a.N;
+  const auto of_row = [&a](int64_t m) {
     const int64_t label = label_at(a.labels, a.label_type, m);
     const bool valid = label >= 0 && label < a.N;
-    const float dloss = valid ? a.dloss[m] : __builtin_nanf("");
-    const float at_label = valid ? (p_m[label] - 1.0f) * dloss : 0.0f;
-    const Vec factor = Vec::broadcast(dloss);
+    return LabelledRow{valid ? label : -1, valid ? a.dloss[m] : __builtin_nanf("")};
+  };
+  int64_t m = rows.begin;
+  if (a.N <= Vec::width) {
+    const SomeLanes lanes{a.N};
+    const VecI n = VecI::iota();
+    for (; m + kShortRows <= rows.end; m += kShortRows) {
+      Vec dx[kShortRows];
+      for (int i = 0; i < kShortRows; ++i) {
+        const LabelledRow row = of_row(m + i);
+        const Vec p = lanes.load(a.probabilities + (m + i) * a.N);
+        const Mask is_label = n == VecI::broadcast(static_cast<int32_t>(row.label));
+        dx[i] = select(is_label, p - Vec::broadcast(1.0f), p) * Vec::broadcast(row.dloss);
+      }
+      for (int i = 0; i < kShortRows; ++i) lanes.store(dx[i], a.dlogits + (m + i) * a.N);
+    }
+  }
+  for (; m < rows.end; ++m) {
+    const float* p_m = a.probabilities + m * a.N;
+    float* dx_m = a.dlogits + m * a.N;
+    const LabelledRow row = of_row(m);
+    const float at_label = row.label >= 0 ? (p_m[row.label] - 1.0f) * row.dloss : 0.0f;
+    const Vec factor = Vec::broadcast(row.dloss);
     for_each_vector(0, a.N, [&](int64_t n, auto lanes) {
       lanes.store(lanes.load(p_m + n) * factor, dx_m + n);
     });
-    if (valid) dx_m[label] = at_label;
+    if (row.label >= 0) dx_m[row.label] = at_label;
   }
 }
 

@@ -48,6 +48,28 @@ Finish finish_of(const MatmulEpilogue& e) {
   return {e.bias != nullptr, relu, gate, e.residual != nullptr || activation || grad};
 }
 
+// Computes a tile of the gradient, which belongs at `offset`, and keeps it with those before it
+// while there is room: whole rows, which lie without gaps in the parameter. Where a row does not
+// end with a vector, applying it alone would cost a masked load that waits for the masked store
+// before it.
+void collect_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, int64_t rows,
+                  int64_t offset, GradientTile& gradient) {
+  PendingTile& pending = gradient.pending;
+  constexpr int64_t kRoom = sizeof(gradient.floats) / sizeof(float);
+  int64_t held = pending.rows == 0 ? 0 : (pending.vectors - 1) * W + pending.last_lanes;
+  if (pending.offset + held != offset || held + rows * p.N > kRoom) {
+    apply_tile(p.update, pending);
+    held = 0;
+  }
+  if (held == 0) pending = {gradient.floats, offset, 0, 1, 0, 0};
+  tile.c = gradient.floats + held;
+  tile.c_stride = p.N;
+  kernel(tile);
+  held += rows * p.N;
+  pending.vectors = ceil_div(held, W);
+  pending.last_lanes = held - (pending.vectors - 1) * W;
+}
+
 // Computes a tile of the gradient, which belongs at `offset`, and applies the one before it.
 void update_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, int rows,
                  int vectors, bool a_rows, bool masked, int64_t offset, GradientTile& gradient) {
@@ -194,7 +216,9 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       tile.next_b = next_b + (i - block.tile_begin) * next_step;
       tile.next_b_end = tile.next_b + next_step;
       const RegisterKernel kernel = i < rows.remainder ? tall : low;
-      if (block.gradient != nullptr) {
+      if (block.gradient != nullptr && vectors == panel_vectors && tile.last_lanes != W) {
+        collect_tile(p, tile, kernel, height, m * block.c_row, *block.gradient);
+      } else if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
                     m * block.c_row + n, *block.gradient);
       } else {

@@ -7,8 +7,11 @@ namespace handmill::HM_ISA {
 // y[m, n] = exp(x[m, n] - max_n x) / sum_n
 void softmax(const SoftmaxArgs& a, Range blocks, void*) {
   const Range rows = items_of(blocks, a.rows_per_block, a.M);
-  for (int64_t m = rows.begin; m < rows.end; ++m) {
-    softmax_row(a.x + m * a.N, a.y + m * a.N, a.N);
+  constexpr int64_t kGroup = 64;
+  RowExp row[kGroup];
+  for (int64_t m = rows.begin; m < rows.end; m += kGroup) {
+    const int64_t count = rows.end - m < kGroup ? rows.end - m : kGroup;
+    softmax_rows(a.x + m * a.N, a.y + m * a.N, count, a.N, row);
   }
 }
 

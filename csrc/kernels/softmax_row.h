@@ -54,26 +54,49 @@ HM_INLINE RowExp exp_row(const float* x, float* e, int64_t N) {
   return {max, sum};
 }
 
-// The softmax of a row that fits one vector: in registers, because a masked load waits long for the
-// masked store before it (32 rows of 10, AVX-512 on Zen 4: 0.6 against 0.9 us).
-HM_INLINE RowExp softmax_short_row(const float* x, float* y, int64_t N) {
+// Rows of one vector that are worked on at once. All are loaded before any is stored: a masked load
+// waits long for the masked store before it, even of the row before, which overlaps it by lanes
+// that neither touches.
+constexpr int kShortRows = 4;
+
+// The softmax of kRows rows that fit one vector each.
+template <int kRows>
+HM_INLINE void softmax_short_rows(const float* x, float* y, int64_t N, RowExp* row) {
   const SomeLanes lanes{N};
-  const Vec v = lanes.load_or(x, -__builtin_inff());
-  const float max = reduce_max(v);
-  const Vec e = lanes.keep(exp(v - Vec::broadcast(max)), 0.0f);
-  const float sum = reduce_add(e);
-  lanes.store(e * Vec::broadcast(1.0f / sum), y);
-  return {max, sum};
+  Vec v[kRows];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) v[i] = lanes.load_or(x + i * N, -__builtin_inff());
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) row[i].max = reduce_max(v[i]);
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+    v[i] = lanes.keep(exp(v[i] - Vec::broadcast(row[i].max)), 0.0f);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) row[i].sum = reduce_add(v[i]);
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+    lanes.store(v[i] * Vec::broadcast(1.0f / row[i].sum), y + i * N);
+  }
 }
 
-// y[n] = exp(x[n] - max) / sum. y may be x.
-HM_INLINE RowExp softmax_row(const float* x, float* y, int64_t N) {
-  if (N <= Vec::width) return softmax_short_row(x, y, N);
-  const RowExp row = exp_row(x, y, N);
-  const Vec factor = Vec::broadcast(1.0f / row.sum);
-  for_each_vector(0, N,
-                  [&](int64_t n, auto lanes) { lanes.store(lanes.load(y + n) * factor, y + n); });
-  return row;
+// y[m, n] = exp(x[m, n] - max) / sum, and the maximum and the sum of every row. y may be x.
+HM_INLINE void softmax_rows(const float* x, float* y, int64_t M, int64_t N, RowExp* row) {
+  int64_t m = 0;
+  if (N <= Vec::width) {
+    for (; m + kShortRows <= M; m += kShortRows) {
+      softmax_short_rows<kShortRows>(x + m * N, y + m * N, N, row + m);
+    }
+    for (; m < M; ++m) softmax_short_rows<1>(x + m * N, y + m * N, N, row + m);
+    return;
+  }
+  for (; m < M; ++m) {
+    float* y_m = y + m * N;
+    row[m] = exp_row(x + m * N, y_m, N);
+    const Vec factor = Vec::broadcast(1.0f / row[m].sum);
+    for_each_vector(
+        0, N, [&](int64_t n, auto lanes) { lanes.store(lanes.load(y_m + n) * factor, y_m + n); });
+  }
 }
 
 }  // namespace handmill::HM_ISA
