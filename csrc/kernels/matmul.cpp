@@ -50,8 +50,8 @@ Finish finish_of(const MatmulEpilogue& e) {
 
 // Computes a tile of the gradient, which belongs at `offset`, and keeps it with those before it
 // while there is room: whole rows, which lie without gaps in the parameter. Where a row does not
-// end with a vector, applying it alone would cost a masked load that waits for the masked store
-// before it.
+// end with a vector, applying it alone costs masked loads and stores (33 x 10 with Adam: 0.79
+// against 0.58 us).
 void collect_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, int64_t rows,
                   int64_t offset, GradientTile& gradient) {
   PendingTile& pending = gradient.pending;

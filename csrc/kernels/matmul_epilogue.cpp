@@ -119,8 +119,8 @@ void multiply_by_grad(const Rows& r, ActivationGrad grad, float alpha, const flo
 
 void apply_epilogue(const MatmulEpilogue& e, int64_t outer, int64_t inner, int64_t m, int64_t n,
                     float* c, int64_t c_row, int64_t rows, int64_t columns, bool skip_activation) {
-  // Rows without gaps are one: masked vectors at the end of each would cost as much as whole ones,
-  // and the loads of the next row wait for their stores.
+  // Rows without gaps are one: masked vectors at the end of each would cost as much as whole
+  // ones, or more.
   const bool is_flat = c_row == columns && (e.residual == nullptr || e.residual_row == columns) &&
                        (e.grad == ActivationGrad::kNone || e.grad_row == columns);
   const Rows r = is_flat ? Rows{c, 0, 1, rows * columns} : Rows{c, c_row, rows, columns};

@@ -54,9 +54,9 @@ HM_INLINE RowExp exp_row(const float* x, float* e, int64_t N) {
   return {max, sum};
 }
 
-// Rows of one vector that are worked on at once. All are loaded before any is stored: a masked load
-// waits long for the masked store before it, even of the row before, which overlaps it by lanes
-// that neither touches.
+// Rows of one vector that are worked on at once. All are loaded before any is stored: it
+// seems that a masked load waits for a masked store before it that overlaps it by lanes which
+// neither touches (32 x 10: 0.69 us row by row, 0.51 so).
 constexpr int kShortRows = 4;
 
 // The softmax of kRows rows that fit one vector each.
