@@ -27,7 +27,6 @@ FOLD_LIMIT = 4096
 
 def fold(graph: Graph) -> Graph:
     """Computes at once what depends on constants only (results up to 4096 elements)."""
-
     known = set(graph.constants)
     if not any(node.inputs and known.issuperset(node.inputs) for node in graph.nodes):
         return graph

@@ -492,7 +492,7 @@ class Layer:
         if CONTEXT.losses:
             added = list(CONTEXT.losses[-1])
         else:
-            for layer in _all_layers(self):
+            for layer in all_layers(self):
                 added += layer._eager_losses if layer is not self else []
         return added + self.weight_penalties()
 
@@ -650,10 +650,11 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def _all_layers(layer: Layer) -> Iterator[Layer]:
+def all_layers(layer: Layer) -> Iterator[Layer]:
+    """Yields the layer and the layers inside, however deep."""
     yield layer
     for inner in layer._flatten_layers():
-        yield from _all_layers(inner)
+        yield from all_layers(inner)
 
 
 def _as_spec(graph: Graph, x: Any) -> Any:
