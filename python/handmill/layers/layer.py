@@ -196,15 +196,17 @@ class Layer:
         structure_changed()
         return weight
 
-    def _attributes(self) -> Iterator[Any]:
+    def _attributes(self) -> list[Any]:
         """The leaves of all public and private attributes, in order of assignment."""
+        found: list[Any] = []
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
-            if isinstance(value, list | tuple | dict | set):
-                yield from leaves_of(value)
+            if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
+                found.extend(leaves_of(value))
             else:
-                yield value
+                found.append(value)
+        return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
         """The layers directly inside this one."""
