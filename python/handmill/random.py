@@ -8,7 +8,6 @@ as easy as 1, 2, 3", SC 2011.)
 from __future__ import annotations
 
 import math
-import secrets
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,6 +36,8 @@ def next_host_seed() -> int:
     global _root, _drawn
     with _LOCK:
         if _root is None:
+            import secrets
+
             _root = secrets.randbits(62)
         root, call = _root, _drawn
         _drawn += 1

@@ -124,4 +124,4 @@ def compute_in_float32(graph: Graph) -> Graph:
             for old, value in zip(node.outputs, outputs, strict=True)
         ]
 
-    return rewrite(graph, visit)[0]
+    return rewrite(graph, visit)

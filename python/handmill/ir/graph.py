@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from operator import is_
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ class Value:
 
     Attributes:
         spec: shape and dtype.
-        graph: the graph that holds it.
+        graph: the graph in which it was made; passes may share it with later graphs.
         node: the node that computes it; None for inputs, variables and constants.
         index: which output of the node it is.
         origin: the name of an input, the State of a variable, the array of a constant.
@@ -241,21 +242,40 @@ class Graph:
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
         """Appends a node; returns its output, or a tuple if the operator has several."""
-        node = Node(op, tuple(inputs), attrs, self.scopes[-1] if self.scopes else "")
-        specs = op.infer(*(v.spec for v in inputs), **attrs)
+        specs = op.infer(*[v.spec for v in inputs], **attrs)
         several = isinstance(specs, tuple)
-        node.outputs = tuple(
-            Value(self, spec, node, i) for i, spec in enumerate(specs if several else (specs,))
-        )
+        scope = self.scopes[-1] if self.scopes else ""
+        outputs = self.append(op, inputs, attrs, scope, specs if several else (specs,))
+        return outputs if several else outputs[0]
+
+    def append(
+        self, op: Op, inputs: Sequence[Value], attrs: Attrs, scope: str, specs: Sequence[Spec]
+    ) -> tuple[Value, ...]:
+        """Appends a node whose outputs are known to have ``specs``; returns the outputs."""
+        node = Node(op, tuple(inputs), attrs, scope)
+        node.outputs = tuple([Value(self, spec, node, i) for i, spec in enumerate(specs)])
         self.nodes.append(node)
-        return node.outputs if several else node.outputs[0]
+        return node.outputs
 
     def copy_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation on other operands, without asking its shape rule again."""
-        copy = Node(node.op, tuple(inputs), node.attrs, node.scope)
-        copy.outputs = tuple(Value(self, v.spec, copy, v.index) for v in node.outputs)
-        self.nodes.append(copy)
-        return copy.outputs
+        specs = [v.spec for v in node.outputs]
+        return self.append(node.op, inputs, node.attrs, node.scope, specs)
+
+    def keep_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Appends the same operation: the node itself if its operands are the same, or a copy."""
+        if all(map(is_, node.inputs, inputs)):
+            self.nodes.append(node)
+            return node.outputs
+        return self.copy_node(node, inputs)
+
+    def without_nodes(self) -> Graph:
+        """Returns a graph without nodes that shares inputs, variables and constants."""
+        new = Graph(self.name)
+        new.inputs = list(self.inputs)
+        new.variables = dict(self.variables)
+        new.constants = list(self.constants)
+        return new
 
     def roots(self) -> list[Value]:
         """The values that must be computed: outputs, then updates."""
@@ -265,8 +285,10 @@ class Graph:
         """The nodes that read each value, in program order."""
         result: dict[Value, list[Node]] = {}
         for node in self.nodes:
-            for value in dict.fromkeys(node.inputs):
-                result.setdefault(value, []).append(node)
+            for value in node.inputs:
+                users = result.setdefault(value, [])
+                if not users or users[-1] is not node:
+                    users.append(node)
         return result
 
     def __str__(self) -> str:
@@ -275,39 +297,33 @@ class Graph:
 
 def rewrite(
     graph: Graph, visit: Callable[[Graph, Node, tuple[Value, ...]], Iterable[Value] | None]
-) -> tuple[Graph, dict[Value, Value]]:
+) -> Graph:
     """Rebuilds ``graph`` node by node; passes are written with this.
+
+    The new graph shares inputs, variables, constants and every node that stays as it is.
 
     Args:
         graph: the graph to rebuild; it is left as it is.
         visit: called with (new graph, old node, new operands); emits what shall stand in the
             node's place and returns one value for each output of the node, or returns None to
             keep the node.
-
-    Returns:
-        The new graph, and the new value of each old one.
     """
-    new = Graph(graph.name)
-    mapping: dict[Value, Value] = {}
-    for old in graph.inputs:
-        mapping[old] = new.input(old.spec, old.origin)
-    for state, old in graph.variables.items():
-        mapping[old] = new.read(state)
-    for old in graph.constants:
-        mapping[old] = value = Value(new, old.spec, origin=old.origin)
-        new.constants.append(value)
+    new = graph.without_nodes()
+    mapping: dict[Value, Value] = {}  # of the outputs that are other values now
+    renamed = mapping.get
     with new:
         for node in graph.nodes:
-            operands = tuple(mapping[v] for v in node.inputs)
+            operands = tuple([renamed(v, v) for v in node.inputs])
             new.scopes = [node.scope]
             outputs = visit(new, node, operands)
             if outputs is None:
-                outputs = new.copy_node(node, operands)
-            mapping.update(zip(node.outputs, outputs, strict=True))
+                outputs = new.keep_node(node, operands)
+            if outputs is not node.outputs:
+                mapping.update(zip(node.outputs, outputs, strict=True))
     new.scopes = []
-    new.outputs = [mapping[v] for v in graph.outputs]
-    new.updates = {state: mapping[v] for state, v in graph.updates.items()}
-    return new, mapping
+    new.outputs = [renamed(v, v) for v in graph.outputs]
+    new.updates = {state: renamed(v, v) for state, v in graph.updates.items()}
+    return new
 
 
 def print_graph(graph: Graph) -> str:

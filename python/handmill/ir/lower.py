@@ -34,10 +34,11 @@ def describe(
     values: list[tuple[int, tuple[int, ...]]] = []
 
     def add(value: Value) -> int:
-        if value not in number:
-            number[value] = len(values)
-            values.append((DTYPES.index(value.dtype), _dims(value.shape)))
-        return number[value]
+        at = number.get(value)
+        if at is None:
+            at = number[value] = len(values)
+            values.append((DTYPES.index(value.spec.dtype), _dims(value.spec.shape)))
+        return at
 
     inputs = [add(v) for v in graph.inputs]
     variables = [(add(v), handle(s)) for s, v in graph.variables.items()]
@@ -48,8 +49,8 @@ def describe(
         nodes.append(
             (
                 kernel,
-                tuple(add(v) for v in node.inputs),
-                tuple(add(v) for v in node.outputs),
+                tuple([add(v) for v in node.inputs]),
+                tuple([add(v) for v in node.outputs]),
                 attrs,
                 _alias(node),
                 node.scope,
@@ -89,9 +90,10 @@ def _dims(shape: Shape) -> tuple[int, ...]:
     Raises:
         ValueError: for a dimension that no array can have.
     """
-    if any(isinstance(d, int) and d >= 1 << 63 for d in shape):
+    dims = tuple([-d.times if isinstance(d, Batch) else d for d in shape])
+    if dims and max(dims) >= 1 << 63:
         raise ValueError(f"an array of shape {shape} is too large")
-    return tuple(-d.times if isinstance(d, Batch) else d for d in shape)
+    return dims
 
 
 def _rule(

@@ -27,10 +27,12 @@ FOLD_LIMIT = 4096
 
 def fold(graph: Graph) -> Graph:
     """Computes at once what depends on constants only (results up to 4096 elements)."""
+    known = set(graph.constants)
+    if not any(node.inputs and known.issuperset(node.inputs) for node in graph.nodes):
+        return graph
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        arrays = [v.constant for v in operands if v.constant is not None]
-        if not arrays or node.op.random or len(arrays) < len(operands):
+        if not operands or node.op.random or not known.issuperset(operands):
             return None
         for out in node.outputs:
             if any(isinstance(d, Batch) for d in out.shape) or np.prod(out.shape) > FOLD_LIMIT:
@@ -38,13 +40,15 @@ def fold(graph: Graph) -> Graph:
         if any(_holds_batch(v) for v in node.attrs.values()):
             return None
         with np.errstate(all="ignore"):
-            results = run_reference(node.op, arrays, node.attrs)
-        return [
+            results = run_reference(node.op, [v.origin for v in operands], node.attrs)
+        folded = [
             new.constant(array, dtype=numpy_dtype(value.dtype).name)
             for array, value in zip(results, node.outputs, strict=True)
         ]
+        known.update(folded)
+        return folded
 
-    return rewrite(graph, visit)[0]
+    return rewrite(graph, visit)
 
 
 def _holds_batch(attr: Any) -> bool:
@@ -58,7 +62,7 @@ def dce(graph: Graph) -> Graph:
     needed: set[Value] = set(graph.roots())
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.op.guard or any(v in needed for v in node.outputs):
+        if node.op.guard or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
     trimmed = Graph(graph.name)
@@ -88,80 +92,68 @@ def cse(graph: Graph) -> Graph:
         same[value] = constants.setdefault(key, value)
 
     def key_of(name: str, operands: tuple[Value, ...], attrs: dict[str, Any]) -> Any:
-        return (name, operands, tuple(sorted(attrs.items(), key=lambda item: item[0])))
+        return (name, operands, frozenset(attrs.items()))
 
     offers: dict[Any, tuple[Node, int]] = {}
+    offered: set[str] = set()
     for node in graph.nodes:
         for output, name, positions in node.op.also:
             operands = tuple(same.get(node.inputs[i], node.inputs[i]) for i in positions)
             attrs = node.op.also_attrs([v.spec for v in operands]) if node.op.also_attrs else {}
             offers.setdefault(key_of(name, operands, attrs), (node, output))
+            offered.add(name)
 
     found: dict[Any, tuple[Value, ...]] = {}
     early: dict[Node, tuple[Value, ...]] = {}
-    mapping: dict[Value, Value] = {}
+    computed: dict[Value, Value] = {}
 
     def hoist(new: Graph, node: Node) -> tuple[Value, ...]:
         if node not in early:
             for value in node.inputs:
-                if value.node is not None and value not in mapping:
+                if value.node is not None and value not in computed:
                     hoist(new, value.node)
-            early[node] = new.copy_node(node, [_mapped(v, mapping, new) for v in node.inputs])
-            mapping.update(zip(node.outputs, early[node], strict=True))
+            early[node] = new.keep_node(
+                node, [computed.get(v, same.get(v, v)) for v in node.inputs]
+            )
+            computed.update(zip(node.outputs, early[node], strict=True))
         return early[node]
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value]:
-        for old, value in zip(node.inputs, operands, strict=True):
-            mapping.setdefault(old, value)
-        operands = tuple(
-            mapping.get(same[old], value) if old in same else value
-            for old, value in zip(node.inputs, operands, strict=True)
-        )
         if node in early:
             return early[node]
-        old_operands = tuple(same.get(v, v) for v in node.inputs)
-        offer = offers.get(key_of(node.op.name, old_operands, node.attrs))
-        if offer is not None:
-            other, output = offer
-            if all(_ready(v, node, mapping) for v in other.inputs):
-                return (hoist(new, other)[output],)
+        if node.op.name in offered:
+            old_operands = tuple(same.get(v, v) for v in node.inputs)
+            offer = offers.get(key_of(node.op.name, old_operands, node.attrs))
+            if offer is not None:
+                other, output = offer
+                if all(_ready(v, node, computed) for v in other.inputs):
+                    return (hoist(new, other)[output],)
+        operands = tuple([same.get(v, v) for v in operands])
         key = key_of(node.op.name, operands, node.attrs)
-        try:
-            if key in found:
-                return found[key]
-        except TypeError as error:  # pragma: no cover - attributes must be hashable
-            raise TypeError(f"attributes of {node.op.name} are not hashable: {error}") from error
-        outputs = new.copy_node(node, operands)
-        if not node.op.random:
-            found[key] = outputs
-        for old, value in zip(node.outputs, outputs, strict=True):
-            mapping[old] = value
+        outputs = found.get(key)
+        if outputs is None:
+            outputs = new.keep_node(node, operands)
+            if not node.op.random:
+                found[key] = outputs
+        computed.update(zip(node.outputs, outputs, strict=True))
         return outputs
 
-    return dce(rewrite(graph, visit)[0])
+    return dce(rewrite(graph, visit))
 
 
-def _ready(value: Value, before: Node, mapping: dict[Value, Value], depth: int = 4) -> bool:
+def _ready(value: Value, before: Node, computed: dict[Value, Value], depth: int = 4) -> bool:
     """Whether ``value`` is computed already, or can be from what is, without ``before``."""
-    if value in mapping or value.node is None:
+    if value in computed or value.node is None:
         return True
     if value.node is before or depth == 0:
         return False
-    return all(_ready(v, before, mapping, depth - 1) for v in value.node.inputs)
-
-
-def _mapped(value: Value, mapping: dict[Value, Value], new: Graph) -> Value:
-    if value in mapping:
-        return mapping[value]
-    if isinstance(value.origin, str):
-        return next(v for v in new.inputs if v.origin == value.origin)
-    if value.constant is not None:
-        return next(v for v in new.constants if v.origin is value.origin)
-    return new.variables[value.origin]
+    return all(_ready(v, before, computed, depth - 1) for v in value.node.inputs)
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
     """Builds what follows a matmul (bias, activation, activation derivative) into it."""
+    if not any(node.op.epilogue for node in graph.nodes):
+        return graph
     uses = graph.uses()
     roots = set(graph.roots())
 
@@ -188,7 +180,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
             new.nodes.pop()
         return None
 
-    return dce(rewrite(graph, visit)[0])
+    return dce(rewrite(graph, visit))
 
 
 def fuse_updates(graph: Graph) -> Graph:
@@ -198,10 +190,15 @@ def fuse_updates(graph: Graph) -> Graph:
     the old weight is still to run is :func:`schedule`'s business, which puts the update behind
     them.
     """
+    consumers = {consumer for consumer, _ in FUSIONS}
+    if not any(node.op.name in consumers for node in graph.nodes):
+        return graph
     uses = graph.uses()
     roots = set(graph.roots())
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if node.op.name not in consumers:
+            return None
         for position, (old, value) in enumerate(zip(node.inputs, operands, strict=True)):
             producer = value.node
             if producer is None or len(uses[old]) != 1 or old in roots:
@@ -218,7 +215,7 @@ def fuse_updates(graph: Graph) -> Graph:
                 return outputs if isinstance(outputs, tuple) else (outputs,)
         return None
 
-    return dce(rewrite(graph, visit)[0])
+    return dce(rewrite(graph, visit))
 
 
 class _Group:
@@ -253,23 +250,16 @@ def fuse_tiles(graph: Graph) -> Graph:
                     group_of[member] = group
 
     order = _group_order(graph, group_of)
-    new = Graph(graph.name)
+    new = graph.without_nodes()
     mapping: dict[Value, Value] = {}
-    for old in graph.inputs:
-        mapping[old] = new.input(old.spec, old.origin)
-    for state, old in graph.variables.items():
-        mapping[old] = new.read(state)
-    for old in graph.constants:
-        mapping[old] = Value(new, old.spec, origin=old.origin)
-        new.constants.append(mapping[old])
     for item in order:
         if isinstance(item, _Group):
             _emit_group(new, item, mapping, uses, roots)
         else:
-            outputs = new.copy_node(item, [mapping[v] for v in item.inputs])
+            outputs = new.keep_node(item, [mapping.get(v, v) for v in item.inputs])
             mapping.update(zip(item.outputs, outputs, strict=True))
-    new.outputs = [mapping[v] for v in graph.outputs]
-    new.updates = {state: mapping[v] for state, v in graph.updates.items()}
+    new.outputs = [mapping.get(v, v) for v in graph.outputs]
+    new.updates = {state: mapping.get(v, v) for state, v in graph.updates.items()}
     return new
 
 
@@ -376,15 +366,14 @@ def _emit_group(
         )
         number[node.outputs[0]] = len(inputs) + at
     results = _results(group.nodes, uses, roots)
-    new.scopes = [group.nodes[-1].scope]
-    found = new.emit(
+    outputs = new.append(
         TILE,
-        [mapping[v] for v in inputs],
+        [mapping.get(v, v) for v in inputs],
         {"steps": tuple(steps), "results": tuple(i for i, _ in results)},
+        group.nodes[-1].scope,
+        [value.spec for _, value in results],
     )
-    outputs = found if isinstance(found, tuple) else (found,)
     mapping.update({value: out for (_, value), out in zip(results, outputs, strict=True)})
-    new.scopes = []
 
 
 def schedule(graph: Graph) -> Graph:
@@ -435,22 +424,17 @@ def schedule(graph: Graph) -> Graph:
             return (1, position[node])
         return (2, position[node]) if node in writers else (3, position[node])
 
-    needs = _acyclic(needs, writers, graph)
-    order = _list_schedule(needs, {node: rank(node) for node in graph.nodes})
+    ranks = {node: rank(node) for node in graph.nodes}
+    try:
+        order = _list_schedule(needs, ranks)
+    except AssertionError:  # variables that swap contents; those are copied at the end
+        operands = {n: {v.node for v in n.inputs if v.node is not None} for n in graph.nodes}
+        order = _list_schedule(operands, ranks)
     ordered = Graph(graph.name)
     ordered.inputs, ordered.variables = graph.inputs, graph.variables
     ordered.constants, ordered.outputs = graph.constants, graph.outputs
     ordered.updates, ordered.nodes = graph.updates, order
     return ordered
-
-
-def _acyclic(needs: dict[Any, set[Any]], writers: set[Node], graph: Graph) -> dict[Any, set[Any]]:
-    """Drops the in-place wishes of variables that swap contents; those are copied at the end."""
-    try:
-        _list_schedule(needs, {node: i for i, node in enumerate(graph.nodes)})
-        return needs
-    except AssertionError:
-        return {node: {v.node for v in node.inputs if v.node is not None} for node in graph.nodes}
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (

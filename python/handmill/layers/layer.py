@@ -196,15 +196,17 @@ class Layer:
         structure_changed()
         return weight
 
-    def _attributes(self) -> Iterator[Any]:
+    def _attributes(self) -> list[Any]:
         """The leaves of all public and private attributes, in order of assignment."""
+        found: list[Any] = []
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
-            if isinstance(value, list | tuple | dict | set):
-                yield from leaves_of(value)
+            if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
+                found.extend(leaves_of(value))
             else:
-                yield value
+                found.append(value)
+        return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
         """The layers directly inside this one."""
@@ -492,7 +494,7 @@ class Layer:
         if CONTEXT.losses:
             added = list(CONTEXT.losses[-1])
         else:
-            for layer in _all_layers(self):
+            for layer in all_layers(self):
                 added += layer._eager_losses if layer is not self else []
         return added + self.weight_penalties()
 
@@ -650,10 +652,11 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def _all_layers(layer: Layer) -> Iterator[Layer]:
+def all_layers(layer: Layer) -> Iterator[Layer]:
+    """Yields the layer and the layers inside, however deep."""
     yield layer
     for inner in layer._flatten_layers():
-        yield from _all_layers(inner)
+        yield from all_layers(inner)
 
 
 def _as_spec(graph: Graph, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,12 +165,7 @@ def as_data(x: Any, name: str) -> Array:
     Raises:
         ValueError: for arrays of objects, strings, dates, complex numbers.
     """
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise ValueError(
-            f"`{name}` has masked entries, which no layer knows; fill them (x.filled(0)) and pass "
-            "a sample_weight, or leave those rows out"
-        )
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+    if type(x) is not np.ndarray and _is_masked(x):
         raise ValueError(
             f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
             "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
@@ -195,6 +191,13 @@ def as_data(x: Any, name: str) -> Array:
             "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
         )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
+
+
+def _is_masked(x: Any) -> bool:
+    """Whether ``x`` has masked entries; without numpy.ma, which is slow to import, none has."""
+    if "numpy.ma" not in sys.modules:
+        return False
+    return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
 def as_weights(x: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -93,12 +94,18 @@ class Step:
         self.alive.state.write(_ONE)
 
 
+@functools.lru_cache(maxsize=64)
+def _takes_training(compute_loss: Any) -> bool:
+    return "training" in inspect.signature(compute_loss).parameters
+
+
 def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
     """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
     arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
-    if "training" in inspect.signature(model.compute_loss).parameters:
+    compute_loss = model.compute_loss
+    if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
         arguments["training"] = training
-    return model.compute_loss(**arguments)
+    return compute_loss(**arguments)
 
 
 class Predictor:

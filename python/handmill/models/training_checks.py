@@ -12,7 +12,7 @@ from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
 from handmill.layers.core import Rescaling
-from handmill.layers.layer import CONTEXT
+from handmill.layers.layer import CONTEXT, all_layers
 from handmill.layers.normalization import BatchNormalization
 from handmill.models.layout import fill
 from handmill.program import TracedFunction
@@ -160,6 +160,8 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
 
     A unit is dead if its output is 0 for every sample.
     """
+    if not any(is_relu(layer) for layer in all_layers(model)):
+        return []
     names: list[str] = []
 
     def trace(*values: Any) -> tuple[Any, ...]:

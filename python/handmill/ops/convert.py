@@ -197,6 +197,8 @@ def common_dtype(dtypes: Sequence[str]) -> str:
 
 def promote(*xs: Tensor) -> list[Any]:
     """Returns operands of one dtype; Python numbers take the dtype of the others."""
+    if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
+        return list(xs)
     weak = [isinstance(x, bool | int | float) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]

@@ -34,13 +34,16 @@ def product_shape(op: str, a: Spec, b: Spec, transpose_a: bool, transpose_b: boo
     if a.dtype != b.dtype:
         raise shape_error(op, f"dtypes differ: {a.dtype} and {b.dtype}", operands, "use ops.cast")
     (m, k), (k_b, n) = _matrix(a.shape, transpose_a), _matrix(b.shape, transpose_b)
-    operands = {"a": f"(M={m}, K={k}) of {a}", "b": f"(K={k_b}, N={n}) of {b}"}
+
+    def matrices() -> dict[str, object]:
+        return {"a": f"(M={m}, K={k}) of {a}", "b": f"(K={k_b}, N={n}) of {b}"}
+
     if k != k_b:
-        raise shape_error(op, f"inner dimensions differ: a has K={k}, b has K={k_b}", operands)
+        raise shape_error(op, f"inner dimensions differ: a has K={k}, b has K={k_b}", matrices())
     try:
         return (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n)
     except ValueError as error:
-        raise shape_error(op, "leading dimensions do not broadcast", operands) from error
+        raise shape_error(op, "leading dimensions do not broadcast", matrices()) from error
 
 
 def _infer(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> Spec:
