@@ -6,7 +6,7 @@ One process for each library and level, all with the same number of threads, tak
 shape; each calls what its users call and gets a new array back. The ratio is the median of the
 faster peer over our median; the share of the peak is of the kernels alone (Plan.profile), against
 multiply-adds from registers measured in the same run. With --json the rows of shapes that were
-timed replace those in the file. bench/chart_matmul.py draws it.
+timed replace those in the file. bench/chart.py draws it.
 """
 
 from __future__ import annotations

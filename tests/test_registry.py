@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from handmill import ops
+from handmill.ir import bfloat16
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
 
@@ -66,6 +67,8 @@ def test_every_instruction_has_an_operator():
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_record_is_consistent(op):
     samples = list(op.samples())
+    if not samples and "bf" in op.name and not bfloat16.is_available():
+        pytest.skip("needs ml_dtypes")
     assert samples, "no samples"
     assert len({s.name for s in samples}) == len(samples), "two samples of one name"
     inputs, outputs = first_specs(op), outputs_of(op)
