@@ -12,11 +12,11 @@
 #include <thread>
 #include <vector>
 
-#include "core/placement.h"
-
 #if !defined(HM_NO_OPENMP)
 #include <omp.h>
 #include <pthread.h>
+
+#include "core/placement.h"
 #endif
 #if defined(__linux__)
 #include <linux/futex.h>

@@ -20,6 +20,11 @@ inline int current_cpu() { return sched_getcpu(); }
 /// whole time slices while the other CPU was idle.
 template <int kThreads>
 class Placement {
+  struct Seat {
+    std::atomic<int> thread{-1};
+    std::atomic<int> cpu{-1};  // where it was last
+  };
+
  public:
   /// Before the first thread starts: the CPUs that its maker may use.
   void remember_allowed() {
@@ -44,7 +49,7 @@ class Placement {
     Stay& operator=(const Stay&) = delete;
 
    private:
-    typename Placement::Seat* seat_;
+    Seat* seat_;
   };
 
   /// Keeps the threads that fell asleep on that CPU, the caller's, off it.
@@ -62,11 +67,6 @@ class Placement {
   }
 
  private:
-  struct Seat {
-    std::atomic<int> thread{-1};
-    std::atomic<int> cpu{-1};  // where it was last
-  };
-
   void move(int thread, int cpu) const {
     if (!known_ || cpu < 0 || cpu >= CPU_SETSIZE) return;
     cpu_set_t others = allowed_;
