@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import HERE, environment, parser, warn_if_busy, write_json
+from common import HERE, compile_as_installed, environment, parser, warn_if_busy, write_json
 
 from handmill.benchmarks.handmill_jobs import make_model
 from handmill.benchmarks.onnx_jobs import onnx_model
@@ -121,6 +121,7 @@ def main() -> None:
     options = arguments.parse_args()
     rounds = 2 if options.smoke else options.rounds
     warn_if_busy()
+    compile_as_installed()
     report: dict[str, Any] = {**environment(options.machine), "rows": {}}
     with tempfile.TemporaryDirectory() as folder:
         event, ours, theirs = (str(Path(folder) / n) for n in ("event", "m.hmill", "m.onnx"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -47,6 +48,12 @@ def environment(machine: str = "") -> dict[str, Any]:
         "threads": config.num_threads(),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def compile_as_installed() -> None:
+    """Writes bytecode of the sources, as pip does: a process without it starts 0.1 s later."""
+    for folder in (HERE, HERE.parent / "python", HERE.parent / "examples"):
+        compileall.compile_dir(folder, quiet=1)
 
 
 def warn_if_busy() -> None:

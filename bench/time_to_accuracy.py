@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from accuracy.tasks import TASKS
-from common import HERE, environment, parser, warn_if_busy, write_json
+from common import HERE, compile_as_installed, environment, parser, warn_if_busy, write_json
 
 from handmill.benchmarks.peers import ratio_interval
 
@@ -106,6 +106,7 @@ def main() -> None:
     options = arguments.parse_args()
     seeds = 1 if options.smoke else options.seeds
     warn_if_busy()
+    compile_as_installed()
     report = {**environment(options.machine), "kind": "accuracy", "rows": {}}
     if options.json is not None and options.json.exists():
         report["rows"] = json.loads(options.json.read_text())["rows"]

@@ -28,6 +28,8 @@ struct Plan::Gather {
   KernelFunction function;
   int64_t blocks;
 
+  double cost() const { return 8.0 * static_cast<double>(args.rows * args.row_size); }
+
   void run(int64_t position, const Worker& worker) const {
     GatherRowsArgs here = args;
     here.position = position;
@@ -101,6 +103,7 @@ struct Plan::FedContext {
   Clock::time_point deadline;
   FedResult result{};
   bool is_over = false;
+  bool awake = true;  // the team; or the next step takes longer without being disturbed
   bool stop[2] = {false, false};  // of even and of odd steps
 
   // Steps until the run is over, or the number of threads should be chosen anew. The first thread
@@ -131,7 +134,8 @@ struct Plan::FedContext {
     is_over = end >= deadline;
     const bool rethink =
         threads == 1 ? begin < plan.fed_pace_.alone_until() && end >= plan.fed_pace_.alone_until()
-                     : plan.fed_pace_.record(threads, begin, end);
+                     : awake && plan.fed_pace_.record(threads, begin, end);
+    awake = true;
     result.steps = step + 1;
     begin = end;
     return is_over || rethink;
@@ -156,13 +160,10 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   prepare_fed(instance);
   const std::vector<Gather> gathers = make_gathers(instance, feed);
   const int64_t rows = std::max<int64_t>(0, feed.rows() - feed.position);
-  double cost = cost_;
-  int64_t blocks = most_blocks_;
-  for (const Gather& gather : gathers) {
-    cost += 2.0 * static_cast<double>(gather.args.rows * gather.args.row_size) * 4;
-    blocks = std::max(blocks, gather.blocks);
-  }
-  const int threads = region_threads(cost, blocks);
+  Work work = work_;
+  for (const Gather& gather : gathers) work.add_step(gather.cost(), gather.blocks);
+  work.add_barriers(2);  // after the gathers, and at the end
+  const int threads = work.threads(num_threads());
   instance.reserve_scratch(threads, scratch_);
   FedContext context{*this,
                      instance,
@@ -175,6 +176,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
     context.run_with_host(instance, threads);
   } else {
     while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {
+      context.awake = is_awake();
       run_region(
           fed_pace_.choose(threads, Clock::now()),
           [](void* erased, const Worker& worker) { static_cast<FedContext*>(erased)->run(worker); },

@@ -48,10 +48,9 @@ void Plan::append_step(const Lowering& lowering, int raw, bool barrier) {
   if (step.function == nullptr) return;
   (cached ? pack_steps_ : steps_).push_back({step.function, step.info.blocks, step.args, barrier});
   scratch_ = std::max(scratch_, step.info.scratch);
-  double& cost = cached ? pack_cost_ : cost_;
-  int64_t& most_blocks = cached ? most_pack_blocks_ : most_blocks_;
-  cost += step_cost(records_.back());
-  most_blocks = std::max(most_blocks, step.info.blocks);
+  Work& work = cached ? pack_work_ : work_;
+  work.add_step(step_cost(records_.back()), step.info.blocks);
+  work.add_barriers(barrier);
 }
 
 void Plan::make_steps(const Lowering& lowering) {
@@ -79,6 +78,7 @@ void Plan::make_steps(const Lowering& lowering) {
     segments_.back().end = static_cast<int>(steps_.size());
     if (!is_host && lowering.ends_region(step)) {
       segments_.back().guards = ++guards;
+      work_.add_barriers(1);
       segments_.push_back(
           {-1, static_cast<int>(steps_.size()), static_cast<int>(steps_.size()), 0});
     }

@@ -16,6 +16,7 @@
 #include "core/pace.h"
 #include "core/parallel.h"
 #include "core/program.h"
+#include "core/work.h"
 
 namespace handmill {
 
@@ -82,7 +83,7 @@ class Plan {
   /// The memory of one instance, beside scratch and what run_fed adds.
   int64_t bytes() const;
   /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
-  bool is_long() const { return cost_ > kLongCost || has_host_steps_; }
+  bool is_long() const { return work_.cost() > kLongCost || has_host_steps_; }
   std::span<const int64_t> shape(int value) const;
   int64_t value_bytes(int value) const { return layout_.values[static_cast<size_t>(value)].bytes; }
   std::span<const StepRecord> records() const { return records_; }
@@ -144,7 +145,6 @@ class Plan {
   GuardFailure check_guards(const Instance& instance, int count) const;
   GuardFailure run_all(Instance& instance, int threads) const;
   void bump_versions() const;
-  int region_threads(double cost, int64_t blocks) const;
 
   void prepare_fed(Instance& instance) const;
   std::vector<Gather> make_gathers(const Instance& instance, const Feed& feed) const;
@@ -166,8 +166,7 @@ class Plan {
   std::vector<uint32_t> first_reloc_;  // of each slot, and the end
   std::vector<int> guards_;            // node of each guard result
   int end_copies_ = 0;                 // where the copies at the end begin in steps_
-  double cost_ = 0, pack_cost_ = 0;    // in flops
-  int64_t most_blocks_ = 1, most_pack_blocks_ = 1;
+  Work work_, pack_work_;              // of one run, and of the pack steps
   int64_t scratch_ = 0;  // bytes a thread
   bool has_host_steps_ = false;
 

@@ -12,9 +12,6 @@ namespace {
 
 using Clock = Pace::Clock;
 
-// What pays for waking a thread: some 3 us of work.
-constexpr double kCostPerThread = 150e3;
-
 // Below this a run is over before a thread that sleeps has come to work: some 0.2 ms.
 constexpr double kWakeCost = 20e6;
 
@@ -67,11 +64,6 @@ struct StepsContext {
 
 }  // namespace
 
-int Plan::region_threads(double cost, int64_t blocks) const {
-  const int64_t useful = std::min(blocks, static_cast<int64_t>(cost / kCostPerThread));
-  return static_cast<int>(std::clamp<int64_t>(useful, 1, num_threads()));
-}
-
 void Plan::refresh_variables(Instance& instance) const {
   const uint64_t epoch = pack_epoch();
   if (instance.epoch == epoch) [[likely]] {
@@ -102,7 +94,7 @@ void Plan::refresh_packed(Instance& instance) const {
                                : *program_->constants[static_cast<size_t>(packing.constant)].packed;
     copies.update(held, packing.key, packing.bytes, version, [&](std::byte* memory) {
       set_base(instance, packing.slot, memory);
-      const int threads = region_threads(pack_cost_, most_pack_blocks_);
+      const int threads = pack_work_.threads(num_threads());
       instance.reserve_scratch(threads, scratch_);
       StepsContext context{{&pack_steps_[i], 1}, instance.blob, instance.scratch, scratch_};
       run_context(threads, context);
@@ -182,7 +174,7 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
     if (threads == 1) {
       context.run(Worker(0, 1));
     } else {
-      if (cost_ < kWakeCost && !threads_are_fixed()) threads = awake_threads(threads);
+      if (work_.cost() < kWakeCost && !threads_are_fixed()) threads = awake_threads(threads);
       const bool awake = is_awake();  // or the run will take longer without being disturbed
       const Clock::time_point begin = Clock::now();
       run_context(pace_.choose(threads, begin), context);
@@ -207,7 +199,7 @@ void Plan::bump_versions() const {
 
 GuardFailure Plan::run(Instance& instance, const void* const* inputs, void* const* outputs) const {
   prepare(instance, inputs, outputs);
-  const GuardFailure failure = run_all(instance, region_threads(cost_, most_blocks_));
+  const GuardFailure failure = run_all(instance, work_.threads(num_threads()));
   if (!failure) bump_versions();
   return failure;
 }
@@ -236,7 +228,7 @@ std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
     held->version = version;
     set_base(instance, packings_[i].slot, held->memory.data());
   }
-  const int threads = region_threads(cost_, most_blocks_);
+  const int threads = work_.threads(num_threads());
   instance.reserve_scratch(threads, scratch_);
   std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());
   for (int repeat = 0; repeat < repeats; ++repeat) {

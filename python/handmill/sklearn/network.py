@@ -32,6 +32,9 @@ ACTIVATIONS = {
 ROWS_AT_ONCE = 1024
 """Rows of a prediction step: its activations stay in the caches, and its memory bounded."""
 
+REMEMBERED = 16
+"""Steps whose losses a network remembers."""
+
 _ZERO = np.zeros((), np.float32)
 
 
@@ -109,6 +112,7 @@ class Network:
         self.optimizer = make_optimizer(architecture, 0.0)
         self.alpha = Variable(_ZERO, trainable=False, name="alpha")
         self._loss_sum = Variable(_ZERO, trainable=False, name="loss_sum")
+        self._losses = Variable(np.zeros(REMEMBERED, np.float32), trainable=False, name="losses")
         self._train = TracedFunction(self._train_step, "train_step")
         self._predict = TracedFunction(self._predict_step, "predict_step")
 
@@ -147,6 +151,13 @@ class Network:
             left -= size * self._train.run_fed(feed, size, left // size).steps
         return float(self._loss_sum)
 
+    def train_steps(self, feed: Feed, batch_size: int, steps: int) -> list[float]:
+        """Makes steps with batches of ``feed``, REMEMBERED at most; returns the loss of each."""
+        feed.position = done = 0
+        while done < steps:
+            done += self._train.run_fed(feed, batch_size, steps - done).steps
+        return self._losses.numpy()[-steps:].tolist()  # type: ignore[no-any-return]
+
     def predict(self, x: Array) -> Array:
         """Returns the outputs (rows, outputs) for contiguous float32 rows."""
         if len(x) <= ROWS_AT_ONCE:
@@ -181,6 +192,8 @@ class Network:
             reported, minimized = ops.add(reported, penalty), ops.add(minimized, penalty)
         self.optimizer.apply(gradients(minimized, self.weights), self.weights)
         self._loss_sum.assign(ops.add(self._loss_sum.value, ops.multiply(reported, rows)))
+        latest = ops.reshape(reported, (1,))
+        self._losses.assign(ops.concatenate([self._losses.value[1:], latest]))
         return ()
 
 

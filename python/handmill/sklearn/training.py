@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from handmill.ir.op import Array
 from handmill.program import Feed
-from handmill.sklearn.network import Network
+from handmill.sklearn.network import REMEMBERED, Network
 
 SPARSE_BYTES = 1 << 25
 """Rows of a sparse matrix are made dense so many bytes at a time."""
@@ -38,6 +38,17 @@ class Rows:
         self._x = x
         self._others = others
         self._feed = Feed([x, *others]) if isinstance(x, np.ndarray) else None
+
+    @property
+    def are_one_batch(self) -> bool:
+        """Whether one step takes all rows, from memory."""
+        return self._feed is not None and self.batch_size == self.count
+
+    def feed_of(self, orders: list[Array]) -> Feed:
+        """Returns the feed with a batch of all rows in each of the orders: ``are_one_batch``."""
+        assert self._feed is not None
+        self._feed.set_order(np.concatenate(orders))
+        return self._feed
 
     def feeds(self, order: Array | None) -> Iterator[Feed]:
         """Yields feeds that together have all rows, whole batches in all but the last."""
@@ -105,7 +116,7 @@ class Training:
         self.random_state = random_state
         self.epochs = 0
         self.best_weights: list[Array] | None = None
-        self._order: Any = None
+        self._order: Array = np.empty(0, np.int64)
 
     def run(self, rows: Rows, epochs: int, score: Callable[[], float] | None) -> bool:
         """Makes epochs until one of them stops the training; says whether one did.
@@ -123,9 +134,12 @@ class Training:
         if score is not None:
             self.best_weights = self.network.get_weights()
         try:
-            for _ in range(epochs):
-                self._epoch(rows)
-                self._count_stale(score)
+            while epochs > 0:
+                count = self._certain_epochs(rows, epochs, score is not None)
+                epochs -= count
+                for loss in self._losses_of(rows, count):
+                    self._note(loss, rows.count)
+                    self._count_stale(score)
                 self._end_epoch()
                 if self._stops(score is not None):
                     return True
@@ -143,28 +157,45 @@ class Training:
             stacklevel=CALLER_OF_FIT,
         )
 
-    def _epoch(self, rows: Rows) -> None:
-        order = None
+    def _certain_epochs(self, rows: Rows, limit: int, has_score: bool) -> int:
+        """Epochs that nothing can stop, which one call may make; more than 1 for small data."""
+        p = self.parameters
+        changes_rate = p.solver == "sgd" and p.learning_rate == "invscaling"
+        if has_score or p.verbose or changes_rate or not rows.are_one_batch:
+            return 1
+        before_stop = p.n_iter_no_change - self.progress.stale_epochs + 1
+        return int(max(1, min(limit, REMEMBERED, before_stop)))
+
+    def _losses_of(self, rows: Rows, epochs: int) -> list[float]:
+        """Makes epochs; returns the mean loss of each."""
+        if epochs > 1:
+            orders = [self._next_order() for _ in range(epochs)]
+            return self.network.train_steps(rows.feed_of(orders), rows.count, epochs)
+        order = self._next_order() if self.parameters.shuffle else None
+        total = sum(self.network.train_pass(f, rows.batch_size) for f in rows.feeds(order))
+        return [total / rows.count]
+
+    def _next_order(self) -> Array:
         if self.parameters.shuffle:
             # The draws of sklearn.utils.shuffle: the same seed gives the same batches.
-            picks = np.arange(rows.count)
+            picks = np.arange(len(self._order))
             self.random_state.shuffle(picks)
-            order = self._order = self._order[picks]
-        total = 0.0
-        for feed in rows.feeds(order):
-            total += self.network.train_pass(feed, rows.batch_size)
-        if not math.isfinite(total):
+            self._order = self._order[picks]
+        return self._order
+
+    def _note(self, loss: float, rows: int) -> None:
+        if not math.isfinite(loss):
             raise ValueError(
                 "Solver produced non-finite parameter weights: the loss of epoch "
-                f"{self.epochs + 1} is {total}. The input data may contain large values and need "
+                f"{self.epochs + 1} is {loss}. The input data may contain large values and need "
                 "to be preprocessed (sklearn.preprocessing.StandardScaler), or learning_rate_init "
                 "is too large."
             )
         self.epochs += 1
-        self.progress.rows_seen += rows.count
-        self.progress.loss_curve.append(total / rows.count)
+        self.progress.rows_seen += rows
+        self.progress.loss_curve.append(loss)
         if self.parameters.verbose:
-            print(f"Iteration {self.epochs}, loss = {self.progress.loss_curve[-1]:.8f}")
+            print(f"Iteration {self.epochs}, loss = {loss:.8f}")
 
     def _count_stale(self, score: Callable[[], float] | None) -> None:
         progress, tol = self.progress, self.parameters.tol
