@@ -132,6 +132,7 @@ HM_INLINE Vec operator-(Vec a) { return {-a.v}; }
 // the work; the others hold anything.
 HM_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 HM_INLINE Vec fma_low(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+HM_INLINE Vec fma_low(float a, Vec b, Vec c) { return fma(Vec::broadcast(a), b, c); }
 HM_INLINE Vec fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
 
 HM_INLINE Mask operator<(Vec a, Vec b) { return {a.v < b.v}; }

@@ -101,8 +101,12 @@ HM_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 HM_INLINE Vec operator-(Vec a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 HM_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 HM_INLINE Vec fma_low(Vec a, Vec b, Vec c) {
-  return {_mm512_zextps256_ps512(_mm256_fmadd_ps(
+  return {_mm512_castps256_ps512(_mm256_fmadd_ps(
       _mm512_castps512_ps256(a.v), _mm512_castps512_ps256(b.v), _mm512_castps512_ps256(c.v)))};
+}
+HM_INLINE Vec fma_low(float a, Vec b, Vec c) {
+  return {_mm512_castps256_ps512(_mm256_fmadd_ps(_mm256_set1_ps(a), _mm512_castps512_ps256(b.v),
+                                                 _mm512_castps512_ps256(c.v)))};
 }
 HM_INLINE Vec fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
 

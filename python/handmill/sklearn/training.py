@@ -37,7 +37,7 @@ class Rows:
         self.batch_size = batch_size
         self._x = x
         self._others = others
-        self._feed = Feed([x, *others]) if isinstance(x, np.ndarray) else None
+        self._feed: Any = Feed([x, *others]) if isinstance(x, np.ndarray) else None
 
     @property
     def are_one_batch(self) -> bool:
@@ -46,9 +46,9 @@ class Rows:
 
     def feed_of(self, orders: list[Array]) -> Feed:
         """Returns the feed with a batch of all rows in each of the orders: ``are_one_batch``."""
-        assert self._feed is not None
         self._feed.set_order(np.concatenate(orders))
-        return self._feed
+        feed: Feed = self._feed
+        return feed
 
     def feeds(self, order: Array | None) -> Iterator[Feed]:
         """Yields feeds that together have all rows, whole batches in all but the last."""
