@@ -103,7 +103,7 @@ struct Plan::FedContext {
   Clock::time_point deadline;
   FedResult result{};
   bool is_over = false;
-  bool awake = true;  // the team; or the next step takes longer without being disturbed
+  bool awake = true;              // the team; or the next step takes longer without being disturbed
   bool stop[2] = {false, false};  // of even and of odd steps
 
   // Steps until the run is over, or the number of threads should be chosen anew. The first thread

@@ -167,7 +167,7 @@ class Plan {
   std::vector<int> guards_;            // node of each guard result
   int end_copies_ = 0;                 // where the copies at the end begin in steps_
   Work work_, pack_work_;              // of one run, and of the pack steps
-  int64_t scratch_ = 0;  // bytes a thread
+  int64_t scratch_ = 0;                // bytes a thread
   bool has_host_steps_ = false;
 
   mutable Pace pace_, fed_pace_;

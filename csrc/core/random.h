@@ -1,5 +1,5 @@
-// Philox4x32-10 on the host, and permutations drawn from it. kernels/random.cpp makes the same
-// words; handmill/random.py has the NumPy twin.
+// Random words for the host, of kernels/random.cpp, and permutations drawn from them.
+// handmill/ops/philox.py has the NumPy twin.
 #pragma once
 
 #include <cstdint>

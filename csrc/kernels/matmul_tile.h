@@ -66,8 +66,8 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) {
         if constexpr (kHalf && NV <= 2) {  // the element straight from memory
-          acc[m][v] = v == NV - 1 ? fma_low(a_m[m][a_k], b_k[v], acc[m][v])
-                                  : fma(a_mk, b_k[v], acc[m][v]);
+          acc[m][v] =
+              v == NV - 1 ? fma_low(a_m[m][a_k], b_k[v], acc[m][v]) : fma(a_mk, b_k[v], acc[m][v]);
         } else {
           acc[m][v] = kHalf && v == NV - 1 ? fma_low(a_mk, b_k[v], acc[m][v])
                                            : fma(a_mk, b_k[v], acc[m][v]);

@@ -1,6 +1,6 @@
 // Random numbers by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 // SC 2011). Element e takes word e % 4 of the block whose counter is (e / 4, call) under the key
-// `seed`, so the numbers depend on neither threads nor level. core/random.h is the scalar twin.
+// `seed`, so the numbers depend on neither threads nor level.
 #include "kernels/args.h"
 #include "kernels/lanes.h"
 #include "simd/math.h"
@@ -132,6 +132,13 @@ HM_INLINE void box_muller(VecI& w0, VecI& w1) {
 }
 
 }  // namespace
+
+// The bits of the words.
+void random_words(const RandomArgs& a, Range blocks, void*) {
+  const auto same = [](Words block) { return block; };
+  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), same,
+                [&](int64_t i, Vec word, auto lanes) { lanes.store(word, a.y + i); });
+}
 
 // Uniform in [0, 1): multiples of 2^-24.
 void random_uniform(const RandomArgs& a, Range blocks, void*) {
