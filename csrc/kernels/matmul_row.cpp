@@ -8,9 +8,7 @@ namespace {
 
 constexpr int W = Vec::width;
 constexpr int64_t kColumns = 1024;  // sums at a time: 4 KiB
-// Rows of B at a time. us with 8 and with 4, 1 x 1024 x 1024: avx512 72 and 64, avx2 58 and 57; 1 x
-// 4096 x 4096: avx512 2460 and 2400, avx2 2150 and 2460. Prefetching any of it costs a fifth.
-constexpr int kRows = W == 16 ? 4 : 8;
+constexpr int kRows = 8;            // rows of B at a time
 
 // sums[n] += the products of rows [0, kCount) with their a, in order.
 template <int kCount>
@@ -21,17 +19,6 @@ void add_rows(const RowProduct& p, int64_t k, const float* b, float* sums, int64
   b += k * p.b_stride;
   const int64_t b_stride = p.b_stride;
   int64_t n = 0;
-  for (; n + 2 * W <= columns; n += 2 * W) {
-    Vec sum[2] = {Vec::load(sums + n), Vec::load(sums + n + W)};
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) {
-      const float* b_i = b + i * b_stride + n;
-      sum[0] = fma(a[i], Vec::load(b_i), sum[0]);
-      sum[1] = fma(a[i], Vec::load(b_i + W), sum[1]);
-    }
-    sum[0].store(sums + n);
-    sum[1].store(sums + n + W);
-  }
   for (; n + W <= columns; n += W) {
     Vec sum = Vec::load(sums + n);
 #pragma GCC unroll 8
