@@ -55,6 +55,15 @@ def test_both_executors_draw_the_same_words(seed, counter):
     )
 
 
+@pytest.mark.parametrize("n", (0, 1, 2, 3, 127, 1440, 16384, 16385, 70000))
+def test_permutations_sort_the_words(n):
+    if _core is None:
+        pytest.skip("a build without kernels")
+    for seed, counter in ((3, 0), (2**63, 9)):
+        order = _core.permutation(seed, counter, n)
+        assert np.array_equal(order, np.argsort(philox_words(seed, counter, n), kind="stable"))
+
+
 def test_moments():
     from handmill.ops import random
 

@@ -107,6 +107,32 @@ def test_the_run_is_that_of_scikit_learn(name: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(MLPRegressor(), "loss"), reason="scikit-learn has no poisson yet")
+@pytest.mark.parametrize(
+    "change",
+    (
+        {},
+        {"n_iter_no_change": 1, "tol": 1e-3},
+        {"n_iter_no_change": 40, "tol": 1e-2, "shuffle": False},
+        {"max_iter": 17},
+        {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.3, "tol": 1e-2},
+    ),
+)
+def test_epochs_in_one_call_are_those_one_by_one(change: dict) -> None:
+    """verbose asks for one call an epoch; without it, several epochs of one step share a call."""
+    x, y = datasets.load_iris(return_X_y=True)
+    fits = []
+    for verbose in (True, False):
+        settings = {"max_iter": 150, "random_state": 3, "verbose": verbose, **change}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fits.append(HandmillClassifier((9,), **settings).fit(x, y))
+    one_by_one, together = fits
+    assert together.n_iter_ == one_by_one.n_iter_
+    assert together.loss_curve_ == one_by_one.loss_curve_
+    for found, wanted in zip(together.coefs_, one_by_one.coefs_, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_the_poisson_loss_is_that_of_scikit_learn() -> None:
     x, y = datasets.load_diabetes(return_X_y=True)
     theirs = MLPRegressor("poisson", random_state=0, max_iter=40)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 from types import ModuleType
 
 from handmill import __version__
+
+START = time.perf_counter()
+"""When the command line was loaded: before NumPy and the rest of handmill. The system's record of
+the process may begin with a shell that the command took the place of."""
 
 COMMANDS = {
     "demo": "train on real digits and show what this machine can do, in seconds",

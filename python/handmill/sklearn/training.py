@@ -168,7 +168,7 @@ class Training:
 
     def _losses_of(self, rows: Rows, epochs: int) -> list[float]:
         """Makes epochs; returns the mean loss of each."""
-        if epochs > 1:
+        if rows.are_one_batch:
             orders = [self._next_order() for _ in range(epochs)]
             return self.network.train_steps(rows.feed_of(orders), rows.count, epochs)
         order = self._next_order() if self.parameters.shuffle else None
