@@ -86,7 +86,28 @@ def test_no_update_has_a_step_of_its_own():
 
 
 def test_a_gradient_that_is_needed_is_computed():
-    assert steps_of(kernel_regularizer="l2").count("adam_update") == 1
+    assert steps_of(kernel_regularizer="l1").count("adam_update") == 1
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_penalty_on_squares_joins_the_update(monkeypatch, name):
+    assert "adam_update" not in steps_of(kernel_regularizer="l2")
+    together = train(OPTIMIZERS[name], 32, kernel_regularizer=hm.regularizers.L2(0.02))
+    monkeypatch.setattr(
+        passes, "PASSES", tuple(p for p in passes.PASSES if p is not passes.fuse_penalties)
+    )
+    apart = train(OPTIMIZERS[name], 32, kernel_regularizer=hm.regularizers.L2(0.02))
+    without = train(OPTIMIZERS[name], 32)
+    for ours, theirs in zip(together, apart, strict=True):  # one rounding less
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(apart, without, strict=True))
+
+
+def test_numbers_with_a_penalty_agree_with_the_references():
+    model = make_model(OPTIMIZERS["adam"], kernel_regularizer=hm.regularizers.L1L2(0.01, 0.02))
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(32, FEATURES)).astype("float32")
+    hm.compare(model, x, rng.integers(0, CLASSES, 32)).raise_if_failed()
 
 
 @pytest.mark.parametrize("clip", ({"global_clipnorm": 1.0}, {"clipnorm": 1.0}), ids=str)

@@ -1,7 +1,8 @@
 // Arguments of the optimizers' updates (optimizer.cpp), which matmul can also apply to a gradient
 // as it comes out of the registers (matmul_update.cpp). p: parameter, g: gradient; x_out may be x.
 // lr, alpha, decay: one float each; scale: one float that the gradient is multiplied by first, or
-// null. Plain aggregates: sizes count elements.
+// null; penalty: one float whose product with p is then added to the gradient, or null. Plain
+// aggregates: sizes count elements.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +10,13 @@
 namespace handmill {
 
 struct SgdArgs {
-  const float *p, *g, *scale, *lr;
+  const float *p, *g, *scale, *penalty, *lr;
   float* p_out;
   int64_t size, per_block;
 };
 
 struct MomentumArgs {
-  const float *p, *m, *g, *scale, *lr;
+  const float *p, *m, *g, *scale, *penalty, *lr;
   float *p_out, *m_out;
   int64_t size, per_block;
   float momentum;
@@ -23,7 +24,7 @@ struct MomentumArgs {
 };
 
 struct AdamArgs {
-  const float *p, *m, *v, *g, *scale, *alpha;
+  const float *p, *m, *v, *g, *scale, *penalty, *alpha;
   const float* decay;  // null: no weight decay
   float *p_out, *m_out, *v_out;
   int64_t size, per_block;
@@ -31,14 +32,14 @@ struct AdamArgs {
 };
 
 struct RmspropArgs {
-  const float *p, *v, *g, *scale, *lr;
+  const float *p, *v, *g, *scale, *penalty, *lr;
   float *p_out, *v_out;
   int64_t size, per_block;
   float rho, one_minus_rho, epsilon;
 };
 
 struct AdagradArgs {
-  const float *p, *sum, *g, *scale, *lr;
+  const float *p, *sum, *g, *scale, *penalty, *lr;
   float *p_out, *sum_out;
   int64_t size, per_block;
   float epsilon;

@@ -1,7 +1,7 @@
 // The optimizers' updates, a vector at a time: rule(lanes, g, i) updates the elements from i on by
-// their gradient g. The formulas are those of Keras 3. Scalars that change from step to step (the
-// learning rate, alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), decay = lr * weight_decay) are
-// in memory.
+// their gradient g, to which an L2 penalty may add. The formulas are those of Keras 3. Scalars that
+// change from step to step (the learning rate, alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t),
+// decay = lr * weight_decay) are in memory.
 #pragma once
 
 #include "kernels/args_optimizer.h"
@@ -9,13 +9,28 @@
 
 namespace handmill::HM_ISA {
 
+// g + penalty p: the gradient with that of an L2 penalty.
+template <class Args>
+struct Penalized {
+  const Args& a;
+  bool given = a.penalty != nullptr;
+  Vec penalty = Vec::broadcast(given ? *a.penalty : 0.0f);
+
+  template <class Lanes>
+  HM_INLINE Vec operator()(Lanes lanes, Vec g, int64_t i) const {
+    return given ? fma(penalty, lanes.load(a.p + i), g) : g;
+  }
+};
+
 // p = p - lr g
 struct SgdUpdate {
   const SgdArgs& a;
+  Penalized<SgdArgs> penalized{a};
   Vec lr = Vec::broadcast(*a.lr);
 
   template <class Lanes>
   HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    g = penalized(lanes, g, i);
     lanes.store(fnma(lr, g, lanes.load(a.p + i)), a.p_out + i);
   }
 };
@@ -23,10 +38,12 @@ struct SgdUpdate {
 // m = momentum m - lr g;  p = p + m, with Nesterov's look-ahead p = p + momentum m - lr g
 struct MomentumUpdate {
   const MomentumArgs& a;
+  Penalized<MomentumArgs> penalized{a};
   Vec lr = Vec::broadcast(*a.lr), momentum = Vec::broadcast(a.momentum);
 
   template <class Lanes>
   HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    g = penalized(lanes, g, i);
     const Vec step = lr * g;
     const Vec m = momentum * lanes.load(a.m + i) - step;
     const Vec change = a.nesterov ? momentum * m - step : m;
@@ -40,6 +57,7 @@ struct MomentumUpdate {
 template <bool kDecay>
 struct AdamUpdate {
   const AdamArgs& a;
+  Penalized<AdamArgs> penalized{a};
   Vec alpha = Vec::broadcast(*a.alpha), epsilon = Vec::broadcast(a.epsilon);
   Vec first = Vec::broadcast(a.one_minus_beta_1), second = Vec::broadcast(a.one_minus_beta_2);
   Vec decay = Vec::broadcast(kDecay ? *a.decay : 0.0f);
@@ -52,6 +70,7 @@ struct AdamUpdate {
 
   template <class Lanes>
   HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    g = penalized(lanes, g, i);
     const Vec m_old = lanes.load(a.m + i), v_old = lanes.load(a.v + i);
     const Vec m = fma(g - m_old, first, m_old);
     const Vec v = fma(g * g - v_old, second, v_old);
@@ -66,11 +85,13 @@ struct AdamUpdate {
 // v = rho v + (1 - rho) g^2;  p = p - lr g / sqrt(v + epsilon)
 struct RmspropUpdate {
   const RmspropArgs& a;
+  Penalized<RmspropArgs> penalized{a};
   Vec lr = Vec::broadcast(*a.lr), epsilon = Vec::broadcast(a.epsilon);
   Vec rho = Vec::broadcast(a.rho), rest = Vec::broadcast(a.one_minus_rho);
 
   template <class Lanes>
   HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    g = penalized(lanes, g, i);
     const Vec v = fma(rho, lanes.load(a.v + i), rest * (g * g));
     lanes.store(v, a.v_out + i);
     lanes.store(lanes.load(a.p + i) - lr * g / sqrt(v + epsilon), a.p_out + i);
@@ -80,10 +101,12 @@ struct RmspropUpdate {
 // sum = sum + g^2;  p = p - lr g / sqrt(sum + epsilon)
 struct AdagradUpdate {
   const AdagradArgs& a;
+  Penalized<AdagradArgs> penalized{a};
   Vec lr = Vec::broadcast(*a.lr), epsilon = Vec::broadcast(a.epsilon);
 
   template <class Lanes>
   HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i) const {
+    g = penalized(lanes, g, i);
     const Vec sum = fma(g, g, lanes.load(a.sum + i));
     lanes.store(sum, a.sum_out + i);
     lanes.store(lanes.load(a.p + i) - lr * g / sqrt(sum + epsilon), a.p_out + i);

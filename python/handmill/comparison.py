@@ -187,7 +187,8 @@ def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array],
             for sign in (-1.0, 1.0):
                 moved = list(given)
                 moved[position] = given[position] + sign * slack[i]
-                change = np.abs(_wide(step.op.reference(*moved, **step_attrs)) - want)
+                end = _wide(step.op.reference(*moved, **step_attrs))
+                change = np.abs(np.subtract(end, want, dtype=np.float64))  # of truth values too
                 ends.append(np.where(np.isfinite(change), change, 0.0))
             carried = carried + np.maximum(*ends)
         values.append(_wide(want))

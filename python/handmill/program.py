@@ -203,7 +203,7 @@ class _Signature:
         return plan
 
 
-UNFUSED = frozenset({"fuse_epilogues", "fuse_updates", "fuse_tiles"})
+UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
 
 
 class TracedFunction:

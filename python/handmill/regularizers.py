@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.ir.trace import apply
 from handmill.lazy import plain_module
+from handmill.ops.reduce import SUM_OF_SQUARES
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import to_snake_case
 
@@ -60,7 +62,7 @@ class L1L2(Regularizer):
         if self.l1:
             penalty = ops.multiply(ops.sum(ops.absolute(x)), self.l1)
         if self.l2:
-            squares = ops.multiply(ops.sum(ops.square(x)), self.l2)
+            squares = ops.multiply(apply(SUM_OF_SQUARES, x), self.l2)
             penalty = squares if isinstance(penalty, float) else ops.add(penalty, squares)
         return penalty
 
@@ -98,7 +100,7 @@ class L2(Regularizer):
         self.l2 = _factor(0.01 if l2 is None else l2, "l2")
 
     def __call__(self, x: Any) -> Any:
-        return ops.multiply(ops.sum(ops.square(x)), self.l2)
+        return ops.multiply(apply(SUM_OF_SQUARES, x), self.l2)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

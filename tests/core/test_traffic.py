@@ -94,7 +94,9 @@ def test_operations_of_updates(name):
     for sample, steps, arrays, _ in native_samples(REGISTRY[name]):
         each = UPDATE_FLOPS[name]
         each += 2 if sample.attrs.get("nesterov") else 0
-        each += 2 if name == "adam_update" and len(arrays) == 6 else 0  # weight decay
+        penalty = sample.attrs.get("penalty", False)
+        each += 2 if penalty else 0
+        each += 2 if name == "adam_update" and len(arrays) == 6 + penalty else 0  # weight decay
         assert sum(s["flops"] for s in steps) == each * arrays[0].size, sample.name
 
 

@@ -5,6 +5,13 @@
 namespace handmill {
 namespace {
 
+// Behind the other scalars.
+bool has_penalty(const NodeView& node) { return node.flag("penalty"); }
+
+bool has_decay(const UpdateOperands& x) {
+  return x.first_scalar + 1 + has_penalty(x.node) < x.node.num_inputs();
+}
+
 class Binder {
  public:
   Binder(const UpdateOperands& operands, StepWriter& writer) : x_(operands), writer_(writer) {}
@@ -33,7 +40,7 @@ class Binder {
     array(&args.m, &args.m_out, 1);
     array(&args.v, &args.v_out, 2);
     scalar(&args.alpha, 0);
-    if (x_.first_scalar + 1 < x_.node.num_inputs()) scalar(&args.decay, 1);
+    if (has_decay(x_)) scalar(&args.decay, 1);
   }
 
   // (p, v, lr; rho, epsilon) -> (p, v)
@@ -54,10 +61,18 @@ class Binder {
     scalar(&args.lr, 0);
   }
 
+  template <class Args>
+  void bind_with_penalty(Args& args) {
+    bind(args);
+    if (has_penalty(x_.node)) {
+      writer_.read(&args.penalty, x_.node.input(x_.node.num_inputs() - 1));
+    }
+  }
+
   template <Kernel kernel>
   void add(const Gradient& gradient, int64_t size, double flops) {
     KernelArgs<kernel> args{};
-    bind(args);
+    bind_with_penalty(args);
     writer_.read(&args.g, gradient.values);
     if (gradient.scale != nullptr) {
       writer_.read(&args.scale, *gradient.scale);
@@ -110,8 +125,8 @@ const Rule& rule_of(std::string_view name) {
 double update_flops(std::string_view name, const UpdateOperands& operands) {
   const NodeView& node = operands.node;
   const bool looks_ahead = node.flag("nesterov");
-  const bool decays = operands.first_scalar + 1 < node.num_inputs();
-  return rule_of(name).flops + (looks_ahead ? 2 : 0) + (decays ? 2 : 0);
+  return rule_of(name).flops + (looks_ahead ? 2 : 0) + (has_decay(operands) ? 2 : 0) +
+         (has_penalty(node) ? 2 : 0);
 }
 
 void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands& operands,
@@ -122,15 +137,15 @@ void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands
     case UpdateRule::kNone:
       return;
     case UpdateRule::kSgd:
-      return binder.bind(update.sgd = {});
+      return binder.bind_with_penalty(update.sgd = {});
     case UpdateRule::kMomentum:
-      return binder.bind(update.momentum = {});
+      return binder.bind_with_penalty(update.momentum = {});
     case UpdateRule::kAdam:
-      return binder.bind(update.adam = {});
+      return binder.bind_with_penalty(update.adam = {});
     case UpdateRule::kRmsprop:
-      return binder.bind(update.rmsprop = {});
+      return binder.bind_with_penalty(update.rmsprop = {});
     case UpdateRule::kAdagrad:
-      return binder.bind(update.adagrad = {});
+      return binder.bind_with_penalty(update.adagrad = {});
   }
 }
 
@@ -154,7 +169,7 @@ void add_update(std::string_view name, const UpdateOperands& operands, const Gra
   }
 }
 
-// (p, ..., g, scalars...; update) -> (p, ...)
+// (p, ..., g, scalars...; update, penalty) -> (p, ...)
 void lower_update(const NodeView& node, StepWriter& writer) {
   const int arrays = node.num_outputs();
   add_update(node.text("update"), {node, 0, arrays + 1}, {node.input(arrays)},

@@ -149,6 +149,8 @@ class Op:
         absorb: ``absorb(inputs, attrs, kind, name, operand) -> (op, inputs, attrs) | None``: this
             operator with the epilogue (kind, name) and its second operand (None for activations)
             built in; None if it cannot take it.
+        absorb_operand: ``absorb_operand(inputs, attrs) -> (inputs, attrs) | None``: the same result
+            from what one of the operands is computed from; None if it cannot.
         also: triples (output, operator name, input positions): that output equals the named
             operator applied to those inputs with ``also_attrs(input specs)``; cse reuses it.
         view: the output is the input's memory under another shape; nothing is computed.
@@ -173,6 +175,7 @@ class Op:
     grad_none: tuple[int, ...] = ()
     epilogue: tuple[str, str] | None = None
     absorb: Callable[..., tuple[Op, tuple[Value, ...], Attrs] | None] | None = None
+    absorb_operand: Callable[..., tuple[tuple[Value, ...], Attrs] | None] | None = None
     also: tuple[tuple[int, str, tuple[int, ...]], ...] = ()
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
     view: bool = False

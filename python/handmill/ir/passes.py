@@ -150,6 +150,22 @@ def _ready(value: Value, before: Node, computed: dict[Value, Value], depth: int 
     return all(_ready(v, before, computed, depth - 1) for v in value.node.inputs)
 
 
+def fuse_penalties(graph: Graph) -> Graph:
+    """Builds the gradient of an L2 penalty into the optimizer's update."""
+    if not any(node.op.absorb_operand for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if node.op.absorb_operand is None:
+            return None
+        found = node.op.absorb_operand(operands, node.attrs)
+        if found is None:
+            return None
+        return new.append(node.op, *found, node.scope, [v.spec for v in node.outputs])
+
+    return dce(rewrite(graph, visit))
+
+
 def fuse_epilogues(graph: Graph) -> Graph:
     """Builds what follows a matmul (bias, activation, activation derivative) into it."""
     if not any(node.op.epilogue for node in graph.nodes):
@@ -440,6 +456,7 @@ def schedule(graph: Graph) -> Graph:
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold,
     cse,
+    fuse_penalties,
     fuse_epilogues,
     compute_in_float32,
     fuse_updates,

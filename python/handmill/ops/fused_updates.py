@@ -29,7 +29,7 @@ from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.ops.elementwise import MULTIPLY, ROUNDED
 from handmill.ops.matmul import MATMUL, PRODUCT_BOUND
-from handmill.ops.optimizer import UPDATES
+from handmill.ops.optimizer import UPDATES, spread
 from handmill.ops.reduce import REDUCE_SUM, SUM_BOUND
 from handmill.ops.samples import BENCH, both, name_of, uniform
 
@@ -66,9 +66,6 @@ class Producer:
         return own, {name: value for name, value in attrs.items() if name not in own}
 
 
-_PERTURBATIONS = (-1.0, -0.5, 0.5, 1.0)
-
-
 @dataclass(frozen=True)
 class Propagated:
     """The bound of an update whose gradient has an error of its own.
@@ -98,12 +95,12 @@ class Propagated:
         def operands(g: Array) -> tuple[Array, ...]:
             return (*others[: self.position], g, *others[self.position :])
 
-        spread = np.zeros(np.shape(want))
-        for times in _PERTURBATIONS:
-            results = self.update.reference(*operands(gradient + times * error), **rest)
-            moved = results[self.index] if isinstance(results, tuple) else results
-            spread = np.maximum(spread, np.abs(moved - want))
-        return np.asarray(spread + self.own.tolerance(want, operands(gradient), rest))
+        def result_of(g: Array) -> Array:
+            found = self.update.reference(*operands(g), **rest)
+            return np.asarray(found[self.index] if isinstance(found, tuple) else found)
+
+        own = self.own.tolerance(want, operands(gradient), rest)
+        return np.asarray(own + spread(result_of, gradient, error))
 
 
 def _fused(producer: Producer, update: Op, position: int) -> Op:

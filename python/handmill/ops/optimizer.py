@@ -2,20 +2,27 @@
 
 Scalars that change from step to step (learning rate, Adam's step size, decay) are 0-d operands;
 those that stay are attributes. Every output may be written over the input it updates.
+
+With the attribute ``penalty``, the last operand times the parameter is added to the gradient: what
+an L2 penalty contributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.op import Array, Attrs, Op, Sample, Ulp, register
+from handmill.ir.op import EPS32, Array, Attrs, Op, Sample, Tolerance, Ulp, register
 from handmill.ir.shapes import Spec
+from handmill.ops.elementwise import ADD, MULTIPLY
 from handmill.ops.samples import BENCH, SHAPES, both, elements, given, name_of, uniform
+
+if TYPE_CHECKING:
+    from handmill.ir.graph import Value
 
 
 def _infer(name: str, arrays: int, outputs: int) -> Callable[..., Any]:
@@ -62,6 +69,12 @@ class Draws:
         """Returns a maker of the 0-d operands."""
         return given(*(np.asarray(s, np.float32) for s in self.scalars))
 
+    def with_penalty(self, factor: float) -> Draws:
+        """Returns the same with a penalty."""
+        attrs = {**self.attrs, "penalty": True}
+        label = f"{self.label}_penalty" if self.label else "penalty"
+        return replace(self, scalars=(*self.scalars, factor), attrs=attrs, label=label)
+
     def samples(self) -> Iterable[Sample]:
         """The samples of the update, with a gradient between arrays and scalars."""
         for shape in (*SHAPES, BENCH):
@@ -74,6 +87,84 @@ class Draws:
 UPDATES: dict[str, tuple[Draws, ...]] = {}
 """What each update is tried on, by the name of its operator."""
 
+_PERTURBATIONS = (-1.0, -0.5, 0.5, 1.0)
+
+
+def spread(result_of: Callable[[Array], Array], gradient: Array, error: Array) -> Array:
+    """Returns how far the result of an update moves when its gradient is wrong by ``error``."""
+    want = result_of(gradient)
+    moved = [np.abs(result_of(gradient + times * error) - want) for times in _PERTURBATIONS]
+    return np.asarray(np.max(moved, axis=0))
+
+
+@dataclass(frozen=True)
+class _Penalizing:
+    """An update by the gradient plus, with the attribute ``penalty``, a multiple of the parameter.
+
+    Attributes:
+        reference: the update without a penalty.
+        position: of the gradient among its operands.
+    """
+
+    reference: Callable[..., Any]
+    position: int
+
+    def plain(self, operands: Sequence[Array], penalty: bool) -> tuple[Array, ...]:
+        """Returns the operands of the update without a penalty."""
+        if not penalty:
+            return tuple(operands)
+        *rest, factor = operands
+        rest[self.position] = rest[self.position] + factor * rest[0]
+        return tuple(rest)
+
+    def __call__(self, *operands: Array, penalty: bool = False, **attrs: Any) -> Any:
+        return self.reference(*self.plain(operands, penalty), **attrs)
+
+
+@dataclass(frozen=True)
+class _PenalizedBound:
+    """The bound of one result: that without a penalty, and what the error of the sum moves."""
+
+    update: _Penalizing
+    index: int
+    own: Tolerance
+
+    def tolerance(self, want: Array, inputs: Sequence[Array], attrs: Attrs) -> Array:
+        """Returns the largest absolute error allowed for each element."""
+        rest = dict(attrs)
+        penalty = rest.pop("penalty", False)
+        position = self.update.position
+        plain = self.update.plain(inputs, penalty)
+        allowed = self.own.tolerance(want, plain, rest)
+        if not penalty:
+            return allowed
+
+        def result_of(gradient: Array) -> Array:
+            found = self.update.reference(*plain[:position], gradient, *plain[position + 1 :], **rest)
+            return np.asarray(found[self.index] if isinstance(found, tuple) else found)
+
+        # Two roundings, each at most half a unit.
+        error = EPS32 * _size(inputs[position], inputs[-1] * inputs[0])
+        return np.asarray(allowed + spread(result_of, plain[position], error))
+
+
+def _absorb_penalty(
+    inputs: Sequence[Value], attrs: Attrs, position: int
+) -> tuple[tuple[Value, ...], Attrs] | None:
+    """The same update where its gradient is g + p s, with the parameter p and a number s."""
+    total = inputs[position].node
+    if total is None or total.op is not ADD or attrs.get("penalty"):
+        return None
+    for gradient, term in (total.inputs, total.inputs[::-1]):
+        product = term.node
+        if product is None or product.op is not MULTIPLY or inputs[0] not in product.inputs:
+            continue
+        factor = product.inputs[product.inputs[0] is inputs[0]]
+        if factor.spec == Spec((), inputs[0].dtype) and gradient.spec == inputs[0].spec:
+            found = (*inputs[:position], gradient, *inputs[position + 1 :], factor)
+            return found, {**attrs, "penalty": True}
+    return None
+
 
 def _update(
     name: str,
@@ -83,14 +174,18 @@ def _update(
     draws: tuple[Draws, ...],
     bound: Any,
 ) -> Op:
-    UPDATES[name] = draws
+    UPDATES[name] = (*draws, *(each.with_penalty(0.05) for each in draws))
+    penalizing = _Penalizing(reference, arrays - 1)
+    bounds = bound if isinstance(bound, tuple) else (bound,)
+    found = tuple(_PenalizedBound(penalizing, i, own) for i, own in enumerate(bounds))
     return register(
         Op(
             name,
             infer=_infer(name, arrays, outputs),
-            reference=reference,
-            samples=lambda: [s for d in draws for s in d.samples()],
-            bound=bound,
+            reference=penalizing,
+            samples=lambda: [s for d in UPDATES[name] for s in d.samples()],
+            bound=found if len(found) > 1 else found[0],
+            absorb_operand=lambda inputs, attrs: _absorb_penalty(inputs, attrs, arrays - 1),
             kernel="update",
             kernel_attrs=(("update", name),),
             alias=tuple((i, i) for i in range(outputs)),
