@@ -140,7 +140,8 @@ class _PenalizedBound:
             return allowed
 
         def result_of(gradient: Array) -> Array:
-            found = self.update.reference(*plain[:position], gradient, *plain[position + 1 :], **rest)
+            operands = (*plain[:position], gradient, *plain[position + 1 :])
+            found = self.update.reference(*operands, **rest)
             return np.asarray(found[self.index] if isinstance(found, tuple) else found)
 
         # Two roundings, each at most half a unit.
