@@ -157,9 +157,16 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
     const int64_t n = v_begin * W;
     const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
+    // Narrow panels take more rows, for as many sums at a time: 4 x 2 vectors wait for their own.
+    const int64_t most_rows =
+        panel_vectors <= 2 && p.tile_rows > 1 ? kMatmulTile.narrow_rows : p.tile_rows;
+    const int64_t num_tiles = ceil_div(m_end - m_begin, most_rows);
+    const Split tiles(m_end - m_begin, num_tiles);
+    const int low_rows = static_cast<int>(tiles.quotient);
     RegisterTile tile{};
     tile.last_lanes = columns - (panel_vectors - 1) * W;
     bool masked = false;
+    RegisterKernel stores = nullptr;  // the first tile, with the copy of B
     tile.b_stride = panel_vectors * W;
     switch (term.b_layout) {
       case MatmulBLayout::kPacked:
@@ -167,7 +174,12 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
         break;
       case MatmulBLayout::kCopy:
         tile.b = b_copy + K * (n - block_n);
-        if (!block.b_is_copied) {
+        if (block.b_is_copied) break;
+        if (term.b_col == 1 && a_rows && block.gradient == nullptr) {
+          stores =
+              storing_kernel(low_rows + (tiles.remainder > 0), panel_vectors, tile.last_lanes != W);
+        }
+        if (stores == nullptr) {
           copy_panel(b + k_begin * term.b_row + n * term.b_col, term.b_row, term.b_col, K, columns,
                      panel_vectors, b_copy + K * (n - block_n));
         }
@@ -196,31 +208,34 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     if (term.b_layout == MatmulBLayout::kPacked && panel + 1 < block.panel_end) {
       const int64_t stride = (panels.at(panel + 2) - panels.at(panel + 1)) * W;
       next_b = b + term.K * panels.at(panel + 1) * W + k_begin * stride;
-      next_step = K * stride / (block.tile_end - block.tile_begin);
+      next_step = K * stride / num_tiles;
     }
     const bool half = tile.last_lanes <= W / 2;
-    const int tile_rows = static_cast<int>(rows.quotient);
     const RegisterKernel tall =
-        rows.remainder > block.tile_begin
-            ? register_kernel(tile_rows + 1, panel_vectors, a_rows, masked, half)
-            : nullptr;
-    const RegisterKernel low = rows.remainder < block.tile_end
-                                   ? register_kernel(tile_rows, panel_vectors, a_rows, masked, half)
-                                   : nullptr;
+        tiles.remainder > 0 ? register_kernel(low_rows + 1, panel_vectors, a_rows, masked, half)
+                            : nullptr;
+    const RegisterKernel low = register_kernel(low_rows, panel_vectors, a_rows, masked, half);
     int64_t m = m_begin;
-    for (int64_t i = block.tile_begin; i < block.tile_end; ++i) {
-      const int64_t height = tile_rows + (i < rows.remainder ? 1 : 0);
+    for (int64_t i = 0; i < num_tiles; ++i) {
+      const int64_t height = low_rows + (i < tiles.remainder ? 1 : 0);
       tile.a = a + (m - m_begin) * a_step;
       tile.c = block.c + m * block.c_row + n;
       tile.gate = gate == nullptr ? nullptr : gate + m * tile.gate_stride;
-      tile.next_b = next_b + (i - block.tile_begin) * next_step;
+      tile.next_b = next_b + i * next_step;
       tile.next_b_end = tile.next_b + next_step;
-      const RegisterKernel kernel = i < rows.remainder ? tall : low;
+      const RegisterKernel kernel = i < tiles.remainder ? tall : low;
       if (block.gradient != nullptr && vectors == panel_vectors && tile.last_lanes != W) {
         collect_tile(p, tile, kernel, height, m * block.c_row, *block.gradient);
       } else if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
                     m * block.c_row + n, *block.gradient);
+      } else if (stores != nullptr) {
+        RegisterTile in_place = tile;
+        in_place.b = b + k_begin * term.b_row + n;
+        in_place.b_stride = term.b_row;
+        in_place.b_copy = b_copy + K * (n - block_n);
+        stores(in_place);
+        stores = nullptr;
       } else {
         kernel(tile);
       }

@@ -23,6 +23,8 @@ struct RegisterTile {
   int64_t last_lanes;
   // Rows kernels prefetch the rows of A below the tile where (k & prefetch_mask) == 0; -1: hardly.
   int64_t prefetch_mask;
+  float*
+      b_copy;  // storing kernels: K rows of the vectors of b, without gaps, zero behind last_lanes
   // What is fetched into L2 meanwhile: a part of the panel of B that comes next.
   const float *next_b, *next_b_end;
   bool add_to_c;
@@ -36,5 +38,10 @@ using RegisterKernel = void (*)(const RegisterTile& t);
 // other kernels read whole vectors of b. half: last_lanes is at most half a vector (see fma_low);
 // any b.
 RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked, bool half);
+
+// The same for A by rows, which also copies b, read in place, to b_copy: the tiles below find it
+// there. A copy made beforehand takes its own time, here memory works while the multipliers do.
+// Null for narrow and low tiles.
+RegisterKernel storing_kernel(int rows, int vectors, bool masked);
 
 }  // namespace handmill::HM_ISA

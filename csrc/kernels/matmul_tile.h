@@ -19,8 +19,8 @@ constexpr bool tile_exists(int rows, int vectors) {
 #endif
 }
 
-// beside() is called once for each k, before its products: work that the divider or the memory does
-// while the products keep the multipliers busy.
+// beside(k, b_k) is called once for each k, before its products: work that the divider or the
+// memory does while the products keep the multipliers busy.
 template <int MR, int NV, bool kARows, bool kMasked, bool kHalf, class Beside>
 HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   constexpr int W = Vec::width;
@@ -48,7 +48,6 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   }
 #pragma GCC unroll 1
   for (int64_t k = 0; k < K; ++k) {
-    beside();
     if (kARows && (k & prefetch_mask) == 0) {
 #pragma GCC unroll 8
       for (int m = 0; m < MR; ++m) __builtin_prefetch(a_m[m] + MR * a_stride + k);
@@ -59,6 +58,7 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
       b_k[v] =
           (kMasked || kHalf) && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
     }
+    beside(k, b_k);
     const int64_t a_k = kARows ? k : k * a_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {

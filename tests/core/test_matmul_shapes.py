@@ -71,3 +71,35 @@ def test_a_row_of_a_product_does_not_depend_on_the_others(isa):
     whole = product(a, b, isa)
     for rows in (slice(0, 2), slice(100, 170), slice(1000, 2052)):
         np.testing.assert_array_equal(product(a[rows].copy(), b, isa), whole[rows])
+
+
+def at_offset(array, floats):
+    """The same numbers, `floats` behind a place that is aligned for every vector."""
+    room = np.empty(array.size + 32, np.float32)
+    first = -(room.ctypes.data // 4) % 16 + floats
+    placed = room[first : first + array.size].reshape(array.shape)
+    placed[...] = array
+    return placed
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize(("N", "K"), ((513, 130), (1030, 67), (4111, 9), (8209, 20), (1100, 700)))
+def test_one_row_wherever_the_matrix_lies(isa, N, K):
+    a, b = arrays(1, N, K)
+    wanted = a.astype(np.float64) @ b.astype(np.float64)
+    first = product(a, at_offset(b, 0), isa)
+    np.testing.assert_allclose(first, wanted, rtol=0, atol=1e-4)
+    for floats in (1, 3, 4, 8, 15):
+        for threads in (1, 3):
+            got = product(a, at_offset(b, floats), isa, threads)
+            np.testing.assert_array_equal(got, first)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("M", (16, 17, 18, 21, 25, 31, 64, 65, 130))
+@pytest.mark.parametrize(("N", "K"), ((40, 300), (129, 70), (200, 257), (1024, 20)))
+def test_rows_agree_whether_their_matrix_is_copied_or_read_in_place(isa, M, N, K):
+    a, b = arrays(M, N, K)
+    few = np.concatenate([product(a[m : m + 2].copy(), b, isa) for m in range(0, M, 2)])
+    for threads in (1, 2):
+        np.testing.assert_array_equal(product(a, at_offset(b, 4), isa, threads), few)

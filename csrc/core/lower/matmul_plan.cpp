@@ -14,12 +14,13 @@ int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 constexpr double kOneBlockFlop = 0.3e6;
 // How much longer a multiplication with one row takes: it waits for B.
 constexpr double kRowCost = 2.5;
+// Least K of a slice where one row is multiplied.
+constexpr int64_t kRowSlice = 64;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own.
 constexpr int64_t kPackRows = 1024;
-// Fewer rows of C than this read B in place: a copy costs as much as two uses of it.
-constexpr int64_t kCopyRows = 64;
-// The same where the rows of B fall into the same sets of L1.
-constexpr int64_t kCopyAliasingRows = 24;
+// Floats of B that stay in L1, and the rows of C from which it is copied all the same.
+constexpr int64_t kFirstCache = 8192;
+constexpr int64_t kCopySmallRows = 64;
 // Longest K whose copied panel of B is kept for the next block: it has to stay in L2.
 constexpr int64_t kKeptPanel = 1024;
 // Elements of a constant B from which its packed copy is read, whatever the rows: below, B in place
@@ -42,6 +43,12 @@ struct Shape {
   double flop;
 };
 
+// Rows of C from which B is copied.
+int64_t rows_to_copy(const MatmulTile& tile, const MatmulTerm& term, int64_t N) {
+  if (term.b_row % 1024 == 0) return tile.copy_aliasing_rows;
+  return term.K * N <= kFirstCache ? kCopySmallRows : tile.copy_rows;
+}
+
 void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constant, int64_t M,
                     int64_t N) {
   const int64_t batch = problem.args.batch[0] * problem.args.batch[1];
@@ -63,7 +70,7 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
     term.b_layout = MatmulBLayout::kTransposed;
   } else if (constant && term.K * N >= kPackedSize) {
     term.b_layout = MatmulBLayout::kPacked;
-  } else if (term.b_col == 1 && M < (term.b_row % 1024 == 0 ? kCopyAliasingRows : kCopyRows)) {
+  } else if (term.b_col == 1 && M < rows_to_copy(problem.tile, term, N)) {
     term.b_layout = MatmulBLayout::kRows;
   } else if (constant || (batch == 1 && M >= kPackRows)) {
     term.b_layout = MatmulBLayout::kPacked;
@@ -233,18 +240,18 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   }
 
   int64_t wanted = ceil_div(wanted_blocks(s.M == 1 ? kRowCost * s.flop : s.flop), s.batch);
-  const int64_t chunks = args.term[0].chunks;
+  int64_t& chunks = args.term[0].chunks;
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.
   const bool by_row = s.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows;
   const bool by_dots = args.term[0].b_layout == MatmulBLayout::kTransposed;
   const int64_t tiles = s.row_tiles * s.panels;
-  if (args.num_terms == 1 && wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted &&
-      chunks >= (by_row ? 2 : 4)) {
+  const int64_t most_slices = by_row ? s.K / kRowSlice : chunks / 2;
+  if (args.num_terms == 1 && wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
     // A power of two: an even share for 2 and 4 threads.
-    const int64_t most = std::min(by_row ? chunks : chunks / 2, wanted);
-    while (args.slices * 2 <= most) args.slices *= 2;
+    while (args.slices * 2 <= std::min(most_slices, wanted)) args.slices *= 2;
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
+    if (by_row) chunks = args.slices * ceil_div(chunks, args.slices);
   }
   const int64_t block_rows = s.M >= kTallRows ? tile.tall_block_rows : tile.block_rows;
   choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
