@@ -146,3 +146,34 @@ def test_contract_is_two_units(name):
     assert isinstance(bound, Ulp)
     assert bound.count <= 2
     assert bound.of is None
+
+
+def steps_by_adagrad(sums):
+    """lr g / sqrt(sum + g^2) with g^2 too small to count."""
+    op = REGISTRY["adagrad_update"]
+    zeros, g = np.zeros_like(sums), np.full_like(sums, 2.0**-60)
+    function = TracedFunction(
+        lambda p, s, g, lr: apply(op, p, s, g, lr, epsilon=0.0)[0], "steps", batched=False
+    )
+    return function(zeros, sums, g, np.float32(1.0))
+
+
+@pytest.mark.parametrize("level", _core.available_isas())
+def test_roots_have_the_same_bits_in_every_vector(level):
+    # Neighbouring vectors take them by the divider and by the multipliers.
+    before = _core.isa()
+    _core.set_isa(level)
+    try:
+        every = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)  # [1, 4)
+        rng = np.random.default_rng(0)
+        powers = 2.0 ** rng.integers(-130, 128, 1 << 16).astype(np.float64)
+        sizes = (rng.uniform(1, 2, 1 << 16) * powers).astype(np.float32)
+        special = np.float32([0, 1e-45, 1e-38, 1e-31, 7e-31, 1e30, 2e30, 3e38, np.inf, np.nan])
+        for sums in (every, sizes, np.repeat(special, 40)):
+            shifted = np.concatenate([np.ones(16, np.float32), sums])
+            with np.errstate(all="ignore"):
+                want = -np.float32(2.0**-60) / np.sqrt(sums + np.float32(2.0**-120))
+            np.testing.assert_array_equal(steps_by_adagrad(sums), want)
+            np.testing.assert_array_equal(steps_by_adagrad(shifted)[16:], want)
+    finally:
+        _core.set_isa(before)

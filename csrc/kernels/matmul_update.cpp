@@ -22,7 +22,7 @@ struct Applying {
     if (left == 0) return;
     --left;
     rule.prefetch(i + ahead);
-    rule(AllLanes{}, Vec::load(gradient), i);
+    rule(AllLanes{}, Vec::load(gradient), i, ByDivider{});
     gradient += W;
     i += W;
     if (--vectors_left_in_row == 0) {

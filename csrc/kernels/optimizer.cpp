@@ -12,19 +12,32 @@ void update(const Args& a, Range blocks) {
   const Range items = items_of(blocks, a.per_block, a.size);
   if (a.scale != nullptr) {
     const Vec scale = Vec::broadcast(*a.scale);
-    for_each_vector(items.begin, items.end,
-                    [&](int64_t i, auto lanes) { rule(lanes, lanes.load(a.g + i) * scale, i); });
+    update_each(rule, items.begin, items.end,
+                [&](auto lanes, int64_t i) { return lanes.load(a.g + i) * scale; });
     return;
   }
-  for_each_vector(items.begin, items.end,
-                  [&](int64_t i, auto lanes) { rule(lanes, lanes.load(a.g + i), i); });
+  update_each(rule, items.begin, items.end,
+              [&](auto lanes, int64_t i) { return lanes.load(a.g + i); });
 }
+
+// rule, from `offset` elements on.
+template <class Rule>
+struct Shifted {
+  static constexpr bool kTakesRoots = Rule::kTakesRoots;
+  const Rule& rule;
+  int64_t offset;
+
+  template <class Lanes, class Root>
+  HM_INLINE void operator()(Lanes lanes, Vec g, int64_t i, Root root) const {
+    rule(lanes, g, offset + i, root);
+  }
+};
 
 template <class Rule, class Args>
 void apply(const Args& args, const float* gradient, int64_t offset, int64_t n) {
   const Rule rule{args};
-  for_each_vector(
-      0, n, [&](int64_t i, auto lanes) { rule(lanes, lanes.load(gradient + i), offset + i); });
+  update_each(Shifted<Rule>{rule, offset}, 0, n,
+              [&](auto lanes, int64_t i) { return lanes.load(gradient + i); });
 }
 
 }  // namespace

@@ -158,6 +158,10 @@ HM_INLINE Vec sqrt(Vec a) {
   return {FloatLanes{__builtin_sqrtf(a.v[0]), __builtin_sqrtf(a.v[1]), __builtin_sqrtf(a.v[2]),
                      __builtin_sqrtf(a.v[3])}};
 }
+// 1 / sqrt(a) for a in [2^-100, 2^100], less than 2^-kRsqrtBits of it off; the rest depends on the
+// CPU. 0: there is none worth using.
+inline constexpr int kRsqrtBits = 0;
+HM_INLINE Vec rsqrt_estimate(Vec a) { return a; }
 // Half to even. Adding and subtracting 2^23 drops the fraction bits.
 HM_INLINE Vec round_nearest(Vec a) {
   const Vec magnitude = abs(a);

@@ -144,6 +144,9 @@ HM_INLINE Vec copy_sign(Vec magnitude, Vec sign) {
   return {_mm256_or_ps(abs(magnitude).v, _mm256_and_ps(_mm256_set1_ps(-0.0f), sign.v))};
 }
 HM_INLINE Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
+// vrsqrtps gives 11 bits: one more step of sqrt_by_products, which then gains nothing.
+inline constexpr int kRsqrtBits = 0;
+HM_INLINE Vec rsqrt_estimate(Vec a) { return a; }
 HM_INLINE Vec round_nearest(Vec a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }

@@ -131,6 +131,8 @@ HM_INLINE Vec copy_sign(Vec magnitude, Vec sign) {
   return as_float({_mm512_ternarylogic_epi32(as_int(magnitude).v, as_int(sign).v, selector, 0xd8)});
 }
 HM_INLINE Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+inline constexpr int kRsqrtBits = 14;
+HM_INLINE Vec rsqrt_estimate(Vec a) { return {_mm512_rsqrt14_ps(a.v)}; }
 HM_INLINE Vec round_nearest(Vec a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
