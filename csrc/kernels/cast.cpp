@@ -5,6 +5,7 @@
 // zero. To bfloat16: to float32, then to the nearest, ties to even.
 #include "kernels/args.h"
 #include "kernels/convert.h"
+#include "kernels/lanes.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -78,6 +79,36 @@ ConvertItems converter(Dtype from, Dtype to) {
   return found;
 }
 
+// One item of kBytes for each row.
+template <size_t kBytes>
+void gather_items(const GatherRowsArgs& a, int64_t begin, int64_t end) {
+  const char* source = static_cast<const char*>(a.source);
+  char* y = static_cast<char*>(a.y);
+  const int64_t* order = a.order + a.position;
+  for (int64_t i = begin; i < end; ++i) {
+    std::memcpy(y + static_cast<size_t>(i) * kBytes,
+                source + static_cast<size_t>(order[i]) * kBytes, kBytes);
+  }
+}
+
+// Rows of whole words, moved as floats; the first lines of those that follow are fetched meanwhile.
+void gather_words(const GatherRowsArgs& a, int64_t words, int64_t begin, int64_t end) {
+  constexpr int64_t kAhead = 8, kLines = 4;
+  const float* source = static_cast<const float*>(a.source);
+  const int64_t* order = a.order + a.position;
+  const int64_t fetched = words < 16 * kLines ? words : 16 * kLines;
+  for (int64_t i = begin; i < end; ++i) {
+    if (i + kAhead < end) {
+      const float* next = source + order[i + kAhead] * words;
+      for (int64_t n = 0; n < fetched; n += 16) __builtin_prefetch(next + n);
+    }
+    const float* row = source + order[i] * words;
+    float* y = static_cast<float*>(a.y) + i * words;
+    for_each_vector(0, words,
+                    [&](int64_t n, auto lanes) { lanes.store(lanes.load(row + n), y + n); });
+  }
+}
+
 const void* at(const void* base, int64_t bytes) { return static_cast<const char*>(base) + bytes; }
 void* at(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 
@@ -110,6 +141,9 @@ void gather_rows(const GatherRowsArgs& a, Range blocks, void*) {
                 (end - begin) * a.row_size);
     return;
   }
+  if (a.from == a.to && from_row == 4) return gather_items<4>(a, begin, end);
+  if (a.from == a.to && from_row == 8) return gather_items<8>(a, begin, end);
+  if (a.from == a.to && from_row % 4 == 0) return gather_words(a, from_row / 4, begin, end);
   for (int64_t i = begin; i < end; ++i) {
     convert_row(at(a.source, a.order[a.position + i] * from_row), at(a.y, i * to_row), a.row_size);
   }

@@ -70,15 +70,8 @@ HM_INLINE Vec silu_grad(Vec dy, Vec x) {
   return dy * (s * fma(x, one - s, one));
 }
 
-HM_INLINE Vec gelu(Vec x) { return x * normal_cdf(x); }
-// Phi(x) + x phi(x), where phi is the density of Phi; x is bounded because 0 times infinity is no
-// number.
-HM_INLINE Vec gelu_grad(Vec dy, Vec x) {
-  const Vec bounded = clip(x, Vec::broadcast(-20.0f), Vec::broadcast(20.0f));
-  const Vec density =
-      Vec::broadcast(0.39894228040143267794f) * exp(bounded * bounded * Vec::broadcast(-0.5f));
-  return dy * fma(bounded, density, normal_cdf(x));
-}
+HM_INLINE Vec gelu(Vec x) { return at_least(x, Vec::broadcast(-kNormalTail)) * normal_cdf(x); }
+HM_INLINE Vec gelu_grad(Vec dy, Vec x) { return dy * x_normal_cdf_slope(x); }
 
 // gelu_tanh(x) = x (1 + tanh(v / 2)) / 2 = x sigmoid(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3).
 HM_INLINE Vec gelu_tanh(Vec x) {

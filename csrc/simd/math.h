@@ -170,14 +170,33 @@ HM_INLINE Vec erf(Vec x) {
   return copy_sign(select(t < Vec::broadcast(kErfSmall), y, Vec::broadcast(1.0f) - y), x);
 }
 
-// Phi(x) = (1 + erf(x / sqrt 2)) / 2; below -5.58, where it is less than 1.2e-8, it is 0.
+// Phi(x), the distribution function of the normal deviate. With u = |x| and t = 1 / (1 + p u), as
+// in Abramowitz and Stegun, 7.1.26, Phi(-u) is e^(-u^2 / 2) times a polynomial in t; the division
+// runs beside the multiplications. Off by 2.5 units of 2^-24 at most, in the tail by 20 units of
+// Phi. u is bounded where Phi(-u) is 1e-33.
+inline constexpr float kNormalTail = 12.0f;
 HM_INLINE Vec normal_cdf(Vec x) {
-  const Vec half = Vec::broadcast(0.5f), one = Vec::broadcast(1.0f);
-  const Vec t = abs(x) * Vec::broadcast(0.70710678118654752440f);
-  const Vec half_y = half * erf_or_erfc(t);
-  const Vec left = select(t >= Vec::broadcast(3.95f), Vec::zero(), half_y);
-  const Vec far = select(x < Vec::zero(), left, one - half_y);
-  return select(t < Vec::broadcast(kErfSmall), half + copy_sign(half_y, x), far);
+  const Vec one = Vec::broadcast(1.0f);
+  const Vec u = at_most(abs(x), Vec::broadcast(kNormalTail));
+  const Vec e = exp_normal(u * u * Vec::broadcast(-0.5f));
+  const Vec t = one / fma(u, Vec::broadcast(0.4f), one);
+  const Vec q = polynomial(t, 0.159817487f, 0.155509546f, 0.16357702f, -0.0367034227f, 0.311072856f,
+                           -0.461068839f, 0.275803953f, -0.0750982165f, 0.00708960928f);
+  const Vec tail = e * (t * q);
+  return select(x < Vec::zero(), tail, one - tail);
+}
+
+// Phi(x) + x phi(x), the derivative of x Phi(x), where phi is the density of Phi: the same way, to
+// 3.4 units of 2^-24.
+HM_INLINE Vec x_normal_cdf_slope(Vec x) {
+  const Vec one = Vec::broadcast(1.0f);
+  const Vec u = at_most(abs(x), Vec::broadcast(kNormalTail));
+  const Vec e = exp_normal(u * u * Vec::broadcast(-0.5f));
+  const Vec t = one / fma(u, Vec::broadcast(0.275f), one);
+  const Vec q = polynomial(t, 0.117809244f, 0.0421115421f, 0.333932132f, -0.330993235f,
+                           0.451998621f, -0.114858307f);
+  const Vec tail = e * fma(u, Vec::broadcast(-0.398942280f), t * q);
+  return select(x < Vec::zero(), tail, one - tail);
 }
 
 HM_INLINE Vec rsqrt(Vec x) { return Vec::broadcast(1.0f) / sqrt(x); }

@@ -262,3 +262,16 @@ def test_the_feed_keeps_its_arrays():
         plan.run_fed(feed, 1)
         np.testing.assert_array_equal(seen.copy()[0], x[i])
     assert len(DTYPES) > U8
+
+
+@pytest.mark.parametrize("size", (1, 2, 3, 16, 17, 100))
+@pytest.mark.parametrize("dtype", (F32, U8, I32, I64))
+def test_rows_of_every_size_are_gathered_in_order(dtype, size):
+    x = np.random.default_rng(size).integers(0, 100, (40, size)).astype(DTYPES[dtype])
+    order = np.random.default_rng(1).permutation(40)[:13]
+    kept = _core.State((13, size), dtype)
+    made = program(
+        [(dtype, (13, size))] * 2, inputs=[1], variables=[(0, kept)], updates=[(0, 1)], feeds=[1]
+    )
+    assert made.specialize(13).run_fed(_core.Feed([x], order), 1)[0] == 1
+    np.testing.assert_array_equal(kept.copy(), x[order])

@@ -208,10 +208,21 @@ MatmulTile tile_of(Isa isa) {
   }
 }
 
+// Whether the kernel takes the one row of C by rows of B.
+bool reads_rows(const MatmulArgs& args, const MatmulTile& tile) {
+  return args.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows &&
+         args.term[0].b_row >= tile.long_row;
+}
+
 // Whether the kernel can update a parameter by C (see MatmulArgs).
-bool can_update(const MatmulArgs& args) {
-  return args.num_terms == 1 && args.term[0].chunks == 1 && args.slices == 1 && args.M > 1 &&
-         args.term[0].b_layout != MatmulBLayout::kTransposed;
+bool can_update(const MatmulArgs& args, const MatmulTile& tile) {
+  return args.num_terms == 1 && args.term[0].chunks == 1 && args.slices == 1 &&
+         args.term[0].b_layout != MatmulBLayout::kTransposed && !reads_rows(args, tile);
+}
+
+// A column C = A^T B is the row B^T A, which reads A along its rows.
+bool is_turned_column(int64_t M, int64_t N, bool transpose_a) {
+  return N == 1 && M > 1 && transpose_a;
 }
 
 // A product of two matrices.
@@ -277,7 +288,13 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   } else {
     axes = batch_axes({x.a, M * K}, {x.b, K * N}, {c, M * N});
   }
-  describe(args, M, N, K, transpose_a, transpose_b);
+  const bool has_epilogue = node.num_inputs() > 2 || !node.text("activation").empty();
+  if (axes.empty() && is_turned_column(M, N, transpose_a) && !has_epilogue) {
+    std::swap(x.a, x.b);
+    describe(args, 1, M, K, false, false);
+  } else {
+    describe(args, M, N, K, transpose_a, transpose_b);
+  }
   problem.tile = tile_of(writer.isa());
   problem.constant_b[0] = x.b.is_stable;
   MatmulEpilogue& epilogue = args.epilogue;
@@ -315,7 +332,8 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
 // p is updated by the gradient a b, a matrix of its shape.
 void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
-  const ValueView a = node.input(0), b = node.input(1), p = node.output(0);
+  ValueView a = node.input(0), b = node.input(1);
+  const ValueView p = node.output(0);
   require(a.rank() == 2 && b.rank() == 2 && p.rank() == 2, "matmul_update: matrices are needed");
   for (int i = 0; i < node.num_inputs(); ++i) {
     require(node.input(i).dtype == Dtype::float32, "matmul_update: operands must be float32");
@@ -326,12 +344,17 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
           "matmul_update: the shapes of the operands do not fit");
   if (p.size() == 0) return;
   MatmulProblem problem;
-  describe(problem.args, M, N, K, transpose_a, transpose_b);
+  if (is_turned_column(M, N, transpose_a)) {
+    std::swap(a, b);
+    describe(problem.args, 1, M, K, false, false);
+  } else {
+    describe(problem.args, M, N, K, transpose_a, transpose_b);
+  }
   problem.args.batch[0] = problem.args.batch[1] = 1;
   problem.tile = tile_of(writer.isa());
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
-  if (can_update(plan.matmul)) {
+  if (can_update(plan.matmul, problem.tile)) {
     add_steps(writer, plan, {.a = a, .b = b, .c = p, .update = &update}, {});
     return;
   }

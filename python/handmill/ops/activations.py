@@ -188,8 +188,9 @@ SILU_GRAD: Op = binary_op(
     Ulp(16, of=lambda inputs, attrs: np.abs(inputs[0]) * (1 + np.abs(inputs[1]))),
     epilogue=("act_grad", "silu"),
 )
-# gelu = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2. 1 + erf cancels for x < 0, hence units of x:
-# 2 of erf and one more of its argument, halved; the sum and the product round once each.
+# gelu = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2. Near 0 Phi is off by 3.5 units of 2^-24 at most
+# (its argument t 1.5; polynomial, exponential, their product and the difference from 1 half a unit
+# each), and the product rounds once more: in units of x, which are 2^-24 x or more.
 GELU = unary_op(
     "gelu",
     lambda x: x * erfc_reference(x * np.asarray(-math.sqrt(0.5), x.dtype)) / 2,
@@ -207,9 +208,9 @@ def _gelu_grad(dy: Array, x: Array) -> Array:
     )
 
 
-# d/dx x Phi(x) = Phi(x) + x phi(x), phi = e^(-x^2/2) / sqrt(2 pi). Phi: 3 units as in gelu;
-# x phi <= 1/4 with 2 units of exp, the rounding of x^2 / 2 (times x^3 phi / 2 <= 1/4), and three
-# products; the last product. A unit of |dy| counts up to twice.
+# d/dx x Phi(x) = Phi(x) + x phi(x), phi = e^(-x^2/2) / sqrt(2 pi): as Phi in gelu, where the slope
+# by t is twice as large (3 units), and x phi <= 1/4 with 2 units of exp and the rounding of x^2 / 2
+# (times x^3 phi / 2 <= 1/4); the last product. A unit of |dy| counts up to twice.
 GELU_GRAD: Op = binary_op(
     "gelu_grad",
     _gelu_grad,
