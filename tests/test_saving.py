@@ -40,6 +40,17 @@ def classifier(optimizer="adam", seed=0):
     return model
 
 
+def test_loading_draws_no_numbers(tmp_path, monkeypatch):
+    model = classifier()
+    model.save(tmp_path / "m.hmill")
+    monkeypatch.setattr(handmill.random, "unit", None)
+    loaded = models.load_model(tmp_path / "m.hmill")
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(TypeError):
+        layers.Dense(2).build((None, 3))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_goes_on_bit_for_bit(tmp_path, optimizer):
     straight = classifier(optimizer)

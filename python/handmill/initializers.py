@@ -101,7 +101,12 @@ class RandomInitializer(Initializer):
     Args:
         seed: an integer; default: the next one after ``utils.set_random_seed``. One object
             gives the same values at each call.
+
+    Attributes:
+        draws: its values need not be computed where stored ones take their place.
     """
+
+    draws = True
 
     def __init__(self, seed: int | None = None) -> None:
         from handmill import random

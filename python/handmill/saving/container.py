@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import secrets
 import stat
 import struct
 import zipfile
@@ -66,7 +65,7 @@ def to_archive(members: Mapping[str, bytes]) -> memoryview:
 
 def write_bytes(path: Path, content: Any) -> None:
     """Writes bytes as :func:`write_file` does."""
-    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
     try:

@@ -27,7 +27,7 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from handmill.variable import Variable, limited_bytes
+from handmill.variable import Variable, limited_bytes, stored_values
 
 
 def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
@@ -159,7 +159,7 @@ def load_model(
     )
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
-        with _damage(path, "architecture"):
+        with _damage(path, "architecture"), stored_values():
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
