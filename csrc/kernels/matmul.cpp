@@ -6,6 +6,7 @@
 // the layouts (kTransposed excepted) or, among levels with fma, on the level.
 #include "kernels/matmul_dot.h"
 #include "kernels/matmul_micro.h"
+#include "kernels/matmul_narrow.h"
 #include "kernels/matmul_parts.h"
 #include "kernels/matmul_row.h"
 #include "kernels/matmul_update.h"
@@ -129,6 +130,11 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       break;
   }
   const int64_t a_step = a_rows ? a_stride : 1;
+  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && term.b_col == 1) {
+    const float* dy = term.b + k_begin * term.b_row;
+    update_narrow({a, dy, a_stride, term.b_row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
+    return;
+  }
 
   const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
   const int64_t block_n = panels.at(block.panel_begin) * W;
