@@ -148,21 +148,24 @@ def test_contract_is_two_units(name):
     assert bound.of is None
 
 
-def steps_by_adagrad(sums):
-    """lr g / sqrt(sum + g^2) with g^2 too small to count."""
+def steps_by_adagrad(sums, rate):
+    """rate g / sqrt(sum + g^2) with g = 2^-60: g^2 is too small to count."""
     op = REGISTRY["adagrad_update"]
     zeros, g = np.zeros_like(sums), np.full_like(sums, 2.0**-60)
     function = TracedFunction(
         lambda p, s, g, lr: apply(op, p, s, g, lr, epsilon=0.0)[0], "steps", batched=False
     )
-    return function(zeros, sums, g, np.float32(1.0))
+    return function(zeros, sums, g, rate)
 
 
+# Numerators whose quotients show an error of one unit in any root.
+@pytest.mark.parametrize("rate", (1.0, 1.25, 1.5, 1.75))
 @pytest.mark.parametrize("level", _core.available_isas())
-def test_roots_have_the_same_bits_in_every_vector(level):
+def test_roots_have_the_same_bits_in_every_vector(level, rate):
     # Neighbouring vectors take them by the divider and by the multipliers.
     before = _core.isa()
     _core.set_isa(level)
+    rate = np.float32(rate)
     try:
         every = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)  # [1, 4)
         rng = np.random.default_rng(0)
@@ -172,8 +175,8 @@ def test_roots_have_the_same_bits_in_every_vector(level):
         for sums in (every, sizes, np.repeat(special, 40)):
             shifted = np.concatenate([np.ones(16, np.float32), sums])
             with np.errstate(all="ignore"):
-                want = -np.float32(2.0**-60) / np.sqrt(sums + np.float32(2.0**-120))
-            np.testing.assert_array_equal(steps_by_adagrad(sums), want)
-            np.testing.assert_array_equal(steps_by_adagrad(shifted)[16:], want)
+                want = -rate * np.float32(2.0**-60) / np.sqrt(sums + np.float32(2.0**-120))
+            np.testing.assert_array_equal(steps_by_adagrad(sums, rate), want)
+            np.testing.assert_array_equal(steps_by_adagrad(shifted, rate)[16:], want)
     finally:
         _core.set_isa(before)

@@ -51,6 +51,26 @@ def test_loading_draws_no_numbers(tmp_path, monkeypatch):
         layers.Dense(2).build((None, 3))
 
 
+@handmill.saving.register_keras_serializable("tests")
+class WithTable(layers.Layer):
+    """Holds a variable that is not one of its weights."""
+
+    def build(self, input_shape):
+        self.hidden = (handmill.Variable(handmill.initializers.RandomNormal(seed=1), (3,)),)
+
+    def call(self, inputs):
+        return inputs * self.hidden[0]
+
+
+def test_what_is_not_stored_is_drawn_on_loading(tmp_path):
+    model = models.Sequential([handmill.Input((3,)), WithTable()])
+    table = model.layers[0].hidden[0]
+    model.save(tmp_path / "m.hmill")
+    again = models.load_model(tmp_path / "m.hmill").layers[0].hidden[0]
+    assert np.abs(table.numpy()).max() > 0
+    np.testing.assert_array_equal(again.numpy(), table.numpy())
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_goes_on_bit_for_bit(tmp_path, optimizer):
     straight = classifier(optimizer)

@@ -100,7 +100,8 @@ struct MatmulTerm {
 /// ((batch * slices + slice) * blocks_n + j) * blocks_m + i computes row tiles [i], panels [j] and
 /// chunks [slice] of an even partition: rows fastest, so that a run of blocks shares its part of B.
 /// With an update, C is the gradient of a parameter (M, N), which is updated instead of written:
-/// for one term of one chunk, one slice, no batch axes and no epilogue, with c_row == N. With
+/// for one term of one chunk, one slice, no batch axes and no epilogue, with c_row == N, B not
+/// transposed and not by_rows_of_b: that is one row, M == 1, as sums over long rows of B. With
 /// slices > 1 (num_terms == 1 only) slice s writes its sum to partial + (s * batch + b) * M * N and
 /// matmul_combine finishes.
 struct MatmulArgs {
@@ -117,6 +118,7 @@ struct MatmulArgs {
   int64_t b_scratch_floats;  // room for the copied panels of B, before those of A
   int32_t num_terms;
   int32_t tile_rows, panel_vectors;
+  bool by_rows_of_b;
 };
 
 /// Panels of B for MatmulBLayout::kPacked: panel p of vectors [v0, v1) starts at K * v0 * width and

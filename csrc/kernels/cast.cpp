@@ -143,7 +143,8 @@ void gather_rows(const GatherRowsArgs& a, Range blocks, void*) {
   }
   if (a.from == a.to && from_row == 4) return gather_items<4>(a, begin, end);
   if (a.from == a.to && from_row == 8) return gather_items<8>(a, begin, end);
-  if (a.from == a.to && from_row % 4 == 0) return gather_words(a, from_row / 4, begin, end);
+  const bool has_words = from_row % 4 == 0 && reinterpret_cast<uintptr_t>(a.source) % 4 == 0;
+  if (a.from == a.to && has_words) return gather_words(a, from_row / 4, begin, end);
   for (int64_t i = begin; i < end; ++i) {
     convert_row(at(a.source, a.order[a.position + i] * from_row), at(a.y, i * to_row), a.row_size);
   }

@@ -2,7 +2,8 @@
 // and the meaning of a block: args_matmul.h.
 //
 // A sum over k runs in chunks: one fused multiply-add chain a chunk, in the order of k, added to c
-// in the order of the chunks. So a result depends on K and the slices only: not on M, N, the tiles,
+// in the order of the chunks. So a result depends on K and its cuts only (other ones where M is 1
+// and rows of B are long): not on M, N, the tiles,
 // the layouts (kTransposed excepted) or, among levels with fma, on the level.
 #include "kernels/matmul_dot.h"
 #include "kernels/matmul_micro.h"
@@ -130,7 +131,8 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       break;
   }
   const int64_t a_step = a_rows ? a_stride : 1;
-  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && term.b_col == 1) {
+  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && term.b_col == 1 &&
+      term.b_layout != MatmulBLayout::kPacked) {
     const float* dy = term.b + k_begin * term.b_row;
     update_narrow({a, dy, a_stride, term.b_row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
     return;
@@ -138,7 +140,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
 
   const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
   const int64_t block_n = panels.at(block.panel_begin) * W;
-  if (p.M == 1 && term.b_layout == MatmulBLayout::kRows && term.b_row >= kMatmulTile.long_row) {
+  if (p.by_rows_of_b) {
     const int64_t limit = panels.at(block.panel_end) * W;
     RowProduct row{};
     row.a = a;
@@ -164,8 +166,7 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     const int64_t n = v_begin * W;
     const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
     // Narrow panels take more rows, for as many sums at a time: 4 x 2 vectors wait for their own.
-    const int64_t most_rows =
-        panel_vectors <= 2 && p.tile_rows > 1 ? kMatmulTile.narrow_rows : p.tile_rows;
+    const int64_t most_rows = panel_vectors <= 2 ? kMatmulTile.narrow_rows : p.tile_rows;
     const int64_t num_tiles = ceil_div(m_end - m_begin, most_rows);
     const Split tiles(m_end - m_begin, num_tiles);
     const int low_rows = static_cast<int>(tiles.quotient);

@@ -11,7 +11,7 @@ constexpr int64_t kStoringAhead = 48;
 
 template <int MR, int NV, bool kARows, bool kMasked, bool kHalf>
 void register_tile(const RegisterTile& t) {
-  compute_tile<MR, NV, kARows, kMasked, kHalf>(t, [](int64_t, const Vec(&)[NV]) {});
+  compute_tile<MR, NV, kARows, kMasked, kHalf>(t, [](const Vec(&)[NV]) {});
 }
 
 // Two prefetches for a line that two vectors may share, since rows of b need not be aligned.
@@ -20,7 +20,7 @@ void storing_tile(const RegisterTile& t) {
   constexpr int W = Vec::width;
   const float* ahead = t.b + kStoringAhead * t.b_stride;
   float* copy = t.b_copy;
-  compute_tile<MR, NV, true, kMasked, false>(t, [&](int64_t, const Vec(&b_k)[NV]) {
+  compute_tile<MR, NV, true, kMasked, false>(t, [&](const Vec(&b_k)[NV]) {
 #pragma GCC unroll 8
     for (int n = 0; n < NV * W; n += 16) __builtin_prefetch(ahead + n);
     __builtin_prefetch(ahead + NV * W - 1);

@@ -11,8 +11,8 @@ void update_narrow(const NarrowGradient& p, const UpdateArgs& update) {
   constexpr int64_t kRoom = kMatmulTile.vectors * W;  // columns of dY^T X at a time
   alignas(64) float turned[kMostNarrowColumns * kRoom];
   alignas(64) float gradient[kMostNarrowColumns * kRoom];
-  const Split tiles(p.N, ceil_div(p.N, kMatmulTile.narrow_rows));
   const int64_t num_tiles = ceil_div(p.N, kMatmulTile.narrow_rows);
+  const Split tiles(p.N, num_tiles);
   // Register tiles of narrow_rows rows hold fewer vectors at some levels.
   const int64_t step = (tiles.at(1) <= kMatmulTile.rows ? kMatmulTile.vectors : 2) * W;
   for (int64_t m = 0; m < p.M; m += step) {

@@ -19,8 +19,8 @@ constexpr bool tile_exists(int rows, int vectors) {
 #endif
 }
 
-// beside(k, b_k) is called once for each k, before its products: work that the divider or the
-// memory does while the products keep the multipliers busy.
+// beside(b_k) is called once for each k, with its vectors of b, before its products: work that the
+// divider or the memory does while the products keep the multipliers busy.
 template <int MR, int NV, bool kARows, bool kMasked, bool kHalf, class Beside>
 HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   constexpr int W = Vec::width;
@@ -58,7 +58,7 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
       b_k[v] =
           (kMasked || kHalf) && v == NV - 1 ? Vec::load_n(b + v * W, last) : Vec::load(b + v * W);
     }
-    beside(k, b_k);
+    beside(b_k);
     const int64_t a_k = kARows ? k : k * a_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {

@@ -44,8 +44,7 @@ void updating_tile(const RegisterTile& t, int64_t offset, const Args& args,
                           before.vectors,
                           before.vectors,
                           before.rows * before.vectors};
-  compute_tile<MR, NV, kARows, false, false>(
-      t, [&applying](int64_t, const Vec(&)[NV]) { applying(); });
+  compute_tile<MR, NV, kARows, false, false>(t, [&applying](const Vec(&)[NV]) { applying(); });
 }
 
 template <int MR, int NV, bool kARows>

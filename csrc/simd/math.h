@@ -203,25 +203,28 @@ HM_INLINE Vec rsqrt(Vec x) { return Vec::broadcast(1.0f) / sqrt(x); }
 
 // sqrt(x), bit for bit, by the multipliers: for use beside the divider, which sqrt keeps busy (10
 // cycles for 16 floats on Zen 4, a division 6). Goldschmidt's steps from an estimate, then one that
-// uses the exact remainder x - s^2; for every float in [1, 4) the result is the rounded root,
-// whatever the estimate is within its bound. Vectors with an element outside [2^-100, 2^100] are
-// left to sqrt.
+// uses the exact remainder x - s^2. Tried with every float in [1, 4), which stand for all others,
+// and with estimates at both ends of their bound and between: always the rounded root. Vectors with
+// an element outside [2^-100, 2^100] are left to sqrt.
 HM_INLINE Vec sqrt_by_products(Vec x) {
-  if constexpr (kRsqrtBits == 0) return sqrt(x);
-  const Vec half = Vec::broadcast(0.5f);
-  const Vec y = rsqrt_estimate(x);
-  Vec s = x * y, h = half * y;
-  for (int good = kRsqrtBits; good < 24; good *= 2) {
-    const Vec e = fnma(s, h, half);
-    s = fma(s, e, s);
-    h = fma(h, e, h);
+  if constexpr (kRsqrtBits == 0) {
+    return sqrt(x);
+  } else {
+    const Vec half = Vec::broadcast(0.5f);
+    const Vec y = rsqrt_estimate(x);
+    Vec s = x * y, h = half * y;
+    for (int good = kRsqrtBits; good < 24; good *= 2) {
+      const Vec e = fnma(s, h, half);
+      s = fma(s, e, s);
+      h = fma(h, e, h);
+    }
+    s = fma(fnma(s, s, x), h, s);
+    // Bits of 2^-100 become the least integer.
+    constexpr int32_t kLow = INT32_MIN + ((127 - 100) << 23), kRange = INT32_MIN + (200 << 23);
+    const Mask other = as_int(x) - VecI::broadcast(kLow) > VecI::broadcast(kRange);
+    if (__builtin_expect(any(other), 0)) return sqrt(x);
+    return s;
   }
-  s = fma(fnma(s, s, x), h, s);
-  // Bits of 2^-100 become the least integer.
-  constexpr int32_t kLow = INT32_MIN + ((127 - 100) << 23), kRange = INT32_MIN + (200 << 23);
-  const Mask other = as_int(x) - VecI::broadcast(kLow) > VecI::broadcast(kRange);
-  if (__builtin_expect(any(other), 0)) return sqrt(x);
-  return s;
 }
 
 // sin and cos of |x| <= kMaxSinCos.

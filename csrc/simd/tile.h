@@ -8,7 +8,7 @@ struct MatmulTile {
   int width;                // floats in a vector
   int rows;                 // rows of the register tile of panels `vectors` wide
   int vectors;              // vectors of a panel
-  int narrow_rows;          // rows where all panels have at most two vectors
+  int narrow_rows;          // rows of the register tile of panels of one or two vectors
   int row_vectors;          // vectors of a panel when M == 1
   int long_row;             // M == 1: floats in a row of B from which B is read along its rows
   int copy_rows;            // fewer rows of C than this read B in place

@@ -103,10 +103,10 @@ class RandomInitializer(Initializer):
             gives the same values at each call.
 
     Attributes:
-        draws: its values need not be computed where stored ones take their place.
+        draws_numbers: whether that can wait where stored values take their place.
     """
 
-    draws = True
+    draws_numbers = True
 
     def __init__(self, seed: int | None = None) -> None:
         from handmill import random

@@ -11,6 +11,7 @@ import numpy as np
 from handmill import ops
 from handmill.ir.trace import apply
 from handmill.lazy import plain_module
+from handmill.ops.convert import promote_float
 from handmill.ops.reduce import SUM_OF_SQUARES
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import to_snake_case
@@ -62,7 +63,7 @@ class L1L2(Regularizer):
         if self.l1:
             penalty = ops.multiply(ops.sum(ops.absolute(x)), self.l1)
         if self.l2:
-            squares = ops.multiply(apply(SUM_OF_SQUARES, x), self.l2)
+            squares = ops.multiply(apply(SUM_OF_SQUARES, *promote_float(x)), self.l2)
             penalty = squares if isinstance(penalty, float) else ops.add(penalty, squares)
         return penalty
 
@@ -100,7 +101,7 @@ class L2(Regularizer):
         self.l2 = _factor(0.01 if l2 is None else l2, "l2")
 
     def __call__(self, x: Any) -> Any:
-        return ops.multiply(apply(SUM_OF_SQUARES, x), self.l2)
+        return ops.multiply(apply(SUM_OF_SQUARES, *promote_float(x)), self.l2)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

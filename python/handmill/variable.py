@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -68,21 +69,25 @@ def limited_bytes(limit: int) -> Iterator[None]:
         _budget.reset(token)
 
 
-_stored: ContextVar[bool] = ContextVar("stored", default=False)
+_undrawn: ContextVar[list[tuple[Variable, Callable[[], Array]]] | None] = ContextVar(
+    "_undrawn", default=None
+)
 
 
 @contextmanager
-def stored_values() -> Iterator[None]:
+def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
     """Lets variables made in the ``with`` block start at 0 instead of at random.
 
     For loaders, which assign a stored value to each of them: drawing 100 million numbers first
-    takes seconds.
+    takes seconds. Gives the variables, with what draws their initial values for those that turn out
+    not to be stored.
     """
-    token = _stored.set(True)
+    undrawn: list[tuple[Variable, Callable[[], Array]]] = []
+    token = _undrawn.set(undrawn)
     try:
-        yield
+        yield undrawn
     finally:
-        _stored.reset(token)
+        _undrawn.reset(token)
 
 
 def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -159,10 +164,13 @@ class Variable:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
             _check_bytes(name, tuple(shape), dtype)
-            if _stored.get() and dtype in FLOATS and getattr(initializer, "draws", False):
-                content = np.zeros(tuple(shape), numpy_dtype(dtype))
+            draw = functools.partial(initializer, tuple(shape), dtype=dtype)
+            undrawn = _undrawn.get() if dtype in FLOATS else None
+            if undrawn is None or not getattr(initializer, "draws_numbers", False):
+                content = np.asarray(draw())
             else:
-                content = np.asarray(initializer(tuple(shape), dtype=dtype))
+                content = np.zeros(tuple(shape), numpy_dtype(dtype))
+                undrawn.append((self, draw))
         else:
             content = np.asarray(initializer)
             if dtype is None:

@@ -208,16 +208,10 @@ MatmulTile tile_of(Isa isa) {
   }
 }
 
-// Whether the kernel takes the one row of C by rows of B.
-bool reads_rows(const MatmulArgs& args, const MatmulTile& tile) {
-  return args.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows &&
-         args.term[0].b_row >= tile.long_row;
-}
-
 // Whether the kernel can update a parameter by C (see MatmulArgs).
-bool can_update(const MatmulArgs& args, const MatmulTile& tile) {
+bool can_update(const MatmulArgs& args) {
   return args.num_terms == 1 && args.term[0].chunks == 1 && args.slices == 1 &&
-         args.term[0].b_layout != MatmulBLayout::kTransposed && !reads_rows(args, tile);
+         args.term[0].b_layout != MatmulBLayout::kTransposed && !args.by_rows_of_b;
 }
 
 // A column C = A^T B is the row B^T A, which reads A along its rows.
@@ -354,7 +348,7 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   problem.tile = tile_of(writer.isa());
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
-  if (can_update(plan.matmul, problem.tile)) {
+  if (can_update(plan.matmul)) {
     add_steps(writer, plan, {.a = a, .b = b, .c = p, .update = &update}, {});
     return;
   }

@@ -16,7 +16,8 @@ constexpr double kOneBlockFlop = 0.3e6;
 constexpr double kRowCost = 2.5;
 // Least K of a slice where one row is multiplied.
 constexpr int64_t kRowSlice = 64;
-// Rows of C from which packing B once, for all blocks, is worth a step of its own.
+// Rows of C from which packing B once, for all blocks, is worth a step of its own, unless B is
+// narrow.
 constexpr int64_t kPackRows = 1024;
 // Floats of B that stay in L1, and the rows of C from which it is copied all the same.
 constexpr int64_t kFirstCache = 8192;
@@ -72,7 +73,7 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
     term.b_layout = MatmulBLayout::kPacked;
   } else if (term.b_col == 1 && M < rows_to_copy(problem.tile, term, N)) {
     term.b_layout = MatmulBLayout::kRows;
-  } else if (constant || (batch == 1 && M >= kPackRows)) {
+  } else if (constant || (batch == 1 && M >= kPackRows && N > problem.tile.width)) {
     term.b_layout = MatmulBLayout::kPacked;
   } else {
     term.b_layout = MatmulBLayout::kCopy;
@@ -244,6 +245,11 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.
   const bool by_row = s.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows;
+  args.by_rows_of_b = s.M == 1;
+  for (int32_t r = 0; r < args.num_terms; ++r) {
+    args.by_rows_of_b &=
+        args.term[r].b_layout == MatmulBLayout::kRows && args.term[r].b_row >= tile.long_row;
+  }
   const bool by_dots = args.term[0].b_layout == MatmulBLayout::kTransposed;
   const int64_t tiles = s.row_tiles * s.panels;
   const int64_t most_slices = by_row ? s.K / kRowSlice : chunks / 2;

@@ -151,7 +151,10 @@ def _ready(value: Value, before: Node, computed: dict[Value, Value], depth: int 
 
 
 def fuse_penalties(graph: Graph) -> Graph:
-    """Builds the gradient of an L2 penalty into the optimizer's update."""
+    """Builds the gradient of an L2 penalty into the optimizer's update.
+
+    Where something else reads the sum of both gradients too (a norm, say), it is computed twice.
+    """
     if not any(node.op.absorb_operand for node in graph.nodes):
         return graph
 

@@ -92,15 +92,13 @@ class Propagated:
         gradient = self.producer.op.reference(*factors, **flags)
         error = self.producer.bound.tolerance(gradient, factors, flags)
 
-        def operands(g: Array) -> tuple[Array, ...]:
-            return (*others[: self.position], g, *others[self.position :])
+        before, after = others[: self.position], others[self.position :]
 
-        def result_of(g: Array) -> Array:
-            found = self.update.reference(*operands(g), **rest)
-            return np.asarray(found[self.index] if isinstance(found, tuple) else found)
+        def update(g: Array) -> Any:
+            return self.update.reference(*before, g, *after, **rest)
 
-        own = self.own.tolerance(want, operands(gradient), rest)
-        return np.asarray(own + spread(result_of, gradient, error))
+        own = self.own.tolerance(want, (*before, gradient, *after), rest)
+        return np.asarray(own + spread(update, self.index, gradient, error))
 
 
 def _fused(producer: Producer, update: Op, position: int) -> Op:

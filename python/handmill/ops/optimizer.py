@@ -90,8 +90,20 @@ UPDATES: dict[str, tuple[Draws, ...]] = {}
 _PERTURBATIONS = (-1.0, -0.5, 0.5, 1.0)
 
 
-def spread(result_of: Callable[[Array], Array], gradient: Array, error: Array) -> Array:
-    """Returns how far the result of an update moves when its gradient is wrong by ``error``."""
+def spread(update: Callable[[Array], Any], index: int, gradient: Array, error: Array) -> Array:
+    """Returns how far a result of an update moves when its gradient is wrong by ``error``.
+
+    Args:
+        update: gradient -> result, or results.
+        index: of the result.
+        gradient: the right one.
+        error: an element each.
+    """
+
+    def result_of(g: Array) -> Array:
+        found = update(g)
+        return np.asarray(found[index] if isinstance(found, tuple) else found)
+
     want = result_of(gradient)
     moved = [np.abs(result_of(gradient + times * error) - want) for times in _PERTURBATIONS]
     return np.asarray(np.max(moved, axis=0))
@@ -139,14 +151,12 @@ class _PenalizedBound:
         if not penalty:
             return allowed
 
-        def result_of(gradient: Array) -> Array:
-            operands = (*plain[:position], gradient, *plain[position + 1 :])
-            found = self.update.reference(*operands, **rest)
-            return np.asarray(found[self.index] if isinstance(found, tuple) else found)
+        def update(g: Array) -> Any:
+            return self.update.reference(*plain[:position], g, *plain[position + 1 :], **rest)
 
         # Two roundings, each at most half a unit.
         error = EPS32 * _size(inputs[position], inputs[-1] * inputs[0])
-        return np.asarray(allowed + spread(result_of, plain[position], error))
+        return np.asarray(allowed + spread(update, self.index, plain[position], error))
 
 
 def _absorb_penalty(

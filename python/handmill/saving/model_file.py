@@ -134,6 +134,8 @@ def load_model(
 ) -> Any:
     """Reads a model that :meth:`Model.save` wrote. Nothing in the file is executed.
 
+    Weights that are drawn at random read 0 in a layer's ``build``: what is stored comes after it.
+
     Args:
         filepath: a path that ends in ``.hmill``.
         custom_objects: name -> class or function of yours that the file may use.
@@ -159,11 +161,15 @@ def load_model(
     )
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
-        with _damage(path, "architecture"), stored_values():
+        with _damage(path, "architecture"), stored_values() as undrawn:
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
         _assign(model.variables, list(arrays.items()), str(path), skip=False)
+        stored_ones = {id(v) for v in model.variables}
+        for variable, draw in undrawn:
+            if id(variable) not in stored_ones:
+                variable.assign(draw())
         compiled = config.get("compile_config")
         if compile and compiled is not None:
             with _damage(path, "compile_config"):
