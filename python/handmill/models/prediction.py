@@ -10,6 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.callbacks.callback import CallbackList
 from handmill.ir.op import Array
+from handmill.models import loop
 from handmill.models.data_adapters import (
     BatchData,
     check_rows,
@@ -117,9 +118,15 @@ class Predicting:
         return self._stream(data)
 
     def _stream(self, data: Any) -> Iterator[Any]:
-        for layout, arrays in data.batches():
-            predictor = self._predictor(layout)
-            yield predictor.nested(predictor(arrays))
+        data.begin_epoch()
+        done, limit = 0, data.num_batches
+        while limit is None or done < limit:
+            portion = data.next_portion(done)
+            if portion is None:
+                return
+            predictor = self._predictor(portion.layout)
+            yield predictor.nested(predictor(portion.take()))
+            done += 1
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
@@ -136,7 +143,7 @@ class Predicting:
         wanted = predictor.function.output_specs(arrays)
         if wanted is None:  # outputs that are no rows: as Keras joins them
             parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
-            found = predictor.nested(_joined(parts))
+            found = predictor.joined(parts)
             if out is None:
                 return found
             wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
@@ -171,33 +178,7 @@ class Predicting:
                 epochs=1,
                 steps=data.num_batches,
             )
-        self.stop_predicting = False
-        watched = callbacks.watches["predict"]
-        callbacks.begin("predict")
-        parts: list[tuple[Array, ...]] = []
-        predictor: Any = None
-        for layout, arrays in data.batches():
-            if watched:
-                callbacks.batch_begin("predict", len(parts))
-            predictor = self._predictor(layout)
-            parts.append(predictor(arrays))
-            if watched:
-                outputs = predictor.nested(parts[-1])
-                callbacks.batch_end("predict", len(parts) - 1, {"outputs": outputs})
-            if callbacks.shows_progress:
-                callbacks.progress("predict", len(parts), dict)
-            if self.stop_predicting:
-                break
-        callbacks.end("predict")
-        if predictor is None:
-            raise ValueError("predict() received no batch: the data set is empty")
-        return predictor.nested(_joined(parts))
-
-
-def _joined(parts: Sequence[tuple[Array, ...]]) -> list[Array]:
-    return [
-        group[0] if len(group) == 1 else np.concatenate(group) for group in zip(*parts, strict=True)
-    ]
+        return loop.predict(self, data, callbacks)
 
 
 def _checked_out(

@@ -88,6 +88,14 @@ class Step:
         self.alive.assign(alive)
         self.finite_steps.assign(ops.add(self.finite_steps.value, alive))
 
+    def run(self, portion: Any, count: int) -> int:
+        """Runs ``count`` steps, or as many as there is time for; returns how many."""
+        return portion.run(self.function, count)  # type: ignore[no-any-return]
+
+    def logs(self) -> dict[str, Any]:
+        """Returns the current numbers by name, for callbacks."""
+        return self.model.get_metrics_result()  # type: ignore[no-any-return]
+
     def reset(self) -> None:
         """Starts the count of finite steps again."""
         self.finite_steps.state.write(_ZERO)
@@ -142,6 +150,11 @@ class Predictor:
         if self.structure is None:
             return outputs[0]
         return tree.pack_sequence_as(self.structure, list(outputs))
+
+    def joined(self, parts: Sequence[tuple[Any, ...]]) -> Any:
+        """Returns the outputs of several batches, joined and nested."""
+        groups = zip(*parts, strict=True)
+        return self.nested([g[0] if len(g) == 1 else np.concatenate(g) for g in groups])
 
 
 def outputs_of(

@@ -10,8 +10,8 @@ import numpy as np
 from handmill import random
 from handmill.callbacks.callback import CallbackList, History
 from handmill.ir.op import Array
+from handmill.models import loop
 from handmill.models.data_adapters import (
-    Run,
     check_rows,
     make_data,
     split_validation,
@@ -20,12 +20,13 @@ from handmill.models.data_adapters import (
 )
 from handmill.models.layout import Layout, split
 from handmill.models.objective import Objective
+from handmill.models.older_names import OlderNames
 from handmill.models.prediction import Predicting
 from handmill.models.steps import Step, outputs_of
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
 
 
-class Trainer(Predicting):
+class Trainer(Predicting, OlderNames):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
 
     def __init__(self) -> None:
@@ -299,10 +300,6 @@ class Trainer(Predicting):
             )
         return results
 
-    def current_logs(self) -> dict[str, Any]:
-        """Returns the current numbers, for callbacks."""
-        return self.get_metrics_result()
-
     # Training.
 
     def fit(
@@ -392,46 +389,13 @@ class Trainer(Predicting):
                 validation_data, validation_batch_size or batch_size, validation_steps, check
             )
         checks = TrainingChecks(self, x)
-        run = Run(self, "train", callbacks, self._train_step, self._stops_training)
-        self.stop_training = False
+        numbers = range(initial_epoch, epochs)
         self._fitting = True
-        finished = False
-        logs: dict[str, Any] = {}
         try:
-            callbacks.begin("train")
-            for epoch in range(initial_epoch, epochs):
-                self.reset_metrics()
-                checks.start_epoch(run, epoch == initial_epoch)
-                callbacks.on_epoch_begin(epoch, None)
-                done = data.run_epoch(run)
-                if not done:
-                    if epoch == initial_epoch:
-                        raise ValueError("fit() received no batch: the data set gave none")
-                    break
-                logs = self.get_metrics_result()
-                checks.end_epoch(run, done, logs, data, first=epoch == initial_epoch)
-                if validation is not None and _validates(epoch, validation_freq):
-                    results = self._evaluate(validation, callbacks)
-                    logs.update({f"val_{name}": value for name, value in results.items()})
-                callbacks.on_epoch_end(epoch, logs)
-                if self.stop_training:
-                    break
-            finished = True
+            loop.fit(self, data, callbacks, numbers, checks, validation, validation_freq)
         finally:
             self._fitting = False
-            if self.optimizer.use_ema and epochs > initial_epoch:
-                self.optimizer.finalize_variable_values(
-                    self.trainable_variables  # type: ignore[attr-defined]
-                )
-            if finished:
-                callbacks.end("train", logs)
         return self.history  # type: ignore[return-value]
-
-    def _stops_training(self) -> bool:
-        return self.stop_training
-
-    def _stops_evaluating(self) -> bool:
-        return self.stop_evaluating
 
     def _validation_data(self, data: Any, batch_size: int | None, steps: Any, check: Any) -> Any:
         x, y, weight = unpack(data) if isinstance(data, list | tuple) else (data, None, None)
@@ -484,20 +448,10 @@ class Trainer(Predicting):
                 epochs=1,
                 steps=data.num_batches,
             )
-        logs = self._evaluate(data, callbacks)
+        logs = loop.evaluate(self, data, callbacks)
         if not logs:
             raise ValueError("evaluate() received no batch: the data set gave none")
         return logs if return_dict else _in_order(logs)
-
-    def _evaluate(self, data: Any, callbacks: CallbackList) -> dict[str, Any]:
-        """Returns the numbers by name; none if there was no batch."""
-        run = Run(self, "test", callbacks, self._test_step, self._stops_evaluating)
-        self.stop_evaluating = False
-        callbacks.begin("test")
-        self.reset_metrics()
-        logs = self.get_metrics_result() if data.run_epoch(run) else {}
-        callbacks.end("test", logs)
-        return logs
 
     # Single batches.
 
@@ -549,90 +503,7 @@ class Trainer(Predicting):
         logs = self.get_metrics_result()
         return logs if return_dict else _in_order(logs)
 
-    # Names of Keras 2.
-
-    def fit_generator(
-        self,
-        generator: Any,
-        steps_per_epoch: int | None = None,
-        epochs: int = 1,
-        verbose: Any = 1,
-        callbacks: Any = None,
-        validation_data: Any = None,
-        validation_steps: int | None = None,
-        validation_freq: Any = 1,
-        class_weight: Mapping[Any, float] | None = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        shuffle: bool = True,
-        initial_epoch: int = 0,
-    ) -> History:
-        """The older name of :meth:`fit` for generators."""
-        _older_name("fit_generator", "fit")
-        return self.fit(
-            generator,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-            class_weight=class_weight,
-            shuffle=shuffle,
-            initial_epoch=initial_epoch,
-        )
-
-    def evaluate_generator(
-        self,
-        generator: Any,
-        steps: int | None = None,
-        callbacks: Any = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        verbose: Any = 0,
-    ) -> Any:
-        """The older name of :meth:`evaluate` for generators."""
-        _older_name("evaluate_generator", "evaluate")
-        return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose)
-
-    def predict_generator(
-        self,
-        generator: Any,
-        steps: int | None = None,
-        callbacks: Any = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        verbose: Any = 0,
-    ) -> Any:
-        """The older name of :meth:`predict` for generators."""
-        _older_name("predict_generator", "predict")
-        return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose)
-
-
-def _older_name(old: str, new: str) -> None:
-    import warnings
-
-    from handmill import config
-
-    if config.strict_keras():
-        raise AttributeError(f"Keras 3 has no Model.{old}; use Model.{new}, which takes generators")
-    warnings.warn(
-        f"`Model.{old}` is the older name of `Model.{new}`, which takes generators.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-
 
 def _in_order(logs: dict[str, Any]) -> Any:
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
-
-
-def _validates(epoch: int, freq: Any) -> bool:
-    if isinstance(freq, int):
-        return (epoch + 1) % freq == 0
-    return epoch + 1 in freq
