@@ -11,7 +11,7 @@ import numpy as np
 from handmill import random
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, leaves, split
+from handmill.models.layout import Layout, as_data, leaves, nested, split
 from handmill.program import Feed
 
 DEADLINE = 0.05
@@ -128,6 +128,10 @@ class ArrayData:
                 self.feed.set_order(self._orders())
             self.feed.position = 0
 
+    def restart(self) -> None:
+        """Lets the next epoch start with the first row."""
+        self._started = False
+
     def next_portion(self, done: int) -> Rows | None:
         """Returns the batches that come next, None if the pass has no rows left."""
         left = self.rows - self.feed.position
@@ -223,6 +227,13 @@ class BatchData:
     def begin_epoch(self) -> None:
         """Tells the source that an epoch begins."""
         self._notify("on_epoch_begin")
+
+    def restart(self) -> None:
+        """Lets the next epoch start with the first batch, where the source can start again."""
+        if self._endless and hasattr(self.source, "reset"):
+            self.source.reset()
+        elif not hasattr(self.source, "__next__"):
+            self._iterator = None
 
     def next_portion(self, done: int) -> Given | None:
         """Returns the next batch, None (with a warning if it is too early) if there is none."""
@@ -418,10 +429,10 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     Raises:
         ValueError: if there is more than one target array.
     """
-    found = leaves(y)
-    if y is None or (len(found) != 1 and not isinstance(y, list)):
+    found = leaves(nested(y))
+    if len(found) != 1:
         raise ValueError("`class_weight` is only supported for Models with a single output.")
-    labels = as_data(found[0] if len(found) == 1 else y, "y")
+    labels = as_data(found[0], "y")
     if labels.ndim > 1:
         labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
     numbers = np.round(labels).astype(np.int64)

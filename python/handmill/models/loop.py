@@ -120,6 +120,7 @@ def fit(
             checks.end_epoch(steps, done, logs, data, first=not ran)
             ran = True
             if validation is not None and _validates(epoch, validation_freq):
+                validation.restart()
                 results = evaluate(model, validation, callbacks)
                 logs.update({f"val_{name}": value for name, value in results.items()})
             callbacks.on_epoch_end(epoch, logs)
