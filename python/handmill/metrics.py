@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,40 @@ from handmill.utils.naming import auto_name, object_name, to_snake_case
 from handmill.variable import Variable
 
 
+class _Noted(threading.local):
+    results: list[tuple[Any, Metric, Any]] | None = None
+
+
+_NOTED = _Noted()
+
+
+@contextmanager
+def noted_results() -> Iterator[list[tuple[Any, Metric, Any]]]:
+    """Notes the results that metrics give while a program is traced.
+
+    Each with its metric and the values that the program has given its variables until then: if
+    these are the last ones, the result can be read from the metric after the program has run.
+    """
+    before, _NOTED.results = _NOTED.results, []
+    try:
+        yield _NOTED.results
+    finally:
+        _NOTED.results = before
+
+
+def _noting(result: Any) -> Any:
+    @functools.wraps(result)
+    def noting(self: Metric, *args: Any, **kwargs: Any) -> Any:
+        found = result(self, *args, **kwargs)
+        graph = current_graph()
+        if graph is not None and _NOTED.results is not None:
+            state = [(v, graph.updates.get(v)) for v in self.variables]
+            _NOTED.results.append((found, self, state))
+        return found
+
+    return noting
+
+
 class Metric:
     """Base class: state, ``update_state``, ``result``, ``reset_state``.
 
@@ -48,6 +85,11 @@ class Metric:
         self._variables: list[Variable] = []
         self._zeros: list[Array] = []
         self._inner: list[Metric] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "result" in vars(cls):
+            cls.result = _noting(cls.result)  # type: ignore[method-assign]
 
     def add_variable(
         self,

@@ -13,6 +13,7 @@ from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, as_data, leaves, nested, split
 from handmill.program import Feed
+from handmill.utils.batches import unpack_x_y_sample_weight
 
 DEADLINE = 0.05
 """Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
@@ -215,7 +216,7 @@ class BatchData:
         return next(self._iterator)
 
     def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
-        x, y, weight = unpack(batch)
+        x, y, weight = unpack_x_y_sample_weight(batch)
         if self.check is not None and y is not None:
             y = self.check(y)
         if self.class_weight is not None:
@@ -281,23 +282,6 @@ def warn_out_of_data() -> None:
         "the `.repeat()` function when building your dataset.",
         UserWarning,
     )
-
-
-def unpack(batch: Any) -> tuple[Any, Any, Any]:
-    """Returns ``(x, y, sample_weight)`` of a batch.
-
-    Raises:
-        ValueError: for a tuple of more than three.
-    """
-    if not isinstance(batch, list | tuple):
-        return batch, None, None
-    if not 1 <= len(batch) <= 3:
-        raise ValueError(
-            "Data is expected to be in format `x`, `(x,)`, `(x, y)`, or `(x, y, sample_weight)`, "
-            f"found {len(batch)} entries"
-        )
-    x, y, weight = (*batch, None, None)[:3]
-    return x, y, weight
 
 
 def is_arrays(x: Any) -> bool:

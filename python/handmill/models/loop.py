@@ -31,6 +31,7 @@ class Pass:
     Attributes:
         first: called once after the first step, with some of its arrays.
         halfway: called once when half the steps of the pass are done, where their number is known.
+        last: the step that ran last.
     """
 
     def __init__(self, model: Any, phase: str, callbacks: CallbackList, step_of: StepOf) -> None:
@@ -40,6 +41,7 @@ class Pass:
         self.step_of = step_of
         self.first: Callable[[Any], None] | None = None
         self.halfway: Callable[[], None] | None = None
+        self.last: Any = None
 
     def run(self, data: Any) -> int:
         """Runs the steps of an epoch; returns how many were made."""
@@ -52,7 +54,7 @@ class Pass:
             portion = data.next_portion(done)
             if portion is None:
                 break
-            step = self.step_of(portion.layout)
+            step = self.last = self.step_of(portion.layout)
             count = portion.steps if limit is None else min(portion.steps, limit - done)
             if watched:
                 count = 1
@@ -101,7 +103,7 @@ def fit(
     Raises:
         ValueError: if the data give no batch at all.
     """
-    steps = Pass(model, "train", callbacks, model._train_step)
+    steps = Pass(model, "train", callbacks, model._step_of("train"))
     model.stop_training = False
     logs: dict[str, Any] = {}
     ran = False
@@ -116,7 +118,7 @@ def fit(
                 if not ran:
                     raise ValueError("fit() received no batch: the data set gave none")
                 break
-            logs = model.get_metrics_result()
+            logs = steps.last.epoch_logs()
             checks.end_epoch(steps, done, logs, data, first=not ran)
             ran = True
             if validation is not None and _validates(epoch, validation_freq):
@@ -134,11 +136,11 @@ def fit(
 
 def evaluate(model: Any, data: Any, callbacks: CallbackList) -> dict[str, Any]:
     """Returns the numbers of one pass by name; none if there was no batch."""
-    steps = Pass(model, "test", callbacks, model._test_step)
+    steps = Pass(model, "test", callbacks, model._step_of("test"))
     model.stop_evaluating = False
     callbacks.begin("test")
     model.reset_metrics()
-    logs = model.get_metrics_result() if steps.run(data) else {}
+    logs = steps.last.epoch_logs() if steps.run(data) else {}
     callbacks.end("test", logs)
     return logs
 

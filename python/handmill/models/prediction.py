@@ -19,7 +19,8 @@ from handmill.models.data_adapters import (
     make_data,
 )
 from handmill.models.layout import Layout, key_of, split
-from handmill.models.steps import Predictor
+from handmill.models.steps import EagerPredictor, Predictor, StepFunction
+from handmill.utils.batches import unpack_x_y_sample_weight
 
 
 class Predicting:
@@ -27,13 +28,51 @@ class Predicting:
 
     def __init__(self) -> None:
         self.stop_predicting = False
+        self.predict_function: Any = None
+        self._run_eagerly = False
         self._predictors: dict[Any, Predictor] = {}
+
+    def predict_step(self, data: Any) -> Any:
+        """Predicts one batch; ``predict`` and its siblings run it. Subclasses may override it.
+
+        Args:
+            data: a batch: ``x``, or a tuple that begins with it.
+
+        Returns:
+            The outputs, nested in any way.
+        """
+        x, _, _ = unpack_x_y_sample_weight(data)
+        return self(x, training=False)  # type: ignore[operator]
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Returns what ``predict`` calls for each step: it takes a list of one batch.
+
+        An override sets ``predict_function`` to a function that takes such a list and returns the
+        outputs; it is then called by Python for each step.
+
+        Args:
+            force: whether the step is traced anew.
+        """
+        if self.predict_function is None or force:
+            self._predictors = {}
+            self.predict_function = StepFunction(self, "predict")
+        return self.predict_function
+
+    def _predicts_as_program(self) -> bool:
+        """Whether prediction is one program; makes the function that predicts."""
+        self.make_predict_function()
+        return type(self.predict_function) is StepFunction and not self._run_eagerly
 
     def _predictor(self, layout: Layout) -> Predictor:
         key = layout.key[0]
         found = self._predictors.get(key)
         if found is None:
-            found = self._predictors.setdefault(key, Predictor(self, layout))
+            function = self.predict_function
+            if function is not None and type(function) is not StepFunction:
+                found = EagerPredictor(self, layout, function)
+            else:
+                found = (EagerPredictor if self._run_eagerly else Predictor)(self, layout)
+            found = self._predictors.setdefault(key, found)
         return found
 
     def predict(
@@ -70,7 +109,8 @@ class Predicting:
             >>> model.predict(np.ones((100, 4), "float32"), verbose=0, out=scores) is scores
             True
         """
-        if callbacks is None and verbose == 0 and steps is None and is_arrays(x):
+        planned = self._predicts_as_program()
+        if callbacks is None and verbose == 0 and steps is None and is_arrays(x) and planned:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)
