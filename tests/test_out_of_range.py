@@ -9,8 +9,8 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph
 from handmill.ir.op import Exact, Op
 from handmill.ir.shapes import Spec
-from handmill.program import TracedFunction, gradients
-from handmill.variable import Variable
+from handmill.runtime.function import TracedFunction, gradients
+from handmill.runtime.variable import Variable
 
 BACKENDS = ("native", "numpy")
 X = np.arange(6, dtype="float32").reshape(2, 3)
