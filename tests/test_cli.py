@@ -179,11 +179,20 @@ def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
         assert message in done.stderr
 
 
+def seconds_of_children() -> float:
+    """Processor time of the programs that ran so far; what else the machine does is not in it."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_selftest(tmp_path: Path) -> None:
+    before = seconds_of_children()
     text = good(run("selftest", cwd=tmp_path))
     for level in config.available_isas() or ("numpy",):
         assert re.search(rf"^{level} +\d+ operators, \d+ samples, 0 outside", text, re.M)
-    assert float(re.findall(r"^ok in ([\d.]+) s", text, re.M)[0]) <= 30  # 10 s on a quiet machine
+    assert re.search(r"^ok in [\d.]+ s", text, re.M)
+    seconds = (seconds_of_children() - before) / 2  # as on two free cores
+    assert seconds <= 30
 
 
 def test_selftest_of_numpy_alone(tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_selftest_of_numpy_alone(tmp_path: Path) -> None:
 def test_selftest_finds_a_wrong_operator(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare = importlib.import_module("handmill.comparison")
+    compare = importlib.import_module("handmill.inspection.comparison")
     right = compare.worst_error
 
     def wrong(op, inputs, attrs, got):
@@ -225,7 +234,7 @@ def test_compare(model_file: Path, tmp_path: Path) -> None:
 def test_compare_fails(
     model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare = importlib.import_module("handmill.comparison")
+    compare = importlib.import_module("handmill.inspection.comparison")
     right = compare._units
     monkeypatch.setattr(compare, "_units", lambda got, want, allowed: right(got + 1, want, allowed))
     assert main(["compare", str(model_file)]) == 1

@@ -20,8 +20,8 @@ import pytest
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
-from handmill.benchmarks.handmill_jobs import make_model  # noqa: E402
-from handmill.benchmarks.workloads import WORKLOADS  # noqa: E402
+from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E402
+from handmill.inspection.benchmarks.workloads import WORKLOADS  # noqa: E402
 from handmill.ir.lower import describe  # noqa: E402
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
@@ -48,7 +48,7 @@ def facts_of_graph(workload: str, kind: str) -> dict[str, Any]:
     function, arrays = function_and_arrays(workload, kind)
     signature = function.signature(function.specs_of(arrays))
     graph = signature.optimized
-    arguments, _ = describe(graph, _core.tile_opcodes(), lambda variable: variable.state, False)
+    arguments, _ = describe(graph, _core.tile_opcodes(), False)
     return {
         "traced nodes": len(signature.traced.nodes),
         "nodes": len(graph.nodes),
