@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import handmill
 from handmill import config
 from handmill.cli import COMMANDS, check_command, main
 
+SVG = "{http://www.w3.org/2000/svg}"
 ALL_NAMES = """\
 import keras, tensorflow as tf
 from keras.layers import (
@@ -93,9 +95,12 @@ def test_demo(tmp_path: Path) -> None:
     assert [len(row.split()) for row in table] == [5] * 5
     assert "DIFFERENT" not in text
     assert "WRONG" not in text
-    picture = re.search(r"picture: (.*)", text)
-    if picture:
-        assert (tmp_path / picture.group(1)).read_bytes().startswith(b"\x89PNG")
+    path = re.search(r"picture, for a browser: (.*)", text)
+    assert path
+    picture = ElementTree.parse(tmp_path / path.group(1)).getroot()  # well-formed
+    written = [element.text for element in picture.iter(f"{SVG}text")]
+    assert [v for row in table for v in row.split() if v not in written] == []
+    assert len(list(picture.iter(f"{SVG}circle"))) == 2 * 15  # an accuracy an epoch
 
 
 @pytest.mark.slow

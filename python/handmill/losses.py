@@ -62,6 +62,8 @@ class Loss:
         """
         y_pred = widened(ops.convert_to_tensor(y_pred))
         y_true = widened(ops.convert_to_tensor(y_true))
+        if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
+            y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
         return self.reduce(self.call(y_true, y_pred), sample_weight)
 
     def reduce(self, values: Any, sample_weight: Any = None) -> Any:
@@ -121,6 +123,8 @@ class LossFunctionWrapper(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns one number a sample."""
+        if self.fn not in FUNCTIONS:  # which do so themselves
+            y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -579,7 +583,7 @@ _CLASSES: tuple[type[Loss], ...] = (
     CategoricalCrossentropy,
     SparseCategoricalCrossentropy,
 )
-_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+FUNCTIONS: tuple[Callable[..., Any], ...] = (
     mean_squared_error,
     mean_absolute_error,
     mean_absolute_percentage_error,
@@ -591,7 +595,7 @@ _FUNCTIONS: tuple[Callable[..., Any], ...] = (
 )
 _TABLE: dict[str, Any] = {
     **{cls.__name__: cls for cls in _CLASSES},
-    **{f.__name__: f for f in _FUNCTIONS},
+    **{f.__name__: f for f in FUNCTIONS},
     "mse": mean_squared_error,
     "MSE": mean_squared_error,
     "mae": mean_absolute_error,
@@ -604,7 +608,7 @@ _TABLE: dict[str, Any] = {
     "KLD": kl_divergence,
 }
 CLASS_OF_FUNCTION: dict[Callable[..., Any], type[Loss]] = dict(
-    zip(_FUNCTIONS, _CLASSES, strict=True)
+    zip(FUNCTIONS, _CLASSES, strict=True)
 )
 
 

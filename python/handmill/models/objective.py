@@ -110,6 +110,8 @@ class Objective:
                 for name, item in zip(names, resolved, strict=True)
                 if item is not None
             ]
+        for metric in self.metrics:  # which may have counted elsewhere: in another model, before
+            metric.reset_state()
         self.built = True
 
     def forget(self) -> None:

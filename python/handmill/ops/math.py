@@ -35,7 +35,8 @@ def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bo
 
     Args:
         data: rows.
-        segment_ids: the segment of each row.
+        segment_ids: the segment of each row. A row whose id is negative, or not below
+            ``num_segments``, is part of no segment and gets no gradient.
         num_segments: the number of segments.
         sorted: whether the ids rise; makes no difference here.
 
@@ -44,7 +45,8 @@ def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bo
         >>> ops.segment_sum([1.0, 2.0, 4.0], [0, 1, 0], num_segments=2)
         array([5., 2.], dtype=float32)
     """
-    return apply(SCATTER_ADD_ROWS, tensor(data), tensor(segment_ids), rows=int(num_segments))
+    ids = tensor(segment_ids)
+    return apply(SCATTER_ADD_ROWS, tensor(data), ids, rows=int(num_segments), from_end=False)
 
 
 def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple[Any, Any]:

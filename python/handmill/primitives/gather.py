@@ -18,7 +18,24 @@ INDEX_DTYPES = ("int32", "int64", "uint8", "int8", "float32")
 
 
 def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-    return specs[-1].dtype in INDEX_DTYPES and specs[0].dtype in ("float32", *INDEX_DTYPES)
+    return specs[-1].dtype in INDEX_DTYPES
+
+
+def as_rows(indices: Array) -> Array:
+    """Returns indices as int64; a float that is not an integer of at most 2^24 is out of range."""
+    if indices.dtype.kind != "f":
+        return indices.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(indices) <= 2.0**24) & (np.floor(indices) == indices)
+    return np.where(whole, indices, -(2.0**62)).astype(np.int64)
+
+
+def _valid_rows(indices: Array, rows: int, from_end: bool) -> tuple[Array, Array]:
+    """The rows that indices name, and where they do name one."""
+    at = as_rows(indices)
+    if from_end:
+        at = np.where(at < 0, at + rows, at)
+    return at, (at >= 0) & (at < rows)
 
 
 def _check_indices(op: str, indices: Spec) -> None:
@@ -28,21 +45,20 @@ def _check_indices(op: str, indices: Spec) -> None:
         )
 
 
-def _take_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
     _check_indices("take", indices)
     if x.rank <= axis:
         raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
 
 
-def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
-    # Negative indices count from the end. An index out of range gives NaN, in integers 0:
-    # nothing is read outside of x.
+def _take_reference(
+    x: Array, indices: Array, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Array:
+    # An index out of range gives NaN, in integers 0: nothing is read outside of x.
     rows = x.shape[axis]
-    at = indices.astype(np.int64)
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
-    missing = np.nan if x.dtype.kind == "f" else 0
+    at, valid = _valid_rows(indices, rows, from_end)
+    missing = np.nan if x.dtype.kind == "f" and not zeros else 0
     if rows == 0:
         shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
         return np.full(shape, missing, x.dtype)
@@ -51,7 +67,9 @@ def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
     return np.where(mask, taken, np.asarray(missing, x.dtype))
 
 
-def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
+def _take_vjp(
+    inputs: Any, outputs: Any, dys: Any, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Any:
     # y[..., k, ...] = x[..., indices[k], ...]: each dy row is added to the row it came from.
     x, indices = inputs
     count = len(indices.shape)
@@ -60,7 +78,7 @@ def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
     if axis:
         moved = (*range(axis, axis + count), *range(axis), *range(axis + count, rank))
         dy = transpose(dy, moved)
-    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis])
+    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis], **_counting(from_end))
     if axis:
         dx = transpose(dx, (*range(1, axis + 1), 0, *range(axis + 1, len(x.shape))))
     return dx, None
@@ -79,10 +97,23 @@ def _take_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"axis": axis}, smooth=0 not in indices)
     outside = both(uniform((4, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"axis": 0}, smooth=False)
+    zeros = {"axis": 0, "from_end": False, "zeros": True}
+    yield Sample("outside_zeros", outside, zeros, smooth=False)
+    floats = both(uniform((4, 3)), given([0.0, 1.5, 3.0, np.nan, np.inf, -2.0, 1e9]))
+    yield Sample("floats", floats, {"axis": 0}, smooth=False)
+    for dtype in ("uint8", "int8", "int32", "int64", "bool", "float64"):
+        make = both(integers((5, 3), high=2, dtype=dtype), given([4, 9, -7, -1], dtype="int32"))
+        yield Sample(f"outside_{dtype}", make, {"axis": 0}, smooth=False)
     table = both(uniform((30000, 128)), integers((64, 128), high=30000))
     yield Sample("bench", table, {"axis": 0}, smooth=False, bench=True)
 
 
+def _counting(from_end: bool) -> dict[str, bool]:
+    return {} if from_end else {"from_end": False}
+
+
+# from_end: negative indices count from the end; otherwise they are out of range. zeros: what is out
+# of range gives 0 in floats too.
 TAKE = register(
     Op(
         "take",
@@ -98,7 +129,7 @@ TAKE = register(
 )
 
 
-def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
+def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
     _check_indices("scatter_add_rows", indices)
     if dy.shape[: indices.rank] != indices.shape:
         raise shape_error(
@@ -109,11 +140,9 @@ def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
     return Spec((rows, *dy.shape[indices.rank :]), dy.dtype)
 
 
-def _scatter_reference(dy: Array, indices: Array, *, rows: int) -> Array:
+def _scatter_reference(dy: Array, indices: Array, *, rows: int, from_end: bool = True) -> Array:
     y = np.zeros((rows, *dy.shape[indices.ndim :]), dy.dtype)
-    at = indices.astype(np.int64).ravel()
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
+    at, valid = _valid_rows(indices.ravel(), rows, from_end)
     flat = dy.reshape((at.size, *dy.shape[indices.ndim :]))
     np.add.at(y, at[valid], flat[valid])
     return y
@@ -139,8 +168,15 @@ def _scatter_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"rows": rows}, smooth=0 not in indices)
     outside = both(uniform((5, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"rows": 4}, smooth=False)
+    yield Sample("segments", outside, {"rows": 4, "from_end": False}, smooth=False)
     bench = both(uniform((8192, 128)), integers((8192,), high=30000))
     yield Sample("bench", bench, {"rows": 30000}, smooth=False, bench=True)
+
+
+def _scatter_vjp(inputs: Any, outputs: Any, dys: Any, *, rows: Dim, from_end: bool = True) -> Any:
+    # A row that was left out has no part in y: its gradient is 0.
+    options = {"zeros": True, **_counting(from_end)}
+    return apply(TAKE, dys[0], inputs[1], axis=0, **options), None
 
 
 # dy[k] goes to row indices[k]; equal indices add up in the order of k, whatever the threads.
@@ -151,7 +187,7 @@ SCATTER_ADD_ROWS = register(
         reference=_scatter_reference,
         samples=_scatter_samples,
         bound=Accumulate(_scatter_terms, _scatter_magnitude),
-        vjp=lambda inputs, outputs, dys, *, rows: (apply(TAKE, dys[0], inputs[1], axis=0), None),
+        vjp=_scatter_vjp,
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),
         grad_none=(1,),
