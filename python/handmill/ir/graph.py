@@ -244,7 +244,7 @@ class Graph:
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
         """Appends a node; returns its output, or a tuple if the operator has several."""
-        specs = op.infer(*[v.spec for v in inputs], **attrs)
+        specs = op.specs([v.spec for v in inputs], attrs)
         several = isinstance(specs, tuple)
         scope = self.scopes[-1] if self.scopes else ""
         outputs = self.append(op, inputs, attrs, scope, specs if several else (specs,))

@@ -25,7 +25,24 @@ INDEX_DTYPES = ("int32", "int64", "uint8", "int8", "float32")
 
 
 def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-    return specs[-1].dtype in INDEX_DTYPES and specs[0].dtype in ("float32", *INDEX_DTYPES)
+    return specs[-1].dtype in INDEX_DTYPES
+
+
+def as_rows(indices: Array) -> Array:
+    """Returns indices as int64; a float that is not an integer of at most 2^24 is out of range."""
+    if indices.dtype.kind != "f":
+        return indices.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(indices) <= 2.0**24) & (np.floor(indices) == indices)
+    return np.where(whole, indices, -(2.0**62)).astype(np.int64)
+
+
+def _valid_rows(indices: Array, rows: int, from_end: bool) -> tuple[Array, Array]:
+    """The rows that indices name, and where they do name one."""
+    at = as_rows(indices)
+    if from_end:
+        at = np.where(at < 0, at + rows, at)
+    return at, (at >= 0) & (at < rows)
 
 
 def _check_indices(op: str, indices: Spec) -> None:
@@ -35,21 +52,20 @@ def _check_indices(op: str, indices: Spec) -> None:
         )
 
 
-def _take_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
     _check_indices("take", indices)
     if x.rank <= axis:
         raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
 
 
-def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
-    # Negative indices count from the end. An index out of range gives NaN, in integers 0:
-    # nothing is read outside of x.
+def _take_reference(
+    x: Array, indices: Array, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Array:
+    # An index out of range gives NaN, in integers 0: nothing is read outside of x.
     rows = x.shape[axis]
-    at = indices.astype(np.int64)
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
-    missing = np.nan if x.dtype.kind == "f" else 0
+    at, valid = _valid_rows(indices, rows, from_end)
+    missing = np.nan if x.dtype.kind == "f" and not zeros else 0
     if rows == 0:
         shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
         return np.full(shape, missing, x.dtype)
@@ -58,7 +74,9 @@ def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
     return np.where(mask, taken, np.asarray(missing, x.dtype))
 
 
-def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
+def _take_vjp(
+    inputs: Any, outputs: Any, dys: Any, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Any:
     # y[..., k, ...] = x[..., indices[k], ...]: each dy row is added to the row it came from.
     from handmill.primitives.movement import transpose
 
@@ -69,7 +87,7 @@ def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
     if axis:
         moved = (*range(axis, axis + count), *range(axis), *range(axis + count, rank))
         dy = transpose(dy, moved)
-    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis])
+    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis], **_counting(from_end))
     if axis:
         dx = transpose(dx, (*range(1, axis + 1), 0, *range(axis + 1, len(x.shape))))
     return dx, None
@@ -88,10 +106,23 @@ def _take_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"axis": axis}, smooth=0 not in indices)
     outside = both(uniform((4, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"axis": 0}, smooth=False)
+    zeros = {"axis": 0, "from_end": False, "zeros": True}
+    yield Sample("outside_zeros", outside, zeros, smooth=False)
+    floats = both(uniform((4, 3)), given([0.0, 1.5, 3.0, np.nan, np.inf, -2.0, 1e9]))
+    yield Sample("floats", floats, {"axis": 0}, smooth=False)
+    for dtype in ("uint8", "int8", "int32", "int64", "bool", "float64"):
+        make = both(integers((5, 3), high=2, dtype=dtype), given([4, 9, -7, -1], dtype="int32"))
+        yield Sample(f"outside_{dtype}", make, {"axis": 0}, smooth=False)
     table = both(uniform((30000, 128)), integers((64, 128), high=30000))
     yield Sample("bench", table, {"axis": 0}, smooth=False, bench=True)
 
 
+def _counting(from_end: bool) -> dict[str, bool]:
+    return {} if from_end else {"from_end": False}
+
+
+# from_end: negative indices count from the end; otherwise they are out of range. zeros: what is out
+# of range gives 0 in floats too.
 TAKE = register(
     Op(
         "take",
@@ -107,7 +138,7 @@ TAKE = register(
 )
 
 
-def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
+def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
     _check_indices("scatter_add_rows", indices)
     if dy.shape[: indices.rank] != indices.shape:
         raise shape_error(
@@ -118,11 +149,9 @@ def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
     return Spec((rows, *dy.shape[indices.rank :]), dy.dtype)
 
 
-def _scatter_reference(dy: Array, indices: Array, *, rows: int) -> Array:
+def _scatter_reference(dy: Array, indices: Array, *, rows: int, from_end: bool = True) -> Array:
     y = np.zeros((rows, *dy.shape[indices.ndim :]), dy.dtype)
-    at = indices.astype(np.int64).ravel()
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
+    at, valid = _valid_rows(indices.ravel(), rows, from_end)
     flat = dy.reshape((at.size, *dy.shape[indices.ndim :]))
     np.add.at(y, at[valid], flat[valid])
     return y
@@ -148,8 +177,15 @@ def _scatter_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"rows": rows}, smooth=0 not in indices)
     outside = both(uniform((5, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"rows": 4}, smooth=False)
+    yield Sample("segments", outside, {"rows": 4, "from_end": False}, smooth=False)
     bench = both(uniform((8192, 128)), integers((8192,), high=30000))
     yield Sample("bench", bench, {"rows": 30000}, smooth=False, bench=True)
+
+
+def _scatter_vjp(inputs: Any, outputs: Any, dys: Any, *, rows: Dim, from_end: bool = True) -> Any:
+    # A row that was left out has no part in y: its gradient is 0.
+    options = {"zeros": True, **_counting(from_end)}
+    return apply(TAKE, dys[0], inputs[1], axis=0, **options), None
 
 
 # dy[k] goes to row indices[k]; equal indices add up in the order of k, whatever the threads.
@@ -160,7 +196,7 @@ SCATTER_ADD_ROWS = register(
         reference=_scatter_reference,
         samples=_scatter_samples,
         bound=Accumulate(_scatter_terms, _scatter_magnitude),
-        vjp=lambda inputs, outputs, dys, *, rows: (apply(TAKE, dys[0], inputs[1], axis=0), None),
+        vjp=_scatter_vjp,
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),
         grad_none=(1,),
@@ -282,7 +318,8 @@ def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bo
 
     Args:
         data: rows.
-        segment_ids: the segment of each row.
+        segment_ids: the segment of each row. A row whose id is negative, or not below
+            ``num_segments``, is part of no segment and gets no gradient.
         num_segments: the number of segments.
         sorted: whether the ids rise; makes no difference here.
 
@@ -291,4 +328,5 @@ def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bo
         >>> ops.segment_sum([1.0, 2.0, 4.0], [0, 1, 0], num_segments=2)
         array([5., 2.], dtype=float32)
     """
-    return apply(SCATTER_ADD_ROWS, tensor(data), tensor(segment_ids), rows=int(num_segments))
+    ids = tensor(segment_ids)
+    return apply(SCATTER_ADD_ROWS, tensor(data), ids, rows=int(num_segments), from_end=False)

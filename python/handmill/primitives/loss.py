@@ -24,7 +24,7 @@ from handmill.primitives.cast import (
 )
 from handmill.primitives.elementwise.arithmetic import add, divide, multiply, negative, subtract
 from handmill.primitives.elementwise.unary import SIGMOID, clip, log
-from handmill.primitives.gather import INDEX_DTYPES
+from handmill.primitives.gather import INDEX_DTYPES, as_rows
 from handmill.primitives.movement import reshape, transpose
 from handmill.primitives.reduce import sum as reduce_sum
 from handmill.primitives.samples import both, elements, given, integers, name_of, uniform
@@ -75,16 +75,19 @@ def _sparse_infer(logits: Spec, labels: Spec) -> tuple[Spec, Spec]:
 
 def _hit(labels: Array, classes: int, dtype: Any) -> Array:
     """The labels as rows of zeros with one 1."""
-    return np.asarray(labels.astype(np.int64)[..., None] == np.arange(classes), dtype)
+    return np.asarray(as_rows(labels)[..., None] == np.arange(classes), dtype)
 
 
 def _sparse_reference(logits: Array, labels: Array) -> tuple[Array, Array]:
-    at = labels.astype(np.int64)[..., None]
+    nan = np.asarray(np.nan, logits.dtype)
+    if logits.shape[-1] == 0:  # no label is one of no classes
+        return np.full(labels.shape, nan), np.array(logits)
+    at = as_rows(labels)[..., None]
     valid = (at >= 0) & (at < logits.shape[-1])
     picked = np.take_along_axis(
         log_softmax_reference(logits, axis=-1), np.where(valid, at, 0), axis=-1
     )
-    loss = -np.where(valid, picked, np.asarray(np.nan, logits.dtype))[..., 0]
+    loss = -np.where(valid, picked, nan)[..., 0]
     return loss, softmax_reference(logits, axis=-1)
 
 
@@ -113,6 +116,10 @@ def _sparse_samples() -> Iterable[Sample]:
         yield Sample(dtype, _labels((9,), 10, dtype), smooth=False)
     far = given(np.array([[100, -100, 0], [0, 0, 1e4]], np.float32), np.array([1, 2], np.int32))
     yield Sample("far", far, smooth=False)
+    no_classes = both(uniform((5, 0)), given([0, 1, -1, 2, 0], dtype="int32"))
+    yield Sample("no_classes", no_classes, smooth=False)
+    outside = given([0.0, 2.5, -1.0, 9.0, np.nan, 1e10])
+    yield Sample("outside", both(uniform((6, 3)), outside), smooth=False)
     yield Sample("bench", _labels((8192,), 10), smooth=False, bench=True)
 
 
@@ -150,13 +157,15 @@ def _sparse_grad_infer(dloss: Spec, probabilities: Spec, labels: Spec) -> Spec:
 
 def _sparse_grad_reference(dloss: Array, probabilities: Array, labels: Array) -> Array:
     classes = probabilities.shape[-1]
-    at = labels.astype(np.int64)
+    at = as_rows(labels)
     weight = np.where((at >= 0) & (at < classes), dloss, np.asarray(np.nan, dloss.dtype))
     hit = _hit(labels, classes, probabilities.dtype)
     return np.asarray(weight[..., None] * (probabilities - hit))
 
 
 def _dirichlet(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    if shape[-1] == 0:
+        return np.zeros(shape, np.float32)
     drawn = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
     return drawn.astype(np.float32).reshape(shape)
 
@@ -221,7 +230,7 @@ def _dense_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
 
 
 def _dense_samples() -> Iterable[Sample]:
-    for shape in ((1, 1), (15, 10), (127, 33), (4, 7, 300), (0, 10)):
+    for shape in ((1, 1), (15, 10), (127, 33), (4, 7, 300), (0, 10), (9, 0)):
 
         def make(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> Any:
             return rng.uniform(-5, 5, shape).astype(np.float32), _dirichlet(rng, shape)

@@ -20,6 +20,8 @@ def _sparse_infer(labels: Spec, predictions: Spec) -> Spec:
     if predictions.rank == 0 or labels.shape != predictions.shape[:-1]:
         problem = "labels (...) and predictions (..., classes) were expected"
         raise shape_error("sparse_match", problem, {"labels": labels, "predictions": predictions})
+    if predictions.shape[-1] == 0:
+        raise shape_error("sparse_match", "no classes", {"predictions": predictions})
     return Spec(labels.shape, "float32")
 
 
@@ -59,6 +61,8 @@ def _dense_infer(targets: Spec, predictions: Spec) -> Spec:
     if targets != predictions or predictions.rank == 0:
         problem = "targets and predictions of one shape were expected"
         raise shape_error("dense_match", problem, {"targets": targets, "predictions": predictions})
+    if predictions.shape[-1] == 0:
+        raise shape_error("dense_match", "no classes", {"predictions": predictions})
     return Spec(predictions.shape[:-1], "float32")
 
 

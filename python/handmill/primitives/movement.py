@@ -43,6 +43,8 @@ def resolve_shape(x: Shape, shape: Shape) -> Shape:
         ValueError: if the numbers of elements differ.
     """
     unknown = [i for i, d in enumerate(shape) if not isinstance(d, Batch) and d < 0]
+    if any(shape[i] != -1 for i in unknown):
+        raise ValueError(f"sizes are not negative (only -1 stands for the rest), got {shape}")
     total = size_of(x)
     if not unknown:
         if size_of(shape) != total:

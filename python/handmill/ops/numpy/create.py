@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.errors import shape_error
 from handmill.ir.shapes import Batch, numpy_dtype
 from handmill.primitives.cast import Tensor, cast, check_dtype, dtype_of, shape_of, tensor
 
@@ -150,6 +151,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    _check_sizes("eye", N, M)
     return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
 
 
@@ -174,4 +176,10 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [1., 1.]], dtype=float32)
     """
+    _check_sizes("tri", N, M)
     return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def _check_sizes(op: str, *sizes: int | None) -> None:
+    if any(size is not None and size < 0 for size in sizes):
+        raise shape_error(op, f"a size is negative: {sizes}")
