@@ -13,7 +13,7 @@ from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
 from handmill.ir.trace import mask_of
 from handmill.lazy import plain_module
-from handmill.primitives.cast import count_along, shape_of, widened
+from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, known_names, object_name
 

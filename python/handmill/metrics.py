@@ -26,8 +26,8 @@ from handmill.losses import (
     sparse_categorical_crossentropy,
     weights_of,
 )
-from handmill.primitives.cast import count_along, shape_of, widened
 from handmill.primitives.metrics import accumulate_mean, dense_match, sparse_match
+from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, object_name, to_snake_case

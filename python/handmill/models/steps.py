@@ -15,7 +15,7 @@ from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.layer import CONTEXT
 from handmill.metrics import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
-from handmill.primitives.cast import widened
+from handmill.primitives.operands import widened
 from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 

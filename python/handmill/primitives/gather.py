@@ -11,14 +11,7 @@ from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Dim, Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
-    Tensor,
-    cast,
-    check_dtype,
-    normal_axis,
-    shape_of,
-    tensor,
-)
+from handmill.primitives.emit import transpose
 from handmill.primitives.samples import both, given, integers, uniform
 
 INDEX_DTYPES = ("int32", "int64", "uint8", "int8", "float32")
@@ -78,8 +71,6 @@ def _take_vjp(
     inputs: Any, outputs: Any, dys: Any, *, axis: int, from_end: bool = True, zeros: bool = False
 ) -> Any:
     # y[..., k, ...] = x[..., indices[k], ...]: each dy row is added to the row it came from.
-    from handmill.primitives.movement import transpose
-
     x, indices = inputs
     count = len(indices.shape)
     dy = dys[0]
@@ -226,107 +217,3 @@ ONE_HOT = register(
         grad_none=(0,),
     )
 )
-
-
-def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
-    """Returns the elements at ``indices`` along an axis.
-
-    Negative indices count from the end. An index out of range gives NaN (in integers
-    0); nothing outside of ``x`` is ever read.
-
-    Args:
-        x: the input.
-        indices: integers of any shape, which takes the place of the axis.
-        axis: the axis. Default: the flattened input.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.take([10, 20, 30], [2, 0])
-        array([30, 10], dtype=int32)
-    """
-    from handmill.primitives.movement import reshape
-
-    x, indices = tensor(x), tensor(indices)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = normal_axis("take", axis, len(shape_of(x)))
-    return apply(TAKE, x, indices, axis=axis)
-
-
-def one_hot(
-    x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Any:
-    """Returns rows of zeros with a one at the place that each integer names.
-
-    Integers out of range give a row of zeros.
-
-    Args:
-        x: integers.
-        num_classes: the length of the rows.
-        axis: where the new axis goes.
-        dtype: dtype of the result. Default: float32.
-        sparse: not supported; must be False.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.one_hot([1, 0], 3)
-        array([[0., 1., 0.],
-               [1., 0., 0.]], dtype=float32)
-    """
-    if sparse:
-        raise ValueError("sparse tensors are not supported, got sparse=True")
-    x = tensor(x)
-    y = apply(ONE_HOT, x, depth=int(num_classes))
-    rank = len(shape_of(x)) + 1
-    axis = normal_axis("one_hot", axis, rank)
-    if axis != rank - 1:
-        from handmill.primitives.movement import transpose
-
-        y = transpose(y, (*range(axis), rank - 1, *range(axis, rank - 1)))
-    return y if dtype is None else cast(y, check_dtype(dtype))
-
-
-def multi_hot(
-    inputs: Tensor,
-    num_classes: int | None = None,
-    axis: int = -1,
-    dtype: Any = None,
-    sparse: bool = False,
-) -> Any:
-    """Returns for each row of integers one row with ones at all places that they name.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.multi_hot([[0, 2], [1, 1]], 3)
-        array([[1., 0., 1.],
-               [0., 1., 0.]], dtype=float32)
-    """
-    from handmill.primitives.reduce import max as reduce_max
-
-    if num_classes is None:
-        raise ValueError("`num_classes` must be given")
-    y = reduce_max(one_hot(inputs, num_classes, sparse=sparse), axis=-2)
-    if axis not in (-1, len(shape_of(y)) - 1):
-        from handmill.ops.numpy.arrange import moveaxis
-
-        y = moveaxis(y, -1, axis)
-    return y if dtype is None else cast(y, check_dtype(dtype))
-
-
-def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bool = False) -> Any:
-    """Adds up the rows of each segment; ids out of range are left out.
-
-    Args:
-        data: rows.
-        segment_ids: the segment of each row. A row whose id is negative, or not below
-            ``num_segments``, is part of no segment and gets no gradient.
-        num_segments: the number of segments.
-        sorted: whether the ids rise; makes no difference here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.segment_sum([1.0, 2.0, 4.0], [0, 1, 0], num_segments=2)
-        array([5., 2.], dtype=float32)
-    """
-    ids = tensor(segment_ids)
-    return apply(SCATTER_ADD_ROWS, tensor(data), ids, rows=int(num_segments), from_end=False)

@@ -11,8 +11,8 @@ from handmill.errors import shape_error
 from handmill.ir.op import Array, Exact, Op, Sample, Ulp, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, promote_float, tensor
 from handmill.primitives.gather import INDEX_DTYPES
+from handmill.primitives.operands import Tensor, promote_float, tensor
 from handmill.primitives.samples import both, given, integers, uniform
 
 

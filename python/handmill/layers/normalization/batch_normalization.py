@@ -8,7 +8,7 @@ from handmill import config, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
-from handmill.primitives.cast import common_dtype
+from handmill.primitives.operands import common_dtype
 
 
 def _masked_moments(inputs: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:

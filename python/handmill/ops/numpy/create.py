@@ -8,7 +8,23 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.shapes import Batch, numpy_dtype
-from handmill.primitives.cast import Tensor, cast, check_dtype, dtype_of, shape_of, tensor
+from handmill.ops.core import cast
+from handmill.ops.numpy.movement import broadcast_to
+from handmill.primitives.operands import Tensor, check_dtype, dtype_of, shape_of, tensor
+
+__all__ = [
+    "arange",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tri",
+    "zeros",
+    "zeros_like",
+]
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -25,8 +41,6 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         array([[7., 7.],
                [7., 7.]], dtype=float32)
     """
-    from handmill.primitives.movement import broadcast_to
-
     value = tensor(fill_value)
     value = value if dtype is None else cast(value, dtype)
     dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
