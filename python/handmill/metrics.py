@@ -11,6 +11,7 @@ from handmill import losses, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.trace import mask_of
 from handmill.lazy import plain_module
 from handmill.losses import (
     binary_crossentropy,
@@ -23,6 +24,7 @@ from handmill.losses import (
     mean_squared_error,
     same_rank,
     sparse_categorical_crossentropy,
+    weights_of,
 )
 from handmill.primitives.metrics import accumulate_mean, dense_match, sparse_match
 from handmill.primitives.operands import count_along, shape_of, widened
@@ -231,6 +233,7 @@ class MeanMetricWrapper(Mean):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """Takes a batch into account."""
+        sample_weight = weights_of(sample_weight, mask_of(y_pred), is_mean=False)
         y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
         if self._direction is None:  # a user's function; the others align ranks themselves
             y_true, y_pred = same_rank(y_true, y_pred)
