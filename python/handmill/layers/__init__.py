@@ -20,6 +20,7 @@ __getattr__, __dir__ = lazy_exports(
         "KerasTensor": ".symbolic",
         "Layer": ".layer",
         "LeakyReLU": ".activations.leaky_relu",
+        "Masking": ".core.masking",
         "OpLayer": ".operation",
         "ReLU": ".activations.relu",
         "Rescaling": ".preprocessing.rescaling",

@@ -8,6 +8,7 @@ from typing import Any
 from handmill import ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
+from handmill.ir.trace import mask_of
 from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.saving.objects import serialize_keras_object
 from handmill.utils.naming import auto_name, object_name
@@ -56,17 +57,27 @@ class Loss:
             y_pred: predictions.
             sample_weight: a factor for each sample.
         """
+        mask = mask_of(y_pred)
         y_pred = widened(ops.convert_to_tensor(y_pred))
         y_true = widened(ops.convert_to_tensor(y_true))
         if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
             y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
-        return self.reduce(self.call(y_true, y_pred), sample_weight)
+        return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
 
-    def reduce(self, values: Any, sample_weight: Any = None) -> Any:
-        """Reduces one number a sample to a scalar."""
-        weights = None
-        if sample_weight is not None:
-            weights = ops.cast(sample_weight, "float32")
+    def reduce(self, values: Any, sample_weight: Any = None, mask: Any = None) -> Any:
+        """Reduces one number a sample to a scalar.
+
+        Args:
+            values: what :meth:`call` gave.
+            sample_weight: a factor for each sample.
+            mask: which entries of the predictions count.
+        """
+        if (out_mask := mask_of(values)) is not None:
+            mask = out_mask if mask is None else ops.logical_and(mask, out_mask)
+        is_mean = self.reduction in ("mean", "sum_over_batch_size")
+        weights = weights_of(sample_weight, mask, is_mean)
+        if weights is not None:
+            weights = ops.cast(weights, "float32")
             values, weights = same_rank(values, weights)
             values = ops.multiply(values, weights)
         shape = shape_of(values)
@@ -200,3 +211,28 @@ def _check_broadcast(y_true: Any, y_pred: Any) -> None:
 
 def _shown(shape: Any) -> tuple[Any, ...]:
     return tuple(None if isinstance(d, Batch) else d for d in shape)
+
+
+def weights_of(sample_weight: Any, mask: Any, is_mean: bool) -> Any:
+    """Merges a mask into sample weights.
+
+    Args:
+        sample_weight: float weights, or None.
+        mask: the mask of the predictions, or None.
+        is_mean: whether the weighted numbers are divided by the number of all entries, masked
+            ones included: entries that count then weigh ``all / counting``.
+
+    Returns:
+        Weights, None if there are neither weights nor a mask.
+    """
+    if mask is None:
+        return sample_weight
+    mask = ops.convert_to_tensor(mask)
+    weights = ops.cast(ops.cast(mask, "bool"), "float32")
+    if is_mean:
+        total = ops.cast(count_along(mask, range(len(shape_of(mask)))), "float32")
+        weights = ops.multiply(weights, ops.divide_no_nan(total, ops.sum(weights)))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = same_rank(weights, ops.cast(sample_weight, "float32"))
+    return ops.multiply(sample_weight, weights)

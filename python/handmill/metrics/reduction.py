@@ -10,7 +10,8 @@ import numpy as np
 from handmill import ops
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Batch
-from handmill.losses.loss import same_rank
+from handmill.ir.trace import mask_of
+from handmill.losses.loss import same_rank, weights_of
 from handmill.metrics.metric import Metric
 from handmill.primitives.metrics import accumulate_mean
 from handmill.primitives.operands import count_along, shape_of, widened
@@ -123,6 +124,7 @@ class MeanMetricWrapper(Mean):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """Takes a batch into account."""
+        sample_weight = weights_of(sample_weight, mask_of(y_pred), is_mean=False)
         y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
         if self._direction is None:  # a user's function; the others align ranks themselves
             y_true, y_pred = same_rank(y_true, y_pred)
