@@ -22,7 +22,7 @@ def _cast_reference(x: Array, *, dtype: str) -> Array:
     target = numpy_dtype(dtype)
     if x.dtype.kind != "f" or target.kind not in "iu":
         return np.asarray(x).astype(target)
-    info = np.iinfo(target)
+    info = np.iinfo(target.name)
     low, high = np.asarray(info.min, x.dtype), np.asarray(info.max, x.dtype)
     inside = (x > low) & (x < high)
     found = np.where(inside, x, 0).astype(target)
