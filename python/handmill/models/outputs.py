@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import tree
+from handmill.ir.trace import mask_of, with_mask
 from handmill.models.layout import leaves
-from handmill.ops.convert import widened
+from handmill.primitives.operands import widened
 
 
 def outputs_of(
     model: Any, y: Any, y_pred: Any, sample_weight: Any
 ) -> tuple[list[Any], list[Any], list[Any], list[str]]:
     """Returns targets, predictions, sample weights and names, one entry for each output."""
-    predictions = [widened(p) for p in tree.flatten(y_pred)]  # losses, metrics: float32
+    # Losses and metrics see float32.
+    predictions = [with_mask(widened(p), mask_of(p)) for p in tree.flatten(y_pred)]
     names = model.names_of_outputs(y_pred)
     targets = align(y, y_pred, names, "y")
     weights: list[Any] = [None] * len(predictions)

@@ -18,11 +18,11 @@ from handmill.errors import TracedValueError, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
 from handmill.layers.context import collected_losses, eager_calls
-from handmill.metrics import Metric, noted_results
+from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
+from handmill.runtime.variable import Variable
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
-from handmill.variable import Variable
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")

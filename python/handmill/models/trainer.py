@@ -16,7 +16,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
 from handmill.layers.layer import all_layers, metrics_among_attributes
-from handmill.metrics import batch_size_of
+from handmill.metrics.reduction import batch_size_of
 from handmill.models import loop
 from handmill.models.data_adapters import (
     Given,
@@ -158,7 +158,9 @@ class Trainer(Predicting, OlderNames):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compiles the model as :meth:`get_compile_config` says."""
-        from handmill import losses, metrics, optimizers
+        from handmill import optimizers
+        from handmill.losses.registry import TABLE as LOSSES
+        from handmill.metrics.registry import TABLE as METRICS
         from handmill.saving.objects import deserialize_keras_object
 
         if type(self).compile is not Trainer.compile:
@@ -181,10 +183,10 @@ class Trainer(Predicting, OlderNames):
 
         self.compile(
             optimizers.deserialize(config["optimizer"]),
-            revive(config.get("loss"), losses._TABLE),
-            revive(config.get("metrics"), metrics._TABLE),
+            revive(config.get("loss"), LOSSES),
+            revive(config.get("metrics"), METRICS),
             config.get("loss_weights"),
-            revive(config.get("weighted_metrics"), metrics._TABLE),
+            revive(config.get("weighted_metrics"), METRICS),
             run_eagerly=config.get("run_eagerly", False),
         )
 
@@ -377,9 +379,9 @@ class Trainer(Predicting, OlderNames):
             batch_size: rows of a batch.
 
         Returns:
-            A :class:`handmill.profiling.Profile`. Printed, it is a table: kernel, instruction set
-            level, FLOP, bytes, microseconds and distance from the roofline of each step.
-            ``to_dict()`` and ``to_json()`` hold the same.
+            A :class:`handmill.inspection.profiling.Profile`. Printed, it is a table: kernel,
+            instruction set level, FLOP, bytes, microseconds and distance from the roofline of each
+            step. ``to_dict()`` and ``to_json()`` hold the same.
 
         Raises:
             ValueError: for data that do not fit, or fewer rows than ``batch_size``.
@@ -393,7 +395,7 @@ class Trainer(Predicting, OlderNames):
             ('matmul', 0)
         """
         from handmill import config
-        from handmill.profiling import profile_program
+        from handmill.inspection.profiling import profile_program
 
         if config.backend() != "native":
             raise RuntimeError(
