@@ -12,7 +12,7 @@ from handmill import random
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, as_data, leaves, nested, split
-from handmill.runtime.function import Feed
+from handmill.runtime.feed import Feed
 from handmill.utils.batches import unpack_x_y_sample_weight
 
 DEADLINE = 0.05

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from handmill.callbacks.callback import CallbackList
+from handmill.models.steps import joined, nested
 from handmill.models.training_checks import TrainingChecks
 
 StepOf = Callable[[Any], Any]
@@ -168,21 +169,24 @@ class _Outputs:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._predictor: Any = None
-        self._parts: list[Any] = []
+        self._nesting: Any = None
+        self._parts: list[tuple[Any, ...]] = []
 
     def step_of(self, layout: Any) -> _Outputs:
         self._predictor = self._model._predictor(layout)
         return self
 
     def run(self, portion: Any, count: int) -> int:
-        self._parts.append(self._predictor(portion.take()))
+        arrays = portion.take()
+        self._parts.append(self._predictor(arrays))
+        self._nesting = self._predictor.nesting(arrays)
         return 1
 
     def logs(self) -> dict[str, Any]:
-        return {"outputs": self._predictor.nested(self._parts[-1])}
+        return {"outputs": nested(self._nesting, self._parts[-1])}
 
     def joined(self) -> Any:
-        return self._predictor.joined(self._parts)
+        return nested(self._nesting, joined(self._parts))
 
 
 def _validates(epoch: int, freq: Any) -> bool:

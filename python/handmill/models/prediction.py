@@ -19,7 +19,7 @@ from handmill.models.data_adapters import (
     make_data,
 )
 from handmill.models.layout import Layout, key_of, split
-from handmill.models.steps import EagerPredictor, Predictor, StepFunction
+from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
 from handmill.utils.batches import unpack_x_y_sample_weight
 
 
@@ -164,8 +164,9 @@ class Predicting:
             portion = data.next_portion(done)
             if portion is None:
                 return
-            predictor = self._predictor(portion.layout)
-            yield predictor.nested(predictor(portion.take()))
+            predictor, arrays = self._predictor(portion.layout), portion.take()
+            outputs = predictor(arrays)
+            yield nested(predictor.nesting(arrays), outputs)
             done += 1
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -173,28 +174,31 @@ class Predicting:
         layout, arrays = split(x, None, None)
         check_rows(layout, arrays)
         predictor = self._predictor(layout)
-        return predictor.nested(predictor(arrays))
+        outputs = predictor(arrays)
+        return nested(predictor.nesting(arrays), outputs)
 
     def _predict_rows(
         self, predictor: Predictor, arrays: list[Array], rows: int, size: int, out: Any
     ) -> Any:
         if rows <= size and out is None:
-            return predictor.nested(predictor(arrays))
+            found = predictor(arrays)
+            return nested(predictor.nesting(arrays), found)
         wanted = predictor.function.output_specs(arrays)
         if wanted is None:  # outputs that are no rows: as Keras joins them
             parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
-            found = predictor.joined(parts)
+            whole = joined(parts)
+            nesting = predictor.nesting(arrays)
             if out is None:
-                return found
-            wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
-            outputs = _checked_out(out, predictor.structure, wanted)
-            for array, result in zip(outputs, tree.flatten(found), strict=True):
+                return nested(nesting, whole)
+            wanted = [(a.shape, a.dtype) for a in whole]
+            outputs = _checked_out(out, nesting, wanted)
+            for array, result in zip(outputs, whole, strict=True):
                 np.copyto(array, result)
             return out
         if out is None:
             outputs = [np.empty(shape, dtype) for shape, dtype in wanted]
         else:
-            outputs = _checked_out(out, predictor.structure, wanted)
+            outputs = _checked_out(out, predictor.nesting(arrays), wanted)
             arrays = [
                 a.copy() if any(np.may_share_memory(a, o) for o in outputs) else a for a in arrays
             ]
@@ -203,7 +207,7 @@ class Predicting:
             predictor.function.run_into(
                 [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
             )
-        return predictor.nested(outputs) if out is None else out
+        return nested(predictor.nesting(arrays), outputs) if out is None else out
 
     def _predict_with_callbacks(
         self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any

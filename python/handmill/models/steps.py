@@ -18,9 +18,10 @@ from handmill.errors import TracedValueError, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
 from handmill.layers.context import collected_losses, eager_calls
+from handmill.layers.eager import names_for
 from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
-from handmill.runtime.function import TracedFunction
+from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.variable import Variable
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
@@ -109,7 +110,7 @@ class TracedStep(Step):
         super().__init__(model, layout, phase)
         hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
         self.is_standard = not any(is_overridden(model, name) for name in hooks)
-        self.function = TracedFunction(self._trace, f"{phase}_step")
+        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self)
         self.losses: list[Any] = []
         self._returned: dict[str, Callable[[], Any]] | None = None
         self._kept: dict[str, Variable] = {}
@@ -120,6 +121,30 @@ class TracedStep(Step):
     def run(self, portion: Any, count: int) -> int:
         """Runs ``count`` steps, or as many as there is time for; returns how many."""
         return portion.run(self.function, count)  # type: ignore[no-any-return]
+
+    ignores_trainable = True  # a change takes effect when the model is compiled again
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        model, objective = self.model, self.model.objective
+        given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
+        names = names_for(model, (*self.layout.structures, *given))
+        own = (self.finite_steps, self.alive)
+        return model, model.optimizer, objective, own, self.phase, names
+
+    def memo(self) -> Any:
+        """How the objective was built: the optimizer's slots follow from the variables."""
+        return self.model.objective.built_for
+
+    def prepare(self, memo: Any) -> None:
+        """Builds the objective and the optimizer, as a trace does."""
+        model = self.model
+        if not model.objective.built:
+            model.objective.build_for(*memo)
+        if self.training and not model.optimizer.built:
+            variables = model.trainable_variables
+            if variables:
+                model.optimizer.build(variables)
 
     def logs(self) -> dict[str, Any]:
         """Returns the numbers by name as they are after the last step."""
@@ -267,37 +292,48 @@ class Predictor:
     def __init__(self, model: Any, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.structure: Any = None
-        self.function = TracedFunction(self._trace, "predict_step")
+        self.function = TracedFunction(self._trace, "predict_step", subject=self)
 
-    def _trace(self, *values: Any) -> tuple[Any, ...]:
+    ignores_trainable = False
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self.model, names_for(self.model, self.layout.structures[0])
+
+    def memo(self) -> None:
+        """Nothing: a prediction makes nothing but what it returns."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+    def _trace(self, *values: Any) -> Outputs:
+        x = fill(self.layout.structures[0], iter(values))
         try:
             with collected_losses():
-                return self._outputs(values)
+                outputs = self.model.predict_step(pack_x_y_sample_weight(x))
         except TracedValueError as error:
             raise not_a_program(error, f"predict_step() of {self.model.describe()}") from error
-
-    def _outputs(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        x = fill(self.layout.structures[0], iter(values))
-        outputs = self.model.predict_step(pack_x_y_sample_weight(x))
-        self.structure = tree.map_structure(lambda _: None, outputs)
-        return tuple(tree.flatten(outputs))
+        nesting = tree.map_structure(lambda _: None, outputs)
+        return Outputs(tuple(tree.flatten(outputs)), nesting)
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Returns the outputs for a batch, flat."""
         found = self.function(*arrays[: self.layout.counts[0]])
         return found if isinstance(found, tuple) else (found,)
 
-    def nested(self, outputs: Sequence[Any]) -> Any:
-        """Returns flat outputs nested as the model's are."""
-        if self.structure is None:
-            return outputs[0]
-        return tree.pack_sequence_as(self.structure, list(outputs))
+    def nesting(self, arrays: Sequence[Any]) -> Any:
+        """How the model's outputs are nested for such a batch, with None at the leaves."""
+        return self.function.structure_for(arrays[: self.layout.counts[0]])
 
-    def joined(self, parts: Sequence[tuple[Any, ...]]) -> Any:
-        """Returns the outputs of several batches, joined and nested."""
-        groups = zip(*parts, strict=True)
-        return self.nested([g[0] if len(g) == 1 else np.concatenate(g) for g in groups])
+
+def nested(nesting: Any, outputs: Sequence[Any]) -> Any:
+    """Returns flat outputs nested as :meth:`Predictor.nesting` says."""
+    return outputs[0] if nesting is None else tree.pack_sequence_as(nesting, list(outputs))
+
+
+def joined(parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Returns the flat outputs of several batches, joined."""
+    return [g[0] if len(g) == 1 else np.concatenate(g) for g in zip(*parts, strict=True)]
 
 
 class EagerPredictor(Predictor):
@@ -312,6 +348,7 @@ class EagerPredictor(Predictor):
     def __init__(self, model: Any, layout: Layout, function: Any = None) -> None:
         super().__init__(model, layout)
         self._own = function
+        self._nesting: Any = None
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Returns the outputs for a batch, flat."""
@@ -322,8 +359,12 @@ class EagerPredictor(Predictor):
         else:
             with collected_losses(), eager_calls():
                 outputs = self.model.predict_step(batch)
-        self.structure = tree.map_structure(lambda _: None, outputs)
+        self._nesting = tree.map_structure(lambda _: None, outputs)
         return tuple(np.asarray(y) for y in tree.flatten(outputs))
+
+    def nesting(self, arrays: Sequence[Any]) -> Any:
+        """How the outputs of the last batch were nested, with None at the leaves."""
+        return self._nesting
 
 
 class StepFunction:

@@ -60,7 +60,7 @@ class Trainer(Predicting, OlderNames):
         self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._all_metrics: list[Any] | None = None
+        self._all_metrics: tuple[Any, list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -448,12 +448,13 @@ class Trainer(Predicting, OlderNames):
 
     def _metrics_now(self) -> list[Any]:
         """All metrics; looked for once the step is traced, unless the property is overridden."""
-        found = self._all_metrics
-        if found is None:
-            found = self.metrics
-            is_built = self.objective is not None and self.objective.built
-            if is_built and not is_overridden(self, "metrics"):
-                self._all_metrics = found
+        objective = self.objective
+        built_for = None if objective is None or not objective.built else objective.built_for
+        if self._all_metrics is not None and self._all_metrics[0] is built_for:
+            return self._all_metrics[1]
+        found = self.metrics
+        if built_for is not None and not is_overridden(self, "metrics"):
+            self._all_metrics = built_for, found
         return found
 
     def get_metrics_result(self) -> dict[str, Any]:
