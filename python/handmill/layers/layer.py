@@ -548,7 +548,7 @@ class Layer:
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        from handmill.metrics import Metric
+        from handmill.metrics.metric import Metric
 
         found = [v for v in self._attributes() if isinstance(v, Metric)]
         for layer in self._flatten_layers():
@@ -659,7 +659,7 @@ _BASE_ARGUMENTS = frozenset(
 
 def _per_sample(penalty: Any, output: Any) -> Any:
     """The penalty on an output divided by the batch size, as Keras does."""
-    from handmill.metrics import batch_size_of
+    from handmill.metrics.reduction import batch_size_of
     from handmill.ops import divide
 
     return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty

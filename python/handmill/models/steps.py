@@ -13,7 +13,7 @@ from handmill import ops, tree
 from handmill.ir.graph import Value
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.layer import CONTEXT
-from handmill.metrics import batch_size_of
+from handmill.metrics.reduction import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
 from handmill.primitives.operands import widened
 from handmill.runtime.function import TracedFunction, gradients
