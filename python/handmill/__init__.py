@@ -43,6 +43,7 @@ __getattr__, __dir__ = lazy_exports(
         "Input": "handmill.layers:Input",
         "Layer": "handmill.layers:Layer",
         "Variable": "handmill.variable:Variable",
+        "GradientTape": "handmill.runtime.tape:GradientTape",
         "DTypePolicy": "handmill.dtype_policies:DTypePolicy",
         "FloatDTypePolicy": "handmill.dtype_policies:FloatDTypePolicy",
         "use_backend": "handmill.config:use_backend",
