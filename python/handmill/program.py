@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,13 @@ def gradients(loss: Value, wrt: Sequence[Variable]) -> list[Value | None]:
     return [None if v is None else next(found) for v in known]
 
 
+def _owner_of(array: Array) -> Array:
+    """The array whose memory ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 class Feed:
     """Data sets whose rows a program gathers by itself, batch after batch.
 
@@ -87,6 +95,8 @@ class Feed:
         rows = {len(s) for s in self.sources}
         if len(rows) > 1:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
+        # NumPy does not let an array be resized in place that somebody has a weak reference to.
+        self._pins = [weakref.ref(_owner_of(s)) for s in self.sources]
         self._order = order
         self._position = 0
         self._native: Any = None
