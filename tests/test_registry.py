@@ -10,10 +10,11 @@ import pkgutil
 import numpy as np
 import pytest
 
-from handmill import ops
+from handmill import ops, primitives
 from handmill.ir import bfloat16
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
+from handmill.ir.tile import CONVERT
 
 try:
     from handmill import _core
@@ -22,7 +23,7 @@ except ImportError:  # a build without kernels
 
 needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
-PUBLIC = [name for name in ops.__all__ if name not in ("metrics", "optimizer", "random")]
+PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
@@ -30,9 +31,17 @@ WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset"}
+WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset", "truth"} | {
+    *("to_float32", "to_float64", "to_int32", "to_int64"),
+    *("wrap_int8", "wrap_uint8", "clamp_int8", "clamp_uint8"),
+}
 # In Keras these are activations only.
 BEYOND_KERAS = {"mish"}
+
+
+def modules():
+    places = (ops, primitives)
+    return [m.name for p in places for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
 
 
 def first_specs(op):
@@ -49,8 +58,11 @@ def outputs_of(op):
 @needs_core
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_kernel_exists(op):
-    assert op.kernel is None or op.tile is None
-    if op.tile is not None:
+    assert op.kernel is None or op.tile in (None, CONVERT)
+    if op.tile == CONVERT:
+        assert "to_int32" in _core.tile_opcodes()
+        assert op.kernel in _core.lowering_rules()
+    elif op.tile is not None:
         assert op.tile in _core.tile_opcodes()
     elif op.kernel is not None:
         assert op.kernel in _core.lowering_rules()
@@ -113,9 +125,9 @@ def test_public_function_is_documented(name):
         assert all(f"{parameter}:" in documented for parameter in parameters)
 
 
-@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.iter_modules(ops.__path__)))
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_examples(name):
-    module = importlib.import_module(f"handmill.ops.{name}")
+    module = importlib.import_module(name)
     flags = doctest.NORMALIZE_WHITESPACE
     assert doctest.testmod(module, optionflags=flags).failed == 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.op import Array
+from handmill.runtime.variable import Variable, limited_bytes, stored_values
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.container import (
     FORMAT_VERSION,
@@ -31,7 +32,6 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from handmill.variable import Variable, limited_bytes, stored_values
 
 
 def checked_suffix(filepath: Any, weights_only: bool = False) -> str:

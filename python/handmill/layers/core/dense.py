@@ -1,0 +1,136 @@
+"""Core layers: Input, Dense, Activation, Flatten, Reshape, Dropout, Rescaling, Identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill import activations, constraints, initializers, ops, regularizers
+from handmill.errors import ShapeError
+from handmill.layers.input_spec import InputSpec
+from handmill.layers.layer import Layer
+
+
+class Dense(Layer):
+    """A fully connected layer: ``activation(x @ kernel + bias)``.
+
+    Args:
+        units: the number of outputs.
+        activation: a name or function; None for none.
+        use_bias: whether there is a bias.
+        kernel_initializer: initial values of the kernel.
+        bias_initializer: initial values of the bias.
+        kernel_regularizer: penalty on the kernel.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output.
+        kernel_constraint: condition on the kernel.
+        bias_constraint: condition on the bias.
+        lora_rank: not supported; must be None.
+        **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
+
+    Input shape:
+        ``(batch, ..., inputs)``
+
+    Output shape:
+        ``(batch, ..., units)``
+
+    Raises:
+        ValueError: if ``units`` is not a positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> from handmill.layers import Dense
+        >>> Dense(2, kernel_initializer="ones")(np.ones((1, 3), "float32"))
+        array([[3., 3.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: None = None,
+        **kwargs: Any,
+    ) -> None:
+        if lora_rank is not None:
+            raise ValueError("`lora_rank` is not supported yet")
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = _positive_integer("units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.supports_masking = True
+        self.input_spec = InputSpec(min_ndim=2)
+        self.bias: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        """Makes kernel and bias."""
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ShapeError(
+                f'Input 0 of layer "{self.name}" is incompatible with the layer: expected '
+                f"min_ndim=2, found ndim={len(input_shape)}, but received input with shape "
+                f"{tuple(input_shape)}\n  hint: a Dense layer needs inputs of shape "
+                "(batch, inputs); a single sample x is passed as x[None]"
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], self.units),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Computes the output."""
+        outputs = ops.matmul(inputs, self.kernel)
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+            "quantization_config": None,
+        }
+
+
+def _positive_integer(name: str, value: Any) -> int:
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value <= 0:
+        raise ValueError(
+            f"Received an invalid value for `{name}`, expected a positive integer. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
