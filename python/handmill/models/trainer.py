@@ -268,20 +268,23 @@ class Trainer(Predicting, OlderNames):
         Args:
             force: whether the step is traced anew.
         """
-        return self._make_function("train", force)
+        if self.train_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "train"}
+            self.train_function = StepFunction(self, "train")
+        return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Returns what ``evaluate`` calls for each step; see :meth:`make_train_function`."""
-        return self._make_function("test", force)
+        if self.test_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "test"}
+            self.test_function = StepFunction(self, "test")
+        return self.test_function
 
-    def _make_function(self, phase: str, force: bool) -> Any:
-        name = f"{phase}_function"
-        found = getattr(self, name)
-        if found is None or force:
-            self._steps = {k: step for k, step in self._steps.items() if step.phase != phase}
-            found = StepFunction(self, phase)
-            setattr(self, name, found)
-        return found
+    def _make_function(self, phase: str) -> None:
+        if phase == "train":
+            self.make_train_function()
+        else:
+            self.make_test_function()
 
     def compute_loss(
         self,
@@ -334,12 +337,20 @@ class Trainer(Predicting, OlderNames):
         self.objective.build(targets, predictions, names)
         return targets, predictions, weights
 
-    def _step(self, layout: Layout, phase: str) -> Step:
-        key = (layout.key, phase)
+    def _step(self, layout: Layout, phase: str, may_be_own: bool = True) -> Step:
+        """Returns the step of a phase for a layout of data.
+
+        Args:
+            layout: how the arrays of a batch lie.
+            phase: ``"train"`` or ``"test"``.
+            may_be_own: whether ``train_function`` or ``test_function`` of the model decides.
+        """
+        function = getattr(self, f"{phase}_function") if may_be_own else None
+        is_own = function is not None and type(function) is not StepFunction
+        key = (layout.key, phase, is_own)
         step = self._steps.get(key)
         if step is None:
-            function = getattr(self, f"{phase}_function")
-            if function is not None and type(function) is not StepFunction:
+            if is_own:
                 step = FunctionStep(self, layout, phase, function)
             elif self.run_eagerly:
                 step = EagerStep(self, layout, phase)
@@ -350,10 +361,7 @@ class Trainer(Predicting, OlderNames):
 
     def _step_of(self, phase: str) -> Callable[[Layout], Step]:
         """Gives the step of a phase for a layout of data."""
-        if phase == "train":
-            self.make_train_function()
-        else:
-            self.make_test_function()
+        self._make_function(phase)
         return functools.partial(self._step, phase=phase)
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
@@ -663,21 +671,21 @@ class Trainer(Predicting, OlderNames):
         return self._one_batch(x, y, sample_weight, "test", return_dict)
 
     def _one_batch(self, x: Any, y: Any, weight: Any, phase: str, return_dict: bool) -> Any:
-        self._make_function(phase, force=False)
+        self._make_function(phase)
         self.reset_metrics()
         logs = self._run_batch(phase, x, y, weight)
         return logs if return_dict else self._in_order(logs)
 
-    def _run_batch(self, phase: str, x: Any, y: Any, weight: Any) -> Any:
-        """Runs one step; returns numbers by name, or the model's outputs."""
-        if phase == "predict":
-            return self.predict_on_batch(x)
+    def _run_batch(
+        self, phase: str, x: Any, y: Any, weight: Any, may_be_own: bool = True
+    ) -> dict[str, Any]:
+        """Runs one step; returns numbers by name."""
         one_hot = self.objective.one_hot
         if one_hot is not None and y is not None:
             y = one_hot.check(y)
         layout, arrays = split(x, y, weight)
         check_rows(layout, arrays)
-        step = self._step(layout, phase)
+        step = self._step(layout, phase, may_be_own)
         step.run(Given(layout, arrays), 1)
         return step.logs()
 
