@@ -226,7 +226,7 @@ void register_plan(py::module_& m) {
   m.attr("GuardFailed") = py::reinterpret_borrow<py::object>(guard_failed_type);
 
   const py::class_<Plan, std::shared_ptr<Plan>> plan(
-      m, "Plan", "A program for one batch size: plan(*arrays) runs it.",
+      m, "Plan", "A program for certain sizes: plan(*arrays) runs it.",
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_plan; }));
   plan_type = reinterpret_cast<PyTypeObject*>(plan.ptr());
   auto methods = plan;
@@ -243,7 +243,12 @@ void register_plan(py::module_& m) {
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
       .def_property_readonly("lower_bound_bytes", &Plan::lower_bound_bytes)
       .def_property_readonly("nbytes", &Plan::bytes)
-      .def_property_readonly("batch", &Plan::batch)
+      .def_property_readonly(
+          "sizes",
+          [](const Plan& p) {
+            return py::tuple(py::cast(std::vector<int64_t>(p.sizes().begin(), p.sizes().end())));
+          },
+          "The sizes of the symbols.")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(isa_name(p.isa())); });
 
   py::class_<FeedHolder>(m, "Feed", "Rows of arrays, in an order, for Plan.run_fed.")

@@ -42,13 +42,11 @@ class Feed:
     def set_order(self, order: NDArray[np.int64] | None) -> None: ...
 
 class Plan:
-    """A program for one batch size: plan(*arrays) runs it."""
+    """A program for certain sizes: plan(*arrays) runs it."""
 
     def __call__(self, *arrays: NDArray[Any]) -> Any: ...
     @property
     def arena_bytes(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
     @property
     def isa(self) -> str: ...
     @property
@@ -60,11 +58,13 @@ class Plan:
         self, feed: Feed, max_steps: int, deadline_seconds: float = 0.05
     ) -> tuple[int, int, tuple[Any, ...]]: ...
     def run_into(self, *arrays: NDArray[Any], outputs: Sequence[NDArray[Any]]) -> None: ...
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
     def summary(self) -> list[dict[str, Any]]: ...
     def values(self, *arrays: NDArray[Any]) -> dict[int, NDArray[Any]]: ...
 
 class Program:
-    """A graph of kernels, for any batch size."""
+    """A graph of kernels, for any sizes."""
 
     def __init__(
         self,
@@ -77,8 +77,12 @@ class Program:
         outputs: Sequence[int],
         updates: Sequence[tuple[int, int]],
         feeds: Sequence[int],
+        symbols: int = 0,
+        expressions: Sequence[Sequence[int]] = ...,
     ) -> None: ...
-    def specialize(self, batch: int, keep_all: bool = False, isa: str | None = None) -> Plan: ...
+    def specialize(
+        self, sizes: Sequence[int], keep_all: bool = False, isa: str | None = None
+    ) -> Plan: ...
 
 class Function:
     """Calls the plan for the dtypes and shapes of its arguments; ``miss(*arrays)`` makes it."""

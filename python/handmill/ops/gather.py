@@ -9,7 +9,8 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
-from handmill.ir.shapes import Dim, Spec
+from handmill.ir.dims import Dim, same_shape
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.ops.convert import (
     Tensor,
@@ -109,7 +110,7 @@ TAKE = register(
 
 def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
     _check_indices("scatter_add_rows", indices)
-    if dy.shape[: indices.rank] != indices.shape:
+    if not same_shape(dy.shape[: indices.rank], indices.shape):
         raise shape_error(
             "scatter_add_rows",
             "one row for each index was expected",

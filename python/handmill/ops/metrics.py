@@ -9,7 +9,8 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.op import Array, Exact, Op, Sample, Ulp, register
-from handmill.ir.shapes import Spec, broadcast_shapes
+from handmill.ir.dims import same_shape
+from handmill.ir.shapes import Spec, broadcasts_to
 from handmill.ir.trace import apply
 from handmill.ops.convert import Tensor, promote_float, tensor
 from handmill.ops.gather import INDEX_DTYPES
@@ -17,7 +18,7 @@ from handmill.ops.samples import both, given, integers, uniform
 
 
 def _sparse_infer(labels: Spec, predictions: Spec) -> Spec:
-    if predictions.rank == 0 or labels.shape != predictions.shape[:-1]:
+    if predictions.rank == 0 or not same_shape(labels.shape, predictions.shape[:-1]):
         problem = "labels (...) and predictions (..., classes) were expected"
         raise shape_error("sparse_match", problem, {"labels": labels, "predictions": predictions})
     return Spec(labels.shape, "float32")
@@ -56,7 +57,7 @@ SPARSE_MATCH = register(
 
 
 def _dense_infer(targets: Spec, predictions: Spec) -> Spec:
-    if targets != predictions or predictions.rank == 0:
+    if not targets.same(predictions) or predictions.rank == 0:
         problem = "targets and predictions of one shape were expected"
         raise shape_error("dense_match", problem, {"targets": targets, "predictions": predictions})
     return Spec(predictions.shape[:-1], "float32")
@@ -88,11 +89,7 @@ DENSE_MATCH = register(
 
 def _accumulate_infer(total: Spec, count: Spec, values: Spec, weights: Spec) -> tuple[Spec, Spec]:
     operands = {"total": total, "count": count, "values": values, "weights": weights}
-    try:
-        fits = broadcast_shapes(values.shape, weights.shape) == values.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(weights.shape, values.shape):
         raise shape_error("accumulate_mean", "weights do not broadcast to values", operands)
     if total != Spec((), "float64") or count != total:
         raise shape_error("accumulate_mean", "total and count must be float64 scalars", operands)
