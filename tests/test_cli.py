@@ -189,7 +189,7 @@ def test_selftest_of_numpy_alone(tmp_path: Path) -> None:
 def test_selftest_finds_a_wrong_operator(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare = importlib.import_module("handmill.comparison")
+    compare = importlib.import_module("handmill.inspection.comparison")
     right = compare.worst_error
 
     def wrong(op, inputs, attrs, got):
@@ -220,7 +220,7 @@ def test_compare(model_file: Path, tmp_path: Path) -> None:
 def test_compare_fails(
     model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare = importlib.import_module("handmill.comparison")
+    compare = importlib.import_module("handmill.inspection.comparison")
     right = compare._units
     monkeypatch.setattr(compare, "_units", lambda got, want, allowed: right(got + 1, want, allowed))
     assert main(["compare", str(model_file)]) == 1

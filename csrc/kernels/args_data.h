@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/args_optimizer.h"
+#include "kernels/optimizer/args.h"
 #include "kernels/types.h"
 
 namespace handmill {

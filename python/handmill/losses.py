@@ -12,7 +12,7 @@ from handmill import config, ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
 from handmill.lazy import plain_module
-from handmill.ops.convert import count_along, shape_of, widened
+from handmill.primitives.cast import count_along, shape_of, widened
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, known_names, object_name
 

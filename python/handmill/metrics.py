@@ -24,11 +24,11 @@ from handmill.losses import (
     same_rank,
     sparse_categorical_crossentropy,
 )
-from handmill.ops.convert import count_along, shape_of, widened
-from handmill.ops.metrics import accumulate_mean, dense_match, sparse_match
+from handmill.primitives.cast import count_along, shape_of, widened
+from handmill.primitives.metrics import accumulate_mean, dense_match, sparse_match
+from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, object_name, to_snake_case
-from handmill.variable import Variable
 
 
 class Metric:

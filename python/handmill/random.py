@@ -17,7 +17,7 @@ import numpy as np
 from handmill import config
 from handmill.ir.op import Array
 from handmill.lazy import plain_module
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 _LOCK = threading.Lock()
 _root: int | None = None
@@ -57,7 +57,7 @@ def words(seed: int, counter: int, n: int) -> Array:
         from handmill import _core
 
         return np.asarray(_core.philox(seed, counter, n))
-    from handmill.ops.philox import philox_words
+    from handmill.primitives.philox import philox_words
 
     return philox_words(seed, counter, n)
 
@@ -212,7 +212,7 @@ class SeedGenerator:
         Only while a program is traced.
         """
         from handmill.ir.graph import current_graph
-        from handmill.ops.random import advance_seed
+        from handmill.primitives.random import advance_seed
 
         if current_graph() is None:
             raise RuntimeError("SeedGenerator.next() works while a program is traced only")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.callbacks.callback import Callback, checked_mode, is_better, monitored
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 
 def _rate(callback: Callback) -> float:

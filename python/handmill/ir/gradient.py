@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from handmill.errors import NotDifferentiableError
 from handmill.ir.dims import same_shape
-from handmill.ir.graph import Graph, Node, State, Value
+from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.shapes import numpy_dtype
 
 
@@ -14,8 +14,6 @@ def gradients(
     graph: Graph, loss: Value, wrt: Sequence[Value], dloss: Value | None = None
 ) -> list[Value | None]:
     """Appends to ``graph`` the gradients of ``loss`` with respect to ``wrt``.
-
-    The nodes of the forward program stay as they are; vjps emit operators behind them.
 
     Args:
         graph: the graph that is being traced (``with graph:`` must be active).
@@ -29,15 +27,48 @@ def gradients(
     Raises:
         NotDifferentiableError: if an operator on the way has no gradient.
     """
-    needed = _depends_on(graph, wrt)
-    if loss not in needed:
+    if dloss is None and loss.shape != ():
+        raise ValueError(f"the gradient of a scalar was expected, the loss is {loss.spec}")
+    return pullback(graph, [loss], [dloss], wrt)
+
+
+def pullback(
+    graph: Graph,
+    targets: Sequence[Value],
+    seeds: Sequence[Value | None],
+    wrt: Sequence[Value],
+    nodes: Sequence[Node] | None = None,
+) -> list[Value | None]:
+    """Appends to ``graph`` the sum over targets of seed times derivative, for each of ``wrt``.
+
+    The nodes of the forward program stay as they are; vjps emit operators behind them.
+
+    Args:
+        graph: the graph that is being traced (``with graph:`` must be active).
+        targets: float values of the graph.
+        seeds: the gradient of what follows each target, of its shape; None stands for one, and
+            needs a scalar target.
+        wrt: values of the graph.
+        nodes: the nodes through which gradients flow, in program order; what others compute
+            counts as constant. Default: all.
+
+    Returns:
+        A value for each of ``wrt``; None where no target depends on it.
+
+    Raises:
+        NotDifferentiableError: if an operator on the way has no gradient.
+    """
+    nodes = list(graph.nodes if nodes is None else nodes)
+    needed = _depends_on(nodes, wrt)
+    found: dict[Value, Value] = {}
+    for target, seed in zip(targets, seeds, strict=True):
+        if target in needed:
+            if seed is None:
+                seed = graph.constant(1.0, dtype=numpy_dtype(target.dtype).name)
+            found[target] = found[target] + seed if target in found else seed
+    if not found:
         return [None] * len(wrt)
-    if dloss is None:
-        if loss.shape != ():
-            raise ValueError(f"the gradient of a scalar was expected, the loss is {loss.spec}")
-        dloss = graph.constant(1.0, dtype=numpy_dtype(loss.dtype).name)
-    found: dict[Value, Value] = {loss: dloss}
-    for node in reversed(list(graph.nodes)):
+    for node in reversed(nodes):
         dys = [found.get(y) for y in node.outputs]
         if all(dy is None for dy in dys) or not any(x in needed for x in node.inputs):
             continue
@@ -65,16 +96,11 @@ def _vjp(graph: Graph, node: Node, dys: list[Value | None]) -> Sequence[Value | 
         graph.scopes = scope
 
 
-def _depends_on(graph: Graph, wrt: Sequence[Value]) -> set[Value]:
-    """The float values that depend on ``wrt``, themselves included."""
+def _depends_on(nodes: Sequence[Node], wrt: Sequence[Value]) -> set[Value]:
+    """The float values that ``nodes`` compute from ``wrt``, themselves included."""
     needed = set(wrt)
-    for node in graph.nodes:
+    for node in nodes:
         ways = (x for i, x in enumerate(node.inputs) if i not in node.op.grad_none)
         if any(x in needed for x in ways):
             needed.update(y for y in node.outputs if y.spec.is_float)
     return needed
-
-
-def read_all(graph: Graph, states: Sequence[State]) -> list[Value]:
-    """The values of ``states`` at the start of the program."""
-    return [graph.variables[s] if s in graph.variables else graph.read(s) for s in states]

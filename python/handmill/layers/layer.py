@@ -32,8 +32,8 @@ from handmill.layers.arguments import (
 )
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.runtime.variable import Variable
 from handmill.utils.naming import auto_name
-from handmill.variable import Variable
 
 _revision = 0
 

@@ -11,7 +11,7 @@ from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
 from handmill.layers.arguments import as_tuples
-from handmill.layers.core import InputLayer
+from handmill.layers.core.dense import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
@@ -387,7 +387,7 @@ def _calls_the_graph(model: Model) -> bool:
 
 def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
     """Repeats the calls between tensors inside a model, from new inputs on."""
-    from handmill.layers.core import Input
+    from handmill.layers.core.dense import Input
 
     flat = tree.flatten(inputs)
     replaced: dict[int, KerasTensor] = {}

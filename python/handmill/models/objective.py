@@ -9,7 +9,7 @@ from typing import Any
 from handmill import config, losses, metrics, ops, tree
 from handmill.metrics import Mean, Metric, batch_size_of
 from handmill.models.one_hot import OneHotLabels
-from handmill.ops.convert import shape_of
+from handmill.primitives.cast import shape_of
 
 
 class Objective:

@@ -14,9 +14,9 @@ from handmill.ir.graph import Value
 from handmill.layers.layer import CONTEXT
 from handmill.metrics import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
-from handmill.ops.convert import widened
-from handmill.program import TracedFunction, gradients
-from handmill.variable import Variable
+from handmill.primitives.cast import widened
+from handmill.runtime.function import TracedFunction, gradients
+from handmill.runtime.variable import Variable
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")

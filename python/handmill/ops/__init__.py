@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
-from handmill.ops import fused_updates as fused_updates
-from handmill.ops import metrics, optimizer, random
-from handmill.ops.activation_functions import (
+from handmill.ops.nn import (
     celu,
     elu,
     gelu,
@@ -38,7 +36,7 @@ from handmill.ops.activation_functions import (
     tanh_shrink,
     threshold,
 )
-from handmill.ops.arrange import (
+from handmill.ops.numpy.arrange import (
     diag,
     flip,
     getitem,
@@ -56,18 +54,7 @@ from handmill.ops.arrange import (
     tril,
     triu,
 )
-from handmill.ops.convert import (
-    cast,
-    convert_to_numpy,
-    convert_to_tensor,
-    dtype,
-    is_tensor,
-    ndim,
-    shape,
-    size,
-    stop_gradient,
-)
-from handmill.ops.create import (
+from handmill.ops.numpy.create import (
     arange,
     eye,
     full,
@@ -80,12 +67,33 @@ from handmill.ops.create import (
     zeros,
     zeros_like,
 )
-from handmill.ops.eager import planned
-from handmill.ops.einsum import (
+from handmill.ops.numpy.einsum import (
     einsum,
     tensordot,
 )
-from handmill.ops.elementwise import (
+from handmill.ops.numpy.statistics import (
+    average,
+    logsumexp,
+    moments,
+    norm,
+    normalize,
+    std,
+    var,
+)
+from handmill.primitives import fused_updates as _fused_updates  # noqa: F401  (registers them)
+from handmill.primitives import metrics, optimizer, random
+from handmill.primitives.cast import (
+    cast,
+    convert_to_numpy,
+    convert_to_tensor,
+    dtype,
+    is_tensor,
+    ndim,
+    shape,
+    size,
+    stop_gradient,
+)
+from handmill.primitives.elementwise.arithmetic import (
     add,
     divide,
     divide_no_nan,
@@ -96,13 +104,7 @@ from handmill.ops.elementwise import (
     power,
     subtract,
 )
-from handmill.ops.gather import (
-    multi_hot,
-    one_hot,
-    segment_sum,
-    take,
-)
-from handmill.ops.logic import (
+from handmill.primitives.elementwise.logic import (
     equal,
     greater,
     greater_equal,
@@ -118,61 +120,7 @@ from handmill.ops.logic import (
     not_equal,
     where,
 )
-from handmill.ops.losses import (
-    binary_crossentropy,
-    categorical_crossentropy,
-    sparse_categorical_crossentropy,
-)
-from handmill.ops.matmul import (
-    dot,
-    matmul,
-    vdot,
-)
-from handmill.ops.matmul_bf16 import MATMUL_BF16 as _MATMUL_BF16  # noqa: F401  (registers it)
-from handmill.ops.movement import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    reshape,
-    squeeze,
-    transpose,
-)
-from handmill.ops.reduce import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    count_nonzero,
-    max,
-    mean,
-    min,
-    prod,
-    sum,
-)
-from handmill.ops.softmax import (
-    log_softmax,
-    softmax,
-)
-from handmill.ops.sort import (
-    argsort,
-    cumsum,
-    in_top_k,
-    sort,
-    take_along_axis,
-    top_k,
-)
-from handmill.ops.statistics import (
-    average,
-    logsumexp,
-    moments,
-    norm,
-    normalize,
-    std,
-    var,
-)
-from handmill.ops.unary import (
+from handmill.primitives.elementwise.unary import (
     abs,
     absolute,
     ceil,
@@ -198,6 +146,58 @@ from handmill.ops.unary import (
     tan,
     tanh,
 )
+from handmill.primitives.gather import (
+    multi_hot,
+    one_hot,
+    segment_sum,
+    take,
+)
+from handmill.primitives.loss import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    sparse_categorical_crossentropy,
+)
+from handmill.primitives.matmul import (
+    dot,
+    matmul,
+    vdot,
+)
+from handmill.primitives.matmul_bf16 import MATMUL_BF16 as _MATMUL_BF16  # noqa: F401  (registers it)
+from handmill.primitives.movement import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    reshape,
+    squeeze,
+    transpose,
+)
+from handmill.primitives.reduce import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    max,
+    mean,
+    min,
+    prod,
+    sum,
+)
+from handmill.primitives.softmax import (
+    log_softmax,
+    softmax,
+)
+from handmill.primitives.sort import (
+    argsort,
+    cumsum,
+    in_top_k,
+    sort,
+    take_along_axis,
+    top_k,
+)
+from handmill.runtime.planned import planned
 
 _PLANNED = (
     "abs absolute ceil cos divide elu erf exp exp2 expm1 floor hard_sigmoid hard_silu leaky_relu "

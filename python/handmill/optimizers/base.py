@@ -12,12 +12,12 @@ import numpy as np
 from handmill import config, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.trace import apply
-from handmill.ops.convert import INCREMENT
-from handmill.ops.reduce import SUM_OF_SQUARES
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.primitives.cast import INCREMENT
+from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name
-from handmill.variable import Variable
 
 
 class Optimizer:
@@ -304,7 +304,7 @@ class Optimizer:
         return found
 
     def _apply_to_arrays(self, grads: list[Any], variables: list[Variable]) -> None:
-        from handmill.program import TracedFunction
+        from handmill.runtime.function import TracedFunction
 
         key = tuple((id(v), g is not None) for g, v in zip(grads, variables, strict=True))
         if self._eager is None or self._eager[0] != key:

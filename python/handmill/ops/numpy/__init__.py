@@ -1,0 +1,1 @@
+"""The functions that ``keras.ops`` has in common with NumPy."""

@@ -1,0 +1,119 @@
+"""Sums of products over named axes, as reshaped matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill.errors import ShapeError
+from handmill.ir.dims import Shape, same_shape
+from handmill.ir.shapes import size_of
+from handmill.primitives.cast import Tensor, normal_axis, promote, shape_of
+from handmill.primitives.elementwise.arithmetic import multiply
+from handmill.primitives.matmul import matmul
+from handmill.primitives.movement import reshape, transpose
+from handmill.primitives.reduce import sum as reduce_sum
+
+
+def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
+    """Sums products over pairs of axes.
+
+    Args:
+        x1: the first operand.
+        x2: the second operand.
+        axes: the axes of ``x1`` and those of ``x2``, or how many of the last of ``x1`` and
+            first of ``x2``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.tensordot([[1.0, 2.0]], [[3.0], [4.0]], axes=1)
+        array([[11.]], dtype=float32)
+    """
+    a, b = promote(x1, x2)
+    rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
+    if isinstance(axes, int):
+        axes_a, axes_b = list(range(rank_a - axes, rank_a)), list(range(axes))
+    else:
+        first, second = ([x] if isinstance(x, int) else list(x) for x in axes)
+        axes_a = [normal_axis("tensordot", x, rank_a) for x in first]
+        axes_b = [normal_axis("tensordot", x, rank_b) for x in second]
+    rest_a = [i for i in range(rank_a) if i not in axes_a]
+    rest_b = [i for i in range(rank_b) if i not in axes_b]
+    inner_a = tuple(shape_of(a)[i] for i in axes_a)
+    inner_b = tuple(shape_of(b)[i] for i in axes_b)
+    if not same_shape(inner_a, inner_b):
+        raise ShapeError(f"tensordot: summed axes differ: {inner_a} and {inner_b}")
+    outer = tuple(shape_of(a)[i] for i in rest_a) + tuple(shape_of(b)[i] for i in rest_b)
+    size = size_of(inner_a)
+    rows, columns = (size_of(outer[: len(rest_a)]), size_of(outer[len(rest_a) :]))
+    a = reshape(transpose(a, rest_a + axes_a), (rows, size))
+    b = reshape(transpose(b, axes_b + rest_b), (size, columns))
+    return reshape(matmul(a, b), outer)
+
+
+def einsum(subscripts: str, *operands: Tensor) -> Any:
+    """Sums products of elements over the axes that the letters name.
+
+    Letters of the operands that the result does not have are summed over. Products of several
+    operands are formed from the left to the right.
+
+    Args:
+        subscripts: such as ``"bik,bkj->bij"``. Without an arrow the result has the letters
+            that occur once, in alphabetical order.
+        *operands: one tensor for each group of letters.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.einsum("ij,j->i", [[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+        array([21., 43.], dtype=float32)
+    """
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if "." in text or len(terms) != len(operands):
+        raise ValueError(f"one group of letters an operand was expected, got {subscripts!r}")
+    if not arrow:
+        right = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    if any(len(set(t)) != len(t) for t in [*terms, right]):
+        raise ValueError(f"a letter stands twice in one operand, which is not supported: {text!r}")
+    arrays = promote(*operands)
+    for term, x in zip(terms, arrays, strict=True):
+        if len(term) != len(shape_of(x)):
+            raise ShapeError(f"einsum: {term!r} does not name the axes of shape {shape_of(x)}")
+    letters, y = terms[0], arrays[0]
+    for position in range(1, len(terms)):
+        later = set(right).union(*terms[position + 1 :])
+        letters, y = _contract(letters, y, terms[position], arrays[position], later)
+    axes = tuple(i for i, c in enumerate(letters) if c not in right)
+    if axes:
+        y = reduce_sum(y, axis=axes)
+    letters = "".join(c for c in letters if c in right)
+    if sorted(letters) != sorted(right):
+        raise ValueError(f"the result names letters that no operand has: {subscripts!r}")
+    return transpose(y, [letters.index(c) for c in right])
+
+
+def _contract(s: str, x: Any, t: str, y: Any, needed: set[str]) -> tuple[str, Any]:
+    """Multiplies two operands, summing over letters that they share and nobody else needs."""
+    only_x = tuple(i for i, c in enumerate(s) if c not in t and c not in needed)
+    only_y = tuple(i for i, c in enumerate(t) if c not in s and c not in needed)
+    x = reduce_sum(x, axis=only_x) if only_x else x
+    y = reduce_sum(y, axis=only_y) if only_y else y
+    s = "".join(c for i, c in enumerate(s) if i not in only_x)
+    t = "".join(c for i, c in enumerate(t) if i not in only_y)
+    batch = [c for c in s if c in t and c in needed]
+    inner = [c for c in s if c in t and c not in needed]
+    rows = [c for c in s if c not in t]
+    columns = [c for c in t if c not in s]
+    dims = dict(zip(s, shape_of(x), strict=True)) | dict(zip(t, shape_of(y), strict=True))
+    x = transpose(x, [s.index(c) for c in batch + rows + inner])
+    y = transpose(y, [t.index(c) for c in batch + inner + columns])
+    x = reshape(x, _grouped(batch, rows, inner, dims))
+    y = reshape(y, _grouped(batch, inner, columns, dims))
+    out = tuple(batch + rows + columns)
+    product = matmul(x, y) if inner else multiply(x, y)
+    return "".join(out), reshape(product, tuple(dims[c] for c in out))
+
+
+def _grouped(batch: list[str], first: list[str], second: list[str], dims: dict[str, Any]) -> Shape:
+    one, two = (size_of(tuple(dims[c] for c in group)) for group in (first, second))
+    return (*(dims[c] for c in batch), one, two)

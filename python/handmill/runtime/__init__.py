@@ -1,0 +1,1 @@
+"""What runs programs: variables, traced functions, their plans, eager calls."""
