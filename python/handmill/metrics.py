@@ -10,7 +10,8 @@ import numpy as np
 from handmill import losses, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
-from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.dims import SymbolicDim
+from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
 from handmill.losses import (
     binary_crossentropy,
@@ -625,7 +626,7 @@ def batch_size_of(x: Any) -> Any:
     """The number of rows of ``x`` as a float32 value: the weight of a batch's loss."""
     shape = shape_of(x)
     size = shape[0] if shape else 1
-    return count_along(x, (0,)) if isinstance(size, Batch) else np.float32(size)
+    return count_along(x, (0,)) if isinstance(size, SymbolicDim) else np.float32(size)
 
 
 __getattr__ = plain_module(__name__)

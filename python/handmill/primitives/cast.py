@@ -11,7 +11,8 @@ from handmill.errors import shape_error
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
-from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, Spec, numpy_dtype, size_of
+from handmill.ir.dims import SymbolicDim, is_fixed, set_arithmetic
+from handmill.ir.shapes import DTYPES, FLOATS, Shape, Spec, numpy_dtype, size_of
 from handmill.ir.trace import apply, as_value, set_cast
 from handmill.primitives.samples import BENCH, given, integers, uniform
 
@@ -167,7 +168,7 @@ def widened(x: Any) -> Any:
 
 
 def shape_of(x: Tensor) -> Shape:
-    """Returns the shape of an operand; symbolic ones may hold Batch dimensions."""
+    """Returns the shape of an operand; symbolic ones may hold symbolic dimensions."""
     spec = getattr(x, "spec", None)
     return tuple(spec.shape) if spec is not None else np.shape(x)
 
@@ -284,9 +285,9 @@ def normal_axes(op: str, axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def count_along(x: Tensor, axes: Sequence[int]) -> Any:
-    """Returns the number of elements along ``axes``: an int, or a value if the batch counts."""
+    """Returns the number of elements along ``axes``: an int, or a value if a call decides it."""
     shape = shape_of(x)
-    if any(isinstance(shape[a], Batch) for a in axes):
+    if not is_fixed([shape[a] for a in axes]):
         return apply(SIZE_ALONG, x, axis=tuple(axes))
     return int(np.prod([shape[a] for a in axes], dtype=np.int64))  # type: ignore[arg-type]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from handmill import activations, config, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch, numpy_dtype, size_of
+from handmill.ir.dims import SymbolicDim, at_least, exact_quotient, same
+from handmill.ir.shapes import numpy_dtype, size_of
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, Node

@@ -7,7 +7,6 @@ from typing import Any
 
 from handmill import ops
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
 from handmill.layers.layer import Layer
 
 

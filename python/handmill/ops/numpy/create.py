@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.dims import SymbolicDim, is_fixed
+from handmill.ir.shapes import numpy_dtype
 from handmill.primitives.cast import Tensor, cast, check_dtype, dtype_of, shape_of, tensor
 
 
@@ -28,8 +29,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
 
     value = tensor(fill_value)
     value = value if dtype is None else cast(value, dtype)
-    dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
-    if isinstance(value, np.ndarray) and not any(isinstance(d, Batch) for d in dims):
+    dims = (shape,) if isinstance(shape, int | np.integer | SymbolicDim) else tuple(shape)
+    if isinstance(value, np.ndarray) and is_fixed(dims):
         return np.full(dims, value)
     return broadcast_to(value, dims)
 
@@ -106,6 +107,8 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     """
     limits = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
+    if not is_fixed((*limits, step)):
+        return arange_of_dims(*limits, step, dtype=check_dtype(dtype or "int32"))
     if dtype is None:
         dtype = "float32" if any(isinstance(v, float) for v in (*limits, step)) else "int32"
     return np.arange(limits[0], limits[1], step).astype(numpy_dtype(check_dtype(dtype)))
@@ -141,7 +144,7 @@ def linspace(
     return (numbers, step) if retstep else numbers
 
 
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
     """Returns a matrix with ones on a diagonal and zeros elsewhere.
 
     Example:
@@ -150,10 +153,12 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    if not is_fixed((N, M)):
+        return cast(equal(*_places(N, N if M is None else M, k)), check_dtype(dtype or "float32"))
     return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
 
 
-def identity(n: int, dtype: Any = None) -> Any:
+def identity(n: Any, dtype: Any = None) -> Any:
     """Returns the identity matrix.
 
     Example:
@@ -165,7 +170,7 @@ def identity(n: int, dtype: Any = None) -> Any:
     return eye(n, dtype=dtype)
 
 
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
     """Returns a matrix with ones on and below a diagonal and zeros above.
 
     Example:
@@ -174,4 +179,12 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [1., 1.]], dtype=float32)
     """
+    if not is_fixed((N, M)):
+        places = _places(N, N if M is None else M, k)
+        return cast(greater_equal(*places), check_dtype(dtype or "float32"))
     return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def _places(rows: Any, columns: Any, k: int) -> tuple[Any, Any]:
+    """The number of each row, and the number of each column less ``k``; they broadcast."""
+    return reshape(arange(rows), (rows, 1)), arange(-k, columns - k)
