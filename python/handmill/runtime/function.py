@@ -1,8 +1,8 @@
 """Programs: what a model or an operator call becomes, and the two executors that run it.
 
-A :class:`TracedFunction` is traced once for each rank and dtype signature, with a symbolic
-batch; differentiated, fused and scheduled once; and planned once for each shape. The native
-executor runs the plan in C++; the NumPy executor interprets the same graph.
+A :class:`TracedFunction` is traced once for each rank and dtype signature, with symbols for the
+batch and for lengths; differentiated, fused and scheduled once; and planned once for each shape.
+The native executor runs the plan in C++; the NumPy executor interprets the same graph.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from handmill import config
-from handmill.errors import RowError
+from handmill.errors import RowError, ShapeError
 from handmill.ir import trace
 from handmill.ir.bfloat16 import run_reference
 from handmill.ir.gradient import gradients as _gradients
@@ -26,9 +26,14 @@ from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array, Op
 from handmill.ir.passes import optimize
-from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype, numpy_dtype
+from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
+from handmill.ir.shapes import DTYPES, Sizes, Spec, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
+from handmill.runtime.axes import Place, SymbolicAxes
 from handmill.runtime.variable import Variable
+
+MAX_TRACES = 64
+"""Traces of one function beyond this number are dropped, oldest first."""
 
 PLAN_CACHE_BYTES = 1 << 28
 """Plans of one function beyond this many bytes are dropped, least recently used first."""
@@ -90,13 +95,17 @@ class Feed:
         self._order = order
         self._position = 0
         self._native: Any = None
-        self._bound: tuple[Any, _Signature] | None = None
+        self._bound: tuple[Any, tuple[_Signature, Sizes]] | None = None
 
-    def signature_of(self, function: TracedFunction) -> _Signature:
-        """The program of ``function`` for these sources; found once, many epochs use it."""
-        if self._bound is None or self._bound[0] is not function.signatures:
-            specs = function.specs_of(self.sources)
-            self._bound = function.signatures, function.signature(specs)
+    def bound(self, function: TracedFunction, batch_size: int) -> tuple[_Signature, Sizes]:
+        """The program of ``function`` for batches of these sources, and what they bind.
+
+        Found once, many epochs use it.
+        """
+        if self._bound is None or self._bound[0] != (id(function.signatures), batch_size):
+            batch = [_Like((batch_size, *s.shape[1:]), s.dtype) for s in self.sources]
+            found = function.bound(batch)
+            self._bound = (id(function.signatures), batch_size), found
         return self._bound[1]
 
     @property
@@ -140,6 +149,17 @@ class Feed:
         return [s[rows] for s in self.sources], rows
 
 
+class _Like(NamedTuple):
+    """What is asked of an array before there is one."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
 @dataclass(frozen=True, slots=True)
 class FedResult:
     """What a fed run did.
@@ -157,9 +177,18 @@ class _Signature:
     def __init__(self, graph: Graph) -> None:
         self.traced = graph
         self._optimized: Graph | None = None
-        self._programs: dict[tuple[bool, bool], tuple[Any, dict[Value, int]]] = {}
+        self._programs: dict[bool, tuple[Any, Any]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self.plan_bytes: int = 0
+
+    def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
+        """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        try:
+            sizes = self.traced.bind([a.shape for a in arrays])
+        except ValueError as error:
+            return None, str(error)
+        problem = self.traced.assumptions.violated(sizes)
+        return (None, f"{problem} was assumed") if problem else (sizes, "")
 
     @property
     def optimized(self) -> Graph:
@@ -174,26 +203,26 @@ class _Signature:
         from handmill import _core
 
         graph = self.optimized if fused else self.graph(fused=False)
-        arguments, number = describe(
-            graph, _core.tile_opcodes(), lambda variable: variable.state, feeds
-        )
+        arguments, number = describe(graph, _core.tile_opcodes(), feeds)
         return _core.Program(**arguments), number, graph
 
-    def plan(self, batch: int, feeds: bool) -> Any:
+    def plan(self, sizes: Sizes, feeds: bool) -> Any:
+        """The C++ plan for these sizes, bound to the variables."""
         from handmill import _core
 
-        key = (batch, feeds, _core.isa())
+        key = (self.traced.sizes_of(sizes), feeds, _core.isa())
         with _tracing:
             return self._plan(key)
 
-    def _plan(self, key: tuple[int, bool, str]) -> Any:
-        batch, feeds, _ = key
+    def _plan(self, key: tuple[tuple[int, ...], bool, str]) -> Any:
+        sizes, feeds, _ = key
         plan = self._plans.get(key)
         if plan is None:
-            if (feeds, True) not in self._programs:
-                program, number, _ = self.program(feeds)
-                self._programs[feeds, True] = program, number
-            plan = self._programs[feeds, True][0].specialize(batch)
+            if feeds not in self._programs:
+                program, _, graph = self.program(feeds)
+                self._programs[feeds] = program, binding_of(graph)
+            program, binding = self._programs[feeds]
+            plan = program.specialize(sizes).bind(binding)
             self._plans[key] = plan
             self.plan_bytes += plan.nbytes
             while self.plan_bytes > PLAN_CACHE_BYTES and len(self._plans) > 1:
@@ -201,6 +230,14 @@ class _Signature:
         else:
             self._plans.move_to_end(key)
         return plan
+
+
+def binding_of(graph: Graph) -> Any:
+    """The C++ states of the variables of ``graph``."""
+    from handmill import _core
+
+    variables: list[Any] = list(graph.variables)
+    return _core.Binding([variable.state for variable in variables])
 
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
@@ -215,14 +252,21 @@ class TracedFunction:
         name: for messages and summaries.
         batched: whether dimension 0 of every input of rank 1 and more is the batch; otherwise
             every dimension is fixed (a new shape is a new trace).
+        lengths: gives the axes that are symbols from the start, see
+            :class:`handmill.runtime.axes.SymbolicAxes`.
     """
 
     def __init__(
-        self, fn: Callable[..., Any], name: str = "program", *, batched: bool = True
+        self,
+        fn: Callable[..., Any],
+        name: str = "program",
+        *,
+        batched: bool = True,
+        lengths: Callable[[Sequence[tuple[int, ...]]], Iterable[Place]] | None = None,
     ) -> None:
         self._fn = fn
         self.name = name
-        self._batched = batched
+        self._axes = SymbolicAxes(batched, lengths)
         self.signatures: dict[Any, _Signature] = {}
         self._single = True
         self._native: Any = None
@@ -254,13 +298,45 @@ class TracedFunction:
 
     def specs_of(self, arrays: Sequence[Array]) -> tuple[Spec, ...]:
         """The specs under which ``arrays`` are traced."""
-        specs = []
-        for array in arrays:
-            shape: tuple[Any, ...] = array.shape
-            if self._batched and shape:
-                shape = (Batch(), *shape[1:])
-            specs.append(Spec(shape, name_of_dtype(array.dtype)))
-        return tuple(specs)
+        return self._axes.specs_of(arrays)
+
+    def bound(self, arrays: Sequence[Any]) -> tuple[_Signature, Sizes]:
+        """The program for these arrays, and the sizes that they bind.
+
+        A trace with symbols holds for the sizes that fit what it assumed. Others get a trace of
+        their own, in which every size is fixed, or the error that it gives.
+
+        Args:
+            arrays: anything with a shape and dtype.
+
+        Raises:
+            ValueError: if the arrays do not fit each other; it names inputs, axes and sizes.
+        """
+        specs = self._axes.specs_of(arrays)
+        try:
+            signature = self.signature(specs)
+        except Exception:
+            if not _has_lengths(specs):
+                raise
+            self._axes.refuse(arrays, specs)
+            return self.bound(arrays)
+        sizes, problem = signature.fits(arrays)
+        if sizes is not None:
+            return signature, sizes
+        tried = {specs}
+        for batch in (True, False):
+            specs = self._axes.fixed(arrays, batch)
+            if specs in tried:
+                continue
+            tried.add(specs)
+            try:
+                signature = self.signature(specs)
+            except (TypeError, ValueError) as error:
+                raise ShapeError(f"{self.name}: {problem}\n{error}") from error
+            sizes, _ = signature.fits(arrays)
+            if sizes is not None:
+                return signature, sizes
+        raise ShapeError(f"{self.name}: {problem}")
 
     def signature(self, specs: tuple[Spec, ...]) -> _Signature:
         """The program for ``specs``, traced if it is new."""
@@ -270,6 +346,8 @@ class TracedFunction:
                 found = self.signatures.get(specs)
                 if found is None:
                     found = self.signatures[specs] = _Signature(self._trace(specs))
+                    if len(self.signatures) > MAX_TRACES:
+                        del self.signatures[next(iter(self.signatures))]
         return found
 
     def graph(self, *arrays: Any) -> Graph:
@@ -279,8 +357,8 @@ class TracedFunction:
     def plan(self, *arrays: Any) -> Any:
         """The C++ plan for these arrays."""
         found = [_as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
-        return signature.plan(_batch(signature.traced, found), feeds=False)
+        signature, sizes = self.bound(found)
+        return signature.plan(sizes, feeds=False)
 
     def output_specs(
         self, arrays: Sequence[Array]
@@ -290,17 +368,14 @@ class TracedFunction:
         Returns:
             None if an output does not have a row for each row of the arrays.
         """
-        signature = self.signature(self.specs_of(arrays))
-        batch = _batch(signature.traced, arrays)
+        signature, sizes = self.bound(arrays)
+        batch = symbols_of(BATCH)
         found = []
         for value in signature.traced.outputs:
             shape = value.spec.shape
-            if not shape or shape[0] != Batch():
+            if not shape or shape[0] != BATCH or any(batch & symbols_of(d) for d in shape[1:]):
                 return None
-            sizes = tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
-            if any(isinstance(d, Batch) for d in shape[1:]):
-                return None
-            found.append((sizes, numpy_dtype(value.spec.dtype)))
+            found.append((shape_at(shape, sizes), numpy_dtype(value.spec.dtype)))
         return found
 
     def run_into(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -311,14 +386,14 @@ class TracedFunction:
             outputs: writeable, C-contiguous.
         """
         found = [_as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
+        signature, sizes = self.bound(found)
         if config.backend() != "native":
             run = interpret(signature.traced, found)
             _commit(run)
             for array, result in zip(outputs, run.outputs, strict=True):
                 np.copyto(array, result)
             return
-        plan = signature.plan(_batch(signature.traced, found), feeds=False)
+        plan = signature.plan(sizes, feeds=False)
         try:
             plan.run_into(*found, outputs=outputs)
         except ValueError:
@@ -340,10 +415,10 @@ class TracedFunction:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing.
         """
-        signature = feed.signature_of(self)
+        signature, sizes = feed.bound(self, batch_size)
         if config.backend() != "native":
             return self._interpret_fed(signature, feed, batch_size, max_steps)
-        plan = signature.plan(batch_size, feeds=True)
+        plan = signature.plan(sizes, feeds=True)
         steps, status, detail = plan.run_fed(feed.native, max_steps, deadline)
         if status:
             self._refuse(signature, feed, batch_size)
@@ -363,21 +438,21 @@ class TracedFunction:
     def _miss(self, *arrays: Array) -> Any:
         if any(name_of_dtype(a.dtype) not in DTYPES for a in arrays):
             return self._fallback
-        signature = self.signature(self.specs_of(arrays))
-        return signature.plan(_batch(signature.traced, arrays), feeds=False)
+        signature, sizes = self.bound(arrays)
+        return signature.plan(sizes, feeds=False)
 
     def _fallback(self, *arrays: Any) -> Any:
         """Arguments that are not ready for C++: made contiguous, native-endian arrays."""
         found = [_as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
+        signature, sizes = self.bound(found)
         try:
-            return signature.plan(_batch(signature.traced, found), feeds=False)(*found)
+            return signature.plan(sizes, feeds=False)(*found)
         except ValueError:
             self._check_guards(signature, found, None)
             raise
 
     def _interpret(self, arrays: list[Array]) -> Any:
-        signature = self.signature(self.specs_of(arrays))
+        signature, _ = self.bound(arrays)
         run = interpret(signature.traced, arrays)
         _commit(run)
         return run.outputs[0] if self._single else tuple(run.outputs)
@@ -407,7 +482,7 @@ class TracedFunction:
     ) -> None:
         """Raises the error of the guard that refuses ``arrays``, with the row in the data."""
         graph = signature.optimized
-        guards = Graph(f"{graph.name} guards")
+        guards = Graph(f"{graph.name} guards", graph.assumptions)
         guards.inputs, guards.constants = graph.inputs, graph.constants
         guards.variables = graph.variables
         wanted: set[Value] = set()
@@ -423,10 +498,8 @@ class TracedFunction:
             raise RowError(error.problem, int(rows[error.row])) from None
 
 
-def _batch(graph: Graph, arrays: Sequence[Array]) -> int:
-    from handmill.ir.interpret import bind_batch
-
-    return bind_batch(graph, arrays)
+def _has_lengths(specs: Sequence[Spec]) -> bool:
+    return any(isinstance(d, SymbolicDim) and d != BATCH for spec in specs for d in spec.shape)
 
 
 def _commit(run: Interpretation) -> None:
