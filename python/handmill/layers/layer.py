@@ -31,7 +31,7 @@ from handmill.layers.arguments import (
     unique,
 )
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.layers.symbolic import KerasTensor, Node
 from handmill.runtime.variable import Variable
 from handmill.utils.naming import auto_name
 
@@ -465,7 +465,7 @@ class Layer:
 
         def tensors(shape: Any) -> Any:
             if is_shape(shape):
-                return KerasTensor(spec=spec_of(shape, dtype))
+                return KerasTensor(shape, dtype)
             if isinstance(shape, dict):
                 return {key: tensors(s) for key, s in shape.items()}
             return [tensors(s) for s in shape]

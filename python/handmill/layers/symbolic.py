@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from handmill import tree
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import Batch, Spec
+from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
+from handmill.ir.shapes import Spec
 from handmill.utils.naming import uniquify
+
+
+_RUNNING = threading.local()
+
+
+def sizes_of_run() -> Mapping[Atom, Any]:
+    """What stands, in the graph of layers that runs, for the sizes of its symbolic inputs."""
+    return getattr(_RUNNING, "sizes", None) or {}
+
+
+def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
+    sizes: dict[Atom, Any] = {}
+    for tensor, value in zip(tensors, values, strict=True):
+        for dim, size in zip(tensor.spec.shape, value.shape, strict=False):
+            sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)
+    return sizes
 
 
 class History(NamedTuple):
@@ -20,29 +38,23 @@ class History(NamedTuple):
     tensor_index: int
 
 
-def spec_of(shape: Sequence[int | None], dtype: str) -> Spec:
-    """Returns the spec of a user's shape, in which None is the batch size.
+def spec_of(shape: Sequence[int | None], dtype: str, name: str) -> Spec:
+    """Returns the spec of a user's shape: None is the batch size, or a length of the tensor ``name``.
 
-    Raises:
-        ValueError: if a dimension other than the first is unknown.
+    Each None but the first is a symbol of its own.
     """
-    dims: list[Any] = []
-    for i, dim in enumerate(shape):
-        if dim is None:
-            if i:
-                raise ValueError(
-                    "only the first dimension (the batch size) may be None so far, got "
-                    f"shape {tuple(shape)}"
-                )
-            dims.append(Batch())
-        else:
-            dims.append(int(dim))
-    return Spec(tuple(dims), dtype)
+    return Spec(
+        tuple(
+            int(dim) if dim is not None else symbol(f"{name}[{axis}]") if axis else BATCH
+            for axis, dim in enumerate(shape)
+        ),
+        dtype,
+    )
 
 
 def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
-    """Returns the shape of ``spec`` as users see it, with None for the batch size."""
-    return tuple(None if isinstance(d, Batch) else int(d) for d in spec.shape)
+    """Returns the shape of ``spec`` as users see it, with None for what a call decides."""
+    return as_none(spec.shape)
 
 
 class KerasTensor:
@@ -51,7 +63,7 @@ class KerasTensor:
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
 
     Attributes:
-        shape: with None for the batch size.
+        shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
         name: unique in the process.
     """
@@ -64,8 +76,8 @@ class KerasTensor:
         *,
         spec: Spec | None = None,
     ) -> None:
-        self.spec = spec if spec is not None else spec_of(shape or (), dtype)
         self.name = name or uniquify("keras_tensor")
+        self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
         self._keras_history: History | None = None
 
     @staticmethod
@@ -77,7 +89,7 @@ class KerasTensor:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The shape; None is the batch size."""
+        """The shape; None is what a call decides."""
         return shape_of_spec(self.spec)
 
     @property
@@ -287,6 +299,7 @@ class LayerGraph:
             call: ``call(layer, *args, **kwargs)``.
         """
         values = {id(t): v for t, v in zip(self.inputs, flat_inputs, strict=True)}
+        sizes = _sizes_of(self.inputs, flat_inputs)
 
         def fill(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
@@ -296,7 +309,11 @@ class LayerGraph:
                 continue
             args = tree.map_structure(fill, node.args)
             kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
-            outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            _RUNNING.sizes, before = sizes, getattr(_RUNNING, "sizes", None)
+            try:
+                outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            finally:
+                _RUNNING.sizes = before
             for tensor, value in zip(node.output_tensors, outputs, strict=True):
                 values[id(tensor)] = value
         return tree.pack_sequence_as(self.outputs_struct, [values[id(t)] for t in self.outputs])

@@ -9,7 +9,7 @@ from typing import Any
 
 from handmill import ops, tree
 from handmill.errors import ShapeError
-from handmill.ir.dims import SymbolicDim, as_none
+from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.layers.arguments import as_tuples
 from handmill.layers.core.dense import InputLayer
 from handmill.layers.layer import Layer
@@ -229,7 +229,7 @@ class Model(Trainer, Layer):
             value = ops.reshape(value, (*shape, 1))
         shape = tuple(value.shape)
         fits = len(shape) == len(wanted) and all(
-            d == w or isinstance(d, SymbolicDim) or isinstance(w, SymbolicDim)
+            d == BATCH or isinstance(w, SymbolicDim) or same(d, w)
             for d, w in zip(shape, wanted, strict=True)
         )
         if not fits:

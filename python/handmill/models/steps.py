@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import ops, tree
+from handmill.ir.dims import SymbolicDim
 from handmill.ir.graph import Value
 from handmill.layers.layer import CONTEXT
 from handmill.metrics import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
 from handmill.primitives.cast import widened
+from handmill.runtime.axes import Place
 from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")
+
+
+def _lengths_of(model: Any, counts: Sequence[int]) -> Callable[..., list[Place]]:
+    """The axes that a functional model leaves open in inputs, targets and sample weights.
+
+    Args:
+        model: the model; one without a graph of layers says nothing.
+        counts: how many arrays of each kind there are.
+    """
+
+    def lengths(shapes: Sequence[tuple[int, ...]]) -> list[Place]:
+        graph = getattr(model, "_graph", None)
+        places: list[Place] = []
+        first = 0
+        for kind, count in enumerate(counts):
+            tensors = [] if graph is None else graph.outputs if kind else graph.inputs
+            for i, tensor in enumerate(tensors if len(tensors) == count else []):
+                dims = tensor.spec.shape[: len(shapes[first + i])]
+                places += [
+                    (first + i, axis)
+                    for axis, dim in enumerate(dims)
+                    if axis and isinstance(dim, SymbolicDim)
+                ]
+            first += count
+        return places
+
+    return lengths
 
 
 class Step:
@@ -36,7 +65,7 @@ class Step:
         self.layout = layout
         self.training = training
         name = "train_step" if training else "test_step"
-        self.function = TracedFunction(self._trace, name)
+        self.function = TracedFunction(self._trace, name, lengths=_lengths_of(model, layout.counts))
         # How many steps had a finite loss before the first that had not; and 1 until then.
         self.finite_steps = Variable(_ZERO, dtype="float32", trainable=False, name="finite_steps")
         self.alive = Variable(np.ones(()), dtype="float32", trainable=False, name="alive")
@@ -120,7 +149,8 @@ class Predictor:
         self.model = model
         self.layout = layout
         self.structure: Any = None
-        self.function = TracedFunction(self._trace, "predict_step")
+        lengths = _lengths_of(model, (layout.counts[0],))
+        self.function = TracedFunction(self._trace, "predict_step", lengths=lengths)
 
     def _trace(self, *values: Any) -> tuple[Any, ...]:
         x = fill(self.layout.structures[0], iter(values))

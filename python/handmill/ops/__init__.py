@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handmill.ir.dims import set_arithmetic
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
 from handmill.ops.nn import (
@@ -208,6 +209,7 @@ _PLANNED = (
 for _name in _PLANNED.split():
     globals()[_name] = planned(globals()[_name])
 
+set_arithmetic(lambda name, *operands: Value.operators[name](*operands))
 Value.operators.update(
     add=add,
     subtract=subtract,

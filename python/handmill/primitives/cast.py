@@ -11,7 +11,7 @@ from handmill.errors import shape_error
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
-from handmill.ir.dims import SymbolicDim, is_fixed, set_arithmetic
+from handmill.ir.dims import SymbolicDim, is_fixed
 from handmill.ir.shapes import DTYPES, FLOATS, Shape, Spec, numpy_dtype, size_of
 from handmill.ir.trace import apply, as_value, set_cast
 from handmill.primitives.samples import BENCH, given, integers, uniform
@@ -139,10 +139,12 @@ def tensor(x: Tensor) -> Any:
 
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
+    if isinstance(x, SymbolicDim):
+        return _value_of_dim(x, "int32")
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
-    if not is_array and isinstance(x, list | tuple) and any(is_symbolic(item) for item in x):
+    if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         from handmill.ops.numpy.arrange import stack
 
         return stack(x)
@@ -154,6 +156,16 @@ def tensor(x: Tensor) -> Any:
     if name not in DTYPES:
         raise TypeError(f"an array of numbers was expected, got dtype {array.dtype}: {x!r}")
     return array if array.dtype.name == name else array.astype(numpy_dtype(name))
+
+
+def _holds_symbolic(x: Any) -> bool:
+    return is_symbolic(x) or isinstance(x, SymbolicDim)
+
+
+def _value_of_dim(dim: SymbolicDim, dtype: str, like: Any = None) -> Any:
+    from handmill.primitives.sizes import value_of_dim
+
+    return value_of_dim(dim, dtype, like)
 
 
 def _read(x: Any) -> Any:
@@ -200,17 +212,22 @@ def promote(*xs: Tensor) -> list[Any]:
     """Returns operands of one dtype; Python numbers take the dtype of the others."""
     if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
         return list(xs)
-    weak = [isinstance(x, bool | int | float) for x in xs]
+    weak = [isinstance(x, bool | int | float | SymbolicDim) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
     numbers = [x for x, w in zip(xs, weak, strict=True) if w]
     if any(type(x) is not bool and isinstance(x, float) for x in numbers):
         strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
-    elif any(type(x) is int for x in numbers):
+    elif any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers):
         strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
     dtype = common_dtype(strong) if strong else "bool"
+    like = next((x for x in operands if hasattr(type(x), "apply_symbolically")), None)
     return [
-        np.asarray(x, numpy_dtype(dtype)) if w else _converted(x, dtype)
+        _value_of_dim(x, dtype, like)
+        if isinstance(x, SymbolicDim)
+        else np.asarray(x, numpy_dtype(dtype))
+        if w
+        else _converted(x, dtype)
         for x, w in zip(operands, weak, strict=True)
     ]
 
@@ -306,6 +323,8 @@ def cast(x: Tensor, dtype: Any) -> Any:
         >>> ops.cast([1.7, -1.7], "int32")
         array([ 1, -1], dtype=int32)
     """
+    if isinstance(x, SymbolicDim):
+        return _value_of_dim(x, check_dtype(dtype))
     return _converted(tensor(x), check_dtype(dtype))
 
 

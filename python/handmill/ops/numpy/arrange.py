@@ -21,6 +21,7 @@ from handmill.primitives.cast import (
     shape_of,
     tensor,
 )
+from handmill.ops.numpy.create import arange, tri
 from handmill.primitives.elementwise.arithmetic import multiply
 from handmill.primitives.elementwise.logic import where
 from handmill.primitives.gather import take

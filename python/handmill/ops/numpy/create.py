@@ -9,6 +9,9 @@ import numpy as np
 from handmill.ir.dims import SymbolicDim, is_fixed
 from handmill.ir.shapes import numpy_dtype
 from handmill.primitives.cast import Tensor, cast, check_dtype, dtype_of, shape_of, tensor
+from handmill.primitives.elementwise.logic import equal, greater_equal
+from handmill.primitives.movement import broadcast_to, reshape
+from handmill.primitives.sizes import arange_of_dims
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -25,8 +28,6 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         array([[7., 7.],
                [7., 7.]], dtype=float32)
     """
-    from handmill.primitives.movement import broadcast_to
-
     value = tensor(fill_value)
     value = value if dtype is None else cast(value, dtype)
     dims = (shape,) if isinstance(shape, int | np.integer | SymbolicDim) else tuple(shape)
