@@ -10,9 +10,9 @@ import pytest
 
 from handmill import config, ops
 from handmill.errors import ShapeError
+from handmill.ir.dims import BATCH
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
-from handmill.ir.dims import BATCH
 from handmill.ir.shapes import Spec
 from handmill.runtime.function import TracedFunction
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.ir.dims import BATCH
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph
-from handmill.ir.dims import BATCH
 from handmill.ir.shapes import Spec
 from handmill.runtime.variable import Variable
 

@@ -8,6 +8,7 @@ from graphs import WIDTH, random_graph
 
 from handmill import ops
 from handmill.errors import GraphError
+from handmill.ir.dims import BATCH
 from handmill.ir.graph import Graph, rewrite
 from handmill.ir.interpret import interpret
 from handmill.ir.passes import (
@@ -20,7 +21,6 @@ from handmill.ir.passes import (
     optimize,
     schedule,
 )
-from handmill.ir.dims import BATCH
 from handmill.ir.shapes import Spec
 from handmill.ir.tile import TILE
 from handmill.ir.verify import verify, verify_schedule

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import half_spacing
+from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.dims import attrs_with
 from handmill.ir.shapes import Sizes
 from handmill.ir.tile import TILE
 from handmill.runtime.function import TracedFunction, binding_of

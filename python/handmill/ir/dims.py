@@ -188,7 +188,7 @@ class SymbolicDim:
         raise self._unknown("it")
 
     __int__ = __index__
-    __float__ = __index__  # type: ignore[assignment]
+    __float__ = __index__
 
     def _at_least(self, other: Any, sign: str) -> bool:
         if not _is_dim(other):
@@ -389,7 +389,7 @@ class Assumption:
         text: the assumption in words, as it was met.
     """
 
-    dim: SymbolicDim
+    dim: Dim
     text: str
 
 
@@ -463,8 +463,9 @@ class Assumptions:
 
 
 def _kept(assumptions: list[Assumption], values: Mapping[Atom, Dim]) -> list[Assumption]:
-    found = [Assumption(substituted(a.dim, values), a.text) for a in assumptions]
-    return [a for a in found if isinstance(a.dim, SymbolicDim) or a.dim]
+    """Drops what holds by now; what no call can fulfil stays, as a number."""
+    found = [(substituted(a.dim, values), a.text) for a in assumptions]
+    return [Assumption(dim, text) for dim, text in found if dim != 0]
 
 
 def _reduced(difference: Dim) -> Dim:

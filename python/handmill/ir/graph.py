@@ -43,9 +43,10 @@ class Value:
         node: the node that computes it; None for inputs, variables and constants.
         index: which output of the node it is.
         origin: the name of an input, the State of a variable, the array of a constant.
+        mask: while traced, a bool value with a True for each entry that counts, or None.
     """
 
-    __slots__ = ("graph", "index", "node", "origin", "spec")
+    __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
 
@@ -62,6 +63,7 @@ class Value:
         self.node = node
         self.index = index
         self.origin = origin
+        self.mask: Value | None = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -291,7 +293,7 @@ class Graph:
         """Appends a node; returns its output, or a tuple if the operator has several."""
         assumed = self.assumptions
         attrs = assumed.resolve_attrs(attrs)
-        found = op.infer(*[v.spec for v in inputs], **attrs)
+        found = op.specs([v.spec for v in inputs], attrs)
         several = isinstance(found, tuple)
         specs = found if several else (found,)
         if assumed.solved:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, run_reference
+from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
-from handmill.ir.dims import attrs_with
 from handmill.ir.shapes import Sizes, Spec, numpy_dtype, shape_at
 
 

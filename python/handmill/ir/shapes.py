@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.dims import Dim as Dim  # where shapes are, dimensions are looked for, too
-from handmill.ir.dims import Shape as Shape
 from handmill.ir.dims import (
     Atom,
+    Dim,
+    Shape,
     Symbol,
     SymbolicDim,
     as_none,

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from handmill import tree
+from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
-from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.shapes import Spec
 from handmill.utils.naming import uniquify
-
 
 _RUNNING = threading.local()
 
@@ -39,9 +38,9 @@ class History(NamedTuple):
 
 
 def spec_of(shape: Sequence[int | None], dtype: str, name: str) -> Spec:
-    """Returns the spec of a user's shape: None is the batch size, or a length of the tensor ``name``.
+    """Returns the spec of a user's shape.
 
-    Each None but the first is a symbol of its own.
+    None on axis 0 is the batch size, any other a symbol of its own, called after ``name``.
     """
     return Spec(
         tuple(
@@ -66,6 +65,7 @@ class KerasTensor:
         shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
         name: unique in the process.
+        mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class KerasTensor:
     ) -> None:
         self.name = name or uniquify("keras_tensor")
         self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
+        self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 
     @staticmethod

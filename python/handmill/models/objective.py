@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handmill import config, losses, metrics, ops, tree
-from handmill.metrics import Mean, Metric, batch_size_of
+from handmill.losses.registry import resolve as loss_for
+from handmill.metrics.metric import Metric
+from handmill.metrics.reduction import Mean, batch_size_of
+from handmill.metrics.registry import resolve as metric_for
 from handmill.models.one_hot import OneHotLabels
-from handmill.primitives.cast import shape_of
+from handmill.primitives.operands import shape_of
 
 
 class Objective:
@@ -93,7 +96,7 @@ class Objective:
                 raise ValueError(
                     f"the loss of output {name!r} needs targets: pass `y`, or batches (x, y)"
                 )
-            found = None if wanted is None or shape is None else losses.resolve(wanted, *shape)
+            found = None if wanted is None or shape is None else loss_for(wanted, *shape)
             if self.one_hot is not None and shape is not None and uses_sparse_labels(found):
                 found = self.one_hot.settle(shape[0], shape[1], found)
                 if self.one_hot.pinned:
@@ -110,6 +113,8 @@ class Objective:
                 for name, item in zip(names, resolved, strict=True)
                 if item is not None
             ]
+        for metric in self.metrics:  # which may have counted elsewhere: in another model, before
+            metric.reset_state()
         self.built = True
 
     def forget(self) -> None:
@@ -138,7 +143,7 @@ class Objective:
             items = tree.flatten(group) if group is not None else []
             if items and shape is None:
                 raise ValueError(f"`{argument}` need targets for each output that they measure")
-            made.append([metrics.resolve(item, *shape) for item in items if item is not None])
+            made.append([metric_for(item, *shape) for item in items if item is not None])
         return made
 
     def total(

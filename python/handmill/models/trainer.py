@@ -121,7 +121,9 @@ class Trainer(Predicting):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compiles the model as :meth:`get_compile_config` says."""
-        from handmill import losses, metrics, optimizers
+        from handmill import optimizers
+        from handmill.losses.registry import TABLE as LOSSES
+        from handmill.metrics.registry import TABLE as METRICS
         from handmill.saving.objects import deserialize_keras_object
 
         def revive(value: Any, table: Mapping[str, Any]) -> Any:
@@ -133,10 +135,10 @@ class Trainer(Predicting):
 
         self.compile(
             optimizers.deserialize(config["optimizer"]),
-            revive(config.get("loss"), losses._TABLE),
-            revive(config.get("metrics"), metrics._TABLE),
+            revive(config.get("loss"), LOSSES),
+            revive(config.get("metrics"), METRICS),
             config.get("loss_weights"),
-            revive(config.get("weighted_metrics"), metrics._TABLE),
+            revive(config.get("weighted_metrics"), METRICS),
         )
 
     # Steps.

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
 from handmill.ir.dims import Dim, same_shape
+from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, cast, check_dtype, normal_axis, shape_of, tensor
 from handmill.primitives.samples import both, given, integers, uniform
 
 
@@ -146,112 +145,3 @@ ADD_ALONG: Op = register(
         grad_none=(1,),
     )
 )
-
-
-def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
-    """Returns ``x[..., indices[..., k, ...], ...]``: other axes go together, one to one.
-
-    Args:
-        x: the input.
-        indices: integers, of the shape of ``x`` but for ``axis``.
-        axis: the axis. Default: both flattened.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)
-        array([[2],
-               [3]], dtype=int32)
-    """
-    from handmill.primitives.movement import reshape
-
-    x, indices = tensor(x), tensor(indices)
-    if axis is None:
-        return take_along_axis(reshape(x, (-1,)), reshape(indices, (-1,)), axis=0)
-    axis = normal_axis("take_along_axis", axis, len(shape_of(x)))
-    return apply(TAKE_ALONG, x, indices, axis=axis)
-
-
-def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
-    """Returns the running sums along an axis.
-
-    Args:
-        x: the input.
-        axis: the axis. Default: the flattened input.
-        dtype: dtype of the sums. Default: that of the input.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.cumsum([1, 2, 3])
-        array([1, 3, 6], dtype=int32)
-    """
-    from handmill.primitives.movement import reshape
-
-    x = tensor(x) if dtype is None else cast(x, check_dtype(dtype))
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = normal_axis("cumsum", axis, len(shape_of(x)))
-    return apply(CUMSUM, x, axis=axis, reverse=False)
-
-
-def argsort(x: Tensor, axis: int = -1) -> Any:
-    """Returns the indices that sort along an axis; int32.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.argsort([3.0, 1.0, 2.0])
-        array([1, 2, 0], dtype=int32)
-    """
-    x = tensor(x)
-    return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
-
-
-def sort(x: Tensor, axis: int = -1) -> Any:
-    """Sorts along an axis.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.sort([3.0, 1.0, 2.0])
-        array([1., 2., 3.], dtype=float32)
-    """
-    return take_along_axis(x, argsort(x, axis), axis=axis)
-
-
-def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple[Any, Any]:
-    """Returns the ``k`` largest elements along the last axis, and their indices.
-
-    Args:
-        x: the input.
-        k: how many.
-        sorted: whether the largest comes first; it always does here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.top_k([5.0, 1.0, 7.0], k=2)
-        (array([7., 5.], dtype=float32), array([2, 0], dtype=int32))
-    """
-    from handmill.primitives.movement import slice_axis
-
-    x = tensor(x)
-    axis = len(shape_of(x)) - 1
-    order = apply(ARGSORT, x, axis=axis, descending=True)
-    indices = slice_axis(order, axis, 0, int(k))
-    return take_along_axis(x, indices, axis=axis), indices
-
-
-def in_top_k(targets: Tensor, predictions: Tensor, k: int) -> Any:
-    """Returns whether each label is among the ``k`` largest predictions of its row.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.in_top_k([2, 0], [[0.1, 0.2, 0.7], [0.1, 0.2, 0.7]], k=2)
-        array([ True, False])
-    """
-    from handmill.primitives.elementwise.arithmetic import add
-    from handmill.primitives.elementwise.logic import greater, less
-    from handmill.primitives.movement import expand_dims
-    from handmill.primitives.reduce import sum as reduce_sum
-
-    targets, predictions = tensor(targets), tensor(predictions)
-    own = take_along_axis(predictions, expand_dims(targets, -1), axis=-1)
-    larger = reduce_sum(cast(greater(predictions, own), "float32"), axis=-1)
-    return less(add(larger, 0.0), k)

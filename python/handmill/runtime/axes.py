@@ -25,9 +25,10 @@ class _Seen:
 class SymbolicAxes:
     """Decides, from the shapes that a function is called with, which axes a trace leaves open.
 
-    Axis 0 is the batch; axes that the model declared (``None`` in an Input) are open from the start.
-    Another axis is traced with its size at first: when a second size is seen, it becomes a symbol,
-    so that not every length needs a trace. Where a trace refuses a symbol, its axis stays fixed.
+    Axis 0 is the batch; axes that the model declared (``None`` in an Input) are open from the
+    start. Another axis is traced with its size at first: when a second size is seen, it becomes a
+    symbol, so that not every length needs a trace. Where a trace refuses a symbol, its axis stays
+    fixed.
 
     Args:
         batched: whether axis 0 of every input of rank 1 and more is the batch, and axes may become

@@ -20,13 +20,13 @@ from handmill import config
 from handmill.errors import RowError, ShapeError
 from handmill.ir import trace
 from handmill.ir.bfloat16 import run_reference
+from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array, Op
 from handmill.ir.passes import optimize
-from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
 from handmill.ir.shapes import DTYPES, Sizes, Spec, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
 from handmill.runtime.axes import Place, SymbolicAxes
@@ -567,7 +567,7 @@ def _operand(x: Any) -> Any:
 
 def _run_reference(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     arrays = [_as_array(x) for x in operands]
-    specs = op.infer(*(Spec(a.shape, a.dtype.name) for a in arrays), **attrs)
+    specs = op.specs([Spec(a.shape, a.dtype.name) for a in arrays], attrs)
     with np.errstate(all="ignore"):
         results = run_reference(op, arrays, attrs)
     wanted = specs if isinstance(specs, tuple) else (specs,)

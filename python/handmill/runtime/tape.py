@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from handmill import tree
+from handmill.ir.dims import is_fixed
 from handmill.ir.gradient import pullback
 from handmill.ir.graph import Graph, Node, Value, current_graph
-from handmill.ir.dims import is_fixed
 from handmill.ir.shapes import size_of
 from handmill.ir.trace import as_value
 from handmill.runtime.variable import Variable

@@ -14,7 +14,7 @@ import handmill
 from handmill import layers, ops, optimizers
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
-from handmill.metrics import batch_size_of
+from handmill.metrics.reduction import batch_size_of
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.function import Feed, TracedFunction, gradients
 from handmill.runtime.variable import Variable

@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.dims import Dim, SymbolicDim, at_least, exact_quotient, same
+from handmill.ir.dims import Dim, SymbolicDim, at_least, same
+from handmill.ir.graph import Value
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
+from handmill.ops.numpy.create import arange, tri
+from handmill.ops.numpy.logic import where
+from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
+from handmill.ops.numpy.sorting import take
+from handmill.primitives.emit import slice_axis
+from handmill.primitives.movement import PAD, SLICE
+from handmill.primitives.operands import (
     Tensor,
     is_symbolic,
     normal_axes,
@@ -21,20 +28,23 @@ from handmill.primitives.cast import (
     shape_of,
     tensor,
 )
-from handmill.ops.numpy.create import arange, tri
-from handmill.primitives.elementwise.arithmetic import multiply
-from handmill.primitives.elementwise.logic import where
-from handmill.primitives.gather import take
-from handmill.primitives.movement import (
-    PAD,
-    SLICE,
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    reshape,
-    slice_axis,
-    transpose,
-)
+
+__all__ = [
+    "diag",
+    "flip",
+    "meshgrid",
+    "moveaxis",
+    "pad",
+    "ravel",
+    "repeat",
+    "roll",
+    "split",
+    "stack",
+    "swapaxes",
+    "tile",
+    "tril",
+    "triu",
+]
 
 
 def stack(x: Sequence[Tensor], axis: int = 0) -> Any:
@@ -165,7 +175,7 @@ def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Any:
     """
     x = tensor(x)
     for a in normal_axes("flip", axis, len(shape_of(x))):
-        x = take(x, np.arange(_fixed(x, a, "flip"), dtype=np.int32)[::-1].copy(), axis=a)
+        x = take(x, _backwards(slice(None, None, -1), shape_of(x)[a]), axis=a)
     return x
 
 
@@ -242,7 +252,7 @@ def tril(x: Tensor, k: int = 0) -> Any:
                [3, 4]], dtype=int32)
     """
     x = tensor(x)
-    return where(tri(*shape_of(x)[-2:], k, dtype="bool"), x, 0)
+    return where(_triangle("tril", x, k), x, 0)
 
 
 def triu(x: Tensor, k: int = 0) -> Any:
@@ -255,7 +265,14 @@ def triu(x: Tensor, k: int = 0) -> Any:
                [0, 4]], dtype=int32)
     """
     x = tensor(x)
-    return where(tri(*shape_of(x)[-2:], k - 1, dtype="bool"), 0, x)
+    return where(_triangle("triu", x, k - 1), 0, x)
+
+
+def _triangle(op: str, x: Any, k: int) -> Any:
+    shape = shape_of(x)
+    if len(shape) < 2:
+        raise shape_error(op, "a matrix was expected", {"x": shape})
+    return tri(shape[-2], shape[-1], k, "bool")
 
 
 def diag(x: Tensor, k: int = 0) -> Any:
@@ -275,18 +292,6 @@ def diag(x: Tensor, k: int = 0) -> Any:
     rows, columns = _fixed(x, 0, "diag"), _fixed(x, 1, "diag")
     at = np.diag(np.arange(rows * columns).reshape(rows, columns), k).astype(np.int32)
     return take(ravel(x), at, axis=0)
-
-
-def outer(x1: Tensor, x2: Tensor) -> Any:
-    """Returns all products of the elements of two vectors.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.outer([1, 2], [3, 4])
-        array([[3, 4],
-               [6, 8]], dtype=int32)
-    """
-    return multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
 
 
 def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Any]:
@@ -419,3 +424,8 @@ def getitem(x: Tensor, key: Any) -> Any:
     for place in places:
         x = expand_dims(x, place)
     return x
+
+
+Value.operators.update(
+    getitem=getitem,
+)
