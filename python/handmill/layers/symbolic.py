@@ -11,6 +11,7 @@ from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
+from handmill.runtime.structure import Walk
 from handmill.utils.naming import uniquify
 
 _RUNNING = threading.local()
@@ -80,6 +81,11 @@ class KerasTensor:
         self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description which tensor of a graph this is (runtime/structure.py)."""
+        if walk.is_new(self):
+            walk.add(self.spec)
 
     @staticmethod
     def apply_symbolically(op: Any, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
@@ -291,6 +297,15 @@ class LayerGraph:
                     f'The name "{name}" is used {names.count(name)} times in the model. '
                     "All operation names should be unique."
                 )
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description the layers and which calls lead where (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        for node in self.nodes:
+            walk.visit(node.operation)
+            walk.visit_constant(node.args, node.kwargs, node.outputs)
+        walk.visit_constant(self.inputs_struct, self.outputs_struct)
 
     def run(self, flat_inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
         """Computes the outputs.

@@ -11,13 +11,14 @@ from handmill.ir.dims import SymbolicDim, as_none, is_fixed
 from handmill.ir.shapes import size_of
 from handmill.ir.trace import mask_of
 from handmill.primitives.operands import count_along, shape_of, widened
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import serialize_keras_object
 from handmill.utils.naming import auto_name, object_name
 
 REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
 
 
-class Loss:
+class Loss(Watched):
     """Base class: compares targets with predictions.
 
     Subclasses define ``call(y_true, y_pred)``, which returns one number a sample.
@@ -31,6 +32,8 @@ class Loss:
     Raises:
         ValueError: for an unknown reduction.
     """
+
+    _unwatched = frozenset({"name"})
 
     def __init__(
         self,
