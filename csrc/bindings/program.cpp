@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/plan.h"
@@ -52,19 +53,19 @@ Attr parse_attr(const std::string& name, py::handle value) {
 // The function holds a reference, which is given up under the GIL.
 HostFunction host_function(const py::object& callable) {
   const std::shared_ptr<py::object> held(new py::object(callable), [](py::object* object) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     delete object;
   });
   return [held](std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs,
                 std::span<const int64_t> sizes) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     py::list arguments;
     for (const ArrayRef& array : inputs) {
       arguments.append(array_over(array.data, array.dtype, array.shape, py::none(), false));
     }
     py::tuple values(sizes.size());
     for (size_t i = 0; i < sizes.size(); ++i) values[i] = py::int_(sizes[i]);
-    const py::object returned = (*held)(arguments, values);
+    const py::object returned = take_gil([&] { return (*held)(arguments, values); });
     const auto results = py::reinterpret_steal<py::object>(
         PySequence_Fast(returned.ptr(), "a host step must return a tuple of arrays"));
     if (!results) throw py::error_already_set();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,13 @@ from handmill.ir.op import Array
 
 if TYPE_CHECKING:
     from handmill.runtime.function import Fitted, TracedFunction
+
+
+def _owner_of(array: Array) -> Array:
+    """The array whose memory ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 class Feed:
@@ -32,6 +40,8 @@ class Feed:
         rows = {len(s) for s in self.sources}
         if len(rows) > 1:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
+        # NumPy does not let an array be resized in place that somebody has a weak reference to.
+        self._pins = [weakref.ref(_owner_of(s)) for s in self.sources]
         self._order = order
         self._position = 0
         self._native: Any = None
