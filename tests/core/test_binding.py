@@ -113,7 +113,7 @@ def test_many_bindings_train_in_threads():
 
 
 def test_an_idle_plan_holds_no_memory_of_states_that_are_gone():
-    k, n = 512, 512
+    k, n = 1024, 1024  # memory of that size is taken in whole huge pages of 2 MiB
     made = program(
         [(-1, k), (k, n), (-1, n)],
         [node("matmul", (0, 1), (2,))],
