@@ -39,7 +39,7 @@ class ByHand(keras.Model):
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=ops.sum(ops.ones_like(y)))
+                metric.update_state(loss, sample_weight=ops.shape(x)[0])
             else:
                 metric.update_state(y, y_pred, sample_weight=weight)
         return {m.name: m.result() for m in self.metrics}
@@ -50,7 +50,7 @@ class ByHand(keras.Model):
         loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight)
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=ops.sum(ops.ones_like(y)))
+                metric.update_state(loss, sample_weight=ops.shape(x)[0])
             else:
                 metric.update_state(y, y_pred, sample_weight=weight)
         return {m.name: m.result() for m in self.metrics}
@@ -469,3 +469,53 @@ def test_batches_of_a_data_set_reach_the_step_too():
         made(cls).fit(Batches(), shuffle=False, verbose=0).history for cls in (ByHand, keras.Model)
     ]
     same_history(*runs)
+
+
+def test_a_step_may_update_the_same_weights_several_times():
+    """As in WGAN-GP, where the critic learns five times a step: each tape sees the last update."""
+
+    class Twice(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            for _ in range(2):
+                with keras.GradientTape() as tape:
+                    loss = self.compute_loss(x, y, self(x, training=True))
+                weights = self.trainable_weights
+                self.optimizer.apply(tape.gradient(loss, weights), weights)
+            return {"loss": loss}
+
+    twice, once = (made(cls, optimizer=keras.optimizers.Adam(0.1)) for cls in (Twice, keras.Model))
+    twice.train_on_batch(X, Y)
+    once.train_on_batch(X, Y)
+    once.train_on_batch(X, Y)
+    same_weights(once.get_weights(), twice.get_weights(), exactly=False)
+    assert int(twice.optimizer.iterations.numpy()) == 2
+
+
+@pytest.mark.parametrize("source", ("arrays", "generator"))
+def test_callbacks_see_every_nth_batch(source):
+    seen = []
+
+    class Note(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, set(logs)))
+
+    def batches():
+        for start in range(0, 40, 8):
+            yield X[start : start + 8], Y[start : start + 8]
+
+    model = made(steps_per_execution=2)
+    if source == "arrays":
+        model.fit(X[:40], Y[:40], batch_size=8, verbose=0, callbacks=[Note()])
+    else:
+        model.fit(batches(), steps_per_epoch=5, verbose=0, callbacks=[Note()])
+    names = {"loss", "mae"}
+    assert seen == [
+        ("begin", 0), ("end", 1, names), ("begin", 2), ("end", 3, names), ("begin", 4),
+        ("end", 4, names),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="steps_per_execution"):
+        made(steps_per_execution=0)

@@ -660,7 +660,7 @@ _NOT_NOTICED = frozenset(
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
         "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
         "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
-        *_FUNCTIONS,
+        "steps_per_execution", *_FUNCTIONS,
     }
 )  # fmt: skip
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""

@@ -56,6 +56,7 @@ class Trainer(Predicting, OlderNames):
         self.history: History | None = None
         self.stop_training = False
         self.stop_evaluating = False
+        self.steps_per_execution = 1
         self.train_function: Any = None
         self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
@@ -89,7 +90,8 @@ class Trainer(Predicting, OlderNames):
             run_eagerly: whether Python runs each step, layer and metric on the arrays of every
                 batch, where any function of NumPy may be used; slow. Default: a step is traced
                 once and runs as one program.
-            steps_per_execution: accepted for Keras; as many steps as callbacks allow run at once.
+            steps_per_execution: steps between two calls of callbacks that watch batches; where
+                none does, as many as fit into about 50 ms run at once anyway.
             jit_compile: accepted for Keras.
             auto_scale_loss: accepted for Keras.
 
@@ -99,10 +101,12 @@ class Trainer(Predicting, OlderNames):
         from handmill import optimizers
 
         made = optimizers.get(optimizer)
+        steps = _checked_count("steps_per_execution", steps_per_execution)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
         self.run_eagerly = bool(run_eagerly)
+        self.steps_per_execution = steps
         self._compile_arguments = {
             "optimizer": optimizer,
             "loss": loss,
@@ -188,6 +192,7 @@ class Trainer(Predicting, OlderNames):
             config.get("loss_weights"),
             revive(config.get("weighted_metrics"), METRICS),
             run_eagerly=config.get("run_eagerly", False),
+            steps_per_execution=config.get("steps_per_execution", 1),
         )
 
     # Steps. Subclasses may override each of these.
@@ -698,6 +703,12 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
+
+
+def _checked_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer, got {name}={value!r}")
+    return int(value)
 
 
 @functools.lru_cache(maxsize=64)
