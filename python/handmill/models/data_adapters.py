@@ -11,7 +11,7 @@ import numpy as np
 
 from handmill import random
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, leaves, split
+from handmill.models.layout import Layout, as_data, is_sparse, leaves, split
 from handmill.runtime.feed import Feed
 
 DEADLINE = 0.05
@@ -401,6 +401,8 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
+    if is_sparse(x):
+        as_data(x, "x")  # which says what to do
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
