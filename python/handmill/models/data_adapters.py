@@ -401,8 +401,9 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
-    if is_sparse(x):
-        as_data(x, "x")  # which says what to do
+    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        if is_sparse(given):
+            as_data(given, name)  # which says what to do
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:

@@ -148,9 +148,7 @@ def _row_not_finite(arrays: Sequence[Array]) -> str:
         row = int(np.argmin(finite))
         kind = "NaN" if np.isnan(array[row]).any() else "infinity"
         rows = len(array) - int(np.count_nonzero(finite))
-        return (
-            f" {rows} of {len(array)} rows of the data hold NaN or infinity: row {row} has {kind}."
-        )
+        return f" {rows} of {len(array)} rows of the data are not finite: row {row} has {kind}."
     return ""
 
 
