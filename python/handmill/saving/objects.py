@@ -7,7 +7,7 @@ dictionary. Nothing is ever imported by a name that comes from a file.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from handmill.ir.shapes import numpy_dtype
-from handmill.utils.naming import known_names
+from handmill.utils.naming import known_names, to_snake_case
 
 T = TypeVar("T")
 
@@ -269,14 +269,16 @@ def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: st
     return cls(**inner)
 
 
-def interpret(identifier: Any, kind: str, deserialize: Callable[[Any], Any], hint: str = "") -> Any:
+def interpret(
+    identifier: Any, kind: str, deserialize: Callable[[Any], Any], known: Iterable[type] = ()
+) -> Any:
     """What ``get`` does in the modules of losses, metrics, initializers and their like.
 
     Args:
         identifier: None, a name, an object or its class, a callable, or a config dictionary.
         kind: what is wanted, for the error.
         deserialize: makes it from a name or a dictionary.
-        hint: the end of the error.
+        known: classes that the error lists.
 
     Raises:
         ValueError: if ``identifier`` is none of these.
@@ -289,6 +291,8 @@ def interpret(identifier: Any, kind: str, deserialize: Callable[[Any], Any], hin
         return identifier()
     if callable(identifier):
         return identifier
+    names = [to_snake_case(c.__name__) for c in known]
+    hint = f". {known_names(kind, identifier, names)}" if names else ""
     raise ValueError(f"Could not interpret {kind} identifier: {identifier!r}{hint}")
 
 

@@ -84,6 +84,6 @@ def _name_in_keras(kind: str, received: object) -> str | None:
         return name.replace("_", "").lower()
 
     module = _MODULES.get(kind, "")
-    names = KERAS_NAMES.get(module, "").split()
-    wanted = plain(str(received))
-    return next((f"{module}.{name}" for name in names if plain(name) == wanted), None)
+    text = str(received)
+    names = [n for n in KERAS_NAMES.get(module, "").split() if plain(n) == plain(text)]
+    return f"{module}.{text if text in names else names[0]}" if names else None
