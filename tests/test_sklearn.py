@@ -524,3 +524,14 @@ def test_without_scikit_learn_the_error_names_the_package() -> None:
     )
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
     assert "handmill.sklearn needs scikit-learn 1.6 or newer: pip install" in done.stdout
+
+
+@pytest.mark.parametrize("name", ("Classifier", "Regressor"))
+def test_parameters_of_one_make_the_other(name: str) -> None:
+    from sklearn import neural_network
+
+    ours = getattr(handmill.sklearn, f"Handmill{name}")
+    theirs = getattr(neural_network, f"MLP{name}")
+    given = theirs(max_iter=5).get_params()
+    assert ours(**given).get_params() == given
+    theirs(**ours(max_iter=5).get_params())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class TrainingChecks:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
         if isinstance(loss, float) and not math.isfinite(loss):
-            self._warn_of_nan(run, steps, loss)
+            self._warn_of_nan(data, steps, loss)
             return
         if not first:
             return
@@ -104,14 +105,15 @@ class TrainingChecks:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
-    def _warn_of_nan(self, run: Any, steps: int, loss: float) -> None:
+    def _warn_of_nan(self, data: Any, steps: int, loss: float) -> None:
         finite = [step.steps_before_nan() for step in self.model._steps.values() if step.training]
         number = min(max(finite, default=0) + 1, steps)
         self._warn(
             "nan",
             f"the loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {number} of the "
-            "epoch. Usual causes: a learning rate that is too large, NaN or huge numbers in the "
-            "data, log or division of 0. callbacks.TerminateOnNaN() stops there.",
+            f"epoch.{_row_not_finite(getattr(data, 'arrays', ()))} Usual causes: a learning rate "
+            "that is too large, NaN or huge numbers in the data, log or division of 0. "
+            "callbacks.TerminateOnNaN() stops there.",
         )
 
     def _look_for_dead_units(self, data: Any) -> None:
@@ -137,7 +139,22 @@ class TrainingChecks:
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
 
 
+def _row_not_finite(arrays: Sequence[Array]) -> str:
+    """Names the first row that holds NaN or infinity, if any does."""
+    for array in arrays:
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        row = int(np.argmin(finite))
+        kind = "NaN" if np.isnan(array[row]).any() else "infinity"
+        rows = len(array) - int(np.count_nonzero(finite))
+        return f" {rows} of {len(array)} rows of the data are not finite: row {row} has {kind}."
+    return ""
+
+
 def _range_of_inputs(model: Any, x: Array) -> str:
+    if text := _row_not_finite([x]):
+        return text
     low, high = float(np.min(x)), float(np.max(x))
     text = f" The inputs range from {low:.4g} to {high:.4g}"
     if any(isinstance(layer, Rescaling | BatchNormalization) for layer in model.layers):

@@ -68,6 +68,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
         ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
     }
 
     # What the two estimators define.
