@@ -118,6 +118,9 @@ struct MatmulArgs {
   int64_t b_scratch_floats;  // room for the copied panels of B, before those of A
   int32_t num_terms;
   int32_t tile_rows, panel_vectors;
+  int32_t rows_ahead;       // of B, that the first row tile of a panel fetches while it copies them
+  bool fetches_in_place;    // or reads them in place
+  bool fetches_next_panel;  // of a packed B
   bool by_rows_of_b;
 };
 

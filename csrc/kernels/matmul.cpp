@@ -166,14 +166,17 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     const int64_t n = v_begin * W;
     const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
     // Narrow panels take more rows, for as many sums at a time: 4 x 2 vectors wait for their own.
-    const int64_t most_rows = panel_vectors <= 2 ? kMatmulTile.narrow_rows : p.tile_rows;
+    const int64_t most_rows = panel_vectors <= 2 && p.tile_rows < kMatmulTile.narrow_rows
+                                  ? kMatmulTile.narrow_rows
+                                  : p.tile_rows;
     const int64_t num_tiles = ceil_div(m_end - m_begin, most_rows);
     const Split tiles(m_end - m_begin, num_tiles);
     const int low_rows = static_cast<int>(tiles.quotient);
+    const int first_rows = low_rows + (tiles.remainder > 0);
     RegisterTile tile{};
     tile.last_lanes = columns - (panel_vectors - 1) * W;
     bool masked = false;
-    RegisterKernel stores = nullptr;  // the first tile, with the copy of B
+    RegisterKernel first = nullptr;  // the first tile, where it copies or fetches B
     tile.b_stride = panel_vectors * W;
     switch (term.b_layout) {
       case MatmulBLayout::kPacked:
@@ -183,10 +186,9 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
         tile.b = b_copy + K * (n - block_n);
         if (block.b_is_copied) break;
         if (term.b_col == 1 && a_rows && block.gradient == nullptr) {
-          stores =
-              storing_kernel(low_rows + (tiles.remainder > 0), panel_vectors, tile.last_lanes != W);
+          first = storing_kernel(first_rows, panel_vectors, tile.last_lanes != W);
         }
-        if (stores == nullptr) {
+        if (first == nullptr) {
           copy_panel(b + k_begin * term.b_row + n * term.b_col, term.b_row, term.b_col, K, columns,
                      panel_vectors, b_copy + K * (n - block_n));
         }
@@ -195,6 +197,9 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
         tile.b = b + k_begin * term.b_row + n;
         tile.b_stride = term.b_row;
         masked = tile.last_lanes != W;
+        if (p.fetches_in_place && a_rows && block.gradient == nullptr && block.tile_begin == 0) {
+          first = fetching_kernel(first_rows, panel_vectors, masked);
+        }
         break;
     }
     tile.a_stride = a_stride;
@@ -212,7 +217,8 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     tile.gate_stride = p.epilogue.grad_row;
     const float* next_b = nullptr;
     int64_t next_step = 0;
-    if (term.b_layout == MatmulBLayout::kPacked && panel + 1 < block.panel_end) {
+    if (p.fetches_next_panel && term.b_layout == MatmulBLayout::kPacked &&
+        panel + 1 < block.panel_end) {
       const int64_t stride = (panels.at(panel + 2) - panels.at(panel + 1)) * W;
       next_b = b + term.K * panels.at(panel + 1) * W + k_begin * stride;
       next_step = K * stride / num_tiles;
@@ -236,13 +242,14 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       } else if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
                     m * block.c_row + n, *block.gradient);
-      } else if (stores != nullptr) {
+      } else if (first != nullptr) {
         RegisterTile in_place = tile;
         in_place.b = b + k_begin * term.b_row + n;
         in_place.b_stride = term.b_row;
         in_place.b_copy = b_copy + K * (n - block_n);
-        stores(in_place);
-        stores = nullptr;
+        in_place.rows_ahead = p.rows_ahead;
+        first(in_place);
+        first = nullptr;
       } else {
         kernel(tile);
       }

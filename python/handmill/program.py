@@ -181,12 +181,12 @@ class _Signature:
         """The C++ plan, bound to the variables."""
         from handmill import _core
 
-        key = (batch, feeds, _core.isa())
+        key = (batch, feeds, _core.isa(), _core.tuning())
         with _tracing:
             return self._plan(key)
 
-    def _plan(self, key: tuple[int, bool, str]) -> Any:
-        batch, feeds, _ = key
+    def _plan(self, key: tuple[int, bool, str, str]) -> Any:
+        batch, feeds, *_ = key
         plan = self._plans.get(key)
         if plan is None:
             if feeds not in self._programs:

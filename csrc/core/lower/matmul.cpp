@@ -290,6 +290,7 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
     describe(args, M, N, K, transpose_a, transpose_b);
   }
   problem.tile = tile_of(writer.isa());
+  problem.tuning = current_tuning().matmul(writer.isa());
   problem.constant_b[0] = x.b.is_stable;
   MatmulEpilogue& epilogue = args.epilogue;
   epilogue.activation = activation_named(node.text("activation"));
@@ -346,6 +347,8 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   }
   problem.args.batch[0] = problem.args.batch[1] = 1;
   problem.tile = tile_of(writer.isa());
+  problem.tuning = current_tuning().matmul(writer.isa());
+  problem.tuning.few_rows = 0;  // no taller tile applies the one before it
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
   if (can_update(plan.matmul)) {

@@ -16,6 +16,8 @@ constexpr double kOneBlockFlop = 0.3e6;
 constexpr double kRowCost = 2.5;
 // Least K of a slice where one row is multiplied.
 constexpr int64_t kRowSlice = 64;
+// Rows of C of a tall product.
+constexpr int64_t kTallRows = 2048;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own, unless B is
 // narrow.
 constexpr int64_t kPackRows = 1024;
@@ -44,10 +46,20 @@ struct Shape {
   double flop;
 };
 
+// The register tile of a level, by which K is cut into slices whatever the tuning.
+struct Tiles {
+  int32_t rows, vectors;
+};
+
+Tiles tiles_of(const Shape& s, int32_t vectors, const MatmulTile& tile) {
+  const int64_t panels = ceil_div(s.vectors, vectors);
+  return {ceil_div(s.vectors, panels) <= 2 ? tile.narrow_rows : tile.rows, vectors};
+}
+
 // Rows of C from which B is copied.
-int64_t rows_to_copy(const MatmulTile& tile, const MatmulTerm& term, int64_t N) {
-  if (term.b_row % 1024 == 0) return tile.copy_aliasing_rows;
-  return term.K * N <= kFirstCache ? kCopySmallRows : tile.copy_rows;
+int64_t rows_to_copy(const MatmulTuning& tuning, const MatmulTerm& term, int64_t N) {
+  if (term.b_row % 1024 == 0) return tuning.copy_aliasing_rows;
+  return term.K * N <= kFirstCache ? kCopySmallRows : tuning.copy_rows;
 }
 
 void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constant, int64_t M,
@@ -58,8 +70,8 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
   if (term.K == 1 && term.a_row != 1) term.a_col = 1;
   if (N == 1) term.b_col = 1;
   if (term.a_col == 1) {
-    const bool copy = problem.tile.copies_tall_aliasing_rows && M >= kTallRows && N >= kTallRows &&
-                      term.a_row % 1024 == 0;
+    const bool copy = problem.tuning.copies_tall_aliasing_rows && M >= kTallRows &&
+                      N >= kTallRows && term.a_row % 1024 == 0;
     term.a_layout = copy ? MatmulALayout::kCopyRows : MatmulALayout::kRows;
   } else if (term.a_row == 1) {
     term.a_layout = MatmulALayout::kColumns;
@@ -71,7 +83,7 @@ void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constan
     term.b_layout = MatmulBLayout::kTransposed;
   } else if (constant && term.K * N >= kPackedSize) {
     term.b_layout = MatmulBLayout::kPacked;
-  } else if (term.b_col == 1 && M < rows_to_copy(problem.tile, term, N)) {
+  } else if (term.b_col == 1 && M < rows_to_copy(problem.tuning, term, N)) {
     term.b_layout = MatmulBLayout::kRows;
   } else if (constant || (batch == 1 && M >= kPackRows && N > problem.tile.width)) {
     term.b_layout = MatmulBLayout::kPacked;
@@ -214,9 +226,13 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   plan.matmul = problem.args;
   MatmulArgs& args = plan.matmul;
   const MatmulTile& tile = problem.tile;
+  const MatmulTuning& tuning = problem.tuning;
   std::fill(plan.packed_offset, plan.packed_offset + kMatmulMaxTerms, -1);
   std::fill(plan.constant_bytes, plan.constant_bytes + kMatmulMaxTerms, 0);
   args.blocks_m = args.blocks_n = args.slices = 1;
+  args.rows_ahead = tuning.rows_ahead;
+  args.fetches_in_place = tuning.fetches_in_place;
+  args.fetches_next_panel = tuning.fetches_next_panel;
 
   Shape s{};
   s.M = args.M;
@@ -225,12 +241,16 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
+  s.vectors = ceil_div(s.N, tile.width);
   const bool one_row_in_place = s.M == 1 && args.term[0].b_col == 1 &&
                                 !(problem.constant_b[0] && args.term[0].K * s.N >= kPackedSize);
-  args.panel_vectors = one_row_in_place ? tile.row_vectors : tile.vectors;
-  s.vectors = ceil_div(s.N, tile.width);
+  const Tiles cut = tiles_of(s, one_row_in_place ? tile.row_vectors : tile.vectors, tile);
+  // Not where B is packed once: one copy serves all numbers of rows.
+  const bool few = tile.few_rows > 0 && s.M > 1 && s.M <= tuning.few_rows &&
+                   !problem.constant_b[0] && ceil_div(s.M, tile.few_rows) < ceil_div(s.M, cut.rows);
+  args.panel_vectors = few ? tile.few_vectors : cut.vectors;
+  args.tile_rows = few ? tile.few_rows : cut.rows;
   s.panels = ceil_div(s.vectors, args.panel_vectors);
-  args.tile_rows = ceil_div(s.vectors, s.panels) <= 2 ? tile.narrow_rows : tile.rows;
   s.row_tiles = ceil_div(s.M, args.tile_rows);
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
            static_cast<double>(s.batch);
@@ -248,10 +268,10 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   args.by_rows_of_b = s.M == 1;
   for (int32_t r = 0; r < args.num_terms; ++r) {
     args.by_rows_of_b &=
-        args.term[r].b_layout == MatmulBLayout::kRows && args.term[r].b_row >= tile.long_row;
+        args.term[r].b_layout == MatmulBLayout::kRows && args.term[r].b_row >= tuning.long_row;
   }
   const bool by_dots = args.term[0].b_layout == MatmulBLayout::kTransposed;
-  const int64_t tiles = s.row_tiles * s.panels;
+  const int64_t tiles = ceil_div(s.M, cut.rows) * ceil_div(s.vectors, cut.vectors);
   const int64_t most_slices = by_row ? s.K / kRowSlice : chunks / 2;
   if (args.num_terms == 1 && wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
     // A power of two: an even share for 2 and 4 threads.
@@ -259,7 +279,7 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
     if (by_row) chunks = args.slices * ceil_div(chunks, args.slices);
   }
-  const int64_t block_rows = s.M >= kTallRows ? tile.tall_block_rows : tile.block_rows;
+  const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
   choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
   for (int32_t r = 0; r < args.num_terms; ++r) {
     // The copy pays once three panels use it.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/tuning.h"
 #include "kernels/args_matmul.h"
 #include "simd/tile.h"
 
@@ -16,6 +17,7 @@ namespace handmill {
 struct MatmulProblem {
   MatmulArgs args{};
   MatmulTile tile = kMatmulTilePortable;
+  MatmulTuning tuning{};
   /// B of a term does not change between runs, so that it may be packed once (see
   /// MatmulStep::once).
   bool constant_b[kMatmulMaxTerms] = {};
