@@ -75,8 +75,8 @@ def count(workload: str) -> dict[str, float]:
     """In the process where malloc is counted."""
     import numpy as np
 
-    from handmill.benchmarks.handmill_jobs import make_model
-    from handmill.benchmarks.workloads import WORKLOADS
+    from handmill.inspection.benchmarks.handmill_jobs import make_model
+    from handmill.inspection.benchmarks.workloads import WORKLOADS
 
     warnings.simplefilter("ignore")
     counter = ctypes.CDLL(None).hm_allocations

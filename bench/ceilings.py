@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from common import environment, parser, warn_if_busy, write_json
 
-from handmill.ceilings import FOOTPRINTS, KINDS, MIB, Ceilings
+from handmill.inspection.ceilings import FOOTPRINTS, KINDS, MIB, Ceilings
 
 
 def size_name(n: int) -> str:

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handmill.benchmarks.peers import OURS, fastest_peer
-from handmill.benchmarks.workloads import WORKLOADS
+from handmill.inspection.benchmarks.peers import OURS, fastest_peer
+from handmill.inspection.benchmarks.workloads import WORKLOADS
 
 COLOURS = {
     "handmill": "#333333",

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from common import HERE, compile_as_installed, environment, parser, warn_if_busy, write_json
 
-from handmill.benchmarks.handmill_jobs import make_model
-from handmill.benchmarks.onnx_jobs import onnx_model
-from handmill.benchmarks.peers import ratio_interval
-from handmill.benchmarks.workloads import WORKLOADS
+from handmill.inspection.benchmarks.handmill_jobs import make_model
+from handmill.inspection.benchmarks.onnx_jobs import onnx_model
+from handmill.inspection.benchmarks.peers import ratio_interval
+from handmill.inspection.benchmarks.workloads import WORKLOADS
 
 WORKLOAD = WORKLOADS["mlp"]
 

@@ -19,8 +19,8 @@ import numpy as np
 from allocations import allocations_per_step
 from common import environment, least_seconds, parser, plan_of, warn_if_busy, write_json
 
-from handmill.benchmarks.handmill_jobs import make_model
-from handmill.benchmarks.workloads import WORKLOADS, Workload
+from handmill.inspection.benchmarks.handmill_jobs import make_model
+from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload
 
 TINY = WORKLOADS["tiny"]
 TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
@@ -29,8 +29,8 @@ TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
 def empty_step(seconds: float) -> float:
     """A step of a fed run that takes one number and counts."""
     from handmill import ops
-    from handmill.program import Feed, TracedFunction
-    from handmill.variable import Variable
+    from handmill.runtime.function import Feed, TracedFunction
+    from handmill.runtime.variable import Variable
 
     counted = Variable(np.zeros((), np.float32), name="counted")
 
@@ -66,7 +66,7 @@ def fit_call(seconds: float) -> float:
 def eager_matmul(seconds: float) -> float:
     """ops.matmul of two 8x8 arrays, without the kernel."""
     from handmill import ops
-    from handmill.program import TracedFunction
+    from handmill.runtime.function import TracedFunction
 
     a = np.ones((8, 8), np.float32)
     plan = TracedFunction(ops.matmul, "matmul", batched=False).plan(a, a)

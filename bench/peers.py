@@ -17,9 +17,9 @@ import os
 
 from common import environment, parser, warn_if_busy, write_json
 
-from handmill.benchmarks.peers import fastest_peer, line_of, measure, verdict_of
-from handmill.benchmarks.worker import libraries_for
-from handmill.benchmarks.workloads import DENSE, WORKLOADS
+from handmill.inspection.benchmarks.peers import fastest_peer, line_of, measure, verdict_of
+from handmill.inspection.benchmarks.worker import libraries_for
+from handmill.inspection.benchmarks.workloads import DENSE, WORKLOADS
 
 BATCHES = (1, 7, 32, 256)
 ATTEMPTS = 30

@@ -14,8 +14,8 @@ from typing import Any
 
 from common import environment, least_seconds, parser, plan_of, warn_if_busy, write_json
 
-from handmill.benchmarks.handmill_jobs import make_model
-from handmill.benchmarks.workloads import WORKLOADS, Workload
+from handmill.inspection.benchmarks.handmill_jobs import make_model
+from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload
 
 BATCHES = (1, 7, 32, 256)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from common import environment, parser, warn_if_busy, write_json
 
-from handmill.ceilings import FOOTPRINTS, Ceilings
+from handmill.inspection.ceilings import FOOTPRINTS, Ceilings
 
 
 def bench_samples() -> list[tuple[Any, Any]]:
@@ -29,7 +29,7 @@ def bench_samples() -> list[tuple[Any, Any]]:
 def plan_op(op: Any, sample: Any) -> tuple[Any, list[Any]]:
     """The plan of one operator, and arrays for it."""
     from handmill.ir import trace
-    from handmill.program import TracedFunction
+    from handmill.runtime.function import TracedFunction
 
     arrays = [np.require(a, requirements="CA") for a in sample.make(np.random.default_rng(0))]
     function = TracedFunction(

@@ -32,7 +32,7 @@ OPTIMIZERS: dict[str, tuple[int, dict[str, Any]]] = {
 def make_step(name: str, size: int) -> tuple[Any, Any]:
     """The plan of a step, and its gradient."""
     from handmill import Variable, optimizers
-    from handmill.program import TracedFunction
+    from handmill.runtime.function import TracedFunction
 
     rng = np.random.default_rng(0)
     kind, (_, options) = name.split(maxsplit=1)[0], OPTIMIZERS[name]

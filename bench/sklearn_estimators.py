@@ -18,7 +18,7 @@ from common import HERE, environment, parser, warn_if_busy, write_json
 from peers import ATTEMPTS
 from sklearn_worker import CASES
 
-from handmill.benchmarks.peers import Worker, line_of, measure
+from handmill.inspection.benchmarks.peers import Worker, line_of, measure
 
 
 class FitWorker(Worker):

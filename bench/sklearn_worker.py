@@ -1,9 +1,9 @@
 """One estimator in one process: fits a data set whenever it is asked.
 
 Run by sklearn_estimators.py as ``python sklearn_worker.py LIBRARY DATA again|first SECONDS``;
-speaks as handmill.benchmarks.worker does, a step being a call of ``fit``. Each way of a library is
-tried, the fastest is timed: scikit-learn with float64 and float32 features, on one thread
-and on all.
+speaks as handmill.inspection.benchmarks.worker does, a step being a call of ``fit``. Each way of a
+library is tried, the fastest is timed: scikit-learn with float64 and float32 features, on one
+thread and on all.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sklearn import datasets, neural_network
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
-from handmill.benchmarks.job import Job, Run
-from handmill.benchmarks.worker import serve
+from handmill.inspection.benchmarks.job import Job, Run
+from handmill.inspection.benchmarks.worker import serve
 
 Data = tuple[np.ndarray, np.ndarray]
 

@@ -93,8 +93,8 @@ def operands(p: Product) -> tuple[Any, Any]:
 def handmill_call(p: Product) -> tuple[Callable[..., Any], list[Any], Callable[[], float]]:
     """The call, its arguments, and the seconds of its kernels."""
     from handmill import ops
-    from handmill.ops.matmul import _product
-    from handmill.program import TracedFunction
+    from handmill.primitives.matmul import _product
+    from handmill.runtime.function import TracedFunction
 
     a, b = operands(p)
     traced = TracedFunction(

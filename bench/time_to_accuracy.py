@@ -21,7 +21,7 @@ import numpy as np
 from accuracy.tasks import TASKS
 from common import HERE, compile_as_installed, environment, parser, warn_if_busy, write_json
 
-from handmill.benchmarks.peers import ratio_interval
+from handmill.inspection.benchmarks.peers import ratio_interval
 
 LIBRARIES = {
     "mnist": ("handmill", "torch"),

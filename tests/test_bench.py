@@ -152,8 +152,8 @@ def test_peers_fit(tmp_path):
 
 def test_a_library_that_cannot_says_why(tmp_path):
     pytest.importorskip("sklearn")
-    from handmill.benchmarks.job import AbsentError
-    from handmill.benchmarks.worker import make_job
+    from handmill.inspection.benchmarks.job import AbsentError
+    from handmill.inspection.benchmarks.worker import make_job
 
     with pytest.raises(AbsentError, match=r"no adagrad|no elu"):
         make_job("scikit-learn", "elu-adagrad", "train")

@@ -11,12 +11,12 @@ import pytest
 
 import handmill
 from handmill import config, layers, ops
-from handmill.comparison import compare_function
 from handmill.datasets import digits
+from handmill.inspection.comparison import compare_function
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import DTYPES, Spec, numpy_dtype
 from handmill.ir.trace import apply
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
 
 pytest.importorskip("ml_dtypes")
 from bf16_dot import pair_products
@@ -55,7 +55,7 @@ def product(a, b, transpose_a=False, transpose_b=False, dtype="float32", isa=Non
 
 
 def slices_of(m, n, k):
-    """The slices of K that core/lower/matmul_bf16_plan.cpp takes: of the shape alone."""
+    """The slices of K that core/lower/matmul/bf16_plan.cpp takes: of the shape alone."""
     flop = 2.0 * m * n * k
     wanted = math.ceil(flop / 0.6e6) if flop >= 0.6e6 else 1
     if flop >= 4.8e6:

@@ -23,8 +23,8 @@ import overheads  # noqa: E402
 from allocations import allocations_per_step  # noqa: E402
 from common import plan_of  # noqa: E402
 
-from handmill.benchmarks.handmill_jobs import make_model  # noqa: E402
-from handmill.benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
+from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E402
+from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
 

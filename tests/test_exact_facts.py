@@ -20,8 +20,8 @@ import pytest
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
-from handmill.benchmarks.handmill_jobs import make_model  # noqa: E402
-from handmill.benchmarks.workloads import WORKLOADS  # noqa: E402
+from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E402
+from handmill.inspection.benchmarks.workloads import WORKLOADS  # noqa: E402
 from handmill.ir.lower import describe  # noqa: E402
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"

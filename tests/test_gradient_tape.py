@@ -7,7 +7,7 @@ import pytest
 
 import handmill
 from handmill import ops
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
 
 X = np.linspace(-1.5, 1.5, 12, dtype=np.float32).reshape(4, 3)
 

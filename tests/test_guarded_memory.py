@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import handmill.ops  # noqa: F401  (registers the operators)
-from handmill import config, program, variable
+from handmill import config
 from handmill.ir.op import REGISTRY, Op
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.variable import Variable
+from handmill.runtime.function import TracedFunction
+from handmill.runtime.variable import Variable, pack
 
 pytestmark = [
     pytest.mark.skipif(not config.has_kernels(), reason="a build without kernels"),
@@ -81,7 +82,7 @@ def test_results_over_nan_and_between_sentinels(name, isa):
         results = [Variable(filled(spec), name="result") for spec in specs]
         marks = [Variable(np.full(16, 7.5, np.float32), name="mark") for _ in range(len(specs) + 1)]
         line = [v for pair in zip(marks, results, strict=False) for v in pair] + [marks[-1]]
-        variable.pack(line)
+        pack(line)
 
         def run(*values, op=op, sample=sample, results=results):
             found = apply(op, *values, **sample.attrs)
@@ -89,7 +90,7 @@ def test_results_over_nan_and_between_sentinels(name, isa):
                 result.assign(value)
             return ()
 
-        program.TracedFunction(run, op.name, batched=False)(*inputs)
+        TracedFunction(run, op.name, batched=False)(*inputs)
         for result, value in zip(results, want, strict=True):
             np.testing.assert_array_equal(result.numpy(), value, err_msg=sample.name)
         for mark in marks:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handmill import config
-from handmill.data.warp_reference import FILL_MODES, warp_batch
+from handmill.data.images.warp_reference import FILL_MODES, warp_batch
 
 SHAPES = (
     (17, 23, 3),

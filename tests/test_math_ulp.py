@@ -13,7 +13,7 @@ import pytest
 import handmill.ops  # noqa: F401  (registers the operators)
 from handmill.ir.op import REGISTRY, Ulp
 from handmill.ir.trace import apply
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 

@@ -13,15 +13,15 @@ import pytest
 
 import handmill.ops  # registers the operators
 from handmill import config
-from handmill.comparison import compare_function, worst_error
 from handmill.errors import ShapeError
+from handmill.inspection.comparison import compare_function, worst_error
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Batch, Spec
 from handmill.ir.trace import apply
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
 
 try:
     from handmill import _core

@@ -13,7 +13,7 @@ from handmill.errors import ShapeError
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
 from handmill.ir.shapes import Batch, Spec
-from handmill.program import TracedFunction
+from handmill.runtime.function import TracedFunction
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(4, 6, 5)).astype(np.float32)

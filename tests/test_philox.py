@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handmill.ops.philox import philox_block, philox_words
+from handmill.primitives.philox import philox_block, philox_words
 
 try:
     from handmill import _core
@@ -65,7 +65,7 @@ def test_permutations_sort_the_words(n):
 
 
 def test_moments():
-    from handmill.ops import random
+    from handmill.primitives import random
 
     state = np.array([3, 1], dtype=np.int64)
     n = 200_000

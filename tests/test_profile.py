@@ -11,7 +11,7 @@ pytest.importorskip("handmill._core", reason="a build without kernels")
 
 import handmill as keras
 from handmill import config, layers
-from handmill.ceilings import Ceilings
+from handmill.inspection.ceilings import Ceilings
 
 UNITS, BATCH = (20, 16, 5), 32
 

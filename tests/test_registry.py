@@ -10,7 +10,7 @@ import pkgutil
 import numpy as np
 import pytest
 
-from handmill import ops
+from handmill import ops, primitives
 from handmill.ir import bfloat16
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
@@ -22,7 +22,7 @@ except ImportError:  # a build without kernels
 
 needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
-PUBLIC = [name for name in ops.__all__ if name not in ("metrics", "optimizer", "random")]
+PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
@@ -33,6 +33,11 @@ WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_u
 WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset"}
 # In Keras these are activations only.
 BEYOND_KERAS = {"mish"}
+
+
+def modules():
+    places = (ops, primitives)
+    return [m.name for p in places for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
 
 
 def first_specs(op):
@@ -113,9 +118,9 @@ def test_public_function_is_documented(name):
         assert all(f"{parameter}:" in documented for parameter in parameters)
 
 
-@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.iter_modules(ops.__path__)))
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_examples(name):
-    module = importlib.import_module(f"handmill.ops.{name}")
+    module = importlib.import_module(name)
     flags = doctest.NORMALIZE_WHITESPACE
     assert doctest.testmod(module, optionflags=flags).failed == 0
 

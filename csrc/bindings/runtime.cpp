@@ -5,7 +5,7 @@
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/cpu.h"
-#include "core/lower/tile.h"
+#include "core/lower/elementwise/tile.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/program.h"

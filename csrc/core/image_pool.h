@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/args_warp.h"
+#include "kernels/images/args.h"
 #include "kernels/types.h"
 
 namespace handmill {

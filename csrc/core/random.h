@@ -1,4 +1,4 @@
-// Random words for the host, of kernels/random.cpp, and permutations drawn from them.
+// Random words for the host, of kernels/random/random.cpp, and permutations drawn from them.
 // handmill/ops/philox.py has the NumPy twin.
 #pragma once
 

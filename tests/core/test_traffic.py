@@ -12,12 +12,12 @@ _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 import handmill.ops  # noqa: E402, F401  (fills the registry)
 from handmill.ir import trace  # noqa: E402
 from handmill.ir.op import REGISTRY  # noqa: E402
-from handmill.program import TracedFunction  # noqa: E402
+from handmill.runtime.function import TracedFunction  # noqa: E402
 
 # Operators that need only a part of an operand.
 READS_LESS = {"slice", "size_along"}
-# Operations for each element of a parameter; see the formulas in csrc/kernels/optimizer.cpp. A
-# multiply-add is two.
+# Operations for each element of a parameter; see the formulas in
+# csrc/kernels/optimizer/optimizer.cpp. A multiply-add is two.
 UPDATE_FLOPS = {
     "sgd_update": 2,
     "momentum_update": 4,
@@ -77,7 +77,7 @@ def test_an_operand_given_twice_is_read_once():
 
 def test_an_update_happens_in_place():
     from handmill import ops
-    from handmill.variable import Variable
+    from handmill.runtime.variable import Variable
 
     p = Variable(np.ones((50, 3), np.float32))
     function = TracedFunction(

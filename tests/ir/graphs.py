@@ -10,7 +10,7 @@ from handmill import ops
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph
 from handmill.ir.shapes import Batch, Spec
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 WIDTH = 6
 

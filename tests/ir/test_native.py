@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from graphs import WIDTH, random_graph
 
-from handmill import config, ops, program
-from handmill.comparison import ComparisonError, compare_function
+from handmill import config, ops
 from handmill.errors import RowError
+from handmill.inspection.comparison import ComparisonError, compare_function
 from handmill.ir import trace
 from handmill.ir.interpret import interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Op, Ulp
 from handmill.ir.passes import PASSES, optimize
 from handmill.ir.shapes import Spec
-from handmill.variable import Variable
+from handmill.primitives import loss
+from handmill.runtime.function import Feed, TracedFunction, gradients
+from handmill.runtime.variable import Variable
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
@@ -57,7 +59,7 @@ def test_swapped_variables():
         b.assign(old[0])
         return ()
 
-    program.TracedFunction(swap)()
+    TracedFunction(swap)()
     assert a.numpy().tolist() == [1, 1, 1]
     assert b.numpy().tolist() == [0, 0, 0]
 
@@ -69,7 +71,7 @@ def test_backends_give_the_same_and_share_state():
         total.assign(total + ops.sum(x))
         return total.value * 2.0
 
-    function = program.TracedFunction(add)
+    function = TracedFunction(add)
     x = np.arange(6, dtype=np.float32).reshape(3, 2)
     assert function(x) == 30.0
     with config.use_backend("numpy"):
@@ -83,7 +85,7 @@ def test_a_refused_label_changes_nothing_and_is_named(backend):
     seen = Variable(np.zeros((), np.float32), name="seen")
 
     def count(labels):
-        ops.losses.check_labels(labels, 10)
+        loss.check_labels(labels, 10)
         seen.assign(seen + 1.0)
         return ()
 
@@ -91,8 +93,8 @@ def test_a_refused_label_changes_nothing_and_is_named(backend):
     labels[33] = 12
     order = np.arange(40)[::-1].copy()
     with config.use_backend(backend):
-        function = program.TracedFunction(count)
-        feed = program.Feed([labels], order)
+        function = TracedFunction(count)
+        feed = Feed([labels], order)
         with pytest.raises(RowError, match=r"label 12 is not an integer from 0 to 9 .*row 33"):
             function.run_fed(feed, 4, 10)
         assert seen.numpy() == 1.0  # the first batch of four was sound
@@ -102,7 +104,7 @@ def test_a_refused_label_changes_nothing_and_is_named(backend):
 
 
 def test_converts_what_is_not_ready():
-    double = program.TracedFunction(lambda x: ops.cast(x, "float32") * 2.0)
+    double = TracedFunction(lambda x: ops.cast(x, "float32") * 2.0)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
     for given in (x.T, x[::-1], np.asfortranarray(x), x.astype(">f4"), x.astype(np.float16)):
         np.testing.assert_array_equal(double(given), np.asarray(given, np.float32) * 2)
@@ -117,13 +119,13 @@ def test_compare_accepts_sound_kernels():
 
     def step(x):
         loss = ops.mean(ops.square(ops.tanh(ops.matmul(x, weight))))
-        (gradient,) = program.gradients(loss, [weight])
+        (gradient,) = gradients(loss, [weight])
         weight.assign(weight - 0.1 * gradient)
         return loss
 
     before = weight.numpy()
     x = np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32)
-    found = compare_function(program.TracedFunction(step), [x])
+    found = compare_function(TracedFunction(step), [x])
     found.raise_if_failed()
     assert found.ok
     assert 0.0 < found.worst.error <= 1.0
@@ -145,7 +147,7 @@ def test_compare_names_a_planted_wrong_kernel():
     def step(x):
         return ops.exp(trace.apply(wrong, ops.square(x)) * 0.5)
 
-    found = compare_function(program.TracedFunction(step), [x])
+    found = compare_function(TracedFunction(step), [x])
     assert not found.ok
     assert "almost_tanh" in found.worst.op
     unfused = [row for row in found.rows if row.graph == "unfused" and row.error > 1]
@@ -161,7 +163,7 @@ def test_a_new_batch_size_is_not_a_new_trace():
         traces.append(x.spec)
         return ops.exp(x)
 
-    function = program.TracedFunction(fn)
+    function = TracedFunction(fn)
     for rows in (1, 5, 32, 5):
         assert function(np.zeros((rows, 3), np.float32)).shape == (rows, 3)
     assert len(traces) == 1
@@ -174,7 +176,7 @@ def test_a_new_batch_size_is_not_a_new_trace():
 def test_results_come_as_an_array_or_a_tuple(backend):
     x = np.ones(3, np.float32)
     with config.use_backend(backend):
-        assert isinstance(program.TracedFunction(lambda x: x + 1.0)(x), np.ndarray)
-        assert isinstance(program.TracedFunction(lambda x: (x + 1.0,))(x), np.ndarray)
-        assert isinstance(program.TracedFunction(lambda x: (x + 1.0, x))(x), tuple)
-        assert program.TracedFunction(lambda x: ())(x) == ()
+        assert isinstance(TracedFunction(lambda x: x + 1.0)(x), np.ndarray)
+        assert isinstance(TracedFunction(lambda x: (x + 1.0,))(x), np.ndarray)
+        assert isinstance(TracedFunction(lambda x: (x + 1.0, x))(x), tuple)
+        assert TracedFunction(lambda x: ())(x) == ()

@@ -23,7 +23,7 @@ from handmill.ir.passes import (
 from handmill.ir.shapes import Batch, Spec
 from handmill.ir.tile import TILE
 from handmill.ir.verify import verify, verify_schedule
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 
 def run(graph: Graph, seed: int = 0, rows: int = 5) -> list[np.ndarray]:

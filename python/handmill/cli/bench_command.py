@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints times, ratios with their 90 % interval, and per cent of the roofline."""
-    from handmill.benchmarks.workloads import WORKLOADS as KNOWN
+    from handmill.inspection.benchmarks.workloads import WORKLOADS as KNOWN
 
     if not config.has_kernels():
         print("handmill bench: this build has no kernels to measure", file=sys.stderr)
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
 def _compare(
     workload: str, kind: str, libraries: Any, options: argparse.Namespace
 ) -> dict[str, Any]:
-    from handmill.benchmarks.peers import line_of, measure, verdict_of
-    from handmill.benchmarks.worker import libraries_for
+    from handmill.inspection.benchmarks.peers import line_of, measure, verdict_of
+    from handmill.inspection.benchmarks.worker import libraries_for
 
     known = libraries_for(kind)
     wanted = ["handmill", *(n for n in libraries if n in known and n != "handmill")]
@@ -103,8 +103,8 @@ def _compare(
 
 
 def _profile(workloads: list[str]) -> None:
-    from handmill.benchmarks.handmill_jobs import make_model
-    from handmill.benchmarks.workloads import WORKLOADS as KNOWN
+    from handmill.inspection.benchmarks.handmill_jobs import make_model
+    from handmill.inspection.benchmarks.workloads import WORKLOADS as KNOWN
 
     for name in workloads:
         w = KNOWN[name]

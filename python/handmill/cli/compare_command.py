@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the verdict; status 1 if an operator is outside its bound."""
-    from handmill.comparison import compare
+    from handmill.inspection.comparison import compare
     from handmill.models import load_model
 
     try:

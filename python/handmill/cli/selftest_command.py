@@ -92,7 +92,7 @@ def list_ops() -> list[Op]:
 
 def error_of(op: Op, sample: Sample) -> float:
     """The largest error of a sample in units of the operator's bound."""
-    from handmill.comparison import worst_error
+    from handmill.inspection.comparison import worst_error
     from handmill.ir.trace import apply
 
     inputs = sample.make(np.random.default_rng(0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.ir.graph import current_graph
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 
 class _Array:
@@ -49,7 +49,7 @@ class _Call:
     """The program of one kind of call of one layer."""
 
     def __init__(self, layer: Any, pattern: Any) -> None:
-        from handmill.program import TracedFunction
+        from handmill.runtime.function import TracedFunction
 
         self._layer = layer
         self._pattern = pattern

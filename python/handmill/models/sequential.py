@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from handmill import dtype_policies
-from handmill.layers.core import InputLayer
+from handmill.layers.core.dense import InputLayer
 from handmill.layers.layer import Layer, structure_changed
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.model import Model

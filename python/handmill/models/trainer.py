@@ -217,9 +217,9 @@ class Trainer(Predicting):
             batch_size: rows of a batch.
 
         Returns:
-            A :class:`handmill.profiling.Profile`. Printed, it is a table: kernel, instruction set
-            level, FLOP, bytes, microseconds and distance from the roofline of each step.
-            ``to_dict()`` and ``to_json()`` hold the same.
+            A :class:`handmill.inspection.profiling.Profile`. Printed, it is a table: kernel,
+            instruction set level, FLOP, bytes, microseconds and distance from the roofline of each
+            step. ``to_dict()`` and ``to_json()`` hold the same.
 
         Raises:
             ValueError: for data that do not fit, or fewer rows than ``batch_size``.
@@ -233,7 +233,7 @@ class Trainer(Predicting):
             ('matmul', 0)
         """
         from handmill import config
-        from handmill.profiling import profile_program
+        from handmill.inspection.profiling import profile_program
 
         if config.backend() != "native":
             raise RuntimeError(

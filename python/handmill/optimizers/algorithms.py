@@ -6,15 +6,15 @@ from typing import Any
 
 from handmill import ops
 from handmill.ir.trace import apply
-from handmill.ops.optimizer import (
+from handmill.optimizers.base import Optimizer
+from handmill.primitives.optimizer import (
     ADAGRAD_UPDATE,
     ADAM_UPDATE,
     MOMENTUM_UPDATE,
     RMSPROP_UPDATE,
     SGD_UPDATE,
 )
-from handmill.optimizers.base import Optimizer
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 
 class SGD(Optimizer):

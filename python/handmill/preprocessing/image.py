@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from handmill.data.array_iterator import NumpyArrayIterator
-from handmill.data.file_iterators import DataFrameIterator, DirectoryIterator
-from handmill.data.image_files import (
+from handmill.data.images.array_iterator import NumpyArrayIterator
+from handmill.data.images.file_iterators import DataFrameIterator, DirectoryIterator
+from handmill.data.images.files import (
     array_to_img,
     img_to_array,
     load_img,
     save_img,
     smart_resize,
 )
-from handmill.data.image_generator import ImageDataGenerator
-from handmill.data.iterator import Iterator
+from handmill.data.images.generator import ImageDataGenerator
+from handmill.data.images.iterator import Iterator
 from handmill.lazy import plain_module
 
 __all__ = [

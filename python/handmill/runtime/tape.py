@@ -11,7 +11,7 @@ from handmill.ir.gradient import pullback
 from handmill.ir.graph import Graph, Node, Value, current_graph
 from handmill.ir.shapes import Batch, size_of
 from handmill.ir.trace import as_value
-from handmill.variable import Variable
+from handmill.runtime.variable import Variable
 
 
 class GradientTape:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from handmill.ir.op import Array
+from handmill.runtime.variable import Variable, limited_bytes, stored_values
 from handmill.saving.container import (
     FORMAT_VERSION,
     FileFormatError,
@@ -27,7 +28,6 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from handmill.variable import Variable, limited_bytes, stored_values
 
 
 def checked_suffix(filepath: Any, weights_only: bool = False) -> str:

@@ -15,9 +15,9 @@ from handmill import layers, ops, optimizers
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
 from handmill.metrics import batch_size_of
-from handmill.ops.reduce import SUM_OF_SQUARES
-from handmill.program import Feed, TracedFunction, gradients
-from handmill.variable import Variable
+from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.runtime.function import Feed, TracedFunction, gradients
+from handmill.runtime.variable import Variable
 
 ACTIVATIONS = {
     "identity": "linear",

@@ -1,0 +1,285 @@
+#include "core/lower/elementwise/tile.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/lower/blocks.h"
+#include "core/lower/builder.h"
+
+namespace handmill {
+namespace {
+
+// Memory traffic of a block: enough to outweigh handing it to a thread (about 0.1 us), small enough
+// that middle-sized tensors make several blocks and that inputs and outputs share L2.
+constexpr int64_t kBlockBytes = 48 * 1024;
+// Blocks of a single row are cut at multiples of this, so that threads share few cache lines.
+constexpr int64_t kBlockQuantum = 64;
+
+constexpr TileOpInfo kTileOps[] = {
+#define HM_TILE_OP(name, inputs, immediates) {#name, inputs, immediates},
+#include "kernels/elementwise/tile_ops.def"
+#undef HM_TILE_OP
+};
+
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/// Strides of an operand in the dimensions of `shape`, 0 where it repeats.
+std::vector<int64_t> broadcast_strides(const TileShape& operand, std::span<const int64_t> shape) {
+  const size_t rank = operand.shape.size();
+  require(rank <= shape.size(), "an operand of rank ", rank,
+          " does not broadcast to a shape of rank ", shape.size());
+  require(operand.strides.empty() || operand.strides.size() == rank, "an operand of rank ", rank,
+          " has ", operand.strides.size(), " strides");
+  std::vector<int64_t> strides(shape.size(), 0);
+  int64_t dense = 1;
+  for (size_t i = rank; i-- > 0;) {
+    const size_t d = shape.size() - rank + i;
+    require(operand.shape[i] == shape[d] || operand.shape[i] == 1, "extent ", operand.shape[i],
+            " of an operand does not broadcast to ", shape[d], " in dimension ", d);
+    if (operand.shape[i] != 1) strides[d] = operand.strides.empty() ? dense : operand.strides[i];
+    dense *= operand.shape[i];
+  }
+  return strides;
+}
+
+int64_t block_elements(const TilePlan& plan, std::span<const TileShape> operands, int64_t total) {
+  double bytes = 0;  // of one element of the iteration space, shared out where operands repeat
+  for (const TileShape& operand : operands) {
+    int64_t size = 1;
+    for (int64_t extent : operand.shape) size *= extent;
+    bytes += static_cast<double>(size * dtype_bytes(operand.dtype)) / static_cast<double>(total);
+  }
+  const int64_t cols = plan.dims[3];
+  int64_t quantum = kBlockQuantum;
+  if (cols < kTileElements) quantum = std::max<int64_t>(kBlockQuantum / cols, 1) * cols;
+  const int64_t target = std::max(
+      static_cast<int64_t>(static_cast<double>(kBlockBytes) / std::max(bytes, 1.0)), kTileElements);
+  const int64_t count = ceil_div(total, std::max(target / quantum, int64_t{1}) * quantum);
+  const int64_t block = round_up(ceil_div(total, count), quantum);
+  // Long rows: whole ones where several fit into a block.
+  return cols >= kTileElements && block > cols ? block / cols * cols : block;
+}
+
+}  // namespace
+
+void TilePlan::apply(std::span<const TileShape> operands, TileArgs* args) const {
+  std::copy(dims.begin(), dims.end(), args->dims);
+  for (size_t i = 0; i < operands.size(); ++i) {
+    std::copy(strides[i].begin(), strides[i].end(), args->operands[i].strides);
+    args->operands[i].dtype = operands[i].dtype;
+  }
+  args->block = block;
+}
+
+TilePlan plan_tile(std::span<const int64_t> shape, std::span<const TileShape> operands,
+                   int n_temps) {
+  require(operands.size() <= kMaxTileOperands, "a tile program takes at most ", kMaxTileOperands,
+          " operands, not ", operands.size());
+  std::vector<std::vector<int64_t>> full;
+  for (const TileShape& operand : operands) full.push_back(broadcast_strides(operand, shape));
+
+  // Collapsed dimensions, innermost first. A dimension joins the one inside it if every operand
+  // steps from one to the other without a gap.
+  std::vector<int64_t> dims;
+  std::vector<std::vector<int64_t>> strides(operands.size());
+  int64_t total = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    total *= shape[d];
+    if (shape[d] == 1) continue;
+    bool joins = !dims.empty();
+    for (size_t i = 0; i < operands.size() && joins; ++i) {
+      joins = full[i][d] == strides[i].back() * dims.back();
+    }
+    if (joins) {
+      dims.back() *= shape[d];
+      continue;
+    }
+    dims.push_back(shape[d]);
+    for (size_t i = 0; i < operands.size(); ++i) strides[i].push_back(full[i][d]);
+  }
+
+  TilePlan plan;
+  plan.dims.fill(1);
+  plan.strides.assign(operands.size(), {});
+  if (total == 0) {
+    plan.ok = true;
+    plan.dims[3] = 0;
+    return plan;
+  }
+  if (dims.size() > plan.dims.size()) return plan;
+  plan.ok = true;
+  for (size_t d = 0; d < dims.size(); ++d) {
+    plan.dims[3 - d] = dims[d];
+    for (size_t i = 0; i < operands.size(); ++i) plan.strides[i][3 - d] = strides[i][d];
+  }
+  plan.block = block_elements(plan, operands, total);
+  plan.block_count = ceil_div(total, plan.block);
+  plan.scratch_bytes = static_cast<int64_t>(sizeof(float)) * kTileBufferStride *
+                       (static_cast<int64_t>(operands.size()) + n_temps);
+  return plan;
+}
+
+void check_tile_program(std::span<const TileInstr> instrs, int n_inputs, int n_outputs,
+                        int n_temps) {
+  require(n_inputs >= 0 && n_outputs >= 0 && n_inputs + n_outputs <= kMaxTileOperands &&
+              n_temps >= 0 && n_temps <= kMaxTileTemps,
+          "a tile program has at most ", kMaxTileOperands, " operands and ", kMaxTileTemps,
+          " temporaries, not ", n_inputs + n_outputs, " and ", n_temps);
+  std::vector<bool> written(static_cast<size_t>(n_inputs + n_outputs + n_temps), false);
+  std::fill_n(written.begin(), n_inputs, true);
+  for (size_t i = 0; i < instrs.size(); ++i) {
+    const TileInstr& instr = instrs[i];
+    require(instr.op >= TileOp{} && instr.op < TileOp::count, "tile instruction ", i,
+            " has the unknown op ", static_cast<int>(instr.op));
+    const TileOpInfo& info = kTileOps[static_cast<size_t>(instr.op)];
+    const int16_t sources[] = {instr.a, instr.b, instr.c};
+    for (int s = 0; s < 3; ++s) {
+      const int16_t source = sources[s];
+      require(source >= 0 && static_cast<size_t>(source) < written.size(), "tile instruction ", i,
+              " (", info.name, ") names register ", source, ", of ", written.size());
+      require(s >= info.inputs || written[static_cast<size_t>(source)], "tile instruction ", i,
+              " (", info.name, ") reads register ", source, " before it is written");
+    }
+    require(instr.dst >= n_inputs && static_cast<size_t>(instr.dst) < written.size(),
+            "tile instruction ", i, " (", info.name, ") cannot write register ", instr.dst);
+    written[static_cast<size_t>(instr.dst)] = true;
+  }
+  for (int i = n_inputs; i < n_inputs + n_outputs; ++i) {
+    require(written[static_cast<size_t>(i)], "output register ", i, " is never written");
+  }
+}
+
+std::span<const TileOpInfo> tile_op_infos() { return kTileOps; }
+
+TileOp find_tile_op(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kTileOps), std::end(kTileOps),
+                                   [&](const TileOpInfo& info) { return info.name == name; });
+  require(found != std::end(kTileOps), "no tile op is named ", name);
+  return static_cast<TileOp>(found - std::begin(kTileOps));
+}
+
+namespace {
+
+std::vector<TileInstr> read_instrs(const NodeView& node) {
+  constexpr size_t kFields = 5;  // op, dst, a, b, c
+  const std::span<const int64_t> fields = node.ints("instrs");
+  const std::span<const double> imms = node.floats("imms");
+  const size_t count = fields.size() / kFields;
+  require(fields.size() == count * kFields && imms.size() == 2 * count, "a tile program of ", count,
+          " instructions has ", fields.size(), " fields and ", imms.size(), " immediates");
+  std::vector<TileInstr> instrs;
+  for (size_t i = 0; i < count; ++i) {
+    int16_t field[kFields];
+    for (size_t k = 0; k < kFields; ++k) {
+      field[k] = static_cast<int16_t>(fields[i * kFields + k]);
+      require(field[k] == fields[i * kFields + k], "tile instruction ", i, " has the field ",
+              fields[i * kFields + k]);
+    }
+    instrs.push_back({static_cast<TileOp>(field[0]), field[1], field[2], field[3], field[4],
+                      static_cast<float>(imms[2 * i]), static_cast<float>(imms[2 * i + 1])});
+  }
+  return instrs;
+}
+
+/// A tile program over a part of its operands.
+struct TileLowering {
+  StepWriter& writer;
+  std::span<const TileInstr> instrs;
+  int n_inputs, n_temps;
+
+  void add(std::span<const int64_t> shape, std::span<const TileShape> operands,
+           std::span<const Ref> places) {
+    const TilePlan plan = plan_tile(shape, operands, n_temps);
+    if (!plan.ok) return add_slices(shape, operands, places);
+    TileArgs args{};
+    args.n_instrs = static_cast<int32_t>(instrs.size());
+    args.n_inputs = n_inputs;
+    args.n_outputs = static_cast<int32_t>(operands.size()) - n_inputs;
+    args.n_temps = n_temps;
+    plan.apply(operands, &args);
+    writer.table(&args.instrs, instrs);
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (static_cast<int>(i) < n_inputs) {
+        writer.read(&args.operands[i].ptr, places[i]);
+      } else {
+        writer.write(&args.operands[i].ptr, places[i]);
+      }
+    }
+    double size = 1;
+    for (int64_t extent : shape) size *= static_cast<double>(extent);
+    writer.add<Kernel::tile_program>(args, {.blocks = plan.block_count,
+                                            .scratch = plan.scratch_bytes,
+                                            .flops = size * static_cast<double>(instrs.size())});
+  }
+
+  /// Too many dimensions for the kernel: one step for each index of the first.
+  void add_slices(std::span<const int64_t> shape, std::span<const TileShape> operands,
+                  std::span<const Ref> places) {
+    std::vector<TileShape> inner(operands.begin(), operands.end());
+    std::vector<int64_t> strides(operands.size(), 0);  // of the first dimension, in bytes
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (operands[i].shape.size() < shape.size()) continue;
+      int64_t dense = 1;
+      inner[i].shape.erase(inner[i].shape.begin());
+      for (int64_t extent : inner[i].shape) dense *= extent;
+      if (operands[i].shape[0] != 1) strides[i] = dense * dtype_bytes(operands[i].dtype);
+    }
+    for (int64_t index = 0; index < shape[0]; ++index) {
+      std::vector<Ref> moved;
+      for (size_t i = 0; i < places.size(); ++i) {
+        moved.push_back(places[i].at(index * strides[i], strides[i] > 0 ? strides[i] : -1));
+      }
+      add(shape.subspan(1), inner, moved);
+    }
+  }
+};
+
+// Whether an output may take the memory of an input: nothing reads the input after the first
+// instruction that writes the output.
+bool is_read_before(std::span<const TileInstr> instrs, int input, int output) {
+  bool is_written = false;
+  for (const TileInstr& instr : instrs) {
+    const int16_t sources[] = {instr.a, instr.b, instr.c};
+    const int count = kTileOps[static_cast<size_t>(instr.op)].inputs;
+    for (int s = 0; s < count; ++s) {
+      if (is_written && sources[s] == input) return false;
+    }
+    is_written = is_written || instr.dst == output;
+  }
+  return true;
+}
+
+}  // namespace
+
+// inputs -> outputs, all of the shape of the first output after broadcasting. instrs: op, dst, a,
+// b, c of every instruction; imms: its two immediates; n_temps.
+void lower_tile(const NodeView& node, StepWriter& writer) {
+  const std::vector<TileInstr> instrs = read_instrs(node);
+  const int n_inputs = node.num_inputs(), n_outputs = node.num_outputs();
+  const int n_temps = static_cast<int>(node.i64("n_temps"));
+  check_tile_program(instrs, n_inputs, n_outputs, n_temps);
+
+  const ValueView first = node.output(0);
+  const std::vector<int64_t> shape(first.shape.begin(), first.shape.end());
+  std::vector<TileShape> operands;
+  std::vector<Ref> places;
+  for (int i = 0; i < n_inputs + n_outputs; ++i) {
+    const ValueView value = i < n_inputs ? node.input(i) : node.output(i - n_inputs);
+    operands.push_back({value.dtype, {value.shape.begin(), value.shape.end()}, {}});
+    places.emplace_back(value);
+    require(i < n_inputs || operands.back().shape == shape, "output ", i - n_inputs,
+            " of a tile program differs in shape from the first");
+  }
+  for (int o = n_inputs; o < n_inputs + n_outputs; ++o) {
+    for (int i = 0; i < n_inputs; ++i) {
+      const TileShape &in = operands[static_cast<size_t>(i)],
+                      &out = operands[static_cast<size_t>(o)];
+      if (in.dtype == out.dtype && in.shape == out.shape && is_read_before(instrs, i, o)) {
+        writer.may_overwrite(o - n_inputs, i);
+      }
+    }
+  }
+  TileLowering{writer, instrs, n_inputs, n_temps}.add(shape, operands, places);
+}
+
+}  // namespace handmill

@@ -1,0 +1,56 @@
+// From shapes to the arguments of a tile program: broadcasting, collapsing of dimensions, blocks.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kernels/elementwise/args.h"
+
+namespace handmill {
+
+/// An operand before broadcasting. Strides in elements; empty means dense row-major. An operand of
+/// lower rank than the output, or with extent 1 where the output has more, repeats (NumPy rules).
+struct TileShape {
+  Dtype dtype = Dtype::float32;
+  std::vector<int64_t> shape;
+  std::vector<int64_t> strides;
+};
+
+struct TilePlan {
+  bool ok = false;  // false: more than four dimensions are left after collapsing
+  std::array<int64_t, 4> dims{};
+  std::vector<std::array<int64_t, 4>> strides;  // of every operand
+  int64_t block = 1;
+  int64_t block_count = 0;
+  int64_t scratch_bytes = 0;
+
+  /// Copies dims, strides and block into `args`, and the dtypes of the operands.
+  void apply(std::span<const TileShape> operands, TileArgs* args) const;
+};
+
+/// Operands: inputs, then outputs, at most kMaxTileOperands. Outputs must have the full `shape`;
+/// all of them are iterated over in its row-major order. Depends on shapes and strides alone.
+/// Throws std::invalid_argument where an operand does not broadcast to `shape`.
+TilePlan plan_tile(std::span<const int64_t> shape, std::span<const TileShape> operands,
+                   int n_temps);
+
+/// Throws std::invalid_argument unless the program is sound: known ops, existing registers, no
+/// write to an input, no read of an output or temporary before it is written, every output written.
+void check_tile_program(std::span<const TileInstr> instrs, int n_inputs, int n_outputs,
+                        int n_temps);
+
+struct TileOpInfo {
+  std::string_view name;
+  int inputs, immediates;
+};
+
+/// The rows of kernels/elementwise/tile_ops.def; the index is the TileOp.
+std::span<const TileOpInfo> tile_op_infos();
+
+/// The op of that name; throws std::invalid_argument if there is none.
+TileOp find_tile_op(std::string_view name);
+
+}  // namespace handmill

@@ -1,0 +1,73 @@
+// Rows chosen by indices. Indices are int32, int64, uint8, int8 or integral float32.
+#include <algorithm>
+
+#include "core/lower/blocks.h"
+#include "core/lower/builder.h"
+
+namespace handmill {
+
+// (x, indices; axis = 0, from_end = true, zeros = false) -> y. Out of range: 0, for floats NaN (all
+// bits set) unless zeros; a check_labels guard on the indices refuses the batch instead.
+void lower_take(const NodeView& node, StepWriter& writer) {
+  const ValueView x = node.input(0), indices = node.input(1);
+  const int64_t given = node.i64("axis", 0);
+  const int axis = static_cast<int>(given < 0 ? given + x.rank() : given);
+  TakeArgs args{};
+  args.outer = x.product(0, axis);
+  args.rows = x.dim(axis);
+  args.num_indices = indices.size();
+  args.item_bytes = x.product(axis + 1, x.rank()) * dtype_bytes(x.dtype);
+  args.per_block = items_per_block(args.item_bytes, kBlockElements * 4);
+  args.index_type = indices.dtype;
+  const bool is_float =
+      x.dtype == Dtype::float32 || x.dtype == Dtype::float64 || x.dtype == Dtype::bfloat16;
+  args.fill = is_float && !node.flag("zeros") ? 0xff : 0;
+  args.from_end = node.flag("from_end", true);
+  writer.read(&args.x, x);
+  writer.read(&args.indices, indices);
+  writer.write(&args.y, node.output(0));
+  const double moved = static_cast<double>(node.output(0).bytes());
+  writer.add<Kernel::take>(
+      args,
+      {.blocks = args.item_bytes == 0 ? 0 : args.outer * ceil_div(args.num_indices, args.per_block),
+       .bytes_read =
+           std::min(moved, static_cast<double>(x.bytes())) + static_cast<double>(indices.bytes()),
+       .bytes_written = moved});
+}
+
+// (dy, indices; from_end = true) -> y of the output's shape (rows, ...)
+void lower_scatter_add(const NodeView& node, StepWriter& writer) {
+  const ValueView dy = node.input(0), indices = node.input(1), y = node.output(0);
+  ScatterAddArgs args{};
+  args.rows = y.dim(0);
+  args.N = y.product(1, y.rank());
+  args.num_indices = indices.size();
+  args.index_type = indices.dtype;
+  args.from_end = node.flag("from_end", true);
+  // Each block reads all indices: few blocks, unless the rows are worth it.
+  constexpr int64_t kMostBlocks = 16;
+  args.rows_per_block =
+      std::max(items_per_block(args.N), ceil_div(std::max<int64_t>(args.rows, 1), kMostBlocks));
+  writer.read(&args.dy, dy);
+  writer.read(&args.indices, indices);
+  writer.write(&args.y, y);
+  writer.add<Kernel::scatter_add>(
+      args, {.blocks = args.N == 0 ? 0 : ceil_div(args.rows, args.rows_per_block),
+             .flops = static_cast<double>(dy.size())});
+}
+
+// (indices; depth) -> float32 (..., depth)
+void lower_one_hot(const NodeView& node, StepWriter& writer) {
+  const ValueView indices = node.input(0), y = node.output(0);
+  OneHotArgs args{};
+  args.size = indices.size();
+  args.depth = y.dim(-1);
+  args.per_block = items_per_block(args.depth);
+  args.index_type = indices.dtype;
+  writer.read(&args.indices, indices);
+  writer.write(&args.y, y);
+  writer.add<Kernel::one_hot>(
+      args, {.blocks = args.depth == 0 ? 0 : ceil_div(args.size, args.per_block)});
+}
+
+}  // namespace handmill

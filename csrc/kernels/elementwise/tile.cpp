@@ -1,0 +1,308 @@
+// Tile programs: chains of elementwise operations, run one tile of floats at a time so that what
+// lies between two operations never leaves L1. Contract: TileArgs.
+//
+// A tile is a piece of one row of the iteration space, or, where rows are shorter than a tile, as
+// many whole rows as fit. Operands whose tiles are contiguous float32 are worked on in place; the
+// others go through tile buffers in scratch, which are filled once per call where every tile would
+// read the same (scalars, row vectors under short rows).
+#include "kernels/args.h"
+#include "kernels/cast/convert.h"
+#include "simd/activations.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+// --- Operations, in the order of tile_ops.def ---
+
+namespace tile_ops {
+
+HM_INLINE Vec truth(Mask m) { return select(m, Vec::broadcast(1.0f), Vec::zero()); }
+HM_INLINE Mask is_true(Vec a) { return a != Vec::zero(); }
+
+Vec fill(Vec value) { return value; }
+Vec copy(Vec a) { return a; }
+// The nearest bfloat16, ties to even; NaN stays a (quiet) NaN.
+Vec round_bf16(Vec a) {
+  const VecI bits = as_int(a);
+  const VecI odd = shift_right_logical<16>(bits) & VecI::broadcast(1);
+  const VecI rounded = bits + VecI::broadcast(0x7fff) + odd;
+  const VecI quiet_nan = bits | VecI::broadcast(0x400000);
+  return as_float(select(is_nan(a), quiet_nan, rounded) & VecI::broadcast(-65536));
+}
+Vec add(Vec a, Vec b) { return a + b; }
+Vec sub(Vec a, Vec b) { return a - b; }
+Vec mul(Vec a, Vec b) { return a * b; }
+Vec div(Vec a, Vec b) { return a / b; }
+Vec maximum(Vec a, Vec b) { return max(a, b); }
+Vec minimum(Vec a, Vec b) { return min(a, b); }
+using HM_ISA::fma;
+using HM_ISA::pow;
+Vec axpby(Vec a, Vec b, Vec alpha, Vec beta) { return fma(alpha, a, beta * b); }
+Vec scale(Vec a, Vec factor) { return a * factor; }
+Vec offset(Vec a, Vec term) { return a + term; }
+using HM_ISA::clip;
+Vec neg(Vec a) { return -a; }
+using HM_ISA::abs;
+// The sum turns -0 into 0 and keeps NaN.
+Vec sign(Vec a) {
+  const Vec one = Vec::broadcast(1.0f);
+  return select(a > Vec::zero(), one, select(a < Vec::zero(), -one, a + Vec::zero()));
+}
+Vec square(Vec a) { return a * a; }
+Vec reciprocal(Vec a) { return Vec::broadcast(1.0f) / a; }
+using HM_ISA::ceil;
+using HM_ISA::cos;
+using HM_ISA::erf;
+using HM_ISA::exp;
+using HM_ISA::exp2;
+using HM_ISA::expm1;
+using HM_ISA::floor;
+using HM_ISA::log;
+using HM_ISA::log1p;
+using HM_ISA::rsqrt;
+using HM_ISA::sigmoid;
+using HM_ISA::sin;
+using HM_ISA::sqrt;
+using HM_ISA::tanh;
+Vec round(Vec a) { return round_nearest(a); }
+using HM_ISA::elu;
+using HM_ISA::gelu;
+using HM_ISA::gelu_tanh;
+using HM_ISA::hard_sigmoid;
+using HM_ISA::hard_silu;
+using HM_ISA::leaky_relu;
+using HM_ISA::mish;
+using HM_ISA::relu;
+using HM_ISA::relu6;
+using HM_ISA::selu;
+using HM_ISA::silu;
+using HM_ISA::softplus;
+using HM_ISA::softsign;
+Vec equal(Vec a, Vec b) { return truth(a == b); }
+Vec not_equal(Vec a, Vec b) { return truth(a != b); }
+Vec less(Vec a, Vec b) { return truth(a < b); }
+Vec less_equal(Vec a, Vec b) { return truth(a <= b); }
+Vec greater(Vec a, Vec b) { return truth(a > b); }
+Vec greater_equal(Vec a, Vec b) { return truth(a >= b); }
+Vec logical_and(Vec a, Vec b) { return truth(is_true(a) & is_true(b)); }
+Vec logical_or(Vec a, Vec b) { return truth(is_true(a) | is_true(b)); }
+Vec logical_not(Vec a) { return truth(a == Vec::zero()); }
+Vec isfinite(Vec a) { return truth(abs(a) < Vec::broadcast(__builtin_inff())); }
+Vec isnan(Vec a) { return truth(is_nan(a)); }
+Vec isinf(Vec a) { return truth(abs(a) == Vec::broadcast(__builtin_inff())); }
+Vec where(Vec condition, Vec a, Vec b) { return select(is_true(condition), a, b); }
+using HM_ISA::elu_grad;
+using HM_ISA::gelu_grad;
+using HM_ISA::gelu_tanh_grad;
+using HM_ISA::hard_sigmoid_grad;
+using HM_ISA::hard_silu_grad;
+using HM_ISA::leaky_relu_grad;
+using HM_ISA::mish_grad;
+using HM_ISA::relu6_grad;
+using HM_ISA::relu_grad;
+using HM_ISA::selu_grad;
+using HM_ISA::sigmoid_grad;
+using HM_ISA::silu_grad;
+using HM_ISA::softplus_grad;
+using HM_ISA::softsign_grad;
+using HM_ISA::tanh_grad;
+Vec clip_grad(Vec dy, Vec x, Vec low, Vec high) {
+  return select((low <= x) & (x <= high), dy, Vec::zero());
+}
+
+}  // namespace tile_ops
+
+using TileFunction = void (*)(float* dst, const float* a, const float* b, const float* c,
+                              float imm0, float imm1, int64_t n);
+
+// dst[i] = kOp(a[i], b[i], c[i], imm0, imm1), with as many operands and immediates as kOp takes.
+template <auto kOp, int kInputs, int kImmediates>
+void run_op(float* dst, const float* a, const float* b, const float* c, float imm0, float imm1,
+            int64_t n) {
+  const Vec u = Vec::broadcast(imm0), v = Vec::broadcast(imm1);
+  const auto apply = [&](auto load) {
+    if constexpr (kInputs == 0) return kOp(u);
+    if constexpr (kInputs == 1 && kImmediates == 0) return kOp(load(a));
+    if constexpr (kInputs == 1 && kImmediates == 1) return kOp(load(a), u);
+    if constexpr (kInputs == 1 && kImmediates == 2) return kOp(load(a), u, v);
+    if constexpr (kInputs == 2 && kImmediates == 0) return kOp(load(a), load(b));
+    if constexpr (kInputs == 2 && kImmediates == 1) return kOp(load(a), load(b), u);
+    if constexpr (kInputs == 2 && kImmediates == 2) return kOp(load(a), load(b), u, v);
+    if constexpr (kInputs == 3) return kOp(load(a), load(b), load(c));
+  };
+  int64_t i = 0;
+  for (; i + Vec::width <= n; i += Vec::width) {
+    apply([i](const float* p) { return Vec::load(p + i); }).store(dst + i);
+  }
+  if (i < n) {
+    apply([i, n](const float* p) { return Vec::load_n(p + i, n - i); }).store_n(dst + i, n - i);
+  }
+}
+
+constexpr TileFunction kTileFunctions[] = {
+#define HM_TILE_OP(name, inputs, immediates) run_op<tile_ops::name, inputs, immediates>,
+#include "kernels/elementwise/tile_ops.def"
+#undef HM_TILE_OP
+};
+
+// --- Tiles ---
+
+// Where a tile starts, and its extent: `rows` whole rows, or a piece of one row.
+struct Tile {
+  int64_t flat;  // position in the flattened iteration space
+  int64_t row[3], col;
+  int64_t rows, cols;
+};
+
+enum class Access : uint8_t {
+  kInPlace,   // contiguous float32 in every tile
+  kFixed,     // an input with the same content in every tile: buffered once
+  kBuffered,  // through a tile buffer
+};
+
+struct OperandState {
+  Access access;
+  bool is_flat;  // its elements lie in the order of the iteration space, without gaps
+  float* buffer;
+};
+
+int64_t offset_of(const TileOperand& o, const Tile& t) {
+  return t.row[0] * o.strides[0] + t.row[1] * o.strides[1] + t.row[2] * o.strides[2] +
+         t.col * o.strides[3];
+}
+
+// f(address, buffer, stride, count) for every row of the tile, or once if the tile is flat memory.
+template <class T, class F>
+HM_INLINE void for_each_row(const TileArgs& a, const TileOperand& o, const OperandState& state,
+                            const Tile& t, F f) {
+  T* base = static_cast<T*>(o.ptr);
+  if (state.is_flat) return f(base + t.flat, state.buffer, int64_t{1}, t.rows * t.cols);
+  int64_t row[3] = {t.row[0], t.row[1], t.row[2]};
+  T* p = base + offset_of(o, t);
+  for (int64_t r = 0; r < t.rows; ++r) {
+    f(p, state.buffer + r * t.cols, o.strides[3], t.cols);
+    p += o.strides[2];
+    if (++row[2] < a.dims[2]) continue;
+    row[2] = 0;
+    if (++row[1] == a.dims[1]) {
+      row[1] = 0;
+      ++row[0];
+    }
+    p = base + row[0] * o.strides[0] + row[1] * o.strides[1];
+  }
+}
+
+void read_tile(const TileArgs& a, const TileOperand& o, const OperandState& state, const Tile& t) {
+  with_element_type(o.dtype, [&]<class T>(ElementType<T>) {
+    for_each_row<const T>(a, o, state, t, [](const T* x, float* y, int64_t stride, int64_t n) {
+      if (stride == 1) {
+        for (int64_t i = 0; i < n; ++i) y[i] = to_float32(x[i]);
+      } else if (stride == 0) {
+        const float value = to_float32(*x);
+        for (int64_t i = 0; i < n; ++i) y[i] = value;
+      } else {
+        for (int64_t i = 0; i < n; ++i) y[i] = to_float32(x[i * stride]);
+      }
+    });
+  });
+}
+
+void write_tile(const TileArgs& a, const TileOperand& o, const OperandState& state, const Tile& t) {
+  with_element_type(o.dtype, [&]<class T>(ElementType<T>) {
+    for_each_row<T>(a, o, state, t, [](T* y, const float* x, int64_t stride, int64_t n) {
+      if (stride == 1) {
+        for (int64_t i = 0; i < n; ++i) y[i] = ConvertTo<T>::from(x[i]);
+      } else {
+        for (int64_t i = 0; i < n; ++i) y[i * stride] = ConvertTo<T>::from(x[i]);
+      }
+    });
+  });
+}
+
+OperandState classify(const TileArgs& a, const TileOperand& o, bool is_input) {
+  int64_t dense = 1;
+  bool is_flat = true, repeats_rows = true;
+  for (int d = 3; d >= 0; --d) {
+    if (a.dims[d] > 1) {
+      is_flat &= o.strides[d] == dense;
+      repeats_rows &= d == 3 || o.strides[d] == 0;
+    }
+    dense *= a.dims[d];
+  }
+  const bool whole_rows = a.dims[3] < kTileElements;
+  const bool contiguous = is_flat || (!whole_rows && o.strides[3] == 1);
+  Access access = Access::kBuffered;
+  if (o.dtype == Dtype::float32 && contiguous) {
+    access = Access::kInPlace;
+  } else if (is_input && repeats_rows && (whole_rows || o.strides[3] == 0)) {
+    access = Access::kFixed;
+  }
+  return {access, is_flat, nullptr};
+}
+
+}  // namespace
+
+void tile_program(const TileArgs& a, Range blocks, void* scratch) {
+  const int64_t cols = a.dims[3];
+  const int64_t total = a.dims[0] * a.dims[1] * a.dims[2] * cols;
+  const int64_t begin = blocks.begin * a.block;
+  const int64_t end = blocks.end * a.block < total ? blocks.end * a.block : total;
+  if (begin >= end) return;
+
+  const bool whole_rows = cols < kTileElements;
+  const int64_t rows_per_tile = whole_rows ? kTileElements / cols : 1;
+  const int64_t elements_per_tile = whole_rows ? rows_per_tile * cols : kTileElements;
+
+  float* buffer = static_cast<float*>(scratch);
+  float* registers[kMaxTileOperands + kMaxTileTemps];
+  OperandState states[kMaxTileOperands];
+  const int n_operands = a.n_inputs + a.n_outputs;
+  for (int i = 0; i < n_operands; ++i) {
+    states[i] = classify(a, a.operands[i], i < a.n_inputs);
+    if (states[i].access == Access::kInPlace) continue;
+    registers[i] = states[i].buffer = buffer;
+    buffer += kTileBufferStride;
+    if (states[i].access == Access::kFixed) {
+      const int64_t n = end - begin < elements_per_tile ? end - begin : elements_per_tile;
+      const Tile first = {0, {0, 0, 0}, 0, whole_rows ? n / cols : 1, whole_rows ? cols : n};
+      read_tile(a, a.operands[i], states[i], first);
+    }
+  }
+  for (int i = 0; i < a.n_temps; ++i) {
+    registers[n_operands + i] = buffer;
+    buffer += kTileBufferStride;
+  }
+
+  for (int64_t flat = begin; flat < end;) {
+    const int64_t row = flat / cols, col = flat - row * cols;
+    int64_t n = end - flat < elements_per_tile ? end - flat : elements_per_tile;
+    if (!whole_rows && cols - col < n) n = cols - col;
+    const int64_t outer = row / a.dims[2];
+    const Tile tile = {flat,
+                       {outer / a.dims[1], outer % a.dims[1], row % a.dims[2]},
+                       col,
+                       whole_rows ? n / cols : 1,
+                       whole_rows ? cols : n};
+    for (int i = 0; i < n_operands; ++i) {
+      const TileOperand& operand = a.operands[i];
+      if (states[i].access == Access::kInPlace) {
+        const int64_t offset = states[i].is_flat ? flat : offset_of(operand, tile);
+        registers[i] = static_cast<float*>(operand.ptr) + offset;
+      } else if (states[i].access == Access::kBuffered && i < a.n_inputs) {
+        read_tile(a, operand, states[i], tile);
+      }
+    }
+    for (int i = 0; i < a.n_instrs; ++i) {
+      const TileInstr& instr = a.instrs[i];
+      kTileFunctions[static_cast<int>(instr.op)](registers[instr.dst], registers[instr.a],
+                                                 registers[instr.b], registers[instr.c], instr.imm0,
+                                                 instr.imm1, n);
+    }
+    for (int i = a.n_inputs; i < n_operands; ++i) {
+      if (states[i].access == Access::kBuffered) write_tile(a, a.operands[i], states[i], tile);
+    }
+    flat += n;
+  }
+}
+
+}  // namespace handmill::HM_ISA

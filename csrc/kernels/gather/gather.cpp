@@ -1,0 +1,62 @@
+// Rows chosen by indices, and the gradient of that.
+#include "kernels/args.h"
+#include "kernels/labels.h"
+#include "kernels/lanes.h"
+
+namespace handmill::HM_ISA {
+
+void take(const TakeArgs& a, Range blocks, void*) {
+  const size_t item_bytes = static_cast<size_t>(a.item_bytes);
+  const int64_t blocks_per_outer = (a.num_indices + a.per_block - 1) / a.per_block;
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const int64_t o = block / blocks_per_outer;
+    const Range items = items_of({block % blocks_per_outer, block % blocks_per_outer + 1},
+                                 a.per_block, a.num_indices);
+    const char* x_o = static_cast<const char*>(a.x) + o * a.rows * a.item_bytes;
+    char* y_o = static_cast<char*>(a.y) + o * a.num_indices * a.item_bytes;
+    for (int64_t k = items.begin; k < items.end; ++k) {
+      int64_t row = label_at(a.indices, a.index_type, k);
+      if (a.from_end && row < 0 && row >= -a.rows) row += a.rows;
+      char* y_k = y_o + k * a.item_bytes;
+      if (row < 0 || row >= a.rows) {
+        std::memset(y_k, a.fill, item_bytes);
+      } else if (item_bytes == sizeof(float)) {
+        std::memcpy(y_k, x_o + row * a.item_bytes, sizeof(float));
+      } else {
+        std::memcpy(y_k, x_o + row * a.item_bytes, item_bytes);
+      }
+    }
+  }
+}
+
+// A block owns a run of rows of y and looks at every index: no two blocks write one row, and the
+// order of the sums is that of the indices.
+void scatter_add(const ScatterAddArgs& a, Range blocks, void*) {
+  const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+  if (rows.begin >= rows.end) return;
+  for_each_vector(rows.begin * a.N, rows.end * a.N,
+                  [&](int64_t i, auto lanes) { lanes.store(Vec::zero(), a.y + i); });
+  for (int64_t k = 0; k < a.num_indices; ++k) {
+    int64_t row = label_at(a.indices, a.index_type, k);
+    if (a.from_end && row < 0 && row >= -a.rows) row += a.rows;
+    if (row < rows.begin || row >= rows.end) continue;
+    const float* dy_k = a.dy + k * a.N;
+    float* y_r = a.y + row * a.N;
+    for_each_vector(0, a.N, [&](int64_t n, auto lanes) {
+      lanes.store(lanes.load(y_r + n) + lanes.load(dy_k + n), y_r + n);
+    });
+  }
+}
+
+void one_hot(const OneHotArgs& a, Range blocks, void*) {
+  const Range items = items_of(blocks, a.per_block, a.size);
+  if (items.begin >= items.end) return;
+  for_each_vector(items.begin * a.depth, items.end * a.depth,
+                  [&](int64_t i, auto lanes) { lanes.store(Vec::zero(), a.y + i); });
+  for (int64_t k = items.begin; k < items.end; ++k) {
+    const int64_t d = label_at(a.indices, a.index_type, k);
+    if (d >= 0 && d < a.depth) a.y[k * a.depth + d] = 1.0f;
+  }
+}
+
+}  // namespace handmill::HM_ISA

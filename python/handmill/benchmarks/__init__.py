@@ -1,4 +1,0 @@
-"""Benchmarks beside other libraries, each in a process of its own; run by ``handmill bench``.
-
-Other libraries are imported by the worker processes alone (:mod:`handmill.benchmarks.worker`).
-"""

@@ -1,0 +1,1 @@
+"""Images from memory and from folders, augmented, in batches."""

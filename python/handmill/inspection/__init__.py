@@ -1,0 +1,1 @@
+"""What looks at models and machines: comparison, profiles, measured ceilings, benchmarks."""

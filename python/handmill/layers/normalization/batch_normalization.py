@@ -1,0 +1,210 @@
+"""Batch normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill import config, constraints, initializers, ops, regularizers
+from handmill.errors import ShapeError
+from handmill.layers.input_spec import InputSpec
+from handmill.layers.layer import Layer
+from handmill.primitives.operands import common_dtype
+
+
+def _masked_moments(inputs: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance of the entries that count.
+
+    Args:
+        inputs: values.
+        mask: of the shape of ``inputs`` without its last axis.
+        axes: what is summed over.
+    """
+    counts = ops.logical_or(
+        ops.expand_dims(ops.cast(mask, "bool"), -1), ops.zeros_like(inputs, dtype="bool")
+    )
+    zeros = ops.zeros_like(inputs)
+    number = ops.sum(ops.cast(counts, inputs.dtype), axes, keepdims=True)
+    number = ops.add(number, config.epsilon())
+    mean = ops.divide(ops.sum(ops.where(counts, inputs, zeros), axes, keepdims=True), number)
+    distances = ops.where(counts, ops.subtract(inputs, mean), zeros)
+    variance = ops.divide(ops.sum(ops.square(distances), axes, keepdims=True), number)
+    return ops.squeeze(mean, axes), ops.squeeze(variance, axes)
+
+
+class BatchNormalization(Layer):
+    """Gives each channel mean 0 and variance 1 over the batch, then scales and shifts it.
+
+    Training uses the statistics of the batch and keeps running means of them; inference uses
+    those. With ``trainable = False`` the layer always works as in inference.
+
+    Args:
+        axis: the channels.
+        momentum: weight of the old running mean at each step.
+        epsilon: added to the variance.
+        center: whether there is an offset ``beta``.
+        scale: whether there is a factor ``gamma``.
+        beta_initializer: initial values of ``beta``.
+        gamma_initializer: initial values of ``gamma``.
+        moving_mean_initializer: initial values of the running mean.
+        moving_variance_initializer: initial values of the running variance.
+        beta_regularizer: penalty on ``beta``.
+        gamma_regularizer: penalty on ``gamma``.
+        beta_constraint: condition on ``beta``.
+        gamma_constraint: condition on ``gamma``.
+        renorm: not supported; must be False.
+        renorm_clipping: must be None.
+        renorm_momentum: kept in the config.
+        synchronized: not supported; must be False.
+        **kwargs: ``name`` and the like.
+
+    Input shape:
+        ``(batch, ..., channels)``
+
+    Output shape:
+        as the input
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        renorm: bool = False,
+        renorm_clipping: Any = None,
+        renorm_momentum: float = 0.99,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if renorm or renorm_clipping or synchronized:
+            raise ValueError("`renorm` and `synchronized` are not supported yet")
+        self.axis = int(axis)
+        self.momentum = float(momentum)
+        self.epsilon = float(epsilon)
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.renorm_momentum = renorm_momentum
+        self.supports_masking = True
+        self.gamma: Any = None
+        self.beta: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        """Makes gamma, beta and the running statistics."""
+        rank = len(input_shape)
+        if not -rank <= self.axis < rank:
+            raise ShapeError(
+                f"Axis {self.axis} is out of bounds for input shape {tuple(input_shape)}."
+            )
+        size = input_shape[self.axis]
+        if size is None:
+            raise ShapeError(
+                f"batch_normalization: axis {self.axis} of {tuple(input_shape)} has no fixed size"
+            )
+        if self.scale:
+            self.gamma = self.add_weight(
+                name="gamma",
+                shape=(size,),
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                autocast=False,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                name="beta",
+                shape=(size,),
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                autocast=False,
+                constraint=self.beta_constraint,
+            )
+        self.moving_mean = self.add_weight(
+            name="moving_mean",
+            shape=(size,),
+            initializer=self.moving_mean_initializer,
+            trainable=False,
+            autocast=False,
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance",
+            shape=(size,),
+            initializer=self.moving_variance_initializer,
+            trainable=False,
+            autocast=False,
+        )
+        self.input_spec = InputSpec(ndim=rank, axes={self.axis: size})
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Computes the output."""
+        inputs = ops.cast(inputs, common_dtype((self.compute_dtype, "float32")))
+        rank = len(inputs.shape)
+        axis = self.axis % rank
+        others = tuple(i for i in range(rank) if i != axis)
+        if training and self.trainable:
+            if mask is None:
+                mean, variance = ops.moments(inputs, others)
+            else:
+                mean, variance = _masked_moments(inputs, mask, others)
+            keep = self.momentum
+            self.moving_mean.assign(
+                ops.add(ops.multiply(self.moving_mean, keep), ops.multiply(mean, 1.0 - keep))
+            )
+            self.moving_variance.assign(
+                ops.add(
+                    ops.multiply(self.moving_variance, keep),
+                    ops.multiply(variance, 1.0 - keep),
+                )
+            )
+        else:
+            mean, variance = self.moving_mean.value, self.moving_variance.value
+        factor = ops.rsqrt(ops.add(variance, self.epsilon))
+        if self.gamma is not None:
+            factor = ops.multiply(factor, self.gamma)
+        shift = ops.negative(ops.multiply(mean, factor))
+        if self.beta is not None:
+            shift = ops.add(shift, self.beta)
+        if axis != rank - 1:
+            shape = tuple(-1 if i == axis else 1 for i in range(rank))
+            factor, shift = ops.reshape(factor, shape), ops.reshape(shift, shape)
+        return ops.cast(ops.add(ops.multiply(inputs, factor), shift), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "beta_initializer": initializers.serialize(self.beta_initializer),
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+            "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
+            "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
+            "beta_regularizer": regularizers.serialize(self.beta_regularizer),
+            "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
+            "beta_constraint": constraints.serialize(self.beta_constraint),
+            "gamma_constraint": constraints.serialize(self.gamma_constraint),
+            "synchronized": False,
+            "renorm": False,
+            "renorm_clipping": None,
+            "renorm_momentum": self.renorm_momentum,
+        }

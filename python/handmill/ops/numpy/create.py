@@ -1,0 +1,199 @@
+"""New tensors: constants, ranges, and arrays like others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ops.core import cast
+from handmill.ops.numpy.movement import broadcast_to
+from handmill.primitives.operands import Tensor, check_dtype, dtype_of, shape_of, tensor
+
+__all__ = [
+    "arange",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tri",
+    "zeros",
+    "zeros_like",
+]
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+    """Returns a tensor of equal elements.
+
+    Args:
+        shape: an int or a tuple.
+        fill_value: the value, or a tensor that broadcasts to the shape.
+        dtype: the dtype. Default: that of the value.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.full((2, 2), 7.0)
+        array([[7., 7.],
+               [7., 7.]], dtype=float32)
+    """
+    value = tensor(fill_value)
+    value = value if dtype is None else cast(value, dtype)
+    dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
+    if isinstance(value, np.ndarray) and not any(isinstance(d, Batch) for d in dims):
+        return np.full(dims, value)
+    return broadcast_to(value, dims)
+
+
+def zeros(shape: Any, dtype: Any = None) -> Any:
+    """Returns a tensor of zeros.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.zeros((2,))
+        array([0., 0.], dtype=float32)
+    """
+    return full(shape, 0, dtype or "float32")
+
+
+def ones(shape: Any, dtype: Any = None) -> Any:
+    """Returns a tensor of ones.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.ones((2,))
+        array([1., 1.], dtype=float32)
+    """
+    return full(shape, 1, dtype or "float32")
+
+
+def full_like(x: Tensor, fill_value: Any, dtype: Any = None) -> Any:
+    """Returns a tensor of equal elements with the shape and dtype of another.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.full_like([1.0, 2.0], 5)
+        array([5., 5.], dtype=float32)
+    """
+    x = tensor(x)
+    return full(shape_of(x), fill_value, dtype or dtype_of(x))
+
+
+def zeros_like(x: Tensor, dtype: Any = None) -> Any:
+    """Returns zeros with the shape and dtype of another tensor.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.zeros_like([1.0, 2.0])
+        array([0., 0.], dtype=float32)
+    """
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Tensor, dtype: Any = None) -> Any:
+    """Returns ones with the shape and dtype of another tensor.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.ones_like([1.0, 2.0])
+        array([1., 1.], dtype=float32)
+    """
+    return full_like(x, 1, dtype)
+
+
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+    """Returns evenly spaced numbers, as Python's ``range`` does.
+
+    Args:
+        start: the first number; the end, if ``stop`` is missing.
+        stop: the end, which is left out.
+        step: the distance. Default: 1.
+        dtype: the dtype. Default: int32, or float32 if an argument is a float.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.arange(3)
+        array([0, 1, 2], dtype=int32)
+    """
+    limits = (0, start) if stop is None else (start, stop)
+    step = 1 if step is None else step
+    if dtype is None:
+        dtype = "float32" if any(isinstance(v, float) for v in (*limits, step)) else "int32"
+    return np.arange(limits[0], limits[1], step).astype(numpy_dtype(check_dtype(dtype)))
+
+
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """Returns evenly spaced numbers from ``start`` to ``stop``.
+
+    Args:
+        start: the first number, or an array of them.
+        stop: the last.
+        num: how many.
+        endpoint: whether ``stop`` is one of them.
+        retstep: whether to return the distance, too.
+        dtype: the dtype. Default: float32.
+        axis: where the numbers stand, if ``start`` or ``stop`` are arrays.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.linspace(0.0, 1.0, 3)
+        array([0. , 0.5, 1. ], dtype=float32)
+    """
+    numbers, step = np.linspace(start, stop, num, endpoint=endpoint, retstep=True, axis=axis)
+    numbers = numbers.astype(numpy_dtype(check_dtype(dtype or "float32")))
+    return (numbers, step) if retstep else numbers
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+    """Returns a matrix with ones on a diagonal and zeros elsewhere.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.eye(2)
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
+    _check_sizes("eye", N, M)
+    return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def identity(n: int, dtype: Any = None) -> Any:
+    """Returns the identity matrix.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.identity(2)
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
+    return eye(n, dtype=dtype)
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+    """Returns a matrix with ones on and below a diagonal and zeros above.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.tri(2)
+        array([[1., 0.],
+               [1., 1.]], dtype=float32)
+    """
+    _check_sizes("tri", N, M)
+    return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def _check_sizes(op: str, *sizes: int | None) -> None:
+    if any(size is not None and size < 0 for size in sizes):
+        raise shape_error(op, f"a size is negative: {sizes}")

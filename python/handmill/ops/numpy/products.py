@@ -1,0 +1,203 @@
+"""Sums of products: matrix products, and products over named axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill.errors import ShapeError, shape_error
+from handmill.ir.graph import Value
+from handmill.ir.shapes import Batch, Shape, size_of
+from handmill.ops.numpy.elementwise import multiply
+from handmill.ops.numpy.movement import expand_dims, reshape, squeeze, transpose
+from handmill.ops.numpy.reductions import sum as reduce_sum
+from handmill.primitives.matmul import _product
+from handmill.primitives.operands import Tensor, normal_axis, promote, shape_of
+from handmill.runtime.planned import planned
+
+__all__ = [
+    "dot",
+    "einsum",
+    "matmul",
+    "outer",
+    "tensordot",
+    "vdot",
+]
+
+
+@planned
+def matmul(x1: Tensor, x2: Tensor) -> Any:
+    """Multiplies matrices.
+
+    Args:
+        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``.
+        x2: a vector, a matrix, or a stack of matrices ``(..., K, N)``; stacks are broadcast.
+
+    Raises:
+        ShapeError: if the inner dimensions differ.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+        array([21., 43.], dtype=float32)
+    """
+    a, b = promote(x1, x2)
+    vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
+    a = expand_dims(a, 0) if vector_a else a
+    b = expand_dims(b, 1) if vector_b else b
+    y = _product(a, b, False, False)
+    if vector_b:
+        y = squeeze(y, -1)
+    return squeeze(y, -1 if vector_b else -2) if vector_a else y
+
+
+def dot(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the product over the last axis of ``x1`` and the second to last of ``x2``.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.dot([1.0, 2.0], [3.0, 4.0]))
+        11.0
+    """
+    a, b = promote(x1, x2)
+    if not shape_of(a) or not shape_of(b):
+        return multiply(a, b)
+    if len(shape_of(b)) <= 2:
+        return matmul(a, b)
+
+    return tensordot(a, b, axes=([-1], [-2]))
+
+
+def vdot(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the sum of the products of all elements.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.vdot([1.0, 2.0], [3.0, 4.0]))
+        11.0
+    """
+    return matmul(reshape(x1, (-1,)), reshape(x2, (-1,)))
+
+
+def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
+    """Sums products over pairs of axes.
+
+    Args:
+        x1: the first operand.
+        x2: the second operand.
+        axes: the axes of ``x1`` and those of ``x2``, or how many of the last of ``x1`` and
+            first of ``x2``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.tensordot([[1.0, 2.0]], [[3.0], [4.0]], axes=1)
+        array([[11.]], dtype=float32)
+    """
+    a, b = promote(x1, x2)
+    rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
+    if isinstance(axes, int):
+        axes_a, axes_b = list(range(rank_a - axes, rank_a)), list(range(axes))
+    else:
+        first, second = ([x] if isinstance(x, int) else list(x) for x in axes)
+        axes_a = [normal_axis("tensordot", x, rank_a) for x in first]
+        axes_b = [normal_axis("tensordot", x, rank_b) for x in second]
+    rest_a = [i for i in range(rank_a) if i not in axes_a]
+    rest_b = [i for i in range(rank_b) if i not in axes_b]
+    inner_a = tuple(shape_of(a)[i] for i in axes_a)
+    inner_b = tuple(shape_of(b)[i] for i in axes_b)
+    if inner_a != inner_b:
+        raise ShapeError(f"tensordot: summed axes differ: {inner_a} and {inner_b}")
+    outer = tuple(shape_of(a)[i] for i in rest_a) + tuple(shape_of(b)[i] for i in rest_b)
+    size = 1
+    for dim in inner_a:
+        if isinstance(dim, Batch):
+            raise shape_error("tensordot", "the batch dimension cannot be summed over; use einsum")
+        size *= dim
+    a = reshape(transpose(a, rest_a + axes_a), (-1, size))
+    b = reshape(transpose(b, axes_b + rest_b), (size, -1))
+    return reshape(matmul(a, b), outer)
+
+
+def einsum(subscripts: str, *operands: Tensor) -> Any:
+    """Sums products of elements over the axes that the letters name.
+
+    Letters of the operands that the result does not have are summed over. Products of several
+    operands are formed from the left to the right.
+
+    Args:
+        subscripts: such as ``"bik,bkj->bij"``. Without an arrow the result has the letters
+            that occur once, in alphabetical order.
+        *operands: one tensor for each group of letters.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.einsum("ij,j->i", [[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+        array([21., 43.], dtype=float32)
+    """
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if "." in text or len(terms) != len(operands):
+        raise ValueError(f"one group of letters an operand was expected, got {subscripts!r}")
+    if not arrow:
+        right = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    if any(len(set(t)) != len(t) for t in [*terms, right]):
+        raise ValueError(f"a letter stands twice in one operand, which is not supported: {text!r}")
+    arrays = promote(*operands)
+    for term, x in zip(terms, arrays, strict=True):
+        if len(term) != len(shape_of(x)):
+            raise ShapeError(f"einsum: {term!r} does not name the axes of shape {shape_of(x)}")
+    letters, y = terms[0], arrays[0]
+    for position in range(1, len(terms)):
+        later = set(right).union(*terms[position + 1 :])
+        letters, y = _contract(letters, y, terms[position], arrays[position], later)
+    axes = tuple(i for i, c in enumerate(letters) if c not in right)
+    if axes:
+        y = reduce_sum(y, axis=axes)
+    letters = "".join(c for c in letters if c in right)
+    if sorted(letters) != sorted(right):
+        raise ValueError(f"the result names letters that no operand has: {subscripts!r}")
+    return transpose(y, [letters.index(c) for c in right])
+
+
+def _contract(s: str, x: Any, t: str, y: Any, needed: set[str]) -> tuple[str, Any]:
+    """Multiplies two operands, summing over letters that they share and nobody else needs."""
+    only_x = tuple(i for i, c in enumerate(s) if c not in t and c not in needed)
+    only_y = tuple(i for i, c in enumerate(t) if c not in s and c not in needed)
+    x = reduce_sum(x, axis=only_x) if only_x else x
+    y = reduce_sum(y, axis=only_y) if only_y else y
+    s = "".join(c for i, c in enumerate(s) if i not in only_x)
+    t = "".join(c for i, c in enumerate(t) if i not in only_y)
+    batch = [c for c in s if c in t and c in needed]
+    inner = [c for c in s if c in t and c not in needed]
+    rows = [c for c in s if c not in t]
+    columns = [c for c in t if c not in s]
+    dims = dict(zip(s, shape_of(x), strict=True)) | dict(zip(t, shape_of(y), strict=True))
+    x = transpose(x, [s.index(c) for c in batch + rows + inner])
+    y = transpose(y, [t.index(c) for c in batch + inner + columns])
+    x = reshape(x, _grouped(batch, rows, inner, dims))
+    y = reshape(y, _grouped(batch, inner, columns, dims))
+    out = tuple(batch + rows + columns)
+    product = matmul(x, y) if inner else multiply(x, y)
+    return "".join(out), reshape(product, tuple(dims[c] for c in out))
+
+
+def _grouped(batch: list[str], first: list[str], second: list[str], dims: dict[str, Any]) -> Shape:
+    one, two = (size_of(tuple(dims[c] for c in group)) for group in (first, second))
+    return (*(dims[c] for c in batch), one, two)
+
+
+def outer(x1: Tensor, x2: Tensor) -> Any:
+    """Returns all products of the elements of two vectors.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.outer([1, 2], [3, 4])
+        array([[3, 4],
+               [6, 8]], dtype=int32)
+    """
+    return multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
+
+
+Value.operators.update(
+    matmul=matmul,
+)

@@ -1,0 +1,224 @@
+"""Arithmetic, element by element under broadcasting; how elementwise operators are registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.op import Attrs, Bound, Exact, Op, Sample, Ulp, register
+from handmill.ir.shapes import Spec, broadcast_shapes
+from handmill.primitives.emit import (
+    equal,
+    greater,
+    greater_equal,
+    less_equal,
+    log,
+    negative,
+    power,
+    unbroadcast,
+    where,
+)
+from handmill.primitives.samples import binary, unary
+
+Samples = Callable[[], Iterable[Sample]]
+
+ROUNDED = Ulp(0.5)
+"""The bound of operations that IEEE 754 wants rounded correctly: half a unit."""
+
+
+def native_float(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    """Tile programs compute in float32; booleans are read as 0 and 1."""
+    return all(s.dtype in ("float32", "bool") for s in specs)
+
+
+def unary_op(
+    name: str,
+    reference: Callable[..., Any],
+    derivative: Callable[..., Any] | None,
+    samples: Samples,
+    bound: Bound,
+    *,
+    tile: str = "",
+    floats_only: bool = True,
+    **fields: Any,
+) -> Op:
+    """Registers an elementwise operator of one operand.
+
+    Args:
+        name: the operator's name.
+        reference: the function in NumPy.
+        derivative: ``(x, y, dy, **attrs)`` -> gradient of x, or None where it is zero.
+        samples: see :class:`Op`.
+        bound: see :class:`Op`.
+        tile: the opcode, if it is not the name.
+        floats_only: whether integers are refused (public functions convert them before).
+        **fields: further fields of the record.
+    """
+
+    def infer(x: Spec, **attrs: Any) -> Spec:
+        if floats_only and not x.is_float:
+            raise shape_error(name, f"a floating dtype was expected, got {x.dtype}", {"x": x})
+        return x
+
+    def vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> tuple[Any, ...]:
+        return (derivative(inputs[0], outputs[0], dys[0], **attrs) if derivative else None,)
+
+    return register(
+        Op(
+            name,
+            infer=infer,
+            reference=reference,
+            samples=samples,
+            bound=bound,
+            vjp=vjp,
+            native=native_float,
+            tile=tile or name,
+            alias=((0, 0),),
+            **fields,
+        )
+    )
+
+
+def binary_op(
+    name: str,
+    reference: Callable[..., Any],
+    derivatives: Callable[..., Any] | None,
+    samples: Samples,
+    bound: Bound,
+    *,
+    tile: str = "",
+    dtype: str = "",
+    **fields: Any,
+) -> Op:
+    """Registers an elementwise operator of two operands of one dtype.
+
+    Args:
+        name: the operator's name.
+        reference: the function in NumPy.
+        derivatives: ``(x, y, out, dy, **attrs)`` -> gradients of x and y, before the sum over
+            broadcast axes. None: not differentiable.
+        samples: see :class:`Op`.
+        bound: see :class:`Op`.
+        tile: the opcode, if it is not the name.
+        dtype: the output's dtype, if it is not the operands'.
+        **fields: further fields of the record.
+    """
+
+    def infer(x: Spec, y: Spec, **attrs: Any) -> Spec:
+        if x.dtype != y.dtype:
+            raise shape_error(
+                name, f"dtypes differ: {x.dtype} and {y.dtype}", {"x": x, "y": y}, "use ops.cast"
+            )
+        try:
+            return Spec(broadcast_shapes(x.shape, y.shape), dtype or x.dtype)
+        except ValueError as error:
+            raise shape_error(
+                name,
+                f"shapes {x.shape} and {y.shape} do not broadcast",
+                {"x": x, "y": y},
+                "dimensions must be equal, counted from the last, or 1",
+            ) from error
+
+    def vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> tuple[Any, ...]:
+        if derivatives is None:
+            return (None, None)
+        found = derivatives(*inputs, outputs[0], dys[0], **attrs)
+        return tuple(
+            None if dx is None else unbroadcast(dx, x.shape)
+            for x, dx in zip(inputs, found, strict=True)
+        )
+
+    makes_float = not dtype
+    return register(
+        Op(
+            name,
+            infer=infer,
+            reference=reference,
+            samples=samples,
+            bound=bound,
+            vjp=vjp if derivatives is not None or not makes_float else None,
+            native=native_float,
+            tile=tile or name,
+            alias=((0, 0), (0, 1)) if makes_float else (),
+            **fields,
+        )
+    )
+
+
+ADD = binary_op(
+    "add", np.add, lambda x, y, out, dy: (dy, dy), binary(), ROUNDED, epilogue=("bias", "")
+)
+SUBTRACT = binary_op(
+    "subtract",
+    np.subtract,
+    lambda x, y, out, dy: (dy, negative(dy)),
+    binary(),
+    ROUNDED,
+    tile="sub",
+)
+MULTIPLY = binary_op(
+    "multiply",
+    np.multiply,
+    lambda x, y, out, dy: (dy * y, dy * x),
+    binary(),
+    ROUNDED,
+    tile="mul",
+)
+# out = x / y: d/dx = 1 / y, d/dy = -x / y^2 = -out / y.
+DIVIDE = binary_op(
+    "divide",
+    np.divide,
+    lambda x, y, out, dy: (dy / y, negative(dy * out / y)),
+    binary(0.5, 4.0),
+    ROUNDED,
+    tile="div",
+)
+
+
+def _power_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
+    # d/dx x^y = y x^(y-1), zero for y = 0 also where x = 0.
+    # d/dy x^y = x^y ln x for x > 0; where x <= 0 the power is not differentiable in y.
+    is_zero = equal(y, 0)
+    positive = greater(x, 0)
+    dx = where(is_zero, 0.0, y * power(x, where(is_zero, 1.0, y - 1)))
+    dexponent = where(positive, out * log(where(positive, x, 1.0)), 0.0)
+    return dy * dx, dy * dexponent
+
+
+# Computed in float64 and rounded once.
+POWER = binary_op(
+    "power",
+    np.power,
+    _power_derivatives,
+    binary(0.1, 3.0, special=(0.0, 1.0, 2.0, 3.0, -1.0, 0.5, np.inf, np.nan)),
+    Ulp(1),
+    tile="pow",
+)
+
+
+def _maximum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
+    first = greater_equal(x, y)  # at a tie the gradient goes to x, as in Keras
+    return where(first, dy, 0.0), where(first, 0.0, dy)
+
+
+def _minimum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
+    first = less_equal(x, y)
+    return where(first, dy, 0.0), where(first, 0.0, dy)
+
+
+MAXIMUM = binary_op("maximum", np.maximum, _maximum_derivatives, binary(), Exact())
+MINIMUM = binary_op("minimum", np.minimum, _minimum_derivatives, binary(), Exact())
+
+
+NEGATIVE = unary_op(
+    "negative",
+    np.negative,
+    lambda x, y, dy: negative(dy),
+    unary(),
+    Exact(),
+    tile="neg",
+    floats_only=False,
+)

@@ -1,0 +1,146 @@
+"""Order, running sums, selection along an axis. These operators run in NumPy: no kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
+from handmill.ir.shapes import Dim, Spec
+from handmill.ir.trace import apply
+from handmill.primitives.samples import both, given, integers, uniform
+
+
+def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
+    if not 0 <= axis < x.rank:
+        raise shape_error("argsort", f"axis {axis} does not exist", {"x": x})
+    return Spec(x.shape, "int32")
+
+
+def _argsort_reference(x: Array, *, axis: int, descending: bool) -> Array:
+    # Stable in both directions: equal elements keep their order.
+    if not descending:
+        return np.asarray(np.argsort(x, axis=axis, kind="stable"), np.int32)
+    last = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+    return np.asarray(np.flip(x.shape[axis] - 1 - last, axis), np.int32)
+
+
+ARGSORT = register(
+    Op(
+        "argsort",
+        infer=_argsort_infer,
+        reference=_argsort_reference,
+        samples=lambda: [
+            Sample("17", uniform((17,)), {"axis": 0, "descending": False}, smooth=False),
+            Sample("5x33", uniform((5, 33)), {"axis": 1, "descending": True}, smooth=False),
+            Sample("ties", given([2, 1, 2, 1]), {"axis": 0, "descending": True}, smooth=False),
+        ],
+        bound=Exact(),
+        native=never_native,
+        grad_none=(0,),
+    )
+)
+
+
+def _cumsum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
+    if reverse:
+        x = np.flip(x, axis)
+    y = np.cumsum(x, axis=axis, dtype=x.dtype)
+    return np.asarray(np.flip(y, axis) if reverse else y)
+
+
+CUMSUM: Op = register(
+    Op(
+        "cumsum",
+        infer=lambda x, *, axis, reverse: x,
+        reference=_cumsum_reference,
+        samples=lambda: [
+            Sample("17", uniform((17,)), {"axis": 0, "reverse": False}),
+            Sample("5x33", uniform((5, 33)), {"axis": 1, "reverse": True}),
+        ],
+        bound=Accumulate(
+            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
+            lambda inputs, attrs: _cumsum_reference(np.abs(inputs[0]), **attrs),
+        ),
+        # y_j = sum of x_i for i <= j, so dx_i = sum of dy_j for j >= i.
+        vjp=lambda inputs, outputs, dys, *, axis, reverse: (
+            apply(CUMSUM, dys[0], axis=axis, reverse=not reverse),
+        ),
+        native=never_native,
+    )
+)
+
+
+def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+    operands = {"x": x, "indices": indices}
+    if indices.is_float or indices.dtype == "bool":
+        raise shape_error("take_along", f"indices must be integers, not {indices.dtype}", operands)
+    others = [s.shape[:axis] + s.shape[axis + 1 :] for s in (x, indices)]
+    if x.rank != indices.rank or others[0] != others[1]:
+        raise shape_error("take_along", f"shapes differ, not only along axis {axis}", operands)
+    return Spec(indices.shape, x.dtype)
+
+
+def _along_samples() -> Iterable[Sample]:
+    make = both(uniform((5, 17)), integers((5, 3), high=17))
+    yield Sample("5x17_3", make, {"axis": 1})
+    yield Sample("4x3_axis0", both(uniform((4, 3)), integers((9, 3), high=4)), {"axis": 0})
+
+
+TAKE_ALONG = register(
+    Op(
+        "take_along",
+        infer=_along_infer,
+        reference=lambda x, indices, *, axis: np.take_along_axis(x, indices, axis=axis),
+        samples=_along_samples,
+        bound=Exact(),
+        vjp=lambda inputs, outputs, dys, *, axis: (
+            apply(ADD_ALONG, dys[0], inputs[1], axis=axis, size=inputs[0].shape[axis]),
+            None,
+        ),
+        native=never_native,
+        grad_none=(1,),
+    )
+)
+
+
+def _add_along_infer(dy: Spec, indices: Spec, *, axis: int, size: Dim) -> Spec:
+    return Spec((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
+
+
+def _add_along(dy: Array, indices: Array, *, axis: int, size: int) -> Array:
+    y = np.zeros((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
+    place: list[Any] = list(np.indices(dy.shape, sparse=True))
+    place[axis] = indices
+    np.add.at(y, tuple(place), dy)
+    return y
+
+
+# The transpose of take_along: elements that were taken several times get the sum.
+ADD_ALONG: Op = register(
+    Op(
+        "add_along",
+        infer=_add_along_infer,
+        reference=_add_along,
+        samples=lambda: [
+            Sample(
+                "5x3_17",
+                both(uniform((5, 3)), integers((5, 3), high=17)),
+                {"axis": 1, "size": 17},
+            )
+        ],
+        bound=Accumulate(
+            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
+            lambda inputs, attrs: _add_along(np.abs(inputs[0]), inputs[1], **attrs),
+        ),
+        vjp=lambda inputs, outputs, dys, *, axis, size: (
+            apply(TAKE_ALONG, dys[0], inputs[1], axis=axis),
+            None,
+        ),
+        native=never_native,
+        grad_none=(1,),
+    )
+)
