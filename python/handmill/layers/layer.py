@@ -6,7 +6,7 @@ import inspect
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,10 +33,11 @@ from handmill.layers.arguments import (
 )
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.runtime import watch
+from handmill.runtime.structure import Walk, is_ours
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import TRAINABLE, Watched, notice
 from handmill.utils.naming import auto_name
-
-_revision = 0
 
 
 class CallContext(threading.local):
@@ -58,13 +59,7 @@ class CallContext(threading.local):
 CONTEXT = CallContext()
 
 
-def structure_changed() -> None:
-    """Makes every layer forget the programs that it keeps for direct calls."""
-    global _revision
-    _revision += 1
-
-
-class Layer:
+class Layer(Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -112,6 +107,7 @@ class Layer:
     _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
     _training_default = False
+    _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
         self,
@@ -141,7 +137,6 @@ class Layer:
         self._inbound_nodes: list[Node] = []
         self._eager_losses: list[Any] = []
         self._programs: dict[Any, Any] = {}
-        self._programs_revision = -1
 
     # Weights.
 
@@ -196,19 +191,25 @@ class Layer:
         weight.trainable = trainable
         weight.autocast = bool(autocast)
         self._own_weights.append(weight)
-        structure_changed()
         return weight
 
     def _attributes(self) -> list[Any]:
         """The leaves of all public and private attributes, in order of assignment."""
+        known = self.__dict__.get("_leaves")
+        if known is not None and known[0] == watch.now:
+            return known[1]  # type: ignore[no-any-return]
+        now, notices = watch.now, True
         found: list[Any] = []
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend(leaves_of(value))
+                notices = notices and watch.notices(value)
             else:
                 found.append(value)
+        if notices:  # asked for ten times by the first step
+            self.__dict__["_leaves"] = now, found
         return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
@@ -291,7 +292,7 @@ class Layer:
         self._trainable = value
         for layer in self._flatten_layers():
             layer.trainable = value
-        structure_changed()
+        notice(TRAINABLE)
 
     def get_weights(self) -> list[Array]:
         """Returns copies of the weights, in the order of :attr:`weights`."""
@@ -384,18 +385,13 @@ class Layer:
         if graph is not None:
             return self._call_traced(graph, args, kwargs)
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
-            if self._programs_revision == _revision and (run := self._programs.get(None)):
+            if run := self._programs.get(None):
                 return run(args[0])
         elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):
             return self._call_symbolically(args, kwargs)
         from handmill.layers.eager import call_on_arrays
 
-        if self._programs_revision != _revision:
-            self._programs.clear()
-            self._programs_revision = _revision
-        outputs = call_on_arrays(self, args, kwargs)
-        self._programs_revision = _revision  # building the layer is part of the first call
-        return outputs
+        return call_on_arrays(self, args, kwargs)
 
     def _call_traced(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._check_super_called()
@@ -530,6 +526,17 @@ class Layer:
 
     # Description.
 
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what programs of this layer depend on (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        self._check_super_called()
+        walk.watched.append(self)
+        walk.names.append(self.name)
+        walk.flags.append(self._trainable)
+        ours = is_ours(type(self))
+        walk.attributes(self, _NOT_READ_BY_OURS if ours else _NOT_READ)
+
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
@@ -548,7 +555,7 @@ class Layer:
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        from handmill.metrics import Metric
+        from handmill.metrics.metric import Metric
 
         found = [v for v in self._attributes() if isinstance(v, Metric)]
         for layer in self._flatten_layers():
@@ -648,18 +655,33 @@ _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_metric_lists",
+        "_steps", "_predictors", "_metric_lists", "_leaves",
     }
 )  # fmt: skip
-_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting"})
+_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting", "_leaves"})
+_NOT_NOTICED = frozenset(
+    {
+        "trainable", "_trainable", "_leaves", "_inbound_nodes", "_programs", "_eager_losses",
+        "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
+        "_predictors", "_metric_lists", "_augmenting", "_shuffle", "_fitting", "_was_checked",
+        "history", "stop_training", "stop_evaluating", "stop_predicting",
+    }
+)  # fmt: skip
+"""Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
+_NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
+"""Attributes that are not described with a layer: a training step describes the last two itself."""
+_NOT_READ_BY_OURS = _NOT_READ | {"name", "seed"}
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
 
 
+Layer._unwatched = _NOT_NOTICED
+
+
 def _per_sample(penalty: Any, output: Any) -> Any:
     """The penalty on an output divided by the batch size, as Keras does."""
-    from handmill.metrics import batch_size_of
+    from handmill.metrics.reduction import batch_size_of
     from handmill.ops import divide
 
     return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty

@@ -12,7 +12,7 @@ from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.arguments import as_tuples
-from handmill.layers.core.dense import InputLayer
+from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
@@ -396,7 +396,7 @@ def _calls_the_graph(model: Model) -> bool:
 
 def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
     """Repeats the calls between tensors inside a model, from new inputs on."""
-    from handmill.layers.core.dense import Input
+    from handmill.layers.core.input_layer import Input
 
     flat = tree.flatten(inputs)
     replaced: dict[int, KerasTensor] = {}

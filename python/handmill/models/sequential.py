@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from handmill import dtype_policies
-from handmill.layers.core.dense import InputLayer
-from handmill.layers.layer import Layer, structure_changed
+from handmill.layers.core.input_layer import InputLayer
+from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer
@@ -100,7 +100,6 @@ class Sequential(Model):
     def _reset(self) -> None:
         self._graph = None
         self.built = False
-        structure_changed()
 
     def _maybe_rebuild(self) -> None:
         self._reset()
@@ -140,7 +139,6 @@ class Sequential(Model):
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
         self._build_shapes = inputs.shape
-        structure_changed()
 
     @property
     def layers(self) -> list[Layer]:

@@ -37,7 +37,7 @@ class Trainer(Predicting):
         self.stop_evaluating = False
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._metric_lists: tuple[list[Any], list[Any]] | None = None
+        self._metric_lists: tuple[Any, tuple[list[Any], list[Any]]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -121,7 +121,9 @@ class Trainer(Predicting):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compiles the model as :meth:`get_compile_config` says."""
-        from handmill import losses, metrics, optimizers
+        from handmill import optimizers
+        from handmill.losses.registry import TABLE as LOSSES
+        from handmill.metrics.registry import TABLE as METRICS
         from handmill.saving.objects import deserialize_keras_object
 
         def revive(value: Any, table: Mapping[str, Any]) -> Any:
@@ -133,10 +135,10 @@ class Trainer(Predicting):
 
         self.compile(
             optimizers.deserialize(config["optimizer"]),
-            revive(config.get("loss"), losses._TABLE),
-            revive(config.get("metrics"), metrics._TABLE),
+            revive(config.get("loss"), LOSSES),
+            revive(config.get("metrics"), METRICS),
             config.get("loss_weights"),
-            revive(config.get("weighted_metrics"), metrics._TABLE),
+            revive(config.get("weighted_metrics"), METRICS),
         )
 
     # Steps.
@@ -280,11 +282,12 @@ class Trainer(Predicting):
 
     def _all_metrics(self) -> tuple[list[Any], list[Any]]:
         """All metrics, and those among the attributes; found once the step is traced."""
-        found = self._metric_lists
-        if found is None:
-            found = (self.metrics, super().metrics)  # type: ignore[misc]
-            if self.objective is not None and self.objective.built:
-                self._metric_lists = found
+        objective = self.objective
+        built_for = None if objective is None or not objective.built else objective.built_for
+        if self._metric_lists is not None and self._metric_lists[0] is built_for:
+            return self._metric_lists[1]
+        found = (self.metrics, super().metrics)  # type: ignore[misc]
+        self._metric_lists = None if built_for is None else (built_for, found)
         return found
 
     def get_metrics_result(self) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import numpy as np
 from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
-from handmill.layers.core.dense import Rescaling
 from handmill.layers.layer import CONTEXT, all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
+from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.layout import fill
 from handmill.runtime.function import TracedFunction
 
@@ -194,7 +194,7 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
 
 def is_relu(layer: Any) -> bool:
     """Whether the output of ``layer`` is that of a ReLU."""
-    from handmill.layers.activations.activation import ReLU
+    from handmill.layers.activations.relu import ReLU
 
     if isinstance(layer, ReLU):
         return not layer.negative_slope

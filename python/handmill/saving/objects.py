@@ -237,6 +237,29 @@ def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: st
     return cls(**inner)
 
 
+def interpret(identifier: Any, kind: str, deserialize: Callable[[Any], Any], hint: str = "") -> Any:
+    """What ``get`` does in the modules of losses, metrics, initializers and their like.
+
+    Args:
+        identifier: None, a name, an object or its class, a callable, or a config dictionary.
+        kind: what is wanted, for the error.
+        deserialize: makes it from a name or a dictionary.
+        hint: the end of the error.
+
+    Raises:
+        ValueError: if ``identifier`` is none of these.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict | str):
+        return deserialize(identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ValueError(f"Could not interpret {kind} identifier: {identifier!r}{hint}")
+
+
 def _unknown(kind: str, name: object, config: Mapping[str, Any]) -> str:
     registered = config.get("registered_name") or name
     return (

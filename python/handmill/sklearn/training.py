@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from handmill.ir.op import Array
-from handmill.runtime.function import Feed
+from handmill.runtime.feed import Feed
 from handmill.sklearn.network import REMEMBERED, Network
 
 SPARSE_BYTES = 1 << 25

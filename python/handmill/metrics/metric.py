@@ -1,0 +1,113 @@
+"""The base class of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.op import Array
+from handmill.ir.shapes import numpy_dtype
+from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
+from handmill.utils.naming import auto_name
+
+
+class Metric(Watched):
+    """Base class: state, ``update_state``, ``result``, ``reset_state``.
+
+    ``update_state`` is written with functions of ``handmill.ops``; inside ``fit`` it becomes
+    part of the training step.
+
+    Args:
+        dtype: must be ``"float32"`` or None.
+        name: default: the class name in snake case.
+    """
+
+    _unwatched = frozenset({"name", "_zeros"})
+
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        self.name = name or auto_name(type(self).__name__)
+        self._dtype = "float32" if dtype is None else str(dtype)
+        self._variables: list[Variable] = []
+        self._zeros: list[Array] = []
+        self._inner: list[Metric] = []
+
+    def add_variable(
+        self,
+        shape: tuple[int, ...],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str = "sum",
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a variable that ``reset_state`` sets to zero."""
+        from handmill import initializers
+
+        made = initializers.get(initializer)
+        name = name or "variable"
+        variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
+        variable.path = f"{self.name}/{name}"
+        self._variables.append(variable)
+        return variable
+
+    def add_weight(
+        self,
+        shape: tuple[int, ...] = (),
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a variable; the older name of :meth:`add_variable`."""
+        return self.add_variable(shape, initializer or "zeros", dtype, name=name)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state."""
+        found = list(self._variables)
+        for value in vars(self).values():
+            if isinstance(value, Metric):
+                found += value.variables
+        return found
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the result."""
+        return self._dtype
+
+    def update_state(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes a batch into account."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_state()")
+
+    def result(self) -> Any:
+        """Returns the current number."""
+        raise NotImplementedError(f"{type(self).__name__} must define result()")
+
+    def reset_state(self) -> None:
+        """Starts again."""
+        if len(self._zeros) != len(self._variables):
+            inner = [v for v in vars(self).values() if isinstance(v, Metric)]
+            self._inner = inner
+            self._zeros = [np.zeros(v.shape, numpy_dtype(v.dtype)) for v in self._variables]
+        for variable, zeros in zip(self._variables, self._zeros, strict=True):
+            variable.state.write(zeros)
+        for metric in self._inner:
+            metric.reset_state()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Updates, then returns the result."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"name": self.name, "dtype": self._dtype}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a metric from its config."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
