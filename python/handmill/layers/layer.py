@@ -34,9 +34,9 @@ from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
 from handmill.runtime import watch
-from handmill.runtime.structure import Walk, is_ours
+from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
-from handmill.runtime.watch import TRAINABLE, Watched, notice
+from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 from handmill.utils.naming import auto_name
 
 

@@ -23,8 +23,8 @@ from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
-from handmill.runtime.structure import is_ours
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import is_ours
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 _ZERO = np.zeros((), "float32")
