@@ -43,10 +43,9 @@ def _noting(result: Any) -> Any:
     @functools.wraps(result)
     def noting(self: Metric, *args: Any, **kwargs: Any) -> Any:
         found = result(self, *args, **kwargs)
-        graph = current_graph()
-        if graph is not None and _NOTED.results is not None:
-            state = [(v, graph.updates.get(v)) for v in self.variables]
-            _NOTED.results.append((found, self, state))
+        notes = _NOTED.results
+        if notes is not None and (graph := current_graph()) is not None:
+            notes.append((found, self, [(v, graph.updates.get(v)) for v in self.variables]))
         return found
 
     return noting

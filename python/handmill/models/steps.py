@@ -450,7 +450,7 @@ def as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns ``logs`` without nesting, scalars as Python floats."""
     found: dict[str, Any] = {}
     for name, value in logs.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             found.update(as_numbers(value))
             continue
         try:

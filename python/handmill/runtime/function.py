@@ -140,6 +140,7 @@ class TracedFunction:
         self._axes = SymbolicAxes(batched, lengths)
         self._subject = subject
         self._bound: OrderedDict[Any, Bound] = OrderedDict()
+        self._fitted: dict[Any, Fitted] = {}  # by shapes and dtypes of arrays
         self._structure: Structure | None = None
         self._seen = -1  # watch.now when the structure was looked at, -1: must be looked at
         self._outputs: list[Any] = []  # the different structures of outputs
@@ -171,6 +172,7 @@ class TracedFunction:
             self._bound.pop(specs)
             TRACES.release(self, specs)
         self._outputs = []
+        self._fitted.clear()
         self._structure = None
         self._seen = -1
         if self._native is not None:
@@ -192,6 +194,19 @@ class TracedFunction:
         Raises:
             ValueError: if the arrays do not fit each other; it names inputs, axes and sizes.
         """
+        kinds = tuple([(a.shape, a.dtype) for a in arrays])
+        known = self._fitted.get(kinds)
+        if known is not None:
+            signature = self.signature(known.specs)
+            if signature.trace is known.signature.trace:
+                return known._replace(signature=signature)
+        found = self._fit(arrays)
+        if len(self._fitted) >= _MOST_SIGNATURES:
+            self._fitted.clear()
+        self._fitted[kinds] = found
+        return found
+
+    def _fit(self, arrays: Sequence[Any]) -> Fitted:
         specs = self._axes.specs_of(arrays)
         try:
             signature = self.signature(specs)
@@ -199,7 +214,7 @@ class TracedFunction:
             if not _has_lengths(specs):
                 raise
             self._axes.refuse(arrays, specs)
-            return self.fitted(arrays)
+            return self._fit(arrays)
         sizes, problem = signature.trace.fits(arrays)
         if sizes is not None:
             return Fitted(specs, signature, sizes)
@@ -235,6 +250,7 @@ class TracedFunction:
     def drop_trace(self, specs: Any) -> None:
         """Forgets the trace for ``specs``; it is made again when it is needed."""
         self._bound.pop(specs, None)
+        self._fitted.clear()
 
     def structure_for(self, arrays: Sequence[Array]) -> Any:
         """What ``fn`` said of its outputs when it was traced for such arrays."""

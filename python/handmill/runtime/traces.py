@@ -70,6 +70,7 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
+        self._symbols: tuple[Any, ...] | None = None  # those of the traced graph
         self._sizes: dict[Any, Sizes] = {}  # what shapes of arrays were found to bind
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
@@ -125,7 +126,9 @@ class Trace:
         """Returns the plan for these sizes; made if it is not known (or not any more)."""
         from handmill import _core
 
-        values = self.traced.sizes_of(sizes)
+        if self._symbols is None:
+            self._symbols = self.traced.symbols
+        values = tuple([sizes[symbol] for symbol in self._symbols])
         key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:
