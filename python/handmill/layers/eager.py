@@ -8,6 +8,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.ir.graph import current_graph
+from handmill.layers.context import collected_losses
 from handmill.runtime.variable import Variable
 
 
@@ -59,15 +60,9 @@ class _Call:
         self._function = TracedFunction(self._trace, layer.name)
 
     def _trace(self, *values: Any) -> Any:
-        from handmill.layers.layer import CONTEXT
-
         args, kwargs = _join(self._pattern, iter(values))
-        CONTEXT.losses.append([])
-        try:
+        with collected_losses() as losses:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
-            losses = CONTEXT.losses[-1]
-        finally:
-            CONTEXT.losses.pop()
         flat = tree.flatten(outputs)
         self._outputs = tree.map_structure(lambda _: None, outputs)
         self._count = len(flat)

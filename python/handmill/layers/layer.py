@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,31 +30,13 @@ from handmill.layers.arguments import (
     shape_of_leaf,
     unique,
 )
+from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
 from handmill.runtime.variable import Variable
 from handmill.utils.naming import auto_name
 
 _revision = 0
-
-
-class CallContext(threading.local):
-    """What calls of layers within one program share.
-
-    Attributes:
-        training: the ``training`` argument of the enclosing call.
-        observer: called with each layer and its outputs, if it is set.
-        losses: penalties that layers added, one list for each program being traced.
-    """
-
-    training: bool | None = None
-    observer: Any = None
-
-    def __init__(self) -> None:
-        self.losses: list[list[Any]] = []
-
-
-CONTEXT = CallContext()
 
 
 def structure_changed() -> None:
@@ -466,24 +447,20 @@ class Layer:
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         graph = Graph(self.name)
-        CONTEXT.losses.append([])
-        try:
-            with graph:
+        with collected_losses(), graph:
 
-                def enter(x: Any) -> Any:
-                    if not isinstance(x, KerasTensor):
-                        return x
-                    value = graph.input(x.spec, x.name)
-                    if x.mask is not None:
-                        value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
-                    return value
+            def enter(x: Any) -> Any:
+                if not isinstance(x, KerasTensor):
+                    return x
+                value = graph.input(x.spec, x.name)
+                if x.mask is not None:
+                    value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
+                return value
 
-                outputs = self._call_traced(
-                    graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
-                )
-                return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
-        finally:
-            CONTEXT.losses.pop()
+            outputs = self._call_traced(
+                graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
+            )
+            return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
 from handmill.ir.op import Array
 from handmill.models.data_adapters import (
     BatchData,

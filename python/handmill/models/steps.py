@@ -12,7 +12,7 @@ import numpy as np
 from handmill import ops, tree
 from handmill.ir.graph import Value
 from handmill.ir.trace import mask_of, with_mask
-from handmill.layers.layer import CONTEXT
+from handmill.layers.context import collected_losses
 from handmill.metrics.reduction import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
 from handmill.primitives.operands import widened
@@ -55,12 +55,9 @@ class Step:
     def _trace_step(self, values: Sequence[Any]) -> tuple[()]:
         model = self.model
         x, y, sample_weight = self.layout.join(values)
-        CONTEXT.losses.append([])
-        try:
+        with collected_losses():
             y_pred = model(x, training=self.training)
             loss = _loss_of(model, x, y, y_pred, sample_weight, self.training)
-        finally:
-            CONTEXT.losses.pop()
         if self.training:
             self._update(loss)
         objective = model.objective
@@ -125,11 +122,8 @@ class Predictor:
 
     def _trace(self, *values: Any) -> tuple[Any, ...]:
         x = fill(self.layout.structures[0], iter(values))
-        CONTEXT.losses.append([])
-        try:
+        with collected_losses():
             outputs = self.model(x, training=False)
-        finally:
-            CONTEXT.losses.pop()
         self.structure = tree.map_structure(lambda _: None, outputs)
         return tuple(tree.flatten(outputs))
 

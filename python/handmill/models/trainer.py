@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from handmill import random
-from handmill.callbacks.callback import CallbackList, History
+from handmill.callbacks.callback import History
+from handmill.callbacks.callback_list import CallbackList
 from handmill.ir.op import Array
 from handmill.models.data_adapters import (
     Run,

@@ -11,7 +11,8 @@ import numpy as np
 from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
-from handmill.layers.layer import CONTEXT, all_layers
+from handmill.layers.context import CONTEXT, collected_losses
+from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.layout import fill
@@ -173,13 +174,12 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
                 axes = tuple(range(len(outputs.shape) - 1))
                 largest.append(ops.max(outputs, axis=axes))
 
-        CONTEXT.losses.append([])
         CONTEXT.observer = note
         try:
-            model(fill(layout.structures[0], iter(values)), training=False)
+            with collected_losses():
+                model(fill(layout.structures[0], iter(values)), training=False)
         finally:
             CONTEXT.observer = None
-            CONTEXT.losses.pop()
         return tuple(largest)
 
     layout = next(step.layout for step in model._steps.values() if step.training)
