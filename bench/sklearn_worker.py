@@ -85,7 +85,7 @@ def estimator(kinds: Any, prefix: str, case: Case) -> Any:
 
 def handmill_job(case: Case, first: bool) -> Job:
     import handmill.sklearn
-    from handmill.sklearn.network import POOL
+    from handmill.models.estimators.network import POOL
 
     x, y = case.load()
     model = estimator(handmill.sklearn, "Handmill", case)

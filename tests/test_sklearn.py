@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 import handmill
+from handmill.models.estimators.network import POOL
 from handmill.saving.container import FileFormatError
 from handmill.sklearn import HandmillClassifier, HandmillRegressor, network
-from handmill.sklearn.network import POOL
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -515,8 +515,8 @@ def test_damaged_pickles_are_refused() -> None:
 def test_later_versions_are_refused() -> None:
     import io
 
+    from handmill.models.estimators.export import from_bytes
     from handmill.saving import container
-    from handmill.sklearn.export import from_bytes
 
     content = KINDS["classes"]().__getstate__()["_hmill"]
     members = container.from_archive(io.BytesIO(content), len(content), "file")

@@ -33,8 +33,8 @@ from handmill.layers.arguments import (
 from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.naming import auto_name
 from handmill.runtime.variable import Variable
-from handmill.utils.naming import auto_name
 
 _revision = 0
 

@@ -9,7 +9,7 @@ from handmill import tree
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import Batch, Spec
-from handmill.utils.naming import uniquify
+from handmill.naming import uniquify
 
 
 class History(NamedTuple):

@@ -9,9 +9,9 @@ from handmill import ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
 from handmill.ir.trace import mask_of
+from handmill.naming import auto_name, object_name
 from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.saving.objects import serialize_keras_object
-from handmill.utils.naming import auto_name, object_name
 
 REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
 

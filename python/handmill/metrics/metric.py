@@ -9,8 +9,8 @@ import numpy as np
 
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.naming import auto_name
 from handmill.runtime.variable import Variable
-from handmill.utils.naming import auto_name
 
 
 class Metric:

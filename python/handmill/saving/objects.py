@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from handmill.utils.naming import known_names
+from handmill.naming import known_names
 
 T = TypeVar("T")
 
