@@ -29,7 +29,8 @@ TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
 def empty_step(seconds: float) -> float:
     """A step of a fed run that takes one number and counts."""
     from handmill import ops
-    from handmill.runtime.function import Feed, TracedFunction
+    from handmill.runtime.feed import Feed
+    from handmill.runtime.function import TracedFunction
     from handmill.runtime.variable import Variable
 
     counted = Variable(np.zeros((), np.float32), name="counted")

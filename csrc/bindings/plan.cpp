@@ -282,6 +282,8 @@ void register_plan(py::module_& m) {
           "plan", [](const BoundPlan& b) { return std::const_pointer_cast<Plan>(b.plan); },
           "The plan, for any states.");
 
+  m.def("give_back_free_memory", &give_back_free_memory,
+        "Gives memory that was freed back to the system.");
   m.def("plan_bytes", &plan_bytes,
         "The memory of all plans: descriptions, instances, packed copies of weights.");
 

@@ -37,6 +37,14 @@ py::dict tile_opcodes() {
   return codes;
 }
 
+py::dict tile_types() {
+  py::dict types;
+  for (const TileOpInfo& info : tile_op_infos()) {
+    types[py::str(info.name)] = py::str(info.types.data(), info.types.size());
+  }
+  return types;
+}
+
 py::tuple plan_buffers(const std::vector<int64_t>& sizes, const std::vector<int>& first_use,
                        const std::vector<int>& last_use,
                        const std::vector<std::pair<int, int>>& alias) {
@@ -75,6 +83,8 @@ void register_runtime(py::module_& m) {
       "lowering_rules", [] { return py::tuple(py::cast(lowering_rule_names())); },
       "The kernel names that nodes of a program may have.");
   m.def("tile_opcodes", &tile_opcodes, "The number of each tile instruction.");
+  m.def("tile_types", &tile_types,
+        "The types in which each tile instruction computes: F float32, D float64, I integers.");
   m.def("plan_memory", &plan_buffers, py::arg("sizes"), py::arg("first_use"), py::arg("last_use"),
         py::arg("alias"), "Returns (offsets, total, lower bound).");
 }

@@ -122,6 +122,7 @@ def set_strict_keras(strict: bool) -> None:
     """Switches all deviations listed in docs/differences.md off (True) or on (False)."""
     global _strict_keras
     _strict_keras = bool(strict)
+    _notice_setting()
 
 
 def image_decoder() -> str:
@@ -164,6 +165,7 @@ def set_epsilon(value: float) -> None:
     """Sets the small constant against division by zero."""
     global _epsilon
     _epsilon = float(value)
+    _notice_setting()
 
 
 def image_data_format() -> str:
@@ -210,6 +212,13 @@ def set_isa(name: str) -> None:
 def available_isas() -> tuple[str, ...]:
     """The instruction set levels that this CPU and build have, best last."""
     return tuple(_core().available_isas()) if has_kernels() else ()
+
+
+def _notice_setting() -> None:
+    """Programs that were traced with another setting are traced again."""
+    from handmill.runtime.watch import SETTINGS, notice
+
+    notice(SETTINGS)
 
 
 def _core() -> Any:

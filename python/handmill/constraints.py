@@ -8,10 +8,11 @@ from typing import Any
 from handmill import config, ops
 from handmill.lazy import plain_module
 from handmill.naming import to_snake_case
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
-class Constraint:
+class Constraint(Watched):
     """Base class: a callable ``w -> w``."""
 
     def __call__(self, w: Any) -> Any:

@@ -18,6 +18,9 @@ from handmill.saving.objects import deserialize_keras_object, interpret, seriali
 class Initializer:
     """Base class: a callable ``(shape, dtype) -> array``."""
 
+    def describe_structure(self, walk: Any) -> None:
+        """Adds nothing to a description: programs read what it made, not the initializer."""
+
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         """Returns initial values of ``shape``."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(shape, dtype)")

@@ -18,6 +18,7 @@ from handmill import config
 from handmill.ir.op import Array
 from handmill.lazy import plain_module
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
 
 _LOCK = threading.Lock()
 _root: int | None = None
@@ -194,7 +195,7 @@ def _standard_normal(n: int, seed: int, counter: int) -> Array:
     return both.reshape(-1)[:n]
 
 
-class SeedGenerator:
+class SeedGenerator(Watched):
     """The seed and call counter of a layer that draws random numbers inside programs.
 
     Args:
@@ -204,6 +205,8 @@ class SeedGenerator:
     Attributes:
         state: a Variable of two int64: seed, and number of draws so far.
     """
+
+    _unwatched = frozenset({"seed", "name"})
 
     def __init__(self, seed: int | None = None, name: str = "seed_generator") -> None:
         self.seed = next_host_seed() if seed is None else _checked_seed(seed)

@@ -14,10 +14,11 @@ from handmill.lazy import plain_module
 from handmill.naming import to_snake_case
 from handmill.primitives.operands import promote_float
 from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
-class Regularizer:
+class Regularizer(Watched):
     """Base class: a callable ``x -> scalar``."""
 
     def __call__(self, x: Any) -> Any:

@@ -13,7 +13,8 @@ def tile(op, inputs, output, imm=(), alias=(), scope=""):
     """An elementwise node of one instruction."""
     operands = [*range(len(inputs)), 0, 0, 0][:3]
     attrs = {
-        "instrs": (OPS[op], len(inputs), *operands),
+        "instrs": (OPS[op], 0, len(inputs), *operands),
+        "types": (0,) * (len(inputs) + 1),
         "imms": (*imm, 0.0, 0.0)[:2],
         "n_temps": 0,
     }

@@ -16,7 +16,8 @@ from handmill.ir.op import Op, Ulp
 from handmill.ir.passes import PASSES, optimize
 from handmill.ir.shapes import Spec
 from handmill.primitives import loss
-from handmill.runtime.function import Feed, TracedFunction, gradients
+from handmill.runtime.feed import Feed
+from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")

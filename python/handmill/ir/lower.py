@@ -105,13 +105,14 @@ def _rule(
     op = node.op
     specs = [v.spec for v in node.inputs]
     if op is TILE:
-        attrs = tile_code(len(node.inputs), node.attrs["steps"], node.attrs["results"], opcodes)
-        return "tile", attrs, None
-    if op.elementwise and op.native(specs, node.attrs):
-        step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()))
-        return "tile", tile_code(len(specs), (step,), (0,), opcodes), None
+        dtypes = [spec.dtype for spec in specs]
+        return "tile", tile_code(dtypes, node.attrs["steps"], node.attrs["results"], opcodes), None
     if op.kernel is not None and op.native(specs, node.attrs):
         return op.kernel, _plain(node), None
+    if op.elementwise and op.native(specs, node.attrs):
+        dtypes, result = [spec.dtype for spec in specs], node.outputs[0].dtype
+        step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()), result)
+        return "tile", tile_code(dtypes, (step,), (0,), opcodes), None
     return HOST, {"name": op.name, **({"guard": True} if op.guard else {})}, _host(node)
 
 

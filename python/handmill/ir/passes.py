@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.bfloat16 import compute_in_float32, run_reference
+from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import Batch, numpy_dtype
-from handmill.ir.tile import TILE, TileStep
+from handmill.ir.tile import CONVERT, TILE, TileStep
 from handmill.ir.verify import verify
 
 MAX_TILE_OPERANDS = 14
@@ -283,7 +283,10 @@ def fuse_tiles(graph: Graph) -> Graph:
 
 
 def _fusible(node: Node) -> bool:
-    return node.op.elementwise and node.op.native([v.spec for v in node.inputs], node.attrs)
+    if not node.op.elementwise or not node.op.native([v.spec for v in node.inputs], node.attrs):
+        return False
+    ends = (node.inputs[0].dtype, node.outputs[0].dtype)
+    return node.op.tile != CONVERT or BFLOAT16 not in ends
 
 
 def _external(nodes: list[Node]) -> list[Value]:
@@ -374,15 +377,18 @@ def _emit_group(
     uses: dict[Value, list[Node]],
     roots: set[Value],
 ) -> None:
+    if len(group.nodes) == 1 and group.nodes[0].op.kernel is not None:  # a change of dtype alone
+        (node,) = group.nodes
+        kept = new.keep_node(node, [mapping.get(v, v) for v in node.inputs])
+        mapping.update(zip(node.outputs, kept, strict=True))
+        return
     inputs = _external(group.nodes)
     number = {value: i for i, value in enumerate(inputs)}
     steps = []
     for at, node in enumerate(group.nodes):
-        steps.append(
-            TileStep(
-                node.op, tuple(number[v] for v in node.inputs), tuple(sorted(node.attrs.items()))
-            )
-        )
+        operands = tuple(number[v] for v in node.inputs)
+        attrs = tuple(sorted(node.attrs.items()))
+        steps.append(TileStep(node.op, operands, attrs, node.outputs[0].dtype))
         number[node.outputs[0]] = len(inputs) + at
     results = _results(group.nodes, uses, roots)
     outputs = new.append(

@@ -86,7 +86,7 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
         if symbolic is not None:
             return symbolic(op, operands, attrs)
     if _eager is None:
-        import handmill.runtime.function  # noqa: F401  (installs the executors)
+        import handmill.runtime.eager  # noqa: F401  (installs the executors)
     assert _eager is not None  # noqa: S101
     return _eager(op, operands, attrs)
 

@@ -9,6 +9,8 @@ import numpy as np
 from handmill import tree
 from handmill.ir.graph import current_graph
 from handmill.layers.context import collected_losses
+from handmill.runtime.function import Outputs, TracedFunction
+from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
 
 
@@ -40,43 +42,73 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     key = _key(pattern)
     run = layer._programs.get(key)
     if run is None:
+        if len(layer._programs) >= _MOST_KINDS:
+            layer._programs.clear()
         run = layer._programs[key] = _Call(layer, pattern)
         if key == _PLAIN:
             layer._programs[None] = run
     return run(*arrays)
 
 
+_MOST_KINDS = 64
+"""Kinds of calls of one layer whose programs it remembers."""
+
+
 class _Call:
     """The program of one kind of call of one layer."""
 
-    def __init__(self, layer: Any, pattern: Any) -> None:
-        from handmill.runtime.function import TracedFunction
+    ignores_trainable = False
 
+    def __init__(self, layer: Any, pattern: Any) -> None:
         self._layer = layer
         self._pattern = pattern
-        self._outputs: Any = None
-        self._single = False
-        self._count = 0
-        self._function = TracedFunction(self._trace, layer.name)
+        self._constant = Constant(pattern)
+        self._function = TracedFunction(self._trace, layer.name, subject=self)
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self._layer, self._constant, names_for(self._layer, self._pattern[0])
+
+    def memo(self) -> None:
+        """Nothing: a call makes nothing but what it returns."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
 
     def _trace(self, *values: Any) -> Any:
         args, kwargs = _join(self._pattern, iter(values))
         with collected_losses() as losses:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
+        if not tree.is_nested(outputs) and not losses:
+            return outputs
         flat = tree.flatten(outputs)
-        self._outputs = tree.map_structure(lambda _: None, outputs)
-        self._count = len(flat)
-        self._single = not tree.is_nested(outputs) and not losses
-        return flat[0] if self._single else (*flat, *losses)
+        nesting = tree.map_structure(lambda _: None, outputs)
+        return Outputs((*flat, *losses), (nesting, len(flat)))
 
     def __call__(self, *arrays: Any) -> Any:
         results = self._function(*arrays)
-        if self._single:
+        structure = self._function.structure_for(arrays)
+        if structure is None:
+            if self._layer._eager_losses:
+                self._layer._eager_losses = []
             return results
+        nesting, count = structure
         results = results if isinstance(results, tuple) else (results,)
-        flat = list(results[: self._count])
-        self._layer._eager_losses = list(results[self._count :])
-        return tree.pack_sequence_as(self._outputs, flat)
+        self._layer._eager_losses = list(results[count:])
+        return tree.pack_sequence_as(nesting, list(results[:count]))
+
+
+def names_for(layer: Any, nesting: Any) -> tuple[str, ...]:
+    """The names of all layers inside ``layer``, if data are matched to some of them by name."""
+    from handmill.layers.layer import all_layers
+
+    return tuple(x.name for x in all_layers(layer)) if _has_dict(nesting) else ()
+
+
+def _has_dict(nesting: Any) -> bool:
+    if isinstance(nesting, list | tuple):
+        return any(_has_dict(item) for item in nesting)
+    return isinstance(nesting, dict) and bool(nesting)
 
 
 def _numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:

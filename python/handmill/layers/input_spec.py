@@ -8,9 +8,10 @@ from typing import Any
 from handmill import tree
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
+from handmill.runtime.watch import Watched
 
 
-class InputSpec:
+class InputSpec(Watched):
     """Rank, dtype and sizes that a layer asks of an input.
 
     Args:

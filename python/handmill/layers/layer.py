@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,18 +34,13 @@ from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
 from handmill.naming import auto_name
+from handmill.runtime import watch
+from handmill.runtime.structure import Walk, is_ours
 from handmill.runtime.variable import Variable
-
-_revision = 0
-
-
-def structure_changed() -> None:
-    """Makes every layer forget the programs that it keeps for direct calls."""
-    global _revision
-    _revision += 1
+from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
-class Layer:
+class Layer(Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -93,6 +88,7 @@ class Layer:
     _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
     _training_default = False
+    _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
         self,
@@ -122,7 +118,6 @@ class Layer:
         self._inbound_nodes: list[Node] = []
         self._eager_losses: list[Any] = []
         self._programs: dict[Any, Any] = {}
-        self._programs_revision = -1
 
     # Weights.
 
@@ -177,19 +172,25 @@ class Layer:
         weight.trainable = trainable
         weight.autocast = bool(autocast)
         self._own_weights.append(weight)
-        structure_changed()
         return weight
 
     def _attributes(self) -> list[Any]:
         """The leaves of all public and private attributes, in order of assignment."""
+        known = self.__dict__.get("_leaves")
+        if known is not None and known[0] == watch.now:
+            return known[1]  # type: ignore[no-any-return]
+        now, notices = watch.now, True
         found: list[Any] = []
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend(leaves_of(value))
+                notices = notices and watch.notices(value)
             else:
                 found.append(value)
+        if notices:  # asked for ten times by the first step
+            self.__dict__["_leaves"] = now, found
         return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
@@ -272,7 +273,7 @@ class Layer:
         self._trainable = value
         for layer in self._flatten_layers():
             layer.trainable = value
-        structure_changed()
+        notice(TRAINABLE)
 
     def get_weights(self) -> list[Array]:
         """Returns copies of the weights, in the order of :attr:`weights`."""
@@ -365,18 +366,13 @@ class Layer:
         if graph is not None:
             return self._call_traced(graph, args, kwargs)
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
-            if self._programs_revision == _revision and (run := self._programs.get(None)):
+            if run := self._programs.get(None):
                 return run(args[0])
         elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):
             return self._call_symbolically(args, kwargs)
         from handmill.layers.eager import call_on_arrays
 
-        if self._programs_revision != _revision:
-            self._programs.clear()
-            self._programs_revision = _revision
-        outputs = call_on_arrays(self, args, kwargs)
-        self._programs_revision = _revision  # building the layer is part of the first call
-        return outputs
+        return call_on_arrays(self, args, kwargs)
 
     def _call_traced(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._check_super_called()
@@ -507,6 +503,17 @@ class Layer:
 
     # Description.
 
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what programs of this layer depend on (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        self._check_super_called()
+        walk.watched.append(self)
+        walk.names.append(self.name)
+        walk.flags.append(self._trainable)
+        ours = is_ours(type(self))
+        walk.attributes(self, _NOT_READ_BY_OURS if ours else _NOT_READ)
+
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
@@ -625,13 +632,28 @@ _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_metric_lists",
+        "_steps", "_predictors", "_metric_lists", "_leaves",
     }
 )  # fmt: skip
-_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting"})
+_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting", "_leaves"})
+_NOT_NOTICED = frozenset(
+    {
+        "trainable", "_trainable", "_leaves", "_inbound_nodes", "_programs", "_eager_losses",
+        "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
+        "_predictors", "_metric_lists", "_augmenting", "_shuffle", "_fitting", "_was_checked",
+        "history", "stop_training", "stop_evaluating", "stop_predicting",
+    }
+)  # fmt: skip
+"""Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
+_NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
+"""Attributes that are not described with a layer: a training step describes the last two itself."""
+_NOT_READ_BY_OURS = _NOT_READ | {"name", "seed"}
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
+
+
+Layer._unwatched = _NOT_NOTICED
 
 
 def _per_sample(penalty: Any, output: Any) -> Any:

@@ -10,6 +10,7 @@ from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import Batch, Spec
 from handmill.naming import uniquify
+from handmill.runtime.structure import Walk
 
 
 class History(NamedTuple):
@@ -69,6 +70,11 @@ class KerasTensor:
         self.name = name or uniquify("keras_tensor")
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description which tensor of a graph this is (runtime/structure.py)."""
+        if walk.is_new(self):
+            walk.add(self.spec)
 
     @staticmethod
     def apply_symbolically(op: Any, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
@@ -280,6 +286,15 @@ class LayerGraph:
                     f'The name "{name}" is used {names.count(name)} times in the model. '
                     "All operation names should be unique."
                 )
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description the layers and which calls lead where (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        for node in self.nodes:
+            walk.visit(node.operation)
+            walk.visit_constant(node.args, node.kwargs, node.outputs)
+        walk.visit_constant(self.inputs_struct, self.outputs_struct)
 
     def run(self, flat_inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
         """Computes the outputs.

@@ -11,12 +11,13 @@ from handmill.ir.shapes import Batch, size_of
 from handmill.ir.trace import mask_of
 from handmill.naming import auto_name, object_name
 from handmill.primitives.operands import count_along, shape_of, widened
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import serialize_keras_object
 
 REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
 
 
-class Loss:
+class Loss(Watched):
     """Base class: compares targets with predictions.
 
     Subclasses define ``call(y_true, y_pred)``, which returns one number a sample.
@@ -30,6 +31,8 @@ class Loss:
     Raises:
         ValueError: for an unknown reduction.
     """
+
+    _unwatched = frozenset({"name"})
 
     def __init__(
         self,

@@ -11,9 +11,10 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.naming import auto_name
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
 
 
-class Metric:
+class Metric(Watched):
     """Base class: state, ``update_state``, ``result``, ``reset_state``.
 
     ``update_state`` is written with functions of ``handmill.ops``; inside ``fit`` it becomes
@@ -23,6 +24,8 @@ class Metric:
         dtype: must be ``"float32"`` or None.
         name: default: the class name in snake case.
     """
+
+    _unwatched = frozenset({"name", "_zeros"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or auto_name(type(self).__name__)

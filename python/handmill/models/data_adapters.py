@@ -12,7 +12,7 @@ import numpy as np
 from handmill import random
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, as_data, leaves, split
-from handmill.runtime.function import Feed
+from handmill.runtime.feed import Feed
 
 DEADLINE = 0.05
 """Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""

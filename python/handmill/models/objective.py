@@ -13,9 +13,10 @@ from handmill.metrics.reduction import Mean, batch_size_of
 from handmill.metrics.registry import resolve as metric_for
 from handmill.models.one_hot import OneHotLabels
 from handmill.primitives.operands import shape_of
+from handmill.runtime.watch import Watched
 
 
-class Objective:
+class Objective(Watched):
     """Losses and metrics of a compiled model.
 
     They are made when the shapes of targets and predictions are known, at the first trace.
@@ -30,8 +31,11 @@ class Objective:
         losses: a Loss, or None, for each output.
         tracker: the running mean of the total loss.
         built: whether the shapes are known.
+        built_for: the arguments of :meth:`build_for`.
         guess: the loss of guessing, where that is known.
     """
+
+    _unwatched = frozenset({"names", "guess", "one_hot", "built_for"})
 
     def __init__(
         self, loss: Any, loss_weights: Any, loss_metrics: Any, weighted_metrics: Any
@@ -53,6 +57,7 @@ class Objective:
         self.tracker = Mean("loss")
         self.one_hot = OneHotLabels() if _may_be_one_hot(loss) else None
         self.built = False
+        self.built_for: Any = None
         self.names: list[str] = []
         self.losses: list[Any] = []
         self.guess: float | None = None
@@ -80,13 +85,25 @@ class Objective:
             predictions: a value for each output.
             names: the names of the outputs.
         """
-        if self.built:
+        if self.built and names == self.names:
             return
-        count = len(predictions)
+        self.build_for(
+            [None if t is None else shape_of(t) for t in targets],
+            [shape_of(p) for p in predictions],
+            names,
+        )
+
+    def build_for(
+        self, target_shapes: Sequence[Any], prediction_shapes: Sequence[Any], names: list[str]
+    ) -> None:
+        """Makes losses and metrics for values of these shapes (None: no targets)."""
+        self.forget()
+        count = len(prediction_shapes)
         self.names = names
+        self.built_for = (target_shapes, prediction_shapes, names)
         shapes = [
-            None if t is None else (shape_of(t), shape_of(p))
-            for t, p in zip(targets, predictions, strict=True)
+            None if t is None else (t, p)
+            for t, p in zip(target_shapes, prediction_shapes, strict=True)
         ]
         made = per_output("loss", self.loss, names, single=lambda v: [v] * count)
         weights = per_output("loss_weights", self.loss_weights, names, single=lambda v: [v] * count)
@@ -105,7 +122,7 @@ class Objective:
         self._plain = self._make_metrics("metrics", self.loss_metrics, shapes)
         self._weighted = self._make_metrics("weighted_metrics", self.weighted_metrics, shapes)
         self.losses, self.weights = resolved, weights
-        last = shape_of(predictions[0])[-1:] if count == 1 else ()
+        last = prediction_shapes[0][-1:] if count == 1 else ()
         self.guess = guessing_loss(resolved, last[0] if last else None)
         if sum(item is not None for item in resolved) > 1:
             self.output_trackers = [

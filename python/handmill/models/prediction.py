@@ -18,7 +18,7 @@ from handmill.models.data_adapters import (
     make_data,
 )
 from handmill.models.layout import Layout, key_of, split
-from handmill.models.steps import Predictor
+from handmill.models.steps import Predictor, nested
 
 
 class Predicting:
@@ -119,35 +119,39 @@ class Predicting:
     def _stream(self, data: Any) -> Iterator[Any]:
         for layout, arrays in data.batches():
             predictor = self._predictor(layout)
-            yield predictor.nested(predictor(arrays))
+            outputs = predictor(arrays)
+            yield nested(predictor.nesting(arrays), outputs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
         layout, arrays = split(x, None, None)
         check_rows(layout, arrays)
         predictor = self._predictor(layout)
-        return predictor.nested(predictor(arrays))
+        outputs = predictor(arrays)
+        return nested(predictor.nesting(arrays), outputs)
 
     def _predict_rows(
         self, predictor: Predictor, arrays: list[Array], rows: int, size: int, out: Any
     ) -> Any:
         if rows <= size and out is None:
-            return predictor.nested(predictor(arrays))
+            found = predictor(arrays)
+            return nested(predictor.nesting(arrays), found)
         wanted = predictor.function.output_specs(arrays)
         if wanted is None:  # outputs that are no rows: as Keras joins them
             parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
-            found = predictor.nested(_joined(parts))
+            joined = _joined(parts)
+            nesting = predictor.nesting(arrays)
             if out is None:
-                return found
-            wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
-            outputs = _checked_out(out, predictor.structure, wanted)
-            for array, result in zip(outputs, tree.flatten(found), strict=True):
+                return nested(nesting, joined)
+            wanted = [(a.shape, a.dtype) for a in joined]
+            outputs = _checked_out(out, nesting, wanted)
+            for array, result in zip(outputs, joined, strict=True):
                 np.copyto(array, result)
             return out
         if out is None:
             outputs = [np.empty(shape, dtype) for shape, dtype in wanted]
         else:
-            outputs = _checked_out(out, predictor.structure, wanted)
+            outputs = _checked_out(out, predictor.nesting(arrays), wanted)
             arrays = [
                 a.copy() if any(np.may_share_memory(a, o) for o in outputs) else a for a in arrays
             ]
@@ -156,7 +160,7 @@ class Predicting:
             predictor.function.run_into(
                 [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
             )
-        return predictor.nested(outputs) if out is None else out
+        return nested(predictor.nesting(arrays), outputs) if out is None else out
 
     def _predict_with_callbacks(
         self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
@@ -175,23 +179,24 @@ class Predicting:
         watched = callbacks.watches["predict"]
         callbacks.begin("predict")
         parts: list[tuple[Array, ...]] = []
-        predictor: Any = None
+        nesting: Any = None
         for layout, arrays in data.batches():
             if watched:
                 callbacks.batch_begin("predict", len(parts))
             predictor = self._predictor(layout)
             parts.append(predictor(arrays))
+            nesting = predictor.nesting(arrays)
             if watched:
-                outputs = predictor.nested(parts[-1])
+                outputs = nested(nesting, parts[-1])
                 callbacks.batch_end("predict", len(parts) - 1, {"outputs": outputs})
             if callbacks.shows_progress:
                 callbacks.progress("predict", len(parts), dict)
             if self.stop_predicting:
                 break
         callbacks.end("predict")
-        if predictor is None:
+        if not parts:
             raise ValueError("predict() received no batch: the data set is empty")
-        return predictor.nested(_joined(parts))
+        return nested(nesting, _joined(parts))
 
 
 def _joined(parts: Sequence[tuple[Array, ...]]) -> list[Array]:

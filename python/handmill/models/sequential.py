@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill import dtype_policies
 from handmill.layers.core.input_layer import InputLayer
-from handmill.layers.layer import Layer, structure_changed
+from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.graph_config import layer_config
 from handmill.models.model import Model
@@ -101,7 +101,6 @@ class Sequential(Model):
     def _reset(self) -> None:
         self._graph = None
         self.built = False
-        structure_changed()
 
     def _maybe_rebuild(self) -> None:
         self._reset()
@@ -141,7 +140,6 @@ class Sequential(Model):
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
         self._build_shapes = inputs.shape
-        structure_changed()
 
     @property
     def layers(self) -> list[Layer]:

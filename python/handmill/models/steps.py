@@ -13,10 +13,11 @@ from handmill import ops, tree
 from handmill.ir.graph import Value
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.context import collected_losses
+from handmill.layers.eager import names_for
 from handmill.metrics.reduction import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
 from handmill.primitives.operands import widened
-from handmill.runtime.function import TracedFunction, gradients
+from handmill.runtime.function import Outputs, TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
 _ZERO = np.zeros((), "float32")
@@ -37,10 +38,34 @@ class Step:
         self.layout = layout
         self.training = training
         name = "train_step" if training else "test_step"
-        self.function = TracedFunction(self._trace, name)
+        self.function = TracedFunction(self._trace, name, subject=self)
         # How many steps had a finite loss before the first that had not; and 1 until then.
         self.finite_steps = Variable(_ZERO, dtype="float32", trainable=False, name="finite_steps")
         self.alive = Variable(np.ones(()), dtype="float32", trainable=False, name="alive")
+
+    ignores_trainable = True  # a change takes effect when the model is compiled again
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        model, objective = self.model, self.model.objective
+        given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
+        names = names_for(model, (*self.layout.structures, *given))
+        own = (self.finite_steps, self.alive)
+        return model, model.optimizer, objective, own, self.training, names
+
+    def memo(self) -> Any:
+        """How the objective was built: the optimizer's slots follow from the variables."""
+        return self.model.objective.built_for
+
+    def prepare(self, memo: Any) -> None:
+        """Builds the objective and the optimizer, as a trace does."""
+        model = self.model
+        if not model.objective.built:
+            model.objective.build_for(*memo)
+        if self.training and not model.optimizer.built:
+            variables = model.trainable_variables
+            if variables:
+                model.optimizer.build(variables)
 
     def _trace(self, *values: Any) -> tuple[()]:
         objective = self.model.objective
@@ -117,26 +142,40 @@ class Predictor:
     def __init__(self, model: Any, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.structure: Any = None
-        self.function = TracedFunction(self._trace, "predict_step")
+        self.function = TracedFunction(self._trace, "predict_step", subject=self)
 
-    def _trace(self, *values: Any) -> tuple[Any, ...]:
+    ignores_trainable = False
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self.model, names_for(self.model, self.layout.structures[0])
+
+    def memo(self) -> None:
+        """Nothing: a prediction makes nothing but what it returns."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+    def _trace(self, *values: Any) -> Outputs:
         x = fill(self.layout.structures[0], iter(values))
         with collected_losses():
             outputs = self.model(x, training=False)
-        self.structure = tree.map_structure(lambda _: None, outputs)
-        return tuple(tree.flatten(outputs))
+        nesting = tree.map_structure(lambda _: None, outputs)
+        return Outputs(tuple(tree.flatten(outputs)), nesting)
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Returns the outputs for a batch, flat."""
         found = self.function(*arrays[: self.layout.counts[0]])
         return found if isinstance(found, tuple) else (found,)
 
-    def nested(self, outputs: Sequence[Any]) -> Any:
-        """Returns flat outputs nested as the model's are."""
-        if self.structure is None:
-            return outputs[0]
-        return tree.pack_sequence_as(self.structure, list(outputs))
+    def nesting(self, arrays: Sequence[Any]) -> Any:
+        """How the model's outputs are nested for such a batch, with None at the leaves."""
+        return self.function.structure_for(arrays[: self.layout.counts[0]])
+
+
+def nested(nesting: Any, outputs: Sequence[Any]) -> Any:
+    """Returns flat outputs nested as :meth:`Predictor.nesting` says."""
+    return outputs[0] if nesting is None else tree.pack_sequence_as(nesting, list(outputs))
 
 
 def outputs_of(

@@ -38,7 +38,7 @@ class Trainer(Predicting):
         self.stop_evaluating = False
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._metric_lists: tuple[list[Any], list[Any]] | None = None
+        self._metric_lists: tuple[Any, tuple[list[Any], list[Any]]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -283,11 +283,12 @@ class Trainer(Predicting):
 
     def _all_metrics(self) -> tuple[list[Any], list[Any]]:
         """All metrics, and those among the attributes; found once the step is traced."""
-        found = self._metric_lists
-        if found is None:
-            found = (self.metrics, super().metrics)  # type: ignore[misc]
-            if self.objective is not None and self.objective.built:
-                self._metric_lists = found
+        objective = self.objective
+        built_for = None if objective is None or not objective.built else objective.built_for
+        if self._metric_lists is not None and self._metric_lists[0] is built_for:
+            return self._metric_lists[1]
+        found = (self.metrics, super().metrics)  # type: ignore[misc]
+        self._metric_lists = None if built_for is None else (built_for, found)
         return found
 
     def get_metrics_result(self) -> dict[str, Any]:

@@ -16,14 +16,16 @@ from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
 
 
-class Optimizer:
+class Optimizer(Watched):
     """Base class: turns gradients into updates of variables.
 
     An update is traced as part of the training step. Subclasses define ``update_step``.
@@ -118,6 +120,16 @@ class Optimizer:
                     name="learning_rate",
                 )
             )
+
+    _unwatched = frozenset(
+        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_alpha", "_decay"}
+    )
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what the optimizer depends on (runtime/structure.py)."""
+        describe_watched(walk, self)
+        if self._excluded or self._excluded_names:  # which variables they are, names may tell
+            walk.add(*((v.path, v.name) for v in self._trainable_variables))
 
     def _track(self, variable: Variable) -> Variable:
         variable.path = f"{self.name}/{variable.name}"

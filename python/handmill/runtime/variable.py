@@ -17,6 +17,7 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read
 from handmill.primitives.operands import converted
+from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
 class ArrayState:
@@ -123,7 +124,7 @@ def _machine_bytes() -> int:
         return 1 << 47
 
 
-class Variable:
+class Variable(Watched):
     """A named tensor that programs read and write.
 
     Used as an operand while a model is traced it is read by the program; ``assign`` then
@@ -188,13 +189,25 @@ class Variable:
             )
         self.name = name
         self.path = name
-        self.trainable = trainable
+        self._trainable = trainable
         self.autocast = True
         self.regularizer = regularizer
         self.constraint = constraint
         self.spec = Spec(content.shape, dtype)
         self.state = _new_state(content.shape, dtype)
         self.state.write(content)
+
+    _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers update it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = value
+        notice(TRAINABLE)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from handmill.ir.op import Array
 from handmill.ir.trace import apply
 from handmill.metrics.reduction import batch_size_of
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.function import Feed, TracedFunction, gradients
+from handmill.runtime.feed import Feed
+from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
 ACTIVATIONS = {
@@ -118,10 +119,8 @@ class Network:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the variables and of the memory that the plans hold."""
-        variables = [*self.weights, *self.optimizer.variables]
-        sizes = (4 * v.size for v in variables)
-        return int(sum(sizes) + self._train.nbytes + self._predict.nbytes)
+        """Bytes of the variables."""
+        return sum(4 * v.size for v in (*self.weights, *self.optimizer.variables))
 
     def set_weights(self, arrays: Sequence[Array]) -> None:
         """Sets kernel and bias of each layer, in turns."""

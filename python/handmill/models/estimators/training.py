@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from handmill.ir.op import Array
 from handmill.models.estimators.network import REMEMBERED, Network
-from handmill.runtime.function import Feed
+from handmill.runtime.feed import Feed
 
 SPARSE_BYTES = 1 << 25
 """Rows of a sparse matrix are made dense so many bytes at a time."""

@@ -1,0 +1,96 @@
+"""Data sets whose rows a program gathers by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handmill.ir.op import Array
+
+if TYPE_CHECKING:
+    from handmill.ir.shapes import Spec
+    from handmill.runtime.function import TracedFunction
+
+
+class Feed:
+    """Data sets whose rows a program gathers by itself, batch after batch.
+
+    Args:
+        sources: arrays with equally many rows (or lists of rows of one shape), one for each
+            input of the program.
+        order: the rows in the order in which they are taken (int64); default: as they lie.
+
+    Attributes:
+        position: how many rows have been taken.
+    """
+
+    def __init__(self, sources: Sequence[Array], order: Array | None = None) -> None:
+        found = (np.ascontiguousarray(s) for s in sources)
+        self.sources = [s if s.flags.aligned else s.copy() for s in found]
+        rows = {len(s) for s in self.sources}
+        if len(rows) > 1:
+            raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
+        self._order = order
+        self._position = 0
+        self._native: Any = None
+        self._specs: tuple[Spec, ...] | None = None
+
+    def specs_for(self, function: TracedFunction) -> tuple[Spec, ...]:
+        """The specs under which batches are traced; found once, many epochs use them."""
+        if self._specs is None:
+            self._specs = function.specs_of(self.sources)
+        return self._specs
+
+    @property
+    def native(self) -> Any:
+        """The C++ feed; made when first needed."""
+        if self._native is None:
+            from handmill import _core
+
+            self._native = _core.Feed(self.sources, self._order)
+            self._native.position = self._position
+        return self._native
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of a pass."""
+        return len(self.sources[0]) if self._order is None else len(self._order)
+
+    @property
+    def position(self) -> int:
+        return self._position if self._native is None else int(self._native.position)
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self._position = position
+        if self._native is not None:
+            self._native.position = position
+
+    def set_order(self, order: Array | None) -> None:
+        """Sets the order of the next pass."""
+        self._order = order
+        if self._native is not None:
+            self._native.set_order(order)
+
+    def take(self, start: int, count: int) -> tuple[list[Array], Array]:
+        """Returns a batch as arrays, and the numbers of its rows."""
+        rows = (
+            np.arange(start, start + count)
+            if self._order is None
+            else self._order[start : start + count]
+        )
+        return [s[rows] for s in self.sources], rows
+
+
+@dataclass(frozen=True, slots=True)
+class FedResult:
+    """What a fed run did.
+
+    Attributes:
+        steps: batches run; less than asked for if the deadline passed.
+    """
+
+    steps: int
