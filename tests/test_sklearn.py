@@ -24,9 +24,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 import handmill
+from handmill.models.estimators import network
 from handmill.models.estimators.network import POOL
 from handmill.saving.container import FileFormatError
-from handmill.sklearn import HandmillClassifier, HandmillRegressor, network
+from handmill.sklearn import HandmillClassifier, HandmillRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -197,7 +198,7 @@ def test_held_out_scores_are_those_of_scikit_learn(name: str) -> None:
 
 @pytest.mark.parametrize("container", (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array))
 def test_sparse_features_give_the_same_network(container, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handmill.sklearn import training
+    from handmill.models.estimators import training
 
     monkeypatch.setattr(training, "SPARSE_BYTES", 1 << 14)  # several pieces an epoch
     x, y = datasets.load_digits(return_X_y=True)
