@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/plan.h"
@@ -49,16 +50,16 @@ Attr parse_attr(const std::string& name, py::handle value) {
 // The function holds a reference, which is given up under the GIL.
 HostFunction host_function(const py::object& callable) {
   const std::shared_ptr<py::object> held(new py::object(callable), [](py::object* object) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     delete object;
   });
   return [held](std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     py::list arguments;
     for (const ArrayRef& array : inputs) {
       arguments.append(array_over(array.data, array.dtype, array.shape, py::none(), false));
     }
-    const py::object returned = (*held)(arguments);
+    const py::object returned = take_gil([&] { return (*held)(arguments); });
     const auto results = py::reinterpret_steal<py::object>(
         PySequence_Fast(returned.ptr(), "a host step must return a tuple of arrays"));
     if (!results) throw py::error_already_set();

@@ -11,7 +11,7 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
-from handmill.naming import known_names, to_snake_case
+from handmill.naming import to_snake_case
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
@@ -399,9 +399,7 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, np.ndarray):
         return Constant(identifier)
-    names = [to_snake_case(c.__name__) for c in _CLASSES]
-    hint = ". " + known_names("initializer", identifier, names)
-    return interpret(identifier, "initializer", deserialize, hint)
+    return interpret(identifier, "initializer", deserialize, _CLASSES)
 
 
 def serialize(initializer: Any) -> Any:

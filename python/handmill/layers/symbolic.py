@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from handmill import tree
@@ -202,12 +203,8 @@ class Node:
     @property
     def parent_nodes(self) -> list[Node]:
         """The nodes that made the inputs."""
-        found = []
-        for tensor in self.input_tensors:
-            operation, index, _ = tensor.history
-            if (parent := operation._inbound_nodes[index]) not in found:
-                found.append(parent)
-        return found
+        histories = [tensor.history for tensor in self.input_tensors]
+        return list(dict.fromkeys(h.operation._inbound_nodes[h.node_index] for h in histories))
 
 
 class LayerGraph:
@@ -238,19 +235,22 @@ class LayerGraph:
         seen: set[Node] = set()
         first_visit: dict[Any, int] = {}
 
-        def visit(tensor: KerasTensor) -> None:
+        # Depth first with a stack of its own, since a chain of layers may be longer than Python's.
+        stack: list[tuple[Node | None, Iterator[KerasTensor]]] = [(None, iter(self.outputs))]
+        while stack:
+            visited, tensors = stack[-1]
+            tensor = next(tensors, None)
+            if tensor is None:
+                stack.pop()
+                if visited is not None:
+                    finished.append(visited)
+                continue
             operation, index, _ = tensor.history
             node = operation._inbound_nodes[index]
-            if node in seen:
-                return
-            seen.add(node)
-            first_visit.setdefault(operation, len(first_visit))
-            for parent in node.input_tensors:
-                visit(parent)
-            finished.append(node)
-
-        for output in self.outputs:
-            visit(output)
+            if node not in seen:
+                seen.add(node)
+                first_visit.setdefault(operation, len(first_visit))
+                stack.append((node, iter(node.input_tensors)))
         node_depth: dict[Node, int] = {}
         op_depth: dict[Any, int] = {}
         for node in reversed(finished):
@@ -279,11 +279,10 @@ class LayerGraph:
                         f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
                     )
             known.update(map(id, node.output_tensors))
-        names = [operation.name for operation in self.operations]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(operation.name for operation in self.operations).items():
+            if count > 1:
                 raise ValueError(
-                    f'The name "{name}" is used {names.count(name)} times in the model. '
+                    f'The name "{name}" is used {count} times in the model. '
                     "All operation names should be unique."
                 )
 

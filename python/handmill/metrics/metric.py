@@ -49,6 +49,7 @@ class Metric(Watched):
         name = name or "variable"
         variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
         variable.path = f"{self.name}/{name}"
+        variable.autocast = False  # also inside layers that compute in another dtype
         self._variables.append(variable)
         return variable
 

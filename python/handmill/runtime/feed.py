@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,13 @@ from handmill.ir.op import Array
 if TYPE_CHECKING:
     from handmill.ir.shapes import Spec
     from handmill.runtime.function import TracedFunction
+
+
+def _owner_of(array: Array) -> Array:
+    """The array whose memory ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 class Feed:
@@ -33,6 +41,8 @@ class Feed:
         rows = {len(s) for s in self.sources}
         if len(rows) > 1:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
+        # NumPy does not let an array be resized in place that somebody has a weak reference to.
+        self._pins = [weakref.ref(_owner_of(s)) for s in self.sources]
         self._order = order
         self._position = 0
         self._native: Any = None
