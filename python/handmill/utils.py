@@ -20,5 +20,7 @@ __getattr__, __dir__ = lazy_exports(
         "serialize_keras_object": "handmill.saving.objects",
         "set_random_seed": "handmill.session",
         "to_categorical": "handmill.data.arrays",
+        "pack_x_y_sample_weight": "handmill.data.batches",
+        "unpack_x_y_sample_weight": "handmill.data.batches",
     },
 )

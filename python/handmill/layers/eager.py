@@ -9,7 +9,6 @@ import numpy as np
 from handmill import tree
 from handmill.ir.graph import current_graph
 from handmill.layers.context import collected_losses
-from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
 
@@ -60,6 +59,8 @@ class _Call:
     ignores_trainable = False
 
     def __init__(self, layer: Any, pattern: Any) -> None:
+        from handmill.runtime.function import TracedFunction
+
         self._layer = layer
         self._pattern = pattern
         self._constant = Constant(pattern)
@@ -76,9 +77,12 @@ class _Call:
         """There is nothing to make."""
 
     def _trace(self, *values: Any) -> Any:
+        from handmill.runtime.function import Outputs
+
         args, kwargs = _join(self._pattern, iter(values))
-        with collected_losses() as losses:
+        with collected_losses() as added:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
+        losses = [value for _, value in added]
         if not tree.is_nested(outputs) and not losses:
             return outputs
         flat = tree.flatten(outputs)
