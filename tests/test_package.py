@@ -160,7 +160,7 @@ def test_version_matches_metadata() -> None:
 # and from floors below. (What a function imports when it is called is another matter.)
 FLOORS = (
     "keras_names",
-    "lazy errors naming",
+    "lazy errors naming files",
     "tree dtype_policies",
     "config mixed_precision ir",
     "primitives",
