@@ -453,4 +453,5 @@ Value.operators.update(
     power=power,
     negative=negative,
     absolute=absolute,
+    round=round,
 )
