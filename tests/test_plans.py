@@ -132,6 +132,17 @@ def test_the_least_recently_used_plan_goes_first(limit):
     np.testing.assert_array_equal(call(rows + 1), np.full((rows + 1, 64), 2, np.float32))
 
 
+def test_a_program_keeps_so_many_plans(limit):
+    limit(1 << 62)
+    function = TracedFunction(lambda x: ops.exp(x) + x, "f")
+    for n in range(1, 400):
+        np.testing.assert_array_equal(function(np.zeros((n, 2), np.float32)), np.ones((n, 2)))
+        function(np.zeros((1, 2), np.float32))
+    (bound,) = function._bound.values()
+    kept = {key[0][0] for key in bound.trace.plans}
+    assert kept == {1, *range(400 - 63, 400)}
+
+
 def test_packed_weights_count_once(limit):
     limit(1 << 62)
     model = handmill.Sequential([handmill.Input((512,)), layers.Dense(512)])
