@@ -20,6 +20,9 @@ from handmill.runtime.variable import Variable
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
 
+_MOST_PLANS = 64
+"""Sizes of one program whose plans are kept, if the limit of all plans allows it."""
+
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
 
@@ -116,6 +119,8 @@ class Trace:
         key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:
+            if len(self.plans) >= _MOST_PLANS:
+                del self.plans[min(self.plans, key=lambda k: self.plans[k].last_use)]
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan
