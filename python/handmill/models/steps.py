@@ -24,6 +24,7 @@ from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import is_ours
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 _ZERO = np.zeros((), "float32")
@@ -58,6 +59,7 @@ class Step:
 
     Attributes:
         function: the program, None where Python runs the step.
+        is_standard: whether it is a program that no method of the model's own changes.
     """
 
     def __init__(self, model: Any, layout: Layout, phase: str) -> None:
@@ -66,6 +68,7 @@ class Step:
         self.phase = phase
         self.training = phase == "train"
         self.function: Any = None
+        self.is_standard = False
 
     @property
     def call(self) -> Callable[[Any], Any]:
@@ -132,7 +135,8 @@ class TracedStep(Step):
         given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
         names = names_for(model, (*self.layout.structures, *given))
         own = (self.finite_steps, self.alive)
-        return model, model.optimizer, objective, own, self.phase, names
+        uses_it = self.training or not is_ours(type(model))
+        return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
     def memo(self) -> Any:
         """How the objective was built: the optimizer's slots follow from the variables."""
@@ -189,7 +193,7 @@ class TracedStep(Step):
         return ()
 
     def _name(self) -> str:
-        return f"{self.phase}_step() of {self.model.describe()}"
+        return f"{self.phase}_step() of {type(self.model).__name__} {self.model.name!r}"
 
     def _watch(self) -> None:
         losses = [loss for loss in self.losses if isinstance(loss, Value)]
@@ -315,7 +319,8 @@ class Predictor:
             with collected_losses():
                 outputs = self.model.predict_step(pack_x_y_sample_weight(x))
         except TracedValueError as error:
-            raise not_a_program(error, f"predict_step() of {self.model.describe()}") from error
+            name = f"predict_step() of {type(self.model).__name__} {self.model.name!r}"
+            raise not_a_program(error, name) from error
         nesting = tree.map_structure(lambda _: None, outputs)
         return Outputs(tuple(tree.flatten(outputs)), nesting)
 
@@ -383,10 +388,15 @@ class StepFunction:
         self.phase = phase
 
     def __call__(self, batches: Iterable[Any]) -> Any:
-        """Takes a batch from ``batches``; returns numbers by name, or the model's outputs."""
-        for batch in batches:
-            return self.model._run_batch(self.phase, *unpack_x_y_sample_weight(batch))
-        raise StopIteration
+        """Takes a batch from ``batches``; returns numbers by name, or the model's outputs.
+
+        Raises:
+            StopIteration: if there is none.
+        """
+        x, y, weight = unpack_x_y_sample_weight(next(iter(batches)))
+        if self.phase == "predict":
+            return self.model._predict_batch(x, may_be_own=False)
+        return self.model._run_batch(self.phase, x, y, weight, may_be_own=False)
 
 
 def is_overridden(model: Any, name: str) -> bool:

@@ -13,11 +13,12 @@ from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
 from handmill.layers.context import CONTEXT, collected_losses
+from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.layout import fill
-from handmill.runtime.function import TracedFunction
+from handmill.runtime.function import Outputs, TracedFunction
 
 FAR_ABOVE = 4.0
 """A first loss of so many times the loss of guessing is far above it."""
@@ -100,7 +101,7 @@ class TrainingChecks:
                 "the model has learnt next to nothing yet. Look at the range of the inputs, the "
                 "learning rate, and whether labels belong to their inputs.",
             )
-        if self.looks and not self.model.run_eagerly:
+        if self.looks and run.last.is_standard:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
@@ -178,33 +179,57 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
     """
     if not any(is_relu(layer) for layer in all_layers(model)):
         return []
-    names: list[str] = []
+    layout = next(step.layout for step in model._steps.values() if step.training)
+    names = [layer.name for layer in all_layers(model)]
+    look = _LargestOutputs(model, layout)
+    function = TracedFunction(look.trace, "look_for_dead_units", subject=look)
+    inputs = arrays[: layout.counts[0]]
+    found = function(*inputs)
+    found = found if isinstance(found, tuple) else (found,)
+    return [
+        (names[number], int(np.sum(array <= 0)), int(array.size))
+        for number, array in zip(function.structure_for(inputs), found, strict=True)
+    ]
 
-    def trace(*values: Any) -> tuple[Any, ...]:
-        largest = []
+
+class _LargestOutputs:
+    """The largest output of each unit of the ReLU layers, as a program."""
+
+    ignores_trainable = False
+
+    def __init__(self, model: Any, layout: Any) -> None:
+        self.model = model
+        self.layout = layout
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self.model, names_for(self.model, self.layout.structures[0])
+
+    def memo(self) -> None:
+        """Nothing."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+    def trace(self, *values: Any) -> Outputs:
+        """Returns the largest outputs; remembers the numbers of the layers."""
+        numbers = {id(layer): i for i, layer in enumerate(all_layers(self.model))}
+        largest, which = [], []
 
         def note(layer: Any, outputs: Any) -> None:
             if is_relu(layer) and hasattr(outputs, "spec") and len(outputs.shape) >= 2:
-                names.append(layer.name)
+                which.append(numbers[id(layer)])
                 axes = tuple(range(len(outputs.shape) - 1))
                 largest.append(ops.max(outputs, axis=axes))
 
         CONTEXT.observer = note
         try:
             with collected_losses():
-                model(fill(layout.structures[0], iter(values)), training=False)
+                x = fill(self.layout.structures[0], iter(values))
+                self.model(x, training=False)
         finally:
             CONTEXT.observer = None
-        return tuple(largest)
-
-    layout = next(step.layout for step in model._steps.values() if step.training)
-    function = TracedFunction(trace, "look_for_dead_units")
-    found = function(*arrays[: layout.counts[0]])
-    found = found if isinstance(found, tuple) else (found,)
-    return [
-        (name, int(np.sum(array <= 0)), int(array.size))
-        for name, array in zip(names, found, strict=True)
-    ]
+        return Outputs(tuple(largest), tuple(which))
 
 
 def is_relu(layer: Any) -> bool:

@@ -16,13 +16,39 @@ from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.structure import Walk, describe_watched
-from handmill.runtime.variable import Variable
-from handmill.runtime.watch import Watched
+from handmill.runtime.variable import Variable, zeros
+from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
+
+
+class _Applied:
+    """An optimizer applied to arrays: what its program depends on."""
+
+    ignores_trainable = True
+
+    def __init__(self, optimizer: Optimizer, variables: list[Variable]) -> None:
+        self.things = optimizer, tuple(variables)
+
+    def parts(self) -> tuple[Any, ...]:
+        """The optimizer, and the variables."""
+        return (*self.things, self)
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Others may have gradients for other variables: they do not share the program."""
+        walk.is_shared = False
+
+    def memo(self) -> None:
+        """Nothing: it is built before."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+
+_NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
 
 class Optimizer(Watched):
@@ -127,7 +153,7 @@ class Optimizer(Watched):
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description what the optimizer depends on (runtime/structure.py)."""
-        describe_watched(walk, self)
+        describe_watched(walk, self, _NOT_READ if is_ours(type(self)) else frozenset())
         if self._excluded or self._excluded_names:  # which variables they are, names may tell
             walk.add(*((v.path, v.name) for v in self._trainable_variables))
 
@@ -212,9 +238,12 @@ class Optimizer(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable of the optimizer's state."""
-        from handmill import initializers
+        if initializer == "zeros":
+            made: Any = zeros
+        else:
+            from handmill import initializers
 
-        made = initializers.get(initializer)
+            made = initializers.get(initializer)
         return self._track(
             Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
         )
@@ -335,7 +364,8 @@ class Optimizer(Watched):
                 self.apply([None if g is None else next(given) for g in grads], variables)
                 return ()
 
-            self._eager = (key, TracedFunction(step, self.name, batched=False))
+            subject = _Applied(self, variables)
+            self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
         self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:

@@ -9,9 +9,11 @@ comparison that nothing at all was changed since, and otherwise asks the objects
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar
+
+from handmill.ir.graph import current_graph
 
 now = 0
 """The number of the last change of any watched object of this process."""
@@ -25,6 +27,18 @@ def notice(changed: Any) -> None:
     number = next(_numbers)
     changed.__dict__["_changed"] = number
     now = number
+
+
+_NOTHING: frozenset[str] = frozenset()
+_OURS: dict[type, bool] = {}
+
+
+def is_ours(kind: type) -> bool:
+    """Whether a class was written in this package."""
+    found = _OURS.get(kind)
+    if found is None:
+        found = _OURS[kind] = kind.__module__.startswith("handmill.")
+    return found
 
 
 class Watched:
@@ -49,7 +63,20 @@ class Watched:
             return
         kind = _KINDS.get(type(value))
         super().__setattr__(name, value if kind is None else kind(value))
+        if not is_ours(type(self)):
+            self._note_writer(name)
         notice(self)
+
+    def _note_writer(self, name: str) -> None:
+        """Remembers which attributes ``call`` itself has written last, such as a count of calls.
+
+        The next trace writes them anew, so no program depends on what they hold.
+        """
+        written: set[str] = self.__dict__.get("_written", _NOTHING)
+        if current_graph() is not None:
+            self.__dict__["_written"] = written | {name}
+        elif name in written:
+            self.__dict__["_written"] = written - {name}
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
@@ -114,11 +141,25 @@ class TrackedSet(set[Any]):
 _KINDS: dict[type, type] = {list: TrackedList, dict: TrackedDict, set: TrackedSet}
 
 
-def notices(container: Any) -> bool:
-    """Whether changes of a container, and of containers in it, are noticed."""
-    if type(container) is tuple:
-        return not any(isinstance(item, (list, tuple, dict, set)) for item in container)
-    return type(container) in _CHANGES
+def collect(container: Any, found: list[Any] | None) -> bool:
+    """Appends a container, and those in it, that notice their changes.
+
+    Returns:
+        Whether all of them do, and cannot be changed otherwise.
+    """
+    if found is None or (type(container) not in _CHANGES and type(container) is not tuple):
+        return False
+    if type(container) is not tuple:
+        found.append(container)
+    items = container.values() if isinstance(container, dict) else container
+    return all(
+        [collect(x, found) for x in items if isinstance(x, (list, tuple, dict, set, frozenset))]
+    )
+
+
+def sum_of_marks(things: Sequence[Any]) -> int:
+    """A sum that grows when one of these things is changed."""
+    return sum([thing._changed for thing in things])
 
 
 _CHANGES = {

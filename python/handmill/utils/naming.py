@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
 _counts: dict[str, int] = {}
 
 
+@functools.lru_cache(1024)
 def to_snake_case(name: str) -> str:
     """Returns ``name`` as Keras writes it in object names.
 

@@ -96,11 +96,15 @@ def set_random_seed(seed: int) -> None:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Starts the numbering of names again: the next Dense layer is called ``dense``.
+    """Starts the numbering of names again, and forgets programs that no model uses.
+
+    The next Dense layer is called ``dense``.
 
     Args:
         free_memory: accepted for Keras; objects without users are freed by Python.
     """
+    from handmill.runtime.plans import TRACES
     from handmill.utils.naming import reset_names
 
     reset_names()
+    TRACES.clear()
