@@ -34,6 +34,7 @@ def unexpected(log: str) -> list[str]:
 
 
 def main(path: str) -> int:
+    """Prints the skips that are not listed; returns the exit status."""
     log = Path(path).read_text(encoding="utf-8", errors="replace")
     if not re.search(r"\b\d+ passed", log):
         print(f"{path} is not the log of a run of pytest")
