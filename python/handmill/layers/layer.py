@@ -33,11 +33,11 @@ from handmill.layers.arguments import (
 from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
+from handmill.naming import auto_name
 from handmill.runtime import watch
 from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
-from handmill.utils.naming import auto_name
 
 
 class Layer(Watched):
@@ -455,7 +455,7 @@ class Layer(Watched):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         graph = Graph(self.name)
-        with graph, collected_losses():
+        with collected_losses(), graph:
 
             def enter(x: Any) -> Any:
                 if not isinstance(x, KerasTensor):

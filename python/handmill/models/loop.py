@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
 from handmill.models.steps import joined, nested
 from handmill.models.training_checks import TrainingChecks
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.ir.op import Array
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -20,7 +21,6 @@ from handmill.models.data_adapters import (
 )
 from handmill.models.layout import Layout, key_of, split
 from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
-from handmill.utils.batches import unpack_x_y_sample_weight
 
 
 class Predicting:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops, tree
+from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.errors import TracedValueError, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
@@ -25,7 +26,6 @@ from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import is_ours
-from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")

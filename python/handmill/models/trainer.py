@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from handmill import random, tree
-from handmill.callbacks.callback import CallbackList, History
+from handmill.callbacks.callback import History
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
@@ -43,7 +45,6 @@ from handmill.models.steps import (
 )
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
 from handmill.runtime.tape import GradientTape
-from handmill.utils.batches import unpack_x_y_sample_weight
 
 
 class Trainer(Predicting, OlderNames):

@@ -17,6 +17,7 @@ from handmill.ir.graph import Value, current_graph, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read
+from handmill.primitives.operands import converted
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -301,9 +302,7 @@ class Variable(Watched):
         if graph is not None:
             found = as_value(graph, value, self.dtype)
             if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
-                from handmill.ops import cast
-
-                found = cast(found, self.dtype)
+                found = converted(found, self.dtype)
             graph.assign(self, found)
             return
         if isinstance(value, Variable):
