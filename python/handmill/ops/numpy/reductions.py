@@ -175,7 +175,7 @@ def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
         >>> ops.all([[True, False], [True, True]], axis=1)
         array([False,  True])
     """
-    return cast(min(cast(as_bool(x), "float32"), axis, keepdims), "bool")
+    return _reduce(REDUCE_MIN, as_bool(x), axis, keepdims)
 
 
 def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -186,7 +186,7 @@ def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
         >>> ops.any([[True, False], [False, False]], axis=1)
         array([ True, False])
     """
-    return cast(max(cast(as_bool(x), "float32"), axis, keepdims), "bool")
+    return _reduce(REDUCE_MAX, as_bool(x), axis, keepdims)
 
 
 def count_nonzero(x: Tensor, axis: Axis = None) -> Any:
