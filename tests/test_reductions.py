@@ -33,7 +33,7 @@ def kernels(function, *arrays):
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "int64", "float64"])
+@pytest.mark.parametrize("dtype", ("bool", "int8", "uint8", "int32", "int64", "float64"))
 def test_reductions(dtype, shape, axis, level):
     x = draw(np.random.default_rng(0), shape, dtype)
     wide = "int32" if dtype in ("bool", "int8", "uint8") else dtype  # of sums and products
@@ -65,7 +65,7 @@ def test_reductions(dtype, shape, axis, level):
             assert np.array_equal(got, want), name
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "int32", "int64", "float64"])
+@pytest.mark.parametrize("dtype", ("bool", "int8", "int32", "int64", "float64"))
 def test_reductions_of_nothing(dtype):
     x = np.zeros((3, 0), dtype)
     assert np.array_equal(ops.sum(x, axis=1), [0, 0, 0])
@@ -93,7 +93,7 @@ def test_nan_counts_as_an_extreme(level):
     assert np.array_equal(ops.argmin(x, axis=0), [0, 0, 1])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", (1, 2))
 def test_batches_beside_host_steps_are_gathered_on_all_threads(threads):
     """A step without a kernel does not change what is gathered."""
     from handmill import config

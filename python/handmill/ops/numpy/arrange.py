@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.graph import Value
-from handmill.ir.shapes import Batch, Dim
+from handmill.ir.shapes import Batch, Dim, numpy_dtype
 from handmill.ir.trace import apply
 from handmill.ops.numpy.logic import where
 from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
@@ -19,6 +19,7 @@ from handmill.primitives.emit import slice_axis
 from handmill.primitives.movement import PAD, SLICE
 from handmill.primitives.operands import (
     Tensor,
+    dtype_of,
     is_symbolic,
     normal_axes,
     normal_axis,
@@ -81,6 +82,8 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
     if isinstance(size, Batch):
         raise shape_error("split", "the batch dimension cannot be split", {"x": shape_of(x)})
     if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1:
+            raise shape_error("split", f"parts must be 1 or more, got {indices_or_sections}")
         if size % indices_or_sections:
             raise shape_error("split", f"size {size} is not {indices_or_sections} equal parts")
         part = size // indices_or_sections
@@ -240,6 +243,17 @@ def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Any:
     return reshape(broadcast_to(expand_dims(x, axis + 1), wide), result)
 
 
+def _check_rank(op: str, x: Any, least: int, most: int | None) -> None:
+    rank = len(shape_of(x))
+    if rank < least or (most is not None and rank > most):
+        wanted = f"{least} or {most}" if most else f"{least} or more"
+        raise shape_error(op, f"{wanted} dimensions were expected", {"x": shape_of(x)})
+
+
+def _zero(x: Any) -> Any:
+    return np.zeros((), numpy_dtype(dtype_of(x)))
+
+
 def tril(x: Tensor, k: int = 0) -> Any:
     """Returns the lower triangle of matrices; zeros above diagonal ``k``.
 
@@ -250,8 +264,9 @@ def tril(x: Tensor, k: int = 0) -> Any:
                [3, 4]], dtype=int32)
     """
     x = tensor(x)
+    _check_rank("tril", x, 2, None)
     rows, columns = _fixed(x, -2, "tril"), _fixed(x, -1, "tril")
-    return where(np.tri(rows, columns, k, dtype=bool), x, 0)
+    return where(np.tri(rows, columns, k, dtype=bool), x, _zero(x))
 
 
 def triu(x: Tensor, k: int = 0) -> Any:
@@ -264,8 +279,9 @@ def triu(x: Tensor, k: int = 0) -> Any:
                [0, 4]], dtype=int32)
     """
     x = tensor(x)
+    _check_rank("triu", x, 2, None)
     rows, columns = _fixed(x, -2, "triu"), _fixed(x, -1, "triu")
-    return where(np.tri(rows, columns, k - 1, dtype=bool), 0, x)
+    return where(np.tri(rows, columns, k - 1, dtype=bool), _zero(x), x)
 
 
 def diag(x: Tensor, k: int = 0) -> Any:
@@ -278,10 +294,11 @@ def diag(x: Tensor, k: int = 0) -> Any:
                [0, 2]], dtype=int32)
     """
     x = tensor(x)
+    _check_rank("diag", x, 1, 2)
     if len(shape_of(x)) == 1:
         n = _fixed(x, 0, "diag")
         place = np.diag(np.arange(1, n + 1), k).astype(np.int32)
-        return where(place == 0, 0, take(x, np.maximum(place - 1, 0), axis=0))
+        return where(place == 0, _zero(x), take(x, np.maximum(place - 1, 0), axis=0))
     rows, columns = _fixed(x, 0, "diag"), _fixed(x, 1, "diag")
     at = np.diag(np.arange(rows * columns).reshape(rows, columns), k).astype(np.int32)
     return take(ravel(x), at, axis=0)
