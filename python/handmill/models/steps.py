@@ -21,7 +21,9 @@ from handmill.layers.context import collected_losses, eager_calls
 from handmill.layers.eager import names_for
 from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
+from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
+from handmill.runtime.structure import is_ours
 from handmill.runtime.variable import Variable
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
@@ -110,7 +112,8 @@ class TracedStep(Step):
         super().__init__(model, layout, phase)
         hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
         self.is_standard = not any(is_overridden(model, name) for name in hooks)
-        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self)
+        lengths = lengths_of(model, layout.counts)
+        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self, lengths=lengths)
         self.losses: list[Any] = []
         self._returned: dict[str, Callable[[], Any]] | None = None
         self._kept: dict[str, Variable] = {}
@@ -130,7 +133,8 @@ class TracedStep(Step):
         given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
         names = names_for(model, (*self.layout.structures, *given))
         own = (self.finite_steps, self.alive)
-        return model, model.optimizer, objective, own, self.phase, names
+        uses_it = self.training or not is_ours(type(model))
+        return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
     def memo(self) -> Any:
         """How the objective was built: the optimizer's slots follow from the variables."""
@@ -292,7 +296,8 @@ class Predictor:
     def __init__(self, model: Any, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.function = TracedFunction(self._trace, "predict_step", subject=self)
+        lengths = lengths_of(model, (layout.counts[0],))
+        self.function = TracedFunction(self._trace, "predict_step", subject=self, lengths=lengths)
 
     ignores_trainable = False
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
+from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import REGISTRY, Array
-from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, convert, held, numpy_dtype
+from handmill.ir.shapes import DTYPES, FLOATS, convert, held, numpy_dtype
 from handmill.ir.trace import apply, as_value, set_cast
 
 Tensor: TypeAlias = Any
@@ -38,10 +39,12 @@ def tensor(x: Tensor) -> Any:
 
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
+    if isinstance(x, SymbolicDim):
+        return value_of_dim(x, "int32")
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
-    if not is_array and isinstance(x, list | tuple) and any(is_symbolic(item) for item in x):
+    if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         return _stacked(x)
     array = np.asarray(x)
     if is_array and not isinstance(x, float):
@@ -54,7 +57,8 @@ def numbers(x: Tensor, dtype: str) -> Any:
 
     Python integers go there directly, so that float32 and int64 hold what int32 cannot.
     """
-    if isinstance(x, int | list | tuple) and not any(is_symbolic(v) for v in np.ravel(x).tolist()):
+    items = x if isinstance(x, list | tuple) else ()
+    if isinstance(x, int | list | tuple) and not any(map(_holds_symbolic, items)):
         array = np.asarray(x)
         if array.dtype.kind in "iu" and dtype in (*FLOATS, "int64"):
             return held(array).astype(numpy_dtype(dtype))
@@ -98,6 +102,27 @@ def number_as(x: float, dtype: str) -> Array:
         raise _does_not_fit(int(x), dtype) from None
 
 
+def _holds_symbolic(x: Any) -> bool:
+    return is_symbolic(x) or isinstance(x, SymbolicDim)
+
+
+def value_of_dim(dim: SymbolicDim, dtype: str, like: Any = None) -> Any:
+    """Returns a size that a call decides as a scalar of ``dtype``.
+
+    Args:
+        dim: the size.
+        dtype: the dtype's name.
+        like: a tensor of the functional API that the size belongs to, if there is one.
+    """
+    if current_graph() is None and like is None:
+        raise TypeError(
+            f"the size {dim} has no value while a model is put together; compute with it in the "
+            "`call` of a layer, or together with a tensor"
+        )
+    operands = () if current_graph() is not None else (like,)
+    return apply(REGISTRY["dim_value"], *operands, dim=dim, dtype=dtype)
+
+
 def _stacked(items: Sequence[Any]) -> Any:
     """A list of symbolic values as one value, as NumPy makes one array of a list of arrays."""
     rows = [apply(REGISTRY["reshape"], x, shape=(1, *shape_of(x))) for x in promote(*items)]
@@ -116,7 +141,7 @@ def widened(x: Any) -> Any:
 
 
 def shape_of(x: Tensor) -> Shape:
-    """Returns the shape of an operand; symbolic ones may hold Batch dimensions."""
+    """Returns the shape of an operand; symbolic ones may hold symbolic dimensions."""
     spec = getattr(x, "spec", None)
     return tuple(spec.shape) if spec is not None else np.shape(x)
 
@@ -146,15 +171,28 @@ def common_dtype(dtypes: Sequence[str]) -> str:
 
 def _meeting(xs: Sequence[Tensor]) -> tuple[list[Any], list[bool], str]:
     """The operands, which of them are Python numbers, and the dtype in which all meet."""
-    weak = [isinstance(x, bool | int | float) for x in xs]
+    weak = [isinstance(x, bool | int | float | SymbolicDim) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
     numbers = [x for x, w in zip(xs, weak, strict=True) if w]
     if any(type(x) is not bool and isinstance(x, float) for x in numbers):
         strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
-    elif any(type(x) is int for x in numbers):
+    elif any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers):
         strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
     return operands, weak, common_dtype(strong) if strong else "bool"
+
+
+def _met(operands: Sequence[Any], weak: Sequence[bool], dtype: str) -> list[Any]:
+    """The operands in one dtype."""
+    like = next((x for x in operands if hasattr(type(x), "apply_symbolically")), None)
+    return [
+        value_of_dim(x, dtype, like)
+        if isinstance(x, SymbolicDim)
+        else number_as(x, dtype)
+        if w
+        else converted(x, dtype)
+        for x, w in zip(operands, weak, strict=True)
+    ]
 
 
 def promote(*xs: Tensor) -> list[Any]:
@@ -165,21 +203,13 @@ def promote(*xs: Tensor) -> list[Any]:
     """
     if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
         return list(xs)
-    operands, weak, dtype = _meeting(xs)
-    return [
-        number_as(x, dtype) if w else converted(x, dtype)
-        for x, w in zip(operands, weak, strict=True)
-    ]
+    return _met(*_meeting(xs))
 
 
 def promote_float(*xs: Tensor) -> list[Any]:
     """Like :func:`promote`, but integers become float32."""
     operands, weak, dtype = _meeting(xs)
-    dtype = dtype if dtype in FLOATS else "float32"
-    return [
-        number_as(x, dtype) if w else converted(x, dtype)
-        for x, w in zip(operands, weak, strict=True)
-    ]
+    return _met(operands, weak, dtype if dtype in FLOATS else "float32")
 
 
 def promote_number(x: Tensor) -> Any:
@@ -203,10 +233,7 @@ def comparable(x1: Tensor, x2: Tensor) -> list[Any]:
         return promote(x1, x2)
     value = operands[outside.index(True)]
     if -(1 << 63) <= value < 1 << 63:
-        return [
-            np.asarray(x, np.int64) if w else converted(x, "int64")
-            for x, w in zip(operands, weak, strict=True)
-        ]
+        return _met(operands, weak, "int64")
     # Beyond every integer: what counts is on which side of all of them it lies.
     side = np.asarray(1 if value > 0 else -1, np.int32)
     return [
@@ -283,9 +310,9 @@ def normal_axes(op: str, axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def count_along(x: Tensor, axes: Sequence[int]) -> Any:
-    """Returns the number of elements along ``axes``: an int, or a value if the batch counts."""
+    """Returns the number of elements along ``axes``: an int, or a value if a call decides it."""
     shape = shape_of(x)
-    if any(isinstance(shape[a], Batch) for a in axes):
+    if not is_fixed([shape[a] for a in axes]):
         return apply(REGISTRY["size_along"], x, axis=tuple(axes))
     return int(np.prod([shape[a] for a in axes], dtype=np.int64))  # type: ignore[arg-type]
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim, same_shape
 from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
-from handmill.ir.shapes import Dim, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.gather import valid_rows
 from handmill.primitives.samples import both, given, integers, uniform
@@ -80,7 +81,7 @@ def _along_infer(x: Spec, indices: Spec, *, axis: int, zeros: bool = False) -> S
     if indices.is_float or indices.dtype == "bool":
         raise shape_error("take_along", f"indices must be integers, not {indices.dtype}", operands)
     others = [s.shape[:axis] + s.shape[axis + 1 :] for s in (x, indices)]
-    if x.rank != indices.rank or others[0] != others[1]:
+    if x.rank != indices.rank or not same_shape(*others):
         raise shape_error("take_along", f"shapes differ, not only along axis {axis}", operands)
     return Spec(indices.shape, x.dtype)
 
@@ -127,9 +128,8 @@ def _add_along_infer(dy: Spec, indices: Spec, *, axis: int, size: Dim) -> Spec:
 def _add_along(dy: Array, indices: Array, *, axis: int, size: int) -> Array:
     y = np.zeros((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
     at, valid = valid_rows(indices, size)
-    place: list[Any] = [
-        np.broadcast_to(i, dy.shape)[valid] for i in np.indices(dy.shape, sparse=True)
-    ]
+    grid: Any = np.indices(dy.shape)
+    place: list[Any] = [i[valid] for i in grid]
     place[axis] = at[valid]
     np.add.at(y, tuple(place), dy[valid])
     return y

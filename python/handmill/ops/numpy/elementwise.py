@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.dims import set_arithmetic
 from handmill.ir.graph import Value
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
@@ -467,6 +468,7 @@ def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
     return minimum(maximum(x, x_min), x_max)
 
 
+set_arithmetic(lambda name, *operands: Value.operators[name](*operands))
 Value.operators.update(
     add=add,
     subtract=subtract,
