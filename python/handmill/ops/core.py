@@ -14,9 +14,9 @@ from handmill.primitives.cast import STOP_GRADIENT
 from handmill.primitives.operands import (
     Tensor,
     check_dtype,
-    converted,
     dtype_of,
     is_symbolic,
+    numbers,
     shape_of,
     tensor,
     value_of_dim,
@@ -49,7 +49,7 @@ def cast(x: Tensor, dtype: Any) -> Any:
     """
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, check_dtype(dtype))
-    return converted(tensor(x), check_dtype(dtype))
+    return numbers(x, check_dtype(dtype))
 
 
 def convert_to_tensor(
@@ -70,8 +70,7 @@ def convert_to_tensor(
     """
     if sparse or ragged:
         raise ValueError(f"only dense tensors are supported, got {sparse=}, {ragged=}")
-    x = tensor(x)
-    return x if dtype is None else cast(x, dtype)
+    return tensor(x) if dtype is None else cast(x, dtype)
 
 
 def convert_to_numpy(x: Tensor) -> Array:
