@@ -26,6 +26,9 @@ _MOST_PLANS = 64
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
 
+_MOST_SIZES = 64
+"""Shapes of arrays of which a trace remembers what they bind: Python takes 20 us to find it."""
+
 
 class Slot:
     """Stands in a graph for a variable."""
@@ -70,6 +73,7 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
+        self._sizes: dict[Any, Sizes] = {}  # what shapes of arrays were found to bind
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
 
@@ -104,12 +108,21 @@ class Trace:
 
     def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
         """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        shapes = tuple([a.shape for a in arrays])
+        known = self._sizes.get(shapes)
+        if known is not None:
+            return known, ""
         try:
-            sizes = self.traced.bind([a.shape for a in arrays])
+            sizes = self.traced.bind(shapes)
         except ValueError as error:
             return None, str(error)
         problem = self.traced.assumptions.violated(sizes)
-        return (None, f"{problem} was assumed") if problem else (sizes, "")
+        if problem:
+            return None, f"{problem} was assumed"
+        if len(self._sizes) >= _MOST_SIZES:
+            self._sizes.clear()
+        self._sizes[shapes] = sizes
+        return sizes, ""
 
     def plan(self, sizes: Sizes, feeds: bool) -> Any:
         """Returns the plan for these sizes; made if it is not known (or not any more)."""
