@@ -36,6 +36,7 @@ from handmill.primitives.elementwise.unary import (
     SQRT,
     SQUARE,
     TANH,
+    TRUNC,
 )
 from handmill.primitives.operands import Tensor, dtype_of, promote, promote_float, rounded, tensor
 from handmill.runtime.planned import planned
@@ -71,6 +72,7 @@ __all__ = [
     "subtract",
     "tan",
     "tanh",
+    "trunc",
 ]
 
 
@@ -400,6 +402,18 @@ def ceil(x: Tensor) -> Any:
         array([2., 1.], dtype=float32)
     """
     return apply(CEIL, *promote_float(x))
+
+
+@planned
+def trunc(x: Tensor) -> Any:
+    """Rounds towards zero; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.trunc([1.5, -1.5])
+        array([ 1., -1.], dtype=float32)
+    """
+    return apply(TRUNC, *promote_float(x))
 
 
 def round(x: Tensor, decimals: int = 0) -> Any:
