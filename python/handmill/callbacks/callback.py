@@ -235,12 +235,12 @@ class CallbackList:
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Calls the hook of each callback."""
         for callback in self.callbacks:
-            callback.on_epoch_begin(epoch, logs)
+            callback.on_epoch_begin(epoch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Calls the hook of each callback."""
         for callback in self.callbacks:
-            callback.on_epoch_end(epoch, logs)
+            callback.on_epoch_end(epoch, logs or {})
 
     def batch_begin(self, phase: str, batch: int) -> None:
         """Calls the hook of each callback before a step of a phase."""
@@ -256,13 +256,13 @@ class CallbackList:
         """Calls the hook of each callback at the start of a phase."""
         hook = f"on_{phase}_begin"
         for callback in self.callbacks:
-            getattr(callback, hook)(None)
+            getattr(callback, hook)({})
 
     def end(self, phase: str, logs: Any = None) -> None:
         """Calls the hook of each callback at the end of a phase."""
         hook = f"on_{phase}_end"
         for callback in self.callbacks:
-            getattr(callback, hook)(logs)
+            getattr(callback, hook)(logs or {})
 
 
 _NONE_WATCHED = {"train": False, "test": False, "predict": False}

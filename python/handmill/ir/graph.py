@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from handmill.errors import TracedValueError
 from handmill.ir.op import Array, Attrs, Op
 from handmill.ir.shapes import Spec, name_of_dtype
 
@@ -81,16 +82,26 @@ class Value:
         return self.spec.shape[0]  # type: ignore[return-value]
 
     def __bool__(self) -> bool:
-        raise TypeError(
+        raise TracedValueError(
             "the truth of a symbolic value is not known while a model is traced; "
             "use handmill.ops.where instead of if"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TypeError(
+        raise TracedValueError(
             "a NumPy function received a symbolic value while a model is traced; "
             "use the function of the same name in handmill.ops"
         )
+
+    def numpy(self) -> Array:
+        """Raises an error: there is no array while a program is traced."""
+        raise TracedValueError("the content of a symbolic value is not known while it is traced")
+
+    def __float__(self) -> float:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+
+    def __int__(self) -> int:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
 
     def __repr__(self) -> str:
         return f"Value({self.spec})"

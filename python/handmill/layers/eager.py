@@ -8,6 +8,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.ir.graph import current_graph
+from handmill.layers.context import collected_losses
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
 
@@ -76,16 +77,12 @@ class _Call:
         """There is nothing to make."""
 
     def _trace(self, *values: Any) -> Any:
-        from handmill.layers.layer import CONTEXT
         from handmill.runtime.function import Outputs
 
         args, kwargs = _join(self._pattern, iter(values))
-        CONTEXT.losses.append([])
-        try:
+        with collected_losses() as added:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
-            losses = CONTEXT.losses[-1]
-        finally:
-            CONTEXT.losses.pop()
+        losses = [value for _, value in added]
         if not tree.is_nested(outputs) and not losses:
             return outputs
         flat = tree.flatten(outputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope, with_mask
+from handmill.ir.trace import autocast_scope, dtype_of, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
     as_lists,
@@ -31,6 +30,7 @@ from handmill.layers.arguments import (
     shape_of_leaf,
     unique,
 )
+from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node, spec_of
 from handmill.runtime import watch
@@ -38,25 +38,6 @@ from handmill.runtime.structure import Walk, is_ours
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 from handmill.utils.naming import auto_name
-
-
-class CallContext(threading.local):
-    """What calls of layers within one program share.
-
-    Attributes:
-        training: the ``training`` argument of the enclosing call.
-        observer: called with each layer and its outputs, if it is set.
-        losses: penalties that layers added, one list for each program being traced.
-    """
-
-    training: bool | None = None
-    observer: Any = None
-
-    def __init__(self) -> None:
-        self.losses: list[list[Any]] = []
-
-
-CONTEXT = CallContext()
 
 
 class Layer(Watched):
@@ -384,17 +365,25 @@ class Layer(Watched):
         graph = current_graph()
         if graph is not None:
             return self._call_traced(graph, args, kwargs)
+        if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+            return self._call_traced(None, args, kwargs)
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
             if run := self._programs.get(None):
                 return run(args[0])
-        elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):
+        elif _has_symbols(args, kwargs):
             return self._call_symbolically(args, kwargs)
         from handmill.layers.eager import call_on_arrays
 
         return call_on_arrays(self, args, kwargs)
 
-    def _call_traced(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call_traced(
+        self, graph: Graph | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Runs :meth:`call`: on values of ``graph``, or without one on arrays."""
         self._check_super_called()
+        scopes = CONTEXT.scopes if graph is None else graph.scopes
+        if not scopes and CONTEXT.losses:
+            self._forget_losses()
         outer = CONTEXT.training
         training = kwargs.pop("training", None) if "training" in kwargs else None
         if training is None:
@@ -402,7 +391,7 @@ class Layer(Watched):
         if self._call_takes_training:
             kwargs = {**kwargs, "training": training}
         CONTEXT.training = training
-        graph.scopes.append(self.name)
+        scopes.append(self.name)
         try:
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
@@ -422,12 +411,15 @@ class Layer(Watched):
         except ShapeError as error:
             raise _located(error, self, args) from None
         finally:
-            graph.scopes.pop()
+            scopes.pop()
             CONTEXT.training = outer
         return outputs
 
     def _converted(self, x: Any) -> Any:
-        if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self.compute_dtype:
+        if not isinstance(x, Value) and not (CONTEXT.eager and hasattr(x, "dtype")):
+            return x
+        dtype = dtype_of(x)
+        if dtype in FLOATS and dtype != self.compute_dtype:
             from handmill.ops import cast
 
             return with_mask(cast(x, self.compute_dtype), x.mask)
@@ -462,24 +454,20 @@ class Layer(Watched):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         graph = Graph(self.name)
-        CONTEXT.losses.append([])
-        try:
-            with graph:
+        with graph, collected_losses():
 
-                def enter(x: Any) -> Any:
-                    if not isinstance(x, KerasTensor):
-                        return x
-                    value = graph.input(x.spec, x.name)
-                    if x.mask is not None:
-                        value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
-                    return value
+            def enter(x: Any) -> Any:
+                if not isinstance(x, KerasTensor):
+                    return x
+                value = graph.input(x.spec, x.name)
+                if x.mask is not None:
+                    value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
+                return value
 
-                outputs = self._call_traced(
-                    graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
-                )
-                return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
-        finally:
-            CONTEXT.losses.pop()
+            outputs = self._call_traced(
+                graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
+            )
+            return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
@@ -505,7 +493,7 @@ class Layer(Watched):
         """
         for value in tree.flatten(loss):
             if CONTEXT.losses:
-                CONTEXT.losses[-1].append(value)
+                CONTEXT.losses[-1].append((self, value))
             else:
                 self._eager_losses.append(value)
 
@@ -514,11 +502,19 @@ class Layer(Watched):
         """Penalties: those that the last call added, then those on the weights."""
         added = list(self._eager_losses)
         if CONTEXT.losses:
-            added = list(CONTEXT.losses[-1])
+            inside = {id(layer) for layer in all_layers(self)}
+            added = [value for layer, value in CONTEXT.losses[-1] if id(layer) in inside]
         else:
             for layer in all_layers(self):
                 added += layer._eager_losses if layer is not self else []
         return added + self.weight_penalties()
+
+    def _forget_losses(self) -> None:
+        """Drops what the last call added: a step may call a model more than once."""
+        found = CONTEXT.losses[-1]
+        if found:
+            inside = {id(layer) for layer in all_layers(self)}
+            found[:] = [entry for entry in found if id(entry[0]) not in inside]
 
     def weight_penalties(self) -> list[Any]:
         """The penalties of the weights' regularizers."""
@@ -555,9 +551,7 @@ class Layer(Watched):
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        from handmill.metrics.metric import Metric
-
-        found = [v for v in self._attributes() if isinstance(v, Metric)]
+        found = metrics_among_attributes(self)
         for layer in self._flatten_layers():
             found += layer.metrics
         return unique(found)
@@ -633,9 +627,9 @@ class Layer(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs, which are traced again."""
-        return {k: v for k, v in vars(self).items() if k not in _PROGRAMS} | {
-            k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)
-        }
+        found = {k: v for k, v in vars(self).items() if k not in _PROGRAMS}
+        found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
+        return found | {k: None for k in _FUNCTIONS if k in vars(self)}
 
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
@@ -651,20 +645,22 @@ class Layer(Watched):
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
+_FUNCTIONS = ("train_function", "test_function", "predict_function")
 _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_metric_lists", "_leaves",
+        "_steps", "_predictors", "_all_metrics", "_leaves", *_FUNCTIONS,
     }
 )  # fmt: skip
-_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting", "_leaves"})
+_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting", "_leaves", *_FUNCTIONS})
 _NOT_NOTICED = frozenset(
     {
         "trainable", "_trainable", "_leaves", "_inbound_nodes", "_programs", "_eager_losses",
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
-        "_predictors", "_metric_lists", "_augmenting", "_shuffle", "_fitting", "_was_checked",
-        "history", "stop_training", "stop_evaluating", "stop_predicting",
+        "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
+        "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
+        *_FUNCTIONS,
     }
 )  # fmt: skip
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
@@ -677,6 +673,10 @@ _BASE_ARGUMENTS = frozenset(
 
 
 Layer._unwatched = _NOT_NOTICED
+
+
+def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs)))
 
 
 def _per_sample(penalty: Any, output: Any) -> Any:
@@ -698,6 +698,13 @@ def _marking_built(build: Any) -> Any:
             self._build_shapes = args[0]
 
     return wrapped
+
+
+def metrics_among_attributes(layer: Layer) -> list[Any]:
+    """The metrics that are attributes of ``layer`` itself."""
+    from handmill.metrics.metric import Metric
+
+    return [v for v in layer._attributes() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import Watched
 from handmill.utils.naming import auto_name
+
+
+class _Noted(threading.local):
+    results: list[tuple[Any, Metric, Any]] | None = None
+
+
+_NOTED = _Noted()
+
+
+@contextmanager
+def noted_results() -> Iterator[list[tuple[Any, Metric, Any]]]:
+    """Notes the results that metrics give while a program is traced.
+
+    Each with its metric and the values that the program has given its variables until then: if
+    these are the last ones, the result can be read from the metric after the program has run.
+    """
+    before, _NOTED.results = _NOTED.results, []
+    try:
+        yield _NOTED.results
+    finally:
+        _NOTED.results = before
+
+
+def _noting(result: Any) -> Any:
+    @functools.wraps(result)
+    def noting(self: Metric, *args: Any, **kwargs: Any) -> Any:
+        found = result(self, *args, **kwargs)
+        graph = current_graph()
+        if graph is not None and _NOTED.results is not None:
+            state = [(v, graph.updates.get(v)) for v in self.variables]
+            _NOTED.results.append((found, self, state))
+        return found
+
+    return noting
 
 
 class Metric(Watched):
@@ -33,6 +71,11 @@ class Metric(Watched):
         self._variables: list[Variable] = []
         self._zeros: list[Array] = []
         self._inner: list[Metric] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "result" in vars(cls):
+            cls.result = _noting(cls.result)  # type: ignore[method-assign]
 
     def add_variable(
         self,

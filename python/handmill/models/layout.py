@@ -104,7 +104,7 @@ def split(x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list[Array]]:
             if sample_weight is not None:
                 arrays.append(as_weights(sample_weight))
             return SINGLE[y is not None, sample_weight is not None], arrays
-    x, y, sample_weight = _nested(x), _nested(y), _nested(sample_weight)
+    x, y, sample_weight = nested(x), nested(y), nested(sample_weight)
     arrays = [as_data(leaf, "x") for leaf in leaves(x)]
     arrays += [as_data(leaf, "y") for leaf in leaves(y)]
     arrays += [as_weights(leaf) for leaf in leaves(sample_weight)]
@@ -116,16 +116,16 @@ def _place(leaf: Any) -> Any:
     return None if leaf is None else PLAIN
 
 
-def _nested(data: Any) -> Any:
+def nested(data: Any) -> Any:
     """Returns ``data`` with lists of numbers made arrays and data frames made arrays."""
     if isinstance(data, dict):
-        return {key: _nested(item) for key, item in data.items()}
+        return {key: nested(item) for key, item in data.items()}
     if isinstance(data, list | tuple):
         if data and all(_is_plain(item) for item in data):
             return np.asarray(data)
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
             return _rectangle(data)
-        return [_nested(item) for item in data]
+        return [nested(item) for item in data]
     if isinstance(data, memoryview) or (
         data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__")
     ):

@@ -13,6 +13,7 @@ from handmill.metrics.reduction import Mean, batch_size_of
 from handmill.metrics.registry import resolve as metric_for
 from handmill.models.one_hot import OneHotLabels
 from handmill.primitives.operands import shape_of
+from handmill.runtime.variable import Variable
 from handmill.runtime.watch import Watched
 
 
@@ -26,19 +27,26 @@ class Objective(Watched):
         loss_weights: factors of the losses, in the same form.
         loss_metrics: metrics without sample weights, in the same form.
         weighted_metrics: metrics with sample weights, in the same form.
+        prepared: see :class:`CompileMetrics`.
 
     Attributes:
         losses: a Loss, or None, for each output.
         tracker: the running mean of the total loss.
+        compiled: the metrics that ``compile`` was given, as one.
         built: whether the shapes are known.
         built_for: the arguments of :meth:`build_for`.
         guess: the loss of guessing, where that is known.
     """
 
-    _unwatched = frozenset({"names", "guess", "one_hot", "built_for"})
+    _unwatched = frozenset({"names", "guess", "one_hot", "built_for", "compiled"})
 
     def __init__(
-        self, loss: Any, loss_weights: Any, loss_metrics: Any, weighted_metrics: Any
+        self,
+        loss: Any,
+        loss_weights: Any,
+        loss_metrics: Any,
+        weighted_metrics: Any,
+        prepared: Callable[..., Any],
     ) -> None:
         _check_form("loss_weights", loss_weights, (list, tuple, dict, float, int))
         _check_form("metrics", loss_metrics, (list, tuple, dict))
@@ -55,6 +63,7 @@ class Objective(Watched):
         self.loss_metrics = loss_metrics
         self.weighted_metrics = weighted_metrics
         self.tracker = Mean("loss")
+        self.compiled = CompileMetrics(self, prepared)
         self.one_hot = OneHotLabels() if _may_be_one_hot(loss) else None
         self.built = False
         self.built_for: Any = None
@@ -67,15 +76,15 @@ class Objective(Watched):
         self._weighted: list[list[Metric]] = []
 
     @property
-    def has_loss(self) -> bool:
-        """Whether any loss was given."""
-        return any(item is not None for item in tree.flatten(self.loss))
+    def metrics(self) -> list[Metric]:
+        """All metrics: the loss, compiled ones (as one), losses of the outputs."""
+        compiled = [self.compiled] if self.loss_metrics or self.weighted_metrics else []
+        return [self.tracker, *compiled, *self.output_trackers]
 
     @property
-    def metrics(self) -> list[Metric]:
-        """All metrics: the loss, compiled ones, losses of the outputs."""
-        compiled = [m for group in (*self._plain, *self._weighted) for m in group]
-        return [self.tracker, *compiled, *self.output_trackers]
+    def compiled_metrics(self) -> list[Metric]:
+        """The metrics that ``compile`` was given; none before their shapes are known."""
+        return [m for group in (*self._plain, *self._weighted) for m in group]
 
     def build(self, targets: Sequence[Any], predictions: Sequence[Any], names: list[str]) -> None:
         """Makes losses and metrics for these values.
@@ -202,9 +211,9 @@ class Objective(Watched):
             for metric in group:
                 metric.update_state(target, prediction, sample_weight=weight)
 
-    def results(self) -> dict[str, float]:
-        """Returns all numbers by name: the loss, compiled metrics, losses of the outputs."""
-        found: dict[str, float] = {"loss": float(self.tracker.result())}
+    def metric_results(self) -> dict[str, Any]:
+        """Returns the results of the compiled metrics by name."""
+        found: dict[str, Any] = {}
         several = len(self.names) > 1
         for groups, prefix in ((self._plain, ""), (self._weighted, "weighted_")):
             for name, group in zip(self.names, groups, strict=True):
@@ -214,9 +223,46 @@ class Objective(Watched):
                         inner = f"{prefix}{metric.name}"
                         key = f"{name}_{inner}" if several else inner
                     _put(found, key, metric.result())
-        for tracker in self.output_trackers:
-            found[tracker.name] = float(tracker.result())
         return found
+
+
+class CompileMetrics(Metric):
+    """All metrics that ``compile`` was given, as the one metric that Keras makes of them.
+
+    Args:
+        objective: what holds them.
+        prepared: gives targets, predictions and sample weights, one entry for each output; it
+            makes the metrics at the first call.
+    """
+
+    def __init__(self, objective: Objective, prepared: Callable[..., Any]) -> None:
+        super().__init__(name="compile_metrics")
+        self._objective = objective
+        self._prepared = prepared
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics; none before the first batch."""
+        return self._objective.compiled_metrics
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Takes a batch into account."""
+        targets, predictions, weights = self._prepared(y_true, y_pred, sample_weight)
+        self._objective.update_metrics(targets, predictions, weights)
+
+    def result(self) -> dict[str, Any]:
+        """Returns the numbers by name."""
+        return self._objective.metric_results() if self._objective.built else {}
+
+    def reset_state(self) -> None:
+        """Starts all of them again."""
+        for metric in self.metrics:
+            metric.reset_state()
 
 
 def _may_be_one_hot(loss: Any) -> bool:
@@ -247,13 +293,13 @@ def guessing_loss(given: Sequence[Any], classes: Any) -> float | None:
 
 def _put(found: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(value, dict):
-        found.update({k: float(v) for k, v in value.items()})
+        found.update(value)
         return
     number, unique = 0, key
     while unique in found:
         number += 1
         unique = f"{key}_{number}"
-    found[unique] = float(value) if getattr(value, "ndim", 0) == 0 else value
+    found[unique] = value
 
 
 def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:

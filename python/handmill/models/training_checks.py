@@ -11,7 +11,8 @@ import numpy as np
 from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
-from handmill.layers.layer import CONTEXT, all_layers
+from handmill.layers.context import CONTEXT, collected_losses
+from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.layout import fill
@@ -82,7 +83,7 @@ class TrainingChecks:
     def end_epoch(self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool) -> None:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
-        if not math.isfinite(loss):
+        if isinstance(loss, float) and not math.isfinite(loss):
             self._warn_of_nan(run, steps, loss)
             return
         if not first:
@@ -98,14 +99,12 @@ class TrainingChecks:
                 "the model has learnt next to nothing yet. Look at the range of the inputs, the "
                 "learning rate, and whether labels belong to their inputs.",
             )
-        if self.looks:
+        if self.looks and not self.model.run_eagerly:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
     def _warn_of_nan(self, run: Any, steps: int, loss: float) -> None:
-        finite = [
-            int(step.finite_steps.read()) for step in self.model._steps.values() if step.training
-        ]
+        finite = [step.steps_before_nan() for step in self.model._steps.values() if step.training]
         number = min(max(finite, default=0) + 1, steps)
         self._warn(
             "nan",
@@ -173,13 +172,12 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
                 axes = tuple(range(len(outputs.shape) - 1))
                 largest.append(ops.max(outputs, axis=axes))
 
-        CONTEXT.losses.append([])
         CONTEXT.observer = note
         try:
-            model(fill(layout.structures[0], iter(values)), training=False)
+            with collected_losses():
+                model(fill(layout.structures[0], iter(values)), training=False)
         finally:
             CONTEXT.observer = None
-            CONTEXT.losses.pop()
         return tuple(largest)
 
     layout = next(step.layout for step in model._steps.values() if step.training)

@@ -144,9 +144,15 @@ class Optimizer(Watched):
         return list(self._variables)
 
     @property
-    def iterations(self) -> Variable:
-        """The number of steps made."""
-        return self._iterations
+    def iterations(self) -> Any:
+        """The number of updates made: with accumulation fewer than steps."""
+        count = self.gradient_accumulation_steps
+        if not count:
+            return self._iterations
+        if current_graph() is None:
+            return np.asarray(self._iterations.read() // count)
+        rounds = ops.divide(ops.cast(self._iterations.value, "float64"), float(count))
+        return ops.cast(ops.floor(rounds), "int64")
 
     @property
     def learning_rate(self) -> Any:
@@ -259,7 +265,7 @@ class Optimizer(Watched):
     # Updates.
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
-        """Makes a step from pairs (gradient, variable); returns ``iterations``."""
+        """Makes a step from pairs (gradient, variable); returns the number of steps."""
         pairs = list(grads_and_vars)
         self.apply([g for g, _ in pairs], [v for _, v in pairs])
         return self._iterations

@@ -16,9 +16,11 @@ __getattr__, __dir__ = lazy_exports(
         "get_registered_name": "handmill.saving.objects",
         "get_registered_object": "handmill.saving.objects",
         "normalize": ".numeric",
+        "pack_x_y_sample_weight": ".batches",
         "register_keras_serializable": "handmill.saving.objects",
         "serialize_keras_object": "handmill.saving.objects",
         "set_random_seed": ".numeric",
         "to_categorical": ".numeric",
+        "unpack_x_y_sample_weight": ".batches",
     },
 )
