@@ -58,6 +58,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
     "maximum",
     "minimum",
     "multiply",
@@ -414,6 +415,26 @@ def trunc(x: Tensor) -> Any:
         array([ 1., -1.], dtype=float32)
     """
     return apply(TRUNC, *promote_float(x))
+
+
+def logaddexp(x1: Tensor, x2: Tensor) -> Any:
+    """``log(exp(x1) + exp(x2))`` without overflow, with broadcasting.
+
+    Args:
+        x1: the first operand.
+        x2: the second operand.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.logaddexp([1000.0, 0.0], [1000.0, 0.0])
+        array([1.0006932e+03, 6.9314718e-01], dtype=float32)
+    """
+    x1, x2 = promote_float(x1, x2)
+    distance = subtract(x1, x2)
+    larger = maximum(x1, x2)
+    found = add(larger, log1p(exp(negative(absolute(distance)))))
+    # Where the distance is not a number, both are the same infinity, or one is NaN.
+    return where(equal(distance, distance), found, add(x1, x2))
 
 
 def round(x: Tensor, decimals: int = 0) -> Any:
