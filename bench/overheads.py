@@ -100,7 +100,7 @@ def specialise(seconds: float) -> float:
     times = []
     for batch in range(2, 60 if seconds > 0.1 else 8):
         start = time.perf_counter()
-        program.specialize(batch)
+        program.specialize([batch])
         times.append(time.perf_counter() - start)
     return min(times)
 

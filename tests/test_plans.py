@@ -118,7 +118,7 @@ def test_the_least_recently_used_plan_goes_first(limit):
 
     def known():
         (bound,) = function._bound.values()
-        return {key[0] for key in bound.trace.plans}
+        return {key[0][0] for key in bound.trace.plans}
 
     limit(1 << 62)
     for n in range(rows, rows + 8):

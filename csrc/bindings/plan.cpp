@@ -172,7 +172,12 @@ void define_facts(Class& type, PlanOf plan_of) {
       .def_property_readonly("lower_bound_bytes",
                              [=](const T& t) { return plan_of(t).lower_bound_bytes(); })
       .def_property_readonly("nbytes", [=](const T& t) { return plan_of(t).bytes(); })
-      .def_property_readonly("batch", [=](const T& t) { return plan_of(t).batch(); })
+      .def_property_readonly(
+          "sizes",
+          [=](const T& t) {
+            const std::span<const int64_t> sizes = plan_of(t).sizes();
+            return py::tuple(py::cast(std::vector<int64_t>(sizes.begin(), sizes.end())));
+          })
       .def_property_readonly("isa",
                              [=](const T& t) { return std::string(isa_name(plan_of(t).isa())); });
 }
@@ -260,7 +265,7 @@ void register_plan(py::module_& m) {
   if (guard_failed_type == nullptr) throw py::error_already_set();
   m.attr("GuardFailed") = py::reinterpret_borrow<py::object>(guard_failed_type);
 
-  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan", "A program for one batch size.");
+  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan", "A program for certain sizes.");
   plan.def("bind", &bind, py::arg("binding") = py::none(),
            "The plan for these states; None: of a program without variables.")
       .def_property_readonly("last_use", &Plan::last_use,

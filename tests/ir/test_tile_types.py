@@ -144,7 +144,7 @@ def test_unsound_types_are_refused():
                 updates=[],
                 feeds=[],
             )
-        return program.specialize(1)
+        return program.specialize([])
 
     specialize()
     with pytest.raises(ValueError, match="cannot have the type 3"):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import half_spacing
+from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
-from handmill.ir.interpret import bind_batch
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.shapes import attrs_at
+from handmill.ir.shapes import Sizes
 from handmill.ir.tile import TILE
 from handmill.runtime.function import TracedFunction
 
@@ -122,15 +122,17 @@ def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Compa
     rows: list[Row] = []
     for fused in (False, True):
         program, number, graph = signature.program(feeds=False, fused=fused)
-        batch = bind_batch(graph, arrays)
+        sizes = graph.bind([x.shape for x in arrays])
         before = {s: np.array(content) for s, content in signature.contents(graph).items()}
-        plan = program.specialize(batch, keep_all=True).bind(signature.binding_of(graph))
+        plan = program.specialize(graph.sizes_of(sizes), keep_all=True).bind(
+            signature.binding_of(graph)
+        )
         kept = plan.values(*arrays)  # writes no variable
         env: dict[Value, Array] = {v: kept[i] for v, i in number.items() if i in kept}
         env.update(zip(graph.inputs, arrays, strict=True))
         env.update({v: before[s] for s, v in graph.variables.items()})
         env.update({v: v.origin for v in graph.constants})
-        rows += _compare_graph(graph, env, batch, "fused" if fused else "unfused")
+        rows += _compare_graph(graph, env, sizes, "fused" if fused else "unfused")
     return Comparison(tuple([replace(row, scope=signature.scope(row.scope)) for row in rows]))
 
 
@@ -146,11 +148,11 @@ def worst_error(op: Op, inputs: Sequence[Array], attrs: Attrs, got: Any) -> floa
     return max(errors)
 
 
-def _compare_graph(graph: Graph, env: dict[Value, Array], batch: int, name: str) -> list[Row]:
+def _compare_graph(graph: Graph, env: dict[Value, Array], sizes: Sizes, name: str) -> list[Row]:
     rows = []
     for node in graph.nodes:
         operands = [_wide(env[v]) for v in node.inputs]
-        attrs = attrs_at(node.attrs, batch)
+        attrs = attrs_with(node.attrs, sizes)
         with np.errstate(all="ignore"):
             wants, tolerances = _expected(node.op, operands, attrs)
         for i, value in enumerate(node.outputs):

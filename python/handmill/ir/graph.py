@@ -10,8 +10,16 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from handmill.errors import TracedValueError
+from handmill.ir.dims import (
+    Assumptions,
+    Atom,
+    Symbol,
+    attrs_with,
+    pop_assumptions,
+    push_assumptions,
+)
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.shapes import Spec, name_of_dtype
+from handmill.ir.shapes import Sizes, Spec, bind, name_of_dtype, symbols_in
 
 
 class State(Protocol):
@@ -60,7 +68,7 @@ class Value:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The shape; the batch dimension is a :class:`handmill.ir.shapes.Batch`."""
+        """The shape; what a call decides is a :class:`handmill.ir.dims.SymbolicDim`."""
         return self.spec.shape
 
     @property
@@ -170,7 +178,7 @@ class Node:
     Attributes:
         op: the operator's record.
         inputs: its operands.
-        attrs: its attributes; hashable values, which may hold Batch dimensions.
+        attrs: its attributes; hashable values, which may hold symbolic dimensions.
         outputs: what it computes.
         scope: the layer that asked for it, for messages and summaries.
     """
@@ -199,10 +207,13 @@ class Graph:
         nodes: in an order in which they can run.
         outputs: the values returned at each call, in order.
         updates: the value that each written State has when the program ends.
+        assumptions: what the trace assumed of the sizes that a call decides; graphs that are made
+            from one another share it.
     """
 
-    def __init__(self, name: str = "graph") -> None:
+    def __init__(self, name: str = "graph", assumptions: Assumptions | None = None) -> None:
         self.name = name
+        self.assumptions = assumptions or Assumptions(scope=self._scope)
         self.inputs: list[Value] = []
         self.variables: dict[State, Value] = {}
         self.constants: list[Value] = []
@@ -213,10 +224,46 @@ class Graph:
 
     def __enter__(self) -> Graph:
         _stack().append(self)
+        push_assumptions(self.assumptions)
+        self.assumptions.graphs.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.assumptions.graphs.remove(self)
+        pop_assumptions()
         _stack().pop()
+
+    def _scope(self) -> str:
+        return self.scopes[-1] if self.scopes else ""
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The sizes that a call binds, in the order in which plans take them."""
+        return symbols_in([v.spec.shape for v in self.inputs])
+
+    def bind(self, shapes: Sequence[Sequence[int]]) -> Sizes:
+        """Returns the sizes that inputs of these shapes give to the symbols.
+
+        Raises:
+            ValueError: if the shapes do not fit the inputs.
+        """
+        if len(shapes) != len(self.inputs):
+            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(shapes)}")
+        names = [v.origin for v in self.inputs]
+        return bind([v.spec.shape for v in self.inputs], shapes, names)
+
+    def sizes_of(self, sizes: Sizes) -> tuple[int, ...]:
+        """Returns the sizes in the order of :attr:`symbols`, as plans take them."""
+        return tuple(sizes[symbol] for symbol in self.symbols)
+
+    def substitute(self, values: dict[Atom, Any]) -> None:
+        """Replaces symbols in every shape and attribute so far."""
+        for value in self.inputs:
+            value.spec = value.spec.with_dims(values)
+        for node in self.nodes:
+            node.attrs = attrs_with(node.attrs, values)
+            for value in node.outputs:
+                value.spec = value.spec.with_dims(values)
 
     def input(self, spec: Spec, name: str) -> Value:
         """Appends an input."""
@@ -255,10 +302,16 @@ class Graph:
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
         """Appends a node; returns its output, or a tuple if the operator has several."""
-        specs = op.specs([v.spec for v in inputs], attrs)
-        several = isinstance(specs, tuple)
+        assumed = self.assumptions
+        attrs = assumed.resolve_attrs(attrs)
+        found = op.specs([v.spec for v in inputs], attrs)
+        several = isinstance(found, tuple)
+        specs = found if several else (found,)
+        if assumed.solved:
+            attrs = assumed.resolve_attrs(attrs)
+            specs = [spec.with_dims(assumed.solved) for spec in specs]
         scope = self.scopes[-1] if self.scopes else ""
-        outputs = self.append(op, inputs, attrs, scope, specs if several else (specs,))
+        outputs = self.append(op, inputs, attrs, scope, specs)
         return outputs if several else outputs[0]
 
     def append(
@@ -284,7 +337,7 @@ class Graph:
 
     def without_nodes(self) -> Graph:
         """Returns a graph without nodes that shares inputs, variables and constants."""
-        new = Graph(self.name)
+        new = Graph(self.name, self.assumptions)
         new.inputs = list(self.inputs)
         new.variables = dict(self.variables)
         new.constants = list(self.constants)

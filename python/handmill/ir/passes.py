@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
+from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import FUSIONS
-from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.shapes import numpy_dtype
 from handmill.ir.tile import CONVERT, TILE, TileStep
 from handmill.ir.verify import verify
 
@@ -35,9 +36,9 @@ def fold(graph: Graph) -> Graph:
         if not operands or node.op.random or not known.issuperset(operands):
             return None
         for out in node.outputs:
-            if any(isinstance(d, Batch) for d in out.shape) or np.prod(out.shape) > FOLD_LIMIT:
+            if not is_fixed(out.shape) or np.prod(out.shape) > FOLD_LIMIT:
                 return None
-        if any(_holds_batch(v) for v in node.attrs.values()):
+        if any(holds_dims(v) for v in node.attrs.values()):
             return None
         with np.errstate(all="ignore"):
             results = run_reference(node.op, [v.origin for v in operands], node.attrs)
@@ -51,12 +52,6 @@ def fold(graph: Graph) -> Graph:
     return rewrite(graph, visit)
 
 
-def _holds_batch(attr: Any) -> bool:
-    if isinstance(attr, tuple):
-        return any(_holds_batch(a) for a in attr)
-    return isinstance(attr, Batch)
-
-
 def dce(graph: Graph) -> Graph:
     """Drops nodes, constants and variables that nothing needs; inputs stay."""
     needed: set[Value] = set(graph.roots())
@@ -65,7 +60,7 @@ def dce(graph: Graph) -> Graph:
         if node.op.guard or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
-    trimmed = Graph(graph.name)
+    trimmed = Graph(graph.name, graph.assumptions)
     trimmed.inputs = graph.inputs
     trimmed.variables = {
         s: v for s, v in graph.variables.items() if v in needed or s in graph.updates
@@ -455,7 +450,7 @@ def schedule(graph: Graph) -> Graph:
     except AssertionError:  # variables that swap contents; those are copied at the end
         operands = {n: {v.node for v in n.inputs if v.node is not None} for n in graph.nodes}
         order = _list_schedule(operands, ranks)
-    ordered = Graph(graph.name)
+    ordered = Graph(graph.name, graph.assumptions)
     ordered.inputs, ordered.variables = graph.inputs, graph.variables
     ordered.constants, ordered.outputs = graph.constants, graph.outputs
     ordered.updates, ordered.nodes = graph.updates, order

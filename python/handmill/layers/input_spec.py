@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill import tree
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
+from handmill.ir.dims import as_none, same
 from handmill.runtime.watch import Watched
 
 
@@ -61,7 +61,7 @@ def check_inputs(spec: Any, inputs: Any, layer: Any) -> None:
         if wanted is None or value is None:
             continue
         if problem := _problem(wanted, tuple(value.shape)):
-            shape = tuple(None if isinstance(d, Batch) else d for d in value.shape)
+            shape = tuple(None if d is None else as_none((d,))[0] for d in value.shape)
             raise ShapeError(
                 f'Input {i} of layer "{layer.name}" is incompatible with the layer: {problem}, '
                 f"but received input with shape {shape}{layer_hint(layer, wanted, shape)}"
@@ -81,7 +81,7 @@ def _problem(spec: InputSpec, shape: tuple[Any, ...]) -> str:
         wanted.update(enumerate(spec.shape))
     for axis, size in wanted.items():
         found = shape[axis] if -ndim <= axis < ndim else None
-        if size is not None and not isinstance(found, Batch) and found != size:
+        if size is not None and found is not None and not same(found, size):
             return f"expected axis {axis} of input shape to have value {size}"
     return ""
 

@@ -32,7 +32,7 @@ from handmill.layers.arguments import (
 )
 from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.layers.symbolic import KerasTensor, Node
 from handmill.runtime import watch
 from handmill.runtime.structure import Walk, is_ours
 from handmill.runtime.variable import Variable
@@ -475,7 +475,7 @@ class Layer(Watched):
 
         def tensors(shape: Any) -> Any:
             if is_shape(shape):
-                return KerasTensor(spec=spec_of(shape, dtype))
+                return KerasTensor(shape, dtype)
             if isinstance(shape, dict):
                 return {key: tensors(s) for key, s in shape.items()}
             return [tensors(s) for s in shape]

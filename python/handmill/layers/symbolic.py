@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from handmill import tree
+from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import Batch, Spec
+from handmill.ir.shapes import Spec
 from handmill.runtime.structure import Walk
 from handmill.utils.naming import uniquify
+
+_RUNNING = threading.local()
+
+
+def sizes_of_run() -> Mapping[Atom, Any]:
+    """What stands, in the graph of layers that runs, for the sizes of its symbolic inputs."""
+    return getattr(_RUNNING, "sizes", None) or {}
+
+
+def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
+    sizes: dict[Atom, Any] = {}
+    for tensor, value in zip(tensors, values, strict=True):
+        for dim, size in zip(tensor.spec.shape, value.shape, strict=False):
+            sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)
+    return sizes
 
 
 class History(NamedTuple):
@@ -22,29 +39,23 @@ class History(NamedTuple):
     tensor_index: int
 
 
-def spec_of(shape: Sequence[int | None], dtype: str) -> Spec:
-    """Returns the spec of a user's shape, in which None is the batch size.
+def spec_of(shape: Sequence[int | None], dtype: str, name: str) -> Spec:
+    """Returns the spec of a user's shape.
 
-    Raises:
-        ValueError: if a dimension other than the first is unknown.
+    None on axis 0 is the batch size, any other a symbol of its own, called after ``name``.
     """
-    dims: list[Any] = []
-    for i, dim in enumerate(shape):
-        if dim is None:
-            if i:
-                raise ValueError(
-                    "only the first dimension (the batch size) may be None so far, got "
-                    f"shape {tuple(shape)}"
-                )
-            dims.append(Batch())
-        else:
-            dims.append(int(dim))
-    return Spec(tuple(dims), dtype)
+    return Spec(
+        tuple(
+            int(dim) if dim is not None else symbol(f"{name}[{axis}]") if axis else BATCH
+            for axis, dim in enumerate(shape)
+        ),
+        dtype,
+    )
 
 
 def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
-    """Returns the shape of ``spec`` as users see it, with None for the batch size."""
-    return tuple(None if isinstance(d, Batch) else int(d) for d in spec.shape)
+    """Returns the shape of ``spec`` as users see it, with None for what a call decides."""
+    return as_none(spec.shape)
 
 
 class KerasTensor:
@@ -53,7 +64,7 @@ class KerasTensor:
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
 
     Attributes:
-        shape: with None for the batch size.
+        shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
         name: unique in the process.
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
@@ -67,8 +78,8 @@ class KerasTensor:
         *,
         spec: Spec | None = None,
     ) -> None:
-        self.spec = spec if spec is not None else spec_of(shape or (), dtype)
         self.name = name or uniquify("keras_tensor")
+        self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 
@@ -86,7 +97,7 @@ class KerasTensor:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The shape; None is the batch size."""
+        """The shape; None is what a call decides."""
         return shape_of_spec(self.spec)
 
     @property
@@ -303,6 +314,7 @@ class LayerGraph:
             call: ``call(layer, *args, **kwargs)``.
         """
         values = {id(t): v for t, v in zip(self.inputs, flat_inputs, strict=True)}
+        sizes = _sizes_of(self.inputs, flat_inputs)
 
         def fill(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
@@ -312,7 +324,11 @@ class LayerGraph:
                 continue
             args = tree.map_structure(fill, node.args)
             kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
-            outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            _RUNNING.sizes, before = sizes, getattr(_RUNNING, "sizes", None)
+            try:
+                outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            finally:
+                _RUNNING.sizes = before
             for tensor, value in zip(node.output_tensors, outputs, strict=True):
                 values[id(tensor)] = value
         return tree.pack_sequence_as(self.outputs_struct, [values[id(t)] for t in self.outputs])

@@ -7,7 +7,8 @@ from typing import Any
 
 from handmill import ops
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch, size_of
+from handmill.ir.dims import SymbolicDim, as_none, is_fixed
+from handmill.ir.shapes import size_of
 from handmill.ir.trace import mask_of
 from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.runtime.watch import Watched
@@ -185,14 +186,16 @@ def pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 
 
 def fixed_size(x: Any, axis: int) -> int:
-    """Returns the size of an axis that is not the batch.
+    """Returns the size of an axis.
 
     Raises:
-        ShapeError: if it is the batch.
+        ShapeError: if a call decides it.
     """
     size = shape_of(x)[axis]
-    if isinstance(size, Batch):
-        raise ShapeError("the axis of the classes is the batch axis")
+    if isinstance(size, SymbolicDim):
+        raise ShapeError(
+            f"the number of classes is not fixed: axis {axis} of {_shown(shape_of(x))}"
+        )
     return size
 
 
@@ -205,7 +208,7 @@ def as_float(x: Any) -> Any:
 def _check_broadcast(y_true: Any, y_pred: Any) -> None:
     s1, s2 = shape_of(y_true), shape_of(y_pred)
     for a, b in zip(reversed(s1), reversed(s2), strict=False):
-        if a != b and 1 not in (a, b) and not isinstance(a, Batch) and not isinstance(b, Batch):
+        if a != b and 1 not in (a, b) and is_fixed((a, b)):
             raise ShapeError(
                 f"loss: targets of shape {_shown(s1)} do not fit predictions of shape {_shown(s2)}"
                 "\n  hint: the last layer needs as many units as each target has values"
@@ -213,7 +216,7 @@ def _check_broadcast(y_true: Any, y_pred: Any) -> None:
 
 
 def _shown(shape: Any) -> tuple[Any, ...]:
-    return tuple(None if isinstance(d, Batch) else d for d in shape)
+    return as_none(shape)
 
 
 def weights_of(sample_weight: Any, mask: Any, is_mean: bool) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.ir.dims import SymbolicDim
 from handmill.ir.graph import current_graph
-from handmill.ir.shapes import Batch
 from handmill.ir.trace import mask_of
 from handmill.losses.loss import same_rank, weights_of
 from handmill.metrics.metric import Metric
@@ -153,4 +153,4 @@ def batch_size_of(x: Any) -> Any:
     """The number of rows of ``x`` as a float32 value: the weight of a batch's loss."""
     shape = shape_of(x)
     size = shape[0] if shape else 1
-    return count_along(x, (0,)) if isinstance(size, Batch) else np.float32(size)
+    return count_along(x, (0,)) if isinstance(size, SymbolicDim) else np.float32(size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from handmill import ops, tree
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
+from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.arguments import as_tuples
 from handmill.layers.core.input_layer import InputLayer
@@ -236,11 +236,11 @@ class Model(Trainer, Layer):
             value = ops.reshape(value, (*shape, 1))
         shape = tuple(value.shape)
         fits = len(shape) == len(wanted) and all(
-            d == w or isinstance(d, Batch) or isinstance(w, Batch)
+            d == BATCH or isinstance(w, SymbolicDim) or same(d, w)
             for d, w in zip(shape, wanted, strict=True)
         )
         if not fits:
-            shown = tuple(None if isinstance(d, Batch) else d for d in shape)
+            shown = as_none(shape)
             raise ShapeError(
                 f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
                 f"incompatible with the model: expected shape={tensor.shape}, found "

@@ -21,6 +21,7 @@ from handmill.layers.context import collected_losses, eager_calls
 from handmill.layers.eager import names_for
 from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
+from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.variable import Variable
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
@@ -110,7 +111,8 @@ class TracedStep(Step):
         super().__init__(model, layout, phase)
         hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
         self.is_standard = not any(is_overridden(model, name) for name in hooks)
-        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self)
+        lengths = lengths_of(model, layout.counts)
+        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self, lengths=lengths)
         self.losses: list[Any] = []
         self._returned: dict[str, Callable[[], Any]] | None = None
         self._kept: dict[str, Variable] = {}
@@ -292,7 +294,8 @@ class Predictor:
     def __init__(self, model: Any, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.function = TracedFunction(self._trace, "predict_step", subject=self)
+        lengths = lengths_of(model, (layout.counts[0],))
+        self.function = TracedFunction(self._trace, "predict_step", subject=self, lengths=lengths)
 
     ignores_trainable = False
 

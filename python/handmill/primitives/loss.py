@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import RowError, shape_error
+from handmill.ir.dims import same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
@@ -53,7 +54,7 @@ def _spread_of_row(x: Array) -> Array:
 
 
 def _sparse_infer(logits: Spec, labels: Spec) -> tuple[Spec, Spec]:
-    if not logits.is_float or logits.rank == 0 or labels.shape != logits.shape[:-1]:
+    if not logits.is_float or logits.rank == 0 or not same_shape(labels.shape, logits.shape[:-1]):
         raise shape_error(
             "sparse_softmax_cross_entropy",
             "logits (..., classes) and labels (...) were expected",
@@ -135,7 +136,8 @@ SPARSE_SOFTMAX_CROSS_ENTROPY = register(
 
 
 def _sparse_grad_infer(dloss: Spec, probabilities: Spec, labels: Spec) -> Spec:
-    if dloss.shape != labels.shape or labels.shape != probabilities.shape[:-1]:
+    shapes = (dloss.shape, labels.shape, probabilities.shape[:-1])
+    if not (same_shape(*shapes[:2]) and same_shape(*shapes[1:])):
         raise shape_error(
             "sparse_softmax_cross_entropy_grad",
             "dloss and labels (...) and probabilities (..., classes) were expected",
@@ -193,7 +195,7 @@ SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD = register(
 
 
 def _dense_infer(logits: Spec, targets: Spec) -> tuple[Spec, Spec]:
-    if not logits.is_float or logits.rank == 0 or targets != logits:
+    if not logits.is_float or logits.rank == 0 or not targets.same(logits):
         raise shape_error(
             "softmax_cross_entropy",
             "logits and targets of one shape (..., classes) were expected",
@@ -254,7 +256,7 @@ SOFTMAX_CROSS_ENTROPY = register(
 
 
 def _dense_grad_infer(dloss: Spec, probabilities: Spec, targets: Spec) -> Spec:
-    if targets != probabilities or dloss.shape != targets.shape[:-1]:
+    if not targets.same(probabilities) or not same_shape(dloss.shape, targets.shape[:-1]):
         raise shape_error(
             "softmax_cross_entropy_grad",
             "dloss (...) and probabilities and targets (..., classes) were expected",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from handmill.ir.op import Array
 
 if TYPE_CHECKING:
-    from handmill.ir.shapes import Spec
-    from handmill.runtime.function import TracedFunction
+    from handmill.runtime.function import Fitted, TracedFunction
 
 
 def _owner_of(array: Array) -> Array:
@@ -46,13 +45,22 @@ class Feed:
         self._order = order
         self._position = 0
         self._native: Any = None
-        self._specs: tuple[Spec, ...] | None = None
+        self._known: tuple[Any, int, Fitted] | None = None
 
-    def specs_for(self, function: TracedFunction) -> tuple[Spec, ...]:
-        """The specs under which batches are traced; found once, many epochs use them."""
-        if self._specs is None:
-            self._specs = function.specs_of(self.sources)
-        return self._specs
+    def fitted_for(self, function: TracedFunction, batch_size: int) -> Fitted:
+        """The program of ``function`` for batches of these sources.
+
+        What batches bind is found once, many epochs use it.
+        """
+        if self._known is not None and self._known[:2] == (function, batch_size):
+            known = self._known[2]
+            signature = function.signature(known.specs)
+            if signature.trace is known.signature.trace:
+                return known._replace(signature=signature)
+        batch = [_Like((batch_size, *s.shape[1:]), s.dtype) for s in self.sources]
+        found = function.fitted(batch)
+        self._known = function, batch_size, found
+        return found
 
     @property
     def native(self) -> Any:
@@ -93,6 +101,17 @@ class Feed:
             else self._order[start : start + count]
         )
         return [s[rows] for s in self.sources], rows
+
+
+class _Like(NamedTuple):
+    """What is asked of an array before there is one."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

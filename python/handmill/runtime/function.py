@@ -1,8 +1,8 @@
 """Traced functions: Python functions over symbolic values that run as programs.
 
-A :class:`TracedFunction` is traced once for each rank and dtype signature, with a symbolic
-batch; differentiated, fused and scheduled once; and planned once for each shape. The native
-executor runs the plan in C++; the NumPy executor interprets the same graph.
+A :class:`TracedFunction` is traced once for each rank and dtype signature, with symbols for the
+batch and for lengths; differentiated, fused and scheduled once; and planned once for each shape.
+The native executor runs the plan in C++; the NumPy executor interprets the same graph.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from handmill import config
-from handmill.errors import RowError
+from handmill.errors import RowError, ShapeError
 from handmill.ir import trace
+from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
-from handmill.ir.interpret import bind_batch, interpret
+from handmill.ir.interpret import interpret
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype, numpy_dtype
+from handmill.ir.shapes import DTYPES, Sizes, Spec, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
 from handmill.runtime import watch
+from handmill.runtime.axes import Place, SymbolicAxes
 from handmill.runtime.feed import FedResult, Feed
 from handmill.runtime.plans import TRACES
 from handmill.runtime.structure import Structure
@@ -81,6 +83,14 @@ class Outputs(NamedTuple):
     structure: Any
 
 
+class Fitted(NamedTuple):
+    """A program and the sizes with which it runs."""
+
+    specs: tuple[Spec, ...]
+    signature: Bound
+    sizes: Sizes
+
+
 class Subject(Protocol):
     """Whose computation is traced."""
 
@@ -111,6 +121,8 @@ class TracedFunction:
             every dimension is fixed (a new shape is a new trace).
         subject: what ``fn`` depends on. When that changes, the function is traced anew; an equal
             subject shares the trace. Default: nothing that ever changes.
+        lengths: gives the axes that are symbols from the start, see
+            :class:`handmill.runtime.axes.SymbolicAxes`.
     """
 
     def __init__(
@@ -120,10 +132,12 @@ class TracedFunction:
         *,
         batched: bool = True,
         subject: Subject | None = None,
+        lengths: Callable[[Sequence[tuple[int, ...]]], Iterable[Place]] | None = None,
     ) -> None:
         self._fn = fn
         self.name = name
         self._batched = batched
+        self._axes = SymbolicAxes(batched, lengths)
         self._subject = subject
         self._bound: OrderedDict[Any, Bound] = OrderedDict()
         self._structure: Structure | None = None
@@ -164,13 +178,45 @@ class TracedFunction:
 
     def specs_of(self, arrays: Sequence[Array]) -> tuple[Spec, ...]:
         """The specs under which ``arrays`` are traced."""
-        specs = []
-        for array in arrays:
-            shape: tuple[Any, ...] = array.shape
-            if self._batched and shape:
-                shape = (Batch(), *shape[1:])
-            specs.append(Spec(shape, name_of_dtype(array.dtype)))
-        return tuple(specs)
+        return self._axes.specs_of(arrays)
+
+    def fitted(self, arrays: Sequence[Any]) -> Fitted:
+        """The program for these arrays, and the sizes that they bind.
+
+        A trace with symbols holds for the sizes that fit what it assumed. Others get a trace of
+        their own, in which every size is fixed, or the error that it gives.
+
+        Args:
+            arrays: anything with a shape and dtype.
+
+        Raises:
+            ValueError: if the arrays do not fit each other; it names inputs, axes and sizes.
+        """
+        specs = self._axes.specs_of(arrays)
+        try:
+            signature = self.signature(specs)
+        except Exception:
+            if not _has_lengths(specs):
+                raise
+            self._axes.refuse(arrays, specs)
+            return self.fitted(arrays)
+        sizes, problem = signature.trace.fits(arrays)
+        if sizes is not None:
+            return Fitted(specs, signature, sizes)
+        tried = {specs}
+        for batch in (True, False):
+            specs = self._axes.fixed(arrays, batch)
+            if specs in tried:
+                continue
+            tried.add(specs)
+            try:
+                signature = self.signature(specs)
+            except (TypeError, ValueError) as error:
+                raise ShapeError(f"{self.name}: {problem}\n{error}") from error
+            sizes, _ = signature.trace.fits(arrays)
+            if sizes is not None:
+                return Fitted(specs, signature, sizes)
+        raise ShapeError(f"{self.name}: {problem}")
 
     def signature(self, specs: tuple[Spec, ...]) -> Bound:
         """The program for ``specs``, traced if it is new or not current any more."""
@@ -194,16 +240,16 @@ class TracedFunction:
         """What ``fn`` said of its outputs when it was traced for such arrays."""
         if len(self._outputs) == 1:
             return self._outputs[0]
-        return self.signature(self.specs_of([as_array(a) for a in arrays])).trace.structure
+        return self.fitted([as_array(a) for a in arrays]).signature.trace.structure
 
     def graph(self, *arrays: Any) -> Graph:
         """The traced graph for these arrays, before any pass."""
-        return self.signature(self.specs_of([as_array(a) for a in arrays])).traced
+        return self.fitted([as_array(a) for a in arrays]).signature.traced
 
     def plan(self, *arrays: Any) -> Any:
         """The C++ plan for these arrays, bound to the variables."""
         found = [as_array(a) for a in arrays]
-        return self._plan(self.signature(self.specs_of(found)), found)
+        return self._plan(self.fitted(found))
 
     def output_specs(
         self, arrays: Sequence[Array]
@@ -213,17 +259,14 @@ class TracedFunction:
         Returns:
             None if an output does not have a row for each row of the arrays.
         """
-        signature = self.signature(self.specs_of(arrays))
-        batch = bind_batch(signature.traced, arrays)
+        _, signature, sizes = self.fitted(arrays)
+        batch = symbols_of(BATCH)
         found = []
         for value in signature.traced.outputs:
             shape = value.spec.shape
-            if not shape or shape[0] != Batch():
+            if not shape or shape[0] != BATCH or any(batch & symbols_of(d) for d in shape[1:]):
                 return None
-            sizes = tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
-            if any(isinstance(d, Batch) for d in shape[1:]):
-                return None
-            found.append((sizes, numpy_dtype(value.spec.dtype)))
+            found.append((shape_at(shape, sizes), numpy_dtype(value.spec.dtype)))
         return found
 
     def run_into(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -234,16 +277,16 @@ class TracedFunction:
             outputs: writeable, C-contiguous.
         """
         found = [as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
+        program = self.fitted(found)
         if not config.is_native():
-            run = signature.interpret(found)
+            run = program.signature.interpret(found)
             for array, result in zip(outputs, run.outputs, strict=True):
                 np.copyto(array, result)
             return
         try:
-            self._plan(signature, found).run_into(*found, outputs=outputs)
+            self._plan(program).run_into(*found, outputs=outputs)
         except ValueError:
-            _check_guards(signature, found, None)
+            _check_guards(program.signature, found, None)
             raise
 
     def run_fed(
@@ -261,11 +304,11 @@ class TracedFunction:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing.
         """
-        signature = self.signature(feed.specs_for(self))
+        _, signature, sizes = feed.fitted_for(self, batch_size)
         if not config.is_native():
             return _interpret_fed(signature, feed, batch_size, max_steps)
         with _tracing:
-            plan = signature.plan(batch_size, feeds=True)
+            plan = signature.plan(sizes, feeds=True)
         steps, status, detail = plan.run_fed(feed.native, max_steps, deadline)
         if status:
             _refuse(signature, feed, batch_size)
@@ -365,27 +408,27 @@ class TracedFunction:
 
     # Calls.
 
-    def _plan(self, signature: Bound, arrays: Sequence[Array]) -> Any:
+    def _plan(self, program: Fitted) -> Any:
         with _tracing:
-            return signature.plan(bind_batch(signature.traced, arrays), feeds=False)
+            return program.signature.plan(program.sizes, feeds=False)
 
     def _miss(self, *arrays: Array) -> Any:
         if any(name_of_dtype(a.dtype) not in DTYPES for a in arrays):
             return self._fallback
-        return self._plan(self.signature(self.specs_of(arrays)), arrays)
+        return self._plan(self.fitted(arrays))
 
     def _fallback(self, *arrays: Any) -> Any:
         """Arguments that are not ready for C++: made contiguous, native-endian arrays."""
         found = [as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
+        program = self.fitted(found)
         try:
-            return self._plan(signature, found)(*found)
+            return self._plan(program)(*found)
         except ValueError:
-            _check_guards(signature, found, None)
+            _check_guards(program.signature, found, None)
             raise
 
     def _interpret(self, arrays: list[Array]) -> Any:
-        outputs = self.signature(self.specs_of(arrays)).interpret(arrays).outputs
+        outputs = self.fitted(arrays).signature.interpret(arrays).outputs
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
@@ -402,6 +445,10 @@ def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int
     return FedResult(steps)
 
 
+def _has_lengths(specs: Sequence[Spec]) -> bool:
+    return any(isinstance(d, SymbolicDim) and d != BATCH for spec in specs for d in spec.shape)
+
+
 def _refuse(signature: Bound, feed: Feed, batch_size: int) -> None:
     arrays, rows = feed.take(feed.position, batch_size)
     order = np.argsort(rows, kind="stable")  # so that the first row of the data is named
@@ -411,7 +458,7 @@ def _refuse(signature: Bound, feed: Feed, batch_size: int) -> None:
 def _check_guards(signature: Bound, arrays: Sequence[Array], rows: Array | None) -> None:
     """Raises the error of the guard that refuses ``arrays``, with the row in the data."""
     graph = signature.trace.optimized
-    guards = Graph(f"{graph.name} guards")
+    guards = Graph(f"{graph.name} guards", graph.assumptions)
     guards.inputs, guards.constants = graph.inputs, graph.constants
     guards.variables = graph.variables
     wanted: set[Value] = set()

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from handmill import tree
+from handmill.ir.dims import is_fixed
 from handmill.ir.gradient import pullback
 from handmill.ir.graph import Graph, Node, Value, current_graph
-from handmill.ir.shapes import Batch, size_of
+from handmill.ir.shapes import size_of
 from handmill.ir.trace import as_value
 from handmill.runtime.variable import Variable
 
@@ -310,7 +311,7 @@ def _target(graph: Graph, target: Any) -> Value:
 
 
 def _known_size(target: Value) -> int:
-    if any(isinstance(d, Batch) for d in target.shape):
+    if not is_fixed(target.shape):
         raise ValueError(
             f"the Jacobian of {target.spec} has a row for each element, and their number depends "
             "on the batch size; use batch_jacobian, or take the Jacobian outside the step"

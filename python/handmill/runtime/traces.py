@@ -14,7 +14,7 @@ from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array
 from handmill.ir.passes import optimize
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import Sizes, Spec
 from handmill.runtime.plans import PLANS
 from handmill.runtime.variable import Variable
 
@@ -99,14 +99,24 @@ class Trace:
             found = self._programs[feeds] = program, slots_of(graph)
         return found
 
-    def plan(self, batch: int, feeds: bool) -> Any:
-        """Returns the plan for a batch size; made if it is not known (or not any more)."""
+    def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
+        """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        try:
+            sizes = self.traced.bind([a.shape for a in arrays])
+        except ValueError as error:
+            return None, str(error)
+        problem = self.traced.assumptions.violated(sizes)
+        return (None, f"{problem} was assumed") if problem else (sizes, "")
+
+    def plan(self, sizes: Sizes, feeds: bool) -> Any:
+        """Returns the plan for these sizes; made if it is not known (or not any more)."""
         from handmill import _core
 
-        key = (batch, feeds, _core.isa())
+        values = self.traced.sizes_of(sizes)
+        key = (values, feeds, _core.isa())
         plan = self.plans.get(key)
         if plan is None:
-            plan = self.plans[key] = self.known_program(feeds)[0].specialize(batch)
+            plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan
 
@@ -159,9 +169,9 @@ class Bound:
         """See :meth:`Trace.program`."""
         return self.trace.program(feeds, fused)
 
-    def plan(self, batch: int, feeds: bool) -> Any:
-        """Returns the plan for a batch size, bound to the variables."""
-        plan = self.trace.plan(batch, feeds)
+    def plan(self, sizes: Sizes, feeds: bool) -> Any:
+        """Returns the plan for these sizes, bound to the variables."""
+        plan = self.trace.plan(sizes, feeds)
         binding = self._bindings.get(feeds)
         if binding is None:
             from handmill import _core

@@ -8,7 +8,8 @@ from typing import Any
 
 from handmill import ops
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch, size_of
+from handmill.ir.dims import same
+from handmill.ir.shapes import size_of
 from handmill.layers.layer import Layer
 
 
@@ -38,10 +39,9 @@ class Reshape(Layer):
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
         size = size_of(tuple(inputs.shape[1:]))
-        if isinstance(size, Batch):
-            raise ShapeError(f"reshape: the shape {inputs.shape[1:]} of a sample is not fixed")
         known = math.prod(d for d in self.target_shape if d != -1)
-        fits = size % known == 0 if known and -1 in self.target_shape else size == known
+        divided = known and -1 in self.target_shape
+        fits = same(size // known * known, size) if divided else same(size, known)
         if not fits:
             raise ShapeError(
                 "reshape: The total size of the tensor must be unchanged. Received: "
