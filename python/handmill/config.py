@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from handmill.lazy import plain_module
 
 BACKENDS = ("native", "numpy")
 
-_backend: str | None = None
+_backend: str | None = None  # of the process, once it was asked for
+_chosen: ContextVar[str | None] = ContextVar("handmill backend", default=None)
 _strict_keras = False
 _image_decoder = "pillow"
 _floatx = "float32"
@@ -26,13 +28,17 @@ def has_kernels() -> bool:
 def backend() -> str:
     """The executor in use: ``"native"`` (C++ kernels) or ``"numpy"`` (the references).
 
-    The first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
+    Threads and tasks in which :class:`use_backend` was not called have that of the process. Its
+    first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
     ``"numpy"`` in an installation that was built without kernels on purpose.
 
     Raises:
         RuntimeError: if the kernels are missing from an installation that should hold them.
     """
     global _backend
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
     if _backend is None:
         wanted = os.environ.get("HANDMILL_BACKEND")
         if not wanted:
@@ -60,7 +66,7 @@ def _is_pure_installation() -> bool:
 
 def is_native() -> bool:
     """Whether programs run on kernels."""
-    return (_backend or backend()) == "native"
+    return (_chosen.get() or _backend or backend()) == "native"
 
 
 def _checked(name: str, source: str) -> str:
@@ -76,6 +82,9 @@ def _checked(name: str, source: str) -> str:
 
 class use_backend:
     """Chooses the executor: ``use_backend("numpy")``, or ``with use_backend("numpy"):``.
+
+    The choice is that of the calling thread (or task of asyncio), and of the threads that handmill
+    starts for it, such as those that prepare batches. Other threads go on with theirs.
 
     Both executors run the same programs from the same seeds; masks, shuffles and initial
     weights agree exactly.
@@ -96,9 +105,9 @@ class use_backend:
     """
 
     def __init__(self, name: str) -> None:
-        global _backend
-        self._before = backend()
-        _backend = _checked(name, "use_backend")
+        checked = _checked(name, "use_backend")
+        self._before = _chosen.get()
+        _chosen.set(checked)
 
     def __enter__(self) -> use_backend:
         return self
@@ -109,8 +118,7 @@ class use_backend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        global _backend
-        _backend = self._before
+        _chosen.set(self._before)
 
 
 def strict_keras() -> bool:

@@ -62,6 +62,10 @@ class DTypePolicy:
         """None: there is no quantization."""
         return
 
+    def describe_structure(self, walk: Any) -> None:
+        """Adds the policy to a description (runtime/structure.py)."""
+        walk.add(type(self), self._name)
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
         return {"name": self._name}

@@ -46,6 +46,12 @@ def _cast(values: Any, dtype: str | None) -> Array:
 class Zeros(Initializer):
     """All zeros."""
 
+    gives_zeros = True
+    """A variable is that at first, and needs no array."""
+
+    def __init_subclass__(cls) -> None:
+        cls.gives_zeros = False
+
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         return np.zeros(tuple(shape), numpy_dtype(dtype or "float32"))
 

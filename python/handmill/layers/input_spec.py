@@ -8,7 +8,8 @@ from typing import Any
 from handmill import tree
 from handmill.errors import ShapeError
 from handmill.ir.dims import as_none, same
-from handmill.runtime.watch import Watched
+from handmill.runtime.structure import Walk
+from handmill.runtime.watch import TrackedDict, Watched
 
 
 class InputSpec(Watched):
@@ -37,7 +38,13 @@ class InputSpec(Watched):
         self.ndim = len(self.shape) if self.shape is not None else ndim
         self.max_ndim = max_ndim
         self.min_ndim = min_ndim
-        self.axes = dict(axes or {})
+        self.axes = TrackedDict(axes or {})
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what is asked (runtime/structure.py)."""
+        walk.watched += (self, self.axes)
+        ranks = (self.ndim, self.min_ndim, self.max_ndim)
+        walk.add(InputSpec, self.dtype, self.shape, ranks, tuple(self.axes.items()))
 
     def __repr__(self) -> str:
         wanted = {k: v for k, v in vars(self).items() if v not in (None, {})}

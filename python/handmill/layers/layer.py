@@ -174,36 +174,37 @@ class Layer(Watched):
         self._own_weights.append(weight)
         return weight
 
-    def _attributes(self) -> list[Any]:
-        """The leaves of all public and private attributes, in order of assignment."""
-        known = self.__dict__.get("_leaves")
-        if known is not None and known[0] == watch.now:
-            return known[1]  # type: ignore[no-any-return]
-        now, notices = watch.now, True
+    def _parts(self) -> list[Any]:
+        """Layers, variables, metrics among the attributes and in lists, dicts and so on there."""
+        known = self.__dict__.get("_known_parts")
+        if known is not None and known[0] == watch.sum_of_marks(known[1]):
+            return known[2]  # type: ignore[no-any-return]
         found: list[Any] = []
+        containers: list[Any] | None = [self]
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
-                found.extend(leaves_of(value))
-                notices = notices and watch.notices(value)
-            else:
+                found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
+                if not watch.collect(value, containers):
+                    containers = None
+            elif isinstance(value, Watched):
                 found.append(value)
-        if notices:  # asked for ten times by the first step
-            self.__dict__["_leaves"] = now, found
+        if containers is not None:  # changes of all of them are noticed
+            self.__dict__["_known_parts"] = watch.sum_of_marks(containers), containers, found
         return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
         """The layers directly inside this one."""
         seen = set()
-        for value in self._attributes():
+        for value in self._parts():
             if isinstance(value, Layer) and id(value) not in seen and value is not self:
                 seen.add(id(value))
                 yield value
 
     def _own_variables(self) -> list[Variable]:
         found = list(self._own_weights)
-        for value in self._attributes():
+        for value in self._parts():
             if isinstance(value, Variable) and not any(value is v for v in found):
                 found.append(value)
         return found
@@ -211,7 +212,7 @@ class Layer(Watched):
     def _seed_states(self) -> list[Variable]:
         from handmill.random import SeedGenerator
 
-        return [v.state for v in self._attributes() if isinstance(v, SeedGenerator)]
+        return [v.state for v in self._parts() if isinstance(v, SeedGenerator)]
 
     @property
     def variables(self) -> list[Variable]:
@@ -530,8 +531,8 @@ class Layer(Watched):
         walk.watched.append(self)
         walk.names.append(self.name)
         walk.flags.append(self._trainable)
-        ours = is_ours(type(self))
-        walk.attributes(self, _NOT_READ_BY_OURS if ours else _NOT_READ)
+        skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
+        walk.attributes(self, skipped | self._undescribed if self._undescribed else skipped)
 
     @property
     def dtype(self) -> str:
@@ -650,13 +651,15 @@ _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_leaves", *_FUNCTIONS,
+        "_steps", "_predictors", "_all_metrics", "_known_parts", *_FUNCTIONS,
     }
 )  # fmt: skip
-_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting", "_leaves", *_FUNCTIONS})
+_PROGRAMS = frozenset(
+    {"_programs", "_steps", "_predictors", "_augmenting", "_known_parts", *_FUNCTIONS}
+)
 _NOT_NOTICED = frozenset(
     {
-        "trainable", "_trainable", "_leaves", "_inbound_nodes", "_programs", "_eager_losses",
+        "trainable", "_trainable", "_known_parts", "_inbound_nodes", "_programs", "_eager_losses",
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
         "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
         "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
@@ -666,7 +669,16 @@ _NOT_NOTICED = frozenset(
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
 _NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
 """Attributes that are not described with a layer: a training step describes the last two itself."""
-_NOT_READ_BY_OURS = _NOT_READ | {"name", "seed"}
+_NOT_READ_BY_OURS = (
+    _NOT_READ
+    | {"name", "seed"}
+    | {
+        f"{weight}_{what}"
+        for weight in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha")
+        for what in ("initializer", "regularizer", "constraint")
+    }
+)
+"""Of our layers, not even those that are read when weights are made: variables have them."""
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
@@ -704,7 +716,7 @@ def metrics_among_attributes(layer: Layer) -> list[Any]:
     """The metrics that are attributes of ``layer`` itself."""
     from handmill.metrics.metric import Metric
 
-    return [v for v in layer._attributes() if isinstance(v, Metric)]
+    return [v for v in layer._parts() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ import numpy as np
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
-from handmill.runtime.variable import Variable
+from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched
 from handmill.utils.naming import auto_name
 
@@ -86,9 +86,12 @@ class Metric(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable that ``reset_state`` sets to zero."""
-        from handmill import initializers
+        if initializer == "zeros":
+            made: Any = zeros
+        else:
+            from handmill import initializers
 
-        made = initializers.get(initializer)
+            made = initializers.get(initializer)
         name = name or "variable"
         variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
         variable.path = f"{self.name}/{name}"
@@ -134,8 +137,8 @@ class Metric(Watched):
             inner = [v for v in vars(self).values() if isinstance(v, Metric)]
             self._inner = inner
             self._zeros = [np.zeros(v.shape, numpy_dtype(v.dtype)) for v in self._variables]
-        for variable, zeros in zip(self._variables, self._zeros, strict=True):
-            variable.state.write(zeros)
+        for variable, content in zip(self._variables, self._zeros, strict=True):
+            variable.state.write(content)
         for metric in self._inner:
             metric.reset_state()
 

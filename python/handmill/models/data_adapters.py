@@ -11,7 +11,7 @@ import numpy as np
 from handmill import random
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, leaves, nested, split
+from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
 from handmill.runtime.feed import Feed
 from handmill.utils.batches import unpack_x_y_sample_weight
 
@@ -355,6 +355,9 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
+    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        if is_sparse(given):
+            as_data(given, name)  # which says what to do
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:

@@ -64,6 +64,11 @@ class Model(Trainer, Layer):
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         for name, given in (("inputs", inputs), ("outputs", outputs)):
+            if not tree.flatten(given):
+                raise ValueError(
+                    f"A functional model needs at least one of its `{name}`. "
+                    f"Received: {name}={given}"
+                )
             for tensor in tree.flatten(given):
                 if not isinstance(tensor, KerasTensor):
                     raise ValueError(

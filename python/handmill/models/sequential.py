@@ -43,6 +43,8 @@ class Sequential(Model):
             self.add(layer, rebuild=False)
         self._maybe_rebuild()
 
+    _undescribed = frozenset({"_graph"})  # it follows from the layers
+
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Appends a layer.
 

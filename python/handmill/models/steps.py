@@ -23,6 +23,7 @@ from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
+from handmill.runtime.structure import is_ours
 from handmill.runtime.variable import Variable
 from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
@@ -132,7 +133,8 @@ class TracedStep(Step):
         given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
         names = names_for(model, (*self.layout.structures, *given))
         own = (self.finite_steps, self.alive)
-        return model, model.optimizer, objective, own, self.phase, names
+        uses_it = self.training or not is_ours(type(model))
+        return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
     def memo(self) -> Any:
         """How the objective was built: the optimizer's slots follow from the variables."""

@@ -15,14 +15,17 @@ from handmill.ir.trace import apply
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.structure import Walk, describe_watched
-from handmill.runtime.variable import Variable
+from handmill.runtime.structure import Walk, describe_watched, is_ours
+from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
+
+
+_NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
 
 class Optimizer(Watched):
@@ -127,7 +130,7 @@ class Optimizer(Watched):
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description what the optimizer depends on (runtime/structure.py)."""
-        describe_watched(walk, self)
+        describe_watched(walk, self, _NOT_READ if is_ours(type(self)) else frozenset())
         if self._excluded or self._excluded_names:  # which variables they are, names may tell
             walk.add(*((v.path, v.name) for v in self._trainable_variables))
 
@@ -212,9 +215,12 @@ class Optimizer(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable of the optimizer's state."""
-        from handmill import initializers
+        if initializer == "zeros":
+            made: Any = zeros
+        else:
+            from handmill import initializers
 
-        made = initializers.get(initializer)
+            made = initializers.get(initializer)
         return self._track(
             Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
         )

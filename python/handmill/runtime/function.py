@@ -332,9 +332,9 @@ class TracedFunction:
                 self._structure = known = found
         self._seen = -1 if known.must_ask else now
 
-    def _describe(self) -> Structure:
+    def _describe(self, before: Structure | None = None) -> Structure:
         assert self._subject is not None  # noqa: S101
-        return Structure(self._subject.parts(), not self._subject.ignores_trainable)
+        return Structure(self._subject.parts(), not self._subject.ignores_trainable, before)
 
     def _bind(self, specs: tuple[Spec, ...]) -> Bound:
         """Finds a trace of an equal subject, or traces; called under the lock."""
@@ -349,7 +349,7 @@ class TracedFunction:
             subject.prepare(trace.memo)
             if watch.now != now:
                 now = watch.now
-                found = self._describe()
+                found = self._describe(before=found)
             if found.key != trace.after:
                 trace = None  # what it has made differs from what the trace made
         if trace is not None:

@@ -110,6 +110,11 @@ class Traces:
         except KeyError:  # another thread has dropped it meanwhile
             return
 
+    def clear(self) -> None:
+        """Forgets the traces that models share; those in use stay where they are used."""
+        for key in list(self._shared):
+            self._drop(key)
+
     def release(self, owner: Any, key: Any) -> None:
         """Notes that ``owner`` has let go of a trace."""
         nbytes, _ = self._held.pop((id(owner), key), (0, None))

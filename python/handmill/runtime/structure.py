@@ -42,6 +42,8 @@ class Structure:
     Args:
         parts: the objects.
         trainable: whether :meth:`holds` and :meth:`is_equal` look at what is trainable.
+        before: a description of the same parts; where the first has not changed since, it is not
+            described again.
 
     Attributes:
         key: hashable; equal for equal structures, where equally much is trainable.
@@ -51,16 +53,25 @@ class Structure:
     """
 
     __slots__ = (
-        "_atoms", "_flags", "_marks", "_probes", "_watched", "is_shared", "names", "variables"
+        "_atoms", "_beginning", "_flags", "_marks", "_probes", "_watched", "is_shared", "names",
+        "variables",
     )  # fmt: skip
 
-    def __init__(self, parts: Sequence[Any], trainable: bool = True) -> None:
-        walk = Walk()
-        walk.watched.append(watch.SETTINGS)
-        if trainable:
-            walk.watched.append(watch.TRAINABLE)
-        walk.atoms += (config.epsilon(), config.strict_keras())
-        for part in parts:
+    def __init__(
+        self, parts: Sequence[Any], trainable: bool = True, before: Structure | None = None
+    ) -> None:
+        walk = None if before is None else before._walk_after_first()
+        if walk is None:
+            walk = Walk()
+            walk.watched.append(watch.SETTINGS)
+            if trainable:
+                walk.watched.append(watch.TRAINABLE)
+            walk.atoms += (config.epsilon(), config.strict_keras())
+            walk.visit(parts[0])
+        self._beginning = (
+            (walk.copy(), watch.sum_of_marks(walk.watched)) if before is None else None
+        )
+        for part in parts[1:]:
             walk.visit(part)
         self._atoms = tuple(walk.atoms)
         self._flags = tuple(walk.flags)
@@ -69,7 +80,7 @@ class Structure:
         self.is_shared = walk.is_shared
         self._watched = walk.watched
         self._probes = walk.probes
-        self._marks = self._sum_of_marks()
+        self._marks = watch.sum_of_marks(walk.watched)
 
     @property
     def key(self) -> Any:
@@ -82,7 +93,9 @@ class Structure:
 
     def holds(self) -> bool:
         """Whether nothing was changed since it was described. Takes microseconds."""
-        return self._marks == self._sum_of_marks() and all(probe() for probe in self._probes)
+        return self._marks == watch.sum_of_marks(self._watched) and all(
+            probe() for probe in self._probes
+        )
 
     def is_equal(self, other: Structure) -> bool:
         """Whether programs of one are programs of the other, with the same variables."""
@@ -94,8 +107,11 @@ class Structure:
             and all(map(is_, self.variables, other.variables))
         )
 
-    def _sum_of_marks(self) -> int:
-        return sum([thing._changed for thing in self._watched])
+    def _walk_after_first(self) -> Walk | None:
+        if self._beginning is None:
+            return None
+        (walk, marks), self._beginning = self._beginning, None
+        return walk if not walk.probes and watch.sum_of_marks(walk.watched) == marks else None
 
 
 class Walk:
@@ -114,8 +130,17 @@ class Walk:
         self.watched: list[Any] = []
         self.probes: list[Callable[[], bool]] = []
         self.is_shared = True
-        self._numbers: dict[int, int] = {}
+        self.numbers: dict[int, int] = {}
         self._kept: list[Any] = []  # so that ids stay what they are
+
+    def copy(self) -> Walk:
+        """Returns a walk that goes on from here."""
+        made = Walk()
+        for name, value in self.__dict__.items():
+            if name != "is_shared":
+                made.__dict__[name] = value.copy()
+        made.is_shared = self.is_shared
+        return made
 
     def visit(self, thing: Any) -> None:
         """Describes ``thing``."""
@@ -128,15 +153,14 @@ class Walk:
 
     def is_new(self, thing: Any) -> bool:
         """Appends the number of ``thing``; whether it is met for the first time."""
-        numbers = self._numbers
-        number = numbers.get(id(thing))
-        if number is None:
-            numbers[id(thing)] = number = len(numbers)
-            self._kept.append(thing)
-            self.atoms += (number, type(thing))
-            return True
-        self.atoms.append(number)
-        return False
+        number = self.numbers.get(id(thing))
+        if number is not None:
+            self.atoms.append(number)
+            return False
+        self.numbers[id(thing)] = len(self.numbers)
+        self._kept.append(thing)
+        self.atoms.append(type(thing))
+        return True
 
     def visit_constant(self, *things: Any) -> None:
         """Describes things whose containers do not change."""
@@ -149,11 +173,13 @@ class Walk:
         """Describes the attributes of ``thing``, an object of this package or made from it."""
         if not is_ours(type(thing)):
             self.is_shared = False
+        atoms, handlers = self.atoms, _HANDLERS
         for name, value in thing.__dict__.items():
             if name not in skipped and name != "_changed":
-                self.atoms.append(name)
-                self.visit(value)
-        self.atoms.append(Ellipsis)
+                atoms.append(name)
+                handler = handlers.get(type(value)) or _handler_for(type(value))
+                handler(self, value)
+        atoms.append(Ellipsis)
 
 
 class Constant:
@@ -167,11 +193,11 @@ class Constant:
         walk.visit_constant(*self._things)
 
 
-def describe_watched(walk: Walk, thing: Watched) -> None:
+def describe_watched(walk: Walk, thing: Watched, skipped: frozenset[str] = frozenset()) -> None:
     """Describes an object that notices its changes, by type and attributes."""
     if walk.is_new(thing):
         walk.watched.append(thing)
-        walk.attributes(thing, thing._unwatched | thing._undescribed)
+        walk.attributes(thing, thing._unwatched | thing._undescribed | skipped)
 
 
 def _plain(walk: Walk, thing: Any) -> None:
@@ -235,7 +261,8 @@ def _tracked(walk: Walk, thing: Any) -> None:
     elif isinstance(thing, set):
         walk.is_shared = False  # their order is no part of what they are
     for item in thing.values() if isinstance(thing, dict) else thing:
-        walk.visit(item)
+        handler = _HANDLERS.get(type(item)) or _handler_for(type(item))
+        handler(walk, item)
 
 
 def _array(walk: Walk, thing: Any) -> None:
@@ -294,12 +321,16 @@ def _partial(walk: Walk, thing: Any) -> None:
 
 
 def _variable(walk: Walk, thing: Variable) -> None:
-    if not walk.is_new(thing):
+    number = walk.numbers.get(id(thing))
+    if number is not None:
+        walk.atoms.append(number)
         return
+    walk.is_new(thing)
     walk.watched.append(thing)
     walk.variables.append(thing)
     walk.flags.append(thing.trainable)
-    walk.atoms += (thing.spec, thing.autocast)
+    spec = thing.spec
+    walk.atoms += (spec.shape, spec.dtype, thing.autocast)
     walk.visit(thing.regularizer)
     walk.visit(thing.constraint)
 

@@ -44,14 +44,29 @@ class ArrayState:
 
 
 def _new_state(shape: tuple[int, ...], dtype: str) -> Any:
+    return _kind_of_states()(shape, _CODES[dtype])
+
+
+@functools.cache
+def _kind_of_states() -> Any:
     from handmill import config
 
-    code = DTYPES.index(dtype)
     if config.has_kernels():
         from handmill import _core
 
-        return _core.State(shape, code)
-    return ArrayState(shape, code)
+        return _core.State
+    return ArrayState
+
+
+_CODES = {name: code for code, name in enumerate(DTYPES)}
+
+
+def zeros(shape: Sequence[int], dtype: str) -> Array:
+    """An initializer that needs no array: the content of a variable is that at first."""
+    return np.zeros(tuple(shape), numpy_dtype(dtype))
+
+
+zeros.gives_zeros = True  # type: ignore[attr-defined]
 
 
 _budget: ContextVar[list[float] | None] = ContextVar("_budget", default=None)
@@ -165,13 +180,7 @@ class Variable(Watched):
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
             _check_bytes(name, tuple(shape), dtype)
-            draw = functools.partial(initializer, tuple(shape), dtype=dtype)
-            undrawn = _undrawn.get() if dtype in FLOATS else None
-            if undrawn is None or not getattr(initializer, "draws_numbers", False):
-                content = np.asarray(draw())
-            else:
-                content = np.zeros(tuple(shape), numpy_dtype(dtype))
-                undrawn.append((self, draw))
+            content = self._drawn(initializer, tuple(shape), dtype)
         else:
             content = np.asarray(initializer)
             if dtype is None:
@@ -181,20 +190,44 @@ class Variable(Watched):
             raise ValueError(
                 f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
             )
-        if shape is not None and content.shape != tuple(shape):
+        if shape is not None and content is not None and content.shape != tuple(shape):
             raise ValueError(
                 f"variable {name!r}: expected initial values of shape {tuple(shape)}, "
                 f"got {content.shape}"
             )
-        self.name = name
-        self.path = name
-        self._trainable = trainable
-        self.autocast = True
-        self.regularizer = regularizer
-        self.constraint = constraint
-        self.spec = Spec(content.shape, dtype)
-        self.state = _new_state(content.shape, dtype)
-        self.state.write(content)
+        found = tuple(map(int, shape or ())) if content is None else content.shape
+        attributes = self.__dict__  # nobody depends on a variable that is being made
+        attributes["name"] = attributes["path"] = name
+        attributes["_trainable"] = trainable
+        attributes["autocast"] = True
+        attributes["regularizer"] = regularizer
+        attributes["constraint"] = constraint
+        attributes["spec"] = Spec(found, dtype)
+        attributes["state"] = _new_state(found, dtype)
+        if content is not None:
+            self.state.write(content)
+
+    def _drawn(
+        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str
+    ) -> Array | None:
+        """The first content; None for zeros, which a state holds at first."""
+        if getattr(initializer, "gives_zeros", False) and dtype in DTYPES:
+            return None
+        draw = functools.partial(initializer, shape, dtype=dtype)
+        undrawn = _undrawn.get() if dtype in FLOATS else None
+        if undrawn is None or not getattr(initializer, "draws_numbers", False):
+            return np.asarray(draw())
+        undrawn.append((self, draw))
+        return None
+
+    name: str
+    path: str
+    autocast: bool
+    regularizer: Any
+    constraint: Any
+    spec: Spec
+    state: Any
+    _trainable: bool
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
 

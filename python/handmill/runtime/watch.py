@@ -9,7 +9,7 @@ comparison that nothing at all was changed since, and otherwise asks the objects
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
@@ -114,11 +114,25 @@ class TrackedSet(set[Any]):
 _KINDS: dict[type, type] = {list: TrackedList, dict: TrackedDict, set: TrackedSet}
 
 
-def notices(container: Any) -> bool:
-    """Whether changes of a container, and of containers in it, are noticed."""
-    if type(container) is tuple:
-        return not any(isinstance(item, (list, tuple, dict, set)) for item in container)
-    return type(container) in _CHANGES
+def collect(container: Any, found: list[Any] | None) -> bool:
+    """Appends a container, and those in it, that notice their changes.
+
+    Returns:
+        Whether all of them do, and cannot be changed otherwise.
+    """
+    if found is None or (type(container) not in _CHANGES and type(container) is not tuple):
+        return False
+    if type(container) is not tuple:
+        found.append(container)
+    items = container.values() if isinstance(container, dict) else container
+    return all(
+        [collect(x, found) for x in items if isinstance(x, (list, tuple, dict, set, frozenset))]
+    )
+
+
+def sum_of_marks(things: Sequence[Any]) -> int:
+    """A sum that grows when one of these things is changed."""
+    return sum([thing._changed for thing in things])
 
 
 _CHANGES = {

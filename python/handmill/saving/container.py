@@ -24,6 +24,7 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.saving.atomic_file import write_bytes
+from handmill.utils import files
 
 MEMBERS = (
     "config.json",
@@ -75,15 +76,11 @@ def open_regular(path: Path) -> BinaryIO:
         FileNotFoundError: if there is no such file.
         FileFormatError: for a directory, pipe, device or socket.
     """
-    status = path.stat()
-    if stat.S_ISREG(status.st_mode):
-        # Between the two calls the path may have become something else.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb")
-        os.close(descriptor)
-    raise FileFormatError(f"{path} is not a regular file")
+    # A look before the opening, which devices may answer to; the path may change between the two.
+    descriptor = files.open_regular(path) if stat.S_ISREG(path.stat().st_mode) else None
+    if descriptor is None:
+        raise FileFormatError(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:

@@ -34,8 +34,13 @@ from handmill.saving.objects import (
 )
 
 
-def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
+def checked_suffix(filepath: Any, weights_only: bool = False, loading: bool = False) -> str:
     """Returns the path if its suffix is that of the format.
+
+    Args:
+        filepath: the path.
+        weights_only: whether the file holds weights alone.
+        loading: whether the file is to be read, for the error.
 
     Raises:
         ValueError: naming the right suffix.
@@ -54,9 +59,11 @@ def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
         hint = ""
         if path.endswith((".keras", ".h5", ".hdf5")):
             hint = " Keras's own formats are neither written nor read yet."
+        if loading and path.endswith((".weights.hmill", ".safetensors")):
+            hint = " A file of weights is read into a model by `model.load_weights(filepath)`."
         raise ValueError(
-            "Invalid filepath extension for saving: the file of a model must end in `.hmill`. "
-            f"Received: filepath={path}.{hint}"
+            f"Invalid filepath extension for {'loading' if loading else 'saving'}: the file of a "
+            f"model must end in `.hmill`. Received: filepath={path}.{hint}"
         )
     return path
 
@@ -197,7 +204,7 @@ def load_model(
     Raises:
         ValueError: for another suffix, a damaged file, or a class that is not known.
     """
-    path = Path(checked_suffix(filepath))
+    path = Path(checked_suffix(filepath, loading=True))
     if not safe_mode:
         raise ValueError("`safe_mode=False` is not supported: files hold data only")
     members = read_file(path)

@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from handmill.ir.op import Array
-from handmill.sklearn.network import POOL, ROWS_AT_ONCE, Architecture, Network
+from handmill.sklearn.network import ROWS_AT_ONCE, Architecture, Network
 from handmill.sklearn.training import CALLER_OF_FIT, Progress, Rows, Training
 
 
@@ -68,6 +68,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
         ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
     }
 
     # What the two estimators define.
@@ -160,16 +161,14 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         rows = Rows(x, others, self._batch_rows(x.shape[0]))
         state = getattr(self, "_optimizer_state", None) if incremental else None
         rate = self.learning_rate_init if state is None else self._learning_rate
-        architecture = self._architecture(weights)
-        with POOL.borrow(architecture) as network:
-            network.set_weights(weights)
-            network.start_optimizer(state)
-            network.alpha.assign(np.float32(self.alpha))
-            training = Training(self, network, progress, rate, random_state)
-            score = None if held_out is None else self._score_on(network, *held_out)
-            stopped = training.run(rows, 1 if incremental else self.max_iter, score)
-            learned = training.best_weights or network.get_weights()
-            state = network.optimizer_state()
+        network = Network(self._architecture(weights))
+        network.set_weights(weights)
+        network.start(state, self.alpha)
+        training = Training(self, network, progress, rate, random_state)
+        score = None if held_out is None else self._score_on(network, *held_out)
+        stopped = training.run(rows, 1 if incremental else self.max_iter, score)
+        learned = training.best_weights or network.get_weights()
+        state = network.optimizer_state()
         if not all(np.isfinite(w).all() for w in learned):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
@@ -273,9 +272,9 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, order="C", reset=False)
         weights = self._weights()
-        with POOL.borrow(self._architecture(weights)) as network:
-            network.set_weights(weights)
-            return _outputs(network, X)
+        network = Network(self._architecture(weights))
+        network.set_weights(weights)
+        return _outputs(network, X)
 
     def predict(self, X: Any) -> Any:
         """Returns a prediction for each row of ``X``.

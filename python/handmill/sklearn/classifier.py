@@ -54,6 +54,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: weight of the old mean of squared gradients, of ``"adam"``.
         epsilon: added to the square root of the latter.
         n_iter_no_change: training stops after more epochs than this without improvement.
+        max_fun: of ``"lbfgs"``, which is not offered; without effect, as it is for the others.
 
     Attributes:
         classes_: the classes, sorted.
@@ -109,6 +110,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -132,6 +134,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:

@@ -1,24 +1,23 @@
-"""The network of an estimator: a model, and the program of its training step, used again."""
+"""The network of an estimator: variables, and the programs of its steps."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 import handmill
-from handmill import layers, ops, optimizers
+from handmill import activations, layers, ops, optimizers
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
 from handmill.metrics.reduction import batch_size_of
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.feed import Feed
 from handmill.runtime.function import TracedFunction, gradients
-from handmill.runtime.variable import Variable
+from handmill.runtime.variable import Variable, zeros
 
 ACTIVATIONS = {
     "identity": "linear",
@@ -97,10 +96,11 @@ def make_optimizer(architecture: Architecture, learning_rate: float) -> Any:
 
 
 class Network:
-    """A model with the programs that train it and predict from it.
+    """The variables of one fit, and the programs that train them and predict from them.
 
-    Weights, the state of the optimizer, learning rate and penalty are variables: programs are
-    traced once and serve every estimator of the same architecture.
+    Programs are traced once for an architecture (runtime/structure.py) and serve every network of
+    it: weights, the state of the optimizer, learning rate and penalty are variables. Making one
+    takes some 100 us.
 
     Args:
         architecture: what it is made of.
@@ -108,19 +108,40 @@ class Network:
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.model = make_model(architecture)
-        self.weights: list[Variable] = self.model.trainable_variables
-        self.optimizer = make_optimizer(architecture, 0.0)
-        self.alpha = Variable(_ZERO, trainable=False, name="alpha")
+        self.weights: list[Variable] = []
+        for inputs, outputs in pairwise(architecture.units):
+            for shape in ((inputs, outputs), (outputs,)):
+                self.weights.append(Variable(zeros, shape))
+        self._predict = TracedFunction(
+            self._predict_step, "predict_step", subject=_Subject(self._parts_of_prediction)
+        )
+
+    def start(self, state: Sequence[Array] | None, alpha: float) -> None:
+        """Makes what training needs.
+
+        Args:
+            state: of the optimizer, as :meth:`optimizer_state` returned it; None: a new one.
+            alpha: the factor of the penalty.
+        """
+        self.optimizer = make_optimizer(self.architecture, 0.0)
+        self.optimizer.build(self.weights)
+        if state is not None:
+            self.optimizer.set_weights(state)
+        self._alpha = Variable(np.float32(alpha), trainable=False, name="alpha")
         self._loss_sum = Variable(_ZERO, trainable=False, name="loss_sum")
         self._losses = Variable(np.zeros(REMEMBERED, np.float32), trainable=False, name="losses")
-        self._train = TracedFunction(self._train_step, "train_step")
-        self._predict = TracedFunction(self._predict_step, "predict_step")
+        self._train = TracedFunction(
+            self._train_step, "train_step", subject=_Subject(self._parts_of_training)
+        )
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the variables."""
-        return sum(4 * v.size for v in (*self.weights, *self.optimizer.variables))
+    def _parts_of_prediction(self) -> tuple[Any, ...]:
+        a = self.architecture
+        return "predict", a.activation, a.output, tuple(self.weights)
+
+    def _parts_of_training(self) -> tuple[Any, ...]:
+        """All else, the settings of the optimizer too, follows from the architecture."""
+        own = self._alpha, self._loss_sum, self._losses
+        return "train", self.architecture, (*self.weights, *self.optimizer.variables, *own)
 
     def set_weights(self, arrays: Sequence[Array]) -> None:
         """Sets kernel and bias of each layer, in turns."""
@@ -130,12 +151,6 @@ class Network:
     def get_weights(self) -> list[Array]:
         """Returns copies of kernel and bias of each layer, in turns."""
         return [v.numpy() for v in self.weights]
-
-    def start_optimizer(self, state: Sequence[Array] | None) -> None:
-        """Makes the optimizer new, or gives it the state that :meth:`optimizer_state` returned."""
-        self.optimizer.build(self.weights)
-        for number, variable in enumerate(self.optimizer.variables):
-            variable.assign(np.zeros(variable.shape) if state is None else state[number])
 
     def optimizer_state(self) -> list[Array]:
         """Returns copies of the optimizer's variables."""
@@ -164,13 +179,19 @@ class Network:
         starts = range(0, len(x), ROWS_AT_ONCE)
         return np.concatenate([self._predict(x[i : i + ROWS_AT_ONCE]) for i in starts])
 
+    def _logits(self, x: Any) -> Any:
+        activation = activations.get(ACTIVATIONS[self.architecture.activation])
+        stack = list(zip(self.weights[::2], self.weights[1::2], strict=True))
+        for kernel, bias in stack[:-1]:
+            x = activation(ops.add(ops.matmul(x, kernel), bias))
+        kernel, bias = stack[-1]
+        return ops.add(ops.matmul(x, kernel), bias)
+
     def _predict_step(self, x: Any) -> Any:
-        return self.model(x, training=False)
+        return activations.get(ACTIVATIONS[self.architecture.output])(self._logits(x))
 
     def _train_step(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[()]:
-        logits = x
-        for layer in self.model.layers[:-1]:
-            logits = layer(logits)
+        logits = self._logits(x)
         loss_of_rows, scale = _losses(self.architecture, y, logits)
         rows = batch_size_of(x)
         if sample_weight is None:
@@ -186,7 +207,7 @@ class Network:
             total_squares = squares[0]
             for square in squares[1:]:
                 total_squares = ops.add(total_squares, square)
-            factor = ops.multiply(ops.multiply(self.alpha.value, 0.5), per_weight)
+            factor = ops.multiply(ops.multiply(self._alpha.value, 0.5), per_weight)
             penalty = ops.multiply(total_squares, factor)
             reported, minimized = ops.add(reported, penalty), ops.add(minimized, penalty)
         self.optimizer.apply(gradients(minimized, self.weights), self.weights)
@@ -215,43 +236,16 @@ def _losses(architecture: Architecture, y: Any, logits: Any) -> tuple[Any, float
     return ops.sum(ops.add(ops.subtract(surprise, y), ops.exp(logits)), axis=-1), 1.0
 
 
-class Pool:
-    """Networks that nobody uses at the moment, the latest used last.
+class _Subject:
+    """What a program of a network depends on; a trace makes nothing beside its program."""
 
-    Args:
-        limit: idle networks beyond this many bytes together are dropped.
-    """
+    ignores_trainable = False
 
-    def __init__(self, limit: int = 1 << 28) -> None:
-        self._limit = limit
-        self._idle: list[tuple[Network, int]] = []
-        self._lock = threading.Lock()
+    def __init__(self, parts: Callable[[], tuple[Any, ...]]) -> None:
+        self.parts = parts
 
-    @contextmanager
-    def borrow(self, architecture: Architecture) -> Iterator[Network]:
-        """Lends a network to one thread; what its variables hold is not defined."""
-        network = self._take(architecture) or Network(architecture)
-        yield network  # after an error it is not taken back
-        self._give_back(network)
+    def memo(self) -> None:
+        """Nothing."""
 
-    def clear(self) -> None:
-        """Drops the idle networks."""
-        with self._lock:
-            self._idle.clear()
-
-    def _take(self, architecture: Architecture) -> Network | None:
-        with self._lock:
-            for index in reversed(range(len(self._idle))):
-                if self._idle[index][0].architecture == architecture:
-                    return self._idle.pop(index)[0]
-        return None
-
-    def _give_back(self, network: Network) -> None:
-        with self._lock:
-            self._idle.append((network, network.nbytes))
-            while sum(size for _, size in self._idle) > self._limit:
-                self._idle.pop(0)
-
-
-POOL = Pool()
-"""The idle networks of this process."""
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""

@@ -49,6 +49,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: weight of the old mean of squared gradients, of ``"adam"``.
         epsilon: added to the square root of the latter.
         n_iter_no_change: training stops after more epochs than this without improvement.
+        max_fun: of ``"lbfgs"``, which is not offered; without effect, as it is for the others.
 
     Raises:
         ValueError: for parameters or data that do not fit.
@@ -93,6 +94,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -117,6 +119,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
 
     _numeric_y = True
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
 _counts: dict[str, int] = {}
 
 
+@functools.lru_cache(1024)
 def to_snake_case(name: str) -> str:
     """Returns ``name`` as Keras writes it in object names.
 
@@ -59,5 +61,31 @@ def known_names(kind: str, received: object, known: Any) -> str:
 
     names = sorted(set(known))
     text = f"Unknown {kind}: {received!r}. Known: {', '.join(names)}."
+    if (of_keras := _name_in_keras(kind, received)) is not None:
+        return f"{text} Keras has {of_keras}; handmill has not yet (docs/supported.md)."
     near = difflib.get_close_matches(str(received), names, n=1)
     return f"{text} Did you mean {near[0]!r}?" if near else text
+
+
+_MODULES = {
+    "activation function": "activations",
+    "constraint": "constraints",
+    "initializer": "initializers",
+    "loss": "losses",
+    "metric": "metrics",
+    "optimizer": "optimizers",
+    "regularizer": "regularizers",
+}
+
+
+def _name_in_keras(kind: str, received: object) -> str | None:
+    """The name in Keras that a string such as ``"auc"`` means."""
+    from handmill.keras_names import KERAS_NAMES
+
+    def plain(name: str) -> str:
+        return name.replace("_", "").lower()
+
+    module = _MODULES.get(kind, "")
+    text = str(received)
+    names = [n for n in KERAS_NAMES.get(module, "").split() if plain(n) == plain(text)]
+    return f"{module}.{text if text in names else names[0]}" if names else None

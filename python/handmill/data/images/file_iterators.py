@@ -389,7 +389,9 @@ class DataFrameIterator(_FilesIterator):
                 f'If class_mode="{class_mode}", y_col="{y_col}" column values must be {kind}.'
             )
         sets = [[v] if isinstance(v, str) else list(v) for v in values]
-        names = list(dict.fromkeys(classes)) if classes else sorted({v for s in sets for v in s})
+        # Classes of rows whose file is missing are none, as in Keras.
+        found = {v for row in rows for v in sets[row]}
+        names = list(dict.fromkeys(classes)) if classes else sorted(found)
         if class_mode == "binary" and len(names) != 2:
             raise ValueError(
                 f'If class_mode="binary" there must be 2 classes. Found {len(names)} classes.'
