@@ -32,7 +32,8 @@ def _samples() -> Iterable[Sample]:
     ):
         name = f"{name_of(shape)}_axis{axis}" + ("_reverse" if reverse else "")
         yield Sample(name, uniform(shape), {"axis": axis, "reverse": reverse})
-    yield Sample("integers", integers((9, 21), high=2**31 - 1), {"axis": 1, "reverse": False})
+    whole = {"axis": 1, "reverse": False}
+    yield Sample("integers", integers((9, 21), high=2**31 - 1), whole, smooth=False)
     yield Sample("bench_1024", uniform((1024, 1024)), {"axis": 1, "reverse": False}, bench=True)
     yield Sample(
         "bench_1024_axis0", uniform((1024, 1024)), {"axis": 0, "reverse": False}, bench=True
