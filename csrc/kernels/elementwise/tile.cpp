@@ -66,6 +66,7 @@ using HM_ISA::sin;
 using HM_ISA::sqrt;
 using HM_ISA::tanh;
 Vec round(Vec a) { return round_nearest(a); }
+Vec trunc(Vec a) { return select(a < Vec::zero(), ceil(a), floor(a)); }
 using HM_ISA::elu;
 using HM_ISA::gelu;
 using HM_ISA::gelu_tanh;
