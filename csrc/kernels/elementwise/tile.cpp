@@ -36,9 +36,7 @@ Vec mul(Vec a, Vec b) { return a * b; }
 Vec div(Vec a, Vec b) { return a / b; }
 Vec maximum(Vec a, Vec b) { return max(a, b); }
 Vec minimum(Vec a, Vec b) { return min(a, b); }
-using HM_ISA::fma;
 using HM_ISA::pow;
-Vec axpby(Vec a, Vec b, Vec alpha, Vec beta) { return fma(alpha, a, beta * b); }
 Vec scale(Vec a, Vec factor) { return a * factor; }
 Vec offset(Vec a, Vec term) { return a + term; }
 using HM_ISA::clip;

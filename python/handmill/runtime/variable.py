@@ -425,16 +425,3 @@ for _method, _name in {
     setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
 for _method, _name in {"neg": "negative", "abs": "absolute", "invert": "invert"}.items():
     setattr(Variable, f"__{_method}__", _unary(_name))
-
-
-def pack(variables: Sequence[Variable]) -> None:
-    """Moves the contents of ``variables`` into one contiguous range, in order.
-
-    One pass updates them, one write saves them. Programs notice the move by themselves.
-    """
-    from handmill import config
-
-    if config.has_kernels() and variables:
-        from handmill import _core
-
-        _core.pack_states([v.state for v in variables])
