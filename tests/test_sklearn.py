@@ -24,8 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 import handmill
+from handmill.models.estimators import network
 from handmill.saving.container import FileFormatError
-from handmill.sklearn import HandmillClassifier, HandmillRegressor, network
+from handmill.sklearn import HandmillClassifier, HandmillRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -196,7 +197,7 @@ def test_held_out_scores_are_those_of_scikit_learn(name: str) -> None:
 
 @pytest.mark.parametrize("container", (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array))
 def test_sparse_features_give_the_same_network(container, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handmill.sklearn import training
+    from handmill.models.estimators import training
 
     monkeypatch.setattr(training, "SPARSE_BYTES", 1 << 14)  # several pieces an epoch
     x, y = datasets.load_digits(return_X_y=True)
@@ -497,8 +498,8 @@ def test_damaged_pickles_are_refused() -> None:
 def test_later_versions_are_refused() -> None:
     import io
 
+    from handmill.models.estimators.export import from_bytes
     from handmill.saving import container
-    from handmill.sklearn.export import from_bytes
 
     content = KINDS["classes"]().__getstate__()["_hmill"]
     members = container.from_archive(io.BytesIO(content), len(content), "file")

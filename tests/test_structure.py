@@ -177,6 +177,52 @@ def test_training_follows_its_optimizer_and_loss():
         assert np.abs(trained(change) - plain).max() > 1e-4
 
 
+def test_an_optimizer_applied_to_arrays_follows_its_settings():
+    def moved(change):
+        weight = handmill.Variable(np.zeros(2, "float32"))
+        optimizer = handmill.optimizers.SGD(1.0, momentum=0.5)
+        for turn in range(3):
+            if turn == 2:
+                change(optimizer)
+            optimizer.apply_gradients([(np.ones(2, "float32"), weight)])
+        return weight.numpy()[0]
+
+    assert moved(lambda optimizer: None) == pytest.approx(-4.25)
+    assert moved(lambda optimizer: setattr(optimizer, "momentum", 0.0)) == pytest.approx(-3.5)
+    assert moved(lambda optimizer: setattr(optimizer, "clipvalue", 0.5)) == pytest.approx(-3.75)
+    assert moved(lambda optimizer: setattr(optimizer, "learning_rate", 2.0)) < -4.25
+
+
+def test_what_call_itself_writes_is_no_reason_for_another_trace():
+    class Counts(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+            self.factor = 1.0
+
+        def call(self, inputs):
+            self.calls += 1
+            self.seen = inputs
+            return inputs * self.factor
+
+    model = handmill.Sequential([handmill.Input((3,)), Counts()])
+    model.compile("sgd", "mse")
+    for _ in range(3):
+        model.fit(X, X, verbose=0)
+        model.evaluate(X, X, verbose=0)
+        model.predict(X, verbose=0)
+        model(X)
+    counts = model.layers[0]
+    assert counts.calls == 5  # with that of the Sequential itself
+    counts.factor = 2.0
+    np.testing.assert_array_equal(model(X), 2 * X)
+    np.testing.assert_array_equal(model.predict(X, verbose=0), 2 * X)
+    assert counts.calls == 7
+    counts.calls = 0  # now somebody else has written it
+    model(X)
+    assert counts.calls == 1
+
+
 def test_layers_are_added_and_removed():
     model = handmill.Sequential(
         [handmill.Input((3,)), layers.Dense(4, activation="tanh"), layers.Dense(1)]

@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "core/program.h"
 #include "core/registry.h"
+#include "core/tuning.h"
 
 namespace py = pybind11;
 
@@ -71,6 +72,20 @@ void register_runtime(py::module_& m) {
       "isa", [] { return std::string(isa_name(current_isa())); },
       "The instruction-set level of new plans.");
   m.def("set_isa", [](const std::string& name) { set_isa(find_isa(name)); }, py::arg("name"));
+  m.def(
+      "tuning", [] { return std::string(current_tuning().name); },
+      "What new plans are tuned for: a family of CPUs. No number depends on it.");
+  m.def("set_tuning", [](const std::string& name) { set_tuning(name); }, py::arg("name"));
+  m.def(
+      "tunings",
+      [] {
+        py::dict cpus;
+        for (const Tuning& tuning : tunings()) {
+          cpus[py::str(std::string(tuning.name))] = std::string(tuning.cpus);
+        }
+        return cpus;
+      },
+      "The names of all tunings, and which CPUs they are for.");
   m.def("available_isas", &isa_names, "The levels that run here, lowest first.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));

@@ -27,6 +27,8 @@ Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, b
       keep_all_(keep_all),
       isa_(isa),
       slots_(*program_),
+      work_(current_tuning().threads),
+      pack_work_(work_),
       last_use_(plans_made.fetch_add(1, std::memory_order_relaxed) + 1),
       pool_(std::make_shared<InstancePool>()) {
   Lowering lowering(*program_, sizes_, isa, keep_all);

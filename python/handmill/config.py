@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import handmill.dtype_policies as _policies
 from handmill.lazy import plain_module
 
 BACKENDS = ("native", "numpy")
@@ -16,7 +17,6 @@ _backend: str | None = None  # of the process, once it was asked for
 _chosen: ContextVar[str | None] = ContextVar("handmill backend", default=None)
 _strict_keras = False
 _image_decoder = "pillow"
-_floatx = "float32"
 _epsilon = 1e-7
 
 
@@ -158,42 +158,10 @@ def set_image_decoder(name: str) -> None:
     _image_decoder = name
 
 
-def floatx() -> str:
-    """The default float dtype, ``"float32"``."""
-    return _floatx
-
-
-def set_floatx(value: str) -> None:
-    """Sets the default float dtype; only ``"float32"`` has kernels.
-
-    Raises:
-        ValueError: for another dtype.
-    """
-    if value != "float32":
-        raise ValueError(f"floatx: handmill computes in 'float32', got {value!r}")
-
-
-def dtype_policy() -> Any:
-    """The dtype policy of layers made from now on, ``"float32"`` unless set."""
-    from handmill import dtype_policies
-
-    return dtype_policies.dtype_policy()
-
-
-def set_dtype_policy(policy: Any) -> None:
-    """Sets the dtype policy of layers made from now on.
-
-    Args:
-        policy: ``"float32"``, ``"mixed_bfloat16"`` (computes in bfloat16, keeps weights in
-            float32), ``"bfloat16"``, or a ``handmill.DTypePolicy``.
-
-    Raises:
-        ValueError: for anything else; the policy stays as it was.
-        ImportError: if the policy needs a package that is missing.
-    """
-    from handmill import dtype_policies
-
-    dtype_policies.set_dtype_policy(policy)
+floatx = _policies.floatx
+set_floatx = _policies.set_floatx
+dtype_policy = _policies.dtype_policy
+set_dtype_policy = _policies.set_dtype_policy
 
 
 def epsilon() -> float:

@@ -7,9 +7,9 @@ from typing import Any
 
 from handmill import config, ops
 from handmill.lazy import plain_module
+from handmill.naming import to_snake_case
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
-from handmill.utils.naming import to_snake_case
 
 
 class Constraint(Watched):

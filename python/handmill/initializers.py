@@ -11,8 +11,8 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
+from handmill.naming import to_snake_case
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
-from handmill.utils.naming import to_snake_case
 
 
 class Initializer:

@@ -11,11 +11,11 @@ import numpy as np
 from handmill import ops
 from handmill.ir.trace import apply
 from handmill.lazy import plain_module
+from handmill.naming import to_snake_case
 from handmill.primitives.operands import promote_float
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
-from handmill.utils.naming import to_snake_case
 
 
 class Regularizer(Watched):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import is_
 from typing import Any, ClassVar, Protocol
 
@@ -492,11 +493,11 @@ def print_graph(graph: Graph) -> str:
 _LOCAL = threading.local()
 
 
-def _stack() -> list[Graph]:
+def _stack() -> list[Graph | None]:
     try:
         return _LOCAL.stack  # type: ignore[no-any-return]
     except AttributeError:
-        stack: list[Graph] = []
+        stack: list[Graph | None] = []
         _LOCAL.stack = stack
         return stack
 
@@ -505,3 +506,13 @@ def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
     stack = getattr(_LOCAL, "stack", None)
     return stack[-1] if stack else None
+
+
+@contextmanager
+def outside_graph() -> Iterator[None]:
+    """Lets operators called in the ``with`` block run on arrays, although a graph is traced."""
+    _stack().append(None)
+    try:
+        yield
+    finally:
+        _stack().pop()

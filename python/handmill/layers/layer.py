@@ -33,11 +33,11 @@ from handmill.layers.arguments import (
 from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
+from handmill.naming import auto_name
 from handmill.runtime import watch
-from handmill.runtime.structure import Walk, is_ours
+from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
-from handmill.runtime.watch import TRAINABLE, Watched, notice
-from handmill.utils.naming import auto_name
+from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 
 
 class Layer(Watched):
@@ -455,7 +455,7 @@ class Layer(Watched):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         graph = Graph(self.name)
-        with graph, collected_losses():
+        with collected_losses(), graph:
 
             def enter(x: Any) -> Any:
                 if not isinstance(x, KerasTensor):
@@ -663,7 +663,7 @@ _NOT_NOTICED = frozenset(
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
         "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
         "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
-        *_FUNCTIONS,
+        "steps_per_execution", *_FUNCTIONS,
     }
 )  # fmt: skip
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""

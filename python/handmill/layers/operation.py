@@ -29,7 +29,7 @@ class OpLayer(Layer):
     ) -> None:
         import handmill.ops  # noqa: F401  (fills the registry)
         from handmill.ir.op import REGISTRY
-        from handmill.utils.naming import known_names, uniquify
+        from handmill.naming import known_names, uniquify
 
         if op not in REGISTRY:
             raise ValueError(known_names("operator", op, REGISTRY))

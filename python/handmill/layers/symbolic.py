@@ -12,8 +12,8 @@ from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import Value, is_operand
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
+from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
-from handmill.utils.naming import uniquify
 
 _RUNNING = threading.local()
 

@@ -10,10 +10,10 @@ from handmill.errors import ShapeError
 from handmill.ir.dims import SymbolicDim, as_none, is_fixed
 from handmill.ir.shapes import size_of
 from handmill.ir.trace import mask_of
+from handmill.naming import auto_name, object_name
 from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import serialize_keras_object
-from handmill.utils.naming import auto_name, object_name
 
 REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
 

@@ -26,8 +26,8 @@ from handmill.losses.regression import (
     mean_absolute_percentage_error,
     mean_squared_error,
 )
+from handmill.naming import known_names, object_name
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
-from handmill.utils.naming import known_names, object_name
 
 _CLASSES: tuple[type[Loss], ...] = (
     MeanSquaredError,

@@ -13,9 +13,9 @@ import numpy as np
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.naming import auto_name
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched
-from handmill.utils.naming import auto_name
 
 
 class _Noted(threading.local):

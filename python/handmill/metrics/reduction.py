@@ -13,10 +13,10 @@ from handmill.ir.graph import current_graph
 from handmill.ir.trace import mask_of
 from handmill.losses.loss import same_rank, weights_of
 from handmill.metrics.metric import Metric
+from handmill.naming import object_name
 from handmill.primitives.metrics import accumulate_mean
 from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.saving.objects import serialize_keras_object
-from handmill.utils.naming import object_name
 
 
 class Mean(Metric):

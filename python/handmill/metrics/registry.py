@@ -35,8 +35,8 @@ from handmill.metrics.regression import (
     MeanSquaredError,
     RootMeanSquaredError,
 )
+from handmill.naming import object_name, to_snake_case
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
-from handmill.utils.naming import object_name, to_snake_case
 
 _CLASSES: tuple[type[Metric], ...] = (
     Mean, Sum, MeanMetricWrapper, Accuracy, BinaryAccuracy, CategoricalAccuracy,

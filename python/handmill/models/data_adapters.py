@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from handmill import random
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
 from handmill.runtime.feed import Feed
-from handmill.utils.batches import unpack_x_y_sample_weight
 
 DEADLINE = 0.05
 """Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -13,8 +14,6 @@ from handmill.saving.objects import deserialize_keras_object, serialize_keras_ob
 
 def graph_config(model: Any) -> dict[str, Any]:
     """Returns the config of a functional model."""
-    from handmill.models.sequential import layer_config
-
     graph: LayerGraph = model._graph
     used = _numbered(graph)
     layers = []
@@ -218,3 +217,13 @@ def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> None:
         return x
 
     layer(*revive(node["args"]), **revive(node.get("kwargs") or {}))
+
+
+def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
+    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
+    config: dict[str, Any] = serialize(layer)
+    if not isinstance(layer, InputLayer) and layer.built:
+        build = layer.get_build_config()
+        if build is not None:
+            config["build_config"] = build
+    return config

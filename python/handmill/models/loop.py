@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
 from handmill.models.steps import joined, nested
 from handmill.models.training_checks import TrainingChecks
 
@@ -48,6 +48,8 @@ class Pass:
         """Runs the steps of an epoch; returns how many were made."""
         model, phase, callbacks = self.model, self.phase, self.callbacks
         watched, stops = callbacks.watches[phase], _STOPS[phase]
+        every = 1 if phase == "predict" else model.steps_per_execution
+        opened = False  # whether callbacks were told that a batch begins, and not that it ended
         data.begin_epoch()
         limit = data.num_batches
         done = 0
@@ -58,11 +60,13 @@ class Pass:
             step = self.last = self.step_of(portion.layout)
             count = portion.steps if limit is None else min(portion.steps, limit - done)
             if watched:
+                count = min(count, every - done % every)
+                if not opened:
+                    callbacks.batch_begin(phase, done)
+                    opened = True
+            if self.first is not None:
                 count = 1
-                callbacks.batch_begin(phase, done)
-            elif self.first is not None:
-                count = 1
-            elif self.halfway is not None and limit is not None:
+            elif not watched and self.halfway is not None and limit is not None:
                 count = min(count, max(1, limit // 2 - done))
             done += step.run(portion, count)
             if self.first is not None:
@@ -71,12 +75,15 @@ class Pass:
             if self.halfway is not None and limit is not None and 2 * done >= limit:
                 self.halfway()
                 self.halfway = None
-            if watched:
+            if opened and done % every == 0:
                 callbacks.batch_end(phase, done - 1, step.logs())
+                opened = False
             if callbacks.shows_progress:
                 callbacks.progress(phase, done, step.logs)
-            if getattr(model, stops):
+            if not opened and getattr(model, stops):
                 break
+        if opened:
+            callbacks.batch_end(phase, done - 1, self.last.logs())
         data.end_epoch(done)
         return done
 

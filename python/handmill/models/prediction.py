@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.ir.op import Array
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -20,7 +21,6 @@ from handmill.models.data_adapters import (
 )
 from handmill.models.layout import Layout, key_of, split
 from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
-from handmill.utils.batches import unpack_x_y_sample_weight
 
 
 class Predicting:
@@ -63,12 +63,19 @@ class Predicting:
         self.make_predict_function()
         return type(self.predict_function) is StepFunction and not self._run_eagerly
 
-    def _predictor(self, layout: Layout) -> Predictor:
-        key = layout.key[0]
+    def _predictor(self, layout: Layout, may_be_own: bool = True) -> Predictor:
+        """Returns the prediction for a layout of inputs.
+
+        Args:
+            layout: how the arrays of a batch lie.
+            may_be_own: whether ``predict_function`` of the model decides.
+        """
+        function = self.predict_function if may_be_own else None
+        is_own = function is not None and type(function) is not StepFunction
+        key = layout.key[0], is_own
         found = self._predictors.get(key)
         if found is None:
-            function = self.predict_function
-            if function is not None and type(function) is not StepFunction:
+            if is_own:
                 found = EagerPredictor(self, layout, function)
             else:
                 found = (EagerPredictor if self._run_eagerly else Predictor)(self, layout)
@@ -171,9 +178,13 @@ class Predicting:
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
+        self.make_predict_function()
+        return self._predict_batch(x)
+
+    def _predict_batch(self, x: Any, may_be_own: bool = True) -> Any:
         layout, arrays = split(x, None, None)
         check_rows(layout, arrays)
-        predictor = self._predictor(layout)
+        predictor = self._predictor(layout, may_be_own)
         outputs = predictor(arrays)
         return nested(predictor.nesting(arrays), outputs)
 

@@ -9,6 +9,7 @@ from handmill import dtype_policies
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.models.graph_config import layer_config
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer
 
@@ -194,13 +195,3 @@ class Sequential(Model):
         if not model.built and shape is not None:
             model.build(tuple(shape))
         return model
-
-
-def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
-    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
-    config: dict[str, Any] = serialize(layer)
-    if not isinstance(layer, InputLayer) and layer.built:
-        build = layer.get_build_config()
-        if build is not None:
-            config["build_config"] = build
-    return config

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops, tree
+from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.errors import TracedValueError, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
@@ -23,9 +24,8 @@ from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
-from handmill.runtime.structure import is_ours
 from handmill.runtime.variable import Variable
-from handmill.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from handmill.runtime.watch import is_ours
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")
@@ -59,6 +59,7 @@ class Step:
 
     Attributes:
         function: the program, None where Python runs the step.
+        is_standard: whether it is a program that no method of the model's own changes.
     """
 
     def __init__(self, model: Any, layout: Layout, phase: str) -> None:
@@ -67,6 +68,7 @@ class Step:
         self.phase = phase
         self.training = phase == "train"
         self.function: Any = None
+        self.is_standard = False
 
     @property
     def call(self) -> Callable[[Any], Any]:
@@ -191,7 +193,7 @@ class TracedStep(Step):
         return ()
 
     def _name(self) -> str:
-        return f"{self.phase}_step() of {self.model.describe()}"
+        return f"{self.phase}_step() of {type(self.model).__name__} {self.model.name!r}"
 
     def _watch(self) -> None:
         losses = [loss for loss in self.losses if isinstance(loss, Value)]
@@ -317,7 +319,8 @@ class Predictor:
             with collected_losses():
                 outputs = self.model.predict_step(pack_x_y_sample_weight(x))
         except TracedValueError as error:
-            raise not_a_program(error, f"predict_step() of {self.model.describe()}") from error
+            name = f"predict_step() of {type(self.model).__name__} {self.model.name!r}"
+            raise not_a_program(error, name) from error
         nesting = tree.map_structure(lambda _: None, outputs)
         return Outputs(tuple(tree.flatten(outputs)), nesting)
 
@@ -385,10 +388,15 @@ class StepFunction:
         self.phase = phase
 
     def __call__(self, batches: Iterable[Any]) -> Any:
-        """Takes a batch from ``batches``; returns numbers by name, or the model's outputs."""
-        for batch in batches:
-            return self.model._run_batch(self.phase, *unpack_x_y_sample_weight(batch))
-        raise StopIteration
+        """Takes a batch from ``batches``; returns numbers by name, or the model's outputs.
+
+        Raises:
+            StopIteration: if there is none.
+        """
+        x, y, weight = unpack_x_y_sample_weight(next(iter(batches)))
+        if self.phase == "predict":
+            return self.model._predict_batch(x, may_be_own=False)
+        return self.model._run_batch(self.phase, x, y, weight, may_be_own=False)
 
 
 def is_overridden(model: Any, name: str) -> bool:

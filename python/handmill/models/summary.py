@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill.ir.shapes import numpy_dtype
 from handmill.layers.symbolic import Node
-from handmill.utils.naming import object_name
+from handmill.naming import object_name
 
 
 def summary_text(

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from handmill import random, tree
-from handmill.callbacks.callback import CallbackList, History
+from handmill.callbacks.callback import History
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
@@ -43,7 +45,6 @@ from handmill.models.steps import (
 )
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
 from handmill.runtime.tape import GradientTape
-from handmill.utils.batches import unpack_x_y_sample_weight
 
 
 class Trainer(Predicting, OlderNames):
@@ -56,6 +57,7 @@ class Trainer(Predicting, OlderNames):
         self.history: History | None = None
         self.stop_training = False
         self.stop_evaluating = False
+        self.steps_per_execution = 1
         self.train_function: Any = None
         self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
@@ -89,7 +91,8 @@ class Trainer(Predicting, OlderNames):
             run_eagerly: whether Python runs each step, layer and metric on the arrays of every
                 batch, where any function of NumPy may be used; slow. Default: a step is traced
                 once and runs as one program.
-            steps_per_execution: accepted for Keras; as many steps as callbacks allow run at once.
+            steps_per_execution: steps between two calls of callbacks that watch batches; where
+                none does, as many as fit into about 50 ms run at once anyway.
             jit_compile: accepted for Keras.
             auto_scale_loss: accepted for Keras.
 
@@ -99,10 +102,12 @@ class Trainer(Predicting, OlderNames):
         from handmill import optimizers
 
         made = optimizers.get(optimizer)
+        steps = _checked_count("steps_per_execution", steps_per_execution)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
         self.run_eagerly = bool(run_eagerly)
+        self.steps_per_execution = steps
         self._compile_arguments = {
             "optimizer": optimizer,
             "loss": loss,
@@ -188,6 +193,7 @@ class Trainer(Predicting, OlderNames):
             config.get("loss_weights"),
             revive(config.get("weighted_metrics"), METRICS),
             run_eagerly=config.get("run_eagerly", False),
+            steps_per_execution=config.get("steps_per_execution", 1),
         )
 
     # Steps. Subclasses may override each of these.
@@ -268,20 +274,23 @@ class Trainer(Predicting, OlderNames):
         Args:
             force: whether the step is traced anew.
         """
-        return self._make_function("train", force)
+        if self.train_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "train"}
+            self.train_function = StepFunction(self, "train")
+        return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Returns what ``evaluate`` calls for each step; see :meth:`make_train_function`."""
-        return self._make_function("test", force)
+        if self.test_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "test"}
+            self.test_function = StepFunction(self, "test")
+        return self.test_function
 
-    def _make_function(self, phase: str, force: bool) -> Any:
-        name = f"{phase}_function"
-        found = getattr(self, name)
-        if found is None or force:
-            self._steps = {k: step for k, step in self._steps.items() if step.phase != phase}
-            found = StepFunction(self, phase)
-            setattr(self, name, found)
-        return found
+    def _make_function(self, phase: str) -> None:
+        if phase == "train":
+            self.make_train_function()
+        else:
+            self.make_test_function()
 
     def compute_loss(
         self,
@@ -334,12 +343,20 @@ class Trainer(Predicting, OlderNames):
         self.objective.build(targets, predictions, names)
         return targets, predictions, weights
 
-    def _step(self, layout: Layout, phase: str) -> Step:
-        key = (layout.key, phase)
+    def _step(self, layout: Layout, phase: str, may_be_own: bool = True) -> Step:
+        """Returns the step of a phase for a layout of data.
+
+        Args:
+            layout: how the arrays of a batch lie.
+            phase: ``"train"`` or ``"test"``.
+            may_be_own: whether ``train_function`` or ``test_function`` of the model decides.
+        """
+        function = getattr(self, f"{phase}_function") if may_be_own else None
+        is_own = function is not None and type(function) is not StepFunction
+        key = (layout.key, phase, is_own)
         step = self._steps.get(key)
         if step is None:
-            function = getattr(self, f"{phase}_function")
-            if function is not None and type(function) is not StepFunction:
+            if is_own:
                 step = FunctionStep(self, layout, phase, function)
             elif self.run_eagerly:
                 step = EagerStep(self, layout, phase)
@@ -350,10 +367,7 @@ class Trainer(Predicting, OlderNames):
 
     def _step_of(self, phase: str) -> Callable[[Layout], Step]:
         """Gives the step of a phase for a layout of data."""
-        if phase == "train":
-            self.make_train_function()
-        else:
-            self.make_test_function()
+        self._make_function(phase)
         return functools.partial(self._step, phase=phase)
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
@@ -663,21 +677,21 @@ class Trainer(Predicting, OlderNames):
         return self._one_batch(x, y, sample_weight, "test", return_dict)
 
     def _one_batch(self, x: Any, y: Any, weight: Any, phase: str, return_dict: bool) -> Any:
-        self._make_function(phase, force=False)
+        self._make_function(phase)
         self.reset_metrics()
         logs = self._run_batch(phase, x, y, weight)
         return logs if return_dict else self._in_order(logs)
 
-    def _run_batch(self, phase: str, x: Any, y: Any, weight: Any) -> Any:
-        """Runs one step; returns numbers by name, or the model's outputs."""
-        if phase == "predict":
-            return self.predict_on_batch(x)
+    def _run_batch(
+        self, phase: str, x: Any, y: Any, weight: Any, may_be_own: bool = True
+    ) -> dict[str, Any]:
+        """Runs one step; returns numbers by name."""
         one_hot = self.objective.one_hot
         if one_hot is not None and y is not None:
             y = one_hot.check(y)
         layout, arrays = split(x, y, weight)
         check_rows(layout, arrays)
-        step = self._step(layout, phase)
+        step = self._step(layout, phase, may_be_own)
         step.run(Given(layout, arrays), 1)
         return step.logs()
 
@@ -690,6 +704,12 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
+
+
+def _checked_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer, got {name}={value!r}")
+    return int(value)
 
 
 @functools.lru_cache(maxsize=64)

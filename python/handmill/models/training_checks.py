@@ -101,7 +101,7 @@ class TrainingChecks:
                 "the model has learnt next to nothing yet. Look at the range of the inputs, the "
                 "learning rate, and whether labels belong to their inputs.",
             )
-        if self.looks and not self.model.run_eagerly:
+        if self.looks and run.last.is_standard:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 

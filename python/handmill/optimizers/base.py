@@ -12,17 +12,40 @@ import numpy as np
 from handmill import config, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.trace import apply
+from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.structure import Walk, describe_watched, is_ours
+from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
-from handmill.runtime.watch import Watched
+from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import auto_name
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
+
+
+class _Applied:
+    """An optimizer applied to arrays: what its program depends on."""
+
+    ignores_trainable = True
+
+    def __init__(self, optimizer: Optimizer, variables: list[Variable]) -> None:
+        self.things = optimizer, tuple(variables)
+
+    def parts(self) -> tuple[Any, ...]:
+        """The optimizer, and the variables."""
+        return (*self.things, self)
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Others may have gradients for other variables: they do not share the program."""
+        walk.is_shared = False
+
+    def memo(self) -> None:
+        """Nothing: it is built before."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
 
 
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
@@ -342,7 +365,8 @@ class Optimizer(Watched):
                 self.apply([None if g is None else next(given) for g in grads], variables)
                 return ()
 
-            self._eager = (key, TracedFunction(step, self.name, batched=False))
+            subject = _Applied(self, variables)
+            self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
         self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:

@@ -435,11 +435,12 @@ class TracedFunction:
 def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int) -> FedResult:
     steps = 0
     while steps < max_steps and feed.position + batch_size <= feed.rows:
-        arrays, rows = feed.take(feed.position, batch_size)
+        arrays, _ = feed.take(feed.position, batch_size)
         try:
             signature.interpret(arrays)
-        except RowError as error:
-            raise RowError(error.problem, int(rows[error.row])) from None
+        except RowError:
+            _refuse(signature, feed, batch_size)
+            raise
         feed.position += batch_size
         steps += 1
     return FedResult(steps)

@@ -27,7 +27,7 @@ from handmill import config
 from handmill.ir.graph import Value
 from handmill.runtime import watch
 from handmill.runtime.variable import Variable
-from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet, Watched
+from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet, Watched, is_ours
 
 MOST_ARRAY_BYTES = 1 << 20
 """Larger arrays are told apart by identity: nobody reads them again before each call."""
@@ -173,6 +173,7 @@ class Walk:
         """Describes the attributes of ``thing``, an object of this package or made from it."""
         if not is_ours(type(thing)):
             self.is_shared = False
+            skipped = skipped | {"_written"} | thing.__dict__.get("_written", frozenset())
         atoms, handlers = self.atoms, _HANDLERS
         for name, value in thing.__dict__.items():
             if name not in skipped and name != "_changed":
@@ -423,17 +424,6 @@ def _find_handler(kind: type) -> Callable[[Walk, Any], None]:
     if kind.__hash__ is object.__hash__:  # equal to itself alone, whatever `==` gives
         return _constant
     return _plain  # shapes and specs
-
-
-def is_ours(kind: type) -> bool:
-    """Whether a class was written in this package."""
-    found = _OURS.get(kind)
-    if found is None:
-        found = _OURS[kind] = kind.__module__.startswith("handmill.")
-    return found
-
-
-_OURS: dict[type, bool] = {}
 
 
 _tokens: dict[int, tuple[Any, Any]] = {}

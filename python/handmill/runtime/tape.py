@@ -33,6 +33,7 @@ class GradientTape:
         self._graph: Graph | None = None
         self._windows: list[list[int | None]] = []  # [first, end) of the nodes recorded
         self._watched: dict[Any, None] = {}
+        self._assigned: dict[Any, Value] = {}  # what the step had assigned when the tape opened
         self._recording = False
         self._used = False
 
@@ -45,6 +46,7 @@ class GradientTape:
         if self._graph is not None and self._graph is not graph:
             self.reset()
         self._graph = graph
+        self._assigned = dict(graph.updates)
         self._start()
         return self
 
@@ -267,7 +269,8 @@ class GradientTape:
         """The value of a source; None for variables that were not read or are not watched."""
         if isinstance(source, Variable):
             watched = (self._watch_accessed and source.trainable) or source in self._watched
-            return graph.variables.get(source) if watched else None
+            known = self._assigned.get(source, graph.variables.get(source))
+            return known if watched else None
         if not isinstance(source, Value):
             raise TypeError(
                 f"a source of gradients must be a tensor of the program or a Variable, got "

@@ -113,7 +113,7 @@ class Trace:
         from handmill import _core
 
         values = self.traced.sizes_of(sizes)
-        key = (values, feeds, _core.isa())
+        key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.graph import Value, current_graph, is_operand
+from handmill.errors import TracedValueError
+from handmill.ir.graph import Value, current_graph, is_operand, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read
+from handmill.primitives.operands import converted
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -182,7 +184,8 @@ class Variable(Watched):
             _check_bytes(name, tuple(shape), dtype)
             content = self._drawn(initializer, tuple(shape), dtype)
         else:
-            content = np.asarray(initializer)
+            with outside_graph():
+                content = np.asarray(initializer)
             if dtype is None:
                 weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
                 dtype = "float32" if weak else content.dtype.name
@@ -216,7 +219,8 @@ class Variable(Watched):
         draw = functools.partial(initializer, shape, dtype=dtype)
         undrawn = _undrawn.get() if dtype in FLOATS else None
         if undrawn is None or not getattr(initializer, "draws_numbers", False):
-            return np.asarray(draw())
+            with outside_graph():  # a program would not have drawn it yet
+                return np.asarray(draw())
         undrawn.append((self, draw))
         return None
 
@@ -277,7 +281,12 @@ class Variable(Watched):
         return self.read() if graph is None else read(graph, self)
 
     def numpy(self) -> Array:
-        """A copy of the content."""
+        """A copy of the content.
+
+        Raises:
+            TracedValueError: while a program is traced: its later runs would see the same numbers.
+        """
+        _refuse_in_trace(self)
         return self.state.copy()  # type: ignore[no-any-return]
 
     def assign(self, value: Any) -> None:
@@ -293,9 +302,7 @@ class Variable(Watched):
         if graph is not None:
             found = as_value(graph, value, self.dtype)
             if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
-                from handmill.ops import cast
-
-                found = cast(found, self.dtype)
+                found = converted(found, self.dtype)
             graph.assign(self, found)
             return
         if isinstance(value, Variable):
@@ -321,6 +328,7 @@ class Variable(Watched):
         self.assign(self.value - value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        _refuse_in_trace(self)
         array = self.read()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
@@ -328,7 +336,7 @@ class Variable(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the content as an array."""
-        return {**vars(self), "state": self.numpy()}
+        return {**vars(self), "state": self.state.copy()}
 
     def __setstate__(self, found: dict[str, Any]) -> None:
         content = found["state"]
@@ -337,9 +345,11 @@ class Variable(Watched):
         self.state.write(content)
 
     def __float__(self) -> float:
+        _refuse_in_trace(self)
         return float(self.read())
 
     def __int__(self) -> int:
+        _refuse_in_trace(self)
         return int(self.read())
 
     def __repr__(self) -> str:
@@ -365,6 +375,14 @@ class Variable(Watched):
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
+
+
+def _refuse_in_trace(variable: Variable) -> None:
+    if current_graph() is not None:
+        raise TracedValueError(
+            f"the numbers of variable {variable.name!r} were asked for while a model is traced; "
+            "use the variable itself as an operand"
+        )
 
 
 def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
+from handmill.ir.graph import current_graph
+
 now = 0
 """The number of the last change of any watched object of this process."""
 
@@ -25,6 +27,18 @@ def notice(changed: Any) -> None:
     number = next(_numbers)
     changed.__dict__["_changed"] = number
     now = number
+
+
+_NOTHING: frozenset[str] = frozenset()
+_OURS: dict[type, bool] = {}
+
+
+def is_ours(kind: type) -> bool:
+    """Whether a class was written in this package."""
+    found = _OURS.get(kind)
+    if found is None:
+        found = _OURS[kind] = kind.__module__.startswith("handmill.")
+    return found
 
 
 class Watched:
@@ -49,7 +63,20 @@ class Watched:
             return
         kind = _KINDS.get(type(value))
         super().__setattr__(name, value if kind is None else kind(value))
+        if not is_ours(type(self)):
+            self._note_writer(name)
         notice(self)
+
+    def _note_writer(self, name: str) -> None:
+        """Remembers which attributes ``call`` itself has written last, such as a count of calls.
+
+        The next trace writes them anew, so no program depends on what they hold.
+        """
+        written: set[str] = self.__dict__.get("_written", _NOTHING)
+        if current_graph() is not None:
+            self.__dict__["_written"] = written | {name}
+        elif name in written:
+            self.__dict__["_written"] = written - {name}
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)

@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from handmill import files
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.saving.atomic_file import write_bytes
-from handmill.utils import files
 
 MEMBERS = (
     "config.json",

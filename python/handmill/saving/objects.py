@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from handmill.ir.shapes import numpy_dtype
-from handmill.utils.naming import known_names, to_snake_case
+from handmill.naming import known_names, to_snake_case
 
 T = TypeVar("T")
 

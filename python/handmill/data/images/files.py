@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
-from handmill.utils.files import open_regular
+from handmill.files import open_regular
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array

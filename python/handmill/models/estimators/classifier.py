@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import (
 )
 
 from handmill.ir.op import Array
-from handmill.sklearn.base import BasePerceptron, unchanged_by_errors
+from handmill.models.estimators.base import BasePerceptron, unchanged_by_errors
 
 
 class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]

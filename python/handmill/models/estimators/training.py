@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from handmill.ir.op import Array
+from handmill.models.estimators.network import REMEMBERED, Network
 from handmill.runtime.feed import Feed
-from handmill.sklearn.network import REMEMBERED, Network
 
 SPARSE_BYTES = 1 << 25
 """Rows of a sparse matrix are made dense so many bytes at a time."""

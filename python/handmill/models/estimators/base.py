@@ -20,8 +20,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from handmill.ir.op import Array
-from handmill.sklearn.network import ROWS_AT_ONCE, Architecture, Network
-from handmill.sklearn.training import CALLER_OF_FIT, Progress, Rows, Training
+from handmill.models.estimators.network import ROWS_AT_ONCE, Architecture, Network
+from handmill.models.estimators.training import CALLER_OF_FIT, Progress, Rows, Training
 
 
 @contextmanager
@@ -292,7 +292,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         Its outputs are those that :meth:`predict` starts from. Training it goes on with the
         optimizer where ``fit`` ended, but without the penalty ``alpha``.
         """
-        from handmill.sklearn.export import to_model
+        from handmill.models.estimators.export import to_model
 
         check_is_fitted(self)
         weights = self._weights()
@@ -302,7 +302,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         """What copies and pickles hold: the network as the content of a ``.hmill`` file."""
         state = dict(super().__getstate__())
         if "coefs_" in state:
-            from handmill.sklearn.export import to_bytes
+            from handmill.models.estimators.export import to_bytes
 
             weights = self._weights()
             optimizer_state = state["_optimizer_state"]
@@ -315,7 +315,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         state = dict(state)
         content = state.pop("_hmill", None)
         if content is not None:
-            from handmill.sklearn.export import from_bytes
+            from handmill.models.estimators.export import from_bytes
 
             weights, optimizer_state = from_bytes(content)
             state.update(zip(_LEARNED, (weights[::2], weights[1::2], optimizer_state), strict=True))

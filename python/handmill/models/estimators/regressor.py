@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 
 from handmill.ir.op import Array
-from handmill.sklearn.base import BasePerceptron
+from handmill.models.estimators.base import BasePerceptron
 
 
 class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]

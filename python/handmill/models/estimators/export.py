@@ -9,6 +9,7 @@ import numpy as np
 
 from handmill import initializers
 from handmill.ir.op import Array
+from handmill.models.estimators.network import Architecture, make_model, make_optimizer
 from handmill.saving.container import (
     FileFormatError,
     from_archive,
@@ -17,7 +18,6 @@ from handmill.saving.container import (
     to_archive,
 )
 from handmill.saving.model_file import check_version, members_of
-from handmill.sklearn.network import Architecture, make_model, make_optimizer
 
 LOSSES: dict[str, str | None] = {
     "softmax": "sparse_categorical_crossentropy",

@@ -1,4 +1,4 @@
-"""Labels as one-hot rows, unit rows, seeds."""
+"""Labels as one-hot rows, rows of unit length."""
 
 from __future__ import annotations
 
@@ -65,42 +65,3 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
     norms[norms == 0] = 1
     result: Array = array / np.expand_dims(norms, axis)
     return result
-
-
-def set_random_seed(seed: int) -> None:
-    """Starts all random numbers of handmill from ``seed``: weights, masks, orders of data.
-
-    NumPy's and Python's own generators are not touched, unless
-    ``config.set_strict_keras(True)`` was called.
-
-    Args:
-        seed: an integer.
-
-    Raises:
-        ValueError: if ``seed`` is not an integer.
-    """
-    from handmill import config
-    from handmill.random import seed_all
-
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise ValueError(
-            "Expected `seed` argument to be an integer. "
-            f"Received: seed={seed} (of type {type(seed)})"
-        )
-    seed_all(int(seed))
-    if config.strict_keras():
-        import random
-
-        random.seed(int(seed))
-        np.random.seed(int(seed))  # noqa: NPY002  (Keras seeds the global generator)
-
-
-def clear_session(free_memory: bool = True) -> None:
-    """Starts the numbering of names again: the next Dense layer is called ``dense``.
-
-    Args:
-        free_memory: accepted for Keras; objects without users are freed by Python.
-    """
-    from handmill.utils.naming import reset_names
-
-    reset_names()

@@ -10,7 +10,11 @@ from typing import Any
 from handmill.lazy import lazy_exports
 
 _load, __dir__ = lazy_exports(
-    __name__, {"HandmillClassifier": ".classifier", "HandmillRegressor": ".regressor"}
+    __name__,
+    {
+        "HandmillClassifier": "handmill.models.estimators.classifier",
+        "HandmillRegressor": "handmill.models.estimators.regressor",
+    },
 )
 
 
