@@ -72,6 +72,7 @@ class Trace:
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
+        self._fits: dict[Any, tuple[Sizes | None, str]] = {}  # by shapes
 
     @property
     def nbytes(self) -> int:
@@ -104,8 +105,17 @@ class Trace:
 
     def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
         """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        shapes = tuple([a.shape for a in arrays])
+        found = self._fits.get(shapes)
+        if found is None:
+            if len(self._fits) >= _MOST_PLANS:
+                self._fits.clear()
+            found = self._fits[shapes] = self._find_fit(shapes)
+        return found
+
+    def _find_fit(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Sizes | None, str]:
         try:
-            sizes = self.traced.bind([a.shape for a in arrays])
+            sizes = self.traced.bind(shapes)
         except ValueError as error:
             return None, str(error)
         problem = self.traced.assumptions.violated(sizes)
