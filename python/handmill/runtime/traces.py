@@ -26,10 +26,6 @@ _MOST_PLANS = 64
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
 
-_MOST_SIZES = 64
-"""Shapes of arrays of which a trace remembers what they bind: Python takes 20 us to find it."""
-
-
 class Slot:
     """Stands in a graph for a variable."""
 
@@ -73,9 +69,9 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
-        self._sizes: dict[Any, Sizes] = {}  # what shapes of arrays were found to bind
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
+        self._fits: dict[Any, tuple[Sizes | None, str]] = {}  # by shapes
 
     @property
     def nbytes(self) -> int:
@@ -109,9 +105,14 @@ class Trace:
     def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
         """The sizes that arrays bind; or None and why they do not fit what was traced."""
         shapes = tuple([a.shape for a in arrays])
-        known = self._sizes.get(shapes)
-        if known is not None:
-            return known, ""
+        found = self._fits.get(shapes)
+        if found is None:
+            if len(self._fits) >= _MOST_PLANS:
+                self._fits.clear()
+            found = self._fits[shapes] = self._find_fit(shapes)
+        return found
+
+    def _find_fit(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Sizes | None, str]:
         try:
             sizes = self.traced.bind(shapes)
         except ValueError as error:
@@ -119,9 +120,6 @@ class Trace:
         problem = self.traced.assumptions.violated(sizes)
         if problem:
             return None, f"{problem} was assumed"
-        if len(self._sizes) >= _MOST_SIZES:
-            self._sizes.clear()
-        self._sizes[shapes] = sizes
         return sizes, ""
 
     def plan(self, sizes: Sizes, feeds: bool) -> Any:
