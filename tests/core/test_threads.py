@@ -402,3 +402,50 @@ print(equal(result, wanted), len(os.listdir("/proc/self/task")) - threads)
 def test_threads_that_cannot_be_made():
     """Address space for no further stack: the caller runs alone and the process lives."""
     assert python(LIMIT) == "True 0"
+
+
+# --- Beside another library of this process ------------------------------------------------------
+
+# The median of a product from 5 to 80 ms after one in NumPy, whose threads spin meanwhile, over
+# that of a quiet one.
+AFTER_A_PRODUCT_IN_NUMPY = """
+import statistics, time
+import numpy as np
+from handmill import ops
+
+a = np.random.default_rng(0).standard_normal((512, 512), np.float32)
+b = np.ascontiguousarray(a.T)
+
+
+def timed():
+    start = time.perf_counter()
+    ops.matmul(a, b)
+    return time.perf_counter() - start
+
+
+for _ in range(50):
+    timed()
+quiet, later = [], []
+for _ in range(8):
+    time.sleep(0.3)
+    quiet += [timed() for _ in range(30)][10:]
+    a @ b
+    a @ b
+    start = time.perf_counter()
+    while (since := time.perf_counter() - start) < 0.08:
+        took = timed()
+        if since > 0.005:
+            later.append(took)
+print(statistics.median(later) / statistics.median(quiet))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: there is one thread")
+def test_threads_that_spin_in_this_process_do_not_make_products_go_alone():
+    """Alone a product takes 1.9 times as long. On a busy machine both go alone, or neither."""
+    ratios = []
+    for _ in range(5):
+        ratios.append(float(python(AFTER_A_PRODUCT_IN_NUMPY)))
+        if ratios[-1] < 1.5:
+            return
+    raise AssertionError(f"after a product in NumPy, times the quiet time: {ratios}")
