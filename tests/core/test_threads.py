@@ -443,9 +443,10 @@ print(statistics.median(later) / statistics.median(quiet))
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: there is one thread")
 def test_threads_that_spin_in_this_process_do_not_make_products_go_alone():
     """Alone a product takes 1.9 times as long. On a busy machine both go alone, or neither."""
-    ratios = []
-    for _ in range(5):
-        ratios.append(float(python(AFTER_A_PRODUCT_IN_NUMPY)))
-        if ratios[-1] < 1.5:
+    found = []
+    for _ in range(3):
+        ratios = sorted(float(python(AFTER_A_PRODUCT_IN_NUMPY)) for _ in range(3))
+        if ratios[1] < 1.4:
             return
-    raise AssertionError(f"after a product in NumPy, times the quiet time: {ratios}")
+        found.append(ratios)
+    raise AssertionError(f"after a product in NumPy, times the quiet time: {found}")
