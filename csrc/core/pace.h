@@ -48,8 +48,10 @@ class Pace {
   }
 
   /// Tells that a run with so many threads took from `begin` to `end`. Returns whether the next
-  /// ones should go alone.
-  bool record(int threads, Clock::time_point begin, Clock::time_point end) {
+  /// ones should go alone. `used_so_far`: process_time, but in tests.
+  template <class Used = int64_t (*)()>
+  bool record(int threads, Clock::time_point begin, Clock::time_point end,
+              Used used_so_far = process_time) {
     if (threads <= 1) return false;
     const int64_t took = std::max<int64_t>(1, (end - begin).count());
     const int64_t best = best_.load(std::memory_order_relaxed);
@@ -61,7 +63,7 @@ class Pace {
     const bool disturbed = took / 5 * 4 >= best * threads && !threads_are_fixed();
     if (!disturbed && recent == 0) return false;
     const int64_t lost = took - best, before = used_at_.load(std::memory_order_relaxed);
-    const int64_t time = process_time(), used = time - used_.load(std::memory_order_relaxed);
+    const int64_t time = used_so_far(), used = time - used_.load(std::memory_order_relaxed);
     used_.store(time, std::memory_order_relaxed);
     used_at_.store(end.time_since_epoch().count(), std::memory_order_relaxed);
     if (!disturbed) {

@@ -1,5 +1,6 @@
 """Threads: equal bits for any number of them, forks, several callers, quotas."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -404,49 +405,46 @@ def test_threads_that_cannot_be_made():
     assert python(LIMIT) == "True 0"
 
 
-# --- Beside another library of this process ------------------------------------------------------
+# --- When runs go alone (csrc/core/pace.h) --------------------------------------------------------
 
-# The median of a product from 5 to 80 ms after one in NumPy, whose threads spin meanwhile, over
-# that of a quiet one.
-AFTER_A_PRODUCT_IN_NUMPY = """
-import statistics, time
-import numpy as np
-from handmill import ops
-
-a = np.random.default_rng(0).standard_normal((512, 512), np.float32)
-b = np.ascontiguousarray(a.T)
+MS = 1_000_000
 
 
-def timed():
-    start = time.perf_counter()
-    ops.matmul(a, b)
-    return time.perf_counter() - start
+def rests(milliseconds, used):
+    """How long (ms) runs of two threads would go alone after each, one run following the other.
+
+    ``used``: the processor time that the process had, by what a run of 1 ms took too long.
+    """
+    runs, time, process = [], 1000 * MS, 0
+    for took in milliseconds:
+        end = time + int(took * MS)
+        process += int((2 + used(took - 1)) * MS)
+        runs.append((2, time, end, process))
+        time = end
+    # In a process of its own: a number of threads that was set, as by this file, is always obeyed.
+    found = python(f"from handmill import _core; print(_core.rests_after({runs}))")
+    return [rest / MS for rest in json.loads(found)]
 
 
-for _ in range(50):
-    timed()
-quiet, later = [], []
-for _ in range(8):
-    time.sleep(0.3)
-    quiet += [timed() for _ in range(30)][10:]
-    a @ b
-    a @ b
-    start = time.perf_counter()
-    while (since := time.perf_counter() - start) < 0.08:
-        took = timed()
-        if since > 0.005:
-            later.append(took)
-print(statistics.median(later) / statistics.median(quiet))
-"""
+QUIET = [1.0] * 10
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: there is one thread")
-def test_threads_that_spin_in_this_process_do_not_make_products_go_alone():
-    """Alone a product takes 1.9 times as long. On a busy machine both go alone, or neither."""
-    found = []
-    for _ in range(3):
-        ratios = sorted(float(python(AFTER_A_PRODUCT_IN_NUMPY)) for _ in range(3))
-        if ratios[1] < 1.4:
-            return
-        found.append(ratios)
-    raise AssertionError(f"after a product in NumPy, times the quiet time: {found}")
+def test_busy_neighbours_make_runs_go_alone():
+    found = rests([*QUIET, 5, 1, 1, 5, 20, 60], lambda lost: 0)
+    assert found == [*(0 for _ in QUIET), 0, 0, 0, 120, 480, 500]
+
+
+def test_one_slow_run_does_not():
+    assert not any(rests([*QUIET, 5, *QUIET, 5, *QUIET], lambda lost: 0))
+
+
+def test_threads_of_this_process_that_spin_do_not():
+    """After a product in NumPy every fourth run loses a time slice to a thread of its library."""
+    assert not any(rests([*QUIET, *(5, 1, 1, 1) * 20], lambda lost: lost))
+    assert not any(rests([*QUIET, *(9, 5, 1, 3) * 20], lambda lost: lost))
+
+
+def test_threads_of_this_process_that_keep_all_cores_busy_do():
+    found = rests([*QUIET, *(5,) * 25], lambda lost: lost)
+    assert [rest for rest in found if rest] == [3, 6, 12]
+    assert rests([*QUIET, *(5,) * 25, *QUIET, *(5,) * 9], lambda lost: lost)[-1] == 3
