@@ -209,3 +209,9 @@ def test_the_last_line_of_an_epoch_is_whole(monkeypatch, columns):
     assert last.startswith("10/10 ━━━")
     assert last.endswith("val_metric_7: 0.5000")
     assert "5/10" in stream.getvalue()
+
+
+def test_sorting_without_an_axis_sorts_all():
+    x = np.array([[3, 1], [2, 5]], "int32")
+    np.testing.assert_array_equal(hm.ops.sort(x, axis=None), [1, 2, 3, 5])
+    np.testing.assert_array_equal(hm.ops.argsort(x, axis=None), [1, 2, 0, 3])
