@@ -93,8 +93,8 @@ def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
     return apply(CUMSUM, x, axis=axis, reverse=False)
 
 
-def argsort(x: Tensor, axis: int = -1) -> Any:
-    """Returns the indices that sort along an axis; int32.
+def argsort(x: Tensor, axis: int | None = -1) -> Any:
+    """Returns the indices that sort along an axis; int32. None sorts all elements in one row.
 
     Example:
         >>> from handmill import ops
@@ -102,15 +102,19 @@ def argsort(x: Tensor, axis: int = -1) -> Any:
         array([1, 2, 0], dtype=int32)
     """
     x = tensor(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
 
 
-def sort(x: Tensor, axis: int = -1) -> Any:
-    """Sorts along an axis.
+def sort(x: Tensor, axis: int | None = -1) -> Any:
+    """Sorts along an axis. None sorts all elements in one row.
 
     Example:
         >>> from handmill import ops
         >>> ops.sort([3.0, 1.0, 2.0])
         array([1., 2., 3.], dtype=float32)
     """
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     return take_along_axis(x, argsort(x, axis), axis=axis)
