@@ -15,7 +15,7 @@ import handmill.ops  # registers the operators
 from handmill import config
 from handmill.errors import ShapeError
 from handmill.inspection.comparison import compare_function, worst_error
-from handmill.ir.dims import BATCH
+from handmill.ir.dims import Assumptions, Symbol, pop_assumptions, push_assumptions, symbol
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
 from handmill.ir.interpret import interpret
@@ -57,11 +57,6 @@ def specs_of(arrays):
     return [Spec(a.shape, a.dtype.name) for a in arrays]
 
 
-def rows_of(op, sample):
-    """The size of the first dimension that there is; 0 if there is none."""
-    return next((a.shape[0] for a in inputs_of(op, sample) if a.shape), 0)
-
-
 def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
@@ -86,22 +81,45 @@ def test_shape_rule_equals_reference(op, sample):
     assert [Spec(np.shape(r), np.asarray(r).dtype.name) for r in results] == list(specs)
 
 
-BATCHED = [(op, sample) for op, sample in CASES if rows_of(op, sample) > 1]
+def symbolic_places(specs):
+    """Axes to make one symbol: each by itself, and all of one size together."""
+    axes = [(i, a) for i, s in enumerate(specs) for a in range(s.rank) if s.shape[a] > 1]
+    yield from ([place] for place in axes)
+    for size in {specs[i].shape[a] for i, a in axes}:
+        yield [(i, a) for i, a in axes if specs[i].shape[a] == size]
 
 
-@pytest.mark.parametrize(("op", "sample"), BATCHED, ids=ids(BATCHED))
-def test_shape_rule_with_a_batch(op, sample):
-    """With dimension 0 unknown the rule refuses, or gives the same once it is filled in."""
-    specs, rows = specs_of(inputs_of(op, sample)), rows_of(op, sample)
-    batched = [
-        Spec((BATCH, *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s for s in specs
+def with_sizes(specs, places, size):
+    return [
+        Spec(tuple(size if (i, a) in places else d for a, d in enumerate(s.shape)), s.dtype)
+        for i, s in enumerate(specs)
     ]
-    try:
-        symbolic = as_tuple(op.infer(*batched, **sample.attrs))
-    except ShapeError:
-        return
-    concrete = as_tuple(op.infer(*specs, **sample.attrs))
-    assert [s.at(rows) for s in symbolic] == list(concrete)
+
+
+@pytest.mark.parametrize("name", ("B", "T"))
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
+def test_shape_rule_with_symbols(op, sample, name):
+    """A rule refuses a symbol, or gives for it what it gives for any size that fits."""
+    specs = specs_of(inputs_of(op, sample))
+    atom = Symbol(name)
+    for places in symbolic_places(specs):
+        before = specs[places[0][0]].shape[places[0][1]]
+        assumed = Assumptions()
+        push_assumptions(assumed)
+        try:
+            found = as_tuple(op.infer(*with_sizes(specs, places, symbol(name)), **sample.attrs))
+        except ShapeError:
+            continue
+        finally:
+            pop_assumptions()
+        symbolic = [spec.with_dims(assumed.solved) for spec in found]
+        assert assumed.solved.get(atom, before) == before
+        for size in (before, before + 1, 2 * before):
+            if assumed.solved.get(atom, size) != size or assumed.violated({atom: size}):
+                assert size != before
+                continue
+            concrete = as_tuple(op.infer(*with_sizes(specs, places, size), **sample.attrs))
+            assert [s.at({atom: size}) for s in symbolic] == list(concrete)
 
 
 @pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
@@ -111,6 +129,14 @@ def test_forward(op, sample, level):
     wanted = as_tuple(op.infer(*specs_of(inputs), **attrs))
     assert [Spec(g.shape, g.dtype.name) for g in as_tuple(got)] == list(wanted)
     assert worst_error(op, inputs, attrs, got) <= 1.0
+    # A host step would compare the reference with itself.
+    function = TracedFunction(lambda *values: apply(op, *values, **attrs), op.name, batched=False)
+    steps = function.plan(*inputs).summary()
+    assert any(step["host"] for step in steps) == (op.name in WITHOUT_KERNEL), steps
+    assert all(step["isa"] in (level, "host") for step in steps)
+
+
+WITHOUT_KERNEL = {"add_along", "argsort", "cumsum", "take_along"}
 
 
 ELEMENTWISE = [op for op in OPS if op.elementwise]
@@ -213,10 +239,40 @@ def test_composite_means_the_same(op, sample):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
+def largest_sample(op):
+    return max(op.samples(), key=lambda s: sum(a.size for a in inputs_of(op, s)))
+
+
+def longer(op, sample):
+    """The inputs of a sample, repeated along their rows until threads share them, where they may.
+
+    A bench sample is as long as it has to be.
+    """
+    inputs = inputs_of(op, sample)
+    rows = next((a.shape[0] for a in inputs if a.shape), 0)
+    if sample.bench or not rows:
+        return inputs
+    times = -(-200_000 // max(a.size for a in inputs))
+    repeated = tuple(
+        np.concatenate([a] * times) if a.shape and a.shape[0] == rows else a for a in inputs
+    )
+    try:
+        op.infer(*specs_of(repeated), **sample.attrs)
+    except ShapeError:  # attributes that say the size
+        return inputs
+    return repeated
+
+
+# Every operator, those without a bench sample too.
+ON_THREADS = BENCHES + [
+    (op, largest_sample(op)) for op in OPS if not any(s.bench for s in op.samples())
+]
+
+
 @pytest.mark.skipif(_core is None, reason="a build without kernels")
-@pytest.mark.parametrize(("op", "sample"), BENCHES, ids=ids(BENCHES))
+@pytest.mark.parametrize(("op", "sample"), ON_THREADS, ids=ids(ON_THREADS))
 def test_bits_do_not_depend_on_threads(op, sample):
-    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    inputs, attrs = longer(op, sample), dict(sample.attrs)
     before = config.num_threads()
     results = []
     try:

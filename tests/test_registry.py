@@ -26,12 +26,14 @@ OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
+WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"} | {
+    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor")
+}
 # Float results without a gradient: derivatives and updates come after the last gradient, and
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset", "truth"} | {
+WITHOUT_OPERATOR = {"fill", "scale", "offset", "truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),
     *("wrap_int8", "wrap_uint8", "clamp_int8", "clamp_uint8"),
 }

@@ -5,7 +5,6 @@
 
 #include "core/instance.h"
 #include "core/plan.h"
-#include "core/tuning.h"
 
 namespace handmill {
 namespace {
@@ -185,7 +184,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   prepare_fed(instance);
   const std::vector<Gather> gathers = make_gathers(instance, feed);
   const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, feed.rows() - feed.position);
-  Work work = work_, gather_work(current_tuning().threads);
+  Work work = work_, gather_work = work_.empty();
   for (const Gather& gather : gathers) {
     work.add_step(gather.cost(), gather.blocks);
     gather_work.add_step(gather.cost(), gather.blocks);

@@ -15,6 +15,7 @@ from handmill.ir.dims import (
     Assumptions,
     Atom,
     Symbol,
+    SymbolicDim,
     attrs_with,
     pop_assumptions,
     push_assumptions,
@@ -51,6 +52,7 @@ class Value:
     __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
+    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 
     def __init__(
         self,
@@ -139,6 +141,24 @@ class Value:
     def __rtruediv__(self, other: Any) -> Any:
         return self.operators["divide"](other, self)
 
+    def __floordiv__(self, other: Any) -> Any:
+        return self.operators["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self.operators["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self.operators["mod"](self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self.operators["mod"](other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     def __pow__(self, other: Any) -> Any:
         return self.operators["power"](self, other)
 
@@ -157,6 +177,48 @@ class Value:
     def __abs__(self) -> Any:
         return self.operators["absolute"](self)
 
+    def __pos__(self) -> Any:
+        return self
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return self.operators["round"](self, ndigits or 0)
+
+    def __and__(self, other: Any) -> Any:
+        return self.operators["bitwise_and"](self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return self.operators["bitwise_and"](other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return self.operators["bitwise_or"](self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self.operators["bitwise_or"](other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return self.operators["bitwise_xor"](self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return self.operators["bitwise_xor"](other, self)
+
+    def __invert__(self) -> Any:
+        return self.operators["invert"](self)
+
+    # Element by element while the value's program is traced; elsewhere a value equals itself alone,
+    # and it is hashed as such: graphs keep values in dicts and sets.
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["equal"](self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["not_equal"](self, other)
+
     def __lt__(self, other: Any) -> Any:
         return self.operators["less"](self, other)
 
@@ -171,6 +233,12 @@ class Value:
 
     def __getitem__(self, key: Any) -> Any:
         return self.operators["getitem"](self, key)
+
+
+def is_operand(x: object) -> bool:
+    """Whether ``x`` is something that a tensor can be compared with: a tensor or a number."""
+    numbers = bool | int | float | np.ndarray | np.generic | SymbolicDim | Value
+    return isinstance(x, numbers) or hasattr(x, "spec")
 
 
 class Node:

@@ -246,8 +246,9 @@ class Model(Trainer, Layer):
         )
         if not fits:
             shown = as_none(shape)
+            number = [t is tensor for t in self.inputs].index(True)
             raise ShapeError(
-                f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
+                f'Input {number} ("{tensor.name}") of model "{self.name}" is '
                 f"incompatible with the model: expected shape={tensor.shape}, found "
                 f"shape={shown}{_shape_hint(shown, tensor.shape)}"
             )

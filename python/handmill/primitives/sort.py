@@ -1,4 +1,4 @@
-"""Order, running sums, selection along an axis. These operators run in NumPy: no kernels."""
+"""Order, selection along an axis. These operators run in NumPy: no kernels."""
 
 from __future__ import annotations
 
@@ -43,35 +43,6 @@ ARGSORT = register(
         bound=Exact(),
         native=never_native,
         grad_none=(0,),
-    )
-)
-
-
-def _cumsum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
-    if reverse:
-        x = np.flip(x, axis)
-    y = np.cumsum(x, axis=axis, dtype=x.dtype)
-    return np.asarray(np.flip(y, axis) if reverse else y)
-
-
-CUMSUM: Op = register(
-    Op(
-        "cumsum",
-        infer=lambda x, *, axis, reverse: x,
-        reference=_cumsum_reference,
-        samples=lambda: [
-            Sample("17", uniform((17,)), {"axis": 0, "reverse": False}),
-            Sample("5x33", uniform((5, 33)), {"axis": 1, "reverse": True}),
-        ],
-        bound=Accumulate(
-            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
-            lambda inputs, attrs: _cumsum_reference(np.abs(inputs[0]), **attrs),
-        ),
-        # y_j = sum of x_i for i <= j, so dx_i = sum of dy_j for j >= i.
-        vjp=lambda inputs, outputs, dys, *, axis, reverse: (
-            apply(CUMSUM, dys[0], axis=axis, reverse=not reverse),
-        ),
-        native=never_native,
     )
 )
 

@@ -20,8 +20,14 @@ from handmill.runtime.variable import Variable
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
 
+_MOST_PLANS = 64
+"""Sizes of one program whose plans are kept, if the limit of all plans allows it."""
+
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
+
+_MOST_SIZES = 64
+"""Shapes of arrays of which a trace remembers what they bind: Python takes 20 us to find it."""
 
 
 class Slot:
@@ -67,6 +73,7 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
+        self._sizes: dict[Any, Sizes] = {}  # what shapes of arrays were found to bind
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
 
@@ -101,12 +108,21 @@ class Trace:
 
     def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
         """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        shapes = tuple([a.shape for a in arrays])
+        known = self._sizes.get(shapes)
+        if known is not None:
+            return known, ""
         try:
-            sizes = self.traced.bind([a.shape for a in arrays])
+            sizes = self.traced.bind(shapes)
         except ValueError as error:
             return None, str(error)
         problem = self.traced.assumptions.violated(sizes)
-        return (None, f"{problem} was assumed") if problem else (sizes, "")
+        if problem:
+            return None, f"{problem} was assumed"
+        if len(self._sizes) >= _MOST_SIZES:
+            self._sizes.clear()
+        self._sizes[shapes] = sizes
+        return sizes, ""
 
     def plan(self, sizes: Sizes, feeds: bool) -> Any:
         """Returns the plan for these sizes; made if it is not known (or not any more)."""
@@ -116,6 +132,8 @@ class Trace:
         key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:
+            if len(self.plans) >= _MOST_PLANS:
+                del self.plans[min(self.plans, key=lambda k: self.plans[k].last_use)]
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan

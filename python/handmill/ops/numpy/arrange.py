@@ -112,16 +112,17 @@ def pad(
     """
     x = tensor(x)
     rank = len(shape_of(x))
-    pairs = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (rank, 2)).tolist()
+    pairs = np.broadcast_to(np.asarray(pad_width, dtype=object), (rank, 2)).tolist()
+    pairs = [[n if isinstance(n, SymbolicDim) else int(n) for n in pair] for pair in pairs]
     if mode == "constant":
         value = 0.0 if constant_values is None else rounded(constant_values, x)
         flat = tuple(n for pair in pairs for n in pair)
-        return apply(PAD, x, paddings=flat, value=value) if any(flat) else x
+        return x if flat == (0,) * len(flat) else apply(PAD, x, paddings=flat, value=value)
     if constant_values is not None:
         raise ValueError(f"`constant_values` needs mode='constant', got mode={mode!r}")
     for axis, (before, after) in enumerate(pairs):
         if before or after:
-            indices = np.pad(np.arange(shape_of(x)[axis]), (before, after), mode=mode)  # type: ignore[arg-type,call-overload]
+            indices = np.pad(np.arange(_fixed(x, axis, "pad")), (before, after), mode=mode)  # type: ignore[call-overload]
             x = take(x, indices.astype(np.int32), axis=axis)
     return x
 

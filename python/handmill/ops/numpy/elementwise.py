@@ -40,6 +40,7 @@ from handmill.primitives.elementwise.unary import (
     SQRT,
     SQUARE,
     TANH,
+    TRUNC,
 )
 from handmill.primitives.operands import (
     Tensor,
@@ -71,6 +72,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
     "maximum",
     "minimum",
     "multiply",
@@ -85,6 +87,7 @@ __all__ = [
     "subtract",
     "tan",
     "tanh",
+    "trunc",
 ]
 
 
@@ -417,6 +420,38 @@ def ceil(x: Tensor) -> Any:
     return apply(CEIL, *promote_float(x))
 
 
+@planned
+def trunc(x: Tensor) -> Any:
+    """Rounds towards zero; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.trunc([1.5, -1.5])
+        array([ 1., -1.], dtype=float32)
+    """
+    return apply(TRUNC, *promote_float(x))
+
+
+def logaddexp(x1: Tensor, x2: Tensor) -> Any:
+    """``log(exp(x1) + exp(x2))`` without overflow, with broadcasting.
+
+    Args:
+        x1: the first operand.
+        x2: the second operand.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.logaddexp([1000.0, 0.0], [1000.0, 0.0])
+        array([1.0006932e+03, 6.9314718e-01], dtype=float32)
+    """
+    x1, x2 = promote_float(x1, x2)
+    distance = subtract(x1, x2)
+    larger = maximum(x1, x2)
+    found = add(larger, log1p(exp(negative(absolute(distance)))))
+    # Where the distance is not a number, both are the same infinity, or one is NaN.
+    return where(equal(distance, distance), found, add(x1, x2))
+
+
 def round(x: Tensor, decimals: int = 0) -> Any:
     """Rounds to the nearest, halves to even; its gradient is zero.
 
@@ -476,4 +511,5 @@ Value.operators.update(
     power=power,
     negative=negative,
     absolute=absolute,
+    round=round,
 )

@@ -203,6 +203,12 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
 
 
 Value.operators.update(
+    equal=equal,
+    not_equal=not_equal,
+    logical_and=logical_and,
+    logical_or=logical_or,
+    logical_xor=logical_xor,
+    logical_not=logical_not,
     less=less,
     less_equal=less_equal,
     greater=greater,

@@ -7,6 +7,7 @@ from typing import Any
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.numpy.movement import reshape
+from handmill.primitives.cumulate import CUMSUM
 from handmill.primitives.gather import TAKE
 from handmill.primitives.operands import (
     Tensor,
@@ -16,7 +17,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
-from handmill.primitives.sort import ARGSORT, CUMSUM, TAKE_ALONG
+from handmill.primitives.sort import ARGSORT, TAKE_ALONG
 
 __all__ = [
     "argsort",

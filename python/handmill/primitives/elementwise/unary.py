@@ -141,6 +141,7 @@ TANH_GRAD: Op = binary_op(
 
 SIGN = unary_op("sign", np.sign, None, unary(kinks=(0.0,)), Exact(), floats_only=False, signed=True)
 FLOOR = unary_op("floor", np.floor, None, unary(-5.0, 5.0, smooth=False), Exact())
+TRUNC = unary_op("trunc", np.trunc, None, unary(-5.0, 5.0, smooth=False), Exact())
 CEIL = unary_op("ceil", np.ceil, None, unary(-5.0, 5.0, smooth=False), Exact())
 ROUND = unary_op("round", np.rint, None, unary(-5.0, 5.0, smooth=False), Exact())
 
