@@ -85,6 +85,18 @@ def test_integers_stay_integers(backend):
     )
 
 
+def test_promotion_of_powers_and_fills(backend):
+    """As in Keras: a float makes floats, bool counts as int32, `full` is float32 by default."""
+    x = np.array([1, 0, 3], "int32")
+    same(ops.power(x, 2.0), [1, 0, 9], "float32")
+    same(ops.power(x, 2), [1, 0, 9], "int32")
+    same(ops.power(x.astype(bool), np.array([2, 1, 0], "uint8")), [1, 0, 1], "int32")
+    same(ops.power(x.astype(bool), 2), [1, 0, 1], "int32")
+    for value in (7, 7.0, np.int64(7)):
+        same(ops.full((2,), value), [7, 7], "float32")
+    same(ops.full((2,), True), [1, 1], "float32")
+
+
 def test_small_integers_sum_in_int32(backend):
     a, b = np.array([[100, 100]], "int8"), np.ones((2, 1), "int8")
     same(ops.matmul(a, b), [[200]], "int32")

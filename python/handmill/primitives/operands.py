@@ -212,6 +212,11 @@ def promote_float(*xs: Tensor) -> list[Any]:
     return _met(operands, weak, dtype if dtype in FLOATS else "float32")
 
 
+def is_bool(x: Tensor) -> bool:
+    """Whether an operand is of dtype bool."""
+    return isinstance(x, bool) or (not isinstance(x, int | float) and dtype_of(tensor(x)) == "bool")
+
+
 def promote_number(x: Tensor) -> Any:
     """Returns an operand for arithmetic: bool becomes int32."""
     (operand,) = promote(x)

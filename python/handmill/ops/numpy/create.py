@@ -46,7 +46,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     Args:
         shape: an int or a tuple.
         fill_value: the value, or a tensor that broadcasts to the shape.
-        dtype: the dtype. Default: that of the value.
+        dtype: the dtype. Default: float32, as in Keras.
 
     Example:
         >>> from handmill import ops
@@ -54,7 +54,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         array([[7., 7.],
                [7., 7.]], dtype=float32)
     """
-    value = tensor(fill_value) if dtype is None else cast(fill_value, dtype)
+    value = cast(fill_value, dtype or "float32")
     dims = (shape,) if isinstance(shape, int | np.integer | SymbolicDim) else tuple(shape)
     if isinstance(value, np.ndarray) and is_fixed(dims):
         return np.full(dims, value)

@@ -46,6 +46,7 @@ from handmill.primitives.operands import (
     Tensor,
     converted,
     dtype_of,
+    is_bool,
     promote,
     promote_float,
     promote_number,
@@ -160,12 +161,10 @@ def power(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.power([1.0, 2.0, 3.0], 2)
         array([1., 4., 9.], dtype=float32)
     """
+    base, exponent = promote(promote_number(x1) if is_bool(x1) else x1, x2)
     if isinstance(x2, int | float) and x2 == 2:
-        return square(x1)
-    x1, x2 = promote(x1, x2)
-    if dtype_of(x1) == "bool":
-        x1, x2 = promote_number(x1), promote_number(x2)
-    return apply(POWER, x1, x2)
+        return square(base)
+    return apply(POWER, base, exponent)
 
 
 @planned
