@@ -26,6 +26,7 @@ _MOST_PLANS = 64
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
 
+
 class Slot:
     """Stands in a graph for a variable."""
 
