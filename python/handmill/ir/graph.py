@@ -26,72 +26,12 @@ class State(Protocol):
         ...
 
 
-class Value:
-    """A tensor in a graph: a spec, and where it comes from.
+class Operators:
+    """The operators of Python on tensors without content of their own."""
 
-    Attributes:
-        spec: shape and dtype.
-        graph: the graph in which it was made; passes may share it with later graphs.
-        node: the node that computes it; None for inputs, variables and constants.
-        index: which output of the node it is.
-        origin: the name of an input, the State of a variable, the array of a constant.
-    """
-
-    __slots__ = ("graph", "index", "node", "origin", "spec")
+    __slots__ = ()
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
-
-    def __init__(
-        self,
-        graph: Graph,
-        spec: Spec,
-        node: Node | None = None,
-        index: int = 0,
-        origin: Any = None,
-    ) -> None:
-        self.graph = graph
-        self.spec = spec
-        self.node = node
-        self.index = index
-        self.origin = origin
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """The shape; the batch dimension is a :class:`handmill.ir.shapes.Batch`."""
-        return self.spec.shape
-
-    @property
-    def dtype(self) -> str:
-        """The dtype's name."""
-        return self.spec.dtype
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.spec.shape)
-
-    @property
-    def constant(self) -> Array | None:
-        """The array of a constant, else None."""
-        return self.origin if isinstance(self.origin, np.ndarray) else None
-
-    def __len__(self) -> int:
-        return self.spec.shape[0]  # type: ignore[return-value]
-
-    def __bool__(self) -> bool:
-        raise TypeError(
-            "the truth of a symbolic value is not known while a model is traced; "
-            "use handmill.ops.where instead of if"
-        )
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TypeError(
-            "a NumPy function received a symbolic value while a model is traced; "
-            "use the function of the same name in handmill.ops"
-        )
-
-    def __repr__(self) -> str:
-        return f"Value({self.spec})"
 
     def __add__(self, other: Any) -> Any:
         return self.operators["add"](self, other)
@@ -149,6 +89,83 @@ class Value:
 
     def __getitem__(self, key: Any) -> Any:
         return self.operators["getitem"](self, key)
+
+
+class Value(Operators):
+    """A tensor in a graph: a spec, and where it comes from.
+
+    Attributes:
+        spec: shape and dtype.
+        graph: the graph in which it was made; passes may share it with later graphs.
+        node: the node that computes it; None for inputs, variables and constants.
+        index: which output of the node it is.
+        origin: the name of an input, the State of a variable, the array of a constant.
+    """
+
+    __slots__ = ("graph", "index", "node", "origin", "spec")
+
+    def __init__(
+        self,
+        graph: Graph,
+        spec: Spec,
+        node: Node | None = None,
+        index: int = 0,
+        origin: Any = None,
+    ) -> None:
+        self.graph = graph
+        self.spec = spec
+        self.node = node
+        self.index = index
+        self.origin = origin
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape; the batch dimension is a :class:`handmill.ir.shapes.Batch`."""
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.spec.shape)
+
+    @property
+    def constant(self) -> Array | None:
+        """The array of a constant, else None."""
+        return self.origin if isinstance(self.origin, np.ndarray) else None
+
+    def __len__(self) -> int:
+        return self.spec.shape[0]  # type: ignore[return-value]
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "the truth of a symbolic value is not known while a model is traced; "
+            "use handmill.ops.where instead of if"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise TypeError(_NO_ARRAY)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """An array's operator with a value as its right operand."""
+        name = "divide" if ufunc.__name__ == "true_divide" else ufunc.__name__
+        function = None if kwargs or method != "__call__" else self.operators.get(name)
+        if function is None:
+            raise TypeError(_NO_ARRAY)
+        return function(*inputs)
+
+    def __repr__(self) -> str:
+        return f"Value({self.spec})"
+
+
+_NO_ARRAY = (
+    "a NumPy function received a symbolic value while a model is traced; "
+    "use the function of the same name in handmill.ops"
+)
 
 
 class Node:

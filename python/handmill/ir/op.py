@@ -144,6 +144,7 @@ class Op:
         random: reads a seed state; never merged with an equal node.
         composite: the same meaning in simpler operators, for fused ops.
         grad_none: positions of inputs that never receive a gradient (labels, indices, seeds).
+        vjp_attrs: names of attributes that only the vjp reads.
         epilogue: what the operator is when it follows a matmul: ("bias", ""), ("activation",
             "relu"), ("act_grad", "relu") for relu_grad(dy, y), where operand 0 is the matmul.
         absorb: ``absorb(inputs, attrs, kind, name, operand) -> (op, inputs, attrs) | None``: this
@@ -173,6 +174,7 @@ class Op:
     random: bool = False
     composite: Callable[..., Any] | None = None
     grad_none: tuple[int, ...] = ()
+    vjp_attrs: tuple[str, ...] = ()
     epilogue: tuple[str, str] | None = None
     absorb: Callable[..., tuple[Op, tuple[Value, ...], Attrs] | None] | None = None
     absorb_operand: Callable[..., tuple[tuple[Value, ...], Attrs] | None] | None = None

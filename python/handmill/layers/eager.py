@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from handmill import tree
-from handmill.ir.graph import current_graph
+from handmill.ir.graph import Graph, current_graph
+from handmill.ir.shapes import Spec, name_of_dtype
+from handmill.ir.trace import recorder, recorders
 from handmill.runtime.variable import Variable
 
 
@@ -29,8 +32,14 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         args: nested arrays and plain arguments.
         kwargs: the same, by name.
     """
-    arrays: list[Any] = []
-    pattern = _split((_numbers(args), kwargs), arrays)
+    leaves: list[Any] = []
+    pattern = _split((_numbers(args), kwargs), leaves)
+    recording = recorder() if recorders else None
+    if recording is not None:
+        found = _record(recording, layer, pattern, leaves)
+        if found is not None:
+            return found.value
+    arrays = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in leaves]
     if not arrays:
         raise ValueError(
             f"{layer.describe()} was called without any array or tensor: it received "
@@ -45,10 +54,25 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return run(*arrays)
 
 
+class _Recorded(NamedTuple):
+    value: Any
+
+
+def _record(recording: Any, layer: Any, pattern: Any, leaves: list[Any]) -> _Recorded | None:
+    """Calls ``layer`` under a tape; None if nothing that the tape watches is involved."""
+    key = "recorded", _key(pattern)
+    call = layer._programs.get(key)
+    if call is None:
+        call = layer._programs[key] = _Call(layer, pattern, batched=False)
+    operands = [recording.operand(x) for x in leaves]
+    results = recording.inline(call.graph(operands), operands)
+    return None if results is None else _Recorded(call.nested(results))
+
+
 class _Call:
     """The program of one kind of call of one layer."""
 
-    def __init__(self, layer: Any, pattern: Any) -> None:
+    def __init__(self, layer: Any, pattern: Any, batched: bool = True) -> None:
         from handmill.runtime.function import TracedFunction
 
         self._layer = layer
@@ -56,7 +80,7 @@ class _Call:
         self._outputs: Any = None
         self._single = False
         self._count = 0
-        self._function = TracedFunction(self._trace, layer.name)
+        self._function = TracedFunction(self._trace, layer.name, batched=batched)
 
     def _trace(self, *values: Any) -> Any:
         from handmill.layers.layer import CONTEXT
@@ -78,10 +102,21 @@ class _Call:
         results = self._function(*arrays)
         if self._single:
             return results
-        results = results if isinstance(results, tuple) else (results,)
-        flat = list(results[: self._count])
+        return self.nested(results if isinstance(results, tuple) else (results,))
+
+    def graph(self, operands: Sequence[Any]) -> Graph:
+        """The traced program for operands of these shapes."""
+        return self._function.signature(tuple(spec_of(x) for x in operands)).traced
+
+    def nested(self, results: Sequence[Any]) -> Any:
+        """Returns flat results as the layer does; takes the losses that it added."""
         self._layer._eager_losses = list(results[self._count :])
-        return tree.pack_sequence_as(self._outputs, flat)
+        return tree.pack_sequence_as(self._outputs, list(results[: self._count]))
+
+
+def spec_of(x: Any) -> Spec:
+    """The spec of an array, a Variable or a recorded tensor."""
+    return x.spec if hasattr(x, "spec") else Spec(x.shape, name_of_dtype(x.dtype))
 
 
 def _numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -107,8 +142,6 @@ def _split(structure: Any, arrays: list[Any]) -> Any:
     if isinstance(structure, Variable | np.ndarray | np.generic) or (
         hasattr(structure, "__array__") and not isinstance(structure, type)
     ):
-        if not isinstance(structure, np.ndarray):
-            structure = np.asarray(structure)
         arrays.append(structure)
         return _ARRAY
     return structure

@@ -15,7 +15,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope
+from handmill.ir.trace import autocast_scope, recorders
 from handmill.layers.arguments import (
     as_lists,
     as_tuples,
@@ -380,7 +380,7 @@ class Layer:
         graph = current_graph()
         if graph is not None:
             return self._call_traced(graph, args, kwargs)
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
             if self._programs_revision == _revision and (run := self._programs.get(None)):
                 return run(args[0])
         elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):

@@ -12,7 +12,7 @@ from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, Spec, numpy_dtype, size_of
-from handmill.ir.trace import apply, as_value, set_cast
+from handmill.ir.trace import apply, as_value, recorder, recorders, set_cast
 from handmill.primitives.samples import BENCH, given, integers, uniform
 
 Tensor: TypeAlias = Any
@@ -138,6 +138,8 @@ def tensor(x: Tensor) -> Any:
 
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
+    if recorders and (recording := recorder()) is not None:
+        x = recording.enter(x)
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")

@@ -231,7 +231,7 @@ class TracedFunction:
         """Runs the program on arrays; returns an array, or a tuple of arrays."""
         if config.backend() == "native":
             return self.native(*arrays)
-        return self._interpret([_as_array(a) for a in arrays])
+        return self._interpret([as_array(a) for a in arrays])
 
     @property
     def native(self) -> Any:
@@ -274,11 +274,11 @@ class TracedFunction:
 
     def graph(self, *arrays: Any) -> Graph:
         """The traced graph for these arrays, before any pass."""
-        return self.signature(self.specs_of([_as_array(a) for a in arrays])).traced
+        return self.signature(self.specs_of([as_array(a) for a in arrays])).traced
 
     def plan(self, *arrays: Any) -> Any:
         """The C++ plan for these arrays."""
-        found = [_as_array(a) for a in arrays]
+        found = [as_array(a) for a in arrays]
         signature = self.signature(self.specs_of(found))
         return signature.plan(_batch(signature.traced, found), feeds=False)
 
@@ -310,7 +310,7 @@ class TracedFunction:
             arrays: the inputs; nothing of ``outputs`` may overlap them.
             outputs: writeable, C-contiguous.
         """
-        found = [_as_array(a) for a in arrays]
+        found = [as_array(a) for a in arrays]
         signature = self.signature(self.specs_of(found))
         if config.backend() != "native":
             run = interpret(signature.traced, found)
@@ -368,7 +368,7 @@ class TracedFunction:
 
     def _fallback(self, *arrays: Any) -> Any:
         """Arguments that are not ready for C++: made contiguous, native-endian arrays."""
-        found = [_as_array(a) for a in arrays]
+        found = [as_array(a) for a in arrays]
         signature = self.signature(self.specs_of(found))
         try:
             return signature.plan(_batch(signature.traced, found), feeds=False)(*found)
@@ -434,7 +434,7 @@ def _commit(run: Interpretation) -> None:
         variable.state.write(array)
 
 
-def _as_array(x: Any) -> Array:
+def as_array(x: Any) -> Array:
     """Returns ``x`` as a contiguous array of a dtype that programs know.
 
     Raises:
@@ -489,11 +489,11 @@ def _operand(x: Any) -> Any:
         return np.asarray(x, np.int32)
     if isinstance(x, float):
         return np.asarray(x, np.float32)
-    return _as_array(x)
+    return as_array(x)
 
 
 def _run_reference(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    arrays = [_as_array(x) for x in operands]
+    arrays = [as_array(x) for x in operands]
     specs = op.infer(*(Spec(a.shape, a.dtype.name) for a in arrays), **attrs)
     with np.errstate(all="ignore"):
         results = run_reference(op, arrays, attrs)
