@@ -154,6 +154,8 @@ class Op:
             from what one of the operands is computed from; None if it cannot.
         also: triples (output, operator name, input positions): that output equals the named
             operator applied to those inputs with ``also_attrs(input specs)``; cse reuses it.
+        transparent: the first operands are the outputs; of meaning to gradients only, a pass
+            drops the node.
         view: the output is the input's memory under another shape; nothing is computed.
     """
 
@@ -180,6 +182,7 @@ class Op:
     absorb_operand: Callable[..., tuple[tuple[Value, ...], Attrs] | None] | None = None
     also: tuple[tuple[int, str, tuple[int, ...]], ...] = ()
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
+    transparent: bool = False
     view: bool = False
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from handmill.ir.graph import Value
 from handmill.lazy import plain_module
+from handmill.ops.core import custom_gradient
 from handmill.ops.nn import (
     celu,
     elu,
@@ -250,6 +251,7 @@ __all__ = [
     "cos",
     "count_nonzero",
     "cumsum",
+    "custom_gradient",
     "diag",
     "divide",
     "divide_no_nan",
