@@ -51,7 +51,7 @@ def product(a, b, transpose_a=False, transpose_b=False, dtype="float32", isa=Non
         inputs=[0, 1], constants=[], variables=[], outputs=[2], updates=[], feeds=[],
         nodes=[("matmul_bf16", (0, 1), (2,), attrs, (), "", None)],
     )  # fmt: skip
-    return program.specialize(1, isa=isa or _core.isa())(a, b)
+    return program.specialize(1, isa=isa or _core.isa()).bind()(a, b)
 
 
 def slices_of(m, n, k):

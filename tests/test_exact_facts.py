@@ -48,7 +48,7 @@ def facts_of_graph(workload: str, kind: str) -> dict[str, Any]:
     function, arrays = function_and_arrays(workload, kind)
     signature = function.signature(function.specs_of(arrays))
     graph = signature.optimized
-    arguments, _ = describe(graph, _core.tile_opcodes(), lambda variable: variable.state, False)
+    arguments, _ = describe(graph, _core.tile_opcodes(), False)
     return {
         "traced nodes": len(signature.traced.nodes),
         "nodes": len(graph.nodes),

@@ -123,7 +123,7 @@ def test_run_into_checks_its_arrays(model):
 
     x = rows(3)
     plan = model.step_to_compare(x)[0].plan(x)
-    assert isinstance(plan, _core.Plan)
+    assert isinstance(plan, _core.BoundPlan)
     with pytest.raises(ValueError, match="1 outputs, got 0"):
         plan.run_into(x, outputs=())
     for wrong in (np.zeros((3, 4), "float32"), np.zeros((3, 5)), _read_only((3, 5))):

@@ -25,10 +25,10 @@ class Pointers {
   void** data_;
 };
 
-bool lies_in_written_variable(const Plan& plan, const void* data, int64_t bytes) {
+bool lies_in_written_variable(const BoundPlan& bound, const void* data, int64_t bytes) {
   const auto begin = reinterpret_cast<uintptr_t>(data);
-  for (const Update& update : plan.program().updates) {
-    const State& state = *plan.program().variables[static_cast<size_t>(update.variable)].state;
+  for (const Update& update : bound.plan->program().updates) {
+    const State& state = bound.binding->state(update.variable);
     const auto other = reinterpret_cast<uintptr_t>(state.data());
     if (begin < other + static_cast<uintptr_t>(state.bytes()) &&
         other < begin + static_cast<uintptr_t>(bytes)) {
@@ -65,7 +65,8 @@ void check_arguments(const Plan& plan, PyObject* const* args, size_t count) {
   }
 }
 
-py::object run_plan(const Plan& plan, PyObject* const* args, GuardFailure* failure) {
+py::object run_plan(const BoundPlan& bound, PyObject* const* args, GuardFailure* failure) {
+  const Plan& plan = *bound.plan;
   const Program& program = plan.program();
   Pointers inputs(program.inputs.size()), outputs(program.outputs.size());
   py::object copies;  // of inputs that lie in variables
@@ -73,7 +74,7 @@ py::object run_plan(const Plan& plan, PyObject* const* args, GuardFailure* failu
     const ArrayProxy* array = as_array(args[i]);
     inputs.data()[i] = array->data;
     if (array->base != nullptr && !program.updates.empty() &&
-        lies_in_written_variable(plan, array->data, plan.value_bytes(program.inputs[i]))) {
+        lies_in_written_variable(bound, array->data, plan.value_bytes(program.inputs[i]))) {
       if (!copies) copies = py::list();
       const auto copy = py::reinterpret_steal<py::object>(
           py::detail::npy_api::get().PyArray_NewCopy_(args[i], 0));
@@ -96,7 +97,7 @@ py::object run_plan(const Plan& plan, PyObject* const* args, GuardFailure* failu
       PyTuple_SET_ITEM(result.ptr(), static_cast<Py_ssize_t>(i), array.release().ptr());
     }
   }
-  const Plan::Lease lease(plan);
+  const Plan::Lease lease(plan, *bound.binding);
   if (plan.is_long()) {
     const py::gil_scoped_release release;
     *failure = plan.run(*lease, inputs.data(), outputs.data());

@@ -16,8 +16,10 @@ namespace {
 // What was called for arrays of certain dtypes and shapes.
 struct Entry {
   std::vector<Py_ssize_t> key;  // level; then of each array: type number, rank, extents
-  py::object target;
-  const Plan* plan;  // that of target; null if target is some other callable
+  // A plan; its owner may drop it any time, and it is asked for again.
+  std::weak_ptr<const Plan> plan;
+  std::shared_ptr<const Binding> binding;
+  py::object target;  // some other callable; null for a plan
 };
 
 struct FunctionObject {
@@ -71,11 +73,10 @@ PyObject* call_fallback(const FunctionObject* self, PyObject* const* args, size_
 
 // Runs the plan. Where a guard refuses the arguments, nothing was written, and the fallback finds
 // better words for it.
-PyObject* call_target(const FunctionObject* self, const py::object& target, const Plan* plan,
-                      PyObject* const* args, size_t count) {
-  if (plan == nullptr) return PyObject_Vectorcall(target.ptr(), args, count, nullptr);
+PyObject* call_bound(const FunctionObject* self, const BoundPlan& bound, PyObject* const* args,
+                     size_t count) {
   GuardFailure failure;
-  py::object result = run_plan(*plan, args, &failure);
+  py::object result = run_plan(bound, args, &failure);
   if (!failure) return result.release().ptr();
   if (self->fallback != Py_None) return call_fallback(self, args, count);
   set_guard_failed(failure);
@@ -86,20 +87,26 @@ PyObject* call_miss(FunctionObject* self, Isa isa, PyObject* const* args, size_t
   const auto target =
       py::reinterpret_steal<py::object>(PyObject_Vectorcall(self->miss, args, count, nullptr));
   if (!target) return nullptr;
-  const Plan* plan = plan_of(target.ptr());
-  if (plan != nullptr) {
-    check_arguments(*plan, args, count);  // from now on, equal keys vouch for it
-  } else if (PyCallable_Check(target.ptr()) == 0) {
-    throw py::type_error("miss must return a plan or another callable");
+  const BoundPlan* bound = bound_plan_of(target.ptr());
+  Entry made{key_of(isa, args, count), {}, {}, {}};
+  if (bound != nullptr) {
+    check_arguments(*bound->plan, args, count);  // from now on, equal keys vouch for it
+    made.plan = bound->plan;
+    made.binding = bound->binding;
+  } else if (PyCallable_Check(target.ptr()) != 0) {
+    made.target = target;
+  } else {
+    throw py::type_error("miss must return a plan with its states or another callable");
   }
   std::vector<Entry>& entries = *self->entries;  // which miss may have changed
-  entries.insert(entries.begin(), {key_of(isa, args, count), target, plan});
+  entries.insert(entries.begin(), std::move(made));
   std::vector<Entry> dropped;  // destroyed when the list is in order again
   while (static_cast<Py_ssize_t>(entries.size()) > self->limit) {
     dropped.push_back(std::move(entries.back()));
     entries.pop_back();
   }
-  return call_target(self, target, plan, args, count);
+  if (bound != nullptr) return call_bound(self, *bound, args, count);
+  return PyObject_Vectorcall(target.ptr(), args, count, nullptr);
 }
 
 PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, PyObject* names) {
@@ -115,8 +122,15 @@ PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, Py
     for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
       if (!matches(entry->key, isa, args, count)) continue;
       if (entry != entries.begin()) std::rotate(entries.begin(), entry, entry + 1);
-      const py::object target = entries.front().target;  // the list may change under the call
-      return call_target(self, target, entries.front().plan, args, count);
+      const Entry& front = entries.front();  // copied, as the list may change under the call
+      if (front.target) {
+        const py::object target = front.target;
+        return PyObject_Vectorcall(target.ptr(), args, count, nullptr);
+      }
+      const BoundPlan bound{front.plan.lock(), front.binding};
+      if (bound.plan != nullptr) return call_bound(self, bound, args, count);
+      entries.erase(entries.begin());
+      break;
     }
     return call_miss(self, isa, args, count);
   } catch (...) {
@@ -205,9 +219,9 @@ PyMethodDef methods[] = {{"clear", clear_entries, METH_NOARGS, "Forgets all plan
 const char kDoc[] =
     "Function(miss, fallback=None, limit=64)\n\n"
     "Calls the plan for the dtypes and shapes of its arguments. `miss(*arrays)` makes it when it "
-    "is needed first; at most `limit` are kept, the most recently used. `fallback(*args)` is "
-    "called with arguments that are not plain, contiguous, aligned ndarrays, or that a guard "
-    "refused.";
+    "is needed first; at most `limit` are known, the most recently used. Plans belong to others: "
+    "`miss` makes one again that is gone. `fallback(*args)` is called with arguments that are not "
+    "plain, contiguous, aligned ndarrays, or that a guard refused.";
 
 template <class T>
 void* slot(T function) {

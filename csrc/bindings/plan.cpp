@@ -14,7 +14,7 @@
 namespace handmill {
 namespace {
 
-PyTypeObject* plan_type = nullptr;
+PyTypeObject* bound_plan_type = nullptr;
 PyObject* guard_failed_type = nullptr;
 
 // A feed and the arrays that it points into.
@@ -26,14 +26,14 @@ struct FeedHolder {
 
 PyObject* call_plan(PyObject* self, PyObject* args, PyObject* kwargs) {
   try {
-    const Plan* plan = plan_of(self);
-    if (plan == nullptr || (kwargs != nullptr && PyDict_GET_SIZE(kwargs) != 0)) {
+    const BoundPlan* bound = bound_plan_of(self);
+    if (bound == nullptr || (kwargs != nullptr && PyDict_GET_SIZE(kwargs) != 0)) {
       throw py::type_error("a plan is called with arrays, without keywords");
     }
     PyObject* const* items = reinterpret_cast<PyTupleObject*>(args)->ob_item;
-    check_arguments(*plan, items, static_cast<size_t>(PyTuple_GET_SIZE(args)));
+    check_arguments(*bound->plan, items, static_cast<size_t>(PyTuple_GET_SIZE(args)));
     GuardFailure failure;
-    py::object result = run_plan(*plan, items, &failure);
+    py::object result = run_plan(*bound, items, &failure);
     if (failure) set_guard_failed(failure);
     return result.release().ptr();
   } catch (...) {
@@ -56,9 +56,10 @@ void require_passed(const GuardFailure& failure) {
   throw py::error_already_set();
 }
 
-py::dict values(const Plan& plan, const py::args& args) {
+py::dict values(const BoundPlan& bound, const py::args& args) {
+  const Plan& plan = *bound.plan;
   const std::vector<const void*> inputs = pointers_of(plan, args);
-  const Plan::Lease lease(plan);
+  const Plan::Lease lease(plan, *bound.binding);
   require_passed(plan.run_values(*lease, inputs.data()));
   py::dict arrays;
   for (size_t v = 0; v < plan.program().values.size(); ++v) {
@@ -96,7 +97,8 @@ py::list summary(const Plan& plan) {
   return list;
 }
 
-std::vector<double> profile(const Plan& plan, const py::args& args, int repeats) {
+std::vector<double> profile(const BoundPlan& bound, const py::args& args, int repeats) {
+  const Plan& plan = *bound.plan;
   const std::vector<const void*> inputs = pointers_of(plan, args);
   std::vector<py::object> arrays;
   std::vector<void*> outputs;
@@ -105,7 +107,7 @@ std::vector<double> profile(const Plan& plan, const py::args& args, int repeats)
         new_array(plan.program().values[static_cast<size_t>(value)].dtype, plan.shape(value)));
     outputs.push_back(as_array(arrays.back().ptr())->data);
   }
-  const Plan::Lease lease(plan);
+  const Plan::Lease lease(plan, *bound.binding);
   const py::gil_scoped_release release;
   return plan.profile(*lease, inputs.data(), outputs.data(), repeats);
 }
@@ -153,8 +155,31 @@ void set_position(FeedHolder& holder, int64_t position) {
   holder.feed.position = position;
 }
 
+// What is known of a plan before it runs.
+template <class Class, class PlanOf>
+void define_facts(Class& type, PlanOf plan_of) {
+  using T = typename Class::type;
+  type.def(
+          "summary", [=](const T& t) { return summary(plan_of(t)); }, "A dict for each step.")
+      .def_property_readonly("arena_bytes", [=](const T& t) { return plan_of(t).arena_bytes(); })
+      .def_property_readonly("lower_bound_bytes",
+                             [=](const T& t) { return plan_of(t).lower_bound_bytes(); })
+      .def_property_readonly("nbytes", [=](const T& t) { return plan_of(t).bytes(); })
+      .def_property_readonly("batch", [=](const T& t) { return plan_of(t).batch(); })
+      .def_property_readonly("isa",
+                             [=](const T& t) { return std::string(isa_name(plan_of(t).isa())); });
+}
+
+BoundPlan bind(const std::shared_ptr<Plan>& plan, const std::shared_ptr<Binding>& binding) {
+  static const auto empty = std::make_shared<Binding>(std::vector<std::shared_ptr<State>>());
+  const std::shared_ptr<Binding>& found = binding == nullptr ? empty : binding;
+  found->check(plan->program());
+  return {plan, found};
+}
+
 // Runs into arrays that are there already.
-void run_into(const Plan& plan, const py::args& args, const py::sequence& outputs) {
+void run_into(const BoundPlan& bound, const py::args& args, const py::sequence& outputs) {
+  const Plan& plan = *bound.plan;
   const std::vector<const void*> inputs = pointers_of(plan, args);
   const std::vector<int>& values = plan.program().outputs;
   require(outputs.size() == values.size(), "the plan has ", values.size(), " outputs, got ",
@@ -173,7 +198,7 @@ void run_into(const Plan& plan, const py::args& args, const py::sequence& output
             shape_text(want), " and of the dtype of the output");
     pointers.push_back(array.mutable_data());
   }
-  const Plan::Lease lease(plan);
+  const Plan::Lease lease(plan, *bound.binding);
   GuardFailure failure;
   {
     const py::gil_scoped_release release;
@@ -182,7 +207,8 @@ void run_into(const Plan& plan, const py::args& args, const py::sequence& output
   require_passed(failure);
 }
 
-py::tuple run_fed(const Plan& plan, FeedHolder& holder, int64_t max_steps, double seconds) {
+py::tuple run_fed(const BoundPlan& bound, FeedHolder& holder, int64_t max_steps, double seconds) {
+  const Plan& plan = *bound.plan;
   require(!holder.in_use, "the feed is in use by a running plan");
   struct Use {
     explicit Use(bool& flag_in) : flag(flag_in) { flag = true; }
@@ -190,7 +216,7 @@ py::tuple run_fed(const Plan& plan, FeedHolder& holder, int64_t max_steps, doubl
     bool& flag;
   };
   const Use use(holder.in_use);
-  const Plan::Lease lease(plan);
+  const Plan::Lease lease(plan, *bound.binding);
   FedResult result;
   {
     const py::gil_scoped_release release;
@@ -204,11 +230,11 @@ py::tuple run_fed(const Plan& plan, FeedHolder& holder, int64_t max_steps, doubl
 
 }  // namespace
 
-const Plan* plan_of(PyObject* object) {
-  if (Py_TYPE(object) != plan_type) return nullptr;
+const BoundPlan* bound_plan_of(PyObject* object) {
+  if (Py_TYPE(object) != bound_plan_type) return nullptr;
   // The value pointer of an instance whose holder fits: no search through base classes.
   const auto* instance = reinterpret_cast<py::detail::instance*>(object);
-  return static_cast<const Plan*>(instance->simple_value_holder[0]);
+  return static_cast<const BoundPlan*>(instance->simple_value_holder[0]);
 }
 
 void set_guard_failed(const GuardFailure& failure) {
@@ -225,11 +251,24 @@ void register_plan(py::module_& m) {
   if (guard_failed_type == nullptr) throw py::error_already_set();
   m.attr("GuardFailed") = py::reinterpret_borrow<py::object>(guard_failed_type);
 
-  const py::class_<Plan, std::shared_ptr<Plan>> plan(
-      m, "Plan", "A program for one batch size: plan(*arrays) runs it.",
+  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan", "A program for one batch size.");
+  plan.def("bind", &bind, py::arg("binding") = py::none(),
+           "The plan for these states; None: of a program without variables.")
+      .def_property_readonly("last_use", &Plan::last_use,
+                             "How many plans had been made when it ran last.");
+  define_facts(plan, [](const Plan& p) -> const Plan& { return p; });
+
+  py::class_<Binding, std::shared_ptr<Binding>>(
+      m, "Binding", "The states behind the variables of programs, in their order.")
+      .def(py::init<std::vector<std::shared_ptr<State>>>(), py::arg("states"))
+      .def("__len__", &Binding::size);
+
+  const py::class_<BoundPlan> bound(
+      m, "BoundPlan", "A plan and the states that it works on: bound(*arrays) runs it.",
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_plan; }));
-  plan_type = reinterpret_cast<PyTypeObject*>(plan.ptr());
-  auto methods = plan;
+  bound_plan_type = reinterpret_cast<PyTypeObject*>(bound.ptr());
+  auto methods = bound;
+  define_facts(methods, [](const BoundPlan& b) -> const Plan& { return *b.plan; });
   methods
       .def("run_fed", &run_fed, py::arg("feed"), py::arg("max_steps"),
            py::arg("deadline_seconds") = 0.05,
@@ -237,14 +276,14 @@ void register_plan(py::module_& m) {
       .def("run_into", &run_into, py::kw_only(), py::arg("outputs"),
            "Runs; writes the outputs into arrays, which must not overlap those given or variables.")
       .def("values", &values, "Runs without updates; returns every value by its number.")
-      .def("summary", &summary, "A dict for each step.")
       .def("profile", &profile, py::kw_only(), py::arg("repeats") = 10,
            "The least seconds of each step over some runs. Variables are written.")
-      .def_property_readonly("arena_bytes", &Plan::arena_bytes)
-      .def_property_readonly("lower_bound_bytes", &Plan::lower_bound_bytes)
-      .def_property_readonly("nbytes", &Plan::bytes)
-      .def_property_readonly("batch", &Plan::batch)
-      .def_property_readonly("isa", [](const Plan& p) { return std::string(isa_name(p.isa())); });
+      .def_property_readonly(
+          "plan", [](const BoundPlan& b) { return std::const_pointer_cast<Plan>(b.plan); },
+          "The plan, for any states.");
+
+  m.def("plan_bytes", &plan_bytes,
+        "The memory of all plans: descriptions, instances, packed copies of weights.");
 
   py::class_<FeedHolder>(m, "Feed", "Rows of arrays, in an order, for Plan.run_fed.")
       .def(py::init(&make_feed), py::arg("sources"), py::arg("order") = py::none())

@@ -99,8 +99,7 @@ int position_of(const std::vector<int>& values, int value, const char* what) {
 
 std::shared_ptr<Program> make_program(
     const std::vector<std::pair<int64_t, std::vector<int64_t>>>& values, std::vector<int> inputs,
-    const std::vector<std::pair<int, py::object>>& constants,
-    const std::vector<std::pair<int, std::shared_ptr<State>>>& variables,
+    const std::vector<std::pair<int, py::object>>& constants, std::vector<int> variables,
     const std::vector<Node>& nodes, std::vector<int> outputs,
     const std::vector<std::pair<int, int>>& updates, const std::vector<int>& feeds) {
   auto program = std::make_shared<Program>();
@@ -123,15 +122,10 @@ std::shared_ptr<Program> make_program(
     std::memcpy(data.data(), array.data(), static_cast<size_t>(array.nbytes()));
     program->constants.push_back({value, std::move(data)});
   }
-  std::vector<int> variable_values;
-  for (const auto& [value, state] : variables) {
-    require(state != nullptr, "variable ", value, " has no state");
-    program->variables.push_back({value, state});
-    variable_values.push_back(value);
-  }
+  program->variables = std::move(variables);
   for (const Node& node : nodes) program->nodes.push_back(parse_node(node));
   for (auto [variable, source] : updates) {
-    program->updates.push_back({position_of(variable_values, variable, "updates"), source});
+    program->updates.push_back({position_of(program->variables, variable, "updates"), source});
   }
   for (int value : feeds) {
     program->feeds.push_back(position_of(program->inputs, value, "feeds"));

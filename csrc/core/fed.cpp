@@ -45,7 +45,10 @@ void Plan::prepare_fed(Instance& instance) const {
   values.insert(values.end(), program_->outputs.begin(), program_->outputs.end());
   int64_t bytes = 0;
   for (int value : values) bytes += align_up(value_bytes(value));
-  if (instance.fed.data() == nullptr) instance.fed = Buffer(bytes);
+  if (instance.fed.data() == nullptr) {
+    instance.fed = Buffer(bytes);
+    instance.count();
+  }
   std::vector<void*> pointers;
   std::byte* next = instance.fed.data();
   for (int value : values) {
@@ -184,7 +187,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
     }
   }
   feed.position += context.result.steps * batch_;
-  if (context.result.steps > 0) bump_versions();
+  if (context.result.steps > 0) bump_versions(instance);
   return context.result;
 }
 

@@ -9,14 +9,16 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/held_bytes.h"
 
 namespace handmill {
 
 /// A copy of the contents that had that version.
 struct Packed {
-  explicit Packed(int64_t bytes) : memory(bytes) {}
+  explicit Packed(int64_t bytes) : memory(bytes), held(bytes) {}
 
   Buffer memory;
+  HeldBytes held;
   uint64_t version = 0;
 };
 

@@ -1,4 +1,4 @@
-// Building plans: lowering, layout, steps, relocations; the pool of instances.
+// Building plans: lowering, layout, steps, relocations; instances.
 
 #include "core/plan.h"
 
@@ -11,7 +11,7 @@
 namespace handmill {
 namespace {
 
-constexpr size_t kMaxPooled = 8;
+std::atomic<uint64_t> plans_made{0};
 
 // What a step costs, in floating-point operations; a byte of traffic weighs as much as two.
 double step_cost(const StepRecord& step) {
@@ -25,7 +25,9 @@ Plan::Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all,
       batch_(batch),
       keep_all_(keep_all),
       isa_(isa),
-      slots_(*program_) {
+      slots_(*program_),
+      last_use_(plans_made.fetch_add(1, std::memory_order_relaxed) + 1),
+      pool_(std::make_shared<InstancePool>()) {
   Lowering lowering(*program_, batch, isa, keep_all);
   lowering.lower_nodes();
   layout_ = lay_out(lowering);
@@ -35,6 +37,7 @@ Plan::Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all,
   dims_ = std::move(lowering.dims);
   blob_ = std::move(lowering.blob);
   guards_ = std::move(lowering.guards);
+  held_.set(description_bytes());
 }
 
 Plan::~Plan() = default;
@@ -151,6 +154,17 @@ int64_t Plan::bytes() const {
   return total;
 }
 
+// The containers that grow with the program; the rest is a few hundred bytes.
+int64_t Plan::description_bytes() const {
+  const auto bytes = [](const auto& items) { return items.capacity() * sizeof(items[0]); };
+  size_t total = sizeof(*this) + bytes(layout_.values) + bytes(layout_.packed_bytes) +
+                 bytes(dims_) + bytes(blob_) + bytes(pack_steps_) + bytes(packings_) +
+                 bytes(steps_) + bytes(segments_) + bytes(records_) + bytes(relocs_) +
+                 bytes(first_reloc_) + bytes(guards_);
+  for (const Packing& packing : packings_) total += packing.key.capacity();
+  return static_cast<int64_t>(total);
+}
+
 std::span<const int64_t> Plan::shape(int value) const {
   const ValueRecord& record = program_->values[static_cast<size_t>(value)];
   return {dims_.data() + record.dims, record.rank};
@@ -165,6 +179,10 @@ std::unique_ptr<Plan::Instance> Plan::make_instance() const {
   instance->bases.assign(static_cast<size_t>(num_slots()), nullptr);
   instance->storages.resize(program_->variables.size());
   instance->packed.resize(packings_.size());
+  for (const Packing& packing : packings_) {
+    instance->packs_variable.push_back(packing.variable >= 0);
+  }
+  instance->count();
   set_base(*instance, Slots::kArena, instance->arena.data());
   set_base(*instance, Slots::kBlob, instance->blob.data());
   set_base(*instance, Slots::kGuards, instance->guards.data());
@@ -188,25 +206,16 @@ void Plan::set_base(Instance& instance, int slot, const void* base) const {
   }
 }
 
-// The lock is only tried: a child forked while another thread held it must not wait for it.
-Plan::Lease::Lease(const Plan& plan) : plan_(plan) {
-  if (plan.pool_mutex_.try_lock()) {
-    const std::lock_guard lock(plan.pool_mutex_, std::adopt_lock);
-    if (!plan.pool_.empty()) {
-      instance_ = std::move(plan.pool_.back());
-      plan.pool_.pop_back();
-    }
-  }
+Plan::Lease::Lease(const Plan& plan, const Binding& binding)
+    : plan_(plan), instance_(plan.pool_->take(binding.id())) {
   if (instance_ == nullptr) instance_ = plan.make_instance();
+  instance_->binding = &binding;
+  plan.last_use_.store(plans_made.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
 Plan::Lease::~Lease() {
-  for (int attempt = 0; attempt < 1000; ++attempt) {
-    if (!plan_.pool_mutex_.try_lock()) continue;
-    const std::lock_guard lock(plan_.pool_mutex_, std::adopt_lock);
-    if (plan_.pool_.size() < kMaxPooled) plan_.pool_.push_back(std::move(instance_));
-    return;
-  }
+  instance_->binding = nullptr;
+  plan_.pool_->give_back(std::move(instance_));
 }
 
 }  // namespace handmill

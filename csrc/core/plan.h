@@ -1,17 +1,19 @@
 // A program made ready for one batch size: a flat list of steps over one arena.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/binding.h"
 #include "core/buffer.h"
 #include "core/cpu.h"
 #include "core/feed.h"
+#include "core/held_bytes.h"
 #include "core/lower/layout.h"
 #include "core/pace.h"
 #include "core/parallel.h"
@@ -51,15 +53,16 @@ struct FedResult {
 };
 
 /// Immutable and thread-safe: each call works on an instance from a pool.
+/// Which States are the program's variables is said with each call.
 class Plan {
  public:
   /// Memory and resolved arguments of one call at a time.
   struct Instance;
 
-  /// An instance for the time of a call.
+  /// An instance for the time of a call, with the states of a binding that was checked.
   class Lease {
    public:
-    explicit Lease(const Plan& plan);
+    Lease(const Plan& plan, const Binding& binding);
     ~Lease();
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -77,6 +80,8 @@ class Plan {
   const Program& program() const { return *program_; }
   int64_t batch() const { return batch_; }
   bool keep_all() const { return keep_all_; }
+  /// How many plans had been made when it ran last.
+  uint64_t last_use() const { return last_use_.load(std::memory_order_relaxed); }
   Isa isa() const { return isa_; }
   int64_t arena_bytes() const { return layout_.arena_bytes; }
   int64_t lower_bound_bytes() const { return layout_.lower_bound; }
@@ -134,6 +139,7 @@ class Plan {
   void make_packings(const Lowering& lowering);
   void append_step(const Lowering& lowering, int raw, bool barrier);
 
+  int64_t description_bytes() const;
   std::unique_ptr<Instance> make_instance() const;
   void set_base(Instance& instance, int slot, const void* base) const;
   void refresh_variables(Instance& instance) const;
@@ -144,7 +150,7 @@ class Plan {
   void run_segment(const Instance& instance, const Segment& segment, const Worker& worker) const;
   GuardFailure check_guards(const Instance& instance, int count) const;
   GuardFailure run_all(Instance& instance, int threads) const;
-  void bump_versions() const;
+  void bump_versions(const Instance& instance) const;
 
   void prepare_fed(Instance& instance) const;
   std::vector<Gather> make_gathers(const Instance& instance, const Feed& feed) const;
@@ -171,8 +177,9 @@ class Plan {
   bool has_host_steps_ = false;
 
   mutable Pace pace_, fed_pace_;
-  mutable std::mutex pool_mutex_;
-  mutable std::vector<std::unique_ptr<Instance>> pool_;
+  mutable std::atomic<uint64_t> last_use_;
+  HeldBytes held_;
+  std::shared_ptr<InstancePool> pool_;
 };
 
 }  // namespace handmill

@@ -43,14 +43,8 @@ class Checker {
           "constant ", constant.value, " has an array of another size");
     }
     for (size_t i = 0; i < program_.variables.size(); ++i) {
-      const Variable& variable = program_.variables[i];
-      define(variable.value, Kind::variable, i);
-      check_static(variable.value, "variable");
-      const auto dims = program_.value_dims(variable.value);
-      require(std::equal(dims.begin(), dims.end(), variable.state->shape().begin(),
-                         variable.state->shape().end()) &&
-                  dtype_of(variable.value) == variable.state->dtype(),
-              "variable ", variable.value, " has a state of another shape or dtype");
+      define(program_.variables[i], Kind::variable, i);
+      check_static(program_.variables[i], "variable");
     }
   }
 
@@ -79,7 +73,7 @@ class Checker {
       require(slot < 0, "updates: a variable is written twice");
       slot = static_cast<int>(i);
       check_defined(update.source, "updates");
-      const int target = program_.variables[static_cast<size_t>(update.variable)].value;
+      const int target = program_.variables[static_cast<size_t>(update.variable)];
       const auto want = program_.value_dims(target), got = program_.value_dims(update.source);
       require(std::equal(want.begin(), want.end(), got.begin(), got.end()) &&
                   dtype_of(target) == dtype_of(update.source),

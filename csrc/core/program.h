@@ -1,4 +1,4 @@
-// The description of a program, for any batch size.
+// The description of a program, for any batch size and any contents of its variables.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@
 
 #include "core/buffer.h"
 #include "core/dtype.h"
-#include "core/state.h"
+#include "core/packed.h"
 
 namespace handmill {
 
@@ -68,11 +68,6 @@ struct Constant {
   std::shared_ptr<PackedCopies> packed = std::make_shared<PackedCopies>();
 };
 
-struct Variable {
-  int value;
-  std::shared_ptr<State> state;
-};
-
 struct Update {
   int variable;  // position in Program::variables
   int source;    // value
@@ -90,7 +85,7 @@ struct Program {
   std::vector<int64_t> dims;  // >= 0: as is; -c: c times the batch size
   std::vector<int> inputs;    // values
   std::vector<Constant> constants;
-  std::vector<Variable> variables;
+  std::vector<int> variables;     // values; a Binding says which States stand behind them
   std::vector<NodeRecord> nodes;  // in the order in which they run
   std::vector<int> outputs;       // values
   std::vector<Update> updates;

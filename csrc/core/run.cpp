@@ -66,24 +66,29 @@ struct StepsContext {
 
 void Plan::refresh_variables(Instance& instance) const {
   const uint64_t epoch = pack_epoch();
-  if (instance.epoch == epoch) [[likely]] {
+  const Binding& binding = *instance.binding;
+  const bool is_known = instance.resolved_for == binding.id();
+  if (is_known && instance.epoch == epoch) [[likely]] {
     return;
   }
-  for (size_t i = 0; i < program_->variables.size(); ++i) {
-    const State& state = *program_->variables[i].state;
+  if (!is_known) {
+    binding.note(pool_);
+    instance.forget_states();
+  }
+  for (size_t i = 0; i < binding.size(); ++i) {
+    const State& state = binding.state(i);
     instance.storages[i] = state.storage();
     set_base(instance, slots_.variables + static_cast<int>(i), state.data());
   }
   instance.epoch = epoch;
+  instance.resolved_for = binding.id();
 }
 
 void Plan::refresh_packed(Instance& instance) const {
   for (size_t i = 0; i < packings_.size(); ++i) {
     const Packing& packing = packings_[i];
     State* const state =
-        packing.variable < 0
-            ? nullptr
-            : program_->variables[static_cast<size_t>(packing.variable)].state.get();
+        packing.variable < 0 ? nullptr : &instance.binding->state(packing.variable);
     const uint64_t version = state == nullptr ? 0 : state->version();
     std::shared_ptr<Packed>& held = instance.packed[i];
     if (held != nullptr && held->version == version) [[likely]] {
@@ -191,16 +196,14 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
   return {};
 }
 
-void Plan::bump_versions() const {
-  for (const Update& update : program_->updates) {
-    program_->variables[static_cast<size_t>(update.variable)].state->bump();
-  }
+void Plan::bump_versions(const Instance& instance) const {
+  for (const Update& update : program_->updates) instance.binding->state(update.variable).bump();
 }
 
 GuardFailure Plan::run(Instance& instance, const void* const* inputs, void* const* outputs) const {
   prepare(instance, inputs, outputs);
   const GuardFailure failure = run_all(instance, work_.threads(num_threads()));
-  if (!failure) bump_versions();
+  if (!failure) bump_versions(instance);
   return failure;
 }
 
@@ -247,7 +250,7 @@ std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
       least[i] = std::min(least[i], seconds.count());
     }
   }
-  bump_versions();
+  bump_versions(instance);
   return least;
 }
 

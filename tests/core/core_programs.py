@@ -31,18 +31,29 @@ def host(function, inputs, outputs, **attrs):
 def program(
     values, nodes=(), inputs=(), outputs=(), variables=(), updates=(), constants=(), feeds=()
 ):
-    """A program; `values` are shapes of float32, or (dtype code, shape)."""
+    """A program with its states; `values` are shapes of float32, or (dtype code, shape)."""
     full = [v if v and isinstance(v[-1], tuple) else (F32, v) for v in values]
-    return _core.Program(
+    made = _core.Program(
         values=full,
         inputs=list(inputs),
         constants=list(constants),
-        variables=list(variables),
+        variables=[value for value, _ in variables],
         nodes=list(nodes),
         outputs=list(outputs),
         updates=list(updates),
         feeds=list(feeds),
     )
+    return BoundProgram(made, _core.Binding([state for _, state in variables]))
+
+
+class BoundProgram:
+    """A program and the states behind its variables."""
+
+    def __init__(self, program, binding):
+        self.program, self.binding = program, binding
+
+    def specialize(self, batch, **how):
+        return self.program.specialize(batch, **how).bind(self.binding)
 
 
 def state(array, dtype=F32):

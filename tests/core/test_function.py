@@ -12,15 +12,28 @@ from handmill import _core
 
 
 class Recorder:
-    """A miss that makes a plan which negates, and remembers the shapes it was asked for."""
+    """A miss that makes a plan which negates, keeps it, and remembers what it was asked for."""
 
     def __init__(self):
         self.shapes = []
+        self.plans = []
 
     def __call__(self, x):
         self.shapes.append(x.shape)
         made = program([x.shape, x.shape], [tile("neg", [0], 1)], inputs=[0], outputs=[1])
-        return made.specialize(1)
+        self.plans.append(made.specialize(1))
+        return self.plans[-1]
+
+
+def owning(miss):
+    """A miss that keeps what it gives: a Function does not."""
+    given = []
+
+    def keep(x):
+        given.append(miss(x))
+        return given[-1]
+
+    return keep
 
 
 def test_plans_are_made_once_for_each_shape():
@@ -56,7 +69,7 @@ def test_dtypes_and_levels_are_part_of_the_key():
         code = F32 if x.dtype == np.float32 else I32
         return program([(code, x.shape)], inputs=[0], outputs=[0]).specialize(1)
 
-    f = _core.Function(miss)
+    f = _core.Function(owning(miss))
     level = _core.isa()
     try:
         for isa in _core.available_isas() * 2:
@@ -120,6 +133,22 @@ def test_miss_may_return_another_callable_or_raise():
     assert calls == [(1,), (2,), (3,)]
 
 
+def test_a_plan_that_its_owner_drops_is_asked_for_again():
+    miss = Recorder()
+    f = _core.Function(miss)
+    held = _core.plan_bytes()
+    for n in (2, 3, 2, 3):
+        f(random(n))
+    assert miss.shapes == [(2,), (3,)]
+    assert _core.plan_bytes() > held
+    miss.plans.clear()
+    assert _core.plan_bytes() == held  # nothing is kept by the function
+    for n in (2, 2, 3):
+        np.testing.assert_array_equal(f(np.ones(n, np.float32)), -np.ones(n))
+    assert miss.shapes == [(2,), (3,), (2,), (3,)]
+    assert len(f) == 2
+
+
 def test_a_refused_batch_goes_to_the_fallback():
     made = program(
         [(I32, (-1,)), (I32, (-1,))],
@@ -175,7 +204,7 @@ def test_clearing_while_other_threads_call():
     made = program(
         [(200_000,)] * 3, [tile("add", [0, 1], 2)], inputs=[0], outputs=[2], variables=[(1, w)]
     )
-    f = _core.Function(lambda x: made.specialize(1))
+    f = _core.Function(owning(lambda x: made.specialize(1)))
     x = np.ones(200_000, np.float32)
     failures = []
 

@@ -510,20 +510,17 @@ GOOD = {
         ({"constants": [(0, np.zeros(2, np.float32))]}, ValueError),
         ({"inputs": [], "constants": [(0, np.zeros(3, np.float32))]}, ValueError),
         ({"inputs": [], "constants": [(0, np.zeros(2))]}, ValueError),
-        ({"inputs": [], "variables": [(0, state(np.zeros(3)))]}, ValueError),
-        ({"inputs": [], "variables": [(0, state(np.zeros(2, np.int64), I64))]}, ValueError),
-        ({"inputs": [], "variables": [(0, None)]}, ValueError),
         ({"updates": [(0, 1)]}, ValueError),
         ({"feeds": [1]}, ValueError),
         (
-            {"inputs": [], "variables": [(0, state(np.zeros(2)))], "updates": [(0, 1), (0, 1)]},
+            {"inputs": [], "variables": [0], "updates": [(0, 1), (0, 1)]},
             ValueError,
         ),
         (
             {
                 "inputs": [],
                 "values": [(F32, (-2,)), (F32, (2,))],
-                "variables": [(0, state(np.zeros(2)))],
+                "variables": [0],
             },
             ValueError,
         ),

@@ -23,8 +23,9 @@ _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
 
 def run_natively(graph, arrays):
-    arguments, _ = describe(graph, _core.tile_opcodes(), lambda v: v.state, feeds=False)
-    return _core.Program(**arguments).specialize(len(arrays[0]))(*arrays)
+    arguments, _ = describe(graph, _core.tile_opcodes(), feeds=False)
+    binding = _core.Binding([v.state for v in graph.variables])
+    return _core.Program(**arguments).specialize(len(arrays[0])).bind(binding)(*arrays)
 
 
 def arrays_for(graph, seed, rows):

@@ -104,7 +104,7 @@ class Planner {
     }
     for (const Update& update : program_.updates) {
       const int value = root(update.source).value;
-      const int target = program_.variables[static_cast<size_t>(update.variable)].value;
+      const int target = program_.variables[static_cast<size_t>(update.variable)];
       if (!is_free(value) || !is_whole(update.source)) continue;
       const int node_index = origin(value).index;
       const int reader = last(target);
@@ -160,7 +160,7 @@ class Planner {
                          lowering_.bytes(value));
     }
     for (const Late& copy : late) {
-      const int target = program_.variables[static_cast<size_t>(copy.variable)].value;
+      const int target = program_.variables[static_cast<size_t>(copy.variable)];
       lowering_.add_copy(copy.from, Ref(Ref::Kind::variable, copy.variable),
                          lowering_.bytes(target));
     }

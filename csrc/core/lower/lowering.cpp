@@ -185,7 +185,7 @@ int64_t Lowering::bytes_of(const Ref& ref) const {
     case Ref::Kind::output:
       return bytes(program.outputs[static_cast<size_t>(ref.id)]) - ref.offset;
     case Ref::Kind::variable:
-      return bytes(program.variables[static_cast<size_t>(ref.id)].value) - ref.offset;
+      return bytes(program.variables[static_cast<size_t>(ref.id)]) - ref.offset;
     case Ref::Kind::guard:
       return static_cast<int64_t>(sizeof(GuardResult));
   }

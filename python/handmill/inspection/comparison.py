@@ -18,7 +18,7 @@ from handmill.ir.interpret import bind_batch
 from handmill.ir.op import Array, Attrs, Op
 from handmill.ir.shapes import attrs_at
 from handmill.ir.tile import TILE
-from handmill.runtime.function import TracedFunction
+from handmill.runtime.function import TracedFunction, binding_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Compa
         program, number, graph = signature.program(feeds=False, fused=fused)
         batch = bind_batch(graph, arrays)
         before = {variable: np.array(variable.read()) for variable in graph.variables}
-        kept = program.specialize(batch, keep_all=True).values(*arrays)  # writes no variable
+        plan = program.specialize(batch, keep_all=True).bind(binding_of(graph))
+        kept = plan.values(*arrays)  # writes no variable
         env: dict[Value, Array] = {v: kept[i] for v, i in number.items() if i in kept}
         env.update(zip(graph.inputs, arrays, strict=True))
         env.update({v: before[s] for s, v in graph.variables.items()})

@@ -20,14 +20,16 @@ HOST = "host"
 
 
 def describe(
-    graph: Graph, opcodes: dict[str, int], handle: Callable[[Any], Any], feeds: bool
+    graph: Graph, opcodes: dict[str, int], feeds: bool
 ) -> tuple[dict[str, Any], dict[Value, int]]:
     """Returns the arguments of ``_core.Program`` and the number of each value.
+
+    Which states stand behind the variables, in the order of ``graph.variables``, is said when the
+    program runs.
 
     Args:
         graph: a graph that :func:`handmill.ir.passes.schedule` has ordered.
         opcodes: opcode of each tile instruction by name.
-        handle: gives the C++ state of a Variable.
         feeds: whether the inputs are gathered from data sets by the program itself.
     """
     number: dict[Value, int] = {}
@@ -41,7 +43,7 @@ def describe(
         return at
 
     inputs = [add(v) for v in graph.inputs]
-    variables = [(add(v), handle(s)) for s, v in graph.variables.items()]
+    variables = [add(v) for v in graph.variables.values()]
     constants = [(add(v), v.origin) for v in graph.constants]
     nodes = []
     for node in graph.nodes:

@@ -157,7 +157,7 @@ class _Signature:
     def __init__(self, graph: Graph) -> None:
         self.traced = graph
         self._optimized: Graph | None = None
-        self._programs: dict[tuple[bool, bool], tuple[Any, dict[Value, int]]] = {}
+        self._programs: dict[bool, tuple[Any, Any]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self.plan_bytes: int = 0
 
@@ -174,12 +174,11 @@ class _Signature:
         from handmill import _core
 
         graph = self.optimized if fused else self.graph(fused=False)
-        arguments, number = describe(
-            graph, _core.tile_opcodes(), lambda variable: variable.state, feeds
-        )
+        arguments, number = describe(graph, _core.tile_opcodes(), feeds)
         return _core.Program(**arguments), number, graph
 
     def plan(self, batch: int, feeds: bool) -> Any:
+        """The C++ plan, bound to the variables."""
         from handmill import _core
 
         key = (batch, feeds, _core.isa())
@@ -190,10 +189,11 @@ class _Signature:
         batch, feeds, _ = key
         plan = self._plans.get(key)
         if plan is None:
-            if (feeds, True) not in self._programs:
-                program, number, _ = self.program(feeds)
-                self._programs[feeds, True] = program, number
-            plan = self._programs[feeds, True][0].specialize(batch)
+            if feeds not in self._programs:
+                program, _, graph = self.program(feeds)
+                self._programs[feeds] = program, binding_of(graph)
+            program, binding = self._programs[feeds]
+            plan = program.specialize(batch).bind(binding)
             self._plans[key] = plan
             self.plan_bytes += plan.nbytes
             while self.plan_bytes > PLAN_CACHE_BYTES and len(self._plans) > 1:
@@ -201,6 +201,14 @@ class _Signature:
         else:
             self._plans.move_to_end(key)
         return plan
+
+
+def binding_of(graph: Graph) -> Any:
+    """The C++ states of the variables of ``graph``."""
+    from handmill import _core
+
+    variables: list[Any] = list(graph.variables)
+    return _core.Binding([variable.state for variable in variables])
 
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
