@@ -159,3 +159,42 @@ def test_custom_gradients_that_do_not_fit_are_refused():
 def test_stop_gradient():
     found = everywhere(handmill.grad(lambda x: ops.sum(handmill.stop_gradient(x) * x)), X)
     np.testing.assert_array_equal(found, X)
+
+
+def test_gradients_of_soft_targets():
+    """Probabilities that are targets are differentiated too, as in a distillation of both."""
+
+    def f(t, x):
+        return ops.sum(ops.categorical_crossentropy(t, x, from_logits=True))
+
+    t = np.float32([[0.25, 0.75, 0.0]])
+    x = np.float32([[1.0, 2.0, 3.0]])
+    dt, dx = everywhere(handmill.grad(f, argnums=(0, 1)), t, x)
+    p = np.exp(x) / np.sum(np.exp(x))
+    np.testing.assert_allclose(dt, -np.log(p), rtol=1e-5)
+    np.testing.assert_allclose(dx, p - t, rtol=1e-5)
+
+
+def test_a_gradient_penalty():
+    """Second derivatives through layers, activations and a cross-entropy."""
+    handmill.utils.set_random_seed(1)
+    dense = handmill.layers.Dense(2, activation="tanh")
+    dense(X)
+    y = np.array([0, 1, 1, 0])
+
+    def penalty(kernel, x):
+        def loss(x):
+            h = ops.gelu(ops.matmul(x, kernel))
+            return ops.sum(ops.sparse_categorical_crossentropy(y, h, from_logits=True))
+
+        return ops.sum(ops.square(handmill.grad(loss)(x)))
+
+    kernel = dense.kernel.numpy()
+    found = everywhere(handmill.grad(penalty), kernel, X)
+    step = np.float32(1e-2)
+    for at in np.ndindex(kernel.shape):
+        up, down = kernel.copy(), kernel.copy()
+        up[at] += step
+        down[at] -= step
+        slope = (penalty(up, X) - penalty(down, X)) / (2 * step)
+        np.testing.assert_allclose(found[at], slope, rtol=2e-2, atol=2e-2)

@@ -25,13 +25,14 @@ from handmill.primitives.cast import (
 from handmill.primitives.elementwise.arithmetic import add, divide, multiply, negative, subtract
 from handmill.primitives.elementwise.unary import SIGMOID, clip, log
 from handmill.primitives.gather import INDEX_DTYPES
-from handmill.primitives.movement import reshape, transpose
+from handmill.primitives.movement import expand_dims, reshape, transpose
 from handmill.primitives.reduce import sum as reduce_sum
 from handmill.primitives.samples import both, elements, given, integers, name_of, uniform
 from handmill.primitives.softmax import (
     SOFTMAX,
     SOFTMAX_GRAD,
     TINY,
+    log_softmax,
     log_softmax_reference,
     softmax_reference,
 )
@@ -169,11 +170,19 @@ def _sparse_grad_samples() -> Iterable[Sample]:
             labels = rng.integers(0, shape[1], shape[0]).astype(np.int32)
             return dloss, _dirichlet(rng, shape), labels
 
-        yield Sample(f"{rows}x{classes}", make, smooth=False)
+        yield Sample(f"{rows}x{classes}", make, smooth=rows > 0)
 
 
 def _one_rounding_of_dloss(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.abs(inputs[0])[..., None] * np.ones(inputs[1].shape[-1])
+
+
+def _sparse_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
+    from handmill.ops import ones_like
+
+    (dloss, p, labels), (d,) = inputs, dys
+    slope = apply(SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD, ones_like(dloss), p, labels)
+    return reduce_sum(d * slope, axis=-1), d * expand_dims(dloss, -1), None
 
 
 # d loss / d x_n = p_n - [n = label]: one rounding of a number up to 1, one of the product.
@@ -184,6 +193,7 @@ SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD = register(
         reference=_sparse_grad_reference,
         samples=_sparse_grad_samples,
         bound=Accumulate(lambda inputs, attrs: 1, _one_rounding_of_dloss),
+        vjp=_sparse_grad_vjp,
         kernel="sparse_softmax_cross_entropy_grad",
         native=lambda specs, attrs: specs[1].dtype == "float32" and specs[2].dtype in INDEX_DTYPES,
         alias=((0, 1),),
@@ -217,7 +227,9 @@ def _dense_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
     if dprobabilities is not None:
         through = apply(SOFTMAX_GRAD, dprobabilities, outputs[1], axis=len(outputs[1].shape) - 1)
         dx = through if dx is None else add(dx, through)
-    return dx, None
+    if dloss is None:
+        return dx, None
+    return dx, negative(expand_dims(dloss, -1) * log_softmax(inputs[0]))
 
 
 def _dense_samples() -> Iterable[Sample]:
@@ -226,7 +238,7 @@ def _dense_samples() -> Iterable[Sample]:
         def make(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> Any:
             return rng.uniform(-5, 5, shape).astype(np.float32), _dirichlet(rng, shape)
 
-        yield Sample(name_of(shape), make, smooth=False, bench=False)
+        yield Sample(name_of(shape), make, smooth=0 not in shape)
 
 
 def _dense_loss_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
@@ -234,7 +246,7 @@ def _dense_loss_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.asarray(_spread_of_row(inputs[0]) * mass)
 
 
-# loss = -sum t log softmax(x); no gradient reaches the targets.
+# loss = -sum t log softmax(x): d loss / d t = -log softmax(x).
 SOFTMAX_CROSS_ENTROPY = register(
     Op(
         "softmax_cross_entropy",
@@ -248,7 +260,6 @@ SOFTMAX_CROSS_ENTROPY = register(
         vjp=_dense_vjp,
         kernel="softmax_cross_entropy",
         flops=lambda inputs, outputs, attrs: 12 * elements(inputs[0]),
-        grad_none=(1,),
         also=((1, "softmax", (0,)),),
         also_attrs=_softmax_attrs,
     )
@@ -277,12 +288,23 @@ def _dense_grad_samples() -> Iterable[Sample]:
             dloss = rng.normal(size=shape[:-1]).astype(np.float32)
             return dloss, _dirichlet(rng, shape), _dirichlet(rng, shape)
 
-        yield Sample(name_of(shape), make, smooth=False)
+        yield Sample(name_of(shape), make, smooth=0 not in shape)
 
 
 def _dense_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     dloss, p, t = (np.abs(x) for x in inputs)
     return np.asarray(dloss[..., None] * (p * np.sum(t, axis=-1, keepdims=True) + t))
+
+
+def _dense_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
+    from handmill.ops import ones_like
+
+    (dloss, p, t), (d,) = inputs, dys
+    slope = apply(SOFTMAX_CROSS_ENTROPY_GRAD, ones_like(dloss), p, t)
+    through = d * expand_dims(dloss, -1)
+    dp = through * reduce_sum(t, axis=-1, keepdims=True)
+    dt = reduce_sum(through * p, axis=-1, keepdims=True) - through
+    return reduce_sum(d * slope, axis=-1), dp, dt
 
 
 # d loss / d x_n = p_n sum t - t_n.
@@ -293,9 +315,9 @@ SOFTMAX_CROSS_ENTROPY_GRAD = register(
         reference=_dense_grad_reference,
         samples=_dense_grad_samples,
         bound=Accumulate(lambda inputs, attrs: inputs[1].shape[-1] + 2, _dense_grad_magnitude),
+        vjp=_dense_grad_vjp,
         kernel="softmax_cross_entropy_grad",
         alias=((0, 1),),
-        grad_none=(2,),
     )
 )
 
