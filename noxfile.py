@@ -94,6 +94,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The examples in docstrings and pages, executed."""
-    session.install(".[test]")
+    """The documentation site, and the examples in docstrings and pages, executed."""
+    session.install(".[test]", *group("docs"))
+    session.run("sphinx-build", "-W", "-q", "docs", "docs/_build/html")
     session.run("pytest", "tests/test_docs.py", *session.posargs)

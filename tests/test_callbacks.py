@@ -269,3 +269,88 @@ def test_evaluate_inside_fit():
     history = regression().fit(X, Y, epochs=3, verbose=0, callbacks=[Look()])
     assert losses == sorted(losses, reverse=True)
     assert len(history.history["loss"]) == 3
+
+
+def watch(callback, monitor, numbers, metrics):
+    """Trains with a callback that finds ``numbers`` in the logs, one an epoch."""
+
+    class Script(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs[monitor] = numbers[epoch]
+
+    model = handmill.Sequential([handmill.Input((3,)), layers.Dense(1, activation="sigmoid")])
+    model.compile(handmill.optimizers.SGD(1e-3), "mse", metrics=metrics)
+    arguments = {"epochs": len(numbers), "verbose": 0, "validation_data": (X, Y)}
+    return model.fit(X, Y, callbacks=[Script(), callback], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"),
+    (
+        (handmill.metrics.BinaryAccuracy(name="hits"), 1),
+        (handmill.metrics.MeanSquaredError(name="accelerations"), 2),
+        (handmill.metrics.RootMeanSquaredError(name="auc_like"), 2),
+        (handmill.metrics.MeanMetricWrapper(handmill.losses.huber, name="recall"), 2),
+    ),
+)
+def test_the_metric_knows_its_direction_not_its_name(metric, best):
+    monitor = f"val_{metric.name}"
+    stop = callbacks.EarlyStopping(monitor, patience=9)
+    watch(stop, monitor, [0.5, 0.9, 0.1], [metric])
+    assert stop.best_epoch == best
+
+
+@pytest.mark.parametrize(
+    "make",
+    (
+        callbacks.EarlyStopping,
+        callbacks.ReduceLROnPlateau,
+        lambda name: callbacks.ModelCheckpoint("x.hmill", monitor=name, save_best_only=True),
+    ),
+    ids=["stop", "plateau", "checkpoint"],
+)
+def test_a_number_of_unknown_direction_is_refused(make, tmp_path, monkeypatch):
+    def accuracy_of_mine(y_true, y_pred):
+        return y_pred
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"monitor=val_accuracy_of_mine.*mode='max'"):
+        watch(make("val_accuracy_of_mine"), "val_accuracy_of_mine", [1.0], [accuracy_of_mine])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plateau_takes_the_size_of_min_delta():
+    plateau = callbacks.ReduceLROnPlateau("n", mode="min", patience=1, min_delta=-1.0)
+    rates = watch(plateau, "n", [5.0] * 3, []).history["learning_rate"]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4])
+
+
+def test_nan_is_not_the_best():
+    stop = callbacks.EarlyStopping("n", mode="min", patience=9)
+    watch(stop, "n", [float("nan"), 2.0, 3.0], [])
+    assert (stop.best, stop.best_epoch) == (2.0, 1)
+
+
+def test_checkpoint_makes_its_folder_and_names_the_file(tmp_path, capsys):
+    path = tmp_path / "new" / "deep" / "{epoch}.hmill"
+    checkpoint = callbacks.ModelCheckpoint(
+        path, "loss", verbose=1, save_best_only=True, initial_value_threshold=1e9
+    )
+    regression().fit(X, Y, verbose=0, callbacks=[checkpoint])
+    assert (tmp_path / "new" / "deep" / "1.hmill").is_file()
+    printed = capsys.readouterr().out
+    assert "loss improved from 1000000000.00000 to " in printed
+    assert f"saving model to {tmp_path / 'new' / 'deep' / '1.hmill'}" in printed
+
+
+def test_csv_logger_has_a_column_for_numbers_that_come_later(tmp_path):
+    path = tmp_path / "log.csv"
+    for append in (False, True):
+        regression().fit(
+            X, Y, epochs=2, verbose=0, validation_data=(X, Y), validation_freq=2,
+            callbacks=[callbacks.CSVLogger(path, append=append)],
+        )  # fmt: skip
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    assert lines[0] == ["epoch", "loss", "mae", "val_loss", "val_mae"]
+    assert [line[0] for line in lines[1:]] == ["0", "1", "0", "1"]
+    assert [line[3] == "NA" for line in lines[1:]] == [True, False, True, False]

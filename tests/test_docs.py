@@ -20,7 +20,9 @@ import handmill
 from handmill import config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/guides").glob("*.md")]
+)
 
 checkout = pytest.mark.skipif(
     not (ROOT / "README.md").is_file(), reason="no pages beside the tests"
@@ -62,20 +64,27 @@ def test_public_names_have_docstrings() -> None:
 # Pages.
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
+def examples() -> Iterator[tuple[Path, list[str]]]:
     for page in PAGES:
-        pattern = rf"^```{language}\n(.*?)^```"
-        for i, code in enumerate(re.findall(pattern, page.read_text("utf-8"), re.M | re.S)):
-            yield f"{page.name}-{i}", code
+        found = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+        if found:
+            yield page, found
 
 
 @checkout
-@pytest.mark.parametrize("code", [pytest.param(c, id=i) for i, c in blocks("python")])
-def test_examples_in_pages(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "codes"), [pytest.param(*e, id=str(e[0].relative_to(ROOT))) for e in examples()]
+)
+def test_examples_in_pages(
+    page: Path, codes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The examples of a page run in order, as a reader types them, into one interpreter."""
     monkeypatch.chdir(tmp_path)
-    if "sklearn" in code:
-        pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
-    exec(compile(code, "page", "exec"), {"__name__": "page"})
+    namespace = {"__name__": "page"}
+    for i, code in enumerate(codes):
+        if "sklearn" in code and importlib.util.find_spec("sklearn") is None:
+            continue  # its block says that it needs scikit-learn
+        exec(compile(code, f"{page.name}, example {i + 1}", "exec"), namespace)
 
 
 @checkout

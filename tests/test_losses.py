@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import losses
+from handmill import losses, ops
 
 Y = np.array([[0.0, 1.0], [0.0, 0.0]], "float32")
 P = np.array([[0.6, 0.4], [0.4, 0.6]], "float32")
@@ -121,3 +121,22 @@ def test_shapes_that_do_not_fit():
 
 def test_integer_targets_and_predictions():
     np.testing.assert_allclose(losses.mean_squared_error([[1, 2]], [[3, 2]]), [2.0])
+
+
+def test_functions_and_losses_of_users_see_targets_of_the_rank_of_predictions():
+    """y of shape (n,) beside predictions (n, 1) must not become (n, n)."""
+    y, predictions = np.array([1.0, 2.0, 4.0], "float32"), np.zeros((3, 1), "float32")
+
+    class Mine(losses.Loss):
+        def call(self, y_true, y_pred):
+            return ops.square(y_true - y_pred)
+
+    def mine(y_true, y_pred):
+        return ops.square(y_true - y_pred)
+
+    for loss in (Mine(), losses.LossFunctionWrapper(mine)):
+        assert float(loss(y, predictions)) == 7.0
+        assert float(loss(y[:, None], predictions[:, 0])) == 7.0
+    metric = handmill.metrics.MeanMetricWrapper(mine)
+    metric.update_state(y, predictions)
+    assert float(metric.result()) == 7.0

@@ -111,3 +111,31 @@ def test_wrapper_of_a_function():
     m.update_state(np.zeros(2, "float32"), np.array([1.0, 3.0], "float32"))
     assert m.result() == 2
     assert m.name == "gap"
+
+
+def test_rmse_of_vectors_counts_every_element_once():
+    metric = metrics.RootMeanSquaredError()
+    metric.update_state([1.0, 2.0], [2.0, 4.0])
+    metric.update_state([5.0], [1.0])
+    assert float(metric.result()) == pytest.approx(np.sqrt(21 / 3))
+    metric.reset_state()
+    metric.update_state([1.0, 2.0], [2.0, 4.0], sample_weight=[1.0, 0.0])
+    assert float(metric.result()) == 1.0
+
+
+def test_metric_objects_start_again_in_each_model():
+    x, y = np.ones((8, 1), "float32"), np.full((8, 1), 3.0, "float32")
+    shared = [metrics.MeanAbsoluteError(name="mae")]
+
+    def model(slope):
+        start = handmill.initializers.Constant(slope)
+        made = handmill.Sequential(
+            [handmill.Input((1,)), handmill.layers.Dense(1, kernel_initializer=start)]
+        )
+        made.compile(handmill.optimizers.SGD(0.0), "mse", metrics=shared)
+        return made
+
+    first, second = model(1.0), model(2.0)
+    assert first.evaluate(x, y, verbose=0)[1] == 2.0
+    assert second.evaluate(x, y, verbose=0)[1] == 1.0
+    assert model(0.0).fit(x, y, verbose=0).history["mae"] == [3.0]

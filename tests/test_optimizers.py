@@ -160,3 +160,32 @@ def test_state_can_be_set():
     assert opt.iterations.numpy() == 1
     with pytest.raises(ValueError, match="variables, got 1 arrays"):
         opt.set_weights(saved[:1])
+
+
+@pytest.mark.parametrize("trained", (False, True))
+@pytest.mark.parametrize("how", ("var_names", "var_list"))
+def test_exclusions_from_weight_decay_are_saved(tmp_path, how, trained):
+    """Keras forgets them when a model is loaded."""
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    model = handmill.Sequential(
+        [handmill.Input((3,)), handmill.layers.Dense(1, bias_initializer="ones")]
+    )
+    optimizer = optimizers.AdamW(0.05, weight_decay=0.5)
+    bias = model.layers[-1].bias
+    optimizer.exclude_from_weight_decay(**{how: ["bias"] if how == "var_names" else [bias]})
+    model.compile(optimizer, "mse")
+    if trained:
+        model.fit(x, x[:, :1], verbose=0, shuffle=False)
+    model.save(tmp_path / "m.hmill")
+    again = handmill.models.load_model(tmp_path / "m.hmill")
+    for m in (model, again):
+        m.fit(x, x[:, :1], epochs=3, verbose=0, shuffle=False)
+    np.testing.assert_array_equal(model.get_weights()[1], again.get_weights()[1])
+
+
+def test_exclusions_of_a_file_are_plain_names():
+    config = optimizers.AdamW(0.05).get_config()
+    assert "excluded_from_weight_decay" not in config
+    evil = {"variables": [], "names": ["(a+)+$"]}
+    with pytest.raises(ValueError, match="plain names"):
+        optimizers.AdamW.from_config({**config, "excluded_from_weight_decay": evil})

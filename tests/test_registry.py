@@ -22,7 +22,7 @@ except ImportError:  # a build without kernels
 
 needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
-PUBLIC = [name for name in ops.__all__ if name not in ("metrics", "optimizer", "random")]
+PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}

@@ -11,8 +11,9 @@ import numpy as np
 from handmill import config, ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch, size_of
+from handmill.ir.trace import mask_of
 from handmill.lazy import plain_module
-from handmill.primitives.cast import count_along, shape_of, widened
+from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, known_names, object_name
 
@@ -60,15 +61,27 @@ class Loss:
             y_pred: predictions.
             sample_weight: a factor for each sample.
         """
+        mask = mask_of(y_pred)
         y_pred = widened(ops.convert_to_tensor(y_pred))
         y_true = widened(ops.convert_to_tensor(y_true))
-        return self.reduce(self.call(y_true, y_pred), sample_weight)
+        if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
+            y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
+        return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
 
-    def reduce(self, values: Any, sample_weight: Any = None) -> Any:
-        """Reduces one number a sample to a scalar."""
-        weights = None
-        if sample_weight is not None:
-            weights = ops.cast(sample_weight, "float32")
+    def reduce(self, values: Any, sample_weight: Any = None, mask: Any = None) -> Any:
+        """Reduces one number a sample to a scalar.
+
+        Args:
+            values: what :meth:`call` gave.
+            sample_weight: a factor for each sample.
+            mask: which entries of the predictions count.
+        """
+        if (out_mask := mask_of(values)) is not None:
+            mask = out_mask if mask is None else ops.logical_and(mask, out_mask)
+        is_mean = self.reduction in ("mean", "sum_over_batch_size")
+        weights = weights_of(sample_weight, mask, is_mean)
+        if weights is not None:
+            weights = ops.cast(weights, "float32")
             values, weights = same_rank(values, weights)
             values = ops.multiply(values, weights)
         shape = shape_of(values)
@@ -121,6 +134,8 @@ class LossFunctionWrapper(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns one number a sample."""
+        if self.fn not in FUNCTIONS:  # which do so themselves
+            y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -153,6 +168,31 @@ def same_rank(x1: Any, x2: Any) -> tuple[Any, Any]:
             return ops.reshape(x1, (*s1, 1)), x2
         return x1, ops.reshape(x2, s2[:-1])
     return x1, x2
+
+
+def weights_of(sample_weight: Any, mask: Any, is_mean: bool) -> Any:
+    """Merges a mask into sample weights.
+
+    Args:
+        sample_weight: float weights, or None.
+        mask: the mask of the predictions, or None.
+        is_mean: whether the weighted numbers are divided by the number of all entries, masked
+            ones included: entries that count then weigh ``all / counting``.
+
+    Returns:
+        Weights, None if there are neither weights nor a mask.
+    """
+    if mask is None:
+        return sample_weight
+    mask = ops.convert_to_tensor(mask)
+    weights = ops.cast(ops.cast(mask, "bool"), "float32")
+    if is_mean:
+        total = ops.cast(count_along(mask, range(len(shape_of(mask)))), "float32")
+        weights = ops.multiply(weights, ops.divide_no_nan(total, ops.sum(weights)))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = same_rank(weights, ops.cast(sample_weight, "float32"))
+    return ops.multiply(sample_weight, weights)
 
 
 def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
@@ -579,7 +619,7 @@ _CLASSES: tuple[type[Loss], ...] = (
     CategoricalCrossentropy,
     SparseCategoricalCrossentropy,
 )
-_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+FUNCTIONS: tuple[Callable[..., Any], ...] = (
     mean_squared_error,
     mean_absolute_error,
     mean_absolute_percentage_error,
@@ -591,7 +631,7 @@ _FUNCTIONS: tuple[Callable[..., Any], ...] = (
 )
 _TABLE: dict[str, Any] = {
     **{cls.__name__: cls for cls in _CLASSES},
-    **{f.__name__: f for f in _FUNCTIONS},
+    **{f.__name__: f for f in FUNCTIONS},
     "mse": mean_squared_error,
     "MSE": mean_squared_error,
     "mae": mean_absolute_error,
@@ -604,7 +644,7 @@ _TABLE: dict[str, Any] = {
     "KLD": kl_divergence,
 }
 CLASS_OF_FUNCTION: dict[Callable[..., Any], type[Loss]] = dict(
-    zip(_FUNCTIONS, _CLASSES, strict=True)
+    zip(FUNCTIONS, _CLASSES, strict=True)
 )
 
 

@@ -11,6 +11,7 @@ from handmill import losses, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.trace import mask_of
 from handmill.lazy import plain_module
 from handmill.losses import (
     binary_crossentropy,
@@ -23,9 +24,10 @@ from handmill.losses import (
     mean_squared_error,
     same_rank,
     sparse_categorical_crossentropy,
+    weights_of,
 )
-from handmill.primitives.cast import count_along, shape_of, widened
 from handmill.primitives.metrics import accumulate_mean, dense_match, sparse_match
+from handmill.primitives.operands import count_along, shape_of, widened
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name, object_name, to_snake_case
@@ -225,12 +227,16 @@ class MeanMetricWrapper(Mean):
         super().__init__(name=name or object_name(fn), dtype=dtype)
         self._fn = fn
         self._fn_kwargs = kwargs
+        self._direction = _direction_of(fn)
 
     def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """Takes a batch into account."""
+        sample_weight = weights_of(sample_weight, mask_of(y_pred), is_mean=False)
         y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
+        if self._direction is None:  # a user's function; the others align ranks themselves
+            y_true, y_pred = same_rank(y_true, y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         super().update_state(values, sample_weight=sample_weight)
 
@@ -250,6 +256,17 @@ class MeanMetricWrapper(Mean):
                 arguments["fn"], module_objects=_TABLE, kind="metric"
             )
         return cls(**arguments)
+
+
+def _direction_of(fn: Callable[..., Any]) -> str | None:
+    """``"up"`` where more is better, ``"down"`` where less is; None for functions of users."""
+    if fn in losses.FUNCTIONS:
+        return "down"
+    accuracies = (
+        accuracy, binary_accuracy, categorical_accuracy, sparse_categorical_accuracy,
+        top_k_categorical_accuracy, sparse_top_k_categorical_accuracy,
+    )  # fmt: skip
+    return "up" if fn in accuracies else None
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
@@ -407,16 +424,27 @@ class MeanSquaredError(MeanMetricWrapper):
         super().__init__(mean_squared_error, name, dtype)
 
 
-class RootMeanSquaredError(MeanMetricWrapper):
-    """Square root of the mean of ``(y_true - y_pred) ** 2``.
+class RootMeanSquaredError(Mean):
+    """Square root of the mean of ``(y_true - y_pred) ** 2`` over all elements.
 
     Args:
         name: the metric's name.
         dtype: must be ``"float32"`` or None.
     """
 
+    _direction = "down"
+
     def __init__(self, name: str = "root_mean_squared_error", dtype: Any = None) -> None:
-        super().__init__(mean_squared_error, name, dtype)
+        super().__init__(name, dtype)
+
+    def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        """Takes a batch into account."""
+        y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
+        y_true, y_pred = same_rank(y_true, y_pred)
+        errors = ops.subtract(y_pred, ops.cast(y_true, ops.dtype(y_pred)))
+        super().update_state(ops.square(errors), sample_weight=sample_weight)
 
     def result(self) -> Any:
         """Returns the square root of the mean so far."""

@@ -73,7 +73,7 @@ def permutation(seed: int, counter: int, n: int) -> Array:
 
 def unit(shape: Sequence[int], seed: int, counter: int = 0) -> Array:
     """Uniform float32 numbers in [0, 1), multiples of 2**-24."""
-    n = math.prod(shape)
+    n = _count(shape)
     numbers: Array = (words(seed, counter, n) >> 8) * np.float32(2**-24)
     return numbers.astype(np.float32).reshape(shape)
 
@@ -127,7 +127,7 @@ def normal(
         >>> random.normal((3,), seed=1).round(2)
         array([ 0.38, -0.3 , -0.25], dtype=float32)
     """
-    numbers = _standard_normal(math.prod(shape), *_draw(seed)) * stddev + mean
+    numbers = _standard_normal(_count(shape), *_draw(seed)) * stddev + mean
     return numbers.astype(np.float32).astype(dtype or "float32", copy=False).reshape(shape)
 
 
@@ -152,7 +152,7 @@ def truncated_normal(
         >>> bool(abs(random.truncated_normal((1000,), seed=1)).max() <= 2)
         True
     """
-    n = math.prod(shape)
+    n = _count(shape)
     kept = np.empty(0)
     key, call = _draw(seed)
     call <<= 16
@@ -162,6 +162,12 @@ def truncated_normal(
         call += 1
     numbers = (kept[:n] * stddev + mean).astype(np.float32)
     return numbers.astype(dtype or "float32", copy=False).reshape(shape)
+
+
+def _count(shape: Sequence[int]) -> int:
+    if any(d < 0 for d in shape):
+        raise ValueError(f"`shape` cannot have negative sizes, got shape={tuple(shape)}")
+    return math.prod(shape)
 
 
 def _draw(seed: int | SeedGenerator | None) -> tuple[int, int]:

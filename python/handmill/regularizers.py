@@ -11,7 +11,7 @@ import numpy as np
 from handmill import ops
 from handmill.ir.trace import apply
 from handmill.lazy import plain_module
-from handmill.primitives.cast import promote_float
+from handmill.primitives.operands import promote_float
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import to_snake_case

@@ -92,6 +92,7 @@ void Lowering::lower_nodes() {
             ": the lowering rule declared pointers without a step");
     require(node.guard == (guards.size() > first_guard), node.kernel,
             ": a node is a guard if and only if its lowering rule writes a guard result");
+    check_written(node, first_step);
     keep_packed(first_step);
   }
   node_ = -1;
@@ -152,6 +153,23 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
                static_cast<uint32_t>(accesses.size()) - first_access,
                info};
   steps.push_back(step);
+}
+
+// Every result has bytes that a step writes, or is a view, or has none: what is left out would be
+// what lay in memory before.
+void Lowering::check_written(const NodeRecord& node, size_t first_step) const {
+  for (int output : node.outputs) {
+    if (bytes(output) == 0 || parent[static_cast<size_t>(output)] >= 0) continue;
+    bool is_written = false;
+    for (size_t i = first_step; i < steps.size() && !is_written; ++i) {
+      for (uint32_t k = 0; k < steps[i].num_accesses && !is_written; ++k) {
+        const Access& access = accesses[steps[i].first_access + k];
+        is_written = access.ref.kind == Ref::Kind::value && access.ref.id == output &&
+                     (access.access & Access::kWrite) != 0;
+      }
+    }
+    require(is_written, node.kernel, ": no step writes the result");
+  }
 }
 
 // Lets a step of the node at hand be a pack step only if it writes one workspace, as no other step

@@ -130,6 +130,7 @@ class Lowering {
   uint32_t append(const void* data, size_t bytes);
   void finish_step(KernelFunction function, std::string_view name, const void* args, size_t bytes,
                    const StepInfo& info);
+  void check_written(const NodeRecord& node, size_t first_step) const;
   void keep_packed(size_t first_step);
 
   int node_ = -1;

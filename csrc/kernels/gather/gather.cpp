@@ -16,7 +16,7 @@ void take(const TakeArgs& a, Range blocks, void*) {
     char* y_o = static_cast<char*>(a.y) + o * a.num_indices * a.item_bytes;
     for (int64_t k = items.begin; k < items.end; ++k) {
       int64_t row = label_at(a.indices, a.index_type, k);
-      if (row < 0 && row >= -a.rows) row += a.rows;
+      if (a.from_end && row < 0 && row >= -a.rows) row += a.rows;
       char* y_k = y_o + k * a.item_bytes;
       if (row < 0 || row >= a.rows) {
         std::memset(y_k, a.fill, item_bytes);
@@ -38,7 +38,7 @@ void scatter_add(const ScatterAddArgs& a, Range blocks, void*) {
                   [&](int64_t i, auto lanes) { lanes.store(Vec::zero(), a.y + i); });
   for (int64_t k = 0; k < a.num_indices; ++k) {
     int64_t row = label_at(a.indices, a.index_type, k);
-    if (row < 0 && row >= -a.rows) row += a.rows;
+    if (a.from_end && row < 0 && row >= -a.rows) row += a.rows;
     if (row < rows.begin || row >= rows.end) continue;
     const float* dy_k = a.dy + k * a.N;
     float* y_r = a.y + row * a.N;

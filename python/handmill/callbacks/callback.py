@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Logs = Mapping[str, Any]
@@ -272,45 +272,3 @@ def _flat(callbacks: Any) -> list[Any]:
     if isinstance(callbacks, Iterable) and not isinstance(callbacks, str):
         return [item for entry in callbacks for item in _flat(entry)]
     return [callbacks]
-
-
-def is_better(mode: str, monitor: str, model: Any = None) -> Callable[[float, float], bool]:
-    """Returns the comparison of a monitored number: ``better(new, old)``.
-
-    Args:
-        mode: ``"min"``, ``"max"`` or ``"auto"``; auto goes by the name.
-        monitor: the name.
-        model: accepted for metrics that know their direction.
-    """
-    if mode == "auto":
-        name = monitor.removeprefix("val_")
-        up = name.startswith("fmeasure") or any(
-            part in name for part in ("acc", "auc", "precision", "recall", "f1", "r2", "iou")
-        )
-        mode = "max" if up else "min"
-    return (lambda new, old: new > old) if mode == "max" else (lambda new, old: new < old)
-
-
-def checked_mode(mode: str, name: str) -> str:
-    """Returns ``mode``, or ``"auto"`` with a warning if it is unknown."""
-    if mode in ("auto", "min", "max"):
-        return mode
-    import warnings
-
-    warnings.warn(f"{name} mode {mode!r} is unknown, fallback to auto mode.", stacklevel=3)
-    return "auto"
-
-
-def monitored(callback: Any, logs: Any, names: Sequence[str] | None = None) -> Any:
-    """Returns the number that a callback watches, None (with a warning) if there is none."""
-    logs = logs or {}
-    value = logs.get(callback.monitor)
-    if value is None:
-        import warnings
-
-        warnings.warn(
-            f"{type(callback).__name__} conditioned on metric `{callback.monitor}` which is not "
-            f"available. Available metrics are: {','.join(names or list(logs))}",
-            stacklevel=3,
-        )
-    return value

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
-from handmill.callbacks.callback import Callback, checked_mode, is_better
+from handmill.callbacks.monitor import MonitorCallback
 
 
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(MonitorCallback):
     """Saves the model, or its weights, after epochs or numbers of batches.
 
     Args:
@@ -38,7 +39,7 @@ class ModelCheckpoint(Callback):
         save_freq: Any = "epoch",
         initial_value_threshold: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, best=initial_value_threshold)
         from handmill.saving.model_file import checked_suffix
 
         self.filepath = os.fsdecode(filepath)
@@ -48,14 +49,10 @@ class ModelCheckpoint(Callback):
                 f"Unrecognized save_freq: {save_freq!r}. Expected save_freq are 'epoch' or "
                 "integer values"
             )
-        self.monitor = monitor
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
-        self.mode = checked_mode(mode, "ModelCheckpoint")
-        self.monitor_op = is_better(self.mode, monitor)
-        self.best = initial_value_threshold
         self._current_epoch = 0
         self._batches = 0
         self._last_batch = -1
@@ -81,17 +78,18 @@ class ModelCheckpoint(Callback):
 
     def _save(self, epoch: int, batch: int | None, logs: Any) -> None:
         logs = dict(logs or {})
-        if self.save_best_only and not self._is_best(epoch, logs):
-            return
         path = self._path(epoch, batch, logs)
+        if self.save_best_only and not self._is_best(epoch, logs, path):
+            return
         if self.verbose > 0 and not self.save_best_only:
             print(f"\nEpoch {epoch + 1}: saving model to {path}")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
         else:
             self.model.save(path, overwrite=True)
 
-    def _is_best(self, epoch: int, logs: dict[str, Any]) -> bool:
+    def _is_best(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(
@@ -100,13 +98,14 @@ class ModelCheckpoint(Callback):
                 stacklevel=4,
             )
             return True
-        if self.best is not None and not self.monitor_op(current, self.best):
+        if not self.is_better(current, self.best):
             if self.verbose > 0:
                 print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
             return False
         if self.verbose > 0:
-            before = "inf" if self.best is None else f"{self.best:.5f}"
-            print(f"\nEpoch {epoch + 1}: {self.monitor} improved from {before} to {current:.5f}")
+            was = "is" if self.best is None else f"improved from {self.best:.5f} to"
+            what = f"{self.monitor} {was} {current:.5f}"
+            print(f"\nEpoch {epoch + 1}: {what}, saving model to {path}")
         self.best = current
         return True
 

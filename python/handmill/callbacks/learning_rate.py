@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from handmill.callbacks.callback import Callback, checked_mode, is_better, monitored
+from handmill.callbacks.callback import Callback
+from handmill.callbacks.monitor import MonitorCallback
 from handmill.runtime.variable import Variable
 
 
@@ -52,7 +53,7 @@ class LearningRateScheduler(Callback):
             logs["learning_rate"] = _rate(self)
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by a factor when a number has stopped getting better.
 
     Args:
@@ -82,23 +83,18 @@ class ReduceLROnPlateau(Callback):
         min_lr: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, min_delta=min_delta)
         if factor >= 1.0:
             raise ValueError(
                 f"ReduceLROnPlateau does not support a factor >= 1.0. Received factor={factor}"
             )
         if kwargs:
             raise ValueError(f"Unrecognized arguments: {kwargs}")
-        self.monitor = monitor
         self.factor = factor
         self.min_lr = min_lr
-        self.min_delta = min_delta
         self.patience = patience
         self.verbose = verbose
         self.cooldown = cooldown
-        self.mode = checked_mode(mode, "Learning rate reduction")
-        self._better = is_better(self.mode, monitor)
-        self.best: float | None = None
         self.cooldown_counter = 0
         self.wait = 0
 
@@ -112,15 +108,13 @@ class ReduceLROnPlateau(Callback):
         """Compares the epoch with the best one."""
         if isinstance(logs, dict):
             logs["learning_rate"] = _rate(self)
-        current = monitored(self, logs)
+        current = self.monitored(logs)
         if current is None:
             return
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
-        upwards = self._better(1.0, 0.0)
-        shifted = current - self.min_delta if upwards else current + self.min_delta
-        if self.best is None or self._better(shifted, self.best):
+        if self.is_better(current, self.best):
             self.best = current
             self.wait = 0
         elif self.cooldown_counter <= 0:

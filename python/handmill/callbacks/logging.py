@@ -136,6 +136,9 @@ class LambdaCallback(Callback):
 class CSVLogger(Callback):
     """Writes the numbers of each epoch as a line of a CSV file.
 
+    A number that comes later than the first epoch, as those of validation do with
+    ``validation_freq``, gets a column too: the header is written again, earlier lines get ``NA``.
+
     Args:
         filename: the file.
         separator: between columns.
@@ -147,35 +150,38 @@ class CSVLogger(Callback):
         self.filename = Path(filename)
         self.separator = separator
         self.append = append
-        self._file: Any = None
-        self._writer: Any = None
-        self._keys: list[str] | None = None
+        self._columns: list[str] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Opens the file."""
-        has_lines = self.append and self.filename.exists() and self.filename.stat().st_size > 0
-        self._file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
-        self._writer, self._keys = None, None
-        self._header = not has_lines
+        """Makes the file, or takes over the columns of the one that lines are added to."""
+        if self.append and self.filename.exists():
+            self._columns = list(self._read()[0])
+        else:
+            self._columns = []
+            self.filename.write_text("", "utf-8")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes a line."""
-        logs = dict(logs or {})
-        if self._writer is None:
-            self._keys = sorted(logs)
-            self._writer = csv.DictWriter(
-                self._file, ["epoch", *self._keys], delimiter=self.separator, restval="NA"
-            )
-            if self._header:
-                self._writer.writeheader()
-        row = {key: _plain(logs.get(key, "NA")) for key in self._keys or ()}
-        self._writer.writerow({"epoch": epoch, **row})
-        self._file.flush()
+        row = {"epoch": epoch, **{key: _plain(value) for key, value in (logs or {}).items()}}
+        if new := sorted(set(row) - {"epoch", *self._columns}):
+            columns, rows = self._read()
+            self._columns = ["epoch", *(c for c in columns if c != "epoch"), *new]
+            self._write("w", [*rows, row], header=True)
+        else:
+            self._write("a", [row], header=False)
 
-    def on_train_end(self, logs: Any = None) -> None:
-        """Closes the file."""
-        self._file.close()
-        self._writer = None
+    def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
+        with self.filename.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, delimiter=self.separator)
+            rows = list(reader)
+            return list(reader.fieldnames or ()), rows
+
+    def _write(self, mode: str, rows: list[dict[str, Any]], header: bool) -> None:
+        with self.filename.open(mode, newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns, delimiter=self.separator, restval="NA")
+            if header:
+                writer.writeheader()
+            writer.writerows(rows)
 
 
 def _plain(value: Any) -> Any:

@@ -6,10 +6,11 @@ import math
 import warnings
 from typing import Any
 
-from handmill.callbacks.callback import Callback, checked_mode, is_better, monitored
+from handmill.callbacks.callback import Callback
+from handmill.callbacks.monitor import MonitorCallback
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(MonitorCallback):
     """Ends training when a number has stopped getting better.
 
     Args:
@@ -34,19 +35,14 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        super().__init__()
-        self.monitor = monitor
+        super().__init__(monitor, mode, min_delta=min_delta)
         self.patience = patience
         self.verbose = verbose
         self.baseline = baseline
-        self.min_delta = abs(min_delta)
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = start_from_epoch
-        self.mode = checked_mode(mode, "EarlyStopping")
-        self.monitor_op = is_better(self.mode, monitor)
         self.wait = 0
         self.stopped_epoch = 0
-        self.best: float | None = None
         self.best_weights: Any = None
         self.best_epoch = 0
 
@@ -60,19 +56,19 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compares the epoch with the best one."""
-        current = monitored(self, logs)
+        current = self.monitored(logs)
         if current is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
             self.best_weights = self.model.get_weights()
             self.best_epoch = epoch
         self.wait += 1
-        if self._improves(current, self.best):
+        if self.is_better(current, self.best):
             self.best = current
             self.best_epoch = epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
-            if self.baseline is None or self._improves(current, self.baseline):
+            if self.baseline is None or self.is_better(current, self.baseline):
                 self.wait = 0
             return
         if self.wait >= self.patience and epoch > 0:
@@ -90,13 +86,6 @@ class EarlyStopping(Callback):
                     f"{self.best_epoch + 1}."
                 )
             self.model.set_weights(self.best_weights)
-
-    def _improves(self, value: float, reference: float | None) -> bool:
-        if reference is None:
-            return True
-        upwards = self.monitor_op(1.0, 0.0)
-        shifted = value - self.min_delta if upwards else value + self.min_delta
-        return self.monitor_op(shifted, reference)
 
 
 class TerminateOnNaN(Callback):

@@ -24,7 +24,7 @@ OPTIMIZERS = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds where the pictures go."""
     parser.add_argument(
-        "--pictures", type=Path, default=Path("handmill-demo"), help="folder for the pictures"
+        "--pictures", type=Path, default=Path("handmill-demo"), help="folder for the picture"
     )
 
 
@@ -180,33 +180,14 @@ def cost_of_use(model: Any, x: Array) -> None:
 
 
 def draw(folder: Path, history: Any, table: Array) -> None:
-    """Writes the learning curve and the table as pictures, where matplotlib is installed."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        print("   (pip install matplotlib for pictures of the learning curve and the table)")
-        return
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
+    """Writes the learning curve and the table as a picture."""
+    from handmill.cli.demo_picture import picture
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    epochs = range(1, len(history.history["loss"]) + 1)
-    left.plot(epochs, history.history["accuracy"], "o-", label="digits it learns from")
-    left.plot(epochs, history.history["val_accuracy"], "s-", label="test digits")
-    left.set(xlabel="epoch", ylabel="accuracy", ylim=(None, 1.005))
-    left.set_title("learning curve: 64-32-10 units, relu, Adam")
-    left.grid(alpha=0.3)
-    left.legend(loc="lower right")
-    lowest, middle = float(table.min()), float(table.min() + table.max()) / 2
-    right.imshow(table, vmin=lowest, cmap="viridis", aspect="auto")
-    right.set_xticks(range(len(OPTIMIZERS)), OPTIMIZERS)
-    right.set_yticks(range(len(ACTIVATIONS)), ACTIVATIONS)
-    for (i, j), value in np.ndenumerate(table):
-        colour = "white" if value < middle else "black"
-        right.text(j, i, f"{value:.3f}", ha="center", va="center", color=colour)
-    right.set_title("test accuracy after 10 epochs")
+    curves = {
+        "digits it learns from": history.history["accuracy"],
+        "test digits": history.history["val_accuracy"],
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "digits.png"
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-    print(f"   picture: {path}")
+    path = folder / "digits.svg"
+    path.write_text(picture(curves, ACTIVATIONS, OPTIMIZERS, table), "utf-8")
+    print(f"   picture, for a browser: {path}")

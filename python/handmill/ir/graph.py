@@ -100,9 +100,10 @@ class Value(Operators):
         node: the node that computes it; None for inputs, variables and constants.
         index: which output of the node it is.
         origin: the name of an input, the State of a variable, the array of a constant.
+        mask: while traced, a bool value with a True for each entry that counts, or None.
     """
 
-    __slots__ = ("graph", "index", "node", "origin", "spec")
+    __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class Value(Operators):
         self.node = node
         self.index = index
         self.origin = origin
+        self.mask: Value | None = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -259,7 +261,7 @@ class Graph:
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
         """Appends a node; returns its output, or a tuple if the operator has several."""
-        specs = op.infer(*[v.spec for v in inputs], **attrs)
+        specs = op.specs([v.spec for v in inputs], attrs)
         several = isinstance(specs, tuple)
         scope = self.scopes[-1] if self.scopes else ""
         outputs = self.append(op, inputs, attrs, scope, specs if several else (specs,))

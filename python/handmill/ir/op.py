@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from handmill.errors import shape_error
 from handmill.ir.shapes import Spec
 
 if TYPE_CHECKING:
@@ -187,6 +188,20 @@ class Op:
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
+
+    def specs(self, inputs: Sequence[Spec], attrs: Attrs) -> Any:
+        """Returns what ``infer`` gives: a Spec, or a tuple of Specs.
+
+        Raises:
+            ShapeError: if a dimension would be negative.
+        """
+        found = self.infer(*inputs, **attrs)
+        for spec in found if isinstance(found, tuple) else (found,):
+            for dim in spec.shape:
+                if isinstance(dim, int) and dim < 0:
+                    given = {f"x{i}": x for i, x in enumerate(inputs)} | attrs
+                    raise shape_error(self.name, f"a size is negative: {spec.shape}", given)
+        return found
 
     @property
     def elementwise(self) -> bool:

@@ -58,6 +58,18 @@ def read(graph: Graph, state: Any) -> Value:
     return _cast(value, dtype) if _cast is not None and state.autocast else value
 
 
+def mask_of(x: Any) -> Any:
+    """The mask attached to a value or symbolic tensor (handmill.layers.masks), None if none is."""
+    return x.mask if isinstance(x, Value) or hasattr(type(x), "apply_symbolically") else None
+
+
+def with_mask(x: Any, mask: Any) -> Any:
+    """Attaches a mask to a value, and returns the value. Arrays have no room for one."""
+    if mask is not None and (isinstance(x, Value) or hasattr(type(x), "apply_symbolically")):
+        x.mask = mask
+    return x
+
+
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     """Applies ``op``.
 

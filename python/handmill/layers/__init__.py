@@ -20,6 +20,7 @@ __getattr__, __dir__ = lazy_exports(
         "KerasTensor": ".symbolic",
         "Layer": ".layer",
         "LeakyReLU": ".activations.activation",
+        "Masking": ".core.masking",
         "OpLayer": ".operation",
         "ReLU": ".activations.activation",
         "Rescaling": ".core.dense",

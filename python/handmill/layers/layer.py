@@ -15,7 +15,8 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope, recorders
+from handmill.ir.trace import autocast_scope, recorders, with_mask
+from handmill.layers import masks
 from handmill.layers.arguments import (
     as_lists,
     as_tuples,
@@ -103,10 +104,12 @@ class Layer:
             cls.build = _marking_built(cls.build)  # type: ignore[method-assign]
         if "call" in cls.__dict__:
             parameters = inspect.signature(cls.call).parameters
+            cls._call_parameters = tuple(parameters)[1:]
             cls._call_takes_training = "training" in parameters
             default = parameters["training"].default if cls._call_takes_training else None
             cls._training_default = bool(default) if isinstance(default, bool) else False
 
+    _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
     _training_default = False
 
@@ -130,7 +133,7 @@ class Layer:
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.built = False
-        self.supports_masking = False
+        self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self.input_spec: Any = None
         self._trainable = checked_bool("trainable", trainable)
         self._own_weights: list[Variable] = []
@@ -410,8 +413,11 @@ class Layer:
             self._maybe_build(args)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
+            kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
+            previous = self._previous_mask(args, kwargs)
             with autocast_scope(self._autocast_dtype()):
                 outputs = self.call(*args, **kwargs)
+            self._carry_masks(args[0] if args else None, outputs, previous)
             if self.activity_regularizer is not None:
                 for output in tree.flatten(outputs):
                     self.add_loss(_per_sample(self.activity_regularizer(output), output))
@@ -428,8 +434,24 @@ class Layer:
         if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self.compute_dtype:
             from handmill.ops import cast
 
-            return cast(x, self.compute_dtype)
+            return with_mask(cast(x, self.compute_dtype), x.mask)
         return x
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """Returns the mask of the output; overriding it says that the layer supports masks.
+
+        Args:
+            inputs: the first argument of :meth:`call`.
+            previous_mask: its mask, nested like it; None where there is none.
+        """
+        return previous_mask
+
+    def _previous_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = {**dict(zip(self._call_parameters, args, strict=False)), **kwargs}.get("mask")
+        return given if given is not None else masks.masks_of(args[0] if args else None)
+
+    def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
+        masks.carry(self, inputs, outputs, previous)
 
     def _autocast_dtype(self) -> str | None:
         """The dtype in which :meth:`call` reads float weights; None: their own."""
@@ -449,15 +471,19 @@ class Layer:
             with graph:
 
                 def enter(x: Any) -> Any:
-                    return graph.input(x.spec, x.name) if isinstance(x, KerasTensor) else x
+                    if not isinstance(x, KerasTensor):
+                        return x
+                    value = graph.input(x.spec, x.name)
+                    if x.mask is not None:
+                        value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
+                    return value
 
                 outputs = self._call_traced(
                     graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
                 )
-                outputs = tree.map_structure(lambda x: _as_spec(graph, x), outputs)
+                return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
         finally:
             CONTEXT.losses.pop()
-        return tree.map_structure(lambda spec: KerasTensor(spec=spec), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
@@ -659,10 +685,13 @@ def all_layers(layer: Layer) -> Iterator[Layer]:
         yield from all_layers(inner)
 
 
-def _as_spec(graph: Graph, x: Any) -> Any:
+def _as_tensor(graph: Graph, x: Any) -> KerasTensor:
     from handmill.ir.trace import as_value
 
-    return as_value(graph, x).spec
+    value = as_value(graph, x)
+    mask = None if value.mask is None else KerasTensor(spec=value.mask.spec)
+    tensor: KerasTensor = with_mask(KerasTensor(spec=value.spec), mask)
+    return tensor
 
 
 def _located(error: ShapeError, layer: Layer, args: Any) -> ShapeError:

@@ -54,6 +54,7 @@ class KerasTensor:
         shape: with None for the batch size.
         dtype: the dtype's name.
         name: unique in the process.
+        mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class KerasTensor:
     ) -> None:
         self.spec = spec if spec is not None else spec_of(shape or (), dtype)
         self.name = name or uniquify("keras_tensor")
+        self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 
     @staticmethod

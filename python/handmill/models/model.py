@@ -10,6 +10,7 @@ from typing import Any
 from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
+from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.arguments import as_tuples
 from handmill.layers.core.dense import InputLayer
 from handmill.layers.layer import Layer
@@ -193,7 +194,13 @@ class Model(Trainer, Layer):
                 f"Model {type(self).__name__} does not have a `call()` method implemented."
             )
         values = self._standardized(inputs)
+        given = [None] * len(values) if mask is None else tree.flatten(mask)
+        values = [with_mask(value, own) for value, own in zip(values, given, strict=True)]
         return self._graph.run(values, _call_layer)
+
+    def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
+        if self._graph is None:  # else its layers have done so
+            super()._carry_masks(inputs, outputs, previous)
 
     def _converted(self, x: Any) -> Any:
         return super()._converted(x) if self._graph is None else x  # inputs know their dtypes
@@ -222,7 +229,7 @@ class Model(Trainer, Layer):
         ]
 
     def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
-        shape, wanted = tuple(value.shape), tensor.spec.shape
+        shape, wanted, mask = tuple(value.shape), tensor.spec.shape, mask_of(value)
         if len(shape) == len(wanted) + 1 and shape[-1] == 1:
             value = ops.reshape(value, shape[:-1])
         elif len(shape) == len(wanted) - 1 and wanted[-1] == 1:
@@ -239,7 +246,9 @@ class Model(Trainer, Layer):
                 f"incompatible with the model: expected shape={tensor.shape}, found "
                 f"shape={shown}{_shape_hint(shown, tensor.shape)}"
             )
-        return ops.cast(value, tensor.dtype) if value.spec.dtype != tensor.dtype else value
+        if value.spec.dtype != tensor.dtype:
+            value = ops.cast(value, tensor.dtype)
+        return with_mask(value, mask)
 
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Builds a subclassed model for the input shape stored in ``config``."""

@@ -9,7 +9,7 @@ from typing import Any
 from handmill import config, losses, metrics, ops, tree
 from handmill.metrics import Mean, Metric, batch_size_of
 from handmill.models.one_hot import OneHotLabels
-from handmill.primitives.cast import shape_of
+from handmill.primitives.operands import shape_of
 
 
 class Objective:
@@ -110,6 +110,8 @@ class Objective:
                 for name, item in zip(names, resolved, strict=True)
                 if item is not None
             ]
+        for metric in self.metrics:  # which may have counted elsewhere: in another model, before
+            metric.reset_state()
         self.built = True
 
     def forget(self) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from handmill import ops, tree
 from handmill.ir.graph import Value
+from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.layer import CONTEXT
 from handmill.metrics import batch_size_of
 from handmill.models.layout import Layout, fill, leaves
-from handmill.primitives.cast import widened
+from handmill.primitives.operands import widened
 from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
@@ -148,7 +149,8 @@ def outputs_of(
     model: Any, y: Any, y_pred: Any, sample_weight: Any
 ) -> tuple[list[Any], list[Any], list[Any], list[str]]:
     """Returns targets, predictions, sample weights and names, one entry for each output."""
-    predictions = [widened(p) for p in tree.flatten(y_pred)]  # losses, metrics: float32
+    # Losses and metrics see float32.
+    predictions = [with_mask(widened(p), mask_of(p)) for p in tree.flatten(y_pred)]
     names = model.names_of_outputs(y_pred)
     targets = align(y, y_pred, names, "y")
     weights: list[Any] = [None] * len(predictions)

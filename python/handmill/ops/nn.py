@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from handmill import config
+from handmill.errors import shape_error
+from handmill.ir.graph import Value
+from handmill.ir.op import Op
+from handmill.ir.shapes import Batch, Shape
 from handmill.ir.trace import apply
-from handmill.ops.numpy.arrange import split
-from handmill.primitives.cast import Tensor, promote_float, rounded
+from handmill.ops.core import cast
+from handmill.ops.linalg import norm
+from handmill.ops.math import rsqrt
+from handmill.ops.numpy.arrange import moveaxis, split
+from handmill.ops.numpy.elementwise import (
+    absolute,
+    add,
+    clip,
+    divide,
+    log,
+    maximum,
+    multiply,
+    negative,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+)
+from handmill.ops.numpy.logic import greater, where
+from handmill.ops.numpy.movement import reshape, transpose
+from handmill.ops.numpy.reductions import max as reduce_max
+from handmill.ops.numpy.reductions import mean, sum, var
+from handmill.ops.numpy.reductions import sum as reduce_sum
 from handmill.primitives.elementwise.activations import (
     ELU,
     GELU,
@@ -22,11 +48,66 @@ from handmill.primitives.elementwise.activations import (
     SOFTPLUS,
     SOFTSIGN,
 )
-from handmill.primitives.elementwise.arithmetic import add, multiply, negative, subtract
-from handmill.primitives.elementwise.logic import greater, where
-from handmill.primitives.elementwise.unary import absolute, clip, sigmoid, sqrt, square, tanh
+from handmill.primitives.elementwise.unary import SIGMOID
+from handmill.primitives.gather import INDEX_DTYPES, ONE_HOT
+from handmill.primitives.loss import (
+    SOFTMAX_CROSS_ENTROPY,
+    SPARSE_SOFTMAX_CROSS_ENTROPY,
+    check_labels,
+)
+from handmill.primitives.operands import (
+    Axis,
+    Tensor,
+    check_dtype,
+    dtype_of,
+    normal_axes,
+    normal_axis,
+    promote_float,
+    rounded,
+    shape_of,
+    tensor,
+)
+from handmill.primitives.softmax import LOG_SOFTMAX, SOFTMAX
+from handmill.runtime.planned import planned
+
+__all__ = [
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "moments",
+    "multi_hot",
+    "normalize",
+    "one_hot",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_crossentropy",
+    "squareplus",
+    "swish",
+    "tanh_shrink",
+    "threshold",
+]
 
 
+@planned
 def relu(x: Tensor) -> Any:
     """Returns ``max(x, 0)``.
 
@@ -38,6 +119,7 @@ def relu(x: Tensor) -> Any:
     return apply(RELU, *promote_float(x))
 
 
+@planned
 def relu6(x: Tensor) -> Any:
     """Returns ``min(max(x, 0), 6)``.
 
@@ -49,6 +131,7 @@ def relu6(x: Tensor) -> Any:
     return apply(RELU6, *promote_float(x))
 
 
+@planned
 def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Any:
     """Returns ``x`` if it is positive, ``negative_slope * x`` otherwise.
 
@@ -61,6 +144,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Any:
     return apply(LEAKY_RELU, x, negative_slope=rounded(negative_slope, x))
 
 
+@planned
 def elu(x: Tensor, alpha: float = 1.0) -> Any:
     """Returns ``x`` if it is positive, ``alpha * (exp(x) - 1)`` otherwise.
 
@@ -73,6 +157,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Any:
     return apply(ELU, x, alpha=rounded(alpha, x))
 
 
+@planned
 def selu(x: Tensor) -> Any:
     """Returns the scaled exponential linear unit, ``1.0507 * elu(x, 1.6733)``.
 
@@ -95,6 +180,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Any:
     return multiply(elu(multiply(x, 1 / alpha)), alpha)
 
 
+@planned
 def softplus(x: Tensor) -> Any:
     """Returns ``log(1 + exp(x))`` without overflow.
 
@@ -106,6 +192,7 @@ def softplus(x: Tensor) -> Any:
     return apply(SOFTPLUS, *promote_float(x))
 
 
+@planned
 def softsign(x: Tensor) -> Any:
     """Returns ``x / (1 + |x|)``.
 
@@ -117,6 +204,7 @@ def softsign(x: Tensor) -> Any:
     return apply(SOFTSIGN, *promote_float(x))
 
 
+@planned
 def silu(x: Tensor) -> Any:
     """Returns ``x * sigmoid(x)``, also called swish.
 
@@ -160,6 +248,7 @@ def log_sigmoid(x: Tensor) -> Any:
     return negative(softplus(negative(x)))
 
 
+@planned
 def hard_sigmoid(x: Tensor) -> Any:
     """Returns ``relu6(x + 3) / 6``.
 
@@ -171,6 +260,7 @@ def hard_sigmoid(x: Tensor) -> Any:
     return apply(HARD_SIGMOID, *promote_float(x))
 
 
+@planned
 def hard_silu(x: Tensor) -> Any:
     """Returns ``x * relu6(x + 3) / 6``, also called hard swish.
 
@@ -256,6 +346,7 @@ def squareplus(x: Tensor, b: float = 4) -> Any:
     return multiply(add(x, sqrt(add(square(x), b))), 0.5)
 
 
+@planned
 def mish(x: Tensor) -> Any:
     """Returns ``x * tanh(softplus(x))``.
 
@@ -278,3 +369,279 @@ def glu(x: Tensor, axis: int = -1) -> Any:
     (x,) = promote_float(x)
     a, b = split(x, 2, axis=axis)
     return multiply(a, sigmoid(b))
+
+
+@planned
+def sigmoid(x: Tensor) -> Any:
+    """Returns ``1 / (1 + exp(-x))``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sigmoid([0.0, 100.0])
+        array([0.5, 1. ], dtype=float32)
+    """
+    return apply(SIGMOID, *promote_float(x))
+
+
+def _along(op: Op, x: Tensor, axis: Any) -> Any:
+    """Applies ``op`` along any axes: those that are not last are moved there and back."""
+    (x,) = promote_float(x)
+    shape = shape_of(x)
+    rank = len(shape)
+    axes = normal_axes(op.name, axis, rank)
+    order = (*(a for a in range(rank) if a not in axes), *axes)
+    moved = transpose(x, order)
+    kept = tuple(shape[a] for a in order[: rank - len(axes)])
+    y = moved if len(axes) == 1 else reshape(moved, (*kept, -1))
+    y = apply(op, y, axis=len(kept))
+    y = reshape(y, tuple(shape[a] for a in order))
+    return transpose(y, tuple(order.index(a) for a in range(rank)))
+
+
+@planned
+def softmax(x: Tensor, axis: Any = -1) -> Any:
+    """Returns ``exp(x) / sum(exp(x))``: positive numbers that add up to 1 along the axis.
+
+    Args:
+        x: the input.
+        axis: the axis, or a tuple of axes. None: all.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.softmax([[1.0, 1.0], [0.0, 1000.0]])
+        array([[0.5, 0.5],
+               [0. , 1. ]], dtype=float32)
+    """
+    return _along(SOFTMAX, x, axis)
+
+
+@planned
+def log_softmax(x: Tensor, axis: Any = -1) -> Any:
+    """Returns the logarithm of softmax without underflow.
+
+    Args:
+        x: the input.
+        axis: the axis, or a tuple of axes. None: all.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.log_softmax([[0.0, 100.0]])
+        array([[-100.,    0.]], dtype=float32)
+    """
+    return _along(LOG_SOFTMAX, x, axis)
+
+
+def one_hot(
+    x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Any:
+    """Returns rows of zeros with a one at the place that each integer names.
+
+    Integers out of range give a row of zeros.
+
+    Args:
+        x: integers.
+        num_classes: the length of the rows.
+        axis: where the new axis goes.
+        dtype: dtype of the result. Default: float32.
+        sparse: not supported; must be False.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.one_hot([1, 0], 3)
+        array([[0., 1., 0.],
+               [1., 0., 0.]], dtype=float32)
+    """
+    if sparse:
+        raise ValueError("sparse tensors are not supported, got sparse=True")
+    x = tensor(x)
+    y = apply(ONE_HOT, x, depth=int(num_classes))
+    rank = len(shape_of(x)) + 1
+    axis = normal_axis("one_hot", axis, rank)
+    if axis != rank - 1:
+        y = transpose(y, (*range(axis), rank - 1, *range(axis, rank - 1)))
+    return y if dtype is None else cast(y, check_dtype(dtype))
+
+
+def multi_hot(
+    inputs: Tensor,
+    num_classes: int | None = None,
+    axis: int = -1,
+    dtype: Any = None,
+    sparse: bool = False,
+) -> Any:
+    """Returns for each row of integers one row with ones at all places that they name.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.multi_hot([[0, 2], [1, 1]], 3)
+        array([[1., 0., 1.],
+               [0., 1., 0.]], dtype=float32)
+    """
+    if num_classes is None:
+        raise ValueError("`num_classes` must be given")
+    y = reduce_max(one_hot(inputs, num_classes, sparse=sparse), axis=-2)
+    if axis not in (-1, len(shape_of(y)) - 1):
+        y = moveaxis(y, -1, axis)
+    return y if dtype is None else cast(y, check_dtype(dtype))
+
+
+def _made_by(x: Any, op: Op) -> Any:
+    """The operand of ``op`` if ``x`` is its result, else None."""
+    if isinstance(x, Value) and x.node is not None and x.node.op is op:
+        return x.node.inputs[0]
+    return None
+
+
+def _last(x: Any, axis: int) -> Any:
+    """Moves an axis to the end."""
+    rank = len(shape_of(x))
+    axis = normal_axis("crossentropy", axis, rank)
+    return transpose(x, (*(a for a in range(rank) if a != axis), axis))
+
+
+def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = False) -> Any:
+    """Returns ``-(t log p + (1 - t) log(1 - p))``, element by element.
+
+    Args:
+        target: 0, 1, or a probability.
+        output: the probabilities p, or with ``from_logits`` what sigmoid makes them of. The
+            result of a sigmoid counts as logits: its operand is used.
+        from_logits: whether ``output`` holds logits.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.binary_crossentropy([1.0, 0.0], [0.5, 0.5]).round(4)
+        array([0.6931, 0.6931], dtype=float32)
+    """
+    logits = output if from_logits else _made_by(output, SIGMOID)
+    if logits is not None:
+        # log sigmoid(x) = -softplus(-x), log(1 - sigmoid(x)) = -softplus(x): nothing cancels.
+        t, x = promote_float(target, logits)
+        _same_shape("binary_crossentropy", t, x)
+        return add(multiply(t, softplus(negative(x))), multiply(subtract(1.0, t), softplus(x)))
+    t, p = promote_float(target, output)
+    _same_shape("binary_crossentropy", t, p)
+    p = _inside(p)
+    logs = add(multiply(t, log(p)), multiply(subtract(1.0, t), log(subtract(1.0, p))))
+    return negative(logs)
+
+
+def categorical_crossentropy(
+    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
+) -> Any:
+    """Returns ``-sum(t log p)`` along an axis of classes.
+
+    Args:
+        target: probabilities of the classes, of the shape of ``output``.
+        output: the probabilities p, or with ``from_logits`` what softmax makes them of. The
+            result of a softmax counts as logits: its operand is used.
+        from_logits: whether ``output`` holds logits.
+        axis: the axis of the classes.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).round(4)
+        array([0.6931], dtype=float32)
+    """
+    target, output = promote_float(target, output)
+    _same_shape("categorical_crossentropy", target, output)
+    t, p = _last(target, axis), _last(output, axis)
+    logits = p if from_logits else _made_by(p, SOFTMAX)
+    if logits is not None:
+        return apply(SOFTMAX_CROSS_ENTROPY, logits, t)[0]
+    p = divide(p, reduce_sum(p, axis=-1, keepdims=True))
+    return negative(reduce_sum(multiply(t, log(_inside(p))), axis=-1))
+
+
+def sparse_categorical_crossentropy(
+    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
+) -> Any:
+    """Returns ``-log p[label]`` along an axis of classes.
+
+    Args:
+        target: the labels, integers of the shape of ``output`` without ``axis``, or with
+            size 1 there.
+        output: the probabilities p, or with ``from_logits`` what softmax makes them of. The
+            result of a softmax counts as logits: its operand is used.
+        from_logits: whether ``output`` holds logits.
+        axis: the axis of the classes.
+
+    Raises:
+        ValueError: if a label is not a class.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sparse_categorical_crossentropy([1], [[0.25, 0.75]]).round(4)
+        array([0.2877], dtype=float32)
+    """
+    labels = tensor(target)
+    (output,) = promote_float(output)
+    p = _last(output, axis)
+    if len(shape_of(labels)) == len(shape_of(output)) and shape_of(labels)[axis] == 1:
+        labels = reshape(_last(labels, axis), shape_of(p)[:-1])
+    if dtype_of(labels) not in INDEX_DTYPES:
+        labels = cast(labels, "int32")
+    classes = shape_of(p)[-1]
+    if isinstance(classes, Batch):
+        raise shape_error("sparse_categorical_crossentropy", "the classes are the batch", {"p": p})
+    labels = check_labels(labels, classes)
+    logits = p if from_logits else _made_by(p, SOFTMAX)
+    if logits is None:
+        logits = log(_inside(p))
+    return apply(SPARSE_SOFTMAX_CROSS_ENTROPY, logits, labels)[0]
+
+
+def _inside(p: Any) -> Any:
+    """Keeps probabilities away from 0 and 1, as Keras does."""
+    return clip(p, config.epsilon(), 1 - config.epsilon())
+
+
+def _same_shape(op: str, target: Any, output: Any) -> None:
+    shapes: dict[str, Shape] = {"target": shape_of(target), "output": shape_of(output)}
+    if shapes["target"] != shapes["output"]:
+        hint = "" if op == "binary_crossentropy" else "for integer labels use the sparse function"
+        raise shape_error(op, "target and output must have one shape", shapes, hint)
+
+
+def moments(
+    x: Tensor, axes: Axis, keepdims: bool = False, synchronized: bool = False
+) -> tuple[Any, Any]:
+    """Returns mean and variance along axes.
+
+    Args:
+        x: the input.
+        axes: an axis or several.
+        keepdims: whether reduced axes stay, with size 1.
+        synchronized: not supported; must be False.
+
+    Example:
+        >>> from handmill import ops
+        >>> m, v = ops.moments([1.0, 3.0], axes=0)
+        >>> float(m), float(v)
+        (2.0, 1.0)
+    """
+    if synchronized:
+        raise ValueError("moments over several processes are not supported")
+    return mean(x, axes, keepdims), var(x, axes, keepdims)
+
+
+def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None = None) -> Any:
+    """Divides by the norm along an axis.
+
+    Args:
+        x: the input.
+        axis: the axis or axes of each vector.
+        order: 1 or 2.
+        epsilon: the least norm to divide by. Default: ``config.epsilon()``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.normalize([[3.0, 4.0]])
+        array([[0.6, 0.8]], dtype=float32)
+    """
+    (x,) = promote_float(x)
+    least = config.epsilon() if epsilon is None else epsilon
+    if order == 2:
+        squares = sum(square(x), axis, keepdims=True)
+        return multiply(x, rsqrt(maximum(squares, least * least)))
+    return divide(x, maximum(norm(x, order, axis, keepdims=True), least))

@@ -19,6 +19,9 @@ from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.utils.naming import auto_name
 
+EXCLUDED = "excluded_from_weight_decay"
+"""Key of a config, there only where something is excluded: Keras has no such key and forgets."""
+
 
 class Optimizer:
     """Base class: turns gradients into updates of variables.
@@ -95,8 +98,8 @@ class Optimizer:
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
         self._index: dict[int, int] = {}
-        self._excluded: list[Variable] = []
-        self._excluded_names: re.Pattern[str] | None = None
+        self._excluded: list[Any] = []  # variables; from files: their paths or positions
+        self._excluded_names: list[str] = []
         self._averages: list[Variable] = []
         self._sums: list[Variable] = []
         self._update_when: Any = None
@@ -430,13 +433,19 @@ class Optimizer:
                 "built."
             )
         self._excluded = list(var_list or ())
-        self._excluded_names = re.compile("|".join(set(var_names))) if var_names else None
+        self._excluded_names = sorted(set(var_names or ()))
 
     def _decays(self, variable: Variable) -> bool:
-        if self.weight_decay is None or any(variable is v for v in self._excluded):
-            return False
-        pattern = self._excluded_names
-        return pattern is None or pattern.search(variable.name) is None
+        return self.weight_decay is not None and not self._is_excluded(variable)
+
+    def _is_excluded(self, variable: Variable) -> bool:
+        position = self._index.get(id(variable), -1)
+        for item in self._excluded:
+            if item is variable or (
+                isinstance(item, int | str) and item in (position, variable.path)
+            ):
+                return True
+        return any(re.search(name, variable.name) for name in self._excluded_names)
 
     def _average(self, variables: list[Variable]) -> None:
         number = self.step_number()
@@ -479,6 +488,7 @@ class Optimizer:
         """The arguments, as plain data."""
         rate = self._learning_rate
         return {
+            **self._excluded_config(),
             "name": self.name,
             "learning_rate": serialize_keras_object(rate)
             if isinstance(rate, LearningRateSchedule)
@@ -494,6 +504,17 @@ class Optimizer:
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
         }
 
+    def _excluded_config(self) -> dict[str, Any]:
+        """Which variables do not decay: their positions, or what is known before ``build``."""
+        if not self._excluded and not self._excluded_names:
+            return {}
+        if self.built:
+            rows = enumerate(self._trainable_variables)
+            found: dict[str, Any] = {"variables": [i for i, v in rows if self._is_excluded(v)]}
+            return {EXCLUDED: {**found, "names": []}}
+        listed = [v.path if isinstance(v, Variable) else v for v in self._excluded]
+        return {EXCLUDED: {"variables": listed, "names": self._excluded_names}}
+
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
@@ -504,10 +525,36 @@ class Optimizer:
             arguments["learning_rate"] = deserialize_keras_object(
                 arguments["learning_rate"], custom_objects, kind="learning rate schedule"
             )
-        return cls(**arguments)
+        excluded = arguments.pop(EXCLUDED, None)
+        made = cls(**arguments)
+        if excluded is not None:
+            made._excluded, made._excluded_names = _checked_exclusions(excluded)
+        return made
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
+
+
+def _checked_exclusions(excluded: Any) -> tuple[list[Any], list[str]]:
+    """What a config says of exclusions from weight decay.
+
+    Raises:
+        ValueError: for anything but positions, paths, and names without quantifiers (a pattern
+            from a file must not be able to take for ever).
+    """
+    parts = excluded if isinstance(excluded, Mapping) else {}
+    variables, names = parts.get("variables"), parts.get("names")
+    if (
+        not isinstance(variables, list)
+        or not isinstance(names, list)
+        or not all(type(v) in (int, str) for v in variables)
+        or not all(isinstance(n, str) and re.fullmatch(r"[\w./|^$-]+", n) for n in names)
+    ):
+        raise ValueError(
+            f"`{EXCLUDED}` should hold positions or paths in `variables`, and plain names in "
+            f"`names`. Received: {excluded!r}"
+        )
+    return list(variables), list(names)
 
 
 def _squares(gradient: Any) -> Any:

@@ -11,21 +11,31 @@ from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Dim, Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
-    Tensor,
-    cast,
-    check_dtype,
-    normal_axis,
-    shape_of,
-    tensor,
-)
+from handmill.primitives.emit import transpose
 from handmill.primitives.samples import both, given, integers, uniform
 
 INDEX_DTYPES = ("int32", "int64", "uint8", "int8", "float32")
 
 
 def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-    return specs[-1].dtype in INDEX_DTYPES and specs[0].dtype in ("float32", *INDEX_DTYPES)
+    return specs[-1].dtype in INDEX_DTYPES
+
+
+def as_rows(indices: Array) -> Array:
+    """Returns indices as int64; a float that is not an integer of at most 2^24 is out of range."""
+    if indices.dtype.kind != "f":
+        return indices.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(indices) <= 2.0**24) & (np.floor(indices) == indices)
+    return np.where(whole, indices, -(2.0**62)).astype(np.int64)
+
+
+def _valid_rows(indices: Array, rows: int, from_end: bool) -> tuple[Array, Array]:
+    """The rows that indices name, and where they do name one."""
+    at = as_rows(indices)
+    if from_end:
+        at = np.where(at < 0, at + rows, at)
+    return at, (at >= 0) & (at < rows)
 
 
 def _check_indices(op: str, indices: Spec) -> None:
@@ -35,21 +45,20 @@ def _check_indices(op: str, indices: Spec) -> None:
         )
 
 
-def _take_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
     _check_indices("take", indices)
     if x.rank <= axis:
         raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
 
 
-def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
-    # Negative indices count from the end. An index out of range gives NaN, in integers 0:
-    # nothing is read outside of x.
+def _take_reference(
+    x: Array, indices: Array, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Array:
+    # An index out of range gives NaN, in integers 0: nothing is read outside of x.
     rows = x.shape[axis]
-    at = indices.astype(np.int64)
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
-    missing = np.nan if x.dtype.kind == "f" else 0
+    at, valid = _valid_rows(indices, rows, from_end)
+    missing = np.nan if x.dtype.kind == "f" and not zeros else 0
     if rows == 0:
         shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
         return np.full(shape, missing, x.dtype)
@@ -58,10 +67,10 @@ def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
     return np.where(mask, taken, np.asarray(missing, x.dtype))
 
 
-def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
+def _take_vjp(
+    inputs: Any, outputs: Any, dys: Any, *, axis: int, from_end: bool = True, zeros: bool = False
+) -> Any:
     # y[..., k, ...] = x[..., indices[k], ...]: each dy row is added to the row it came from.
-    from handmill.primitives.movement import transpose
-
     x, indices = inputs
     count = len(indices.shape)
     dy = dys[0]
@@ -69,7 +78,7 @@ def _take_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
     if axis:
         moved = (*range(axis, axis + count), *range(axis), *range(axis + count, rank))
         dy = transpose(dy, moved)
-    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis])
+    dx = apply(SCATTER_ADD_ROWS, dy, indices, rows=x.shape[axis], **_counting(from_end))
     if axis:
         dx = transpose(dx, (*range(1, axis + 1), 0, *range(axis + 1, len(x.shape))))
     return dx, None
@@ -88,10 +97,23 @@ def _take_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"axis": axis}, smooth=0 not in indices)
     outside = both(uniform((4, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"axis": 0}, smooth=False)
+    zeros = {"axis": 0, "from_end": False, "zeros": True}
+    yield Sample("outside_zeros", outside, zeros, smooth=False)
+    floats = both(uniform((4, 3)), given([0.0, 1.5, 3.0, np.nan, np.inf, -2.0, 1e9]))
+    yield Sample("floats", floats, {"axis": 0}, smooth=False)
+    for dtype in ("uint8", "int8", "int32", "int64", "bool", "float64"):
+        make = both(integers((5, 3), high=2, dtype=dtype), given([4, 9, -7, -1], dtype="int32"))
+        yield Sample(f"outside_{dtype}", make, {"axis": 0}, smooth=False)
     table = both(uniform((30000, 128)), integers((64, 128), high=30000))
     yield Sample("bench", table, {"axis": 0}, smooth=False, bench=True)
 
 
+def _counting(from_end: bool) -> dict[str, bool]:
+    return {} if from_end else {"from_end": False}
+
+
+# from_end: negative indices count from the end; otherwise they are out of range. zeros: what is out
+# of range gives 0 in floats too.
 TAKE = register(
     Op(
         "take",
@@ -107,7 +129,7 @@ TAKE = register(
 )
 
 
-def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
+def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
     _check_indices("scatter_add_rows", indices)
     if dy.shape[: indices.rank] != indices.shape:
         raise shape_error(
@@ -118,11 +140,9 @@ def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim) -> Spec:
     return Spec((rows, *dy.shape[indices.rank :]), dy.dtype)
 
 
-def _scatter_reference(dy: Array, indices: Array, *, rows: int) -> Array:
+def _scatter_reference(dy: Array, indices: Array, *, rows: int, from_end: bool = True) -> Array:
     y = np.zeros((rows, *dy.shape[indices.ndim :]), dy.dtype)
-    at = indices.astype(np.int64).ravel()
-    at = np.where(at < 0, at + rows, at)
-    valid = (at >= 0) & (at < rows)
+    at, valid = _valid_rows(indices.ravel(), rows, from_end)
     flat = dy.reshape((at.size, *dy.shape[indices.ndim :]))
     np.add.at(y, at[valid], flat[valid])
     return y
@@ -148,8 +168,15 @@ def _scatter_samples() -> Iterable[Sample]:
         yield Sample(name, make, {"rows": rows}, smooth=0 not in indices)
     outside = both(uniform((5, 3)), given([0, -1, 4, -5, 3], dtype="int64"))
     yield Sample("outside", outside, {"rows": 4}, smooth=False)
+    yield Sample("segments", outside, {"rows": 4, "from_end": False}, smooth=False)
     bench = both(uniform((8192, 128)), integers((8192,), high=30000))
     yield Sample("bench", bench, {"rows": 30000}, smooth=False, bench=True)
+
+
+def _scatter_vjp(inputs: Any, outputs: Any, dys: Any, *, rows: Dim, from_end: bool = True) -> Any:
+    # A row that was left out has no part in y: its gradient is 0.
+    options = {"zeros": True, **_counting(from_end)}
+    return apply(TAKE, dys[0], inputs[1], axis=0, **options), None
 
 
 # dy[k] goes to row indices[k]; equal indices add up in the order of k, whatever the threads.
@@ -160,7 +187,7 @@ SCATTER_ADD_ROWS = register(
         reference=_scatter_reference,
         samples=_scatter_samples,
         bound=Accumulate(_scatter_terms, _scatter_magnitude),
-        vjp=lambda inputs, outputs, dys, *, rows: (apply(TAKE, dys[0], inputs[1], axis=0), None),
+        vjp=_scatter_vjp,
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),
         grad_none=(1,),
@@ -190,105 +217,3 @@ ONE_HOT = register(
         grad_none=(0,),
     )
 )
-
-
-def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
-    """Returns the elements at ``indices`` along an axis.
-
-    Negative indices count from the end. An index out of range gives NaN (in integers
-    0); nothing outside of ``x`` is ever read.
-
-    Args:
-        x: the input.
-        indices: integers of any shape, which takes the place of the axis.
-        axis: the axis. Default: the flattened input.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.take([10, 20, 30], [2, 0])
-        array([30, 10], dtype=int32)
-    """
-    from handmill.primitives.movement import reshape
-
-    x, indices = tensor(x), tensor(indices)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = normal_axis("take", axis, len(shape_of(x)))
-    return apply(TAKE, x, indices, axis=axis)
-
-
-def one_hot(
-    x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Any:
-    """Returns rows of zeros with a one at the place that each integer names.
-
-    Integers out of range give a row of zeros.
-
-    Args:
-        x: integers.
-        num_classes: the length of the rows.
-        axis: where the new axis goes.
-        dtype: dtype of the result. Default: float32.
-        sparse: not supported; must be False.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.one_hot([1, 0], 3)
-        array([[0., 1., 0.],
-               [1., 0., 0.]], dtype=float32)
-    """
-    if sparse:
-        raise ValueError("sparse tensors are not supported, got sparse=True")
-    x = tensor(x)
-    y = apply(ONE_HOT, x, depth=int(num_classes))
-    rank = len(shape_of(x)) + 1
-    axis = normal_axis("one_hot", axis, rank)
-    if axis != rank - 1:
-        from handmill.primitives.movement import transpose
-
-        y = transpose(y, (*range(axis), rank - 1, *range(axis, rank - 1)))
-    return y if dtype is None else cast(y, check_dtype(dtype))
-
-
-def multi_hot(
-    inputs: Tensor,
-    num_classes: int | None = None,
-    axis: int = -1,
-    dtype: Any = None,
-    sparse: bool = False,
-) -> Any:
-    """Returns for each row of integers one row with ones at all places that they name.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.multi_hot([[0, 2], [1, 1]], 3)
-        array([[1., 0., 1.],
-               [0., 1., 0.]], dtype=float32)
-    """
-    from handmill.primitives.reduce import max as reduce_max
-
-    if num_classes is None:
-        raise ValueError("`num_classes` must be given")
-    y = reduce_max(one_hot(inputs, num_classes, sparse=sparse), axis=-2)
-    if axis not in (-1, len(shape_of(y)) - 1):
-        from handmill.ops.numpy.arrange import moveaxis
-
-        y = moveaxis(y, -1, axis)
-    return y if dtype is None else cast(y, check_dtype(dtype))
-
-
-def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bool = False) -> Any:
-    """Adds up the rows of each segment; ids out of range are left out.
-
-    Args:
-        data: rows.
-        segment_ids: the segment of each row.
-        num_segments: the number of segments.
-        sorted: whether the ids rise; makes no difference here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.segment_sum([1.0, 2.0, 4.0], [0, 1, 0], num_segments=2)
-        array([5., 2.], dtype=float32)
-    """
-    return apply(SCATTER_ADD_ROWS, tensor(data), tensor(segment_ids), rows=int(num_segments))

@@ -7,32 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from handmill import config
 from handmill.errors import RowError, shape_error
-from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
-from handmill.ir.shapes import Batch, Shape, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
+from handmill.primitives.emit import add, broadcast_to, negative, reduce, reshape
+from handmill.primitives.gather import INDEX_DTYPES, as_rows
+from handmill.primitives.operands import (
     Tensor,
-    cast,
-    dtype_of,
-    normal_axis,
-    promote_float,
-    shape_of,
     tensor,
 )
-from handmill.primitives.elementwise.arithmetic import add, divide, multiply, negative, subtract
-from handmill.primitives.elementwise.unary import SIGMOID, clip, log
-from handmill.primitives.gather import INDEX_DTYPES
-from handmill.primitives.movement import expand_dims, reshape, transpose
-from handmill.primitives.reduce import sum as reduce_sum
 from handmill.primitives.samples import both, elements, given, integers, name_of, uniform
 from handmill.primitives.softmax import (
-    SOFTMAX,
+    LOG_SOFTMAX,
     SOFTMAX_GRAD,
     TINY,
-    log_softmax,
     log_softmax_reference,
     softmax_reference,
 )
@@ -61,6 +50,15 @@ def _spread_of_row(x: Array) -> Array:
     return np.asarray(np.max(x, axis=-1) - np.min(x, axis=-1) + 2 * np.log1p(x.shape[-1]))
 
 
+def _row_sum(x: Any) -> Any:
+    return reduce("sum", x, (x.ndim - 1,))
+
+
+def _column(x: Any) -> Any:
+    """``x`` with a last axis of one element."""
+    return reshape(x, (*x.shape, 1))
+
+
 # --- labels as integers --------------------------------------------------------------------------
 
 
@@ -76,16 +74,19 @@ def _sparse_infer(logits: Spec, labels: Spec) -> tuple[Spec, Spec]:
 
 def _hit(labels: Array, classes: int, dtype: Any) -> Array:
     """The labels as rows of zeros with one 1."""
-    return np.asarray(labels.astype(np.int64)[..., None] == np.arange(classes), dtype)
+    return np.asarray(as_rows(labels)[..., None] == np.arange(classes), dtype)
 
 
 def _sparse_reference(logits: Array, labels: Array) -> tuple[Array, Array]:
-    at = labels.astype(np.int64)[..., None]
+    nan = np.asarray(np.nan, logits.dtype)
+    if logits.shape[-1] == 0:  # no label is one of no classes
+        return np.full(labels.shape, nan), np.array(logits)
+    at = as_rows(labels)[..., None]
     valid = (at >= 0) & (at < logits.shape[-1])
     picked = np.take_along_axis(
         log_softmax_reference(logits, axis=-1), np.where(valid, at, 0), axis=-1
     )
-    loss = -np.where(valid, picked, np.asarray(np.nan, logits.dtype))[..., 0]
+    loss = -np.where(valid, picked, nan)[..., 0]
     return loss, softmax_reference(logits, axis=-1)
 
 
@@ -114,6 +115,10 @@ def _sparse_samples() -> Iterable[Sample]:
         yield Sample(dtype, _labels((9,), 10, dtype), smooth=False)
     far = given(np.array([[100, -100, 0], [0, 0, 1e4]], np.float32), np.array([1, 2], np.int32))
     yield Sample("far", far, smooth=False)
+    no_classes = both(uniform((5, 0)), given([0, 1, -1, 2, 0], dtype="int32"))
+    yield Sample("no_classes", no_classes, smooth=False)
+    outside = given([0.0, 2.5, -1.0, 9.0, np.nan, 1e10])
+    yield Sample("outside", both(uniform((6, 3)), outside), smooth=False)
     yield Sample("bench", _labels((8192,), 10), smooth=False, bench=True)
 
 
@@ -151,13 +156,15 @@ def _sparse_grad_infer(dloss: Spec, probabilities: Spec, labels: Spec) -> Spec:
 
 def _sparse_grad_reference(dloss: Array, probabilities: Array, labels: Array) -> Array:
     classes = probabilities.shape[-1]
-    at = labels.astype(np.int64)
+    at = as_rows(labels)
     weight = np.where((at >= 0) & (at < classes), dloss, np.asarray(np.nan, dloss.dtype))
     hit = _hit(labels, classes, probabilities.dtype)
     return np.asarray(weight[..., None] * (probabilities - hit))
 
 
 def _dirichlet(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    if shape[-1] == 0:
+        return np.zeros(shape, np.float32)
     drawn = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
     return drawn.astype(np.float32).reshape(shape)
 
@@ -178,11 +185,9 @@ def _one_rounding_of_dloss(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def _sparse_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
-    from handmill.ops import ones_like
-
     (dloss, p, labels), (d,) = inputs, dys
-    slope = apply(SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD, ones_like(dloss), p, labels)
-    return reduce_sum(d * slope, axis=-1), d * expand_dims(dloss, -1), None
+    slope = apply(SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, labels)
+    return _row_sum(d * slope), d * _column(dloss), None
 
 
 # d loss / d x_n = p_n - [n = label]: one rounding of a number up to 1, one of the product.
@@ -229,11 +234,11 @@ def _dense_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
         dx = through if dx is None else add(dx, through)
     if dloss is None:
         return dx, None
-    return dx, negative(expand_dims(dloss, -1) * log_softmax(inputs[0]))
+    return dx, negative(_column(dloss) * apply(LOG_SOFTMAX, inputs[0], axis=inputs[0].ndim - 1))
 
 
 def _dense_samples() -> Iterable[Sample]:
-    for shape in ((1, 1), (15, 10), (127, 33), (4, 7, 300), (0, 10)):
+    for shape in ((1, 1), (15, 10), (127, 33), (4, 7, 300), (0, 10), (9, 0)):
 
         def make(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> Any:
             return rng.uniform(-5, 5, shape).astype(np.float32), _dirichlet(rng, shape)
@@ -297,14 +302,12 @@ def _dense_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def _dense_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
-    from handmill.ops import ones_like
-
     (dloss, p, t), (d,) = inputs, dys
-    slope = apply(SOFTMAX_CROSS_ENTROPY_GRAD, ones_like(dloss), p, t)
-    through = d * expand_dims(dloss, -1)
-    dp = through * reduce_sum(t, axis=-1, keepdims=True)
-    dt = reduce_sum(through * p, axis=-1, keepdims=True) - through
-    return reduce_sum(d * slope, axis=-1), dp, dt
+    slope = apply(SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, t)
+    through = d * _column(dloss)
+    dp = through * _column(_row_sum(t))
+    dt = _column(_row_sum(through * p)) - through
+    return _row_sum(d * slope), dp, dt
 
 
 # d loss / d x_n = p_n sum t - t_n.
@@ -369,123 +372,3 @@ def check_labels(labels: Tensor, num_classes: int) -> Any:
         array([0, 2], dtype=int32)
     """
     return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes))
-
-
-def _made_by(x: Any, op: Op) -> Any:
-    """The operand of ``op`` if ``x`` is its result, else None."""
-    if isinstance(x, Value) and x.node is not None and x.node.op is op:
-        return x.node.inputs[0]
-    return None
-
-
-def _last(x: Any, axis: int) -> Any:
-    """Moves an axis to the end."""
-    rank = len(shape_of(x))
-    axis = normal_axis("crossentropy", axis, rank)
-    return transpose(x, (*(a for a in range(rank) if a != axis), axis))
-
-
-def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = False) -> Any:
-    """Returns ``-(t log p + (1 - t) log(1 - p))``, element by element.
-
-    Args:
-        target: 0, 1, or a probability.
-        output: the probabilities p, or with ``from_logits`` what sigmoid makes them of. The
-            result of a sigmoid counts as logits: its operand is used.
-        from_logits: whether ``output`` holds logits.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.binary_crossentropy([1.0, 0.0], [0.5, 0.5]).round(4)
-        array([0.6931, 0.6931], dtype=float32)
-    """
-    from handmill.ops.nn import softplus
-
-    logits = output if from_logits else _made_by(output, SIGMOID)
-    if logits is not None:
-        # log sigmoid(x) = -softplus(-x), log(1 - sigmoid(x)) = -softplus(x): nothing cancels.
-        t, x = promote_float(target, logits)
-        _same_shape("binary_crossentropy", t, x)
-        return add(multiply(t, softplus(negative(x))), multiply(subtract(1.0, t), softplus(x)))
-    t, p = promote_float(target, output)
-    _same_shape("binary_crossentropy", t, p)
-    p = _inside(p)
-    logs = add(multiply(t, log(p)), multiply(subtract(1.0, t), log(subtract(1.0, p))))
-    return negative(logs)
-
-
-def categorical_crossentropy(
-    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
-) -> Any:
-    """Returns ``-sum(t log p)`` along an axis of classes.
-
-    Args:
-        target: probabilities of the classes, of the shape of ``output``.
-        output: the probabilities p, or with ``from_logits`` what softmax makes them of. The
-            result of a softmax counts as logits: its operand is used.
-        from_logits: whether ``output`` holds logits.
-        axis: the axis of the classes.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).round(4)
-        array([0.6931], dtype=float32)
-    """
-    target, output = promote_float(target, output)
-    _same_shape("categorical_crossentropy", target, output)
-    t, p = _last(target, axis), _last(output, axis)
-    logits = p if from_logits else _made_by(p, SOFTMAX)
-    if logits is not None:
-        return apply(SOFTMAX_CROSS_ENTROPY, logits, t)[0]
-    p = divide(p, reduce_sum(p, axis=-1, keepdims=True))
-    return negative(reduce_sum(multiply(t, log(_inside(p))), axis=-1))
-
-
-def sparse_categorical_crossentropy(
-    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
-) -> Any:
-    """Returns ``-log p[label]`` along an axis of classes.
-
-    Args:
-        target: the labels, integers of the shape of ``output`` without ``axis``, or with
-            size 1 there.
-        output: the probabilities p, or with ``from_logits`` what softmax makes them of. The
-            result of a softmax counts as logits: its operand is used.
-        from_logits: whether ``output`` holds logits.
-        axis: the axis of the classes.
-
-    Raises:
-        ValueError: if a label is not a class.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.sparse_categorical_crossentropy([1], [[0.25, 0.75]]).round(4)
-        array([0.2877], dtype=float32)
-    """
-    labels = tensor(target)
-    (output,) = promote_float(output)
-    p = _last(output, axis)
-    if len(shape_of(labels)) == len(shape_of(output)) and shape_of(labels)[axis] == 1:
-        labels = reshape(_last(labels, axis), shape_of(p)[:-1])
-    if dtype_of(labels) not in INDEX_DTYPES:
-        labels = cast(labels, "int32")
-    classes = shape_of(p)[-1]
-    if isinstance(classes, Batch):
-        raise shape_error("sparse_categorical_crossentropy", "the classes are the batch", {"p": p})
-    labels = check_labels(labels, classes)
-    logits = p if from_logits else _made_by(p, SOFTMAX)
-    if logits is None:
-        logits = log(_inside(p))
-    return apply(SPARSE_SOFTMAX_CROSS_ENTROPY, logits, labels)[0]
-
-
-def _inside(p: Any) -> Any:
-    """Keeps probabilities away from 0 and 1, as Keras does."""
-    return clip(p, config.epsilon(), 1 - config.epsilon())
-
-
-def _same_shape(op: str, target: Any, output: Any) -> None:
-    shapes: dict[str, Shape] = {"target": shape_of(target), "output": shape_of(output)}
-    if shapes["target"] != shapes["output"]:
-        hint = "" if op == "binary_crossentropy" else "for integer labels use the sparse function"
-        raise shape_error(op, "target and output must have one shape", shapes, hint)

@@ -12,9 +12,8 @@ from handmill.ir.graph import Value
 from handmill.ir.op import REGISTRY, Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Shape, Spec, broadcast_shapes
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, dtype_of, promote, shape_of
-from handmill.primitives.elementwise.arithmetic import multiply, unbroadcast
-from handmill.primitives.movement import expand_dims, reshape, squeeze
+from handmill.primitives.emit import reshape, unbroadcast
+from handmill.primitives.operands import dtype_of
 from handmill.primitives.samples import elements, name_of, uniform
 
 
@@ -311,59 +310,3 @@ LINEAR = register(
         composite=_linear_composite,
     )
 )
-
-# --- public functions ----------------------------------------------------------------------------
-
-
-def matmul(x1: Tensor, x2: Tensor) -> Any:
-    """Multiplies matrices.
-
-    Args:
-        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``.
-        x2: a vector, a matrix, or a stack of matrices ``(..., K, N)``; stacks are broadcast.
-
-    Raises:
-        ShapeError: if the inner dimensions differ.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
-        array([21., 43.], dtype=float32)
-    """
-    a, b = promote(x1, x2)
-    vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
-    a = expand_dims(a, 0) if vector_a else a
-    b = expand_dims(b, 1) if vector_b else b
-    y = _product(a, b, False, False)
-    if vector_b:
-        y = squeeze(y, -1)
-    return squeeze(y, -1 if vector_b else -2) if vector_a else y
-
-
-def dot(x1: Tensor, x2: Tensor) -> Any:
-    """Returns the product over the last axis of ``x1`` and the second to last of ``x2``.
-
-    Example:
-        >>> from handmill import ops
-        >>> float(ops.dot([1.0, 2.0], [3.0, 4.0]))
-        11.0
-    """
-    a, b = promote(x1, x2)
-    if not shape_of(a) or not shape_of(b):
-        return multiply(a, b)
-    if len(shape_of(b)) <= 2:
-        return matmul(a, b)
-    from handmill.ops.numpy.einsum import tensordot
-
-    return tensordot(a, b, axes=([-1], [-2]))
-
-
-def vdot(x1: Tensor, x2: Tensor) -> Any:
-    """Returns the sum of the products of all elements.
-
-    Example:
-        >>> from handmill import ops
-        >>> float(ops.vdot([1.0, 2.0], [3.0, 4.0]))
-        11.0
-    """
-    return matmul(reshape(x1, (-1,)), reshape(x2, (-1,)))

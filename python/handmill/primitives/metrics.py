@@ -11,8 +11,8 @@ from handmill.errors import shape_error
 from handmill.ir.op import Array, Exact, Op, Sample, Ulp, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, promote_float, tensor
 from handmill.primitives.gather import INDEX_DTYPES
+from handmill.primitives.operands import Tensor, promote_float, tensor
 from handmill.primitives.samples import both, given, integers, uniform
 
 
@@ -20,6 +20,8 @@ def _sparse_infer(labels: Spec, predictions: Spec) -> Spec:
     if predictions.rank == 0 or labels.shape != predictions.shape[:-1]:
         problem = "labels (...) and predictions (..., classes) were expected"
         raise shape_error("sparse_match", problem, {"labels": labels, "predictions": predictions})
+    if predictions.shape[-1] == 0:
+        raise shape_error("sparse_match", "no classes", {"predictions": predictions})
     return Spec(labels.shape, "float32")
 
 
@@ -59,6 +61,8 @@ def _dense_infer(targets: Spec, predictions: Spec) -> Spec:
     if targets != predictions or predictions.rank == 0:
         problem = "targets and predictions of one shape were expected"
         raise shape_error("dense_match", problem, {"targets": targets, "predictions": predictions})
+    if predictions.shape[-1] == 0:
+        raise shape_error("dense_match", "no classes", {"predictions": predictions})
     return Spec(predictions.shape[:-1], "float32")
 
 

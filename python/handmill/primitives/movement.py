@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.graph import Value
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Batch, Dim, Shape, Spec, broadcast_shapes, size_of
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
-    Tensor,
-    normal_axes,
-    normal_axis,
-    promote,
-    shape_of,
-    tensor,
-)
+from handmill.primitives.emit import pad_axis, reshape, slice_axis, unbroadcast
 from handmill.primitives.samples import BENCH, uniform
 
 
@@ -43,6 +35,8 @@ def resolve_shape(x: Shape, shape: Shape) -> Shape:
         ValueError: if the numbers of elements differ.
     """
     unknown = [i for i, d in enumerate(shape) if not isinstance(d, Batch) and d < 0]
+    if any(shape[i] != -1 for i in unknown):
+        raise ValueError(f"sizes are not negative (only -1 stands for the rest), got {shape}")
     total = size_of(x)
     if not unknown:
         if size_of(shape) != total:
@@ -133,8 +127,6 @@ def _broadcast_infer(x: Spec, *, shape: Shape) -> Spec:
 
 
 def _broadcast_vjp(inputs: Any, outputs: Any, dys: Any, *, shape: Shape) -> Any:
-    from handmill.primitives.elementwise.arithmetic import unbroadcast
-
     return (unbroadcast(dys[0], inputs[0].shape),)
 
 
@@ -247,14 +239,14 @@ def _slice_vjp(inputs: Any, outputs: Any, dys: Any, *, start: Any, stop: Any, st
         if by != 1 and count:
             shape = dx.shape
             dx = reshape(dx, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
-            dx = _pad_axis(dx, axis + 1, 0, by - 1)
+            dx = pad_axis(dx, axis + 1, 0, by - 1)
             dx = reshape(dx, (*shape[:axis], count * by, *shape[axis + 1 :]))
             room = x.shape[axis] - start[axis]
             if count * by > room:
                 dx = slice_axis(dx, axis, 0, room)
     for axis, first in enumerate(start):
         if dx.shape[axis] != x.shape[axis]:
-            dx = _pad_axis(dx, axis, first, x.shape[axis] - first - dx.shape[axis])
+            dx = pad_axis(dx, axis, first, x.shape[axis] - first - dx.shape[axis])
     return (dx,)
 
 
@@ -276,18 +268,6 @@ SLICE = register(
         native=_any_dtype,
     )
 )
-
-
-def slice_axis(x: Any, axis: int, start: Dim, stop: Dim) -> Any:
-    """Returns ``x[..., start:stop, ...]`` along one axis."""
-    rank = len(shape_of(x))
-    return apply(
-        SLICE,
-        x,
-        start=tuple(start if a == axis else 0 for a in range(rank)),
-        stop=tuple(stop if a == axis else d for a, d in enumerate(shape_of(x))),
-        step=(1,) * rank,
-    )
 
 
 # --- pad -----------------------------------------------------------------------------------------
@@ -339,122 +319,3 @@ PAD = register(
         native=_any_dtype,
     )
 )
-
-
-def _pad_axis(x: Value, axis: int, before: int, after: int) -> Any:
-    pairs = [(before, after) if a == axis else (0, 0) for a in range(len(x.shape))]
-    return apply(PAD, x, paddings=tuple(n for pair in pairs for n in pair), value=0.0)
-
-
-# --- public functions ----------------------------------------------------------------------------
-
-
-def reshape(x: Tensor, newshape: Any) -> Any:
-    """Gives the same elements another shape.
-
-    Args:
-        x: the input.
-        newshape: an int or a tuple of ints; one may be -1, which stands for what is left.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.reshape([1, 2, 3, 4], (2, -1))
-        array([[1, 2],
-               [3, 4]], dtype=int32)
-    """
-    x = tensor(x)
-    dims = (newshape,) if isinstance(newshape, int | np.integer | Batch) else newshape
-    shape = tuple(d if isinstance(d, Batch) else int(d) for d in dims)
-    return x if shape == shape_of(x) else apply(RESHAPE, x, shape=shape)
-
-
-def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Any:
-    """Reorders the axes.
-
-    Args:
-        x: the input.
-        axes: for each axis of the result, the axis it was. Default: reversed.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.transpose([[1, 2], [3, 4]])
-        array([[1, 3],
-               [2, 4]], dtype=int32)
-    """
-    x = tensor(x)
-    rank = len(shape_of(x))
-    perm = tuple(range(rank))[::-1] if axes is None else tuple(axes)
-    perm = tuple(normal_axis("transpose", a, rank) for a in perm)
-    if sorted(perm) != list(range(rank)):
-        raise shape_error("transpose", f"axes must name each of {rank} axes once, got {axes}")
-    return x if perm == tuple(range(rank)) else apply(TRANSPOSE, x, perm=perm)
-
-
-def broadcast_to(x: Tensor, shape: Any) -> Any:
-    """Repeats along axes of size 1 and new leading axes.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.broadcast_to([1, 2], (2, 2))
-        array([[1, 2],
-               [1, 2]], dtype=int32)
-    """
-    x = tensor(x)
-    shape = tuple(shape)
-    return x if shape == shape_of(x) else apply(BROADCAST_TO, x, shape=shape)
-
-
-def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Any:
-    """Joins along an existing axis.
-
-    Args:
-        xs: tensors of equal shapes but for ``axis``.
-        axis: the axis along which to join.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.concatenate([[1, 2], [3]])
-        array([1, 2, 3], dtype=int32)
-    """
-    operands = promote(*xs)
-    axis = normal_axis("concatenate", axis, len(shape_of(operands[0])))
-    return operands[0] if len(operands) == 1 else apply(CONCATENATE, *operands, axis=axis)
-
-
-def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Any:
-    """Inserts axes of size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.expand_dims([1, 2], axis=-1).shape
-        (2, 1)
-    """
-    x = tensor(x)
-    count = 1 if isinstance(axis, int) else len(axis)
-    rank = len(shape_of(x)) + count
-    axes = normal_axes("expand_dims", axis, rank)
-    rest: Iterable[Dim] = iter(shape_of(x))
-    return reshape(x, tuple(1 if a in axes else next(rest) for a in range(rank)))  # type: ignore[call-overload]
-
-
-def squeeze(x: Tensor, axis: int | Sequence[int] | None = None) -> Any:
-    """Removes axes of size 1.
-
-    Args:
-        x: the input.
-        axis: the axes to remove. Default: all of size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.squeeze([[1], [2]], axis=1)
-        array([1, 2], dtype=int32)
-    """
-    x = tensor(x)
-    shape = shape_of(x)
-    if axis is None:
-        axes: tuple[int, ...] = tuple(a for a, d in enumerate(shape) if d == 1)
-    else:
-        axes = normal_axes("squeeze", axis, len(shape))
-        if any(shape[a] != 1 for a in axes):
-            raise shape_error("squeeze", f"axis {axis} of shape {shape} is not of size 1")
-    return reshape(x, tuple(d for a, d in enumerate(shape) if a not in axes))

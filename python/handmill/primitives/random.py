@@ -15,7 +15,7 @@ from handmill.errors import shape_error
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, Ulp, register
 from handmill.ir.shapes import Shape, Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, promote_float, tensor
+from handmill.primitives.operands import Tensor, promote_float, tensor
 from handmill.primitives.philox import philox_words
 from handmill.primitives.samples import BENCH, both, given, name_of, uniform
 

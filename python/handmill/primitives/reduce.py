@@ -11,24 +11,9 @@ from handmill.errors import shape_error
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Bound, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
-from handmill.ir.trace import apply
-from handmill.primitives.cast import (
-    Tensor,
-    as_bool,
-    cast,
-    count_along,
-    dtype_of,
-    normal_axes,
-    normal_axis,
-    promote_float,
-    shape_of,
-    tensor,
-)
-from handmill.primitives.elementwise.arithmetic import divide, maximum, minimum, multiply
-from handmill.primitives.elementwise.logic import equal, where
+from handmill.primitives.emit import broadcast_to, divide, equal, multiply, reduce, reshape, where
+from handmill.primitives.operands import converted, count_along, tensor
 from handmill.primitives.samples import BENCH, elements, given, name_of, uniform
-
-Axis = Any  # None, an int, or a sequence of ints
 
 
 def reduced_shape(shape: Sequence[Any], axis: tuple[int, ...], keepdims: bool) -> tuple[Any, ...]:
@@ -40,8 +25,6 @@ def reduced_shape(shape: Sequence[Any], axis: tuple[int, ...], keepdims: bool) -
 
 def _kept(value: Value, x: Value, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Gives a reduced value its axes of size 1 back, so that it broadcasts against ``x``."""
-    from handmill.primitives.movement import reshape
-
     return value if keepdims else reshape(value, reduced_shape(x.shape, axis, True))
 
 
@@ -122,15 +105,18 @@ def _reduction(
 
 
 def _spread(dy: Any, x: Value) -> Any:
-    from handmill.primitives.movement import broadcast_to
 
     return broadcast_to(dy, x.shape)
 
 
+def _count(x: Value, axis: tuple[int, ...]) -> Any:
+    return converted(tensor(count_along(x, axis)), x.dtype)
+
+
 def _extreme_derivative(x: Value, y: Any, dy: Any, axis: tuple[int, ...]) -> Any:
     # Elements that tie share the gradient evenly.
-    hit = cast(equal(x, y), x.dtype)
-    return hit * (dy / sum(hit, axis=axis, keepdims=True))
+    hit = converted(equal(x, y), x.dtype)
+    return hit * (dy / reduce("sum", hit, axis, keepdims=True))
 
 
 def _product_derivative(x: Value, y: Any, dy: Any, axis: tuple[int, ...]) -> Any:
@@ -138,8 +124,8 @@ def _product_derivative(x: Value, y: Any, dy: Any, axis: tuple[int, ...]) -> Any
     # without zeros p / x_i; with one zero p at the zero and 0 elsewhere; with more 0.
     is_zero = equal(x, 0)
     rest = where(is_zero, 1.0, x)
-    p = prod(rest, axis=axis, keepdims=True)
-    zeros = sum(cast(is_zero, x.dtype), axis=axis, keepdims=True)
+    p = reduce("prod", rest, axis, keepdims=True)
+    zeros = reduce("sum", converted(is_zero, x.dtype), axis, keepdims=True)
     at_zero = where(equal(zeros, 1), p, 0.0)
     return dy * where(is_zero, at_zero, where(equal(zeros, 0), p / rest, 0.0))
 
@@ -165,7 +151,7 @@ REDUCE_MEAN = _reduction(
     "reduce_mean",
     "mean",
     _mean_reference,
-    lambda x, y, dy, axis: _spread(divide(dy, cast(count_along(x, axis), x.dtype)), x),
+    lambda x, y, dy, axis: _spread(divide(dy, _count(x, axis)), x),
     _samples(-1.0, 1.0),
     Accumulate(_terms, _mean_of_magnitudes, extra=2),
 )
@@ -239,190 +225,3 @@ def _arg_reduction(name: str, kind: str, reference: Callable[..., Any]) -> Op:
 
 ARGMAX = _arg_reduction("argmax", "max", np.argmax)
 ARGMIN = _arg_reduction("argmin", "min", np.argmin)
-
-
-def _reduce(op: Op, x: Tensor, axis: Axis, keepdims: bool) -> Any:
-    x = tensor(x)
-    axes = normal_axes(op.name, axis, len(shape_of(x)))
-    return apply(op, x, axis=axes, keepdims=bool(keepdims))
-
-
-def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Adds up along axes.
-
-    Args:
-        x: the input; bool counts as int32.
-        axis: an axis or several. Default: all.
-        keepdims: whether reduced axes stay, with size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
-        array([4., 6.], dtype=float32)
-    """
-    x = tensor(x)
-    x = cast(x, "int32") if dtype_of(x) in ("bool", "int8", "uint8") else x
-    return _reduce(REDUCE_SUM, x, axis, keepdims)
-
-
-def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Averages along axes; integers become float32 before.
-
-    Args:
-        x: the input.
-        axis: an axis or several. Default: all.
-        keepdims: whether reduced axes stay, with size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.mean([[1.0, 2.0], [3.0, 4.0]], axis=1)
-        array([1.5, 3.5], dtype=float32)
-    """
-    return _reduce(REDUCE_MEAN, promote_float(x)[0], axis, keepdims)
-
-
-def max(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = None) -> Any:
-    """Returns the largest element along axes; NaN if there is one.
-
-    Args:
-        x: the input.
-        axis: an axis or several. Default: all.
-        keepdims: whether reduced axes stay, with size 1.
-        initial: a lower limit of the result.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.max([[1.0, 5.0], [3.0, 4.0]], axis=1)
-        array([5., 4.], dtype=float32)
-    """
-    y = _reduce(REDUCE_MAX, x, axis, keepdims)
-    return y if initial is None else maximum(y, initial)
-
-
-def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = None) -> Any:
-    """Returns the smallest element along axes; NaN if there is one.
-
-    Args:
-        x: the input.
-        axis: an axis or several. Default: all.
-        keepdims: whether reduced axes stay, with size 1.
-        initial: an upper limit of the result.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.min([[1.0, 5.0], [3.0, 4.0]], axis=1)
-        array([1., 3.], dtype=float32)
-    """
-    y = _reduce(REDUCE_MIN, x, axis, keepdims)
-    return y if initial is None else minimum(y, initial)
-
-
-def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Returns the largest element along axes, as :func:`max` does.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.amax([[1.0, 5.0], [3.0, 4.0]], axis=1)
-        array([5., 4.], dtype=float32)
-    """
-    return max(x, axis, keepdims)
-
-
-def amin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Returns the smallest element along axes, as :func:`min` does.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.amin([[1.0, 5.0], [3.0, 4.0]], axis=1)
-        array([1., 3.], dtype=float32)
-    """
-    return min(x, axis, keepdims)
-
-
-def prod(x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
-    """Multiplies along axes.
-
-    Example:
-        >>> from handmill import ops
-        >>> float(ops.prod([2.0, 3.0, 4.0]))
-        24.0
-    """
-    return _reduce(REDUCE_PROD, x if dtype is None else cast(x, dtype), axis, keepdims)
-
-
-def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Returns whether every element along axes is true.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.all([[True, False], [True, True]], axis=1)
-        array([False,  True])
-    """
-    return cast(min(cast(as_bool(x), "float32"), axis, keepdims), "bool")
-
-
-def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Returns whether an element along axes is true.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.any([[True, False], [False, False]], axis=1)
-        array([ True, False])
-    """
-    return cast(max(cast(as_bool(x), "float32"), axis, keepdims), "bool")
-
-
-def count_nonzero(x: Tensor, axis: Axis = None) -> Any:
-    """Counts the elements that are not zero.
-
-    Example:
-        >>> from handmill import ops
-        >>> int(ops.count_nonzero([0.0, 2.0, 3.0]))
-        2
-    """
-    return sum(as_bool(x), axis=axis)
-
-
-def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Returns the index of the largest element, the first of several; int32.
-
-    Args:
-        x: the input.
-        axis: the axis along which to look. Default: the flattened input.
-        keepdims: whether the axis stays, with size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.argmax([[1.0, 5.0], [3.0, 3.0]], axis=1)
-        array([1, 0], dtype=int32)
-    """
-    return _arg_reduce(ARGMAX, x, axis, keepdims)
-
-
-def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Returns the index of the smallest element, the first of several; int32.
-
-    Args:
-        x: the input.
-        axis: the axis along which to look. Default: the flattened input.
-        keepdims: whether the axis stays, with size 1.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.argmin([[1.0, 5.0], [3.0, 3.0]], axis=1)
-        array([0, 0], dtype=int32)
-    """
-    return _arg_reduce(ARGMIN, x, axis, keepdims)
-
-
-def _arg_reduce(op: Op, x: Tensor, axis: int | None, keepdims: bool) -> Any:
-    from handmill.primitives.movement import reshape
-
-    x = tensor(x)
-    shape = shape_of(x)
-    if axis is None:
-        y = apply(op, reshape(x, (-1,)), axis=0)
-        return reshape(y, (1,) * len(shape)) if keepdims else y
-    axis = normal_axis(op.name, axis, len(shape))
-    y = apply(op, x, axis=axis)
-    return reshape(y, reduced_shape(shape, (axis,), True)) if keepdims else y

@@ -11,11 +11,7 @@ from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, normal_axes, promote_float, shape_of
-from handmill.primitives.elementwise.arithmetic import negative
-from handmill.primitives.elementwise.unary import exp
-from handmill.primitives.movement import reshape, transpose
-from handmill.primitives.reduce import sum as reduce_sum
+from handmill.primitives.emit import exp, negative, reduce
 from handmill.primitives.samples import elements, given, name_of, uniform
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -127,8 +123,8 @@ def _softmax_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
 def _softmax_grad_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
     # dx = y (dy - sum(dy y)) is symmetric in the roles of dy and what follows dx.
     (dy, y), (d,) = inputs, dys
-    past = reduce_sum(dy * y, axis=axis, keepdims=True)
-    rest = reduce_sum(d * y, axis=axis, keepdims=True)
+    past = reduce("sum", dy * y, (axis,), keepdims=True)
+    rest = reduce("sum", d * y, (axis,), keepdims=True)
     return apply(SOFTMAX_GRAD, d, y, axis=axis), d * (dy - past) - dy * rest
 
 
@@ -184,8 +180,8 @@ def _log_softmax_grad_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> 
     # dx = dy - e^y sum(dy), linear in dy.
     (dy, y), (d,) = inputs, dys
     through = d * exp(y)
-    rest = reduce_sum(through, axis=axis, keepdims=True)
-    return d - rest, negative(through * reduce_sum(dy, axis=axis, keepdims=True))
+    rest = reduce("sum", through, (axis,), keepdims=True)
+    return d - rest, negative(through * reduce("sum", dy, (axis,), keepdims=True))
 
 
 # y_i = x_i - log sum e^x: dy_i / dx_j = [i = j] - e^(y_j), so dx = dy - e^y sum(dy).
@@ -200,49 +196,3 @@ LOG_SOFTMAX_GRAD: Op = register(
         kernel="log_softmax_grad",
     )
 )
-
-
-def _along(op: Op, x: Tensor, axis: Any) -> Any:
-    """Applies ``op`` along any axes: those that are not last are moved there and back."""
-    (x,) = promote_float(x)
-    shape = shape_of(x)
-    rank = len(shape)
-    axes = normal_axes(op.name, axis, rank)
-    order = (*(a for a in range(rank) if a not in axes), *axes)
-    moved = transpose(x, order)
-    kept = tuple(shape[a] for a in order[: rank - len(axes)])
-    y = moved if len(axes) == 1 else reshape(moved, (*kept, -1))
-    y = apply(op, y, axis=len(kept))
-    y = reshape(y, tuple(shape[a] for a in order))
-    return transpose(y, tuple(order.index(a) for a in range(rank)))
-
-
-def softmax(x: Tensor, axis: Any = -1) -> Any:
-    """Returns ``exp(x) / sum(exp(x))``: positive numbers that add up to 1 along the axis.
-
-    Args:
-        x: the input.
-        axis: the axis, or a tuple of axes. None: all.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.softmax([[1.0, 1.0], [0.0, 1000.0]])
-        array([[0.5, 0.5],
-               [0. , 1. ]], dtype=float32)
-    """
-    return _along(SOFTMAX, x, axis)
-
-
-def log_softmax(x: Tensor, axis: Any = -1) -> Any:
-    """Returns the logarithm of softmax without underflow.
-
-    Args:
-        x: the input.
-        axis: the axis, or a tuple of axes. None: all.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.log_softmax([[0.0, 100.0]])
-        array([[-100.,    0.]], dtype=float32)
-    """
-    return _along(LOG_SOFTMAX, x, axis)

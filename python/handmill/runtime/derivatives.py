@@ -8,7 +8,7 @@ from typing import Any
 
 from handmill import tree
 from handmill.ir.trace import recorder
-from handmill.primitives.cast import shape_of
+from handmill.primitives.operands import shape_of
 from handmill.runtime.recording import plain
 from handmill.runtime.tape import GradientTape
 

@@ -36,11 +36,12 @@ class TapeTensor(Operators):
     ``handmill.ops`` has too are recorded, others are refused.
     """
 
-    __slots__ = ("__weakref__", "recording", "symbol")
+    __slots__ = ("__weakref__", "mask", "recording", "symbol")
 
     def __init__(self, recording: Recording, symbol: Value) -> None:
         self.recording = recording
         self.symbol = symbol
+        self.mask: Any = None
 
     @staticmethod
     def apply_symbolically(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:

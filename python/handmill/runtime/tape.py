@@ -13,7 +13,7 @@ from handmill.ir.gradient import pullback
 from handmill.ir.graph import Graph, Node, Value, current_graph
 from handmill.ir.shapes import Batch, Shape, size_of
 from handmill.ir.trace import as_value, dtype_of, is_float
-from handmill.primitives.cast import convert_to_tensor
+from handmill.primitives.operands import tensor as as_tensor
 from handmill.runtime.recording import Recording, TapeTensor
 from handmill.runtime.variable import Variable
 
@@ -109,7 +109,7 @@ class GradientTape:
             elif self._eager is None:
                 value = as_value(graph, x)
             else:
-                value = self._eager.enter(convert_to_tensor(x))
+                value = self._eager.enter(as_tensor(x))
             if not is_float(dtype_of(value)):
                 raise ValueError(f"a float was expected to be watched, got {dtype_of(value)}")
             if self._eager is not None:

@@ -6,8 +6,8 @@
 
 namespace handmill {
 
-// (x, indices; axis = 0) -> y. Out of range: all bits set, so NaN for floats; a check_labels guard
-// on the indices refuses the batch instead.
+// (x, indices; axis = 0, from_end = true, zeros = false) -> y. Out of range: 0, for floats NaN (all
+// bits set) unless zeros; a check_labels guard on the indices refuses the batch instead.
 void lower_take(const NodeView& node, StepWriter& writer) {
   const ValueView x = node.input(0), indices = node.input(1);
   const int64_t given = node.i64("axis", 0);
@@ -19,7 +19,10 @@ void lower_take(const NodeView& node, StepWriter& writer) {
   args.item_bytes = x.product(axis + 1, x.rank()) * dtype_bytes(x.dtype);
   args.per_block = items_per_block(args.item_bytes, kBlockElements * 4);
   args.index_type = indices.dtype;
-  args.fill = 0xff;
+  const bool is_float =
+      x.dtype == Dtype::float32 || x.dtype == Dtype::float64 || x.dtype == Dtype::bfloat16;
+  args.fill = is_float && !node.flag("zeros") ? 0xff : 0;
+  args.from_end = node.flag("from_end", true);
   writer.read(&args.x, x);
   writer.read(&args.indices, indices);
   writer.write(&args.y, node.output(0));
@@ -32,7 +35,7 @@ void lower_take(const NodeView& node, StepWriter& writer) {
        .bytes_written = moved});
 }
 
-// (dy, indices) -> y of the output's shape (rows, ...)
+// (dy, indices; from_end = true) -> y of the output's shape (rows, ...)
 void lower_scatter_add(const NodeView& node, StepWriter& writer) {
   const ValueView dy = node.input(0), indices = node.input(1), y = node.output(0);
   ScatterAddArgs args{};
@@ -40,6 +43,7 @@ void lower_scatter_add(const NodeView& node, StepWriter& writer) {
   args.N = y.product(1, y.rank());
   args.num_indices = indices.size();
   args.index_type = indices.dtype;
+  args.from_end = node.flag("from_end", true);
   // Each block reads all indices: few blocks, unless the rows are worth it.
   constexpr int64_t kMostBlocks = 16;
   args.rows_per_block =

@@ -8,13 +8,14 @@ namespace {
 // Costs about as much as 5 elementwise steps.
 constexpr int64_t kSoftmaxElements = 4096;
 
+// Where a row has no elements there is nothing to do, unless each row has a result.
 template <class Args>
-StepInfo cut_rows(Args& args, const ValueView& matrix, double flops) {
+StepInfo cut_rows(Args& args, const ValueView& matrix, double flops, bool has_result = false) {
   require(matrix.rank() > 0, "softmax needs at least one axis");
   args.N = matrix.dim(-1);
   args.M = matrix.product(0, matrix.rank() - 1);
   args.rows_per_block = items_per_block(args.N, kSoftmaxElements);
-  return {.blocks = args.N == 0 ? 0 : ceil_div(args.M, args.rows_per_block),
+  return {.blocks = args.N == 0 && !has_result ? 0 : ceil_div(args.M, args.rows_per_block),
           .flops = flops * static_cast<double>(matrix.size())};
 }
 
@@ -65,7 +66,7 @@ void lower_log_softmax_grad(const NodeView& node, StepWriter& writer) {
 // (logits, labels) -> (loss, probabilities)
 void lower_sparse_softmax_cross_entropy(const NodeView& node, StepWriter& writer) {
   SparseCrossEntropyArgs args{};
-  const StepInfo info = cut_rows(args, node.input(0), 20);
+  const StepInfo info = cut_rows(args, node.input(0), 20, true);
   args.label_type = node.input(1).dtype;
   writer.read(&args.logits, node.input(0));
   writer.read(&args.labels, node.input(1));
@@ -89,7 +90,7 @@ void lower_sparse_softmax_cross_entropy_grad(const NodeView& node, StepWriter& w
 // (logits, targets) -> (loss, probabilities)
 void lower_softmax_cross_entropy(const NodeView& node, StepWriter& writer) {
   CrossEntropyArgs args{};
-  const StepInfo info = cut_rows(args, node.input(0), 35);
+  const StepInfo info = cut_rows(args, node.input(0), 35, true);
   writer.read(&args.logits, node.input(0));
   writer.read(&args.targets, node.input(1));
   writer.write(&args.loss, node.output(0));

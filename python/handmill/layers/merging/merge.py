@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from handmill import ops
 from handmill.errors import ShapeError
 from handmill.ir.shapes import Batch
+from handmill.ir.trace import with_mask
 from handmill.layers.layer import Layer
+from handmill.layers.masks import has_mask, masks_of
 
 
 class _Merge(Layer):
     """Base: combines inputs of shapes that broadcast, two at a time."""
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """An entry counts if it does in any of the inputs; no mask where an input has none."""
+        masks = _checked_masks(inputs, mask)
+        if any(m is None for m in masks):
+            return None
+        return functools.reduce(ops.logical_or, masks)
 
     def build(self, input_shape: Any) -> None:
         """Checks the shapes."""
@@ -56,6 +66,25 @@ def _expanded(x: Any, rank: int) -> Any:
     return x if not missing else ops.reshape(x, (x.shape[0], *(1,) * missing, *x.shape[1:]))
 
 
+def _checked_masks(inputs: Any, mask: Any) -> list[Any]:
+    if mask is None:
+        return [None]
+    for name, value in (("mask", mask), ("inputs", inputs)):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"`{name}` should be a list. Received: {name}={value}")
+    if len(mask) != len(inputs):
+        raise ValueError(
+            "The lists `inputs` and `mask` should have the same length. "
+            f"Received: {len(inputs)} inputs and {len(mask)} masks"
+        )
+    return list(mask)
+
+
+def _spread(mask: Any, x: Any) -> Any:
+    """A mask of steps as one of all their features."""
+    return ops.logical_or(ops.expand_dims(mask, -1), ops.zeros_like(x, dtype="bool"))
+
+
 class Add(_Merge):
     """The sum of its inputs.
 
@@ -88,7 +117,25 @@ class Subtract(_Merge):
 
 
 class Multiply(_Merge):
-    """The product of its inputs, element by element."""
+    """The product of its inputs, element by element; masked entries leave the others alone."""
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the output."""
+        masks = masks_of(inputs) if isinstance(inputs, list | tuple) else []
+        if not has_mask(masks):
+            return super().call(inputs)
+        spread = [None if m is None else _spread(m, x) for x, m in zip(inputs, masks, strict=True)]
+        output = super().call(
+            [
+                x if m is None else ops.where(m, x, ops.ones_like(x))
+                for x, m in zip(inputs, spread, strict=True)
+            ]
+        )
+        if any(m is None for m in spread):
+            return output
+        counts = functools.reduce(ops.logical_or, spread)
+        output = ops.where(counts, output, ops.zeros_like(output))
+        return with_mask(output, ops.any(counts, axis=-1))
 
     def _combine(self, a: Any, b: Any) -> Any:
         return ops.multiply(a, b)
@@ -104,14 +151,34 @@ class Average(_Merge):
         return ops.divide(output, float(count))
 
 
-class Maximum(_Merge):
+class _Extreme(_Merge):
+    """Base of Maximum and Minimum, which have no neutral element: masked entries are left out."""
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the output."""
+        masks = masks_of(inputs) if isinstance(inputs, list | tuple) else []
+        if not has_mask(masks):
+            return super().call(inputs)
+        output, counts = inputs[0], None if masks[0] is None else _spread(masks[0], inputs[0])
+        for x, mask in zip(inputs[1:], masks[1:], strict=True):
+            own = None if mask is None else _spread(mask, x)
+            if own is not None:
+                x = ops.where(own, x, output)
+            if counts is not None:
+                output = ops.where(counts, output, x)
+            counts = None if own is None or counts is None else ops.logical_or(counts, own)
+            output = self._combine(output, x)
+        return output if counts is None else with_mask(output, ops.any(counts, axis=-1))
+
+
+class Maximum(_Extreme):
     """The largest of its inputs, element by element."""
 
     def _combine(self, a: Any, b: Any) -> Any:
         return ops.maximum(a, b)
 
 
-class Minimum(_Merge):
+class Minimum(_Extreme):
     """The smallest of its inputs, element by element."""
 
     def _combine(self, a: Any, b: Any) -> Any:
@@ -152,6 +219,19 @@ class Concatenate(Layer):
                 "concatenate: samples cannot be joined along the batch axis in a model"
             )
         return ops.concatenate(list(inputs), axis=self.axis)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The masks, one after the other; inputs without one count as a whole."""
+        masks = _checked_masks(inputs, mask)
+        if not has_mask(masks):
+            return None
+        wide = [
+            ops.ones_like(x, dtype="bool")
+            if m is None
+            else (_spread(m, x) if len(m.shape) < len(x.shape) else m)
+            for x, m in zip(inputs, masks, strict=True)
+        ]
+        return ops.any(ops.concatenate(wide, axis=self.axis), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill import constraints, initializers, ops, regularizers
+from handmill import config, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
-from handmill.primitives.cast import common_dtype
+from handmill.primitives.operands import common_dtype
+
+
+def _masked_moments(inputs: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance of the entries that count.
+
+    Args:
+        inputs: values.
+        mask: of the shape of ``inputs`` without its last axis.
+        axes: what is summed over.
+    """
+    counts = ops.logical_or(
+        ops.expand_dims(ops.cast(mask, "bool"), -1), ops.zeros_like(inputs, dtype="bool")
+    )
+    zeros = ops.zeros_like(inputs)
+    number = ops.sum(ops.cast(counts, inputs.dtype), axes, keepdims=True)
+    number = ops.add(number, config.epsilon())
+    mean = ops.divide(ops.sum(ops.where(counts, inputs, zeros), axes, keepdims=True), number)
+    distances = ops.where(counts, ops.subtract(inputs, mean), zeros)
+    variance = ops.divide(ops.sum(ops.square(distances), axes, keepdims=True), number)
+    return ops.squeeze(mean, axes), ops.squeeze(variance, axes)
 
 
 class BatchNormalization(Layer):
@@ -134,14 +154,15 @@ class BatchNormalization(Layer):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Computes the output."""
-        if mask is not None:
-            raise ValueError("BatchNormalization does not take a mask yet")
         inputs = ops.cast(inputs, common_dtype((self.compute_dtype, "float32")))
         rank = len(inputs.shape)
         axis = self.axis % rank
         others = tuple(i for i in range(rank) if i != axis)
         if training and self.trainable:
-            mean, variance = ops.moments(inputs, others)
+            if mask is None:
+                mean, variance = ops.moments(inputs, others)
+            else:
+                mean, variance = _masked_moments(inputs, mask, others)
             keep = self.momentum
             self.moving_mean.assign(
                 ops.add(ops.multiply(self.moving_mean, keep), ops.multiply(mean, 1.0 - keep))

@@ -1,1 +1,31 @@
 """The functions that ``keras.ops`` has in common with NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handmill.ops.numpy import (
+    arrange,
+    create,
+    elementwise,
+    logic,
+    movement,
+    products,
+    reductions,
+    sorting,
+)
+from handmill.ops.numpy.arrange import *
+from handmill.ops.numpy.create import *
+from handmill.ops.numpy.elementwise import *
+from handmill.ops.numpy.logic import *
+from handmill.ops.numpy.movement import *
+from handmill.ops.numpy.products import *
+from handmill.ops.numpy.reductions import *
+from handmill.ops.numpy.sorting import *
+
+if not TYPE_CHECKING:  # mypy follows the stars by itself
+    __all__ = [
+        name
+        for module in (arrange, create, elementwise, logic, movement, products, reductions, sorting)
+        for name in module.__all__
+    ]

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.graph import Value
 from handmill.ir.shapes import Batch, Dim
 from handmill.ir.trace import apply
-from handmill.primitives.cast import (
+from handmill.ops.numpy.logic import where
+from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
+from handmill.ops.numpy.sorting import take
+from handmill.primitives.emit import slice_axis
+from handmill.primitives.movement import PAD, SLICE
+from handmill.primitives.operands import (
     Tensor,
     is_symbolic,
     normal_axes,
@@ -21,19 +27,23 @@ from handmill.primitives.cast import (
     shape_of,
     tensor,
 )
-from handmill.primitives.elementwise.arithmetic import multiply
-from handmill.primitives.elementwise.logic import where
-from handmill.primitives.gather import take
-from handmill.primitives.movement import (
-    PAD,
-    SLICE,
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    reshape,
-    slice_axis,
-    transpose,
-)
+
+__all__ = [
+    "diag",
+    "flip",
+    "meshgrid",
+    "moveaxis",
+    "pad",
+    "ravel",
+    "repeat",
+    "roll",
+    "split",
+    "stack",
+    "swapaxes",
+    "tile",
+    "tril",
+    "triu",
+]
 
 
 def stack(x: Sequence[Tensor], axis: int = 0) -> Any:
@@ -277,18 +287,6 @@ def diag(x: Tensor, k: int = 0) -> Any:
     return take(ravel(x), at, axis=0)
 
 
-def outer(x1: Tensor, x2: Tensor) -> Any:
-    """Returns all products of the elements of two vectors.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.outer([1, 2], [3, 4])
-        array([[3, 4],
-               [6, 8]], dtype=int32)
-    """
-    return multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
-
-
 def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Any]:
     """Returns the coordinates of a grid.
 
@@ -384,3 +382,8 @@ def getitem(x: Tensor, key: Any) -> Any:
     for place in places:
         x = expand_dims(x, place)
     return x
+
+
+Value.operators.update(
+    getitem=getitem,
+)

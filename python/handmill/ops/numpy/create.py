@@ -6,8 +6,25 @@ from typing import Any
 
 import numpy as np
 
+from handmill.errors import shape_error
 from handmill.ir.shapes import Batch, numpy_dtype
-from handmill.primitives.cast import Tensor, cast, check_dtype, dtype_of, shape_of, tensor
+from handmill.ops.core import cast
+from handmill.ops.numpy.movement import broadcast_to
+from handmill.primitives.operands import Tensor, check_dtype, dtype_of, shape_of, tensor
+
+__all__ = [
+    "arange",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tri",
+    "zeros",
+    "zeros_like",
+]
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -24,8 +41,6 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         array([[7., 7.],
                [7., 7.]], dtype=float32)
     """
-    from handmill.primitives.movement import broadcast_to
-
     value = tensor(fill_value)
     value = value if dtype is None else cast(value, dtype)
     dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
@@ -150,6 +165,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    _check_sizes("eye", N, M)
     return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
 
 
@@ -174,4 +190,10 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [1., 1.]], dtype=float32)
     """
+    _check_sizes("tri", N, M)
     return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def _check_sizes(op: str, *sizes: int | None) -> None:
+    if any(size is not None and size < 0 for size in sizes):
+        raise shape_error(op, f"a size is negative: {sizes}")

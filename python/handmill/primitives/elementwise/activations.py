@@ -11,18 +11,14 @@ import numpy as np
 from handmill.ir.op import Array, Attrs, Exact, Op, Ulp
 from handmill.ir.trace import apply
 from handmill.primitives.elementwise.arithmetic import ROUNDED, binary_op, unary_op
-from handmill.primitives.elementwise.logic import greater, less, where
 from handmill.primitives.elementwise.unary import (
     SIGMOID,
     SIGMOID_GRAD,
-    abs,
     erfc_reference,
-    exp,
     sigmoid_reference,
-    sign,
     size_of_dy,
-    tanh,
 )
+from handmill.primitives.emit import absolute, exp, greater, less, sign, tanh, where
 from handmill.primitives.samples import binary, unary
 
 SELU_ALPHA = 1.6732632423543772
@@ -41,7 +37,7 @@ def _below(y: Any, curved: Any) -> Any:
 
 def _between(x: Any, curved: Any) -> Any:
     """``curved`` where x lies between -3 and 3."""
-    return where(less(abs(x), 3.0), curved, 0.0)
+    return where(less(absolute(x), 3.0), curved, 0.0)
 
 
 def _silu_curvature(x: Any) -> Any:
@@ -222,7 +218,7 @@ SOFTSIGN_GRAD: Op = binary_op(
     lambda dy, x: dy / np.square(1 + np.abs(x)),
     lambda dy, x, dx, d: (
         apply(SOFTSIGN_GRAD, d, x),
-        apply(SOFTSIGN_GRAD, d * dy, x) * (sign(x) * -2) / (abs(x) + 1),
+        apply(SOFTSIGN_GRAD, d * dy, x) * (sign(x) * -2) / (absolute(x) + 1),
     ),
     binary(kinks=(0.0,), special=_FINITE),
     Ulp(4),

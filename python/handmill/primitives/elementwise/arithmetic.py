@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.graph import Value
 from handmill.ir.op import Attrs, Bound, Exact, Op, Sample, Ulp, register
-from handmill.ir.shapes import Shape, Spec, broadcast_shapes
-from handmill.ir.trace import apply
-from handmill.primitives.cast import Tensor, promote, promote_float
+from handmill.ir.shapes import Spec, broadcast_shapes
+from handmill.primitives.emit import (
+    equal,
+    greater,
+    greater_equal,
+    less_equal,
+    log,
+    negative,
+    power,
+    unbroadcast,
+    where,
+)
 from handmill.primitives.samples import binary, unary
 
 Samples = Callable[[], Iterable[Sample]]
@@ -24,24 +32,6 @@ ROUNDED = Ulp(0.5)
 def native_float(specs: Sequence[Spec], attrs: Attrs) -> bool:
     """Tile programs compute in float32; booleans are read as 0 and 1."""
     return all(s.dtype in ("float32", "bool") for s in specs)
-
-
-def unbroadcast(dy: Value, shape: Shape) -> Any:
-    """Sums ``dy`` over the axes along which an operand of ``shape`` was broadcast."""
-    from handmill.primitives.movement import reshape
-    from handmill.primitives.reduce import sum as reduce_sum
-
-    if dy.shape == shape:
-        return dy
-    added = len(dy.shape) - len(shape)
-    axes = [
-        axis
-        for axis, dim in enumerate(dy.shape)
-        if axis < added or (shape[axis - added] == 1 and dim != 1)
-    ]
-    if axes:
-        dy = reduce_sum(dy, axis=tuple(axes))
-    return reshape(dy, shape)
 
 
 def unary_op(
@@ -191,9 +181,6 @@ DIVIDE = binary_op(
 def _power_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
     # d/dx x^y = y x^(y-1), zero for y = 0 also where x = 0.
     # d/dy x^y = x^y ln x for x > 0; where x <= 0 the power is not differentiable in y.
-    from handmill.primitives.elementwise.logic import equal, greater, where
-    from handmill.primitives.elementwise.unary import log
-
     is_zero = equal(y, 0)
     positive = greater(x, 0)
     dx = where(is_zero, 0.0, y * power(x, where(is_zero, 1.0, y - 1)))
@@ -213,15 +200,11 @@ POWER = binary_op(
 
 
 def _maximum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
-    from handmill.primitives.elementwise.logic import greater_equal, where
-
     first = greater_equal(x, y)  # at a tie the gradient goes to x, as in Keras
     return where(first, dy, 0.0), where(first, 0.0, dy)
 
 
 def _minimum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
-    from handmill.primitives.elementwise.logic import less_equal, where
-
     first = less_equal(x, y)
     return where(first, dy, 0.0), where(first, 0.0, dy)
 
@@ -239,110 +222,3 @@ NEGATIVE = unary_op(
     tile="neg",
     floats_only=False,
 )
-
-
-def add(x1: Tensor, x2: Tensor) -> Any:
-    """Adds element by element.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.add([1.0, 2.0], 10)
-        array([11., 12.], dtype=float32)
-    """
-    return apply(ADD, *promote(x1, x2))
-
-
-def subtract(x1: Tensor, x2: Tensor) -> Any:
-    """Subtracts element by element.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.subtract([1.0, 2.0], 10)
-        array([-9., -8.], dtype=float32)
-    """
-    return apply(SUBTRACT, *promote(x1, x2))
-
-
-def multiply(x1: Tensor, x2: Tensor) -> Any:
-    """Multiplies element by element.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.multiply([1.0, 2.0], 10)
-        array([10., 20.], dtype=float32)
-    """
-    return apply(MULTIPLY, *promote(x1, x2))
-
-
-def divide(x1: Tensor, x2: Tensor) -> Any:
-    """Divides element by element; integers become float32 before.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.divide([1, 2], 4)
-        array([0.25, 0.5 ], dtype=float32)
-    """
-    return apply(DIVIDE, *promote_float(x1, x2))
-
-
-def divide_no_nan(x1: Tensor, x2: Tensor) -> Any:
-    """Divides element by element; 0 where the divisor is 0, also in the gradient.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.divide_no_nan([1.0, 2.0], [0.0, 4.0])
-        array([0. , 0.5], dtype=float32)
-    """
-    from handmill.primitives.elementwise.logic import equal, where
-
-    x1, x2 = promote_float(x1, x2)
-    is_zero = equal(x2, 0)
-    return where(is_zero, 0.0, divide(x1, where(is_zero, 1.0, x2)))
-
-
-def power(x1: Tensor, x2: Tensor) -> Any:
-    """Raises to a power element by element.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.power([1.0, 2.0, 3.0], 2)
-        array([1., 4., 9.], dtype=float32)
-    """
-    if isinstance(x2, int | float) and x2 == 2:
-        from handmill.primitives.elementwise.unary import square
-
-        return square(x1)
-    return apply(POWER, *promote(x1, x2))
-
-
-def maximum(x1: Tensor, x2: Tensor) -> Any:
-    """Returns the larger of two, element by element; NaN if either is.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.maximum([1.0, -2.0], 0)
-        array([1., 0.], dtype=float32)
-    """
-    return apply(MAXIMUM, *promote(x1, x2))
-
-
-def minimum(x1: Tensor, x2: Tensor) -> Any:
-    """Returns the smaller of two, element by element; NaN if either is.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.minimum([1.0, -2.0], 0)
-        array([ 0., -2.], dtype=float32)
-    """
-    return apply(MINIMUM, *promote(x1, x2))
-
-
-def negative(x: Tensor) -> Any:
-    """Changes the sign.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.negative([1.0, -2.0])
-        array([-1.,  2.], dtype=float32)
-    """
-    return apply(NEGATIVE, *promote(x))

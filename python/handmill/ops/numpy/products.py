@@ -1,16 +1,81 @@
-"""Sums of products over named axes, as reshaped matrix products."""
+"""Sums of products: matrix products, and products over named axes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from handmill.errors import ShapeError, shape_error
+from handmill.ir.graph import Value
 from handmill.ir.shapes import Batch, Shape, size_of
-from handmill.primitives.cast import Tensor, normal_axis, promote, shape_of
-from handmill.primitives.elementwise.arithmetic import multiply
-from handmill.primitives.matmul import matmul
-from handmill.primitives.movement import reshape, transpose
-from handmill.primitives.reduce import sum as reduce_sum
+from handmill.ops.numpy.elementwise import multiply
+from handmill.ops.numpy.movement import expand_dims, reshape, squeeze, transpose
+from handmill.ops.numpy.reductions import sum as reduce_sum
+from handmill.primitives.matmul import _product
+from handmill.primitives.operands import Tensor, normal_axis, promote, shape_of
+from handmill.runtime.planned import planned
+
+__all__ = [
+    "dot",
+    "einsum",
+    "matmul",
+    "outer",
+    "tensordot",
+    "vdot",
+]
+
+
+@planned
+def matmul(x1: Tensor, x2: Tensor) -> Any:
+    """Multiplies matrices.
+
+    Args:
+        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``.
+        x2: a vector, a matrix, or a stack of matrices ``(..., K, N)``; stacks are broadcast.
+
+    Raises:
+        ShapeError: if the inner dimensions differ.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+        array([21., 43.], dtype=float32)
+    """
+    a, b = promote(x1, x2)
+    vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
+    a = expand_dims(a, 0) if vector_a else a
+    b = expand_dims(b, 1) if vector_b else b
+    y = _product(a, b, False, False)
+    if vector_b:
+        y = squeeze(y, -1)
+    return squeeze(y, -1 if vector_b else -2) if vector_a else y
+
+
+def dot(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the product over the last axis of ``x1`` and the second to last of ``x2``.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.dot([1.0, 2.0], [3.0, 4.0]))
+        11.0
+    """
+    a, b = promote(x1, x2)
+    if not shape_of(a) or not shape_of(b):
+        return multiply(a, b)
+    if len(shape_of(b)) <= 2:
+        return matmul(a, b)
+
+    return tensordot(a, b, axes=([-1], [-2]))
+
+
+def vdot(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the sum of the products of all elements.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.vdot([1.0, 2.0], [3.0, 4.0]))
+        11.0
+    """
+    return matmul(reshape(x1, (-1,)), reshape(x2, (-1,)))
 
 
 def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
@@ -119,3 +184,20 @@ def _contract(s: str, x: Any, t: str, y: Any, needed: set[str]) -> tuple[str, An
 def _grouped(batch: list[str], first: list[str], second: list[str], dims: dict[str, Any]) -> Shape:
     one, two = (size_of(tuple(dims[c] for c in group)) for group in (first, second))
     return (*(dims[c] for c in batch), one, two)
+
+
+def outer(x1: Tensor, x2: Tensor) -> Any:
+    """Returns all products of the elements of two vectors.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.outer([1, 2], [3, 4])
+        array([[3, 4],
+               [6, 8]], dtype=int32)
+    """
+    return multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
+
+
+Value.operators.update(
+    matmul=matmul,
+)

@@ -1,0 +1,84 @@
+"""Callbacks that watch one number: which direction is better, and what counts as better."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from handmill.callbacks.callback import Callback
+
+
+class MonitorCallback(Callback):
+    """Base class of callbacks that compare a number of the logs with the best one so far.
+
+    Args:
+        monitor: the number's name in the logs.
+        mode: ``"min"``, ``"max"``, or ``"auto"``: losses and errors fall, accuracies rise, by
+            what the metric of that name is, never by how its name is spelled.
+        best: a value that must be beaten by the first one.
+        min_delta: smaller changes do not count as better; its size counts, not its sign.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        best: float | None = None,
+        min_delta: float = 0,
+    ) -> None:
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            warnings.warn(
+                f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.",
+                stacklevel=3,
+            )
+            mode = "auto"
+        self.monitor = monitor
+        self.mode = mode
+        self.best = best
+        self.min_delta = abs(min_delta)
+        self._rises: bool | None = {"max": True, "min": False}.get(mode)
+
+    def monitored(self, logs: Any) -> Any:
+        """Returns the number that is watched, None (with a warning) if there is none."""
+        logs = logs or {}
+        value = logs.get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"{type(self).__name__} conditioned on metric `{self.monitor}` which is not "
+                f"available. Available metrics are: {','.join(logs)}",
+                stacklevel=3,
+            )
+        return value
+
+    def is_better(self, value: float, reference: float | None) -> bool:
+        """Whether ``value`` is better than ``reference`` by more than ``min_delta``.
+
+        Raises:
+            ValueError: if nothing tells whether the number should rise or fall.
+        """
+        if self._rises is None:
+            self._rises = self._direction() == "up"
+        if reference is None or math.isnan(reference):
+            return True
+        if self._rises:
+            return value - self.min_delta > reference
+        return value + self.min_delta < reference
+
+    def _direction(self) -> str:
+        name = self.monitor.removeprefix("val_")
+        if name == "loss" or name.endswith("_loss"):  # the loss, or that of one output
+            return "down"
+        metrics = getattr(self.model, "metrics", None) or ()
+        own = [m for m in metrics if m.name == name]
+        # Several outputs: the name of the output stands before that of the metric.
+        for metric in own or [m for m in metrics if name.endswith(f"_{m.name}")]:
+            direction = getattr(metric, "_direction", None)
+            if direction is not None:
+                return str(direction)
+        raise ValueError(
+            f"{type(self).__name__} callback received monitor={self.monitor}, but nothing tells "
+            "whether it should rise or fall: no metric of that name knows its direction. Pass "
+            "`mode='max'` to watch for the highest value, or `mode='min'` for the lowest."
+        )

@@ -1,0 +1,86 @@
+"""Masks: which entries of a tensor count. They travel beside values, from layer to layer.
+
+A mask is a bool value with a True for each entry that counts, usually of shape (batch, time). It
+is attached to a value while a program is traced (``Value.mask``) and to a KerasTensor while a
+functional model is put together. The rules are those of Keras 3: a layer is handed the mask of
+its input in an argument ``mask`` (``NAME_mask`` where several tensors are passed) that was left
+out; what it returns carries the mask that ``compute_mask`` gives; losses and metrics leave masked
+entries of the predictions out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from handmill import tree
+from handmill.ir.graph import Value
+from handmill.ir.trace import mask_of, with_mask
+
+
+def masks_of(structure: Any) -> Any:
+    """The masks of nested values, nested like them."""
+    return tree.map_structure(mask_of, structure)
+
+
+def has_mask(masks: Any) -> bool:
+    """Whether any of nested masks is there."""
+    return any(mask is not None for mask in tree.flatten(masks))
+
+
+def missing_masks(
+    parameters: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The mask arguments of a call that its tensors' masks fill.
+
+    Args:
+        parameters: names of the parameters of ``call``, in order.
+        args: what is passed by position.
+        kwargs: what is passed by name.
+    """
+    if not any(name == "mask" or name.endswith("_mask") for name in parameters):
+        return {}
+    given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+    by_position = set(parameters[: len(args)])
+    tensors = {
+        name: value
+        for name, value in given.items()
+        if any(isinstance(x, Value) for x in tree.flatten(value))
+    }
+    single = len(tensors) == 1
+    wanted = {"mask" if single else f"{name}_mask": value for name, value in tensors.items()}
+    return {
+        name: masks_of(value)
+        for name, value in wanted.items()
+        if name in parameters and name not in by_position and given.get(name) is None
+    }
+
+
+def carry(layer: Any, inputs: Any, outputs: Any, previous: Any) -> None:
+    """Attaches masks to what a layer returned.
+
+    Args:
+        layer: the layer.
+        inputs: its first argument.
+        outputs: what it returned, nested values.
+        previous: the mask that it was passed, or that of its first argument.
+    """
+    if not layer.supports_masking:
+        if has_mask(previous):
+            warnings.warn(
+                f"Layer '{layer.name}' (of type {type(layer).__name__}) was passed an input with a "
+                "mask attached to it. However, this layer does not support masking and will "
+                "therefore destroy the mask information. Downstream layers will not see the mask.",
+                stacklevel=5,
+            )
+        return
+    flat = tree.flatten(outputs)
+    if all(mask_of(x) is not None for x in flat):
+        return
+    masks = layer.compute_mask(inputs, previous)
+    if masks is None:
+        return
+    for value, mask in zip(flat, tree.flatten(masks), strict=False):
+        if mask_of(value) is None:
+            with_mask(value, mask)

@@ -1,0 +1,454 @@
+"""Functions element by element: arithmetic under broadcasting, and of one operand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from handmill.ir.graph import Value
+from handmill.ir.trace import apply
+from handmill.ops.numpy.logic import equal, where
+from handmill.primitives.elementwise.arithmetic import (
+    ADD,
+    DIVIDE,
+    MAXIMUM,
+    MINIMUM,
+    MULTIPLY,
+    NEGATIVE,
+    POWER,
+    SUBTRACT,
+)
+from handmill.primitives.elementwise.unary import (
+    ABSOLUTE,
+    CEIL,
+    CLIP,
+    COS,
+    EXP,
+    EXP2,
+    EXPM1,
+    FLOOR,
+    LOG,
+    LOG1P,
+    RECIPROCAL,
+    ROUND,
+    SIGN,
+    SIN,
+    SQRT,
+    SQUARE,
+    TANH,
+)
+from handmill.primitives.operands import Tensor, dtype_of, promote, promote_float, rounded, tensor
+from handmill.runtime.planned import planned
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "ceil",
+    "clip",
+    "cos",
+    "divide",
+    "divide_no_nan",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "power",
+    "reciprocal",
+    "round",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+]
+
+
+@planned
+def add(x1: Tensor, x2: Tensor) -> Any:
+    """Adds element by element.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.add([1.0, 2.0], 10)
+        array([11., 12.], dtype=float32)
+    """
+    return apply(ADD, *promote(x1, x2))
+
+
+@planned
+def subtract(x1: Tensor, x2: Tensor) -> Any:
+    """Subtracts element by element.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.subtract([1.0, 2.0], 10)
+        array([-9., -8.], dtype=float32)
+    """
+    return apply(SUBTRACT, *promote(x1, x2))
+
+
+@planned
+def multiply(x1: Tensor, x2: Tensor) -> Any:
+    """Multiplies element by element.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.multiply([1.0, 2.0], 10)
+        array([10., 20.], dtype=float32)
+    """
+    return apply(MULTIPLY, *promote(x1, x2))
+
+
+@planned
+def divide(x1: Tensor, x2: Tensor) -> Any:
+    """Divides element by element; integers become float32 before.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.divide([1, 2], 4)
+        array([0.25, 0.5 ], dtype=float32)
+    """
+    return apply(DIVIDE, *promote_float(x1, x2))
+
+
+def divide_no_nan(x1: Tensor, x2: Tensor) -> Any:
+    """Divides element by element; 0 where the divisor is 0, also in the gradient.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.divide_no_nan([1.0, 2.0], [0.0, 4.0])
+        array([0. , 0.5], dtype=float32)
+    """
+    x1, x2 = promote_float(x1, x2)
+    is_zero = equal(x2, 0)
+    return where(is_zero, 0.0, divide(x1, where(is_zero, 1.0, x2)))
+
+
+@planned
+def power(x1: Tensor, x2: Tensor) -> Any:
+    """Raises to a power element by element.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.power([1.0, 2.0, 3.0], 2)
+        array([1., 4., 9.], dtype=float32)
+    """
+    if isinstance(x2, int | float) and x2 == 2:
+        return square(x1)
+    return apply(POWER, *promote(x1, x2))
+
+
+@planned
+def maximum(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the larger of two, element by element; NaN if either is.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.maximum([1.0, -2.0], 0)
+        array([1., 0.], dtype=float32)
+    """
+    return apply(MAXIMUM, *promote(x1, x2))
+
+
+@planned
+def minimum(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the smaller of two, element by element; NaN if either is.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.minimum([1.0, -2.0], 0)
+        array([ 0., -2.], dtype=float32)
+    """
+    return apply(MINIMUM, *promote(x1, x2))
+
+
+@planned
+def negative(x: Tensor) -> Any:
+    """Changes the sign.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.negative([1.0, -2.0])
+        array([-1.,  2.], dtype=float32)
+    """
+    return apply(NEGATIVE, *promote(x))
+
+
+@planned
+def absolute(x: Tensor) -> Any:
+    """Drops the sign.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.absolute([1.0, -2.0])
+        array([1., 2.], dtype=float32)
+    """
+    return apply(ABSOLUTE, *promote(x))
+
+
+abs = absolute
+
+
+@planned
+def square(x: Tensor) -> Any:
+    """Multiplies each element by itself.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.square([3.0, -2.0])
+        array([9., 4.], dtype=float32)
+    """
+    return apply(SQUARE, *promote(x))
+
+
+@planned
+def sqrt(x: Tensor) -> Any:
+    """Returns the square root; NaN for negative numbers.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sqrt([4.0, 9.0])
+        array([2., 3.], dtype=float32)
+    """
+    return apply(SQRT, *promote_float(x))
+
+
+@planned
+def reciprocal(x: Tensor) -> Any:
+    """Returns ``1 / x``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.reciprocal([4.0, 0.5])
+        array([0.25, 2.  ], dtype=float32)
+    """
+    return apply(RECIPROCAL, *promote_float(x))
+
+
+@planned
+def exp(x: Tensor) -> Any:
+    """Returns ``e ** x``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.exp([0.0, 1.0]).round(4)
+        array([1.    , 2.7183], dtype=float32)
+    """
+    return apply(EXP, *promote_float(x))
+
+
+@planned
+def exp2(x: Tensor) -> Any:
+    """Returns ``2 ** x``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.exp2([-1.0, 0.0, 10.0])
+        array([5.000e-01, 1.000e+00, 1.024e+03], dtype=float32)
+    """
+    return apply(EXP2, *promote_float(x))
+
+
+@planned
+def expm1(x: Tensor) -> Any:
+    """Returns ``e ** x - 1``, accurate near zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.expm1([0.0, 1e-8])
+        array([0.e+00, 1.e-08], dtype=float32)
+    """
+    return apply(EXPM1, *promote_float(x))
+
+
+@planned
+def log(x: Tensor) -> Any:
+    """Returns the natural logarithm; NaN for negative numbers.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.log([1.0, 10.0]).round(4)
+        array([0.    , 2.3026], dtype=float32)
+    """
+    return apply(LOG, *promote_float(x))
+
+
+@planned
+def log1p(x: Tensor) -> Any:
+    """Returns ``log(1 + x)``, accurate near zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.log1p([0.0, 1e-8])
+        array([0.e+00, 1.e-08], dtype=float32)
+    """
+    return apply(LOG1P, *promote_float(x))
+
+
+def log2(x: Tensor) -> Any:
+    """Returns the logarithm to base 2.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.log2([1.0, 8.0]).round(5)
+        array([0., 3.], dtype=float32)
+    """
+    return log(x) * (1 / math.log(2))
+
+
+def log10(x: Tensor) -> Any:
+    """Returns the logarithm to base 10.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.log10([1.0, 100.0]).round(5)
+        array([0., 2.], dtype=float32)
+    """
+    return log(x) * (1 / math.log(10))
+
+
+@planned
+def sin(x: Tensor) -> Any:
+    """Returns the sine of angles in radians.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sin([0.0]).tolist()
+        [0.0]
+    """
+    return apply(SIN, *promote_float(x))
+
+
+@planned
+def cos(x: Tensor) -> Any:
+    """Returns the cosine of angles in radians.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.cos([0.0]).tolist()
+        [1.0]
+    """
+    return apply(COS, *promote_float(x))
+
+
+def tan(x: Tensor) -> Any:
+    """Returns the tangent of angles in radians.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.tan([0.0]).tolist()
+        [0.0]
+    """
+    (x,) = promote_float(x)
+    return sin(x) / cos(x)
+
+
+@planned
+def tanh(x: Tensor) -> Any:
+    """Returns the hyperbolic tangent.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.tanh([0.0, 100.0])
+        array([0., 1.], dtype=float32)
+    """
+    return apply(TANH, *promote_float(x))
+
+
+@planned
+def sign(x: Tensor) -> Any:
+    """Returns -1, 0 or 1; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sign([-2.5, 0.0, 9.0])
+        array([-1.,  0.,  1.], dtype=float32)
+    """
+    return apply(SIGN, *promote(x))
+
+
+@planned
+def floor(x: Tensor) -> Any:
+    """Rounds down; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.floor([1.5, -1.5])
+        array([ 1., -2.], dtype=float32)
+    """
+    return apply(FLOOR, *promote_float(x))
+
+
+@planned
+def ceil(x: Tensor) -> Any:
+    """Rounds up; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.ceil([1.5, 0.5])
+        array([2., 1.], dtype=float32)
+    """
+    return apply(CEIL, *promote_float(x))
+
+
+def round(x: Tensor, decimals: int = 0) -> Any:
+    """Rounds to the nearest, halves to even; its gradient is zero.
+
+    Args:
+        x: the input.
+        decimals: decimal places to keep; negative: places before the point to drop.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.round([0.5, 1.5, 2.6])
+        array([0., 2., 3.], dtype=float32)
+    """
+    (x,) = promote_float(x)
+    if decimals == 0:
+        return apply(ROUND, x)
+    scale = 10.0**decimals
+    return apply(ROUND, x * scale) / scale
+
+
+def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
+    """Limits to the interval from ``x_min`` to ``x_max``.
+
+    The gradient is 1 inside and on the borders, 0 outside.
+
+    Args:
+        x: the input.
+        x_min: the least value: a number, or an array that broadcasts.
+        x_max: the largest value.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.clip([-5.0, 0.5, 5.0], -1, 1)
+        array([-1. ,  0.5,  1. ], dtype=float32)
+    """
+    x = tensor(x)
+    numbers = isinstance(x_min, int | float) and isinstance(x_max, int | float)
+    if numbers and dtype_of(x).startswith("float"):
+        return apply(CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
+    return minimum(maximum(x, x_min), x_max)
+
+
+Value.operators.update(
+    add=add,
+    subtract=subtract,
+    multiply=multiply,
+    divide=divide,
+    power=power,
+    negative=negative,
+    absolute=absolute,
+)

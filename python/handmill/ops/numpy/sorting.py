@@ -1,0 +1,107 @@
+"""Selection by index, order, and running sums along an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill.ir.trace import apply
+from handmill.ops.core import cast
+from handmill.ops.numpy.movement import reshape
+from handmill.primitives.gather import TAKE
+from handmill.primitives.operands import Tensor, check_dtype, normal_axis, shape_of, tensor
+from handmill.primitives.sort import ARGSORT, CUMSUM, TAKE_ALONG
+
+__all__ = [
+    "argsort",
+    "cumsum",
+    "sort",
+    "take",
+    "take_along_axis",
+]
+
+
+def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
+    """Returns the elements at ``indices`` along an axis.
+
+    Negative indices count from the end. An index out of range gives NaN (in integers
+    0); nothing outside of ``x`` is ever read.
+
+    Args:
+        x: the input.
+        indices: integers of any shape, which takes the place of the axis.
+        axis: the axis. Default: the flattened input.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.take([10, 20, 30], [2, 0])
+        array([30, 10], dtype=int32)
+    """
+    x, indices = tensor(x), tensor(indices)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normal_axis("take", axis, len(shape_of(x)))
+    return apply(TAKE, x, indices, axis=axis)
+
+
+def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
+    """Returns ``x[..., indices[..., k, ...], ...]``: other axes go together, one to one.
+
+    Args:
+        x: the input.
+        indices: integers, of the shape of ``x`` but for ``axis``.
+        axis: the axis. Default: both flattened.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)
+        array([[2],
+               [3]], dtype=int32)
+    """
+    x, indices = tensor(x), tensor(indices)
+    if axis is None:
+        return take_along_axis(reshape(x, (-1,)), reshape(indices, (-1,)), axis=0)
+    axis = normal_axis("take_along_axis", axis, len(shape_of(x)))
+    return apply(TAKE_ALONG, x, indices, axis=axis)
+
+
+def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
+    """Returns the running sums along an axis.
+
+    Args:
+        x: the input.
+        axis: the axis. Default: the flattened input.
+        dtype: dtype of the sums. Default: that of the input.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.cumsum([1, 2, 3])
+        array([1, 3, 6], dtype=int32)
+    """
+    x = tensor(x) if dtype is None else cast(x, check_dtype(dtype))
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normal_axis("cumsum", axis, len(shape_of(x)))
+    return apply(CUMSUM, x, axis=axis, reverse=False)
+
+
+def argsort(x: Tensor, axis: int = -1) -> Any:
+    """Returns the indices that sort along an axis; int32.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.argsort([3.0, 1.0, 2.0])
+        array([1, 2, 0], dtype=int32)
+    """
+    x = tensor(x)
+    return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
+
+
+def sort(x: Tensor, axis: int = -1) -> Any:
+    """Sorts along an axis.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.sort([3.0, 1.0, 2.0])
+        array([1., 2., 3.], dtype=float32)
+    """
+    return take_along_axis(x, argsort(x, axis), axis=axis)

@@ -1,0 +1,212 @@
+"""Operands of operators: conversion, promotion, axes; what arrays and symbolic values share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from handmill.errors import shape_error
+from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
+from handmill.ir.graph import Value, current_graph
+from handmill.ir.op import REGISTRY
+from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, numpy_dtype
+from handmill.ir.trace import apply, as_value, recorder, recorders, set_cast
+
+Tensor: TypeAlias = Any
+"""What public functions take: an array, number, Variable, or symbolic value."""
+
+
+# NumPy dtypes that a Value cannot have, and the ones that hold their values.
+_STAND_INS = {
+    "float16": "float32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+    "longdouble": "float64",
+}
+
+
+_INTEGERS = ("bool", "uint8", "int8", "int32", "int64")
+
+
+_RANK = {"bfloat16": 0, "float32": 1, "float64": 2}
+
+
+def is_symbolic(x: Any) -> bool:
+    """Whether ``x`` has a spec but no content that NumPy could read now."""
+    return (
+        isinstance(x, Value)
+        or hasattr(type(x), "apply_symbolically")
+        or (hasattr(x, "spec") and hasattr(x, "read"))
+    )
+
+
+def tensor(x: Tensor) -> Any:
+    """Returns ``x`` as an operand: symbolic as it is, all else as an array of a known dtype.
+
+    Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
+    """
+    if recorders and (recording := recorder()) is not None:
+        x = recording.enter(x)
+    if is_symbolic(x):
+        return _read(x)
+    is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
+    if not is_array and isinstance(x, list | tuple) and any(is_symbolic(item) for item in x):
+        return _stacked(x)
+    array = np.asarray(x)
+    name = array.dtype.name
+    if not is_array or isinstance(x, float):
+        name = {"float64": "float32", "int64": "int32"}.get(name, name)
+    name = _STAND_INS.get(name, name)
+    if name not in DTYPES:
+        raise TypeError(f"an array of numbers was expected, got dtype {array.dtype}: {x!r}")
+    return array if array.dtype.name == name else array.astype(numpy_dtype(name))
+
+
+def _stacked(items: Sequence[Any]) -> Any:
+    """A list of symbolic values as one value, as NumPy makes one array of a list of arrays."""
+    rows = [apply(REGISTRY["reshape"], x, shape=(1, *shape_of(x))) for x in promote(*items)]
+    return rows[0] if len(rows) == 1 else apply(REGISTRY["concatenate"], *rows, axis=0)
+
+
+def _read(x: Any) -> Any:
+    """A variable of a program being traced as a value: its dtype may depend on the layer."""
+    graph = current_graph()
+    return as_value(graph, x) if graph is not None and hasattr(x, "read") else x
+
+
+def widened(x: Any) -> Any:
+    """Returns a bfloat16 operand as float32, any other as it is."""
+    return converted(x, "float32") if dtype_of(x) == "bfloat16" else x
+
+
+def shape_of(x: Tensor) -> Shape:
+    """Returns the shape of an operand; symbolic ones may hold Batch dimensions."""
+    spec = getattr(x, "spec", None)
+    return tuple(spec.shape) if spec is not None else np.shape(x)
+
+
+def dtype_of(x: Tensor) -> str:
+    """Returns the dtype of an operand that :func:`tensor` has seen."""
+    spec = getattr(x, "spec", None)
+    return str(spec.dtype) if spec is not None else str(x.dtype.name)
+
+
+def common_dtype(dtypes: Sequence[str]) -> str:
+    """Returns the dtype in which operands of these dtypes meet.
+
+    A float wins over integers; otherwise the smallest dtype that holds both.
+
+    Example:
+        >>> common_dtype(["int64", "float32"]), common_dtype(["uint8", "int8"])
+        ('float32', 'int32')
+    """
+    floats = [d for d in dtypes if d in FLOATS]
+    if floats:
+        return max(floats, key=_RANK.__getitem__)
+    if {"uint8", "int8"} <= set(dtypes):
+        dtypes = [*dtypes, "int32"]
+    return max(dtypes, key=_INTEGERS.index)
+
+
+def promote(*xs: Tensor) -> list[Any]:
+    """Returns operands of one dtype; Python numbers take the dtype of the others."""
+    if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
+        return list(xs)
+    weak = [isinstance(x, bool | int | float) for x in xs]
+    operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
+    strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
+    numbers = [x for x, w in zip(xs, weak, strict=True) if w]
+    if any(type(x) is not bool and isinstance(x, float) for x in numbers):
+        strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
+    elif any(type(x) is int for x in numbers):
+        strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
+    dtype = common_dtype(strong) if strong else "bool"
+    return [
+        np.asarray(x, numpy_dtype(dtype)) if w else converted(x, dtype)
+        for x, w in zip(operands, weak, strict=True)
+    ]
+
+
+def promote_float(*xs: Tensor) -> list[Any]:
+    """Like :func:`promote`, but integers become float32."""
+    operands = promote(*xs)
+    return [x if dtype_of(x) in FLOATS else converted(x, "float32") for x in operands]
+
+
+def rounded(value: float, x: Any) -> float:
+    """Returns a number as the dtype of ``x`` holds it, so that kernel and reference agree."""
+    return float(np.asarray(value, numpy_dtype(dtype_of(x))))
+
+
+def as_bool(x: Tensor) -> Any:
+    """Returns ``x != 0`` unless ``x`` is boolean already."""
+    return converted(tensor(x), "bool")
+
+
+def converted(x: Any, dtype: str) -> Any:
+    """Returns an operand in a dtype that exists; nothing is done if it has it."""
+    if dtype_of(x) == dtype:
+        return x
+    if not is_symbolic(x):
+        return x.astype(numpy_dtype(dtype))
+    if {dtype_of(x), dtype} == {"bfloat16", "float32"}:
+        return to_or_from_bfloat16(x, dtype)
+    return apply(REGISTRY["cast"], x, dtype=dtype)
+
+
+set_cast(converted)
+
+
+def check_dtype(dtype: Any) -> str:
+    """Returns the name of ``dtype``.
+
+    Raises:
+        ValueError: if no Value can have it.
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name in ("float", "int"):
+        name += "32"
+    if name not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got dtype={dtype!r}")
+    return name
+
+
+def normal_axis(op: str, axis: int, rank: int) -> int:
+    """Returns ``axis`` counted from the front.
+
+    Raises:
+        ShapeError: if it does not exist.
+    """
+    if not -rank <= axis < rank:
+        raise shape_error(op, f"axis {axis} does not exist in {rank} dimensions")
+    return int(axis) % rank
+
+
+def normal_axes(op: str, axis: Any, rank: int) -> tuple[int, ...]:
+    """Returns the axes named by ``axis`` (None: all), non-negative and sorted.
+
+    Raises:
+        ShapeError: if one does not exist or is named twice.
+    """
+    if axis is None:
+        return tuple(range(rank))
+    axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    found = sorted(normal_axis(op, int(a), rank) for a in axes)
+    if len(set(found)) != len(found):
+        raise shape_error(op, f"axes must differ, got axis={axis}")
+    return tuple(found)
+
+
+def count_along(x: Tensor, axes: Sequence[int]) -> Any:
+    """Returns the number of elements along ``axes``: an int, or a value if the batch counts."""
+    shape = shape_of(x)
+    if any(isinstance(shape[a], Batch) for a in axes):
+        return apply(REGISTRY["size_along"], x, axis=tuple(axes))
+    return int(np.prod([shape[a] for a in axes], dtype=np.int64))  # type: ignore[arg-type]
+
+
+Axis = Any  # None, an int, or a sequence of ints
