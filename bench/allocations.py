@@ -101,7 +101,7 @@ def count(workload: str) -> dict[str, float]:
 
     def of_plan() -> int:
         before = counter()
-        program.specialize(w.batch)
+        program.specialize([w.batch])
         return counter() - before
 
     return {"step": (many - few) / (MANY - FEW), "plan": min(of_plan() for _ in range(3))}

@@ -29,7 +29,8 @@ TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
 def empty_step(seconds: float) -> float:
     """A step of a fed run that takes one number and counts."""
     from handmill import ops
-    from handmill.runtime.function import Feed, TracedFunction
+    from handmill.runtime.feed import Feed
+    from handmill.runtime.function import TracedFunction
     from handmill.runtime.variable import Variable
 
     counted = Variable(np.zeros((), np.float32), name="counted")
@@ -88,18 +89,48 @@ def predict_one(seconds: float) -> float:
     return least_seconds(lambda: model.predict(x, verbose=0), seconds)
 
 
+def first_step(seconds: float) -> float:
+    """The first training step of a second model of equal structure, four layers, with the step."""
+    x, y = TINY.data()
+    x, y = x[:32], y[:32]
+    four = Workload("four layers", (TINY.units[0], 16, 16, 16, TINY.units[-1]), 32, 32)
+    make_model(four).train_on_batch(x, y)
+    times = []
+    for _ in range(200 if seconds > 0.1 else 20):
+        model = make_model(four)
+        start = time.perf_counter()
+        model.train_on_batch(x, y)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def call_after_change(seconds: float) -> float:
+    """model(x) of one sample after another model was made, without the plan."""
+    from handmill.runtime.watch import SETTINGS, notice
+
+    model = make_model(TINY)
+    x = TINY.data()[0][:1].copy()
+    plan, _ = plan_of(model, x)
+    model(x)
+
+    def run() -> None:
+        notice(SETTINGS.__class__())  # as any change of anything does
+        model(x)
+
+    return least_seconds(run, seconds) - least_seconds(lambda: plan(x), seconds)
+
+
 def specialise(seconds: float) -> float:
     """The plan of a training step of ten layers for one more batch size."""
     model = make_model(TEN)
     x, y = TEN.data()
     function, _ = model.step_to_compare(x, y)
     signature = function.signature(function.specs_of([x, y]))
-    signature.plan(1, feeds=False)
     program, _, _ = signature.program(feeds=False)
     times = []
     for batch in range(2, 60 if seconds > 0.1 else 8):
         start = time.perf_counter()
-        program.specialize(batch)
+        program.specialize([batch])
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -144,7 +175,9 @@ BUDGETS: tuple[tuple[str, Callable[[float], float], float, float, str], ...] = (
     ("fit(epochs=1, verbose=0), beside the steps", fit_call, 50.0, 1e6, "us"),
     ("ops.matmul, beside the kernel", eager_matmul, 1.0, 1e6, "us"),
     ("model(x), beside the plan", model_call, 3.0, 1e6, "us"),
+    ("model(x) after an unrelated change", call_after_change, 10.0, 1e6, "us"),
     ("predict of one sample", predict_one, 12.0, 1e6, "us"),
+    ("first step of a second equal model", first_step, 800.0, 1e6, "us"),
     ("specialise a training step of 10 layers", specialise, 200.0, 1e6, "us"),
     ("import handmill, beside numpy", import_time, 30.0, 1e3, "ms"),
 )

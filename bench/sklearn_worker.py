@@ -85,7 +85,7 @@ def estimator(kinds: Any, prefix: str, case: Case) -> Any:
 
 def handmill_job(case: Case, first: bool) -> Job:
     import handmill.sklearn
-    from handmill.sklearn.network import POOL
+    from handmill.runtime.plans import TRACES
 
     x, y = case.load()
     model = estimator(handmill.sklearn, "Handmill", case)
@@ -93,7 +93,7 @@ def handmill_job(case: Case, first: bool) -> Job:
     def run(fits: int) -> None:
         for _ in range(fits):
             if first:
-                POOL.clear()
+                TRACES.clear()
             model.fit(x, y)
 
     return Job({"fit": run}, lambda: model.fit(x, y).score(x, y))

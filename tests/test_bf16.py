@@ -51,7 +51,7 @@ def product(a, b, transpose_a=False, transpose_b=False, dtype="float32", isa=Non
         inputs=[0, 1], constants=[], variables=[], outputs=[2], updates=[], feeds=[],
         nodes=[("matmul_bf16", (0, 1), (2,), attrs, (), "", None)],
     )  # fmt: skip
-    return program.specialize(1, isa=isa or _core.isa()).bind()(a, b)
+    return program.specialize([], isa=isa or _core.isa()).bind()(a, b)
 
 
 def slices_of(m, n, k):
@@ -171,7 +171,7 @@ def test_lowering_refuses(values, attrs, message):
         nodes=[("matmul_bf16", (0, 1), (2,), attrs, (), "", None)],
     )  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        program.specialize(1)
+        program.specialize([])
 
 
 @needs_core

@@ -23,8 +23,10 @@ import overheads  # noqa: E402
 from allocations import allocations_per_step  # noqa: E402
 from common import plan_of  # noqa: E402
 
+import handmill  # noqa: E402
 from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E402
 from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
+from handmill.runtime.function import TracedFunction  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
 
@@ -98,6 +100,27 @@ def test_resident_memory_is_flat_over_10000_steps():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert overheads.growth_per_10000_steps() <= 1 << 20
+
+
+def test_nothing_is_traced_twice(monkeypatch):
+    """Neither for a second model of equal structure, nor after an unrelated layer was made."""
+    w = WORKLOADS["tiny"]
+    x, y = w.data()
+    model = make_model(w)
+    model.fit(x, y, batch_size=w.batch, verbose=0)
+    model.predict(x, verbose=0)
+    model(x[:1].copy())
+
+    def refuse(*_):
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(TracedFunction, "_trace", refuse)
+    monkeypatch.setattr(_core, "Program", refuse)
+    for again in (model, make_model(w), model):
+        handmill.layers.Dense(3).build((None, 2))
+        again.fit(x, y, batch_size=w.batch, verbose=0)
+        again.predict(x, verbose=0)
+        again(x[:1].copy())
 
 
 def quickest(measure, enough: float, attempts: int = 6) -> float:

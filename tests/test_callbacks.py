@@ -7,7 +7,7 @@ import pytest
 
 import handmill
 from handmill import callbacks, layers
-from handmill.utils.progbar import Progbar
+from handmill.callbacks.progbar import Progbar
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype("float32")

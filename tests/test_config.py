@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import handmill
-from handmill import config
+from handmill import config, ops
+from handmill.data.prefetch import Prefetcher
 
 
 def run_without_kernels(tmp_path: Path, code: str, **environment: str):
@@ -48,6 +51,60 @@ def test_use_backend_is_a_context_and_a_function():
     handmill.use_backend("numpy")
     assert config.backend() == "numpy"
     handmill.use_backend(before)
+
+
+def test_the_backend_is_that_of_the_thread():
+    before = config.backend()
+    other = "numpy" if before == "native" else before
+    found = {}
+    inside, done = threading.Event(), threading.Event()
+
+    def chooses():
+        with handmill.use_backend(other):
+            inside.set()
+            done.wait(10)
+            found["chooses"] = config.backend()
+
+    def looks():
+        inside.wait(10)
+        found["looks"] = config.backend(), config.is_native()
+        found["computes"] = ops.exp(np.zeros(2, "float32"))
+        done.set()
+
+    threads = [threading.Thread(target=target) for target in (chooses, looks)]
+    for thread in threads:
+        thread.start()
+    inside.wait(10)
+    assert config.backend() == before
+    for thread in threads:
+        thread.join()
+    assert found["chooses"] == other
+    assert found["looks"] == (before, before == "native")
+    assert found["computes"].tolist() == [1.0, 1.0]
+    assert config.backend() == before
+
+
+def test_threads_that_prepare_batches_have_the_backend_of_their_caller():
+    other = "numpy" if config.has_kernels() else config.backend()
+    with handmill.use_backend(other):
+        made = Prefetcher(lambda step: config.backend(), first=0, threads=2, ahead=4)
+        try:
+            assert {made.get(step) for step in range(6)} == {other}
+            assert made.is_usable
+            with handmill.use_backend("native" if config.has_kernels() else other):
+                assert made.is_usable != config.has_kernels()
+        finally:
+            made.close()
+
+
+def test_contexts_of_backends_nest_and_end_with_errors():
+    before = config.backend()
+    with handmill.use_backend("numpy"):
+        with contextlib.suppress(KeyError), handmill.use_backend(before):
+            assert config.backend() == before
+            raise KeyError
+        assert config.backend() == "numpy"
+    assert config.backend() == before
 
 
 def test_unknown_names_list_the_known_ones():

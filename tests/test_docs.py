@@ -38,7 +38,7 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if name.startswith("handmill.sklearn"):
+    if name.startswith("handmill.models.estimators."):
         pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
     module = importlib.import_module(name)
     text = inspect.getdoc(module)

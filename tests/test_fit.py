@@ -382,3 +382,25 @@ def test_two_models_share_an_encoder():
         second.fit(X, X[:, :2], verbose=0)
         assert (before != middle).any()
         assert (middle != encoder.get_weights()[0]).any()
+
+
+@pytest.mark.parametrize("backend", ("native", "numpy"))
+def test_an_array_resized_by_a_callback(backend):
+    """NumPy refuses it while fit reads the array; afterwards nobody holds it."""
+    x, y = np.ones((400, 4), "float32"), np.zeros(400, "int32")
+    refused = []
+
+    class Resize(handmill.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            try:
+                x.resize((1, 1), refcheck=False)
+            except ValueError as error:
+                refused.append(str(error))
+
+    with handmill.use_backend(backend):
+        model = classifier()
+        model.fit(x, y, batch_size=100, verbose=0, callbacks=[Resize()])
+        model.predict(x, verbose=0)
+    if backend == "native":
+        assert len(refused) == 4
+        x.resize((1, 1), refcheck=False)

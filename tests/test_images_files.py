@@ -398,3 +398,38 @@ def test_a_real_folder(tmp_path):
     x = np.concatenate([next(batches)[0] for _ in range(len(batches))])
     assert x.shape == (400, 64, 64, 3)
     assert 90 < x.mean() < 150
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX files")
+@pytest.mark.parametrize("kind", ("pipe", "device", "folder"))
+def test_what_is_no_regular_file_is_named(tmp_path, kind):
+    """A pipe would be waited for, and /dev/zero read until memory ends."""
+    make_folder(tmp_path, {"a": 1, "b": 1})
+    odd = tmp_path / "a" / "odd.png"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    elif kind == "device":
+        odd.symlink_to("/dev/zero")
+    else:
+        odd.mkdir()
+        with pytest.raises(OSError, match=r"odd\.png.*not a regular file"):
+            load_img(odd)
+        return
+    with pytest.raises(OSError, match=r"odd\.png.*not a regular file"):
+        load_img(odd)
+    batches = flow(tmp_path, batch_size=3)
+    with pytest.raises(OSError, match=r"odd\.png.*not a regular file"):
+        next(batches)
+
+
+@pytest.mark.parametrize("class_mode", ("categorical", "sparse", "binary"))
+def test_classes_whose_files_are_all_missing_are_none(tmp_path, class_mode):
+    make_folder(tmp_path, {"a": 2, "c": 2})
+    files = ["a/000.png", "b/000.png", "c/000.png", "a/001.png", "c/001.png"]
+    table = {"filename": files, "class": ["a", "b", "c", "a", "c"]}
+    with pytest.warns(UserWarning, match="1 invalid image filename"):
+        found = ImageDataGenerator().flow_from_dataframe(
+            table, tmp_path, class_mode=class_mode, shuffle=False
+        )
+    assert found.class_indices == {"a": 0, "c": 1}
+    assert list(found.classes) == [0, 1, 0, 1]

@@ -160,7 +160,7 @@ def test_square_images_without_shifts_are_keras_in_the_default_mode_too(keras_im
 
 
 def test_the_other_axes_are_told_once_where_they_show(monkeypatch):
-    monkeypatch.setattr("handmill.data.images.generator._told_of_axes", False)
+    monkeypatch.setattr("handmill.data.images.augmenter._told_of_axes", False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ImageDataGenerator(**TUTORIAL)

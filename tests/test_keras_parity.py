@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import handmill
+from handmill.losses.registry import TABLE as LOSS_TABLE
+from handmill.metrics.registry import TABLE as METRIC_TABLE
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 with warnings.catch_warnings():
@@ -434,8 +436,8 @@ def test_initializers(name):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("losses", n) for n in handmill.losses._TABLE if n[0].isupper() and n[1].islower()]
-    + [("metrics", n) for n in handmill.metrics._TABLE if n[0].isupper() and n[1].islower()]
+    [("losses", n) for n in LOSS_TABLE if n[0].isupper() and n[1].islower()]
+    + [("metrics", n) for n in METRIC_TABLE if n[0].isupper() and n[1].islower()]
     + [("optimizers", n) for n in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")]
     + [("regularizers", n) for n in ("L1", "L2", "L1L2")]
     + [("constraints", n) for n in ("MaxNorm", "NonNeg", "UnitNorm", "MinMaxNorm")],

@@ -139,3 +139,25 @@ def test_metric_objects_start_again_in_each_model():
     assert first.evaluate(x, y, verbose=0)[1] == 2.0
     assert second.evaluate(x, y, verbose=0)[1] == 1.0
     assert model(0.0).fit(x, y, verbose=0).history["mae"] == [3.0]
+
+
+@pytest.mark.parametrize("policy", ("float32", "mixed_bfloat16"))
+def test_a_metric_updated_inside_a_layer_is_reported(policy):
+    if policy == "mixed_bfloat16":
+        pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
+
+    class Watched(handmill.layers.Layer):
+        def __init__(self):
+            super().__init__(dtype=policy)
+            self.size = metrics.Mean(name="size")
+
+        def call(self, x):
+            self.size.update_state(handmill.ops.mean(x))
+            return x
+
+    x = np.ones((8, 3), "float32")
+    inputs = handmill.Input((3,))
+    model = handmill.Model(inputs, handmill.layers.Dense(1)(Watched()(inputs)))
+    model.compile("sgd", "mse")
+    assert model.fit(x, x[:, :1], verbose=0).history["size"] == [1.0]
+    assert model.evaluate(x, x[:, :1], verbose=0, return_dict=True)["size"] == 1.0

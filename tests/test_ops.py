@@ -15,11 +15,12 @@ import handmill.ops  # registers the operators
 from handmill import config
 from handmill.errors import ShapeError
 from handmill.inspection.comparison import compare_function, worst_error
+from handmill.ir.dims import BATCH
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import REGISTRY
-from handmill.ir.shapes import Batch, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
 
@@ -93,8 +94,7 @@ def test_shape_rule_with_a_batch(op, sample):
     """With dimension 0 unknown the rule refuses, or gives the same once it is filled in."""
     specs, rows = specs_of(inputs_of(op, sample)), rows_of(op, sample)
     batched = [
-        Spec((Batch(), *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s
-        for s in specs
+        Spec((BATCH, *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s for s in specs
     ]
     try:
         symbolic = as_tuple(op.infer(*batched, **sample.attrs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import io
 import json
@@ -10,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -151,3 +154,108 @@ def test_version_matches_metadata() -> None:
     import handmill
 
     assert handmill.__version__ == distribution().version
+
+
+# The floors of the house, from the ground up: a file imports, where it is loaded, from its own room
+# and from floors below. (What a function imports when it is called is another matter.)
+FLOORS = (
+    "keras_names",
+    "lazy errors naming files",
+    "tree dtype_policies",
+    "config mixed_precision ir",
+    "primitives",
+    "runtime",
+    "ops random saving",
+    "session activations initializers constraints regularizers data losses optimizers callbacks",
+    "metrics layers datasets preprocessing",
+    "models inspection",
+    "utils sklearn cli",
+    "__init__ __main__",
+)
+FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}
+PACKAGE = Path(__file__).resolve().parent.parent / "python" / "handmill"
+
+# Folders that hold nothing but names which Keras has there.
+FACES = ("datasets", "preprocessing")
+MOST_ROOMS = 14
+
+checkout = pytest.mark.skipif(not PACKAGE.is_dir(), reason="no source tree beside the tests")
+
+
+def sources() -> dict[str, Path]:
+    """Dotted name within the package -> file; a package is called by its ``__init__``."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def loaded_imports(path: Path) -> Iterator[str]:
+    """What a file imports from the package when it is loaded, within the package."""
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "handmill":
+            inside = (node.module or "").split(".")[1:]
+            yield from (".".join([*inside, alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names = (alias.name.split(".") for alias in node.names)
+            yield from (".".join(name[1:]) for name in names if name[0] == "handmill")
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+
+
+def imported_files() -> dict[str, set[str]]:
+    files = sources()
+
+    def file_of(name: str) -> str | None:
+        for found in (name, f"{name}.__init__".lstrip("."), name.rpartition(".")[0]):
+            if found in files:
+                return found
+        package = f"{name.rpartition('.')[0]}.__init__".lstrip(".")
+        return package if package in files else None
+
+    graph = {}
+    for name, path in files.items():
+        found = {file_of(target) for target in loaded_imports(path)}
+        graph[name] = {f for f in found if f is not None and f != name}
+    return graph
+
+
+@checkout
+def test_imports_come_from_floors_below() -> None:
+    upward = []
+    for name, targets in imported_files().items():
+        room = name.split(".")[0]
+        for target in targets - {"__init__"}:  # `from handmill import _core`
+            other = target.split(".")[0]
+            if other != room and FLOOR[other] >= FLOOR[room]:
+                upward.append(f"{name} (floor {FLOOR[room]}) -> {target} (floor {FLOOR[other]})")
+    assert upward == []
+
+
+@checkout
+def test_no_circles_of_files() -> None:
+    graph = {name: targets - {"__init__"} for name, targets in imported_files().items()}
+    # A package that hands on what its own files define is no circle.
+    for name, targets in graph.items():
+        if not name.endswith("__init__"):
+            graph[name] = {t for t in targets if t != f"{name.rpartition('.')[0]}.__init__"}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@checkout
+def test_there_are_few_rooms() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    rooms -= set(FACES)
+    assert len(rooms) <= MOST_ROOMS, sorted(rooms)
+
+
+@checkout
+@pytest.mark.parametrize("face", FACES)
+def test_faces_define_nothing(face: str) -> None:
+    for path in (PACKAGE / face).rglob("*.py"):
+        body = ast.parse(path.read_text("utf-8")).body
+        assert not [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)], path

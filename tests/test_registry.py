@@ -14,6 +14,7 @@ from handmill import ops, primitives
 from handmill.ir import bfloat16
 from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
+from handmill.ir.tile import CONVERT
 
 try:
     from handmill import _core
@@ -30,7 +31,10 @@ WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"}
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset"}
+WITHOUT_OPERATOR = {"fill", "fma", "axpby", "scale", "offset", "truth"} | {
+    *("to_float32", "to_float64", "to_int32", "to_int64"),
+    *("wrap_int8", "wrap_uint8", "clamp_int8", "clamp_uint8"),
+}
 # In Keras these are activations only.
 BEYOND_KERAS = {"mish"}
 
@@ -52,7 +56,7 @@ def outputs_of(op):
 
 
 NOT_DIFFERENTIABLE = {
-    "argmax argmin argsort increment one_hot size_along check_labels": "integers",
+    "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
     "isfinite isnan isinf logical_not": "booleans",
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
@@ -69,8 +73,11 @@ def test_every_operator_that_can_has_a_gradient():
 @needs_core
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_kernel_exists(op):
-    assert op.kernel is None or op.tile is None
-    if op.tile is not None:
+    assert op.kernel is None or op.tile in (None, CONVERT)
+    if op.tile == CONVERT:
+        assert "to_int32" in _core.tile_opcodes()
+        assert op.kernel in _core.lowering_rules()
+    elif op.tile is not None:
         assert op.tile in _core.tile_opcodes()
     elif op.kernel is not None:
         assert op.kernel in _core.lowering_rules()

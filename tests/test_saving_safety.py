@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -382,6 +383,23 @@ def test_damaged_compile_config(content, target, part, value):
     assert part == "loss" or (part == "metrics" and not value)
 
 
+@pytest.mark.parametrize("dtype", ("S300000000", "U80000000", "(75000000,)f4", "O", "M8[s]", 4, []))
+def test_dtypes_of_arrays(content, target, dtype):
+    """A name of a few characters must not make the loader allocate gigabytes."""
+    value = ["a"] * 9 if str(dtype)[0] in "SU" else [0] * 9
+    array = {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
+
+    def change(config):
+        layer_of(config, "hidden")["config"]["activation"] = array
+
+    with_config(content, target, change)
+    tracemalloc.start()
+    refused(target, "dtype")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
 # Paths.
 
 
@@ -449,6 +467,50 @@ def test_link_is_followed_not_replaced(trained, content, tmp_path):
     trained.save(link)
     assert link.is_symlink()
     assert bits_of(models.load_model(real)) == bits_of(trained)
+
+
+@needs_posix
+@pytest.mark.parametrize("mode", (0o600, 0o640, 0o664))
+def test_rights_of_what_is_replaced_are_kept(trained, target, monkeypatch, mode):
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the process's umask was changed"))
+    trained.save(target)
+    assert target.stat().st_mode & 0o777 == mode
+
+
+@needs_posix
+def test_what_killed_writers_left_is_removed(trained, target):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = target.with_name(f".{target.name}.tmp.{ended.pid}.0123abcd")
+    stale.write_bytes(b"half")
+    aged = target.with_name(f".{target.name}.tmp.{os.getpid()}.0123abcd")  # of an earlier process
+    aged.write_bytes(b"half")
+    os.utime(aged, (1, 1))
+    others = [
+        target.with_name(f".{target.name}.tmp.{os.getpid()}.89abcdef"),  # of another thread, new
+        target.with_name(f".{target.name}.tmp.mine"),
+        target.with_name(f".other.hmill.tmp.{ended.pid}.0123abcd"),
+    ]
+    for path in others:
+        path.write_bytes(b"kept")
+    trained.save(target)
+    assert sorted(target.parent.iterdir()) == sorted([target, *others])
+
+
+@needs_posix
+def test_files_that_are_being_written_are_left_alone(trained, target):
+    import fcntl
+
+    path = target.with_name(f".{target.name}.tmp.1.0123abcd")
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.utime(path, (1, 1))
+        trained.save(target)
+        assert path.exists()
+    trained.save(target)
+    assert not path.exists()
 
 
 def test_overwrite_is_asked_for(trained, target):

@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 import handmill
+from handmill.models.estimators import network
 from handmill.saving.container import FileFormatError
-from handmill.sklearn import HandmillClassifier, HandmillRegressor, network
-from handmill.sklearn.network import POOL
+from handmill.sklearn import HandmillClassifier, HandmillRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -197,7 +197,7 @@ def test_held_out_scores_are_those_of_scikit_learn(name: str) -> None:
 
 @pytest.mark.parametrize("container", (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array))
 def test_sparse_features_give_the_same_network(container, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handmill.sklearn import training
+    from handmill.models.estimators import training
 
     monkeypatch.setattr(training, "SPARSE_BYTES", 1 << 14)  # several pieces an epoch
     x, y = datasets.load_digits(return_X_y=True)
@@ -385,38 +385,21 @@ def test_chains_of_classifiers() -> None:
 
 
 def test_fits_of_one_architecture_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(POOL, "_idle", [])
-    made = []
-    plain = network.Network
+    traced = []
+    plain = network.TracedFunction._trace
 
-    def counted(architecture):
-        made.append(architecture)
-        return plain(architecture)
+    def counted(function, specs):
+        traced.append(function.name)
+        return plain(function, specs)
 
-    monkeypatch.setattr(network, "Network", counted)
+    monkeypatch.setattr(network.TracedFunction, "_trace", counted)
     x, y = classes()
     for alpha in (1e-4, 1e-3):
         for rate in (1e-3, 1e-2):
             model = HandmillClassifier((7,), alpha=alpha, learning_rate_init=rate, max_iter=3)
             model.fit(x, y)
             model.predict(x)
-    assert len(made) == 1
-
-
-def test_idle_networks_are_bounded() -> None:
-    x = np.zeros((8, 4), np.float32)
-    made = [
-        network.Architecture((4, units, 1), "relu", "identity", ("sgd", 0.0, False), False)
-        for units in range(20, 40)
-    ]
-    first = network.Network(made[0])
-    first.predict(x)
-    pool = network.Pool(limit=5 * first.nbytes)
-    for architecture in made:
-        with pool.borrow(architecture) as lent:
-            lent.predict(x)
-    assert 2 <= len(pool._idle) <= 5
-    assert pool._idle[-1][0].architecture == made[-1]
+    assert sorted(traced) == ["predict_step", "train_step"]
 
 
 def test_thread_counts_give_the_same_bits() -> None:
@@ -515,8 +498,8 @@ def test_damaged_pickles_are_refused() -> None:
 def test_later_versions_are_refused() -> None:
     import io
 
+    from handmill.models.estimators.export import from_bytes
     from handmill.saving import container
-    from handmill.sklearn.export import from_bytes
 
     content = KINDS["classes"]().__getstate__()["_hmill"]
     members = container.from_archive(io.BytesIO(content), len(content), "file")
@@ -542,3 +525,14 @@ def test_without_scikit_learn_the_error_names_the_package() -> None:
     )
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
     assert "handmill.sklearn needs scikit-learn 1.6 or newer: pip install" in done.stdout
+
+
+@pytest.mark.parametrize("name", ("Classifier", "Regressor"))
+def test_parameters_of_one_make_the_other(name: str) -> None:
+    from sklearn import neural_network
+
+    ours = getattr(handmill.sklearn, f"Handmill{name}")
+    theirs = getattr(neural_network, f"MLP{name}")
+    given = theirs(max_iter=5).get_params()
+    assert ours(**given).get_params() == given
+    theirs(**ours(max_iter=5).get_params())

@@ -12,7 +12,7 @@ import numpy as np
 
 Split = tuple[np.ndarray, np.ndarray]
 HERE = Path(__file__).resolve().parent
-DIGITS = HERE.parents[1] / "python/handmill/datasets/digits.npz"
+DIGITS = HERE.parents[1] / "python/handmill/data/datasets/digits.npz"
 MNIST = Path(os.environ.get("HANDMILL_DATA", HERE.parents[2] / "shared/data")) / "mnist.npz"
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "linear")

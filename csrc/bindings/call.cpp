@@ -5,6 +5,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "bindings/gil.h"
+#include "bindings/pinned.h"
 #include "core/check.h"
 
 namespace handmill {
@@ -99,7 +101,9 @@ py::object run_plan(const BoundPlan& bound, PyObject* const* args, GuardFailure*
   }
   const Plan::Lease lease(plan, *bound.binding);
   if (plan.is_long()) {
-    const py::gil_scoped_release release;
+    Pinned pinned;
+    for (size_t i = 0; i < program.inputs.size(); ++i) pinned.add(args[i]);
+    const GilRelease release;
     *failure = plan.run(*lease, inputs.data(), outputs.data());
   } else {
     *failure = plan.run(*lease, inputs.data(), outputs.data());

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/parallel.h"
@@ -37,7 +38,7 @@ void register_ceilings(py::module_& m) {
       [](const py::object& isa, const py::object& threads, double seconds) {
         const Isa level = isa_of(isa);
         const int count = threads_of(threads);
-        const py::gil_scoped_release release;
+        const GilRelease release;
         return measure_peak(level, count, seconds);
       },
       py::kw_only(), py::arg("isa") = py::none(), py::arg("threads") = py::none(),
@@ -49,7 +50,7 @@ void register_ceilings(py::module_& m) {
         const Stream stream = parse_stream(kind);
         const Isa level = isa_of(isa);
         const int count = threads_of(threads);
-        const py::gil_scoped_release release;
+        const GilRelease release;
         return measure_stream(stream, bytes, level, count, seconds);
       },
       py::arg("kind"), py::arg("bytes"), py::kw_only(), py::arg("isa") = py::none(),
@@ -62,7 +63,7 @@ void register_ceilings(py::module_& m) {
          double seconds) {
         const Isa level = isa_of(isa);
         const int count = threads_of(threads);
-        const py::gil_scoped_release release;
+        const GilRelease release;
         return measure_update(arrays, bytes, level, count, seconds);
       },
       py::arg("arrays"), py::arg("bytes"), py::kw_only(), py::arg("isa") = py::none(),

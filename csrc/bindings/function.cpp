@@ -9,13 +9,14 @@
 #include "bindings/call.h"
 #include "bindings/register.h"
 #include "core/cpu.h"
+#include "core/tuning.h"
 
 namespace handmill {
 namespace {
 
 // What was called for arrays of certain dtypes and shapes.
 struct Entry {
-  std::vector<Py_ssize_t> key;  // level; then of each array: type number, rank, extents
+  std::vector<Py_ssize_t> key;  // level and tuning; then of each array: type number, rank, extents
   // A plan; its owner may drop it any time, and it is asked for again.
   std::weak_ptr<const Plan> plan;
   std::shared_ptr<const Binding> binding;
@@ -30,6 +31,12 @@ struct FunctionObject {
   std::vector<Entry>* entries;  // most recently used first
 };
 
+// What plans are made for: the level and the tuning.
+Py_ssize_t current_target() {
+  const auto tuning = &current_tuning() - tunings().data();
+  return static_cast<Py_ssize_t>(current_isa()) + kIsaCount * tuning;
+}
+
 bool are_ready(PyObject* const* args, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     if (!is_plain_array(args[i]) || !is_ready(as_array(args[i]))) return false;
@@ -37,10 +44,11 @@ bool are_ready(PyObject* const* args, size_t count) {
   return true;
 }
 
-bool matches(const std::vector<Py_ssize_t>& key, Isa isa, PyObject* const* args, size_t count) {
+bool matches(const std::vector<Py_ssize_t>& key, Py_ssize_t made_for, PyObject* const* args,
+             size_t count) {
   const Py_ssize_t* next = key.data();
   const Py_ssize_t* const end = next + key.size();
-  if (*next++ != static_cast<Py_ssize_t>(isa)) return false;
+  if (*next++ != made_for) return false;
   for (size_t i = 0; i < count; ++i) {
     const ArrayProxy* array = as_array(args[i]);
     if (next == end || next[0] != type_number(array) || next[1] != array->nd) return false;
@@ -52,8 +60,8 @@ bool matches(const std::vector<Py_ssize_t>& key, Isa isa, PyObject* const* args,
   return next == end;
 }
 
-std::vector<Py_ssize_t> key_of(Isa isa, PyObject* const* args, size_t count) {
-  std::vector<Py_ssize_t> key = {static_cast<Py_ssize_t>(isa)};
+std::vector<Py_ssize_t> key_of(Py_ssize_t made_for, PyObject* const* args, size_t count) {
+  std::vector<Py_ssize_t> key = {made_for};
   for (size_t i = 0; i < count; ++i) {
     const ArrayProxy* array = as_array(args[i]);
     key.push_back(type_number(array));
@@ -83,12 +91,13 @@ PyObject* call_bound(const FunctionObject* self, const BoundPlan& bound, PyObjec
   return nullptr;
 }
 
-PyObject* call_miss(FunctionObject* self, Isa isa, PyObject* const* args, size_t count) {
+PyObject* call_miss(FunctionObject* self, Py_ssize_t made_for, PyObject* const* args,
+                    size_t count) {
   const auto target =
       py::reinterpret_steal<py::object>(PyObject_Vectorcall(self->miss, args, count, nullptr));
   if (!target) return nullptr;
   const BoundPlan* bound = bound_plan_of(target.ptr());
-  Entry made{key_of(isa, args, count), {}, {}, {}};
+  Entry made{key_of(made_for, args, count), {}, {}, {}};
   if (bound != nullptr) {
     check_arguments(*bound->plan, args, count);  // from now on, equal keys vouch for it
     made.plan = bound->plan;
@@ -117,10 +126,10 @@ PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, Py
       throw py::type_error("the function is called with arrays, without keywords");
     }
     if (!are_ready(args, count)) return call_fallback(self, args, count);
-    const Isa isa = current_isa();
+    const Py_ssize_t made_for = current_target();
     std::vector<Entry>& entries = *self->entries;
     for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
-      if (!matches(entry->key, isa, args, count)) continue;
+      if (!matches(entry->key, made_for, args, count)) continue;
       if (entry != entries.begin()) std::rotate(entries.begin(), entry, entry + 1);
       const Entry& front = entries.front();  // copied, as the list may change under the call
       if (front.target) {
@@ -132,7 +141,7 @@ PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, Py
       entries.erase(entries.begin());
       break;
     }
-    return call_miss(self, isa, args, count);
+    return call_miss(self, made_for, args, count);
   } catch (...) {
     set_python_error();
     return nullptr;

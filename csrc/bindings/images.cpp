@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "bindings/gil.h"
+#include "bindings/pinned.h"
 #include "core/check.h"
 #include "core/image_pool.h"
 #include "core/registry.h"
@@ -41,6 +43,7 @@ bool overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
 
 // The images of one call: which of `source` each result comes from.
 struct Sources {
+  Pinned arrays;
   std::vector<const void*> images;
   bool is_uint8 = false;
 };
@@ -58,6 +61,7 @@ void require_image(const py::array& x, int first_axis, const py::array& out) {
 Sources sources_from_array(const py::array& x, const py::object& index, const py::array& out) {
   require_image(x, 1, out);
   Sources sources;
+  sources.arrays.add(x.ptr());
   sources.is_uint8 = is_plain<uint8_t>(x);
   const int64_t batch = out.shape(0);
   const int64_t N = x.shape(0);
@@ -91,6 +95,7 @@ Sources sources_from_list(const py::sequence& list, const py::array& out) {
     require(sources.images.empty() || sources.is_uint8 == is_uint8,
             "warp_batch: the images of one call must have one dtype");
     sources.is_uint8 = is_uint8;
+    sources.arrays.add(x.ptr());
     sources.images.push_back(x.data());
   }
   return sources;
@@ -109,9 +114,9 @@ void warp_batch(const py::object& source, const py::object& index, const py::arr
           "warp_batch: flips must be a contiguous uint8 array of shape (", batch, ",)");
   require(order == 0 || order == 1, "warp_batch: order must be 0 or 1, got ", order);
   require(threads >= 1, "warp_batch: threads must be positive, got ", threads);
-  const Sources sources = py::isinstance<py::array>(source)
-                              ? sources_from_array(py::cast<py::array>(source), index, out)
-                              : sources_from_list(py::cast<py::sequence>(source), out);
+  Sources sources = py::isinstance<py::array>(source)
+                        ? sources_from_array(py::cast<py::array>(source), index, out)
+                        : sources_from_list(py::cast<py::sequence>(source), out);
   WarpArgs args{};
   args.y = static_cast<float*>(out.mutable_data());
   args.source = sources.images.data();
@@ -131,7 +136,8 @@ void warp_batch(const py::object& source, const py::object& index, const py::arr
   args.order = order;
   args.is_uint8 = sources.is_uint8;
   const KernelFunction kernel = kernel_function(current_isa(), Kernel::warp);
-  py::gil_scoped_release release;
+  sources.arrays.add(out.ptr());
+  const GilRelease release;
   warp_images(kernel, args, batch, threads);
 }
 

@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "bindings/call.h"
+#include "bindings/gil.h"
+#include "bindings/pinned.h"
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/instance.h"
@@ -20,7 +22,7 @@ PyObject* guard_failed_type = nullptr;
 // A feed and the arrays that it points into.
 struct FeedHolder {
   Feed feed;
-  std::vector<py::array> arrays;
+  Pinned arrays;
   bool in_use = false;
 };
 
@@ -42,11 +44,14 @@ PyObject* call_plan(PyObject* self, PyObject* args, PyObject* kwargs) {
   }
 }
 
-std::vector<const void*> pointers_of(const Plan& plan, const py::args& args) {
+std::vector<const void*> pointers_of(const Plan& plan, const py::args& args, Pinned& pinned) {
   PyObject* const* items = reinterpret_cast<PyTupleObject*>(args.ptr())->ob_item;
   check_arguments(plan, items, args.size());
   std::vector<const void*> pointers;
-  for (py::handle array : args) pointers.push_back(as_array(array.ptr())->data);
+  for (py::handle array : args) {
+    pinned.add(array.ptr());
+    pointers.push_back(as_array(array.ptr())->data);
+  }
   return pointers;
 }
 
@@ -58,7 +63,8 @@ void require_passed(const GuardFailure& failure) {
 
 py::dict values(const BoundPlan& bound, const py::args& args) {
   const Plan& plan = *bound.plan;
-  const std::vector<const void*> inputs = pointers_of(plan, args);
+  Pinned pinned;
+  const std::vector<const void*> inputs = pointers_of(plan, args, pinned);
   const Plan::Lease lease(plan, *bound.binding);
   require_passed(plan.run_values(*lease, inputs.data()));
   py::dict arrays;
@@ -99,7 +105,8 @@ py::list summary(const Plan& plan) {
 
 std::vector<double> profile(const BoundPlan& bound, const py::args& args, int repeats) {
   const Plan& plan = *bound.plan;
-  const std::vector<const void*> inputs = pointers_of(plan, args);
+  Pinned pinned;
+  const std::vector<const void*> inputs = pointers_of(plan, args, pinned);
   std::vector<py::object> arrays;
   std::vector<void*> outputs;
   for (int value : plan.program().outputs) {
@@ -108,7 +115,7 @@ std::vector<double> profile(const BoundPlan& bound, const py::args& args, int re
     outputs.push_back(as_array(arrays.back().ptr())->data);
   }
   const Plan::Lease lease(plan, *bound.binding);
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return plan.profile(*lease, inputs.data(), outputs.data(), repeats);
 }
 
@@ -136,14 +143,14 @@ std::unique_ptr<FeedHolder> make_feed(const py::list& sources, const py::object&
     py::array array = ready_array(source, "the sources of a feed");
     require(array.ndim() >= 1, "the sources of a feed must have rows");
     const std::span<const Py_ssize_t> shape = array_shape(as_array(array.ptr()));
-    require(holder->arrays.empty() || shape[0] == holder->feed.source_rows,
+    require(holder->feed.sources.empty() || shape[0] == holder->feed.source_rows,
             "the sources of a feed must have the same number of rows, got ", shape[0], " and ",
             holder->feed.source_rows);
     holder->feed.source_rows = shape[0];
     holder->feed.sources.push_back({static_cast<const std::byte*>(array.data()),
                                     *dtype_of(as_array(array.ptr())),
                                     {shape.begin() + 1, shape.end()}});
-    holder->arrays.push_back(std::move(array));
+    holder->arrays.add(array.ptr());
   }
   set_order(*holder, order);
   return holder;
@@ -165,7 +172,12 @@ void define_facts(Class& type, PlanOf plan_of) {
       .def_property_readonly("lower_bound_bytes",
                              [=](const T& t) { return plan_of(t).lower_bound_bytes(); })
       .def_property_readonly("nbytes", [=](const T& t) { return plan_of(t).bytes(); })
-      .def_property_readonly("batch", [=](const T& t) { return plan_of(t).batch(); })
+      .def_property_readonly(
+          "sizes",
+          [=](const T& t) {
+            const std::span<const int64_t> sizes = plan_of(t).sizes();
+            return py::tuple(py::cast(std::vector<int64_t>(sizes.begin(), sizes.end())));
+          })
       .def_property_readonly("isa",
                              [=](const T& t) { return std::string(isa_name(plan_of(t).isa())); });
 }
@@ -180,7 +192,8 @@ BoundPlan bind(const std::shared_ptr<Plan>& plan, const std::shared_ptr<Binding>
 // Runs into arrays that are there already.
 void run_into(const BoundPlan& bound, const py::args& args, const py::sequence& outputs) {
   const Plan& plan = *bound.plan;
-  const std::vector<const void*> inputs = pointers_of(plan, args);
+  Pinned pinned;
+  const std::vector<const void*> inputs = pointers_of(plan, args, pinned);
   const std::vector<int>& values = plan.program().outputs;
   require(outputs.size() == values.size(), "the plan has ", values.size(), " outputs, got ",
           outputs.size(), " arrays");
@@ -196,12 +209,13 @@ void run_into(const BoundPlan& bound, const py::args& args, const py::sequence& 
                     plan.program().values[static_cast<size_t>(values[i])].dtype,
             "output ", i, " is not written to that array: it must be writeable, of shape ",
             shape_text(want), " and of the dtype of the output");
+    pinned.add(array.ptr());
     pointers.push_back(array.mutable_data());
   }
   const Plan::Lease lease(plan, *bound.binding);
   GuardFailure failure;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     failure = plan.run(*lease, inputs.data(), pointers.data());
   }
   require_passed(failure);
@@ -219,7 +233,7 @@ py::tuple run_fed(const BoundPlan& bound, FeedHolder& holder, int64_t max_steps,
   const Plan::Lease lease(plan, *bound.binding);
   FedResult result;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     result = plan.run_fed(*lease, holder.feed, max_steps, seconds);
   }
   const GuardFailure& failure = result.failure;
@@ -251,7 +265,7 @@ void register_plan(py::module_& m) {
   if (guard_failed_type == nullptr) throw py::error_already_set();
   m.attr("GuardFailed") = py::reinterpret_borrow<py::object>(guard_failed_type);
 
-  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan", "A program for one batch size.");
+  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan", "A program for certain sizes.");
   plan.def("bind", &bind, py::arg("binding") = py::none(),
            "The plan for these states; None: of a program without variables.")
       .def_property_readonly("last_use", &Plan::last_use,
@@ -282,6 +296,8 @@ void register_plan(py::module_& m) {
           "plan", [](const BoundPlan& b) { return std::const_pointer_cast<Plan>(b.plan); },
           "The plan, for any states.");
 
+  m.def("give_back_free_memory", &give_back_free_memory,
+        "Gives memory that was freed back to the system.");
   m.def("plan_bytes", &plan_bytes,
         "The memory of all plans: descriptions, instances, packed copies of weights.");
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
 #include "core/plan.h"
@@ -20,14 +21,17 @@ using Node = std::tuple<std::string, std::vector<int>, std::vector<int>, py::dic
 bool is_integer(py::handle object) { return PyIndex_Check(object.ptr()) != 0; }
 
 Attr parse_attr(const std::string& name, py::handle value) {
-  Attr attr{name, Attr::Type::integer, 0, 0, {}, {}, {}};
+  Attr attr{name, Attr::Type::integer, 0, 0, {}, {}, {}, {}};
   if (py::isinstance<py::bool_>(value)) {
     attr.type = Attr::Type::boolean;
     attr.integer = value.cast<bool>() ? 1 : 0;
   } else if (py::isinstance<py::str>(value)) {
     attr.type = Attr::Type::text;
     attr.text = value.cast<std::string>();
-  } else if (py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) {
+  } else if (py::isinstance<py::list>(value)) {
+    attr.type = Attr::Type::expressions;
+    attr.expressions = value.cast<std::vector<int>>();
+  } else if (py::isinstance<py::tuple>(value)) {
     attr.type = Attr::Type::tuple;
     bool integers = true;
     for (py::handle item : value) {
@@ -49,16 +53,19 @@ Attr parse_attr(const std::string& name, py::handle value) {
 // The function holds a reference, which is given up under the GIL.
 HostFunction host_function(const py::object& callable) {
   const std::shared_ptr<py::object> held(new py::object(callable), [](py::object* object) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     delete object;
   });
-  return [held](std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs) {
-    const py::gil_scoped_acquire gil;
+  return [held](std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs,
+                std::span<const int64_t> sizes) {
+    const GilAcquire gil;
     py::list arguments;
     for (const ArrayRef& array : inputs) {
       arguments.append(array_over(array.data, array.dtype, array.shape, py::none(), false));
     }
-    const py::object returned = (*held)(arguments);
+    py::tuple values(sizes.size());
+    for (size_t i = 0; i < sizes.size(); ++i) values[i] = py::int_(sizes[i]);
+    const py::object returned = take_gil([&] { return (*held)(arguments, values); });
     const auto results = py::reinterpret_steal<py::object>(
         PySequence_Fast(returned.ptr(), "a host step must return a tuple of arrays"));
     if (!results) throw py::error_already_set();
@@ -101,8 +108,10 @@ std::shared_ptr<Program> make_program(
     const std::vector<std::pair<int64_t, std::vector<int64_t>>>& values, std::vector<int> inputs,
     const std::vector<std::pair<int, py::object>>& constants, std::vector<int> variables,
     const std::vector<Node>& nodes, std::vector<int> outputs,
-    const std::vector<std::pair<int, int>>& updates, const std::vector<int>& feeds) {
+    const std::vector<std::pair<int, int>>& updates, const std::vector<int>& feeds, int symbols,
+    const std::vector<std::vector<int64_t>>& expressions) {
   auto program = std::make_shared<Program>();
+  program->expressions = DimExpressions(symbols, expressions);
   for (const auto& [dtype, dims] : values) {
     program->values.push_back({dtype_of_code(dtype), static_cast<uint32_t>(program->dims.size()),
                                static_cast<uint32_t>(dims.size())});
@@ -134,21 +143,23 @@ std::shared_ptr<Program> make_program(
   return program;
 }
 
-std::shared_ptr<Plan> specialize(const std::shared_ptr<Program>& program, int64_t batch,
-                                 bool keep_all, const std::optional<std::string>& isa) {
-  return std::make_shared<Plan>(program, batch, keep_all, isa ? find_isa(*isa) : current_isa());
+std::shared_ptr<Plan> specialize(const std::shared_ptr<Program>& program,
+                                 std::vector<int64_t> sizes, bool keep_all,
+                                 const std::optional<std::string>& isa) {
+  return std::make_shared<Plan>(program, std::move(sizes), keep_all,
+                                isa ? find_isa(*isa) : current_isa());
 }
 
 }  // namespace
 
 void register_program(py::module_& m) {
-  py::class_<Program, std::shared_ptr<Program>>(m, "Program",
-                                                "A graph of kernels, for any batch size.")
+  py::class_<Program, std::shared_ptr<Program>>(m, "Program", "A graph of kernels, for any sizes.")
       .def(py::init(&make_program), py::kw_only(), py::arg("values"), py::arg("inputs"),
            py::arg("constants"), py::arg("variables"), py::arg("nodes"), py::arg("outputs"),
-           py::arg("updates"), py::arg("feeds"))
-      .def("specialize", &specialize, py::arg("batch"), py::arg("keep_all") = false,
-           py::arg("isa") = py::none(), "The plan for a batch size.");
+           py::arg("updates"), py::arg("feeds"), py::arg("symbols") = 0,
+           py::arg("expressions") = py::list())
+      .def("specialize", &specialize, py::arg("sizes"), py::arg("keep_all") = false,
+           py::arg("isa") = py::none(), "The plan for these sizes of the symbols.");
 }
 
 }  // namespace handmill

@@ -3,6 +3,7 @@
 #include "core/random.h"
 
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
 
@@ -20,7 +21,7 @@ py::array_t<int64_t> permuted(uint64_t seed, uint64_t counter, int64_t n) {
   require(n >= 0, "the number of rows must not be negative");
   py::array_t<int64_t> array(n);
   int64_t* data = array.mutable_data();
-  const py::gil_scoped_release release;
+  const GilRelease release;
   permutation(seed, counter, n, data);
   return array;
 }

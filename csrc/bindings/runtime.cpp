@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "core/program.h"
 #include "core/registry.h"
+#include "core/tuning.h"
 
 namespace py = pybind11;
 
@@ -35,6 +36,14 @@ py::dict tile_opcodes() {
   int code = 0;
   for (const TileOpInfo& info : tile_op_infos()) codes[py::str(info.name)] = code++;
   return codes;
+}
+
+py::dict tile_types() {
+  py::dict types;
+  for (const TileOpInfo& info : tile_op_infos()) {
+    types[py::str(info.name)] = py::str(info.types.data(), info.types.size());
+  }
+  return types;
 }
 
 py::tuple plan_buffers(const std::vector<int64_t>& sizes, const std::vector<int>& first_use,
@@ -63,6 +72,20 @@ void register_runtime(py::module_& m) {
       "isa", [] { return std::string(isa_name(current_isa())); },
       "The instruction-set level of new plans.");
   m.def("set_isa", [](const std::string& name) { set_isa(find_isa(name)); }, py::arg("name"));
+  m.def(
+      "tuning", [] { return std::string(current_tuning().name); },
+      "What new plans are tuned for: a family of CPUs. No number depends on it.");
+  m.def("set_tuning", [](const std::string& name) { set_tuning(name); }, py::arg("name"));
+  m.def(
+      "tunings",
+      [] {
+        py::dict cpus;
+        for (const Tuning& tuning : tunings()) {
+          cpus[py::str(std::string(tuning.name))] = std::string(tuning.cpus);
+        }
+        return cpus;
+      },
+      "The names of all tunings, and which CPUs they are for.");
   m.def("available_isas", &isa_names, "The levels that run here, lowest first.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
@@ -75,6 +98,8 @@ void register_runtime(py::module_& m) {
       "lowering_rules", [] { return py::tuple(py::cast(lowering_rule_names())); },
       "The kernel names that nodes of a program may have.");
   m.def("tile_opcodes", &tile_opcodes, "The number of each tile instruction.");
+  m.def("tile_types", &tile_types,
+        "The types in which each tile instruction computes: F float32, D float64, I integers.");
   m.def("plan_memory", &plan_buffers, py::arg("sizes"), py::arg("first_use"), py::arg("last_use"),
         py::arg("alias"), "Returns (offsets, total, lower bound).");
 }

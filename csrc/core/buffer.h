@@ -26,10 +26,15 @@ class Buffer {
   /// Never null in a Buffer made with a size, even zero.
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
+  /// What it takes: size() rounded up to whole lines, or to huge pages.
+  int64_t taken() const;
 
  private:
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
 };
+
+/// Gives memory that was freed back to the system, as far as the allocator has kept it.
+void give_back_free_memory();
 
 }  // namespace handmill

@@ -55,11 +55,7 @@ bool has_bf16_dot() {
 // Whether vdpbf16ps is worth its packing, by vendor. AMD (family 19h models 10h+, 1Ah): twice the
 // float32 rate, measured on Zen 4. Intel (Cooper Lake, Sapphire Rapids and later): reported at half
 // the float32 rate and less; they have tiles for bfloat16, which nothing here uses yet.
-bool has_fast_bf16_dot() {
-  uint32_t a, b, c, d;
-  constexpr uint32_t kAuthenticAmd = 0x68747541;  // "Auth" of "AuthenticAMD"
-  return __get_cpuid(0, &a, &b, &c, &d) != 0 && b == kAuthenticAmd;
-}
+bool has_fast_bf16_dot() { return cpu_vendor() == "AuthenticAMD"; }
 
 #endif
 
@@ -85,6 +81,18 @@ Isa best_isa() {
   return last;
 }
 
+std::string find_vendor() {
+  std::string vendor;
+#if defined(__x86_64__)
+  uint32_t a, b, c, d;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return vendor;
+  for (uint32_t word : {b, d, c}) {
+    for (int i = 0; i < 4; ++i) vendor += static_cast<char>(word >> (8 * i) & 0xff);
+  }
+#endif
+  return vendor;
+}
+
 std::string read_environment() {
   const char* name = std::getenv("HANDMILL_ISA");
   return name == nullptr ? "" : name;
@@ -96,6 +104,11 @@ std::atomic<int> chosen{-1};
 }  // namespace
 
 std::string_view isa_name(Isa isa) { return kNames[static_cast<int>(isa)]; }
+
+const std::string& cpu_vendor() {
+  static const std::string vendor = find_vendor();
+  return vendor;
+}
 
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> levels = find_available();

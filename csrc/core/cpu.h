@@ -17,6 +17,9 @@ std::string_view isa_name(Isa isa);
 /// The levels that can run here, lowest first. Asks the CPU and the operating system once.
 const std::vector<Isa>& available_isas();
 
+/// As CPUID gives it, such as "GenuineIntel"; empty elsewhere.
+const std::string& cpu_vendor();
+
 /// The level of that name. Throws std::runtime_error, which lists the available ones.
 Isa find_isa(std::string_view name);
 

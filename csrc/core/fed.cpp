@@ -58,8 +58,17 @@ void Plan::prepare_fed(Instance& instance) const {
   prepare(instance, pointers.data(), pointers.data() + program_->inputs.size());
 }
 
+// The rows of a batch, which all inputs that are fed have in common.
+int64_t Plan::fed_rows() const {
+  if (program_->feeds.empty()) return 1;
+  const auto first = static_cast<size_t>(program_->feeds[0]);
+  const std::span<const int64_t> dims = shape(program_->inputs[first]);
+  return dims.empty() ? 0 : dims[0];
+}
+
 std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Feed& feed) const {
-  require(batch_ > 0, "a fed run needs batches of at least one row");
+  const int64_t batch = fed_rows();
+  require(batch > 0, "a fed run needs batches of at least one row");
   require(program_->feeds.size() == feed.sources.size(), "the program is fed by ",
           program_->feeds.size(), " arrays, the feed has ", feed.sources.size());
   for (size_t i = 0; i < program_->inputs.size(); ++i) {
@@ -72,7 +81,7 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
     const int value = program_->inputs[static_cast<size_t>(program_->feeds[i])];
     const std::span<const int64_t> want = shape(value);
     const Dtype dtype = program_->values[static_cast<size_t>(value)].dtype;
-    require(!want.empty() && want[0] == batch_ &&
+    require(!want.empty() && want[0] == batch &&
                 std::equal(want.begin() + 1, want.end(), source.row_shape.begin(),
                            source.row_shape.end()),
             "array ", i, " of the feed has rows of shape ", shape_text(source.row_shape),
@@ -84,7 +93,7 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
     args.source = source.data;
     args.order = feed.has_order ? feed.order.data() : nullptr;
     args.y = value_data(instance, value);
-    args.rows = batch_;
+    args.rows = batch;
     args.row_size = 1;
     for (int64_t extent : source.row_shape) args.row_size *= extent;
     const int64_t row_bytes = args.row_size * dtype_bytes(dtype);
@@ -92,7 +101,7 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
     args.from = source.dtype;
     args.to = dtype;
     gather.function = kernel_function(isa_, Kernel::gather_rows);
-    gather.blocks = (batch_ + args.rows_per_block - 1) / args.rows_per_block;
+    gather.blocks = (batch + args.rows_per_block - 1) / args.rows_per_block;
     gathers.push_back(gather);
   }
   return gathers;
@@ -102,7 +111,7 @@ struct Plan::FedContext {
   const Plan& plan;
   const Instance& instance;
   const std::vector<Gather>& gathers;
-  int64_t position, steps;
+  int64_t batch, position, steps;
   Clock::time_point deadline;
   FedResult result{};
   bool is_over = false;
@@ -115,7 +124,7 @@ struct Plan::FedContext {
   void run(const Worker& worker) noexcept {
     Clock::time_point begin = Clock::now();
     for (int64_t step = result.steps; step < steps; ++step) {
-      for (const Gather& gather : gathers) gather.run(position + step * plan.batch_, worker);
+      for (const Gather& gather : gathers) gather.run(position + step * batch, worker);
       worker.barrier();
       for (const Segment& segment : plan.segments_) {
         plan.run_segment(instance, segment, worker);
@@ -148,7 +157,7 @@ struct Plan::FedContext {
   void run_with_host(Instance& mutable_instance, int threads) {
     for (int64_t step = 0; step < steps; ++step) {
       for (const Gather& gather : gathers) {
-        gather.run(position + step * plan.batch_, Worker(0, 1));
+        gather.run(position + step * batch, Worker(0, 1));
       }
       result.failure = plan.run_all(mutable_instance, threads);
       if (result.failure) return;
@@ -162,7 +171,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   const Clock::time_point begin = Clock::now();
   prepare_fed(instance);
   const std::vector<Gather> gathers = make_gathers(instance, feed);
-  const int64_t rows = std::max<int64_t>(0, feed.rows() - feed.position);
+  const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, feed.rows() - feed.position);
   Work work = work_;
   for (const Gather& gather : gathers) work.add_step(gather.cost(), gather.blocks);
   work.add_barriers(2);  // after the gathers, and at the end
@@ -171,8 +180,9 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   FedContext context{*this,
                      instance,
                      gathers,
+                     batch,
                      feed.position,
-                     std::clamp<int64_t>(max_steps, 0, rows / batch_),
+                     std::clamp<int64_t>(max_steps, 0, rows / batch),
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
   if (has_host_steps_) {
@@ -186,7 +196,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
           &context);
     }
   }
-  feed.position += context.result.steps * batch_;
+  feed.position += context.result.steps * batch;
   if (context.result.steps > 0) bump_versions(instance);
   return context.result;
 }

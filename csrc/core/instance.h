@@ -34,7 +34,7 @@ struct Plan::Instance {
   }
 
   /// To be called when buffers have grown.
-  void count() { held.set(arena.size() + blob.size() + scratch.size() + fed.size()); }
+  void count() { held.set(arena.taken() + blob.taken() + scratch.taken() + fed.taken()); }
 
   /// Lets go of the variables' memory and of the copies of it.
   void forget_states();

@@ -15,7 +15,7 @@ namespace handmill {
 
 /// A copy of the contents that had that version.
 struct Packed {
-  explicit Packed(int64_t bytes) : memory(bytes), held(bytes) {}
+  explicit Packed(int64_t bytes) : memory(bytes), held(memory.taken()) {}
 
   Buffer memory;
   HeldBytes held;

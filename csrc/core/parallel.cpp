@@ -32,6 +32,8 @@ namespace handmill {
 
 bool has_openmp() { return false; }
 
+int openmp_cpus() { return 1; }
+
 void Worker::wait() const {}
 
 bool is_awake() { return true; }
@@ -218,6 +220,8 @@ int usable_threads(int threads) {
 }  // namespace
 
 bool has_openmp() { return true; }
+
+int openmp_cpus() { return omp_get_num_procs(); }
 
 void Worker::wait() const { team_barrier.wait(count_, may_spin); }
 

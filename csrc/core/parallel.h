@@ -47,6 +47,9 @@ bool is_awake();
 /// else 1.
 int awake_threads(int threads);
 
+/// The CPUs that OpenMP may use, 1 without it.
+int openmp_cpus();
+
 /// Whether this build has OpenMP; without it every region has one thread.
 bool has_openmp();
 

@@ -20,15 +20,18 @@ double step_cost(const StepRecord& step) {
 
 }  // namespace
 
-Plan::Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all, Isa isa)
+Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, bool keep_all,
+           Isa isa)
     : program_(std::move(program)),
-      batch_(batch),
+      sizes_(std::move(sizes)),
       keep_all_(keep_all),
       isa_(isa),
       slots_(*program_),
+      work_(current_tuning().threads),
+      pack_work_(work_),
       last_use_(plans_made.fetch_add(1, std::memory_order_relaxed) + 1),
       pool_(std::make_shared<InstancePool>()) {
-  Lowering lowering(*program_, batch, isa, keep_all);
+  Lowering lowering(*program_, sizes_, isa, keep_all);
   lowering.lower_nodes();
   layout_ = lay_out(lowering);
   make_steps(lowering);

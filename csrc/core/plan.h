@@ -1,4 +1,4 @@
-// A program made ready for one batch size: a flat list of steps over one arena.
+// A program made ready for certain sizes: a flat list of steps over one arena.
 #pragma once
 
 #include <atomic>
@@ -73,12 +73,12 @@ class Plan {
     std::unique_ptr<Instance> instance_;
   };
 
-  /// Throws std::invalid_argument where the program does not fit the batch size.
-  Plan(std::shared_ptr<const Program> program, int64_t batch, bool keep_all, Isa isa);
+  /// Throws std::invalid_argument where the program does not fit the sizes of its symbols.
+  Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, bool keep_all, Isa isa);
   ~Plan();
 
   const Program& program() const { return *program_; }
-  int64_t batch() const { return batch_; }
+  std::span<const int64_t> sizes() const { return sizes_; }
   bool keep_all() const { return keep_all_; }
   /// How many plans had been made when it ran last.
   uint64_t last_use() const { return last_use_.load(std::memory_order_relaxed); }
@@ -153,10 +153,11 @@ class Plan {
   void bump_versions(const Instance& instance) const;
 
   void prepare_fed(Instance& instance) const;
+  int64_t fed_rows() const;
   std::vector<Gather> make_gathers(const Instance& instance, const Feed& feed) const;
 
   std::shared_ptr<const Program> program_;
-  int64_t batch_;
+  std::vector<int64_t> sizes_;
   bool keep_all_;
   Isa isa_;
   Slots slots_;

@@ -104,7 +104,7 @@ class Checker {
 
   void check_static(int value, std::string_view what) const {
     for (int64_t dim : program_.value_dims(value)) {
-      require(dim >= 0, what, " ", value, " depends on the batch size");
+      require(dim >= 0, what, " ", value, " depends on the sizes of a call");
     }
   }
 
@@ -129,6 +129,16 @@ std::vector<std::string> lowering_rule_names() {
 }
 
 void Program::check() {
+  for (int64_t dim : dims) {
+    require(dim >= -expressions.count(), "there is no expression ", -1 - dim);
+  }
+  for (const NodeRecord& node : nodes) {
+    for (const Attr& attr : node.attrs) {
+      for (int i : attr.expressions) {
+        require(i >= 0 && i < expressions.count(), node.kernel, ": there is no expression ", i);
+      }
+    }
+  }
   Checker checker(*this);
   checker.sources();
   for (size_t i = 0; i < nodes.size(); ++i) checker.node(i);

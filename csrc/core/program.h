@@ -1,4 +1,4 @@
-// The description of a program, for any batch size and any contents of its variables.
+// The description of a program, for any sizes and any contents of its variables.
 #pragma once
 
 #include <functional>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/dims.h"
 #include "core/dtype.h"
 #include "core/packed.h"
 
@@ -32,7 +33,8 @@ struct ArrayRef {
 
 /// What a host step calls, on the thread that called the plan. It may throw.
 using HostFunction =
-    std::function<void(std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs)>;
+    std::function<void(std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs,
+                       std::span<const int64_t> sizes)>;
 
 struct ValueRecord {
   Dtype dtype;
@@ -41,7 +43,7 @@ struct ValueRecord {
 };
 
 struct Attr {
-  enum class Type { boolean, integer, real, text, tuple };
+  enum class Type { boolean, integer, real, text, tuple, expressions };
   std::string name;
   Type type;
   int64_t integer = 0;
@@ -49,6 +51,7 @@ struct Attr {
   std::string text;
   std::vector<int64_t> ints;  // empty if one of the tuple is not an integer
   std::vector<double> floats;
+  std::vector<int> expressions;  // one, or a tuple of them
 };
 
 struct NodeRecord {
@@ -82,8 +85,9 @@ struct Origin {
 
 struct Program {
   std::vector<ValueRecord> values;
-  std::vector<int64_t> dims;  // >= 0: as is; -c: c times the batch size
-  std::vector<int> inputs;    // values
+  std::vector<int64_t> dims;  // >= 0: as is; -1 - i: the value of expression i
+  DimExpressions expressions;
+  std::vector<int> inputs;  // values
   std::vector<Constant> constants;
   std::vector<int> variables;     // values; a Binding says which States stand behind them
   std::vector<NodeRecord> nodes;  // in the order in which they run

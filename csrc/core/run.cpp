@@ -135,7 +135,7 @@ void Plan::run_host(const Instance& instance, int node) const {
     }
   }
   const std::span<const ArrayRef> all = arrays;
-  record.host(all.first(record.inputs.size()), all.subspan(record.inputs.size()));
+  record.host(all.first(record.inputs.size()), all.subspan(record.inputs.size()), sizes_);
 }
 
 void Plan::run_segment(const Instance& instance, const Segment& segment,

@@ -33,6 +33,18 @@ int leading_number(const char* text) {
   return std::max(number, 0);
 }
 
+// Throws std::invalid_argument if the variable is set to what is no positive number.
+int required_number(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr || *text == 0) return 0;
+  const std::string_view view(text);
+  int number = 0;
+  const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), number);
+  require(error == std::errc() && end == view.data() + view.size() && number >= 1, name,
+          " must be a positive number of threads, got \"", view, "\"");
+  return number;
+}
+
 int affinity_count() {
 #if defined(__linux__)
   for (int cpus = 1024; cpus <= 1024 * 64; cpus *= 2) {
@@ -41,15 +53,19 @@ int affinity_count() {
     const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
     const int count = sched_getaffinity(0, bytes, set) == 0 ? CPU_COUNT_S(bytes, set) : 0;
     CPU_FREE(set);
-    if (count > 0) return count;
+    // Where OMP_PROC_BIND is set, OpenMP has bound this thread to one of the CPUs that it may use.
+    if (count > 0) return std::max(count, openmp_cpus());
   }
 #endif
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 Choice default_choice() {
-  for (const char* name : {"HANDMILL_NUM_THREADS", "OMP_NUM_THREADS"}) {
-    if (const int n = leading_number(std::getenv(name)); n > 0) return {n, name};
+  if (const int n = required_number("HANDMILL_NUM_THREADS"); n > 0) {
+    return {n, "HANDMILL_NUM_THREADS"};
+  }
+  if (const int n = leading_number(std::getenv("OMP_NUM_THREADS")); n > 0) {
+    return {n, "OMP_NUM_THREADS"};
   }
   const int cpus = affinity_count();
   const double quota = cgroup_quota("");

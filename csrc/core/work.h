@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/tuning.h"
+
 namespace handmill {
 
 /// Costs are in floating-point operations; some 80 of them take a nanosecond.
 class Work {
  public:
+  explicit Work(const ThreadTuning& costs) : costs_(costs) {}
+
   /// Adds a step, of which each block can be done by another thread.
   void add_step(double cost, int64_t blocks) {
     (blocks > 1 ? shared_ : alone_) += cost;
@@ -21,19 +25,15 @@ class Work {
 
   /// The threads, of `available`, that finish first.
   int threads(int available) const {
-    const int64_t useful = std::min(most_blocks_, static_cast<int64_t>(shared_ / kCostPerThread));
+    const int64_t useful =
+        std::min(most_blocks_, static_cast<int64_t>(shared_ / costs_.per_thread));
     const int64_t threads = std::clamp<int64_t>(useful, 1, available);
     const double saved = shared_ * (1.0 - 1.0 / static_cast<double>(threads));
-    return saved > kBarrierCost * barriers_ ? static_cast<int>(threads) : 1;
+    return saved > costs_.per_barrier * barriers_ ? static_cast<int>(threads) : 1;
   }
 
  private:
-  // What pays for waking a thread: some 3 us of work.
-  static constexpr double kCostPerThread = 150e3;
-  // What a barrier costs the run: 3 us, most of it waiting for the slower thread (two threads on 54
-  // small nets: the second gains from some 80 us a training step on).
-  static constexpr double kBarrierCost = 250e3;
-
+  ThreadTuning costs_;
   double shared_ = 0, alone_ = 0;
   int64_t most_blocks_ = 1;
   int barriers_ = 0;

@@ -7,12 +7,12 @@ from typing import Any
 
 from handmill import ops
 from handmill.lazy import plain_module
+from handmill.naming import known_names
 from handmill.saving.objects import (
     deserialize_keras_object,
     find_object,
     get_registered_name,
 )
-from handmill.utils.naming import known_names
 
 
 def linear(x: Any) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import handmill.dtype_policies as _policies
 from handmill.lazy import plain_module
 
 BACKENDS = ("native", "numpy")
 
-_backend: str | None = None
+_backend: str | None = None  # of the process, once it was asked for
+_chosen: ContextVar[str | None] = ContextVar("handmill backend", default=None)
 _strict_keras = False
 _image_decoder = "pillow"
-_floatx = "float32"
 _epsilon = 1e-7
 
 
@@ -26,13 +28,17 @@ def has_kernels() -> bool:
 def backend() -> str:
     """The executor in use: ``"native"`` (C++ kernels) or ``"numpy"`` (the references).
 
-    The first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
+    Threads and tasks in which :class:`use_backend` was not called have that of the process. Its
+    first call reads ``HANDMILL_BACKEND``. Without it the answer is ``"native"``, or
     ``"numpy"`` in an installation that was built without kernels on purpose.
 
     Raises:
         RuntimeError: if the kernels are missing from an installation that should hold them.
     """
     global _backend
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
     if _backend is None:
         wanted = os.environ.get("HANDMILL_BACKEND")
         if not wanted:
@@ -60,7 +66,7 @@ def _is_pure_installation() -> bool:
 
 def is_native() -> bool:
     """Whether programs run on kernels."""
-    return (_backend or backend()) == "native"
+    return (_chosen.get() or _backend or backend()) == "native"
 
 
 def _checked(name: str, source: str) -> str:
@@ -76,6 +82,9 @@ def _checked(name: str, source: str) -> str:
 
 class use_backend:
     """Chooses the executor: ``use_backend("numpy")``, or ``with use_backend("numpy"):``.
+
+    The choice is that of the calling thread (or task of asyncio), and of the threads that handmill
+    starts for it, such as those that prepare batches. Other threads go on with theirs.
 
     Both executors run the same programs from the same seeds; masks, shuffles and initial
     weights agree exactly.
@@ -96,9 +105,9 @@ class use_backend:
     """
 
     def __init__(self, name: str) -> None:
-        global _backend
-        self._before = backend()
-        _backend = _checked(name, "use_backend")
+        checked = _checked(name, "use_backend")
+        self._before = _chosen.get()
+        _chosen.set(checked)
 
     def __enter__(self) -> use_backend:
         return self
@@ -109,8 +118,7 @@ class use_backend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        global _backend
-        _backend = self._before
+        _chosen.set(self._before)
 
 
 def strict_keras() -> bool:
@@ -122,6 +130,7 @@ def set_strict_keras(strict: bool) -> None:
     """Switches all deviations listed in docs/differences.md off (True) or on (False)."""
     global _strict_keras
     _strict_keras = bool(strict)
+    _notice_setting()
 
 
 def image_decoder() -> str:
@@ -149,42 +158,10 @@ def set_image_decoder(name: str) -> None:
     _image_decoder = name
 
 
-def floatx() -> str:
-    """The default float dtype, ``"float32"``."""
-    return _floatx
-
-
-def set_floatx(value: str) -> None:
-    """Sets the default float dtype; only ``"float32"`` has kernels.
-
-    Raises:
-        ValueError: for another dtype.
-    """
-    if value != "float32":
-        raise ValueError(f"floatx: handmill computes in 'float32', got {value!r}")
-
-
-def dtype_policy() -> Any:
-    """The dtype policy of layers made from now on, ``"float32"`` unless set."""
-    from handmill import dtype_policies
-
-    return dtype_policies.dtype_policy()
-
-
-def set_dtype_policy(policy: Any) -> None:
-    """Sets the dtype policy of layers made from now on.
-
-    Args:
-        policy: ``"float32"``, ``"mixed_bfloat16"`` (computes in bfloat16, keeps weights in
-            float32), ``"bfloat16"``, or a ``handmill.DTypePolicy``.
-
-    Raises:
-        ValueError: for anything else; the policy stays as it was.
-        ImportError: if the policy needs a package that is missing.
-    """
-    from handmill import dtype_policies
-
-    dtype_policies.set_dtype_policy(policy)
+floatx = _policies.floatx
+set_floatx = _policies.set_floatx
+dtype_policy = _policies.dtype_policy
+set_dtype_policy = _policies.set_dtype_policy
 
 
 def epsilon() -> float:
@@ -196,6 +173,7 @@ def set_epsilon(value: float) -> None:
     """Sets the small constant against division by zero."""
     global _epsilon
     _epsilon = float(value)
+    _notice_setting()
 
 
 def image_data_format() -> str:
@@ -242,6 +220,13 @@ def set_isa(name: str) -> None:
 def available_isas() -> tuple[str, ...]:
     """The instruction set levels that this CPU and build have, best last."""
     return tuple(_core().available_isas()) if has_kernels() else ()
+
+
+def _notice_setting() -> None:
+    """Programs that were traced with another setting are traced again."""
+    from handmill.runtime.watch import SETTINGS, notice
+
+    notice(SETTINGS)
 
 
 def _core() -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 
 from handmill import config, ops
 from handmill.lazy import plain_module
-from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import to_snake_case
+from handmill.naming import to_snake_case
+from handmill.runtime.watch import Watched
+from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
-class Constraint:
+class Constraint(Watched):
     """Base class: a callable ``w -> w``."""
 
     def __call__(self, w: Any) -> Any:
@@ -134,15 +135,7 @@ def get(identifier: Any) -> Any:
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict | str):
-        return deserialize(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret constraint identifier: {identifier!r}")
+    return interpret(identifier, "constraint", deserialize)
 
 
 def serialize(constraint: Any) -> Any:

@@ -62,6 +62,10 @@ class DTypePolicy:
         """None: there is no quantization."""
         return
 
+    def describe_structure(self, walk: Any) -> None:
+        """Adds the policy to a description (runtime/structure.py)."""
+        walk.add(type(self), self._name)
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
         return {"name": self._name}
@@ -99,12 +103,25 @@ def _dtypes_of(name: str) -> tuple[str, str]:
     return name, name
 
 
+def floatx() -> str:
+    """The default float dtype, ``"float32"``."""
+    return "float32"
+
+
+def set_floatx(value: str) -> None:
+    """Sets the default float dtype; only ``"float32"`` has kernels.
+
+    Raises:
+        ValueError: for another dtype.
+    """
+    if value != "float32":
+        raise ValueError(f"floatx: handmill computes in 'float32', got {value!r}")
+
+
 def dtype_policy() -> DTypePolicy:
     """Returns the policy that layers made from now on have, ``"float32"`` unless set."""
     global _policy
     if _policy is None:
-        from handmill.config import floatx
-
         _policy = DTypePolicy(floatx())
     return _policy
 

@@ -19,6 +19,10 @@ class NotDifferentiableError(TypeError):
     """A gradient was asked of an operator that has none."""
 
 
+class TracedValueError(TypeError):
+    """A number was needed that is known only when the program runs, not while it is traced."""
+
+
 class RowError(ValueError):
     """Raised by guards: a row of the batch that cannot be learned from.
 
@@ -47,6 +51,30 @@ def warn_caller(text: str, category: type[Warning]) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "handmill":
         level, frame = level + 1, frame.f_back
     warnings.warn(text, category, stacklevel=level)
+
+
+def not_a_program(error: BaseException, what: str) -> TracedValueError:
+    """Returns the error of a step that needs numbers while it is traced.
+
+    Args:
+        error: what was raised, with its traceback.
+        what: the step, for the message.
+    """
+    import linecache
+    import traceback
+
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("handmill", "numpy"):
+            name = frame.f_code.co_filename
+            text = linecache.getline(name, line, frame.f_globals).strip()
+            place = f"\n  at {name.rpartition('/')[2]}:{line}, in {frame.f_code.co_name}"
+            place += f": {text}" if text else ""
+    return TracedValueError(
+        f"{what} cannot become a program: {error}{place}\n"
+        "  hint: compute with functions of handmill.ops, which the program can repeat for every "
+        "batch; or let Python run the step on arrays: compile(..., run_eagerly=True)"
+    )
 
 
 def shape_error(

@@ -11,12 +11,15 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
-from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import known_names, to_snake_case
+from handmill.naming import to_snake_case
+from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
 class Initializer:
     """Base class: a callable ``(shape, dtype) -> array``."""
+
+    def describe_structure(self, walk: Any) -> None:
+        """Adds nothing to a description: programs read what it made, not the initializer."""
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         """Returns initial values of ``shape``."""
@@ -42,6 +45,12 @@ def _cast(values: Any, dtype: str | None) -> Array:
 
 class Zeros(Initializer):
     """All zeros."""
+
+    gives_zeros = True
+    """A variable is that at first, and needs no array."""
+
+    def __init_subclass__(cls) -> None:
+        cls.gives_zeros = False
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         return np.zeros(tuple(shape), numpy_dtype(dtype or "float32"))
@@ -394,20 +403,9 @@ def get(identifier: Any) -> Any:
         >>> get("he_normal").get_config()
         {'seed': None, 'input_axes': None, 'output_axes': None}
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict | str):
-        return deserialize(identifier)
     if isinstance(identifier, np.ndarray):
         return Constant(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(
-        f"Could not interpret initializer identifier: {identifier!r}. "
-        + known_names("initializer", identifier, [to_snake_case(c.__name__) for c in _CLASSES])
-    )
+    return interpret(identifier, "initializer", deserialize, _CLASSES)
 
 
 def serialize(initializer: Any) -> Any:

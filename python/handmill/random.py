@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from handmill import config
 from handmill.ir.op import Array
 from handmill.lazy import plain_module
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
 
 _LOCK = threading.Lock()
 _root: int | None = None
@@ -29,6 +30,8 @@ def seed_all(seed: int) -> None:
     global _root, _drawn
     with _LOCK:
         _root, _drawn = _checked_seed(seed), 0
+    if _of_programs is not None:
+        _of_programs.state.assign(np.array([next_host_seed(), 0], np.int64))
 
 
 def next_host_seed() -> int:
@@ -84,8 +87,8 @@ def uniform(
     maxval: float = 1.0,
     dtype: str | None = None,
     seed: int | SeedGenerator | None = None,
-) -> Array:
-    """Draws uniform numbers in [minval, maxval).
+) -> Any:
+    """Draws uniform numbers in [minval, maxval). Inside a program, anew each time that it runs.
 
     Args:
         shape: the shape of the result.
@@ -100,6 +103,13 @@ def uniform(
         >>> random.uniform((3,), 5.0, 6.0, seed=1).round(2)
         array([5.89, 5.89, 5.59], dtype=float32)
     """
+    state = _state_in_program(seed)
+    if state is not None:
+        from handmill import ops
+        from handmill.primitives.random import random_uniform
+
+        drawn = ops.multiply(random_uniform(state, tuple(shape)), np.float32(maxval - minval))
+        return ops.cast(ops.add(drawn, np.float32(minval)), dtype or "float32")
     numbers = unit(shape, *_draw(seed))
     numbers *= np.float32(maxval - minval)
     numbers += np.float32(minval)
@@ -112,8 +122,8 @@ def normal(
     stddev: float = 1.0,
     dtype: str | None = None,
     seed: int | SeedGenerator | None = None,
-) -> Array:
-    """Draws normal numbers (Box and Muller, 1958).
+) -> Any:
+    """Draws normal numbers (Box and Muller, 1958). Inside a program, anew each time that it runs.
 
     Args:
         shape: the shape of the result.
@@ -127,6 +137,13 @@ def normal(
         >>> random.normal((3,), seed=1).round(2)
         array([ 0.38, -0.3 , -0.25], dtype=float32)
     """
+    state = _state_in_program(seed)
+    if state is not None:
+        from handmill import ops
+        from handmill.primitives.random import random_normal
+
+        drawn = ops.multiply(random_normal(state, tuple(shape)), np.float32(stddev))
+        return ops.cast(ops.add(drawn, np.float32(mean)), dtype or "float32")
     numbers = _standard_normal(_count(shape), *_draw(seed)) * stddev + mean
     return numbers.astype(np.float32).astype(dtype or "float32", copy=False).reshape(shape)
 
@@ -137,7 +154,7 @@ def truncated_normal(
     stddev: float = 1.0,
     dtype: str | None = None,
     seed: int | SeedGenerator | None = None,
-) -> Array:
+) -> Any:
     """Draws normal numbers; those beyond two standard deviations are drawn again.
 
     Args:
@@ -170,14 +187,34 @@ def _count(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
+_of_programs: SeedGenerator | None = None
+"""Seeds the draws of programs that name no seed, as Keras's global generator does."""
+
+
+def _state_in_program(seed: int | SeedGenerator | None) -> Any:
+    """The state for one draw of the program that is being traced, None outside a trace."""
+    from handmill.ir.graph import current_graph
+
+    global _of_programs
+    if current_graph() is None:
+        return None
+    if isinstance(seed, SeedGenerator):
+        return seed.next()
+    if seed is not None:
+        return np.array([_checked_seed(seed), 0], np.int64)
+    if _of_programs is None:
+        _of_programs = SeedGenerator()
+    return _of_programs.next()
+
+
 def _draw(seed: int | SeedGenerator | None) -> tuple[int, int]:
     """The seed and the counter of one draw on the host."""
     from handmill.ir.graph import current_graph
 
     if not isinstance(seed, int) and current_graph() is not None:
         raise RuntimeError(
-            "handmill.random draws on the host; inside a layer it would draw once, when the "
-            "layer is traced. Layers such as Dropout draw in every step."
+            "truncated_normal() draws on the host; inside a program it would draw once, when the "
+            "program is traced. Use random.normal() or random.uniform(), which programs repeat."
         )
     if isinstance(seed, SeedGenerator):
         key, counter = (int(v) for v in seed.state.numpy())
@@ -194,7 +231,7 @@ def _standard_normal(n: int, seed: int, counter: int) -> Array:
     return both.reshape(-1)[:n]
 
 
-class SeedGenerator:
+class SeedGenerator(Watched):
     """The seed and call counter of a layer that draws random numbers inside programs.
 
     Args:
@@ -205,6 +242,8 @@ class SeedGenerator:
         state: a Variable of two int64: seed, and number of draws so far.
     """
 
+    _unwatched = frozenset({"seed", "name"})
+
     def __init__(self, seed: int | None = None, name: str = "seed_generator") -> None:
         self.seed = next_host_seed() if seed is None else _checked_seed(seed)
         self.name = name
@@ -213,16 +252,11 @@ class SeedGenerator:
         )
 
     def next(self) -> object:
-        """The state for one draw, as a symbolic value; the program then advances the counter.
-
-        Only while a program is traced.
-        """
+        """The state for one draw; the counter then goes on, in the program if one is traced."""
         from handmill.ir.graph import current_graph
         from handmill.primitives.random import advance_seed
 
-        if current_graph() is None:
-            raise RuntimeError("SeedGenerator.next() works while a program is traced only")
-        state = self.state.value
+        state = self.state.numpy() if current_graph() is None else self.state.value
         self.state.assign(advance_seed(state))
         return state
 

@@ -11,13 +11,14 @@ import numpy as np
 from handmill import ops
 from handmill.ir.trace import apply
 from handmill.lazy import plain_module
+from handmill.naming import to_snake_case
 from handmill.primitives.operands import promote_float
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import to_snake_case
+from handmill.runtime.watch import Watched
+from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
 
-class Regularizer:
+class Regularizer(Watched):
     """Base class: a callable ``x -> scalar``."""
 
     def __call__(self, x: Any) -> Any:
@@ -134,15 +135,7 @@ def get(identifier: Any) -> Any:
         >>> get("l2").get_config()
         {'l2': 0.01}
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict | str):
-        return deserialize(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret regularizer identifier: {identifier!r}")
+    return interpret(identifier, "regularizer", deserialize)
 
 
 def serialize(regularizer: Any) -> Any:

@@ -6,6 +6,7 @@ from handmill import _core
 from handmill.ir.shapes import DTYPES
 
 F32, U8, I32, I64 = (DTYPES.index(name) for name in ("float32", "uint8", "int32", "int64"))
+PUSH, SYMBOL, ADD, MULTIPLY, FLOOR_DIVIDE = range(5)
 OPS = _core.tile_opcodes()
 
 
@@ -13,7 +14,8 @@ def tile(op, inputs, output, imm=(), alias=(), scope=""):
     """An elementwise node of one instruction."""
     operands = [*range(len(inputs)), 0, 0, 0][:3]
     attrs = {
-        "instrs": (OPS[op], len(inputs), *operands),
+        "instrs": (OPS[op], 0, len(inputs), *operands),
+        "types": (0,) * (len(inputs) + 1),
         "imms": (*imm, 0.0, 0.0)[:2],
         "n_temps": 0,
     }
@@ -25,14 +27,22 @@ def node(kernel, inputs, outputs, alias=(), **attrs):
 
 
 def host(function, inputs, outputs, **attrs):
-    return ("host", tuple(inputs), tuple(outputs), attrs, (), "", function)
+    def run(arrays, sizes):
+        return function(arrays)
+
+    return ("host", tuple(inputs), tuple(outputs), attrs, (), "", function and run)
 
 
 def program(
     values, nodes=(), inputs=(), outputs=(), variables=(), updates=(), constants=(), feeds=()
 ):
-    """A program with its states; `values` are shapes of float32, or (dtype code, shape)."""
+    """A program with its states; `values` are shapes of float32, or (dtype code, shape).
+
+    In shapes, -c stands for c times the batch size.
+    """
     full = [v if v and isinstance(v[-1], tuple) else (F32, v) for v in values]
+    times = sorted({-d for _, shape in full for d in shape if d < 0})
+    full = [(t, tuple(-1 - times.index(-d) if d < 0 else d for d in s)) for t, s in full]
     made = _core.Program(
         values=full,
         inputs=list(inputs),
@@ -42,6 +52,8 @@ def program(
         outputs=list(outputs),
         updates=list(updates),
         feeds=list(feeds),
+        symbols=1,
+        expressions=[(SYMBOL, 0, PUSH, c, MULTIPLY) for c in times],
     )
     return BoundProgram(made, _core.Binding([state for _, state in variables]))
 
@@ -53,7 +65,7 @@ class BoundProgram:
         self.program, self.binding = program, binding
 
     def specialize(self, batch, **how):
-        return self.program.specialize(batch, **how).bind(self.binding)
+        return self.program.specialize([batch], **how).bind(self.binding)
 
 
 def state(array, dtype=F32):

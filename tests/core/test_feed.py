@@ -275,3 +275,17 @@ def test_rows_of_every_size_are_gathered_in_order(dtype, size):
     )
     assert made.specialize(13).run_fed(_core.Feed([x], order), 1)[0] == 1
     np.testing.assert_array_equal(kept.copy(), x[order])
+
+
+def test_arrays_of_a_feed_cannot_be_resized():
+    x = random(100, 3)
+    plan, _, seen = summing((3,))
+    for source in (x, x[10:90], x[:, :3]):
+        feed = _core.Feed([source])
+        with pytest.raises(ValueError, match="resize"):
+            x.resize((1, 1), refcheck=False)
+        plan.run_fed(feed, 10)
+        del feed
+    last = seen.copy()
+    x.resize((1, 1), refcheck=False)  # nobody reads it any more
+    np.testing.assert_array_equal(seen.copy(), last)

@@ -2,7 +2,23 @@
 
 import numpy as np
 import pytest
-from core_programs import F32, I32, I64, U8, host, node, program, random, state, tile
+from core_programs import (
+    ADD,
+    F32,
+    FLOOR_DIVIDE,
+    I32,
+    I64,
+    MULTIPLY,
+    PUSH,
+    SYMBOL,
+    U8,
+    host,
+    node,
+    program,
+    random,
+    state,
+    tile,
+)
 
 from handmill import _core
 
@@ -445,7 +461,7 @@ def test_summary_and_profile():
     x = random(64, 64)
     (seconds,) = plan.profile(x, x, repeats=3)
     assert 0 < seconds < 1
-    assert (plan.batch, plan.arena_bytes, plan.lower_bound_bytes) == (1, 0, 0)
+    assert (plan.sizes, plan.arena_bytes, plan.lower_bound_bytes) == ((1,), 0, 0)
     assert plan.nbytes > 0
 
 
@@ -524,6 +540,21 @@ GOOD = {
             },
             ValueError,
         ),
+        ({"values": [(F32, (-1,)), (F32, (2,))]}, ValueError),
+        ({"symbols": -1}, ValueError),
+        *(
+            ({"symbols": 1, "expressions": [code]}, ValueError)
+            for code in (
+                (),
+                (ADD,),
+                (9,),
+                (PUSH,),
+                (SYMBOL, 1),
+                (PUSH, 1, PUSH, 2),
+                (PUSH, 1, PUSH, 0, FLOOR_DIVIDE),
+                (PUSH, 1, SYMBOL, 0, FLOOR_DIVIDE),
+            )
+        ),
     ),
 )
 def test_descriptions_are_checked(changes, error):
@@ -545,7 +576,40 @@ def test_descriptions_are_checked(changes, error):
 def test_lowering_rules_check_their_node(bad, text):
     made = _core.Program(**{**GOOD, "nodes": [bad]})
     with pytest.raises(ValueError, match=text):
-        made.specialize(1)
+        made.specialize([])
+
+
+def test_dimensions_are_expressions():
+    codes = [
+        (SYMBOL, 0, SYMBOL, 1, MULTIPLY),
+        (SYMBOL, 1, PUSH, -3, ADD, PUSH, 2, FLOOR_DIVIDE, PUSH, 2, ADD),
+    ]
+    values = [(F32, (-1,)), (F32, (-1,)), (F32, (-2,)), (F32, (-2,))]
+    made = _core.Program(
+        **{
+            **GOOD,
+            "values": values,
+            "inputs": [0, 2],
+            "outputs": [1, 3],
+            "nodes": [tile("neg", [0], 1), tile("neg", [2], 3)],
+            "symbols": 2,
+            "expressions": codes,
+        }
+    )
+    for b, t in ((3, 8), (1, 0), (0, 2), (5, 1)):
+        plan = made.specialize([b, t])
+        assert plan.sizes == (b, t)
+        x, y = random(b * t), random((t - 3) // 2 + 2)
+        for got, want in zip(plan.bind()(x, y), (-x, -y), strict=True):
+            assert got.tobytes() == want.tobytes()
+    for sizes in ([1], [1, 2, 3], [-1, 2], [2**40, 2**40]):
+        with pytest.raises(ValueError, match="size"):
+            made.specialize(sizes)
+    negative = _core.Program(
+        **{**GOOD, "values": values[2:], "symbols": 2, "expressions": [codes[0], (PUSH, -1)]}
+    )
+    with pytest.raises(ValueError, match="negative"):
+        negative.specialize([1, 1])
 
 
 def test_batch_sizes_are_checked():

@@ -82,17 +82,27 @@ SHOW = "from handmill import _core; print(_core.num_threads(), _core.thread_reas
     (
         ({"HANDMILL_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3 HANDMILL_NUM_THREADS"),
         ({"OMP_NUM_THREADS": "5,2"}, "5 OMP_NUM_THREADS"),
-        ({"HANDMILL_NUM_THREADS": "0", "OMP_NUM_THREADS": "4"}, "4 OMP_NUM_THREADS"),
+        ({"HANDMILL_NUM_THREADS": "", "OMP_NUM_THREADS": "4"}, "4 OMP_NUM_THREADS"),
     ),
 )
 def test_environment(environment, shown):
     assert python(SHOW, **environment) == shown
 
 
-def test_affinity_and_nonsense():
+@pytest.mark.parametrize("text", ("many", "0", "-1", "2.5", "1e3", "3 ", "99999999999"))
+def test_a_number_of_threads_that_is_none_is_an_error(text):
+    code = "from handmill import _core\ntry: _core.num_threads()\nexcept ValueError as e: print(e)"
+    shown = python(code, HANDMILL_NUM_THREADS=text)
+    assert shown == f'HANDMILL_NUM_THREADS must be a positive number of threads, got "{text}"'
+
+
+def test_threads_bound_by_openmp_count_all_cpus():
+    assert python(SHOW, OMP_PROC_BIND="true").split()[0] == python(SHOW).split()[0]
+
+
+def test_affinity():
     cpus = len(os.sched_getaffinity(0))
-    shown = python(SHOW, HANDMILL_NUM_THREADS="many")
-    assert int(shown.split()[0]) <= cpus
+    assert int(python(SHOW).split()[0]) <= cpus
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n" + SHOW
     assert python(code).startswith("1 ")
 

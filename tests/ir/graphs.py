@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.ir.dims import BATCH
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph
-from handmill.ir.shapes import Batch, Spec
+from handmill.ir.shapes import Spec
 from handmill.runtime.variable import Variable
 
 WIDTH = 6
@@ -31,7 +32,7 @@ def random_graph(seed: int, nodes: int = 25) -> tuple[Graph, list[Any]]:
     binary = [ops.add, ops.subtract, ops.multiply, ops.maximum]
     graph = Graph("random")
     with graph:
-        pool = [graph.input(Spec((Batch(), WIDTH)), name) for name in ("x", "y")]
+        pool = [graph.input(Spec((BATCH, WIDTH)), name) for name in ("x", "y")]
         for _ in range(nodes):
             kind = rng.integers(6)
             a, b = (pool[rng.integers(len(pool))] for _ in range(2))

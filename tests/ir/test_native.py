@@ -16,7 +16,8 @@ from handmill.ir.op import Op, Ulp
 from handmill.ir.passes import PASSES, optimize
 from handmill.ir.shapes import Spec
 from handmill.primitives import loss
-from handmill.runtime.function import Feed, TracedFunction, gradients
+from handmill.runtime.feed import Feed
+from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
@@ -25,7 +26,11 @@ _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 def run_natively(graph, arrays):
     arguments, _ = describe(graph, _core.tile_opcodes(), feeds=False)
     binding = _core.Binding([v.state for v in graph.variables])
-    return _core.Program(**arguments).specialize(len(arrays[0])).bind(binding)(*arrays)
+    return (
+        _core.Program(**arguments)
+        .specialize(graph.sizes_of(graph.bind([a.shape for a in arrays])))
+        .bind(binding)(*arrays)
+    )
 
 
 def arrays_for(graph, seed, rows):

@@ -8,6 +8,7 @@ from graphs import WIDTH, random_graph
 
 from handmill import ops
 from handmill.errors import GraphError
+from handmill.ir.dims import BATCH
 from handmill.ir.graph import Graph, rewrite
 from handmill.ir.interpret import interpret
 from handmill.ir.passes import (
@@ -20,7 +21,7 @@ from handmill.ir.passes import (
     optimize,
     schedule,
 )
-from handmill.ir.shapes import Batch, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.tile import TILE
 from handmill.ir.verify import verify, verify_schedule
 from handmill.runtime.variable import Variable
@@ -58,7 +59,7 @@ def test_all_passes_together(seed):
 def test_fold_computes_constants():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(),)), "x")
+        x = graph.input(Spec((BATCH,)), "x")
         two = graph.constant(2.0, "float32")
         graph.outputs = [x * ops.square(two + two)]
     folded = dce(fold(graph))
@@ -69,7 +70,7 @@ def test_fold_computes_constants():
 def test_cse_merges_equal_expressions_and_constants():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 3)), "x")
+        x = graph.input(Spec((BATCH, 3)), "x")
         graph.outputs = [ops.exp(x * 2.0) + ops.exp(x * 2.0)]
     assert [n.op.name for n in cse(graph).nodes] == ["multiply", "exp", "add"]
 
@@ -77,8 +78,8 @@ def test_cse_merges_equal_expressions_and_constants():
 def test_cse_takes_the_softmax_from_the_cross_entropy():
     graph = Graph()
     with graph:
-        logits = graph.input(Spec((Batch(), 3)), "logits")
-        labels = graph.input(Spec((Batch(),), "int64"), "labels")
+        logits = graph.input(Spec((BATCH, 3)), "logits")
+        labels = graph.input(Spec((BATCH,), "int64"), "labels")
         probabilities = ops.softmax(logits)
         loss = ops.sparse_categorical_crossentropy(labels, probabilities)
         graph.outputs = [loss, probabilities]
@@ -90,7 +91,7 @@ def test_dce_keeps_guards_and_updates():
     counter = Variable(np.zeros((), np.float32), name="counter")
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(),)), "x")
+        x = graph.input(Spec((BATCH,)), "x")
         ops.exp(x)
         counter.assign(counter + 1.0)
     kept = dce(graph)
@@ -101,7 +102,7 @@ def test_dce_keeps_guards_and_updates():
 def test_bias_and_activation_go_into_the_matmul():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 8)), "x")
+        x = graph.input(Spec((BATCH, 8)), "x")
         w, b = graph.constant(np.ones((8, 4), "f")), graph.constant(np.ones(4, "f"))
         graph.outputs = [ops.relu(ops.matmul(x, w) + b)]
     fused = fuse_epilogues(graph)
@@ -114,7 +115,7 @@ def test_bias_and_activation_go_into_the_matmul():
 def test_a_value_used_twice_stays_out_of_the_epilogue():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 8)), "x")
+        x = graph.input(Spec((BATCH, 8)), "x")
         z = ops.matmul(x, graph.constant(np.ones((8, 4), "f")))
         graph.outputs = [ops.relu(z), z]
     assert [n.op.name for n in fuse_epilogues(graph).nodes] == ["matmul", "relu"]
@@ -123,7 +124,7 @@ def test_a_value_used_twice_stays_out_of_the_epilogue():
 def test_elementwise_chains_become_one_tile_program():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 8)), "x")
+        x = graph.input(Spec((BATCH, 8)), "x")
         graph.outputs = [ops.tanh(ops.exp(x) * 2.0 + x)]
     (node,) = fuse_tiles(graph).nodes
     assert node.op is TILE
@@ -133,7 +134,7 @@ def test_elementwise_chains_become_one_tile_program():
 def test_a_path_that_leaves_a_group_and_comes_back_is_not_fused():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 8)), "x")
+        x = graph.input(Spec((BATCH, 8)), "x")
         y = ops.exp(x)
         mean = ops.mean(y, axis=-1, keepdims=True)
         graph.outputs = [y - mean]
@@ -145,7 +146,7 @@ def test_updates_are_scheduled_behind_every_reader():
     w = Variable(np.ones((4, 4), np.float32), name="w")
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 4)), "x")
+        x = graph.input(Spec((BATCH, 4)), "x")
         w.assign(graph.read(w) * 0.5)
         graph.outputs = [ops.matmul(x, graph.variables[w])]
     with pytest.raises(GraphError, match="reads w after"):
@@ -169,9 +170,9 @@ def test_swapped_variables_are_legal():
 def test_the_verifier_finds_a_wrong_shape():
     graph = Graph()
     with graph:
-        x = graph.input(Spec((Batch(), 8)), "x")
+        x = graph.input(Spec((BATCH, 8)), "x")
         graph.outputs = [ops.exp(x)]
-    graph.nodes[0].outputs[0].spec = Spec((Batch(), 9))
+    graph.nodes[0].outputs[0].spec = Spec((BATCH, 9))
     with pytest.raises(GraphError, match="expected"):
         verify(graph)
 

@@ -41,6 +41,7 @@ bool NodeView::has(std::string_view name) const { return find(record_, name) != 
 
 int64_t NodeView::i64(std::string_view name) const {
   const Attr* attr = find(record_, name);
+  if (attr != nullptr && attr->expressions.size() == 1) return lowering_.values_of(*attr)[0];
   if (attr == nullptr || (attr->type != Attr::Type::integer && attr->type != Attr::Type::boolean)) {
     fail_attr(record_, name, "an integer");
   }
@@ -76,6 +77,7 @@ std::string_view NodeView::text(std::string_view name, std::string_view otherwis
 
 std::span<const int64_t> NodeView::ints(std::string_view name) const {
   const Attr* attr = find(record_, name);
+  if (attr != nullptr && attr->type == Attr::Type::expressions) return lowering_.values_of(*attr);
   if (attr == nullptr || attr->type != Attr::Type::tuple ||
       attr->ints.size() != attr->floats.size()) {
     fail_attr(record_, name, "a tuple of integers");

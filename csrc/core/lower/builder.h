@@ -2,7 +2,7 @@
 //
 // A lowering rule turns one node of a program, whose shapes are all known by now, into steps: a
 // kernel, its arguments, and the number of blocks that threads share. It runs each time a program
-// is specialised for a batch size, so it should cost about a microsecond. Example:
+// is specialised for new sizes, so it should cost about a microsecond. Example:
 //
 //   void lower_softmax(const NodeView& node, StepWriter& writer) {
 //     const ValueView x = node.input(0), y = node.output(0);
@@ -36,7 +36,7 @@ namespace handmill {
 class Lowering;     // one specialisation under way (core/lower/builder.cpp)
 struct NodeRecord;  // a node of a program (core/program.h)
 
-/// A value of the program at the batch size in question.
+/// A value of the program at the sizes in question.
 struct ValueView {
   int id;
   Dtype dtype;

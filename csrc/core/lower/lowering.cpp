@@ -25,15 +25,16 @@ void copy_blocks(const void* erased, Range blocks, void*) {
 
 }  // namespace
 
-Lowering::Lowering(const Program& program_in, int64_t batch_in, Isa isa_in, bool keep_all_in)
-    : program(program_in), batch(batch_in), isa(isa_in), keep_all(keep_all_in) {
-  require(batch >= 0, "the batch size must not be negative, got ", batch);
+Lowering::Lowering(const Program& program_in, std::span<const int64_t> sizes, Isa isa_in,
+                   bool keep_all_in)
+    : program(program_in),
+      isa(isa_in),
+      keep_all(keep_all_in),
+      expressions(program_in.expressions.evaluate(sizes)) {
   dims.reserve(program.dims.size());
   for (int64_t dim : program.dims) {
-    int64_t extent = dim;
-    require(dim >= 0 || !__builtin_mul_overflow(-dim, batch, &extent), "batch size ", batch,
-            " is too large");
-    dims.push_back(extent);
+    dims.push_back(dim >= 0 ? dim : expressions[static_cast<size_t>(-1 - dim)]);
+    require(dims.back() >= 0, "a dimension of the program is negative at these sizes");
   }
   const size_t n = program.values.size();
   value_bytes.reserve(n);
@@ -192,6 +193,13 @@ void Lowering::keep_packed(size_t first_step) {
       workspace.packed = step.info.pack;
     }
   }
+}
+
+std::span<const int64_t> Lowering::values_of(const Attr& attr) const {
+  if (attr.type != Attr::Type::expressions) return attr.ints;
+  std::vector<int64_t>& values = resolved_.emplace_back();
+  for (int i : attr.expressions) values.push_back(expressions[static_cast<size_t>(i)]);
+  return values;
 }
 
 int64_t Lowering::bytes_of(const Ref& ref) const {

@@ -1,6 +1,7 @@
-// One specialisation under way: a program at a batch size, its steps, and then its memory.
+// One specialisation under way: a program at certain sizes, its steps, and then its memory.
 #pragma once
 
+#include <deque>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -64,7 +65,7 @@ struct Workspace {
 class Lowering {
  public:
   /// Resolves the shapes. Throws std::invalid_argument where one is too large.
-  Lowering(const Program& program_in, int64_t batch_in, Isa isa_in, bool keep_all_in);
+  Lowering(const Program& program_in, std::span<const int64_t> sizes, Isa isa_in, bool keep_all_in);
 
   /// Runs the lowering rules, in order of the nodes.
   void lower_nodes();
@@ -83,6 +84,9 @@ class Lowering {
   /// Whether the value lies in a constant, or in a variable that the program does not write.
   bool is_stable(int value) const;
 
+  /// The values of a tuple attribute; the lowering holds those of expressions.
+  std::span<const int64_t> values_of(const Attr& attr) const;
+
   /// The bytes from the reference on to the end of what it refers to.
   int64_t bytes_of(const Ref& ref) const;
 
@@ -95,10 +99,10 @@ class Lowering {
   void add_copy(const Ref& from, const Ref& to, int64_t bytes);
 
   const Program& program;
-  const int64_t batch;
   const Isa isa;
   const bool keep_all;
 
+  std::vector<int64_t> expressions;  // the value of each
   std::vector<int64_t> dims;         // as Program::dims, resolved
   std::vector<int64_t> value_bytes;  // of each value
   std::vector<int> parent;           // of a view: whose memory it is; -1 for all else
@@ -134,6 +138,7 @@ class Lowering {
   void keep_packed(size_t first_step);
 
   int node_ = -1;
+  mutable std::deque<std::vector<int64_t>> resolved_;  // of attributes
   std::vector<Pending> pending_;
   std::vector<PendingTable> pending_tables_;
 };

@@ -56,6 +56,37 @@ struct ConvertTo<Bfloat16> {
   HM_INLINE static Bfloat16 from(Bfloat16 x) { return x; }
 };
 
+template <class T, class U>
+constexpr bool kIsSame = false;
+template <class T>
+constexpr bool kIsSame<T, T> = true;
+template <class T>
+constexpr bool kIsFloat = kIsSame<T, float> || kIsSame<T, double>;
+
+// Integers to narrower integers keep the low bits. Floats to integers are cut toward zero, what
+// does not fit becomes the nearest integer that does, NaN becomes 0. To bool: whether it is not
+// zero. To bfloat16: to float32, then to the nearest, ties to even.
+template <class To, class From>
+HM_INLINE To convert(From x) {
+  if constexpr (kIsSame<From, Bfloat16>) {
+    return convert<To>(to_float32(x));
+  } else if constexpr (kIsSame<To, Bfloat16> || kIsSame<To, Bool> || kIsSame<From, Bool>) {
+    return ConvertTo<To>::from(x);
+  } else if constexpr (kIsFloat<From> && !kIsFloat<To>) {
+    constexpr bool is_signed = static_cast<To>(-1) < static_cast<To>(0);
+    constexpr int bits = 8 * static_cast<int>(sizeof(To)) - (is_signed ? 1 : 0);
+    constexpr To largest = static_cast<To>((((uint64_t{1} << (bits - 1)) - 1) << 1) + 1);
+    constexpr To smallest = static_cast<To>(is_signed ? -largest - 1 : 0);
+    // 2^bits is exact in either float; `largest` itself need not be.
+    constexpr From limit = static_cast<From>(uint64_t{1} << (bits - 1)) * 2;
+    if (x >= limit) return largest;
+    if (x < static_cast<From>(smallest)) return smallest;
+    return x == x ? static_cast<To>(x) : To{0};
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
 template <class T>
 struct ElementType {
   using type = T;

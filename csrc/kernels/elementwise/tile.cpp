@@ -1,22 +1,23 @@
-// Tile programs: chains of elementwise operations, run one tile of floats at a time so that what
+// Tile programs: chains of elementwise operations, run one tile of elements at a time so that what
 // lies between two operations never leaves L1. Contract: TileArgs.
 //
 // A tile is a piece of one row of the iteration space, or, where rows are shorter than a tile, as
-// many whole rows as fit. Operands whose tiles are contiguous float32 are worked on in place; the
-// others go through tile buffers in scratch, which are filled once per call where every tile would
-// read the same (scalars, row vectors under short rows).
+// many whole rows as fit. Operands whose tiles are contiguous and of their register's type are
+// worked on in place; the others go through tile buffers in scratch, which are filled once per call
+// where every tile would read the same (scalars, row vectors under short rows).
 #include "kernels/args.h"
 #include "kernels/cast/convert.h"
+#include "kernels/elementwise/lane_ops.h"
 #include "simd/activations.h"
 
 namespace handmill::HM_ISA {
 namespace {
 
-// --- Operations, in the order of tile_ops.def ---
+// --- Operations on float32, in the order of tile_ops.def ---
 
 namespace tile_ops {
 
-HM_INLINE Vec truth(Mask m) { return select(m, Vec::broadcast(1.0f), Vec::zero()); }
+HM_INLINE Vec ones_where(Mask m) { return select(m, Vec::broadcast(1.0f), Vec::zero()); }
 HM_INLINE Mask is_true(Vec a) { return a != Vec::zero(); }
 
 Vec fill(Vec value) { return value; }
@@ -78,18 +79,18 @@ using HM_ISA::selu;
 using HM_ISA::silu;
 using HM_ISA::softplus;
 using HM_ISA::softsign;
-Vec equal(Vec a, Vec b) { return truth(a == b); }
-Vec not_equal(Vec a, Vec b) { return truth(a != b); }
-Vec less(Vec a, Vec b) { return truth(a < b); }
-Vec less_equal(Vec a, Vec b) { return truth(a <= b); }
-Vec greater(Vec a, Vec b) { return truth(a > b); }
-Vec greater_equal(Vec a, Vec b) { return truth(a >= b); }
-Vec logical_and(Vec a, Vec b) { return truth(is_true(a) & is_true(b)); }
-Vec logical_or(Vec a, Vec b) { return truth(is_true(a) | is_true(b)); }
-Vec logical_not(Vec a) { return truth(a == Vec::zero()); }
-Vec isfinite(Vec a) { return truth(abs(a) < Vec::broadcast(__builtin_inff())); }
-Vec isnan(Vec a) { return truth(is_nan(a)); }
-Vec isinf(Vec a) { return truth(abs(a) == Vec::broadcast(__builtin_inff())); }
+Vec equal(Vec a, Vec b) { return ones_where(a == b); }
+Vec not_equal(Vec a, Vec b) { return ones_where(a != b); }
+Vec less(Vec a, Vec b) { return ones_where(a < b); }
+Vec less_equal(Vec a, Vec b) { return ones_where(a <= b); }
+Vec greater(Vec a, Vec b) { return ones_where(a > b); }
+Vec greater_equal(Vec a, Vec b) { return ones_where(a >= b); }
+Vec logical_and(Vec a, Vec b) { return ones_where(is_true(a) & is_true(b)); }
+Vec logical_or(Vec a, Vec b) { return ones_where(is_true(a) | is_true(b)); }
+Vec logical_not(Vec a) { return ones_where(a == Vec::zero()); }
+Vec isfinite(Vec a) { return ones_where(abs(a) < Vec::broadcast(__builtin_inff())); }
+Vec isnan(Vec a) { return ones_where(is_nan(a)); }
+Vec isinf(Vec a) { return ones_where(abs(a) == Vec::broadcast(__builtin_inff())); }
 Vec where(Vec condition, Vec a, Vec b) { return select(is_true(condition), a, b); }
 using HM_ISA::elu_grad;
 using HM_ISA::gelu_grad;
@@ -106,20 +107,23 @@ using HM_ISA::silu_grad;
 using HM_ISA::softplus_grad;
 using HM_ISA::softsign_grad;
 using HM_ISA::tanh_grad;
+Vec truth(Vec a) { return ones_where(is_true(a)); }
 Vec clip_grad(Vec dy, Vec x, Vec low, Vec high) {
   return select((low <= x) & (x <= high), dy, Vec::zero());
 }
 
 }  // namespace tile_ops
 
-using TileFunction = void (*)(float* dst, const float* a, const float* b, const float* c,
-                              float imm0, float imm1, int64_t n);
+using TileFunction = void (*)(void* dst, const void* a, const void* b, const void* c, double imm0,
+                              double imm1, int64_t n);
 
 // dst[i] = kOp(a[i], b[i], c[i], imm0, imm1), with as many operands and immediates as kOp takes.
 template <auto kOp, int kInputs, int kImmediates>
-void run_op(float* dst, const float* a, const float* b, const float* c, float imm0, float imm1,
+void run_op(void* erased, const void* a, const void* b, const void* c, double imm0, double imm1,
             int64_t n) {
-  const Vec u = Vec::broadcast(imm0), v = Vec::broadcast(imm1);
+  const Vec u = Vec::broadcast(static_cast<float>(imm0));
+  const Vec v = Vec::broadcast(static_cast<float>(imm1));
+  float* dst = static_cast<float*>(erased);
   const auto apply = [&](auto load) {
     if constexpr (kInputs == 0) return kOp(u);
     if constexpr (kInputs == 1 && kImmediates == 0) return kOp(load(a));
@@ -132,17 +136,66 @@ void run_op(float* dst, const float* a, const float* b, const float* c, float im
   };
   int64_t i = 0;
   for (; i + Vec::width <= n; i += Vec::width) {
-    apply([i](const float* p) { return Vec::load(p + i); }).store(dst + i);
+    apply([i](const void* p) {
+      return Vec::load(static_cast<const float*>(p) + i);
+    }).store(dst + i);
   }
   if (i < n) {
-    apply([i, n](const float* p) { return Vec::load_n(p + i, n - i); }).store_n(dst + i, n - i);
+    apply([i, n](const void* p) {
+      return Vec::load_n(static_cast<const float*>(p) + i, n - i);
+    }).store_n(dst + i, n - i);
   }
 }
 
-constexpr TileFunction kTileFunctions[] = {
-#define HM_TILE_OP(name, inputs, immediates) run_op<tile_ops::name, inputs, immediates>,
+// The same for another type, one element at a time: the compiler makes vectors of it.
+template <class T, auto kOp, int kInputs, int kImmediates>
+void run_lanes(void* erased, const void* erased_a, const void* erased_b, const void* erased_c,
+               double imm0, double imm1, int64_t n) {
+  const T* a = static_cast<const T*>(erased_a);
+  const T* b = static_cast<const T*>(erased_b);
+  const T* c = static_cast<const T*>(erased_c);
+  const T u = static_cast<T>(imm0), v = static_cast<T>(imm1);
+  const auto apply = [&](int64_t i) {
+    if constexpr (kInputs == 1 && kImmediates == 0) return kOp(a[i]);
+    if constexpr (kInputs == 1 && kImmediates == 1) return kOp(a[i], u);
+    if constexpr (kInputs == 1 && kImmediates == 2) return kOp(a[i], u, v);
+    if constexpr (kInputs == 2 && kImmediates == 0) return kOp(a[i], b[i]);
+    if constexpr (kInputs == 2 && kImmediates == 1) return kOp(a[i], b[i], u);
+    if constexpr (kInputs == 2 && kImmediates == 2) return kOp(a[i], b[i], u, v);
+    if constexpr (kInputs == 3) return kOp(a[i], b[i], c[i]);
+  };
+  auto* dst = static_cast<decltype(apply(0))*>(erased);
+#pragma GCC ivdep  // dst is an operand or apart from it
+  for (int64_t i = 0; i < n; ++i) dst[i] = apply(i);
+}
+
+// A function for each type, null where the operation does not compute in it.
+constexpr TileFunction kTileFunctions[][kTileTypes] = {
+#define HM_FLOATS(name, i, m) run_op<tile_ops::name, i, m>
+#define HM_LANES(T, name, i, m) run_lanes<T, lane_ops::name<T>, i, m>
+#define HM_ROW_F(name, i, m) {HM_FLOATS(name, i, m), nullptr, nullptr, nullptr},
+#define HM_ROW_FD(name, i, m) \
+  {HM_FLOATS(name, i, m), HM_LANES(double, name, i, m), nullptr, nullptr},
+#define HM_ROW_FI(name, i, m) \
+  {HM_FLOATS(name, i, m), nullptr, HM_LANES(int32_t, name, i, m), HM_LANES(int64_t, name, i, m)},
+#define HM_ROW_FDI(name, i, m)                                                         \
+  {HM_FLOATS(name, i, m), HM_LANES(double, name, i, m), HM_LANES(int32_t, name, i, m), \
+   HM_LANES(int64_t, name, i, m)},
+#define HM_ROW_I(name, i, m) \
+  {nullptr, nullptr, HM_LANES(int32_t, name, i, m), HM_LANES(int64_t, name, i, m)},
+#define HM_TILE_OP(name, inputs, immediates, types) HM_ROW_##types(name, inputs, immediates)
+#define HM_TILE_CONVERSION(name, type)                                                       \
+  {HM_LANES(float, name, 1, 0), HM_LANES(double, name, 1, 0), HM_LANES(int32_t, name, 1, 0), \
+   HM_LANES(int64_t, name, 1, 0)},
 #include "kernels/elementwise/tile_ops.def"
 #undef HM_TILE_OP
+#undef HM_FLOATS
+#undef HM_LANES
+#undef HM_ROW_F
+#undef HM_ROW_FD
+#undef HM_ROW_FI
+#undef HM_ROW_FDI
+#undef HM_ROW_I
 };
 
 // --- Tiles ---
@@ -155,7 +208,7 @@ struct Tile {
 };
 
 enum class Access : uint8_t {
-  kInPlace,   // contiguous float32 in every tile
+  kInPlace,   // contiguous and of the register's type in every tile
   kFixed,     // an input with the same content in every tile: buffered once
   kBuffered,  // through a tile buffer
 };
@@ -163,8 +216,50 @@ enum class Access : uint8_t {
 struct OperandState {
   Access access;
   bool is_flat;  // its elements lie in the order of the iteration space, without gaps
-  float* buffer;
+  char* buffer;
 };
+
+// Whether elements of dtype T may travel as `Lane`.
+template <class T, class Lane>
+constexpr bool kTravels = false;
+template <class T>
+constexpr bool kTravels<T, T> = true;
+template <class Lane>
+constexpr bool kTravels<Bool, Lane> = true;
+template <>
+constexpr bool kTravels<Bfloat16, float> = true;
+template <>
+constexpr bool kTravels<int8_t, int32_t> = true;
+template <>
+constexpr bool kTravels<uint8_t, int32_t> = true;
+
+// f(ElementType<T>{}, ElementType<Lane>{}) with the element type and the register type of an
+// operand.
+template <class F>
+HM_INLINE void with_types(const TileOperand& o, F f) {
+  const auto with_lane = [&]<class Lane>(ElementType<Lane>) {
+    with_element_type(o.dtype, [&]<class T>(ElementType<T>) {
+      if constexpr (kTravels<T, Lane>) f(ElementType<T>{}, ElementType<Lane>{});
+    });
+  };
+  switch (o.type) {
+    case TileType::f32:
+      return with_lane(ElementType<float>{});
+    case TileType::f64:
+      return with_lane(ElementType<double>{});
+    case TileType::i32:
+      return with_lane(ElementType<int32_t>{});
+    case TileType::i64:
+      return with_lane(ElementType<int64_t>{});
+  }
+}
+
+constexpr bool is_own_type(Dtype dtype, TileType type) {
+  return (dtype == Dtype::float32 && type == TileType::f32) ||
+         (dtype == Dtype::float64 && type == TileType::f64) ||
+         (dtype == Dtype::int32 && type == TileType::i32) ||
+         (dtype == Dtype::int64 && type == TileType::i64);
+}
 
 int64_t offset_of(const TileOperand& o, const Tile& t) {
   return t.row[0] * o.strides[0] + t.row[1] * o.strides[1] + t.row[2] * o.strides[2] +
@@ -172,15 +267,16 @@ int64_t offset_of(const TileOperand& o, const Tile& t) {
 }
 
 // f(address, buffer, stride, count) for every row of the tile, or once if the tile is flat memory.
-template <class T, class F>
+template <class T, class Lane, class F>
 HM_INLINE void for_each_row(const TileArgs& a, const TileOperand& o, const OperandState& state,
                             const Tile& t, F f) {
   T* base = static_cast<T*>(o.ptr);
-  if (state.is_flat) return f(base + t.flat, state.buffer, int64_t{1}, t.rows * t.cols);
+  Lane* buffer = reinterpret_cast<Lane*>(state.buffer);
+  if (state.is_flat) return f(base + t.flat, buffer, int64_t{1}, t.rows * t.cols);
   int64_t row[3] = {t.row[0], t.row[1], t.row[2]};
   T* p = base + offset_of(o, t);
   for (int64_t r = 0; r < t.rows; ++r) {
-    f(p, state.buffer + r * t.cols, o.strides[3], t.cols);
+    f(p, buffer + r * t.cols, o.strides[3], t.cols);
     p += o.strides[2];
     if (++row[2] < a.dims[2]) continue;
     row[2] = 0;
@@ -193,29 +289,31 @@ HM_INLINE void for_each_row(const TileArgs& a, const TileOperand& o, const Opera
 }
 
 void read_tile(const TileArgs& a, const TileOperand& o, const OperandState& state, const Tile& t) {
-  with_element_type(o.dtype, [&]<class T>(ElementType<T>) {
-    for_each_row<const T>(a, o, state, t, [](const T* x, float* y, int64_t stride, int64_t n) {
+  with_types(o, [&]<class T, class Lane>(ElementType<T>, ElementType<Lane>) {
+    const auto read_row = [](const T* x, Lane* y, int64_t stride, int64_t n) {
       if (stride == 1) {
-        for (int64_t i = 0; i < n; ++i) y[i] = to_float32(x[i]);
+        for (int64_t i = 0; i < n; ++i) y[i] = ConvertTo<Lane>::from(x[i]);
       } else if (stride == 0) {
-        const float value = to_float32(*x);
+        const Lane value = ConvertTo<Lane>::from(*x);
         for (int64_t i = 0; i < n; ++i) y[i] = value;
       } else {
-        for (int64_t i = 0; i < n; ++i) y[i] = to_float32(x[i * stride]);
+        for (int64_t i = 0; i < n; ++i) y[i] = ConvertTo<Lane>::from(x[i * stride]);
       }
-    });
+    };
+    for_each_row<const T, Lane>(a, o, state, t, read_row);
   });
 }
 
 void write_tile(const TileArgs& a, const TileOperand& o, const OperandState& state, const Tile& t) {
-  with_element_type(o.dtype, [&]<class T>(ElementType<T>) {
-    for_each_row<T>(a, o, state, t, [](T* y, const float* x, int64_t stride, int64_t n) {
+  with_types(o, [&]<class T, class Lane>(ElementType<T>, ElementType<Lane>) {
+    const auto write_row = [](T* y, const Lane* x, int64_t stride, int64_t n) {
       if (stride == 1) {
         for (int64_t i = 0; i < n; ++i) y[i] = ConvertTo<T>::from(x[i]);
       } else {
         for (int64_t i = 0; i < n; ++i) y[i * stride] = ConvertTo<T>::from(x[i]);
       }
-    });
+    };
+    for_each_row<T, Lane>(a, o, state, t, write_row);
   });
 }
 
@@ -232,7 +330,7 @@ OperandState classify(const TileArgs& a, const TileOperand& o, bool is_input) {
   const bool whole_rows = a.dims[3] < kTileElements;
   const bool contiguous = is_flat || (!whole_rows && o.strides[3] == 1);
   Access access = Access::kBuffered;
-  if (o.dtype == Dtype::float32 && contiguous) {
+  if (is_own_type(o.dtype, o.type) && contiguous) {
     access = Access::kInPlace;
   } else if (is_input && repeats_rows && (whole_rows || o.strides[3] == 0)) {
     access = Access::kFixed;
@@ -253,15 +351,16 @@ void tile_program(const TileArgs& a, Range blocks, void* scratch) {
   const int64_t rows_per_tile = whole_rows ? kTileElements / cols : 1;
   const int64_t elements_per_tile = whole_rows ? rows_per_tile * cols : kTileElements;
 
-  float* buffer = static_cast<float*>(scratch);
-  float* registers[kMaxTileOperands + kMaxTileTemps];
+  const int64_t buffer_bytes = kTileBufferStride * a.element_bytes;
+  char* buffer = static_cast<char*>(scratch);
+  char* registers[kMaxTileOperands + kMaxTileTemps];
   OperandState states[kMaxTileOperands];
   const int n_operands = a.n_inputs + a.n_outputs;
   for (int i = 0; i < n_operands; ++i) {
     states[i] = classify(a, a.operands[i], i < a.n_inputs);
     if (states[i].access == Access::kInPlace) continue;
     registers[i] = states[i].buffer = buffer;
-    buffer += kTileBufferStride;
+    buffer += buffer_bytes;
     if (states[i].access == Access::kFixed) {
       const int64_t n = end - begin < elements_per_tile ? end - begin : elements_per_tile;
       const Tile first = {0, {0, 0, 0}, 0, whole_rows ? n / cols : 1, whole_rows ? cols : n};
@@ -270,7 +369,7 @@ void tile_program(const TileArgs& a, Range blocks, void* scratch) {
   }
   for (int i = 0; i < a.n_temps; ++i) {
     registers[n_operands + i] = buffer;
-    buffer += kTileBufferStride;
+    buffer += buffer_bytes;
   }
 
   for (int64_t flat = begin; flat < end;) {
@@ -287,16 +386,17 @@ void tile_program(const TileArgs& a, Range blocks, void* scratch) {
       const TileOperand& operand = a.operands[i];
       if (states[i].access == Access::kInPlace) {
         const int64_t offset = states[i].is_flat ? flat : offset_of(operand, tile);
-        registers[i] = static_cast<float*>(operand.ptr) + offset;
+        registers[i] = static_cast<char*>(operand.ptr) + offset * tile_type_bytes(operand.type);
       } else if (states[i].access == Access::kBuffered && i < a.n_inputs) {
         read_tile(a, operand, states[i], tile);
       }
     }
     for (int i = 0; i < a.n_instrs; ++i) {
       const TileInstr& instr = a.instrs[i];
-      kTileFunctions[static_cast<int>(instr.op)](registers[instr.dst], registers[instr.a],
-                                                 registers[instr.b], registers[instr.c], instr.imm0,
-                                                 instr.imm1, n);
+      const TileFunction function =
+          kTileFunctions[static_cast<int>(instr.op)][static_cast<int>(instr.type)];
+      function(registers[instr.dst], registers[instr.a], registers[instr.b], registers[instr.c],
+               instr.imm0, instr.imm1, n);
     }
     for (int i = a.n_inputs; i < n_operands; ++i) {
       if (states[i].access == Access::kBuffered) write_tile(a, a.operands[i], states[i], tile);

@@ -8,8 +8,6 @@
 
 namespace handmill {
 
-constexpr int kMatmulMaxTerms = 4;
-
 /// Activations that the epilogue applies. alpha is MatmulEpilogue::alpha.
 enum class Activation : int32_t {
   kNone,
@@ -52,7 +50,7 @@ enum class ActivationGrad : int32_t {
   kGeluTanh,     // of x
 };
 
-/// What happens to each sum s = sum_r A_r B_r, in this order:
+/// What happens to each sum s = (A B)[m, n], in this order:
 ///   v = s (+ c when accumulate) + bias[n] + residual[m, n];  v = act(v);  c = v * grad(grad_of[m,
 ///   n])
 /// Null pointers leave their step out. residual and grad_of may be c itself, row for row.
@@ -79,45 +77,39 @@ enum class MatmulALayout : int32_t { kRows, kColumns, kCopyRows, kCopyColumns };
 /// and a_col == 1, by dot products.
 enum class MatmulBLayout : int32_t { kRows, kPacked, kCopy, kTransposed };
 
-/// One product of the sum. A[m, k] is a[m * a_row + k * a_col], B[k, n] is b[k * b_row + n *
-/// b_col].
-struct MatmulTerm {
-  const float* a;
-  const float* b;
-  int64_t K;
-  int64_t chunks;  // of K, 1 or more
-  int64_t a_row, a_col, b_row, b_col;
-  int64_t a_batch[2], b_batch[2];
-  MatmulALayout a_layout;
-  MatmulBLayout b_layout;
-};
-
-/// C[b0, b1, m, n] = epilogue(sum_r A_r[b0, b1] B_r[b0, b1]). Batch strides may be 0 (broadcast),
+/// C[b0, b1, m, n] = epilogue(sum_k A[m, k] B[k, n]), A[m, k] is a[m * a_row + k * a_col], B[k, n]
+/// is b[k * b_row + n * b_col]. Batch strides may be 0 (broadcast),
 /// those of c not. A and B may overlap each other, never C.
 ///
 /// Tiles: M is cut into ceil(M / tile_rows) row tiles, N into ceil(vectors / panel_vectors) panels
-/// of whole vectors, the K of a term into its chunks; all cuts as even as possible. Block
+/// of whole vectors, K into its chunks; all cuts as even as possible. Block
 /// ((batch * slices + slice) * blocks_n + j) * blocks_m + i computes row tiles [i], panels [j] and
 /// chunks [slice] of an even partition: rows fastest, so that a run of blocks shares its part of B.
 /// With an update, C is the gradient of a parameter (M, N), which is updated instead of written:
-/// for one term of one chunk, one slice, no batch axes and no epilogue, with c_row == N, B not
+/// for one chunk, one slice, no batch axes and no epilogue, with c_row == N, B not
 /// transposed and not by_rows_of_b: that is one row, M == 1, as sums over long rows of B. With
-/// slices > 1 (num_terms == 1 only) slice s writes its sum to partial + (s * batch + b) * M * N and
+/// slices > 1 slice s writes its sum to partial + (s * batch + b) * M * N and
 /// matmul_combine finishes.
 struct MatmulArgs {
-  MatmulTerm term[kMatmulMaxTerms];
+  const float* a;
+  const float* b;
   float* c;
   float* partial;
   MatmulEpilogue epilogue;
   UpdateArgs update;
-  int64_t M, N;
-  int64_t c_row;
-  int64_t c_batch[2];
+  int64_t M, N, K;
+  int64_t chunks;  // of K, 1 or more
+  int64_t a_row, a_col, b_row, b_col, c_row;
+  int64_t a_batch[2], b_batch[2], c_batch[2];
   int64_t batch[2];
   int64_t blocks_m, blocks_n, slices;
   int64_t b_scratch_floats;  // room for the copied panels of B, before those of A
-  int32_t num_terms;
+  MatmulALayout a_layout;
+  MatmulBLayout b_layout;
   int32_t tile_rows, panel_vectors;
+  int32_t rows_ahead;       // of B, that the first row tile of a panel fetches while it copies them
+  bool fetches_in_place;    // or reads them in place
+  bool fetches_next_panel;  // of a packed B
   bool by_rows_of_b;
 };
 

@@ -1,4 +1,4 @@
-// Matrix products: C = epilogue(sum_r A_r B_r), float32, one or two batch axes. Equation, layouts
+// Matrix products: C = epilogue(A B), float32, one or two batch axes. Equation, layouts
 // and the meaning of a block: args_matmul.h.
 //
 // A sum over k runs in chunks: one fused multiply-add chain a chunk, in the order of k, added to c
@@ -90,65 +90,65 @@ void update_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, 
   pending = {gradient.floats, offset, p.c_row, rows, vectors, tile.last_lanes};
 }
 
-// c (+)= the products over k in [k_begin, k_end) of one term.
+// c (+)= the products over k in [k_begin, k_end).
 // b_copy: where the rows of the chunk go when B is copied.
-void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& block,
-                    int64_t k_begin, int64_t k_end, float* b_copy, bool add_to_c, Finish finish) {
+void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, int64_t k_end,
+                    float* b_copy, bool add_to_c, Finish finish) {
   const int64_t K = k_end - k_begin;
   const Split rows(p.M, ceil_div(p.M, p.tile_rows));
   const int64_t vectors = ceil_div(p.N, W);
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
 
   const int64_t m_begin = rows.at(block.tile_begin), m_end = rows.at(block.tile_end);
-  const float* a = term.a + batch_offset(term.a_batch, block.outer, block.inner) +
-                   m_begin * term.a_row + k_begin * term.a_col;
+  const float* a = p.a + batch_offset(p.a_batch, block.outer, block.inner) + m_begin * p.a_row +
+                   k_begin * p.a_col;
   bool a_rows = false;
-  int64_t a_stride = term.a_col;
-  switch (term.a_layout) {
+  int64_t a_stride = p.a_col;
+  switch (p.a_layout) {
     case MatmulALayout::kRows:
       a_rows = true;
-      a_stride = term.a_row;
+      a_stride = p.a_row;
       break;
     case MatmulALayout::kColumns:
       break;
     case MatmulALayout::kCopyRows:
       a_rows = true;
       a_stride = odd_lines(K);
-      if (term.a_col == 1) {
-        copy_rows(a, term.a_row, block.a_scratch, a_stride, m_end - m_begin, K);
+      if (p.a_col == 1) {
+        copy_rows(a, p.a_row, block.a_scratch, a_stride, m_end - m_begin, K);
       } else {
         for (int64_t m = 0; m < m_end - m_begin; ++m) {
-          const float* a_m = a + m * term.a_row;
-          for (int64_t k = 0; k < K; ++k) block.a_scratch[m * a_stride + k] = a_m[k * term.a_col];
+          const float* a_m = a + m * p.a_row;
+          for (int64_t k = 0; k < K; ++k) block.a_scratch[m * a_stride + k] = a_m[k * p.a_col];
         }
       }
       a = block.a_scratch;
       break;
     case MatmulALayout::kCopyColumns:
       a_stride = odd_lines(m_end - m_begin);
-      copy_rows(a, term.a_col, block.a_scratch, a_stride, K, m_end - m_begin);
+      copy_rows(a, p.a_col, block.a_scratch, a_stride, K, m_end - m_begin);
       a = block.a_scratch;
       break;
   }
   const int64_t a_step = a_rows ? a_stride : 1;
-  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && term.b_col == 1 &&
-      term.b_layout != MatmulBLayout::kPacked) {
-    const float* dy = term.b + k_begin * term.b_row;
-    update_narrow({a, dy, a_stride, term.b_row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
+  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && p.b_col == 1 &&
+      p.b_layout != MatmulBLayout::kPacked) {
+    const float* dy = p.b + k_begin * p.b_row;
+    update_narrow({a, dy, a_stride, p.b_row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
     return;
   }
 
-  const float* b = term.b + batch_offset(term.b_batch, block.outer, block.inner);
+  const float* b = p.b + batch_offset(p.b_batch, block.outer, block.inner);
   const int64_t block_n = panels.at(block.panel_begin) * W;
   if (p.by_rows_of_b) {
     const int64_t limit = panels.at(block.panel_end) * W;
     RowProduct row{};
     row.a = a;
-    row.b = b + k_begin * term.b_row + block_n;
+    row.b = b + k_begin * p.b_row + block_n;
     row.c = block.c + block_n;
     row.bias = finish.bias ? p.epilogue.bias + block_n : nullptr;
     row.a_stride = a_rows ? 1 : a_stride;
-    row.b_stride = term.b_row;
+    row.b_stride = p.b_row;
     row.N = (limit < p.N ? limit : p.N) - block_n;
     row.K = K;
     row.add_to_c = add_to_c;
@@ -166,35 +166,40 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     const int64_t n = v_begin * W;
     const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
     // Narrow panels take more rows, for as many sums at a time: 4 x 2 vectors wait for their own.
-    const int64_t most_rows = panel_vectors <= 2 ? kMatmulTile.narrow_rows : p.tile_rows;
+    const int64_t most_rows = panel_vectors <= 2 && p.tile_rows < kMatmulTile.narrow_rows
+                                  ? kMatmulTile.narrow_rows
+                                  : p.tile_rows;
     const int64_t num_tiles = ceil_div(m_end - m_begin, most_rows);
     const Split tiles(m_end - m_begin, num_tiles);
     const int low_rows = static_cast<int>(tiles.quotient);
+    const int first_rows = low_rows + (tiles.remainder > 0);
     RegisterTile tile{};
     tile.last_lanes = columns - (panel_vectors - 1) * W;
     bool masked = false;
-    RegisterKernel stores = nullptr;  // the first tile, with the copy of B
+    RegisterKernel first = nullptr;  // the first tile, where it copies or fetches B
     tile.b_stride = panel_vectors * W;
-    switch (term.b_layout) {
+    switch (p.b_layout) {
       case MatmulBLayout::kPacked:
-        tile.b = b + term.K * n + k_begin * tile.b_stride;
+        tile.b = b + p.K * n + k_begin * tile.b_stride;
         break;
       case MatmulBLayout::kCopy:
         tile.b = b_copy + K * (n - block_n);
         if (block.b_is_copied) break;
-        if (term.b_col == 1 && a_rows && block.gradient == nullptr) {
-          stores =
-              storing_kernel(low_rows + (tiles.remainder > 0), panel_vectors, tile.last_lanes != W);
+        if (p.b_col == 1 && a_rows && block.gradient == nullptr) {
+          first = storing_kernel(first_rows, panel_vectors, tile.last_lanes != W);
         }
-        if (stores == nullptr) {
-          copy_panel(b + k_begin * term.b_row + n * term.b_col, term.b_row, term.b_col, K, columns,
+        if (first == nullptr) {
+          copy_panel(b + k_begin * p.b_row + n * p.b_col, p.b_row, p.b_col, K, columns,
                      panel_vectors, b_copy + K * (n - block_n));
         }
         break;
       default:
-        tile.b = b + k_begin * term.b_row + n;
-        tile.b_stride = term.b_row;
+        tile.b = b + k_begin * p.b_row + n;
+        tile.b_stride = p.b_row;
         masked = tile.last_lanes != W;
+        if (p.fetches_in_place && a_rows && block.gradient == nullptr && block.tile_begin == 0) {
+          first = fetching_kernel(first_rows, panel_vectors, masked);
+        }
         break;
     }
     tile.a_stride = a_stride;
@@ -212,9 +217,10 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
     tile.gate_stride = p.epilogue.grad_row;
     const float* next_b = nullptr;
     int64_t next_step = 0;
-    if (term.b_layout == MatmulBLayout::kPacked && panel + 1 < block.panel_end) {
+    if (p.fetches_next_panel && p.b_layout == MatmulBLayout::kPacked &&
+        panel + 1 < block.panel_end) {
       const int64_t stride = (panels.at(panel + 2) - panels.at(panel + 1)) * W;
-      next_b = b + term.K * panels.at(panel + 1) * W + k_begin * stride;
+      next_b = b + p.K * panels.at(panel + 1) * W + k_begin * stride;
       next_step = K * stride / num_tiles;
     }
     const bool half = tile.last_lanes <= W / 2;
@@ -236,13 +242,14 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
       } else if (block.gradient != nullptr) {
         update_tile(p, tile, kernel, static_cast<int>(height), panel_vectors, a_rows, masked,
                     m * block.c_row + n, *block.gradient);
-      } else if (stores != nullptr) {
+      } else if (first != nullptr) {
         RegisterTile in_place = tile;
-        in_place.b = b + k_begin * term.b_row + n;
-        in_place.b_stride = term.b_row;
+        in_place.b = b + k_begin * p.b_row + n;
+        in_place.b_stride = p.b_row;
         in_place.b_copy = b_copy + K * (n - block_n);
-        stores(in_place);
-        stores = nullptr;
+        in_place.rows_ahead = p.rows_ahead;
+        first(in_place);
+        first = nullptr;
       } else {
         kernel(tile);
       }
@@ -255,21 +262,21 @@ void multiply_chunk(const MatmulArgs& p, const MatmulTerm& term, const Block& bl
   }
 }
 
-// c (+)= the products over k in [k_begin, k_end) of one term by dot products.
-void multiply_dots(const MatmulArgs& p, const MatmulTerm& term, const Block& block, int64_t k_begin,
-                   int64_t k_end, bool add_to_c, Finish finish) {
+// c (+)= the products over k in [k_begin, k_end) by dot products.
+void multiply_dots(const MatmulArgs& p, const Block& block, int64_t k_begin, int64_t k_end,
+                   bool add_to_c, Finish finish) {
   const Split rows(p.M, ceil_div(p.M, p.tile_rows));
   const int64_t vectors = ceil_div(p.N, W);
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
   const int64_t m = rows.at(block.tile_begin), n = panels.at(block.panel_begin) * W;
   const int64_t n_limit = panels.at(block.panel_end) * W;
   DotProducts d{};
-  d.a = term.a + batch_offset(term.a_batch, block.outer, block.inner) + m * term.a_row + k_begin;
-  d.b = term.b + batch_offset(term.b_batch, block.outer, block.inner) + n * term.b_col + k_begin;
+  d.a = p.a + batch_offset(p.a_batch, block.outer, block.inner) + m * p.a_row + k_begin;
+  d.b = p.b + batch_offset(p.b_batch, block.outer, block.inner) + n * p.b_col + k_begin;
   d.c = block.c + m * block.c_row + n;
   d.bias = finish.bias ? p.epilogue.bias + n : nullptr;
-  d.a_stride = term.a_row;
-  d.b_stride = term.b_col;
+  d.a_stride = p.a_row;
+  d.b_stride = p.b_col;
   d.c_stride = block.c_row;
   d.M = rows.at(block.tile_end) - m;
   d.N = (n_limit < p.N ? n_limit : p.N) - n;
@@ -286,27 +293,20 @@ void multiply_dots(const MatmulArgs& p, const MatmulTerm& term, const Block& blo
 void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Finish finish) {
   bool add_to_c = p.slices == 1 && p.epilogue.accumulate;
   float* b_copy = block.b_scratch;
-  for (int32_t r = 0; r < p.num_terms; ++r) {
-    const MatmulTerm& term = p.term[r];
-    const int64_t num_chunks = term.chunks;
-    const Split chunks(term.K, num_chunks);
-    const Split slices(num_chunks, p.slices);
-    const int64_t end = slices.at(slice + 1);
-    const bool last_term = p.slices == 1 && r == p.num_terms - 1;
-    int64_t i = slices.at(slice);
-    if (term.b_layout == MatmulBLayout::kTransposed) {
-      multiply_dots(p, term, block, chunks.at(i), chunks.at(end), add_to_c,
-                    last_term ? finish : Finish{});
-      add_to_c = true;
-      continue;
-    }
-    for (; i < end; ++i) {
-      multiply_chunk(p, term, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
-                     last_term && i == end - 1 ? finish : Finish{});
-      add_to_c = true;
-      if (term.b_layout == MatmulBLayout::kCopy && p.blocks_m > 1) {
-        b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
-      }
+  const Split chunks(p.K, p.chunks);
+  const Split slices(p.chunks, p.slices);
+  const int64_t begin = slices.at(slice), end = slices.at(slice + 1);
+  const Finish last = p.slices == 1 ? finish : Finish{};
+  if (p.b_layout == MatmulBLayout::kTransposed) {
+    multiply_dots(p, block, chunks.at(begin), chunks.at(end), add_to_c, last);
+    return;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    multiply_chunk(p, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
+                   i == end - 1 ? last : Finish{});
+    add_to_c = true;
+    if (p.b_layout == MatmulBLayout::kCopy && p.blocks_m > 1) {
+      b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
     }
   }
 }

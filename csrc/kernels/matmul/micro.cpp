@@ -1,13 +1,13 @@
 // The register tiles of matmul.
+#include <utility>
+
 #include "kernels/matmul/tile.h"
 
 namespace handmill::HM_ISA {
 namespace {
 
-constexpr int kMaxRows = 6;
+constexpr int kMaxRows = 8;
 constexpr int kMaxVectors = 8;
-// Rows of b that a storing kernel fetches ahead. avx2: 12 some 5 % slower, 24 and 96 no faster.
-constexpr int64_t kStoringAhead = 48;
 
 template <int MR, int NV, bool kARows, bool kMasked, bool kHalf>
 void register_tile(const RegisterTile& t) {
@@ -15,19 +15,34 @@ void register_tile(const RegisterTile& t) {
 }
 
 // Two prefetches for a line that two vectors may share, since rows of b need not be aligned.
+template <int NV>
+HM_INLINE void fetch_row(const float* row) {
+  constexpr int kFloats = NV * Vec::width;
+#pragma GCC unroll 8
+  for (int n = 0; n < kFloats; n += 16) __builtin_prefetch(row + n);
+  __builtin_prefetch(row + kFloats - 1);
+}
+
 template <int MR, int NV, bool kMasked>
 void storing_tile(const RegisterTile& t) {
   constexpr int W = Vec::width;
-  const float* ahead = t.b + kStoringAhead * t.b_stride;
+  const float* ahead = t.b + t.rows_ahead * t.b_stride;
   float* copy = t.b_copy;
   compute_tile<MR, NV, true, kMasked, false>(t, [&](const Vec(&b_k)[NV]) {
-#pragma GCC unroll 8
-    for (int n = 0; n < NV * W; n += 16) __builtin_prefetch(ahead + n);
-    __builtin_prefetch(ahead + NV * W - 1);
+    fetch_row<NV>(ahead);
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) b_k[v].store(copy + v * W);
     ahead += t.b_stride;
     copy += NV * W;
+  });
+}
+
+template <int MR, int NV, bool kMasked>
+void fetching_tile(const RegisterTile& t) {
+  const float* ahead = t.b + t.rows_ahead * t.b_stride;
+  compute_tile<MR, NV, true, kMasked, false>(t, [&](const Vec(&)[NV]) {
+    fetch_row<NV>(ahead);
+    ahead += t.b_stride;
   });
 }
 
@@ -58,7 +73,8 @@ template <bool kARows, bool kMasked, bool kHalf>
 constexpr KernelTable table() {
   return {{row<1, kARows, kMasked, kHalf>(), row<2, kARows, kMasked, kHalf>(),
            row<3, kARows, kMasked, kHalf>(), row<4, kARows, kMasked, kHalf>(),
-           row<5, kARows, kMasked, kHalf>(), row<6, kARows, kMasked, kHalf>()}};
+           row<5, kARows, kMasked, kHalf>(), row<6, kARows, kMasked, kHalf>(),
+           row<7, kARows, kMasked, kHalf>(), row<8, kARows, kMasked, kHalf>()}};
 }
 
 constexpr KernelTable kKernels[2][2] = {{table<false, false, false>(), table<false, true, false>()},
@@ -68,36 +84,58 @@ constexpr bool kHasHalves = Vec::width == 16;
 constexpr KernelTable kHalfKernels[2] = {table<false, false, kHasHalves>(),
                                          table<true, false, kHasHalves>()};
 
-// Rows from 3, vectors from 2.
-struct StoringTable {
-  RegisterKernel of[kMaxRows - 2][3];
+// Vectors from 2.
+struct FirstTileTable {
+  RegisterKernel of[kMaxRows][3];
 };
 
 template <int MR, int NV, bool kMasked>
 constexpr RegisterKernel storing_entry() {
-  if constexpr (tile_exists(MR, NV)) return storing_tile<MR, NV, kMasked>;
+  if constexpr (MR >= 3 && tile_exists(MR, NV)) return storing_tile<MR, NV, kMasked>;
+  return nullptr;
+}
+
+template <int MR, int NV, bool kMasked>
+constexpr RegisterKernel fetching_entry() {
+  if constexpr (tile_exists(MR, NV)) return fetching_tile<MR, NV, kMasked>;
   return nullptr;
 }
 
 template <bool kMasked>
-constexpr StoringTable storing_table() {
-  return {{{storing_entry<3, 2, kMasked>(), storing_entry<3, 3, kMasked>(),
-            storing_entry<3, 4, kMasked>()},
-           {storing_entry<4, 2, kMasked>(), storing_entry<4, 3, kMasked>(),
-            storing_entry<4, 4, kMasked>()},
-           {storing_entry<5, 2, kMasked>(), storing_entry<5, 3, kMasked>(),
-            storing_entry<5, 4, kMasked>()},
-           {storing_entry<6, 2, kMasked>(), storing_entry<6, 3, kMasked>(),
-            storing_entry<6, 4, kMasked>()}}};
+constexpr FirstTileTable storing_table() {
+  FirstTileTable table{};
+  const auto fill = [&]<int... MR>(std::integer_sequence<int, MR...>) {
+    ((table.of[MR][0] = storing_entry<MR + 1, 2, kMasked>()), ...);
+    ((table.of[MR][1] = storing_entry<MR + 1, 3, kMasked>()), ...);
+    ((table.of[MR][2] = storing_entry<MR + 1, 4, kMasked>()), ...);
+  };
+  fill(std::make_integer_sequence<int, kMaxRows>());
+  return table;
 }
 
-constexpr StoringTable kStoring[2] = {storing_table<false>(), storing_table<true>()};
+template <bool kMasked>
+constexpr FirstTileTable fetching_table() {
+  FirstTileTable table{};
+  const auto fill = [&]<int... MR>(std::integer_sequence<int, MR...>) {
+    ((table.of[MR][0] = fetching_entry<MR + 1, 2, kMasked>()), ...);
+    ((table.of[MR][1] = fetching_entry<MR + 1, 3, kMasked>()), ...);
+    ((table.of[MR][2] = fetching_entry<MR + 1, 4, kMasked>()), ...);
+  };
+  fill(std::make_integer_sequence<int, kMaxRows>());
+  return table;
+}
+
+constexpr FirstTileTable kStoring[2] = {storing_table<false>(), storing_table<true>()};
+constexpr FirstTileTable kFetching[2] = {fetching_table<false>(), fetching_table<true>()};
 
 }  // namespace
 
 RegisterKernel storing_kernel(int rows, int vectors, bool masked) {
-  if (rows < 3 || vectors < 2 || vectors > 4) return nullptr;
-  return kStoring[masked].of[rows - 3][vectors - 2];
+  return vectors < 2 || vectors > 4 ? nullptr : kStoring[masked].of[rows - 1][vectors - 2];
+}
+
+RegisterKernel fetching_kernel(int rows, int vectors, bool masked) {
+  return vectors < 2 || vectors > 4 ? nullptr : kFetching[masked].of[rows - 1][vectors - 2];
 }
 
 RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked, bool half) {

@@ -23,8 +23,9 @@ struct RegisterTile {
   int64_t last_lanes;
   // Rows kernels prefetch the rows of A below the tile where (k & prefetch_mask) == 0; -1: hardly.
   int64_t prefetch_mask;
-  float*
-      b_copy;  // storing kernels: K rows of the vectors of b, without gaps, zero behind last_lanes
+  // Storing kernels: K rows of the vectors of b, without gaps, zero behind last_lanes.
+  float* b_copy;
+  int64_t rows_ahead;  // storing and fetching kernels: rows of b that they fetch ahead
   // What is fetched into L2 meanwhile: a part of the panel of B that comes next.
   const float *next_b, *next_b_end;
   bool add_to_c;
@@ -43,5 +44,8 @@ RegisterKernel register_kernel(int rows, int vectors, bool a_rows, bool masked, 
 // there. A copy made beforehand takes its own time, here memory works while the multipliers do.
 // Null for narrow and low tiles.
 RegisterKernel storing_kernel(int rows, int vectors, bool masked);
+
+// The same without the copy: it only fetches b ahead. Null for narrow tiles.
+RegisterKernel fetching_kernel(int rows, int vectors, bool masked);
 
 }  // namespace handmill::HM_ISA

@@ -13,9 +13,9 @@ constexpr bool tile_exists(int rows, int vectors) {
 #if defined(HM_ISA_AVX512)
   return rows * vectors <= 24 && (vectors <= 4 || rows <= 2);
 #elif defined(HM_ISA_AVX2)
-  return rows * vectors <= 12 && vectors <= 4 && (vectors + 1) * (rows + 1) <= 21;
+  return rows <= 6 && rows * vectors <= 12 && vectors <= 4 && (vectors + 1) * (rows + 1) <= 21;
 #else  // a product needs one more
-  return rows * vectors <= 8 && vectors <= 2;
+  return rows <= 6 && rows * vectors <= 8 && vectors <= 2;
 #endif
 }
 
@@ -36,10 +36,8 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : m);
   const float* b = t.b;
   const int64_t prefetch_mask = t.prefetch_mask;
-  if constexpr (kMatmulTile.fetches_next_panel) {
-    for (const float* line = t.next_b; line < t.next_b_end; line += 16) {
-      __builtin_prefetch(line, 0, 2);
-    }
+  for (const float* line = t.next_b; line < t.next_b_end; line += 16) {
+    __builtin_prefetch(line, 0, 2);
   }
   if (t.gate != nullptr) {  // it was written long ago
     for (int m = 0; m < MR; ++m) {

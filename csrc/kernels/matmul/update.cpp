@@ -89,7 +89,7 @@ void apply_tile(const UpdateArgs& update, const PendingTile& tile) {
 }
 
 UpdatingKernel updating_kernel(UpdateRule rule, int rows, int vectors, bool a_rows) {
-  if (rule != UpdateRule::kAdam || vectors > 4) return nullptr;
+  if (rule != UpdateRule::kAdam || vectors > 4 || rows > 6) return nullptr;
   return kAdam[a_rows][rows - 1].of[vectors - 1];
 }
 

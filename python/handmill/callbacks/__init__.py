@@ -7,7 +7,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "CSVLogger": ".logging",
         "Callback": ".callback",
-        "CallbackList": ".callback",
+        "CallbackList": ".callback_list",
         "EarlyStopping": ".stopping",
         "History": ".callback",
         "LambdaCallback": ".logging",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from handmill.callbacks.callback import Callback
-from handmill.utils.progbar import Progbar
+from handmill.callbacks.progbar import Progbar
 
 
 class ProgbarLogger(Callback):

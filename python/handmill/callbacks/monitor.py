@@ -70,7 +70,8 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss"):  # the loss, or that of one output
             return "down"
-        metrics = getattr(self.model, "metrics", None) or ()
+        given = getattr(self.model, "metrics", None) or ()
+        metrics = [m for metric in given for m in getattr(metric, "metrics", [metric])]
         own = [m for m in metrics if m.name == name]
         # Several outputs: the name of the output stands before that of the metric.
         for metric in own or [m for m in metrics if name.endswith(f"_{m.name}")]:

@@ -51,6 +51,7 @@ def facts() -> dict[str, str]:
         from handmill import _core
 
         found["isa"] = f"{config.isa()} ({isa_reason()})"
+        found["tuning"] = f"{_core.tuning()} ({_core.tunings()[_core.tuning()]})"
         found["threads"] = f"{_core.num_threads()} ({_core.thread_reason()})"
         found["openmp"] = (
             "yes" if _core.openmp else "no: built without OpenMP, programs run serially"

@@ -7,7 +7,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
+
+from handmill import config
 
 # How long the end of the process waits for threads that are in the middle of a batch.
 _EXIT_SECONDS = 5.0
@@ -84,9 +87,13 @@ class Prefetcher:
 
     def __init__(self, produce: Callable[[int], Any], first: int, threads: int, ahead: int) -> None:
         self._shared = shared = _Shared(produce, first, ahead)
+        self._backend = config.backend()
         for number in range(threads):
-            thread = threading.Thread(
-                target=shared.work, name=f"handmill-images-{number}", daemon=True
+            thread = threading.Thread(  # which sees the backend of the caller
+                target=copy_context().run,
+                args=(shared.work,),
+                name=f"handmill-images-{number}",
+                daemon=True,
             )
             try:
                 thread.start()
@@ -98,8 +105,9 @@ class Prefetcher:
 
     @property
     def is_usable(self) -> bool:
-        """False in a forked child of the process that made this, and once closed."""
-        return self._shared.process == os.getpid() and not self._shared.closed
+        """False in a forked child of the maker, with another backend, and once closed."""
+        is_ours = self._shared.process == os.getpid() and self._backend == config.backend()
+        return is_ours and not self._shared.closed
 
     def get(self, step: int) -> Any:
         """Waits for the result of ``step``; steps must be asked for in order, each once."""

@@ -7,18 +7,18 @@ up from operator to operator, kinks raise no false alarm, and a wrong operator i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from handmill.ir.bfloat16 import half_spacing
+from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
-from handmill.ir.interpret import bind_batch
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.shapes import attrs_at
+from handmill.ir.shapes import Sizes
 from handmill.ir.tile import TILE
-from handmill.runtime.function import TracedFunction, binding_of
+from handmill.runtime.function import TracedFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +122,18 @@ def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Compa
     rows: list[Row] = []
     for fused in (False, True):
         program, number, graph = signature.program(feeds=False, fused=fused)
-        batch = bind_batch(graph, arrays)
-        before = {variable: np.array(variable.read()) for variable in graph.variables}
-        plan = program.specialize(batch, keep_all=True).bind(binding_of(graph))
+        sizes = graph.bind([x.shape for x in arrays])
+        before = {s: np.array(content) for s, content in signature.contents(graph).items()}
+        plan = program.specialize(graph.sizes_of(sizes), keep_all=True).bind(
+            signature.binding_of(graph)
+        )
         kept = plan.values(*arrays)  # writes no variable
         env: dict[Value, Array] = {v: kept[i] for v, i in number.items() if i in kept}
         env.update(zip(graph.inputs, arrays, strict=True))
         env.update({v: before[s] for s, v in graph.variables.items()})
         env.update({v: v.origin for v in graph.constants})
-        rows += _compare_graph(graph, env, batch, "fused" if fused else "unfused")
-    return Comparison(tuple(rows))
+        rows += _compare_graph(graph, env, sizes, "fused" if fused else "unfused")
+    return Comparison(tuple([replace(row, scope=signature.scope(row.scope)) for row in rows]))
 
 
 def worst_error(op: Op, inputs: Sequence[Array], attrs: Attrs, got: Any) -> float:
@@ -146,11 +148,11 @@ def worst_error(op: Op, inputs: Sequence[Array], attrs: Attrs, got: Any) -> floa
     return max(errors)
 
 
-def _compare_graph(graph: Graph, env: dict[Value, Array], batch: int, name: str) -> list[Row]:
+def _compare_graph(graph: Graph, env: dict[Value, Array], sizes: Sizes, name: str) -> list[Row]:
     rows = []
     for node in graph.nodes:
         operands = [_wide(env[v]) for v in node.inputs]
-        attrs = attrs_at(node.attrs, batch)
+        attrs = attrs_with(node.attrs, sizes)
         with np.errstate(all="ignore"):
             wants, tolerances = _expected(node.op, operands, attrs)
         for i, value in enumerate(node.outputs):

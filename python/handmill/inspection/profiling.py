@@ -18,7 +18,8 @@ import numpy as np
 
 from handmill.inspection.ceilings import Ceilings, ceilings_of
 from handmill.ir.op import Array
-from handmill.runtime.function import Feed, TracedFunction
+from handmill.runtime.feed import Feed
+from handmill.runtime.function import TracedFunction
 
 GATHER = "gather_rows"
 
@@ -174,9 +175,9 @@ def profile_program(
     arrays = [np.ascontiguousarray(a) for a in arrays]
     batch = [np.ascontiguousarray(a[:batch_size]) for a in arrays]
     plan = function.plan(*batch)
-    written = function.signature(function.specs_of(batch)).optimized.updates
+    signature = function.signature(function.specs_of(batch))
     ceilings = ceilings_of(_core.isa(), _core.num_threads())
-    with _Untouched(written):
+    with _Untouched(signature.written):
         if training:
             run = _fed(function, arrays, batch_size)
         else:
@@ -186,7 +187,8 @@ def profile_program(
         times = plan.profile(*batch, repeats=int(np.clip(0.3 / seconds, 5, 500)))
         gather = [_gather(arrays, batch_size, ceilings)] if training else []
     rows_of_plan = [
-        _row(step, took, ceilings) for step, took in zip(plan.summary(), times, strict=True)
+        _row({**step, "scope": signature.scope(step["scope"])}, took, ceilings)
+        for step, took in zip(plan.summary(), times, strict=True)
     ]
     return Profile(
         "training" if training else "inference",

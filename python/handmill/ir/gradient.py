@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from handmill.errors import NotDifferentiableError
+from handmill.ir.dims import same_shape
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.shapes import numpy_dtype
 
@@ -74,7 +75,7 @@ def pullback(
         for x, dx in zip(node.inputs, _vjp(graph, node, dys), strict=True):
             if dx is None or x not in needed:
                 continue
-            if dx.shape != x.shape:
+            if not same_shape(dx.shape, x.shape):
                 raise AssertionError(
                     f"the gradient of {node.op.name} has shape {dx.shape}, expected {x.shape}"
                 )

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import is_
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from handmill.errors import TracedValueError
+from handmill.ir.dims import (
+    Assumptions,
+    Atom,
+    Symbol,
+    attrs_with,
+    pop_assumptions,
+    push_assumptions,
+)
 from handmill.ir.op import Array, Attrs, Op
-from handmill.ir.shapes import Spec, name_of_dtype
+from handmill.ir.shapes import Sizes, Spec, bind, name_of_dtype, symbols_in
 
 
 class State(Protocol):
@@ -122,7 +132,7 @@ class Value(Operators):
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The shape; the batch dimension is a :class:`handmill.ir.shapes.Batch`."""
+        """The shape; what a call decides is a :class:`handmill.ir.dims.SymbolicDim`."""
         return self.spec.shape
 
     @property
@@ -144,21 +154,31 @@ class Value(Operators):
         return self.spec.shape[0]  # type: ignore[return-value]
 
     def __bool__(self) -> bool:
-        raise TypeError(
+        raise TracedValueError(
             "the truth of a symbolic value is not known while a model is traced; "
             "use handmill.ops.where instead of if"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TypeError(_NO_ARRAY)
+        raise TracedValueError(_NO_ARRAY)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """An array's operator with a value as its right operand."""
         name = "divide" if ufunc.__name__ == "true_divide" else ufunc.__name__
         function = None if kwargs or method != "__call__" else self.operators.get(name)
         if function is None:
-            raise TypeError(_NO_ARRAY)
+            raise TracedValueError(_NO_ARRAY)
         return function(*inputs)
+
+    def numpy(self) -> Array:
+        """Raises an error: there is no array while a program is traced."""
+        raise TracedValueError("the content of a symbolic value is not known while it is traced")
+
+    def __float__(self) -> float:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+
+    def __int__(self) -> int:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
 
     def __repr__(self) -> str:
         return f"Value({self.spec})"
@@ -176,7 +196,7 @@ class Node:
     Attributes:
         op: the operator's record.
         inputs: its operands.
-        attrs: its attributes; hashable values, which may hold Batch dimensions.
+        attrs: its attributes; hashable values, which may hold symbolic dimensions.
         outputs: what it computes.
         scope: the layer that asked for it, for messages and summaries.
     """
@@ -205,10 +225,13 @@ class Graph:
         nodes: in an order in which they can run.
         outputs: the values returned at each call, in order.
         updates: the value that each written State has when the program ends.
+        assumptions: what the trace assumed of the sizes that a call decides; graphs that are made
+            from one another share it.
     """
 
-    def __init__(self, name: str = "graph") -> None:
+    def __init__(self, name: str = "graph", assumptions: Assumptions | None = None) -> None:
         self.name = name
+        self.assumptions = assumptions or Assumptions(scope=self._scope)
         self.inputs: list[Value] = []
         self.variables: dict[State, Value] = {}
         self.constants: list[Value] = []
@@ -219,10 +242,46 @@ class Graph:
 
     def __enter__(self) -> Graph:
         _stack().append(self)
+        push_assumptions(self.assumptions)
+        self.assumptions.graphs.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.assumptions.graphs.remove(self)
+        pop_assumptions()
         _stack().pop()
+
+    def _scope(self) -> str:
+        return self.scopes[-1] if self.scopes else ""
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The sizes that a call binds, in the order in which plans take them."""
+        return symbols_in([v.spec.shape for v in self.inputs])
+
+    def bind(self, shapes: Sequence[Sequence[int]]) -> Sizes:
+        """Returns the sizes that inputs of these shapes give to the symbols.
+
+        Raises:
+            ValueError: if the shapes do not fit the inputs.
+        """
+        if len(shapes) != len(self.inputs):
+            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(shapes)}")
+        names = [v.origin for v in self.inputs]
+        return bind([v.spec.shape for v in self.inputs], shapes, names)
+
+    def sizes_of(self, sizes: Sizes) -> tuple[int, ...]:
+        """Returns the sizes in the order of :attr:`symbols`, as plans take them."""
+        return tuple(sizes[symbol] for symbol in self.symbols)
+
+    def substitute(self, values: dict[Atom, Any]) -> None:
+        """Replaces symbols in every shape and attribute so far."""
+        for value in self.inputs:
+            value.spec = value.spec.with_dims(values)
+        for node in self.nodes:
+            node.attrs = attrs_with(node.attrs, values)
+            for value in node.outputs:
+                value.spec = value.spec.with_dims(values)
 
     def input(self, spec: Spec, name: str) -> Value:
         """Appends an input."""
@@ -261,10 +320,16 @@ class Graph:
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Any:
         """Appends a node; returns its output, or a tuple if the operator has several."""
-        specs = op.specs([v.spec for v in inputs], attrs)
-        several = isinstance(specs, tuple)
+        assumed = self.assumptions
+        attrs = assumed.resolve_attrs(attrs)
+        found = op.specs([v.spec for v in inputs], attrs)
+        several = isinstance(found, tuple)
+        specs = found if several else (found,)
+        if assumed.solved:
+            attrs = assumed.resolve_attrs(attrs)
+            specs = [spec.with_dims(assumed.solved) for spec in specs]
         scope = self.scopes[-1] if self.scopes else ""
-        outputs = self.append(op, inputs, attrs, scope, specs if several else (specs,))
+        outputs = self.append(op, inputs, attrs, scope, specs)
         return outputs if several else outputs[0]
 
     def append(
@@ -290,7 +355,7 @@ class Graph:
 
     def without_nodes(self) -> Graph:
         """Returns a graph without nodes that shares inputs, variables and constants."""
-        new = Graph(self.name)
+        new = Graph(self.name, self.assumptions)
         new.inputs = list(self.inputs)
         new.variables = dict(self.variables)
         new.constants = list(self.constants)
@@ -377,11 +442,11 @@ def print_graph(graph: Graph) -> str:
 _LOCAL = threading.local()
 
 
-def _stack() -> list[Graph]:
+def _stack() -> list[Graph | None]:
     try:
         return _LOCAL.stack  # type: ignore[no-any-return]
     except AttributeError:
-        stack: list[Graph] = []
+        stack: list[Graph | None] = []
         _LOCAL.stack = stack
         return stack
 
@@ -390,3 +455,13 @@ def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
     stack = getattr(_LOCAL, "stack", None)
     return stack[-1] if stack else None
+
+
+@contextmanager
+def outside_graph() -> Iterator[None]:
+    """Lets operators called in the ``with`` block run on arrays, although a graph is traced."""
+    _stack().append(None)
+    try:
+        yield
+    finally:
+        _stack().pop()

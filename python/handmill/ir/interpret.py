@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, run_reference
+from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import Spec, attrs_at, batch_of, numpy_dtype, shape_at
+from handmill.ir.shapes import Sizes, Spec, numpy_dtype, shape_at
 
 
 def interpret(
@@ -36,7 +37,7 @@ def interpret(
     Raises:
         ValueError: if the inputs do not fit the graph.
     """
-    batch = bind_batch(graph, inputs)
+    sizes = graph.bind([np.shape(x) for x in inputs])
     env: dict[Value, Array] = {}
 
     def store(value: Value, array: Any) -> None:
@@ -52,7 +53,7 @@ def interpret(
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             for value, result in zip(
-                node.outputs, run_node(node, [env[v] for v in node.inputs], batch), strict=True
+                node.outputs, run_node(node, [env[v] for v in node.inputs], sizes), strict=True
             ):
                 store(value, result)
             if not keep:
@@ -62,54 +63,35 @@ def interpret(
         outputs=[env[v] for v in graph.outputs],
         updates={state: env[v] for state, v in graph.updates.items()},
         values=env,
-        batch=batch,
+        sizes=sizes,
     )
 
 
 class Interpretation:
     """What a run of the interpreter gave."""
 
-    __slots__ = ("batch", "outputs", "updates", "values")
+    __slots__ = ("outputs", "sizes", "updates", "values")
 
     def __init__(
         self,
         outputs: list[Array],
         updates: dict[Any, Array],
         values: dict[Value, Array],
-        batch: int,
+        sizes: Sizes,
     ) -> None:
         self.outputs = outputs
         self.updates = updates
         self.values = values
-        self.batch = batch
+        self.sizes = sizes
 
 
-def run_node(node: Node, operands: Sequence[Array], batch: int) -> tuple[Array, ...]:
+def run_node(node: Node, operands: Sequence[Array], sizes: Sizes) -> tuple[Array, ...]:
     """Runs one node's reference; results have the dtypes of the node, or are float64."""
-    results = run_reference(node.op, operands, attrs_at(node.attrs, batch))
+    results = run_reference(node.op, operands, attrs_with(node.attrs, sizes))
     return tuple(
         np.asarray(result, numpy_dtype(value.dtype)) if value.dtype == BFLOAT16 else result
         for result, value in zip(results, node.outputs, strict=True)
     )
-
-
-def bind_batch(graph: Graph, inputs: Sequence[Array]) -> int:
-    """Returns the batch size that the inputs have; 1 if the graph has no batch.
-
-    Raises:
-        ValueError: if number, rank or shape of the inputs do not fit.
-    """
-    if len(inputs) != len(graph.inputs):
-        raise ValueError(f"expected {len(graph.inputs)} inputs, got {len(inputs)}")
-    batch: int | None = None
-    for value, array in zip(graph.inputs, inputs, strict=True):
-        found = batch_of(value.shape, np.shape(array))
-        if found is not None and batch is not None and found != batch:
-            raise ValueError(
-                f"input {value.origin!r} has {found} rows where the inputs before it have {batch}"
-            )
-        batch = batch if found is None else found
-    return 1 if batch is None else batch
 
 
 def _as(array: Any, spec: Spec, dtype: str | None) -> Array:
@@ -131,7 +113,7 @@ def _last_use(graph: Graph) -> dict[Node, list[Value]]:
     return result
 
 
-def check_shapes(graph: Graph, values: Mapping[Value, Array], batch: int) -> None:
+def check_shapes(graph: Graph, values: Mapping[Value, Array], sizes: Sizes) -> None:
     """Checks every kept value against its spec.
 
     Raises:
@@ -139,6 +121,6 @@ def check_shapes(graph: Graph, values: Mapping[Value, Array], batch: int) -> Non
     """
     for node in graph.nodes:
         for value in node.outputs:
-            want = shape_at(value.shape, batch)
+            want = shape_at(value.shape, sizes)
             if values[value].shape != want:
                 raise ValueError(f"{node.op.name} gave {values[value].shape}, expected {want}")

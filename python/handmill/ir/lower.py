@@ -1,7 +1,7 @@
-"""Describes a scheduled graph to the C++ core, once for all batch sizes.
+"""Describes a scheduled graph to the C++ core, once for all sizes that a call decides.
 
-What depends on the batch size (memory offsets, argument structs, blocks) is worked out in
-C++ by ``Program.specialize``: a new batch size costs microseconds, not a trace.
+What depends on them (memory offsets, argument structs, blocks) is worked out in C++ by
+``Program.specialize``: a new batch size or length costs microseconds, not a trace.
 """
 
 from __future__ import annotations
@@ -11,12 +11,58 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.dims import FloorDiv, Shape, Symbol, SymbolicDim, holds_dims
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, Batch, Shape
+from handmill.ir.shapes import DTYPES
 from handmill.ir.tile import TILE, TileStep, tile_code
 
 HOST = "host"
+
+
+class _Expressions:
+    """The polynomials of a program, in postfix form for ``csrc/core/dims.h``."""
+
+    PUSH, SYMBOL, ADD, MULTIPLY, FLOOR_DIVIDE = range(5)
+
+    def __init__(self, symbols: Sequence[Symbol]) -> None:
+        self._position = {symbol: i for i, symbol in enumerate(symbols)}
+        self._number: dict[Any, int] = {}
+        self.codes: list[tuple[int, ...]] = []
+
+    def number(self, dim: int | SymbolicDim) -> int:
+        """The number of the expression that gives ``dim``."""
+        if dim not in self._number:
+            self._number[dim] = len(self.codes)
+            self.codes.append(tuple(self._code(dim)))
+        return self._number[dim]
+
+    def dims(self, shape: Shape) -> tuple[int, ...]:
+        """A shape as C++ reads it: ``-1 - i`` stands for expression ``i``.
+
+        Raises:
+            ValueError: for a dimension that no array can have.
+        """
+        fixed = [d for d in shape if not isinstance(d, SymbolicDim)]
+        if fixed and max(fixed) >= 1 << 63:
+            raise ValueError(f"an array of shape {shape} is too large")
+        return tuple([-1 - self.number(d) if isinstance(d, SymbolicDim) else d for d in shape])
+
+    def _code(self, dim: int | SymbolicDim) -> list[int]:
+        if not isinstance(dim, SymbolicDim):
+            return [self.PUSH, dim]
+        code: list[int] = []
+        for i, (monomial, count) in enumerate(dim.terms):
+            code += [self.PUSH, count]
+            for atom in monomial:
+                if isinstance(atom, FloorDiv):
+                    code += [*self._code(atom.of), self.PUSH, atom.by, self.FLOOR_DIVIDE]
+                else:
+                    code += [self.SYMBOL, self._position[atom]]
+                code.append(self.MULTIPLY)
+            if i:
+                code.append(self.ADD)
+        return code
 
 
 def describe(
@@ -32,6 +78,8 @@ def describe(
         opcodes: opcode of each tile instruction by name.
         feeds: whether the inputs are gathered from data sets by the program itself.
     """
+    symbols = graph.symbols
+    expressions = _Expressions(symbols)
     number: dict[Value, int] = {}
     values: list[tuple[int, tuple[int, ...]]] = []
 
@@ -39,7 +87,7 @@ def describe(
         at = number.get(value)
         if at is None:
             at = number[value] = len(values)
-            values.append((DTYPES.index(value.spec.dtype), _dims(value.spec.shape)))
+            values.append((DTYPES.index(value.spec.dtype), expressions.dims(value.spec.shape)))
         return at
 
     inputs = [add(v) for v in graph.inputs]
@@ -47,7 +95,7 @@ def describe(
     constants = [(add(v), v.origin) for v in graph.constants]
     nodes = []
     for node in graph.nodes:
-        kernel, attrs, host = _rule(node, opcodes)
+        kernel, attrs, host = _rule(node, opcodes, expressions, symbols)
         nodes.append(
             (
                 kernel,
@@ -68,6 +116,8 @@ def describe(
         "outputs": [number[v] for v in graph.outputs],
         "updates": [(number[graph.variables[s]], number[v]) for s, v in graph.updates.items()],
         "feeds": inputs if feeds else [],
+        "symbols": len(symbols),
+        "expressions": expressions.codes,
     }
     return arguments, number
 
@@ -86,69 +136,50 @@ def _alias(node: Node) -> tuple[tuple[int, int], ...]:
     return tuple((o, i) for o, i in node.op.alias if o < len(node.outputs) and i < len(node.inputs))
 
 
-def _dims(shape: Shape) -> tuple[int, ...]:
-    """A batch dimension of c*B elements is written -c.
-
-    Raises:
-        ValueError: for a dimension that no array can have.
-    """
-    dims = tuple([-d.times if isinstance(d, Batch) else d for d in shape])
-    if dims and max(dims) >= 1 << 63:
-        raise ValueError(f"an array of shape {shape} is too large")
-    return dims
-
-
 def _rule(
-    node: Node, opcodes: dict[str, int]
+    node: Node, opcodes: dict[str, int], expressions: _Expressions, symbols: Sequence[Symbol]
 ) -> tuple[str, dict[str, Any], Callable[..., Any] | None]:
     """The lowering rule of a node: its kernel's, the tile program's, or the host's."""
     op = node.op
     specs = [v.spec for v in node.inputs]
     if op is TILE:
-        attrs = tile_code(len(node.inputs), node.attrs["steps"], node.attrs["results"], opcodes)
-        return "tile", attrs, None
-    if op.elementwise and op.native(specs, node.attrs):
-        step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()))
-        return "tile", tile_code(len(specs), (step,), (0,), opcodes), None
+        dtypes = [spec.dtype for spec in specs]
+        return "tile", tile_code(dtypes, node.attrs["steps"], node.attrs["results"], opcodes), None
     if op.kernel is not None and op.native(specs, node.attrs):
-        return op.kernel, _plain(node), None
-    return HOST, {"name": op.name, **({"guard": True} if op.guard else {})}, _host(node)
+        return op.kernel, _plain(node, expressions), None
+    if op.elementwise and op.native(specs, node.attrs):
+        dtypes, result = [spec.dtype for spec in specs], node.outputs[0].dtype
+        step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()), result)
+        return "tile", tile_code(dtypes, (step,), (0,), opcodes), None
+    return HOST, {"name": op.name, **({"guard": True} if op.guard else {})}, _host(node, symbols)
 
 
-def _plain(node: Node) -> dict[str, Any]:
-    """The attributes that C++ needs; shapes are known there from the operands."""
-    attrs = {
-        name: value
-        for name, value in node.attrs.items()
-        if isinstance(value, bool | int | float | str)
-        or (isinstance(value, tuple) and all(isinstance(v, int | float) for v in value))
-    }
+def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
+    """The attributes that C++ needs: numbers and texts; a list holds numbers of expressions."""
+    attrs: dict[str, Any] = {}
+    for name, value in node.attrs.items():
+        several = isinstance(value, tuple)
+        if holds_dims(value):
+            attrs[name] = [expressions.number(d) for d in (value if several else (value,))]
+        elif isinstance(value, bool | int | float | str) or (
+            several and all(isinstance(v, int | float) for v in value)
+        ):
+            attrs[name] = value
     attrs |= dict(node.op.kernel_attrs)
     if node.op.guard:
         attrs["guard"] = True
     return attrs
 
 
-def _host(node: Node) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
+def _host(
+    node: Node, symbols: Sequence[Symbol]
+) -> Callable[[Sequence[Array], Sequence[int]], tuple[Array, ...]]:
     """A step that runs the operator's reference, on views of the program's memory."""
-    batch_attrs = any(_mentions_batch(v) for v in node.attrs.values())
-    shapes = [v.shape for v in node.inputs]
 
-    def run(operands: Sequence[Array]) -> tuple[Array, ...]:
+    def run(operands: Sequence[Array], sizes: Sequence[int]) -> tuple[Array, ...]:
         from handmill.ir.interpret import run_node
-        from handmill.ir.shapes import batch_of
 
-        batch = 1
-        if batch_attrs:
-            found = (batch_of(s, a.shape) for s, a in zip(shapes, operands, strict=True))
-            batch = next((b for b in found if b is not None), 1)
         with np.errstate(all="ignore"):
-            return run_node(node, operands, batch)
+            return run_node(node, operands, dict(zip(symbols, sizes, strict=True)))
 
     return run
-
-
-def _mentions_batch(attr: Any) -> bool:
-    if isinstance(attr, tuple):
-        return any(_mentions_batch(a) for a in attr)
-    return isinstance(attr, Batch)

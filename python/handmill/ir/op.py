@@ -136,8 +136,9 @@ class Op:
         kernel_attrs: what the lowering rule gets beside the node's own attributes, as items
             (one rule serves several operators).
         native: (specs, attrs) -> whether that rule covers these dtypes and attributes.
-        tile: opcode in csrc/kernels/elementwise/tile_ops.def; such operators are elementwise (NumPy
-            broadcasting, one output) and fuse into tile programs.
+        tile: opcode in csrc/kernels/elementwise/tile_ops.def, or "convert" for a change of dtype;
+            such operators are elementwise (NumPy broadcasting, one output) and fuse into tile
+            programs.
         tile_imm: attrs -> the immediate operands of the opcode.
         alias: pairs (output, input): the output may be written over the input's memory.
         flops: (input specs, output specs, attrs) -> floating-point operations.

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.bfloat16 import compute_in_float32, run_reference
+from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
+from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import FUSIONS
-from handmill.ir.shapes import Batch, numpy_dtype
-from handmill.ir.tile import TILE, TileStep
+from handmill.ir.shapes import numpy_dtype
+from handmill.ir.tile import CONVERT, TILE, TileStep
 from handmill.ir.verify import verify
 
 MAX_TILE_OPERANDS = 14
@@ -35,9 +36,9 @@ def fold(graph: Graph) -> Graph:
         if not operands or node.op.random or not known.issuperset(operands):
             return None
         for out in node.outputs:
-            if any(isinstance(d, Batch) for d in out.shape) or np.prod(out.shape) > FOLD_LIMIT:
+            if not is_fixed(out.shape) or np.prod(out.shape) > FOLD_LIMIT:
                 return None
-        if any(_holds_batch(v) for v in node.attrs.values()):
+        if any(holds_dims(v) for v in node.attrs.values()):
             return None
         with np.errstate(all="ignore"):
             results = run_reference(node.op, [v.origin for v in operands], node.attrs)
@@ -49,12 +50,6 @@ def fold(graph: Graph) -> Graph:
         return folded
 
     return rewrite(graph, visit)
-
-
-def _holds_batch(attr: Any) -> bool:
-    if isinstance(attr, tuple):
-        return any(_holds_batch(a) for a in attr)
-    return isinstance(attr, Batch)
 
 
 def drop_transparent(graph: Graph) -> Graph:
@@ -76,7 +71,7 @@ def dce(graph: Graph) -> Graph:
         if node.op.guard or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
-    trimmed = Graph(graph.name)
+    trimmed = Graph(graph.name, graph.assumptions)
     trimmed.inputs = graph.inputs
     trimmed.variables = {
         s: v for s, v in graph.variables.items() if v in needed or s in graph.updates
@@ -294,7 +289,10 @@ def fuse_tiles(graph: Graph) -> Graph:
 
 
 def _fusible(node: Node) -> bool:
-    return node.op.elementwise and node.op.native([v.spec for v in node.inputs], node.attrs)
+    if not node.op.elementwise or not node.op.native([v.spec for v in node.inputs], node.attrs):
+        return False
+    ends = (node.inputs[0].dtype, node.outputs[0].dtype)
+    return node.op.tile != CONVERT or BFLOAT16 not in ends
 
 
 def _external(nodes: list[Node]) -> list[Value]:
@@ -385,15 +383,18 @@ def _emit_group(
     uses: dict[Value, list[Node]],
     roots: set[Value],
 ) -> None:
+    if len(group.nodes) == 1 and group.nodes[0].op.kernel is not None:  # a change of dtype alone
+        (node,) = group.nodes
+        kept = new.keep_node(node, [mapping.get(v, v) for v in node.inputs])
+        mapping.update(zip(node.outputs, kept, strict=True))
+        return
     inputs = _external(group.nodes)
     number = {value: i for i, value in enumerate(inputs)}
     steps = []
     for at, node in enumerate(group.nodes):
-        steps.append(
-            TileStep(
-                node.op, tuple(number[v] for v in node.inputs), tuple(sorted(node.attrs.items()))
-            )
-        )
+        operands = tuple(number[v] for v in node.inputs)
+        attrs = tuple(sorted(node.attrs.items()))
+        steps.append(TileStep(node.op, operands, attrs, node.outputs[0].dtype))
         number[node.outputs[0]] = len(inputs) + at
     results = _results(group.nodes, uses, roots)
     outputs = new.append(
@@ -460,7 +461,7 @@ def schedule(graph: Graph) -> Graph:
     except AssertionError:  # variables that swap contents; those are copied at the end
         operands = {n: {v.node for v in n.inputs if v.node is not None} for n in graph.nodes}
         order = _list_schedule(operands, ranks)
-    ordered = Graph(graph.name)
+    ordered = Graph(graph.name, graph.assumptions)
     ordered.inputs, ordered.variables = graph.inputs, graph.variables
     ordered.constants, ordered.outputs = graph.constants, graph.outputs
     ordered.updates, ordered.nodes = graph.updates, order

@@ -1,11 +1,26 @@
-"""Dimensions and specs: shapes whose batch size may still be unknown."""
+"""Specs, and what shapes that hold symbols have in common with NumPy's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
+
+from handmill.ir.dims import (
+    Atom,
+    Dim,
+    Shape,
+    Symbol,
+    SymbolicDim,
+    as_none,
+    atoms_of,
+    same,
+    same_shape,
+    substituted,
+    terms_of,
+)
 
 DTYPES = (
     "float32",
@@ -22,41 +37,8 @@ DTYPES = (
 FLOATS = frozenset({"float32", "float64", "bfloat16"})
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A dimension of ``times * B`` elements, where B is the batch size of the call.
-
-    Multiplication and exact division by integers are all that shape rules need.
-    """
-
-    times: int = 1
-
-    def __mul__(self, other: int) -> Batch:
-        return Batch(self.times * _positive(other))
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: int) -> Batch:
-        if self.times % _positive(other):
-            raise ValueError(f"{self} rows cannot be divided into groups of {other}")
-        return Batch(self.times // other)
-
-    def at(self, batch: int) -> int:
-        """Returns the number of elements for a batch of ``batch`` rows."""
-        return self.times * batch
-
-    def __repr__(self) -> str:
-        return "B" if self.times == 1 else f"{self.times}*B"
-
-
-Dim: TypeAlias = "int | Batch"
-Shape: TypeAlias = "tuple[int | Batch, ...]"
-
-
-def _positive(n: int) -> int:
-    if not isinstance(n, int | np.integer) or n <= 0:
-        raise ValueError(f"a batch dimension is scaled by positive integers only, got {n!r}")
-    return int(n)
+Sizes = Mapping[Atom, int]
+"""What a call binds: the size of each symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,74 +58,106 @@ class Spec:
         """Whether gradients can flow through a value of this dtype."""
         return self.dtype in FLOATS
 
-    def at(self, batch: int) -> Spec:
-        """Returns the spec for a batch of ``batch`` rows."""
-        return Spec(shape_at(self.shape, batch), self.dtype)
+    def at(self, sizes: Sizes) -> Spec:
+        """Returns the spec for these sizes."""
+        return Spec(shape_at(self.shape, sizes), self.dtype)
+
+    def same(self, other: Spec) -> bool:
+        """Whether both are equal; what a call decides is assumed to be."""
+        return self.dtype == other.dtype and same_shape(self.shape, other.shape)
+
+    def with_dims(self, values: Mapping[Atom, Any]) -> Spec:
+        """Returns the spec with symbols replaced by dimensions."""
+        return Spec(tuple(substituted(d, values) for d in self.shape), self.dtype)
 
     def __repr__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
-def shape_at(shape: Shape, batch: int) -> tuple[int, ...]:
-    """Returns ``shape`` with the batch size filled in."""
-    return tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
+def shape_at(shape: Shape, sizes: Sizes) -> tuple[int, ...]:
+    """Returns ``shape`` with the sizes of a call filled in."""
+    return tuple(substituted(d, sizes) for d in shape)
 
 
-def attrs_at(attrs: dict[str, object], batch: int) -> dict[str, object]:
-    """Returns ``attrs`` with every Batch in it, also inside tuples, filled in."""
-
-    def resolve(value: object) -> object:
-        if isinstance(value, Batch):
-            return value.at(batch)
-        if isinstance(value, tuple):
-            return tuple(resolve(v) for v in value)
-        return value
-
-    return {name: resolve(value) for name, value in attrs.items()}
+def symbols_in(shapes: Iterable[Shape]) -> tuple[Symbol, ...]:
+    """Returns the symbols of ``shapes`` in order of appearance."""
+    found: dict[Symbol, None] = {}
+    for shape in shapes:
+        for dim in shape:
+            found.update((a, None) for a in atoms_of(dim) if isinstance(a, Symbol))
+    return tuple(found)
 
 
-def batch_of(shape: Shape, concrete: tuple[int, ...]) -> int | None:
-    """Returns the batch size that makes ``shape`` equal ``concrete``, None if it has no batch.
+def bind(
+    shapes: Sequence[Shape], concrete: Sequence[Sequence[int]], names: Sequence[str]
+) -> dict[Atom, int]:
+    """Returns the size of each symbol that makes ``shapes`` equal ``concrete``.
+
+    Args:
+        shapes: of the inputs of a program; each symbol stands alone, or as ``c*s + d``, somewhere.
+        concrete: the shapes of what is fed.
+        names: of the inputs, for messages.
 
     Raises:
-        ValueError: if no batch size makes the two equal.
+        ValueError: if there are no such sizes; it names inputs, axes and sizes.
     """
-    batch: int | None = None
-    if len(shape) != len(concrete):
-        raise ValueError(f"expected shape {shape}, got {concrete}")
-    for dim, size in zip(shape, concrete, strict=True):
-        if isinstance(dim, Batch):
-            rows, rest = divmod(size, dim.times)
-            if rest or (batch is not None and rows != batch):
-                raise ValueError(f"expected shape {shape}, got {concrete}")
-            batch = rows
-        elif dim != size:
-            raise ValueError(f"expected shape {shape}, got {concrete}")
-    return batch
+    sizes: dict[Atom, int] = {}
+    places: dict[Atom, str] = {}
+    later = []
+    for i, (shape, found) in enumerate(zip(shapes, concrete, strict=True)):
+        if len(shape) != len(found):
+            raise ValueError(
+                f"input {names[i]!r}: expected {len(shape)} dimensions, {as_none(shape)}, "
+                f"got shape {tuple(found)}"
+            )
+        for axis, (dim, size) in enumerate(zip(shape, found, strict=True)):
+            if isinstance(dim, SymbolicDim):
+                later.append((i, axis, dim, size))
+            elif dim != size:
+                raise ValueError(
+                    f"input {names[i]!r}: expected {dim} along axis {axis}, got shape "
+                    f"{tuple(found)}"
+                )
+    waiting = sorted(later, key=lambda entry: len(entry[2].terms))  # lone symbols first
+    for i, axis, dim, size in waiting:
+        left = substituted(dim, sizes)
+        here = f"axis {axis} of input {names[i]!r}"
+        if isinstance(left, SymbolicDim):
+            if not _solve(left, size, sizes):
+                raise ValueError(f"{here} is {dim} by what was traced, it cannot be {size}")
+            places.update((a, here) for a in atoms_of(left))
+        elif left != size:
+            known = ", ".join(places[a] for a in dict.fromkeys(atoms_of(dim)) if a in places)
+            rule = "as" if len(dim.terms) == 1 and dim.terms[0][1] == 1 else f"{dim}, by"
+            raise ValueError(f"{here} must be {left}, {rule} {known}, but it is {size}")
+    return sizes
+
+
+def _solve(dim: SymbolicDim, size: int, sizes: dict[Atom, int]) -> bool:
+    terms = dict(terms_of(dim))
+    rest = size - terms.pop((), 0)
+    if len(terms) != 1:
+        return False
+    (monomial, count) = next(iter(terms.items()))
+    if len(monomial) != 1 or not isinstance(monomial[0], Symbol) or rest % count or rest < 0:
+        return False
+    sizes[monomial[0]] = rest // count
+    return True
 
 
 def size_of(shape: Shape) -> Dim:
-    """Returns the number of elements of ``shape``.
-
-    Raises:
-        ValueError: if two dimensions depend on the batch (their product is not linear in it).
-    """
+    """Returns the number of elements of ``shape``."""
     size: Dim = 1
     for dim in shape:
-        if isinstance(dim, Batch) and isinstance(size, Batch):
-            raise ValueError(f"shape {shape} grows with the square of the batch size")
-        if dim == 0 or size == 0:
-            size = 0
-        elif isinstance(dim, Batch):
-            assert isinstance(size, int)  # noqa: S101  (the two are not both Batch)
-            size = dim * size
-        else:
-            size = size * dim
+        size = size * dim
     return size
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """Returns the shape that NumPy's broadcasting gives.
+
+    A symbol beside 1 stays; beside a number or another symbol it is assumed to be equal
+    (:func:`handmill.ir.dims.same`), which is checked when a call binds it.
 
     Raises:
         ValueError: if the shapes cannot be broadcast together.
@@ -155,11 +169,20 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
         for shape in shapes:
             if len(shape) >= -position and shape[position] != 1:
                 dim = shape[position]
-                if found not in (1, dim):
+                if found == 1:
+                    found = dim
+                elif not same(found, dim):
                     raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
-                found = dim
+                elif not isinstance(dim, SymbolicDim):
+                    found = dim
         result.append(found)
     return tuple(result)
+
+
+def broadcasts_to(x: Shape, shape: Shape) -> bool:
+    """Whether ``x`` broadcasts to ``shape``; equalities are assumed as in broadcasting."""
+    pairs = zip(reversed(x), reversed(shape), strict=False)
+    return len(x) <= len(shape) and all(d == 1 or same(d, wanted) for d, wanted in pairs)
 
 
 _NAMES = {np.dtype(name): name for name in DTYPES if name != "bfloat16"}

@@ -97,7 +97,7 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
 def run(op: Op, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
     """Runs ``op`` on arrays."""
     if _eager is None:
-        import handmill.runtime.function  # noqa: F401  (installs the executors)
+        import handmill.runtime.eager  # noqa: F401  (installs the executors)
     assert _eager is not None  # noqa: S101
     return _eager(op, operands, attrs)
 

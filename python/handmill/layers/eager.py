@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill import tree
-from handmill.ir.graph import Graph, current_graph
+from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.ir.trace import recorder, recorders
+from handmill.layers.context import collected_losses
+from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
 
 
@@ -48,10 +50,16 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     key = _key(pattern)
     run = layer._programs.get(key)
     if run is None:
+        if len(layer._programs) >= _MOST_KINDS:
+            layer._programs.clear()
         run = layer._programs[key] = _Call(layer, pattern)
         if key == _PLAIN:
             layer._programs[None] = run
     return run(*arrays)
+
+
+_MOST_KINDS = 64
+"""Kinds of calls of one layer whose programs it remembers."""
 
 
 class _Recorded(NamedTuple):
@@ -65,58 +73,85 @@ def _record(recording: Any, layer: Any, pattern: Any, leaves: list[Any]) -> _Rec
     if call is None:
         call = layer._programs[key] = _Call(layer, pattern, batched=False)
     operands = [recording.operand(x) for x in leaves]
-    results = recording.inline(call.graph(operands), operands)
-    return None if results is None else _Recorded(call.nested(results))
+    bound = call.bound(operands)
+    variables = {slot: bound.variables[slot.index] for slot in bound.traced.variables}
+    results = recording.inline(bound.traced, variables, operands)
+    return None if results is None else _Recorded(call.nested(results, bound.trace.structure))
 
 
 class _Call:
     """The program of one kind of call of one layer."""
+
+    ignores_trainable = False
 
     def __init__(self, layer: Any, pattern: Any, batched: bool = True) -> None:
         from handmill.runtime.function import TracedFunction
 
         self._layer = layer
         self._pattern = pattern
-        self._outputs: Any = None
-        self._single = False
-        self._count = 0
-        self._function = TracedFunction(self._trace, layer.name, batched=batched)
+        self._constant = Constant(pattern)
+        self._function = TracedFunction(self._trace, layer.name, batched=batched, subject=self)
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self._layer, self._constant, names_for(self._layer, self._pattern[0])
+
+    def memo(self) -> None:
+        """Nothing: a call makes nothing but what it returns."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
 
     def _trace(self, *values: Any) -> Any:
-        from handmill.layers.layer import CONTEXT
+        from handmill.runtime.function import Outputs
 
         args, kwargs = _join(self._pattern, iter(values))
-        CONTEXT.losses.append([])
-        try:
+        with collected_losses() as added:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
-            losses = CONTEXT.losses[-1]
-        finally:
-            CONTEXT.losses.pop()
+        losses = [value for _, value in added]
+        if not tree.is_nested(outputs) and not losses:
+            return outputs
         flat = tree.flatten(outputs)
-        self._outputs = tree.map_structure(lambda _: None, outputs)
-        self._count = len(flat)
-        self._single = not tree.is_nested(outputs) and not losses
-        return flat[0] if self._single else (*flat, *losses)
+        nesting = tree.map_structure(lambda _: None, outputs)
+        return Outputs((*flat, *losses), (nesting, len(flat)))
 
     def __call__(self, *arrays: Any) -> Any:
         results = self._function(*arrays)
-        if self._single:
-            return results
-        return self.nested(results if isinstance(results, tuple) else (results,))
+        structure = self._function.structure_for(arrays)
+        found = results if isinstance(results, tuple) else (results,)
+        return self.nested(found, structure)
 
-    def graph(self, operands: Sequence[Any]) -> Graph:
-        """The traced program for operands of these shapes."""
-        return self._function.signature(tuple(spec_of(x) for x in operands)).traced
+    def bound(self, operands: Sequence[Any]) -> Any:
+        """The traced program for operands of exactly these shapes, with its variables."""
+        return self._function.signature(tuple(spec_of(x) for x in operands))
 
-    def nested(self, results: Sequence[Any]) -> Any:
+    def nested(self, results: Sequence[Any], structure: Any) -> Any:
         """Returns flat results as the layer does; takes the losses that it added."""
-        self._layer._eager_losses = list(results[self._count :])
-        return tree.pack_sequence_as(self._outputs, list(results[: self._count]))
+        if structure is None:
+            if self._layer._eager_losses:
+                self._layer._eager_losses = []
+            return results[0]
+        nesting, count = structure
+        self._layer._eager_losses = list(results[count:])
+        return tree.pack_sequence_as(nesting, list(results[:count]))
 
 
 def spec_of(x: Any) -> Spec:
     """The spec of an array, a Variable or a recorded tensor."""
     return x.spec if hasattr(x, "spec") else Spec(x.shape, name_of_dtype(x.dtype))
+
+
+def names_for(layer: Any, nesting: Any) -> tuple[str, ...]:
+    """The names of all layers inside ``layer``, if data are matched to some of them by name."""
+    from handmill.layers.layer import all_layers
+
+    return tuple(x.name for x in all_layers(layer)) if _has_dict(nesting) else ()
+
+
+def _has_dict(nesting: Any) -> bool:
+    if isinstance(nesting, list | tuple):
+        return any(_has_dict(item) for item in nesting)
+    return isinstance(nesting, dict) and bool(nesting)
 
 
 def _numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:

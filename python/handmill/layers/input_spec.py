@@ -7,10 +7,12 @@ from typing import Any
 
 from handmill import tree
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
+from handmill.ir.dims import as_none, same
+from handmill.runtime.structure import Walk
+from handmill.runtime.watch import TrackedDict, Watched
 
 
-class InputSpec:
+class InputSpec(Watched):
     """Rank, dtype and sizes that a layer asks of an input.
 
     Args:
@@ -36,7 +38,13 @@ class InputSpec:
         self.ndim = len(self.shape) if self.shape is not None else ndim
         self.max_ndim = max_ndim
         self.min_ndim = min_ndim
-        self.axes = dict(axes or {})
+        self.axes = TrackedDict(axes or {})
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what is asked (runtime/structure.py)."""
+        walk.watched += (self, self.axes)
+        ranks = (self.ndim, self.min_ndim, self.max_ndim)
+        walk.add(InputSpec, self.dtype, self.shape, ranks, tuple(self.axes.items()))
 
     def __repr__(self) -> str:
         wanted = {k: v for k, v in vars(self).items() if v not in (None, {})}
@@ -60,7 +68,7 @@ def check_inputs(spec: Any, inputs: Any, layer: Any) -> None:
         if wanted is None or value is None:
             continue
         if problem := _problem(wanted, tuple(value.shape)):
-            shape = tuple(None if isinstance(d, Batch) else d for d in value.shape)
+            shape = tuple(None if d is None else as_none((d,))[0] for d in value.shape)
             raise ShapeError(
                 f'Input {i} of layer "{layer.name}" is incompatible with the layer: {problem}, '
                 f"but received input with shape {shape}{layer_hint(layer, wanted, shape)}"
@@ -80,7 +88,7 @@ def _problem(spec: InputSpec, shape: tuple[Any, ...]) -> str:
         wanted.update(enumerate(spec.shape))
     for axis, size in wanted.items():
         found = shape[axis] if -ndim <= axis < ndim else None
-        if size is not None and not isinstance(found, Batch) and found != size:
+        if size is not None and found is not None and not same(found, size):
             return f"expected axis {axis} of input shape to have value {size}"
     return ""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope, recorders, with_mask
+from handmill.ir.trace import autocast_scope, dtype_of, recorders, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
     as_lists,
@@ -31,40 +30,17 @@ from handmill.layers.arguments import (
     shape_of_leaf,
     unique,
 )
+from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node, spec_of
+from handmill.layers.symbolic import KerasTensor, Node
+from handmill.naming import auto_name
+from handmill.runtime import watch
+from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
-from handmill.utils.naming import auto_name
-
-_revision = 0
+from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 
 
-class CallContext(threading.local):
-    """What calls of layers within one program share.
-
-    Attributes:
-        training: the ``training`` argument of the enclosing call.
-        observer: called with each layer and its outputs, if it is set.
-        losses: penalties that layers added, one list for each program being traced.
-    """
-
-    training: bool | None = None
-    observer: Any = None
-
-    def __init__(self) -> None:
-        self.losses: list[list[Any]] = []
-
-
-CONTEXT = CallContext()
-
-
-def structure_changed() -> None:
-    """Makes every layer forget the programs that it keeps for direct calls."""
-    global _revision
-    _revision += 1
-
-
-class Layer:
+class Layer(Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -112,6 +88,7 @@ class Layer:
     _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
     _training_default = False
+    _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
         self,
@@ -141,7 +118,6 @@ class Layer:
         self._inbound_nodes: list[Node] = []
         self._eager_losses: list[Any] = []
         self._programs: dict[Any, Any] = {}
-        self._programs_revision = -1
 
     # Weights.
 
@@ -196,32 +172,39 @@ class Layer:
         weight.trainable = trainable
         weight.autocast = bool(autocast)
         self._own_weights.append(weight)
-        structure_changed()
         return weight
 
-    def _attributes(self) -> list[Any]:
-        """The leaves of all public and private attributes, in order of assignment."""
+    def _parts(self) -> list[Any]:
+        """Layers, variables, metrics among the attributes and in lists, dicts and so on there."""
+        known = self.__dict__.get("_known_parts")
+        if known is not None and known[0] == watch.sum_of_marks(known[1]):
+            return known[2]  # type: ignore[no-any-return]
         found: list[Any] = []
+        containers: list[Any] | None = [self]
         for key, value in vars(self).items():
             if key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
-                found.extend(leaves_of(value))
-            else:
+                found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
+                if not watch.collect(value, containers):
+                    containers = None
+            elif isinstance(value, Watched):
                 found.append(value)
+        if containers is not None:  # changes of all of them are noticed
+            self.__dict__["_known_parts"] = watch.sum_of_marks(containers), containers, found
         return found
 
     def _flatten_layers(self) -> Iterator[Layer]:
         """The layers directly inside this one."""
         seen = set()
-        for value in self._attributes():
+        for value in self._parts():
             if isinstance(value, Layer) and id(value) not in seen and value is not self:
                 seen.add(id(value))
                 yield value
 
     def _own_variables(self) -> list[Variable]:
         found = list(self._own_weights)
-        for value in self._attributes():
+        for value in self._parts():
             if isinstance(value, Variable) and not any(value is v for v in found):
                 found.append(value)
         return found
@@ -229,7 +212,7 @@ class Layer:
     def _seed_states(self) -> list[Variable]:
         from handmill.random import SeedGenerator
 
-        return [v.state for v in self._attributes() if isinstance(v, SeedGenerator)]
+        return [v.state for v in self._parts() if isinstance(v, SeedGenerator)]
 
     @property
     def variables(self) -> list[Variable]:
@@ -291,7 +274,7 @@ class Layer:
         self._trainable = value
         for layer in self._flatten_layers():
             layer.trainable = value
-        structure_changed()
+        notice(TRAINABLE)
 
     def get_weights(self) -> list[Array]:
         """Returns copies of the weights, in the order of :attr:`weights`."""
@@ -383,22 +366,25 @@ class Layer:
         graph = current_graph()
         if graph is not None:
             return self._call_traced(graph, args, kwargs)
+        if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+            return self._call_traced(None, args, kwargs)
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
-            if self._programs_revision == _revision and (run := self._programs.get(None)):
+            if run := self._programs.get(None):
                 return run(args[0])
-        elif any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs))):
+        elif _has_symbols(args, kwargs):
             return self._call_symbolically(args, kwargs)
         from handmill.layers.eager import call_on_arrays
 
-        if self._programs_revision != _revision:
-            self._programs.clear()
-            self._programs_revision = _revision
-        outputs = call_on_arrays(self, args, kwargs)
-        self._programs_revision = _revision  # building the layer is part of the first call
-        return outputs
+        return call_on_arrays(self, args, kwargs)
 
-    def _call_traced(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call_traced(
+        self, graph: Graph | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Runs :meth:`call`: on values of ``graph``, or without one on arrays."""
         self._check_super_called()
+        scopes = CONTEXT.scopes if graph is None else graph.scopes
+        if not scopes and CONTEXT.losses:
+            self._forget_losses()
         outer = CONTEXT.training
         training = kwargs.pop("training", None) if "training" in kwargs else None
         if training is None:
@@ -406,7 +392,7 @@ class Layer:
         if self._call_takes_training:
             kwargs = {**kwargs, "training": training}
         CONTEXT.training = training
-        graph.scopes.append(self.name)
+        scopes.append(self.name)
         try:
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
@@ -426,12 +412,15 @@ class Layer:
         except ShapeError as error:
             raise _located(error, self, args) from None
         finally:
-            graph.scopes.pop()
+            scopes.pop()
             CONTEXT.training = outer
         return outputs
 
     def _converted(self, x: Any) -> Any:
-        if isinstance(x, Value) and x.spec.is_float and x.spec.dtype != self.compute_dtype:
+        if not isinstance(x, Value) and not (CONTEXT.eager and hasattr(x, "dtype")):
+            return x
+        dtype = dtype_of(x)
+        if dtype in FLOATS and dtype != self.compute_dtype:
             from handmill.ops import cast
 
             return with_mask(cast(x, self.compute_dtype), x.mask)
@@ -466,24 +455,20 @@ class Layer:
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         graph = Graph(self.name)
-        CONTEXT.losses.append([])
-        try:
-            with graph:
+        with collected_losses(), graph:
 
-                def enter(x: Any) -> Any:
-                    if not isinstance(x, KerasTensor):
-                        return x
-                    value = graph.input(x.spec, x.name)
-                    if x.mask is not None:
-                        value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
-                    return value
+            def enter(x: Any) -> Any:
+                if not isinstance(x, KerasTensor):
+                    return x
+                value = graph.input(x.spec, x.name)
+                if x.mask is not None:
+                    value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
+                return value
 
-                outputs = self._call_traced(
-                    graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
-                )
-                return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
-        finally:
-            CONTEXT.losses.pop()
+            outputs = self._call_traced(
+                graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
+            )
+            return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
@@ -491,7 +476,7 @@ class Layer:
 
         def tensors(shape: Any) -> Any:
             if is_shape(shape):
-                return KerasTensor(spec=spec_of(shape, dtype))
+                return KerasTensor(shape, dtype)
             if isinstance(shape, dict):
                 return {key: tensors(s) for key, s in shape.items()}
             return [tensors(s) for s in shape]
@@ -509,7 +494,7 @@ class Layer:
         """
         for value in tree.flatten(loss):
             if CONTEXT.losses:
-                CONTEXT.losses[-1].append(value)
+                CONTEXT.losses[-1].append((self, value))
             else:
                 self._eager_losses.append(value)
 
@@ -518,17 +503,36 @@ class Layer:
         """Penalties: those that the last call added, then those on the weights."""
         added = list(self._eager_losses)
         if CONTEXT.losses:
-            added = list(CONTEXT.losses[-1])
+            inside = {id(layer) for layer in all_layers(self)}
+            added = [value for layer, value in CONTEXT.losses[-1] if id(layer) in inside]
         else:
             for layer in all_layers(self):
                 added += layer._eager_losses if layer is not self else []
         return added + self.weight_penalties()
+
+    def _forget_losses(self) -> None:
+        """Drops what the last call added: a step may call a model more than once."""
+        found = CONTEXT.losses[-1]
+        if found:
+            inside = {id(layer) for layer in all_layers(self)}
+            found[:] = [entry for entry in found if id(entry[0]) not in inside]
 
     def weight_penalties(self) -> list[Any]:
         """The penalties of the weights' regularizers."""
         return [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
 
     # Description.
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what programs of this layer depend on (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        self._check_super_called()
+        walk.watched.append(self)
+        walk.names.append(self.name)
+        walk.flags.append(self._trainable)
+        skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
+        walk.attributes(self, skipped | self._undescribed if self._undescribed else skipped)
 
     @property
     def dtype(self) -> str:
@@ -548,9 +552,7 @@ class Layer:
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        from handmill.metrics import Metric
-
-        found = [v for v in self._attributes() if isinstance(v, Metric)]
+        found = metrics_among_attributes(self)
         for layer in self._flatten_layers():
             found += layer.metrics
         return unique(found)
@@ -626,9 +628,9 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs, which are traced again."""
-        return {k: v for k, v in vars(self).items() if k not in _PROGRAMS} | {
-            k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)
-        }
+        found = {k: v for k, v in vars(self).items() if k not in _PROGRAMS}
+        found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
+        return found | {k: None for k in _FUNCTIONS if k in vars(self)}
 
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
@@ -644,22 +646,54 @@ class Layer:
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
+_FUNCTIONS = ("train_function", "test_function", "predict_function")
 _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_metric_lists",
+        "_steps", "_predictors", "_all_metrics", "_known_parts", *_FUNCTIONS,
     }
 )  # fmt: skip
-_PROGRAMS = frozenset({"_programs", "_steps", "_predictors", "_augmenting"})
+_PROGRAMS = frozenset(
+    {"_programs", "_steps", "_predictors", "_augmenting", "_known_parts", *_FUNCTIONS}
+)
+_NOT_NOTICED = frozenset(
+    {
+        "trainable", "_trainable", "_known_parts", "_inbound_nodes", "_programs", "_eager_losses",
+        "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
+        "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
+        "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
+        "steps_per_execution", *_FUNCTIONS,
+    }
+)  # fmt: skip
+"""Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
+_NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
+"""Attributes that are not described with a layer: a training step describes the last two itself."""
+_NOT_READ_BY_OURS = (
+    _NOT_READ
+    | {"name", "seed"}
+    | {
+        f"{weight}_{what}"
+        for weight in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha")
+        for what in ("initializer", "regularizer", "constraint")
+    }
+)
+"""Of our layers, not even those that are read when weights are made: variables have them."""
 _BASE_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 )
 
 
+Layer._unwatched = _NOT_NOTICED
+
+
+def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs)))
+
+
 def _per_sample(penalty: Any, output: Any) -> Any:
     """The penalty on an output divided by the batch size, as Keras does."""
-    from handmill.metrics import batch_size_of
+    from handmill.metrics.reduction import batch_size_of
     from handmill.ops import divide
 
     return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty
@@ -676,6 +710,13 @@ def _marking_built(build: Any) -> Any:
             self._build_shapes = args[0]
 
     return wrapped
+
+
+def metrics_among_attributes(layer: Layer) -> list[Any]:
+    """The metrics that are attributes of ``layer`` itself."""
+    from handmill.metrics.metric import Metric
+
+    return [v for v in layer._parts() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from handmill.ir.shapes import Batch
+from handmill.ir.dims import BATCH, FloorDiv, SymbolicDim, attrs_with, exact_quotient, symbol
 from handmill.ir.trace import apply
 from handmill.layers.layer import Layer
+from handmill.layers.symbolic import sizes_of_run
 
 
 class OpLayer(Layer):
@@ -28,7 +29,7 @@ class OpLayer(Layer):
     ) -> None:
         import handmill.ops  # noqa: F401  (fills the registry)
         from handmill.ir.op import REGISTRY
-        from handmill.utils.naming import known_names, uniquify
+        from handmill.naming import known_names, uniquify
 
         if op not in REGISTRY:
             raise ValueError(known_names("operator", op, REGISTRY))
@@ -38,7 +39,7 @@ class OpLayer(Layer):
 
     def call(self, *operands: Any) -> Any:
         """Applies the operator."""
-        return apply(self._op, *operands, **self._attrs)
+        return apply(self._op, *operands, **attrs_with(self._attrs, sizes_of_run()))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -50,8 +51,8 @@ class OpLayer(Layer):
 
 
 def _as_data(value: Any) -> Any:
-    if isinstance(value, Batch):
-        return {"batch": value.times}
+    if isinstance(value, SymbolicDim):
+        return _dim_as_data(value)
     if isinstance(value, tuple):
         return [_as_data(item) for item in value]
     return value
@@ -59,7 +60,38 @@ def _as_data(value: Any) -> Any:
 
 def _hashable(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"batch"}:
-        return Batch(int(value["batch"]))
+        return BATCH * int(value["batch"])
+    if isinstance(value, dict) and set(value) == {"dim"}:
+        return _dim_of_data(value["dim"])
     if isinstance(value, list | tuple):
         return tuple(_hashable(item) for item in value)
     return value
+
+
+def _dim_as_data(dim: SymbolicDim) -> Any:
+    """A dimension as plain data: multiples of the batch size, or terms ``[count, atoms]``."""
+    times = exact_quotient(dim, BATCH)
+    return {"batch": times} if isinstance(times, int) else {"dim": _terms_as_data(dim)}
+
+
+def _terms_as_data(dim: Any) -> Any:
+    return [[count, [_atom_as_data(a) for a in atoms]] for atoms, count in dim.terms]
+
+
+def _atom_as_data(atom: Any) -> Any:
+    if isinstance(atom, FloorDiv):
+        return {"of": _terms_as_data(atom.of), "by": atom.by}
+    return atom.name
+
+
+def _dim_of_data(terms: Any) -> Any:
+    total: Any = 0
+    for count, atoms in terms:
+        product: Any = int(count)
+        for atom in atoms:
+            if isinstance(atom, dict):
+                product = product * (_dim_of_data(atom["of"]) // int(atom["by"]))
+            else:
+                product = product * symbol(str(atom))
+        total = total + product
+    return total

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from handmill import tree
+from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import Batch, Spec
-from handmill.utils.naming import uniquify
+from handmill.ir.shapes import Spec
+from handmill.naming import uniquify
+from handmill.runtime.structure import Walk
+
+_RUNNING = threading.local()
+
+
+def sizes_of_run() -> Mapping[Atom, Any]:
+    """What stands, in the graph of layers that runs, for the sizes of its symbolic inputs."""
+    return getattr(_RUNNING, "sizes", None) or {}
+
+
+def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
+    sizes: dict[Atom, Any] = {}
+    for tensor, value in zip(tensors, values, strict=True):
+        for dim, size in zip(tensor.spec.shape, value.shape, strict=False):
+            sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)
+    return sizes
 
 
 class History(NamedTuple):
@@ -20,29 +39,23 @@ class History(NamedTuple):
     tensor_index: int
 
 
-def spec_of(shape: Sequence[int | None], dtype: str) -> Spec:
-    """Returns the spec of a user's shape, in which None is the batch size.
+def spec_of(shape: Sequence[int | None], dtype: str, name: str) -> Spec:
+    """Returns the spec of a user's shape.
 
-    Raises:
-        ValueError: if a dimension other than the first is unknown.
+    None on axis 0 is the batch size, any other a symbol of its own, called after ``name``.
     """
-    dims: list[Any] = []
-    for i, dim in enumerate(shape):
-        if dim is None:
-            if i:
-                raise ValueError(
-                    "only the first dimension (the batch size) may be None so far, got "
-                    f"shape {tuple(shape)}"
-                )
-            dims.append(Batch())
-        else:
-            dims.append(int(dim))
-    return Spec(tuple(dims), dtype)
+    return Spec(
+        tuple(
+            int(dim) if dim is not None else symbol(f"{name}[{axis}]") if axis else BATCH
+            for axis, dim in enumerate(shape)
+        ),
+        dtype,
+    )
 
 
 def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
-    """Returns the shape of ``spec`` as users see it, with None for the batch size."""
-    return tuple(None if isinstance(d, Batch) else int(d) for d in spec.shape)
+    """Returns the shape of ``spec`` as users see it, with None for what a call decides."""
+    return as_none(spec.shape)
 
 
 class KerasTensor:
@@ -51,7 +64,7 @@ class KerasTensor:
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
 
     Attributes:
-        shape: with None for the batch size.
+        shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
         name: unique in the process.
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
@@ -65,10 +78,15 @@ class KerasTensor:
         *,
         spec: Spec | None = None,
     ) -> None:
-        self.spec = spec if spec is not None else spec_of(shape or (), dtype)
         self.name = name or uniquify("keras_tensor")
+        self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description which tensor of a graph this is (runtime/structure.py)."""
+        if walk.is_new(self):
+            walk.add(self.spec)
 
     @staticmethod
     def apply_symbolically(op: Any, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
@@ -79,7 +97,7 @@ class KerasTensor:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The shape; None is the batch size."""
+        """The shape; None is what a call decides."""
         return shape_of_spec(self.spec)
 
     @property
@@ -196,12 +214,8 @@ class Node:
     @property
     def parent_nodes(self) -> list[Node]:
         """The nodes that made the inputs."""
-        found = []
-        for tensor in self.input_tensors:
-            operation, index, _ = tensor.history
-            if (parent := operation._inbound_nodes[index]) not in found:
-                found.append(parent)
-        return found
+        histories = [tensor.history for tensor in self.input_tensors]
+        return list(dict.fromkeys(h.operation._inbound_nodes[h.node_index] for h in histories))
 
 
 class LayerGraph:
@@ -232,19 +246,22 @@ class LayerGraph:
         seen: set[Node] = set()
         first_visit: dict[Any, int] = {}
 
-        def visit(tensor: KerasTensor) -> None:
+        # Depth first with a stack of its own, since a chain of layers may be longer than Python's.
+        stack: list[tuple[Node | None, Iterator[KerasTensor]]] = [(None, iter(self.outputs))]
+        while stack:
+            visited, tensors = stack[-1]
+            tensor = next(tensors, None)
+            if tensor is None:
+                stack.pop()
+                if visited is not None:
+                    finished.append(visited)
+                continue
             operation, index, _ = tensor.history
             node = operation._inbound_nodes[index]
-            if node in seen:
-                return
-            seen.add(node)
-            first_visit.setdefault(operation, len(first_visit))
-            for parent in node.input_tensors:
-                visit(parent)
-            finished.append(node)
-
-        for output in self.outputs:
-            visit(output)
+            if node not in seen:
+                seen.add(node)
+                first_visit.setdefault(operation, len(first_visit))
+                stack.append((node, iter(node.input_tensors)))
         node_depth: dict[Node, int] = {}
         op_depth: dict[Any, int] = {}
         for node in reversed(finished):
@@ -273,13 +290,21 @@ class LayerGraph:
                         f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
                     )
             known.update(map(id, node.output_tensors))
-        names = [operation.name for operation in self.operations]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(operation.name for operation in self.operations).items():
+            if count > 1:
                 raise ValueError(
-                    f'The name "{name}" is used {names.count(name)} times in the model. '
+                    f'The name "{name}" is used {count} times in the model. '
                     "All operation names should be unique."
                 )
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description the layers and which calls lead where (runtime/structure.py)."""
+        if not walk.is_new(self):
+            return
+        for node in self.nodes:
+            walk.visit(node.operation)
+            walk.visit_constant(node.args, node.kwargs, node.outputs)
+        walk.visit_constant(self.inputs_struct, self.outputs_struct)
 
     def run(self, flat_inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
         """Computes the outputs.
@@ -289,6 +314,7 @@ class LayerGraph:
             call: ``call(layer, *args, **kwargs)``.
         """
         values = {id(t): v for t, v in zip(self.inputs, flat_inputs, strict=True)}
+        sizes = _sizes_of(self.inputs, flat_inputs)
 
         def fill(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
@@ -298,7 +324,11 @@ class LayerGraph:
                 continue
             args = tree.map_structure(fill, node.args)
             kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
-            outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            _RUNNING.sizes, before = sizes, getattr(_RUNNING, "sizes", None)
+            try:
+                outputs = tree.flatten(call(node.operation, *args, **kwargs))
+            finally:
+                _RUNNING.sizes = before
             for tensor, value in zip(node.output_tensors, outputs, strict=True):
                 values[id(tensor)] = value
         return tree.pack_sequence_as(self.outputs_struct, [values[id(t)] for t in self.outputs])

@@ -3,62 +3,80 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from handmill import random
+from handmill.data.batches import unpack_x_y_sample_weight
+from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, leaves, split
-from handmill.runtime.function import Feed
+from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
+from handmill.runtime.feed import Feed
 
 DEADLINE = 0.05
 """Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
 
-StepOf = Callable[[Layout], Any]
-"""Gives the program for a layout: a :class:`handmill.models.steps.Step`."""
 
-
-class Run:
-    """What a data set needs to know while it drives steps.
-
-    Args:
-        model: the model.
-        phase: ``"train"`` or ``"test"``.
-        callbacks: the callbacks.
-        step_of: gives the program for a layout of data.
-        stop: says whether to stop now.
-        first: called once after the first step, with its arrays.
+class Rows:
+    """The next steps of :class:`ArrayData`: batches that the program gathers by itself.
 
     Attributes:
-        halfway: called once when half the steps of the epoch are done, where their number is known.
+        layout: how the arrays lie.
+        steps: how many steps of one batch size there are.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        phase: str,
-        callbacks: Any,
-        step_of: StepOf,
-        stop: Callable[[], bool],
-        first: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.model = model
-        self.phase = phase
-        self.callbacks = callbacks
-        self.step_of = step_of
-        self.stop = stop
-        self.first = first
-        self.halfway: Callable[[], None] | None = None
-        self.watched = callbacks.watches[phase]
+    __slots__ = ("_data", "layout", "size", "steps")
 
-    def pass_half(self, done: int, limit: int | None) -> None:
-        """Calls ``halfway`` if the epoch is that far."""
-        if self.halfway is not None and limit is not None and 2 * done >= limit:
-            self.halfway()
-            self.halfway = None
+    def __init__(self, data: ArrayData, size: int, steps: int) -> None:
+        self.layout = data.layout
+        self.steps = steps
+        self.size = size
+        self._data = data
+
+    @property
+    def sample(self) -> list[Array]:
+        """Arrays from which these batches come."""
+        return self._data.arrays
+
+    def run(self, function: Any, count: int) -> int:
+        """Runs ``count`` steps, or what the deadline lets run; returns how many."""
+        return function.run_fed(self._data.feed, self.size, count, DEADLINE).steps  # type: ignore[no-any-return]
+
+    def take(self) -> list[Array]:
+        """Returns the next batch as arrays."""
+        feed = self._data.feed
+        start = feed.position
+        feed.position = start + self.size
+        if self._data.shuffled:
+            return feed.take(start, self.size)[0]
+        return [a[start : start + self.size] for a in self._data.arrays]
+
+
+class Given:
+    """The next step of :class:`BatchData`: one batch, as it was made."""
+
+    __slots__ = ("_arrays", "layout")
+    steps = 1
+
+    def __init__(self, layout: Layout, arrays: list[Array]) -> None:
+        self.layout = layout
+        self._arrays = arrays
+
+    @property
+    def sample(self) -> list[Array]:
+        """The arrays of the batch."""
+        return self._arrays
+
+    def run(self, function: Any, count: int) -> int:
+        """Runs the step."""
+        function(*self._arrays)
+        return 1
+
+    def take(self) -> list[Array]:
+        """Returns the batch as arrays."""
+        return self._arrays
 
 
 class ArrayData:
@@ -94,62 +112,38 @@ class ArrayData:
         """Steps of an epoch."""
         return self.steps or -(-self.rows // self.batch_size)
 
+    @property
+    def shuffled(self) -> bool:
+        """Whether rows are taken in another order than that in which they lie."""
+        return self._orders is not None
+
     def sample(self, count: int) -> list[Array]:
         """Returns the first rows of each array."""
         return [a[:count] for a in self.arrays]
 
-    def run_epoch(self, run: Run) -> int:
-        """Runs the steps of an epoch; returns how many were made."""
-        feed, rows, size = self.feed, self.rows, self.batch_size
-        if not self._started or feed.position >= rows:
-            self._start_pass()
-        step = run.step_of(self.layout)
-        function, callbacks, phase = step.function, run.callbacks, run.phase
-        watched, first = run.watched, run.first
-        limit = self.steps or -(-rows // size)
-        done = 0
-        while done < limit:
-            left = rows - feed.position
-            if left <= 0:
-                warn_out_of_data()
-                break
-            if left >= size:
-                count, batch = min(limit - done, left // size), size
-            else:
-                count, batch = 1, left
-            if watched:
-                count = 1
-                callbacks.batch_begin(phase, done)
-            elif first is not None:
-                count = 1
-            elif run.halfway is not None:
-                count = min(count, max(1, limit // 2 - done))
-            done += function.run_fed(feed, batch, count, DEADLINE).steps
-            if first is not None:
-                first(self.arrays)
-                first = run.first = None
-            run.pass_half(done, limit)
-            if watched:
-                callbacks.batch_end(phase, done - 1, run.model.current_logs())
-            if callbacks.shows_progress:
-                callbacks.progress(phase, done, run.model.current_logs)
-            if run.stop():
-                break
-        return done
+    def begin_epoch(self) -> None:
+        """Starts a new pass, unless the last epoch left rows of one."""
+        if not self._started or self.feed.position >= self.rows:
+            self._started = True
+            if self._orders is not None:
+                self.feed.set_order(self._orders())
+            self.feed.position = 0
 
-    def _start_pass(self) -> None:
-        self._started = True
-        if self._orders is not None:
-            self.feed.set_order(self._orders())
-        self.feed.position = 0
+    def restart(self) -> None:
+        """Lets the next epoch start with the first row."""
+        self._started = False
 
-    def batches(self) -> Iterator[tuple[Layout, list[Array]]]:
-        """Yields the batches of a pass, as they lie."""
-        for start in range(0, self.num_batches * self.batch_size, self.batch_size):
-            part = [a[start : start + self.batch_size] for a in self.arrays]
-            if not len(part[0]):
-                return
-            yield self.layout, part
+    def next_portion(self, done: int) -> Rows | None:
+        """Returns the batches that come next, None if the pass has no rows left."""
+        left = self.rows - self.feed.position
+        if left <= 0:
+            warn_out_of_data()
+            return None
+        size = self.batch_size
+        return Rows(self, size, left // size) if left >= size else Rows(self, left, 1)
+
+    def end_epoch(self, done: int) -> None:
+        """Is told that the epoch is over."""
 
 
 class BatchData:
@@ -222,7 +216,7 @@ class BatchData:
         return next(self._iterator)
 
     def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
-        x, y, weight = unpack(batch)
+        x, y, weight = unpack_x_y_sample_weight(batch)
         if self.check is not None and y is not None:
             y = self.check(y)
         if self.class_weight is not None:
@@ -231,69 +225,46 @@ class BatchData:
         check_rows(layout, arrays)
         return layout, arrays
 
-    def run_epoch(self, run: Run) -> int:
-        """Runs the steps of an epoch; returns how many were made."""
+    def begin_epoch(self) -> None:
+        """Tells the source that an epoch begins."""
         self._notify("on_epoch_begin")
-        limit = self.num_batches
-        callbacks, phase = run.callbacks, run.phase
-        done = 0
-        while limit is None or done < limit:
-            try:
-                batch = self._next()
-            except StopIteration:
-                self._iterator = None
-                if limit is not None:
-                    if self._reopened(done):
-                        continue
-                    warn_out_of_data()
-                elif done == 0:
-                    warn_out_of_data()
-                break
-            layout, arrays = self._unpacked(batch)
-            if run.watched:
-                callbacks.batch_begin(phase, done)
-            step = run.step_of(layout)
-            step.function(*arrays)
-            self.last_batch = arrays
-            done += 1
-            if run.first is not None:
-                run.first(arrays)
-                run.first = None
-            run.pass_half(done, limit)
-            if run.watched:
-                callbacks.batch_end(phase, done - 1, run.model.current_logs())
-            if callbacks.shows_progress:
-                callbacks.progress(phase, done, run.model.current_logs)
-            if run.stop():
-                break
+
+    def restart(self) -> None:
+        """Lets the next epoch start with the first batch, where the source can start again."""
+        if self._endless and hasattr(self.source, "reset"):
+            self.source.reset()
+        elif not hasattr(self.source, "__next__"):
+            self._iterator = None
+
+    def next_portion(self, done: int) -> Given | None:
+        """Returns the next batch, None (with a warning if it is too early) if there is none."""
+        try:
+            batch = self._next()
+        except StopIteration:
+            self._iterator = None
+            if self.num_batches is None and done:
+                return None
+            batch = self._first_of_another_pass() if not done else None
+            if batch is None:
+                warn_out_of_data()
+                return None
+        layout, self.last_batch = self._unpacked(batch)
+        return Given(layout, self.last_batch)
+
+    def _first_of_another_pass(self) -> Any:
+        """The first batch of a data set that ended exactly where the last epoch did."""
+        if self.num_batches is None or hasattr(self.source, "__next__"):
+            return None
+        self._iterator = iter(self._open())
+        return next(self._iterator, None)
+
+    def end_epoch(self, done: int) -> None:
+        """Notes the length of a pass, and tells the source that the epoch is over."""
         if self._known is None and self.steps is None:
             self._known = done
         if self.steps is None and not self._endless and not hasattr(self.source, "__next__"):
             self._iterator = None
         self._notify("on_epoch_end")
-        return done
-
-    def _reopened(self, done: int) -> bool:
-        """Whether a data set that ended exactly at the end of an epoch starts another pass."""
-        if hasattr(self.source, "__next__") or done:
-            return False
-        self._iterator = iter(self._open())
-        return True
-
-    def batches(self) -> Iterator[tuple[Layout, list[Array]]]:
-        """Yields the batches of a pass."""
-        limit = self.num_batches
-        done = 0
-        while limit is None or done < limit:
-            try:
-                batch = self._next()
-            except StopIteration:
-                self._iterator = None
-                if limit is not None and self.steps is not None:
-                    warn_out_of_data()
-                return
-            yield self._unpacked(batch)
-            done += 1
 
 
 def _count() -> Iterator[int]:
@@ -305,29 +276,12 @@ def _count() -> Iterator[int]:
 
 def warn_out_of_data() -> None:
     """Says that a generator ended early, in Keras's words."""
-    warnings.warn(
+    warn_caller(
         "Your input ran out of data; interrupting training. Make sure that your dataset or "
         "generator can generate at least `steps_per_epoch * epochs` batches. You may need to use "
         "the `.repeat()` function when building your dataset.",
-        stacklevel=4,
+        UserWarning,
     )
-
-
-def unpack(batch: Any) -> tuple[Any, Any, Any]:
-    """Returns ``(x, y, sample_weight)`` of a batch.
-
-    Raises:
-        ValueError: for a tuple of more than three.
-    """
-    if not isinstance(batch, list | tuple):
-        return batch, None, None
-    if not 1 <= len(batch) <= 3:
-        raise ValueError(
-            "Data is expected to be in format `x`, `(x,)`, `(x, y)`, or `(x, y, sample_weight)`, "
-            f"found {len(batch)} entries"
-        )
-    x, y, weight = (*batch, None, None)[:3]
-    return x, y, weight
 
 
 def is_arrays(x: Any) -> bool:
@@ -401,6 +355,9 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
+    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        if is_sparse(given):
+            as_data(given, name)  # which says what to do
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
@@ -459,10 +416,10 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     Raises:
         ValueError: if there is more than one target array.
     """
-    found = leaves(y)
-    if y is None or (len(found) != 1 and not isinstance(y, list)):
+    found = leaves(nested(y))
+    if len(found) != 1:
         raise ValueError("`class_weight` is only supported for Models with a single output.")
-    labels = as_data(found[0] if len(found) == 1 else y, "y")
+    labels = as_data(found[0], "y")
     if labels.ndim > 1:
         labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
     numbers = np.round(labels).astype(np.int64)

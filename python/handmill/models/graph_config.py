@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -12,8 +14,6 @@ from handmill.saving.objects import deserialize_keras_object, serialize_keras_ob
 
 def graph_config(model: Any) -> dict[str, Any]:
     """Returns the config of a functional model."""
-    from handmill.models.sequential import layer_config
-
     graph: LayerGraph = model._graph
     used = _numbered(graph)
     layers = []
@@ -91,13 +91,13 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
         ValueError: if calls refer to tensors that nothing computes.
     """
     layers: dict[str, Layer] = {}
-    waiting: list[tuple[Layer, Any]] = []
+    calls: list[tuple[Layer, Any]] = []
     for entry in config["layers"]:
         layer = deserialize_keras_object(
             {k: v for k, v in entry.items() if k != "inbound_nodes"}, kind="layer"
         )
         layers[entry["name"]] = layer
-        waiting.extend((layer, node) for node in entry["inbound_nodes"])
+        calls.extend((layer, node) for node in entry["inbound_nodes"])
     done: dict[str, int] = dict.fromkeys(layers, 0)
     skipped = {name: len(layer._inbound_nodes) for name, layer in layers.items()}
     for name, layer in layers.items():
@@ -114,22 +114,9 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
         found: KerasTensor = node.output_tensors[position]
         return found
 
-    while waiting:
-        left = []
-        blocked: set[str] = set()
-        for layer, node in waiting:
-            if layer.name in blocked or not _call(layer, node, tensor_at):
-                blocked.add(layer.name)
-                left.append((layer, node))
-            else:
-                done[layer.name] += 1
-        if len(left) == len(waiting):
-            names = sorted({layer.name for layer, _ in left})
-            raise ValueError(
-                "Invalid Functional model configuration: the inputs of these layers are never "
-                f"computed: {names}"
-            )
-        waiting = left
+    for layer, node in in_order(calls, done):
+        _call(layer, node, tensor_at)
+        done[layer.name] += 1
 
     def tensors(places: Any) -> Any:
         if isinstance(places, dict):
@@ -149,18 +136,79 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
     )
 
 
-class _NotYet(Exception):
-    """A call needs a tensor that is not computed yet."""
+def in_order(
+    calls: Sequence[tuple[Layer, Any]], done: Mapping[str, int]
+) -> Iterator[tuple[Layer, Any]]:
+    """Yields calls so that each comes after those whose results it takes.
+
+    Otherwise they come as they are listed, as if the list were gone through again and again; but
+    the time is proportional to its length.
+
+    Args:
+        calls: layer and description of the call; those of one layer in their order.
+        done: how many calls of each layer there were before.
+
+    Raises:
+        ValueError: when only calls are left whose inputs nothing computes.
+    """
+    makers: dict[tuple[str, int], int] = {}  # what a call gives -> its place in the list
+    last = dict(done)
+    needs: list[set[tuple[str, int]]] = []
+    for place, (layer, node) in enumerate(calls):
+        number = last[layer.name]
+        last[layer.name] = number + 1
+        makers[layer.name, number] = place
+        places = list(_places_in(node))
+        if unknown := sorted({name for name, _, _ in places} - set(done)):
+            raise ValueError(f"the config of a model lacks layer {unknown[0]!r}")
+        needs.append({(name, n) for name, n, _ in places if n >= done[name]})
+        if number > done[layer.name]:
+            needs[-1].add((layer.name, number - 1))
+    missing = [len(need) for need in needs]
+    takers: dict[tuple[str, int], list[int]] = {}
+    for place, need in enumerate(needs):
+        for source in need:
+            takers.setdefault(source, []).append(place)
+    rounds = [0] * len(calls)
+    ready = [(0, place) for place, count in enumerate(missing) if count == 0]
+    results = {place: source for source, place in makers.items()}
+    left = set(range(len(calls)))
+    while ready:
+        turn, place = heapq.heappop(ready)
+        left.discard(place)
+        yield calls[place]
+        for taker in takers.get(results[place], ()):
+            rounds[taker] = max(rounds[taker], turn + (taker < place))
+            missing[taker] -= 1
+            if missing[taker] == 0:
+                heapq.heappush(ready, (rounds[taker], taker))
+    if left:
+        names = sorted({calls[place][0].name for place in left})
+        raise ValueError(
+            "Invalid Functional model configuration: the inputs of these layers are never "
+            f"computed: {names}"
+        )
 
 
-def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> bool:
+def _places_in(x: Any) -> Iterator[tuple[str, int, int]]:
+    """The places (layer, call, output) of the tensors that a call takes."""
+    if isinstance(x, dict):
+        if x.get("class_name") == "__keras_tensor__":
+            name, number, position = x["config"]["keras_history"]
+            yield name, number, position
+        elif "class_name" not in x:
+            for item in x.values():
+                yield from _places_in(item)
+    elif isinstance(x, list | tuple):
+        for item in x:
+            yield from _places_in(item)
+
+
+def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> None:
     def revive(x: Any) -> Any:
         if isinstance(x, dict):
             if x.get("class_name") == "__keras_tensor__":
-                found = tensor_at(x["config"]["keras_history"])
-                if found is None:
-                    raise _NotYet
-                return found
+                return tensor_at(x["config"]["keras_history"])
             if "class_name" in x:
                 return deserialize_keras_object(x)
             return {key: revive(item) for key, item in x.items()}
@@ -168,9 +216,14 @@ def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> bool:
             return [revive(item) for item in x]
         return x
 
-    try:
-        args, kwargs = revive(node["args"]), revive(node.get("kwargs") or {})
-    except _NotYet:
-        return False
-    layer(*args, **kwargs)
-    return True
+    layer(*revive(node["args"]), **revive(node.get("kwargs") or {}))
+
+
+def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
+    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
+    config: dict[str, Any] = serialize(layer)
+    if not isinstance(layer, InputLayer) and layer.built:
+        build = layer.get_build_config()
+        if build is not None:
+            config["build_config"] = build
+    return config

@@ -104,7 +104,7 @@ def split(x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list[Array]]:
             if sample_weight is not None:
                 arrays.append(as_weights(sample_weight))
             return SINGLE[y is not None, sample_weight is not None], arrays
-    x, y, sample_weight = _nested(x), _nested(y), _nested(sample_weight)
+    x, y, sample_weight = nested(x), nested(y), nested(sample_weight)
     arrays = [as_data(leaf, "x") for leaf in leaves(x)]
     arrays += [as_data(leaf, "y") for leaf in leaves(y)]
     arrays += [as_weights(leaf) for leaf in leaves(sample_weight)]
@@ -116,16 +116,20 @@ def _place(leaf: Any) -> Any:
     return None if leaf is None else PLAIN
 
 
-def _nested(data: Any) -> Any:
+def nested(data: Any) -> Any:
     """Returns ``data`` with lists of numbers made arrays and data frames made arrays."""
     if isinstance(data, dict):
-        return {key: _nested(item) for key, item in data.items()}
+        return {key: nested(item) for key, item in data.items()}
     if isinstance(data, list | tuple):
         if data and all(_is_plain(item) for item in data):
             return np.asarray(data)
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
             return _rectangle(data)
-        return [_nested(item) for item in data]
+        return [nested(item) for item in data]
+    if _is_table(data):
+        return _table(data)
+    if is_sparse(data):
+        return data
     if isinstance(data, memoryview) or (
         data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__")
     ):
@@ -170,7 +174,12 @@ def as_data(x: Any, name: str) -> Array:
             f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
             "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
         )
-    array = x if type(x) is np.ndarray else np.asarray(x)
+    if is_sparse(x):
+        raise ValueError(
+            f"`{name}` is a sparse matrix ({type(x).__name__}), and programs take dense arrays: "
+            f"pass {name}.toarray(), or a utils.PyDataset whose batches are"
+        )
+    array = _table(x) if _is_table(x) else x if type(x) is np.ndarray else np.asarray(x)
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()
@@ -191,6 +200,33 @@ def as_data(x: Any, name: str) -> Array:
             "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
         )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether ``x`` is a sparse matrix or array of scipy's."""
+    return type(x).__module__.startswith("scipy.sparse")
+
+
+def _is_table(x: Any) -> bool:
+    """Whether ``x`` is a data frame or a column of one, whose columns all hold numbers or bools.
+
+    NumPy makes objects of one with bools beside numbers, and of pandas' own types of numbers.
+    """
+    if not hasattr(x, "to_numpy"):
+        return False
+    dtypes = getattr(x, "dtypes", None)
+    found = [dtypes] if hasattr(dtypes, "kind") else [] if dtypes is None else list(dtypes)
+    return bool(found) and all(getattr(d, "kind", "O") in "biuf" for d in found)
+
+
+def _table(x: Any) -> Array:
+    array = np.asarray(x)
+    if array.dtype.kind != "O":
+        return array
+    dtypes = [x.dtypes] if hasattr(x.dtypes, "kind") else list(x.dtypes)
+    if any(d.kind == "f" for d in dtypes) or x.isna().to_numpy().any():
+        return np.asarray(x.to_numpy(dtype="float32", na_value=np.nan))
+    return np.asarray(x.to_numpy(dtype="bool" if {d.kind for d in dtypes} == {"b"} else "int64"))
 
 
 def _is_masked(x: Any) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 from handmill import ops, tree
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
+from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.arguments import as_tuples
-from handmill.layers.core.dense import InputLayer
+from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
@@ -64,6 +64,11 @@ class Model(Trainer, Layer):
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         for name, given in (("inputs", inputs), ("outputs", outputs)):
+            if not tree.flatten(given):
+                raise ValueError(
+                    f"A functional model needs at least one of its `{name}`. "
+                    f"Received: {name}={given}"
+                )
             for tensor in tree.flatten(given):
                 if not isinstance(tensor, KerasTensor):
                     raise ValueError(
@@ -236,11 +241,11 @@ class Model(Trainer, Layer):
             value = ops.reshape(value, (*shape, 1))
         shape = tuple(value.shape)
         fits = len(shape) == len(wanted) and all(
-            d == w or isinstance(d, Batch) or isinstance(w, Batch)
+            d == BATCH or isinstance(w, SymbolicDim) or same(d, w)
             for d, w in zip(shape, wanted, strict=True)
         )
         if not fits:
-            shown = tuple(None if isinstance(d, Batch) else d for d in shape)
+            shown = as_none(shape)
             raise ShapeError(
                 f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
                 f"incompatible with the model: expected shape={tensor.shape}, found "
@@ -396,7 +401,7 @@ def _calls_the_graph(model: Model) -> bool:
 
 def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
     """Repeats the calls between tensors inside a model, from new inputs on."""
-    from handmill.layers.core.dense import Input
+    from handmill.layers.core.input_layer import Input
 
     flat = tree.flatten(inputs)
     replaced: dict[int, KerasTensor] = {}

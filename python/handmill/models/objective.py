@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handmill import config, losses, metrics, ops, tree
-from handmill.metrics import Mean, Metric, batch_size_of
+from handmill.losses.registry import resolve as loss_for
+from handmill.metrics.metric import Metric
+from handmill.metrics.reduction import Mean, batch_size_of
+from handmill.metrics.registry import resolve as metric_for
 from handmill.models.one_hot import OneHotLabels
 from handmill.primitives.operands import shape_of
+from handmill.runtime.variable import Variable
+from handmill.runtime.watch import Watched
 
 
-class Objective:
+class Objective(Watched):
     """Losses and metrics of a compiled model.
 
     They are made when the shapes of targets and predictions are known, at the first trace.
@@ -22,16 +27,26 @@ class Objective:
         loss_weights: factors of the losses, in the same form.
         loss_metrics: metrics without sample weights, in the same form.
         weighted_metrics: metrics with sample weights, in the same form.
+        prepared: see :class:`CompileMetrics`.
 
     Attributes:
         losses: a Loss, or None, for each output.
         tracker: the running mean of the total loss.
+        compiled: the metrics that ``compile`` was given, as one.
         built: whether the shapes are known.
+        built_for: the arguments of :meth:`build_for`.
         guess: the loss of guessing, where that is known.
     """
 
+    _unwatched = frozenset({"names", "guess", "one_hot", "built_for", "compiled"})
+
     def __init__(
-        self, loss: Any, loss_weights: Any, loss_metrics: Any, weighted_metrics: Any
+        self,
+        loss: Any,
+        loss_weights: Any,
+        loss_metrics: Any,
+        weighted_metrics: Any,
+        prepared: Callable[..., Any],
     ) -> None:
         _check_form("loss_weights", loss_weights, (list, tuple, dict, float, int))
         _check_form("metrics", loss_metrics, (list, tuple, dict))
@@ -48,8 +63,10 @@ class Objective:
         self.loss_metrics = loss_metrics
         self.weighted_metrics = weighted_metrics
         self.tracker = Mean("loss")
+        self.compiled = CompileMetrics(self, prepared)
         self.one_hot = OneHotLabels() if _may_be_one_hot(loss) else None
         self.built = False
+        self.built_for: Any = None
         self.names: list[str] = []
         self.losses: list[Any] = []
         self.guess: float | None = None
@@ -59,15 +76,15 @@ class Objective:
         self._weighted: list[list[Metric]] = []
 
     @property
-    def has_loss(self) -> bool:
-        """Whether any loss was given."""
-        return any(item is not None for item in tree.flatten(self.loss))
+    def metrics(self) -> list[Metric]:
+        """All metrics: the loss, compiled ones (as one), losses of the outputs."""
+        compiled = [self.compiled] if self.loss_metrics or self.weighted_metrics else []
+        return [self.tracker, *compiled, *self.output_trackers]
 
     @property
-    def metrics(self) -> list[Metric]:
-        """All metrics: the loss, compiled ones, losses of the outputs."""
-        compiled = [m for group in (*self._plain, *self._weighted) for m in group]
-        return [self.tracker, *compiled, *self.output_trackers]
+    def compiled_metrics(self) -> list[Metric]:
+        """The metrics that ``compile`` was given; none before their shapes are known."""
+        return [m for group in (*self._plain, *self._weighted) for m in group]
 
     def build(self, targets: Sequence[Any], predictions: Sequence[Any], names: list[str]) -> None:
         """Makes losses and metrics for these values.
@@ -77,13 +94,25 @@ class Objective:
             predictions: a value for each output.
             names: the names of the outputs.
         """
-        if self.built:
+        if self.built and names == self.names:
             return
-        count = len(predictions)
+        self.build_for(
+            [None if t is None else shape_of(t) for t in targets],
+            [shape_of(p) for p in predictions],
+            names,
+        )
+
+    def build_for(
+        self, target_shapes: Sequence[Any], prediction_shapes: Sequence[Any], names: list[str]
+    ) -> None:
+        """Makes losses and metrics for values of these shapes (None: no targets)."""
+        self.forget()
+        count = len(prediction_shapes)
         self.names = names
+        self.built_for = (target_shapes, prediction_shapes, names)
         shapes = [
-            None if t is None else (shape_of(t), shape_of(p))
-            for t, p in zip(targets, predictions, strict=True)
+            None if t is None else (t, p)
+            for t, p in zip(target_shapes, prediction_shapes, strict=True)
         ]
         made = per_output("loss", self.loss, names, single=lambda v: [v] * count)
         weights = per_output("loss_weights", self.loss_weights, names, single=lambda v: [v] * count)
@@ -93,7 +122,7 @@ class Objective:
                 raise ValueError(
                     f"the loss of output {name!r} needs targets: pass `y`, or batches (x, y)"
                 )
-            found = None if wanted is None or shape is None else losses.resolve(wanted, *shape)
+            found = None if wanted is None or shape is None else loss_for(wanted, *shape)
             if self.one_hot is not None and shape is not None and uses_sparse_labels(found):
                 found = self.one_hot.settle(shape[0], shape[1], found)
                 if self.one_hot.pinned:
@@ -102,7 +131,7 @@ class Objective:
         self._plain = self._make_metrics("metrics", self.loss_metrics, shapes)
         self._weighted = self._make_metrics("weighted_metrics", self.weighted_metrics, shapes)
         self.losses, self.weights = resolved, weights
-        last = shape_of(predictions[0])[-1:] if count == 1 else ()
+        last = prediction_shapes[0][-1:] if count == 1 else ()
         self.guess = guessing_loss(resolved, last[0] if last else None)
         if sum(item is not None for item in resolved) > 1:
             self.output_trackers = [
@@ -140,7 +169,7 @@ class Objective:
             items = tree.flatten(group) if group is not None else []
             if items and shape is None:
                 raise ValueError(f"`{argument}` need targets for each output that they measure")
-            made.append([metrics.resolve(item, *shape) for item in items if item is not None])
+            made.append([metric_for(item, *shape) for item in items if item is not None])
         return made
 
     def total(
@@ -182,9 +211,9 @@ class Objective:
             for metric in group:
                 metric.update_state(target, prediction, sample_weight=weight)
 
-    def results(self) -> dict[str, float]:
-        """Returns all numbers by name: the loss, compiled metrics, losses of the outputs."""
-        found: dict[str, float] = {"loss": float(self.tracker.result())}
+    def metric_results(self) -> dict[str, Any]:
+        """Returns the results of the compiled metrics by name."""
+        found: dict[str, Any] = {}
         several = len(self.names) > 1
         for groups, prefix in ((self._plain, ""), (self._weighted, "weighted_")):
             for name, group in zip(self.names, groups, strict=True):
@@ -194,9 +223,46 @@ class Objective:
                         inner = f"{prefix}{metric.name}"
                         key = f"{name}_{inner}" if several else inner
                     _put(found, key, metric.result())
-        for tracker in self.output_trackers:
-            found[tracker.name] = float(tracker.result())
         return found
+
+
+class CompileMetrics(Metric):
+    """All metrics that ``compile`` was given, as the one metric that Keras makes of them.
+
+    Args:
+        objective: what holds them.
+        prepared: gives targets, predictions and sample weights, one entry for each output; it
+            makes the metrics at the first call.
+    """
+
+    def __init__(self, objective: Objective, prepared: Callable[..., Any]) -> None:
+        super().__init__(name="compile_metrics")
+        self._objective = objective
+        self._prepared = prepared
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics; none before the first batch."""
+        return self._objective.compiled_metrics
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Takes a batch into account."""
+        targets, predictions, weights = self._prepared(y_true, y_pred, sample_weight)
+        self._objective.update_metrics(targets, predictions, weights)
+
+    def result(self) -> dict[str, Any]:
+        """Returns the numbers by name."""
+        return self._objective.metric_results() if self._objective.built else {}
+
+    def reset_state(self) -> None:
+        """Starts all of them again."""
+        for metric in self.metrics:
+            metric.reset_state()
 
 
 def _may_be_one_hot(loss: Any) -> bool:
@@ -227,13 +293,13 @@ def guessing_loss(given: Sequence[Any], classes: Any) -> float | None:
 
 def _put(found: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(value, dict):
-        found.update({k: float(v) for k, v in value.items()})
+        found.update(value)
         return
     number, unique = 0, key
     while unique in found:
         number += 1
         unique = f"{key}_{number}"
-    found[unique] = float(value) if getattr(value, "ndim", 0) == 0 else value
+    found[unique] = value
 
 
 def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import KerasDifferenceWarning, warn_caller
-from handmill.losses import CategoricalCrossentropy, LossFunctionWrapper
+from handmill.losses.loss import LossFunctionWrapper
+from handmill.losses.probabilistic import CategoricalCrossentropy
 from handmill.models.layout import as_data
 
 

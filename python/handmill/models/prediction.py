@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
-from handmill.callbacks.callback import CallbackList
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.ir.op import Array
+from handmill.models import loop
 from handmill.models.data_adapters import (
     BatchData,
     check_rows,
@@ -18,7 +20,7 @@ from handmill.models.data_adapters import (
     make_data,
 )
 from handmill.models.layout import Layout, key_of, split
-from handmill.models.steps import Predictor
+from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
 
 
 class Predicting:
@@ -26,13 +28,58 @@ class Predicting:
 
     def __init__(self) -> None:
         self.stop_predicting = False
+        self.predict_function: Any = None
+        self._run_eagerly = False
         self._predictors: dict[Any, Predictor] = {}
 
-    def _predictor(self, layout: Layout) -> Predictor:
-        key = layout.key[0]
+    def predict_step(self, data: Any) -> Any:
+        """Predicts one batch; ``predict`` and its siblings run it. Subclasses may override it.
+
+        Args:
+            data: a batch: ``x``, or a tuple that begins with it.
+
+        Returns:
+            The outputs, nested in any way.
+        """
+        x, _, _ = unpack_x_y_sample_weight(data)
+        return self(x, training=False)  # type: ignore[operator]
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Returns what ``predict`` calls for each step: it takes a list of one batch.
+
+        An override sets ``predict_function`` to a function that takes such a list and returns the
+        outputs; it is then called by Python for each step.
+
+        Args:
+            force: whether the step is traced anew.
+        """
+        if self.predict_function is None or force:
+            self._predictors = {}
+            self.predict_function = StepFunction(self, "predict")
+        return self.predict_function
+
+    def _predicts_as_program(self) -> bool:
+        """Whether prediction is one program; makes the function that predicts."""
+        self.make_predict_function()
+        return type(self.predict_function) is StepFunction and not self._run_eagerly
+
+    def _predictor(self, layout: Layout, may_be_own: bool = True) -> Predictor:
+        """Returns the prediction for a layout of inputs.
+
+        Args:
+            layout: how the arrays of a batch lie.
+            may_be_own: whether ``predict_function`` of the model decides.
+        """
+        function = self.predict_function if may_be_own else None
+        is_own = function is not None and type(function) is not StepFunction
+        key = layout.key[0], is_own
         found = self._predictors.get(key)
         if found is None:
-            found = self._predictors.setdefault(key, Predictor(self, layout))
+            if is_own:
+                found = EagerPredictor(self, layout, function)
+            else:
+                found = (EagerPredictor if self._run_eagerly else Predictor)(self, layout)
+            found = self._predictors.setdefault(key, found)
         return found
 
     def predict(
@@ -69,7 +116,8 @@ class Predicting:
             >>> model.predict(np.ones((100, 4), "float32"), verbose=0, out=scores) is scores
             True
         """
-        if callbacks is None and verbose == 0 and steps is None and is_arrays(x):
+        planned = self._predicts_as_program()
+        if callbacks is None and verbose == 0 and steps is None and is_arrays(x) and planned:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)
@@ -117,37 +165,51 @@ class Predicting:
         return self._stream(data)
 
     def _stream(self, data: Any) -> Iterator[Any]:
-        for layout, arrays in data.batches():
-            predictor = self._predictor(layout)
-            yield predictor.nested(predictor(arrays))
+        data.begin_epoch()
+        done, limit = 0, data.num_batches
+        while limit is None or done < limit:
+            portion = data.next_portion(done)
+            if portion is None:
+                return
+            predictor, arrays = self._predictor(portion.layout), portion.take()
+            outputs = predictor(arrays)
+            yield nested(predictor.nesting(arrays), outputs)
+            done += 1
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
+        self.make_predict_function()
+        return self._predict_batch(x)
+
+    def _predict_batch(self, x: Any, may_be_own: bool = True) -> Any:
         layout, arrays = split(x, None, None)
         check_rows(layout, arrays)
-        predictor = self._predictor(layout)
-        return predictor.nested(predictor(arrays))
+        predictor = self._predictor(layout, may_be_own)
+        outputs = predictor(arrays)
+        return nested(predictor.nesting(arrays), outputs)
 
     def _predict_rows(
         self, predictor: Predictor, arrays: list[Array], rows: int, size: int, out: Any
     ) -> Any:
         if rows <= size and out is None:
-            return predictor.nested(predictor(arrays))
+            found = predictor(arrays)
+            return nested(predictor.nesting(arrays), found)
         wanted = predictor.function.output_specs(arrays)
         if wanted is None:  # outputs that are no rows: as Keras joins them
             parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
-            found = predictor.nested(_joined(parts))
+            whole = joined(parts)
+            nesting = predictor.nesting(arrays)
             if out is None:
-                return found
-            wanted = [(a.shape, a.dtype) for a in tree.flatten(found)]
-            outputs = _checked_out(out, predictor.structure, wanted)
-            for array, result in zip(outputs, tree.flatten(found), strict=True):
+                return nested(nesting, whole)
+            wanted = [(a.shape, a.dtype) for a in whole]
+            outputs = _checked_out(out, nesting, wanted)
+            for array, result in zip(outputs, whole, strict=True):
                 np.copyto(array, result)
             return out
         if out is None:
             outputs = [np.empty(shape, dtype) for shape, dtype in wanted]
         else:
-            outputs = _checked_out(out, predictor.structure, wanted)
+            outputs = _checked_out(out, predictor.nesting(arrays), wanted)
             arrays = [
                 a.copy() if any(np.may_share_memory(a, o) for o in outputs) else a for a in arrays
             ]
@@ -156,7 +218,7 @@ class Predicting:
             predictor.function.run_into(
                 [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
             )
-        return predictor.nested(outputs) if out is None else out
+        return nested(predictor.nesting(arrays), outputs) if out is None else out
 
     def _predict_with_callbacks(
         self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
@@ -171,33 +233,7 @@ class Predicting:
                 epochs=1,
                 steps=data.num_batches,
             )
-        self.stop_predicting = False
-        watched = callbacks.watches["predict"]
-        callbacks.begin("predict")
-        parts: list[tuple[Array, ...]] = []
-        predictor: Any = None
-        for layout, arrays in data.batches():
-            if watched:
-                callbacks.batch_begin("predict", len(parts))
-            predictor = self._predictor(layout)
-            parts.append(predictor(arrays))
-            if watched:
-                outputs = predictor.nested(parts[-1])
-                callbacks.batch_end("predict", len(parts) - 1, {"outputs": outputs})
-            if callbacks.shows_progress:
-                callbacks.progress("predict", len(parts), dict)
-            if self.stop_predicting:
-                break
-        callbacks.end("predict")
-        if predictor is None:
-            raise ValueError("predict() received no batch: the data set is empty")
-        return predictor.nested(_joined(parts))
-
-
-def _joined(parts: Sequence[tuple[Array, ...]]) -> list[Array]:
-    return [
-        group[0] if len(group) == 1 else np.concatenate(group) for group in zip(*parts, strict=True)
-    ]
+        return loop.predict(self, data, callbacks)
 
 
 def _checked_out(

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from handmill import dtype_policies
-from handmill.layers.core.dense import InputLayer
-from handmill.layers.layer import Layer, structure_changed
+from handmill.layers.core.input_layer import InputLayer
+from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.models.graph_config import layer_config
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer
 
@@ -42,6 +43,8 @@ class Sequential(Model):
         for layer in layers or ():
             self.add(layer, rebuild=False)
         self._maybe_rebuild()
+
+    _undescribed = frozenset({"_graph"})  # it follows from the layers
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Appends a layer.
@@ -100,7 +103,6 @@ class Sequential(Model):
     def _reset(self) -> None:
         self._graph = None
         self.built = False
-        structure_changed()
 
     def _maybe_rebuild(self) -> None:
         self._reset()
@@ -140,7 +142,6 @@ class Sequential(Model):
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
         self._build_shapes = inputs.shape
-        structure_changed()
 
     @property
     def layers(self) -> list[Layer]:
@@ -194,13 +195,3 @@ class Sequential(Model):
         if not model.built and shape is not None:
             model.build(tuple(shape))
         return model
-
-
-def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
-    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
-    config: dict[str, Any] = serialize(layer)
-    if not isinstance(layer, InputLayer) and layer.built:
-        build = layer.get_build_config()
-        if build is not None:
-            config["build_config"] = build
-    return config

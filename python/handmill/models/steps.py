@@ -1,112 +1,290 @@
-"""The steps of training, evaluation and prediction, as programs."""
+"""The steps of training, evaluation and prediction: planned as programs, or run by Python.
+
+``train_step``, ``test_step`` and ``predict_step`` of a model say what a step is. Made of operators,
+it is traced once and becomes one program; with ``run_eagerly`` Python runs it on every batch.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import ops, tree
-from handmill.ir.graph import Value
-from handmill.ir.trace import mask_of, with_mask
-from handmill.layers.layer import CONTEXT
-from handmill.metrics import batch_size_of
-from handmill.models.layout import Layout, fill, leaves
-from handmill.primitives.operands import widened
-from handmill.runtime.function import TracedFunction, gradients
+from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from handmill.errors import TracedValueError, not_a_program
+from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.trace import as_value
+from handmill.layers.context import collected_losses, eager_calls
+from handmill.layers.eager import names_for
+from handmill.metrics.metric import Metric, noted_results
+from handmill.models.layout import Layout, fill
+from handmill.models.lengths import lengths_of
+from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.variable import Variable
+from handmill.runtime.watch import is_ours
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")
 
 
+class _Tracing(threading.local):
+    step: TracedStep | None = None
+
+
+_TRACING = _Tracing()
+
+
+def note_loss(loss: Any) -> None:
+    """Lets the step that is being traced, if any, watch whether ``loss`` stays finite."""
+    if _TRACING.step is not None:
+        _TRACING.step.losses.append(loss)
+
+
+def results_come_later(model: Any) -> bool:
+    """Whether a step is traced whose numbers are read from the metrics after it has run."""
+    return _TRACING.step is not None and _TRACING.step.is_standard and _TRACING.step.model is model
+
+
 class Step:
-    """One kind of step of one model, for one layout of data.
+    """One kind of step of one model.
 
     Args:
         model: the model.
         layout: how the arrays of a batch lie.
-        training: whether weights are updated.
+        phase: ``"train"`` or ``"test"``.
+
+    Attributes:
+        function: the program, None where Python runs the step.
+        is_standard: whether it is a program that no method of the model's own changes.
     """
 
-    def __init__(self, model: Any, layout: Layout, training: bool) -> None:
+    def __init__(self, model: Any, layout: Layout, phase: str) -> None:
         self.model = model
         self.layout = layout
-        self.training = training
-        name = "train_step" if training else "test_step"
-        self.function = TracedFunction(self._trace, name)
+        self.phase = phase
+        self.training = phase == "train"
+        self.function: Any = None
+        self.is_standard = False
+
+    @property
+    def call(self) -> Callable[[Any], Any]:
+        """The method of the model that says what the step is."""
+        return getattr(self.model, f"{self.phase}_step")  # type: ignore[no-any-return]
+
+    def run(self, portion: Any, count: int) -> int:
+        """Runs ``count`` steps, or as many as there is time for; returns how many."""
+        raise NotImplementedError
+
+    def logs(self) -> dict[str, Any]:
+        """Returns the numbers by name as they are after the last step."""
+        raise NotImplementedError
+
+    def epoch_logs(self) -> dict[str, Any]:
+        """Returns the numbers of all steps since the metrics were reset.
+
+        Those that the last step returned; where they have the names of the metrics and the step
+        updates these, the results of the metrics.
+        """
+        logs = self.logs()
+        results = self.model.get_metrics_result()
+        if set(results) == set(logs) and all(map(_has_counted, self.model.metrics)):
+            return as_numbers(results)
+        return logs
+
+    def reset(self) -> None:
+        """Starts the count of finite steps again."""
+
+    def steps_before_nan(self) -> int:
+        """How many steps had a finite loss before the first that had not."""
+        return 0
+
+
+def _has_counted(metric: Metric) -> bool:
+    return any(v.read().any() for v in metric.variables) or not metric.variables
+
+
+class TracedStep(Step):
+    """A step as one program, for one layout of data; see :class:`Step`."""
+
+    def __init__(self, model: Any, layout: Layout, phase: str) -> None:
+        super().__init__(model, layout, phase)
+        hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
+        self.is_standard = not any(is_overridden(model, name) for name in hooks)
+        lengths = lengths_of(model, layout.counts)
+        self.function = TracedFunction(self._trace, f"{phase}_step", subject=self, lengths=lengths)
+        self.losses: list[Any] = []
+        self._returned: dict[str, Callable[[], Any]] | None = None
+        self._kept: dict[str, Variable] = {}
         # How many steps had a finite loss before the first that had not; and 1 until then.
         self.finite_steps = Variable(_ZERO, dtype="float32", trainable=False, name="finite_steps")
         self.alive = Variable(np.ones(()), dtype="float32", trainable=False, name="alive")
 
-    def _trace(self, *values: Any) -> tuple[()]:
-        objective = self.model.objective
-        was_built = objective.built
-        try:
-            return self._trace_step(values)
-        except BaseException:
-            if not was_built:
-                objective.forget()
-            raise
+    def run(self, portion: Any, count: int) -> int:
+        """Runs ``count`` steps, or as many as there is time for; returns how many."""
+        return portion.run(self.function, count)  # type: ignore[no-any-return]
 
-    def _trace_step(self, values: Sequence[Any]) -> tuple[()]:
+    ignores_trainable = True  # a change takes effect when the model is compiled again
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        model, objective = self.model, self.model.objective
+        given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
+        names = names_for(model, (*self.layout.structures, *given))
+        own = (self.finite_steps, self.alive)
+        uses_it = self.training or not is_ours(type(model))
+        return model, model.optimizer if uses_it else None, objective, own, self.phase, names
+
+    def memo(self) -> Any:
+        """How the objective was built: the optimizer's slots follow from the variables."""
+        return self.model.objective.built_for
+
+    def prepare(self, memo: Any) -> None:
+        """Builds the objective and the optimizer, as a trace does."""
         model = self.model
-        x, y, sample_weight = self.layout.join(values)
-        CONTEXT.losses.append([])
-        try:
-            y_pred = model(x, training=self.training)
-            loss = _loss_of(model, x, y, y_pred, sample_weight, self.training)
-        finally:
-            CONTEXT.losses.pop()
-        if self.training:
-            self._update(loss)
-        objective = model.objective
-        objective.tracker.update_state(loss, sample_weight=batch_size_of(values[0]))
-        model.compute_metrics(x, y, y_pred, sample_weight)
-        if self.training:
-            self._watch(loss)
-        return ()
+        if not model.objective.built:
+            model.objective.build_for(*memo)
+        if self.training and not model.optimizer.built:
+            variables = model.trainable_variables
+            if variables:
+                model.optimizer.build(variables)
 
-    def _update(self, loss: Any) -> None:
-        model = self.model
-        if not isinstance(loss, Value):
-            raise ValueError(
-                "No loss to compute. Provide a `loss` argument in `compile()`, or add a loss with "
-                "`add_loss()`."
-            )
-        variables = model.trainable_variables
-        if not variables:
-            return
-        optimizer = model.optimizer
-        found = gradients(optimizer.scale_loss(loss), variables)
-        optimizer.apply(found, variables)
+    def logs(self) -> dict[str, Any]:
+        """Returns the numbers by name as they are after the last step."""
+        if self._returned is None:
+            return self.model.get_metrics_result()  # type: ignore[no-any-return]
+        return as_numbers({name: read() for name, read in self._returned.items()})
 
-    def _watch(self, loss: Any) -> None:
-        alive = ops.multiply(self.alive.value, ops.cast(ops.isfinite(loss), "float32"))
-        self.alive.assign(alive)
-        self.finite_steps.assign(ops.add(self.finite_steps.value, alive))
+    def epoch_logs(self) -> dict[str, Any]:
+        """Returns the numbers of all steps since the metrics were reset."""
+        return self.logs() if self._returned is None else super().epoch_logs()
 
     def reset(self) -> None:
         """Starts the count of finite steps again."""
         self.finite_steps.state.write(_ZERO)
         self.alive.state.write(_ONE)
 
+    def steps_before_nan(self) -> int:
+        """How many steps had a finite loss before the first that had not."""
+        return int(self.finite_steps.read())
 
-@functools.lru_cache(maxsize=64)
-def _takes_training(compute_loss: Any) -> bool:
-    return "training" in inspect.signature(compute_loss).parameters
+    def _trace(self, *values: Any) -> tuple[()]:
+        objective = self.model.objective
+        was_built = objective.built
+        before, _TRACING.step = _TRACING.step, self
+        self.losses = []
+        try:
+            with collected_losses(), noted_results() as noted:
+                returned = call_step(self.call, self.layout.join(values))
+            if self.training:
+                self._watch()
+            self._keep(returned, noted)
+        except BaseException as error:
+            if not was_built:
+                objective.forget()
+            if isinstance(error, TracedValueError):
+                raise not_a_program(error, self._name()) from error
+            raise
+        finally:
+            _TRACING.step = before
+        return ()
+
+    def _name(self) -> str:
+        return f"{self.phase}_step() of {type(self.model).__name__} {self.model.name!r}"
+
+    def _watch(self) -> None:
+        losses = [loss for loss in self.losses if isinstance(loss, Value)]
+        if not losses:
+            return
+        alive = self.alive.value
+        for loss in losses:
+            alive = ops.multiply(alive, ops.cast(ops.isfinite(loss), "float32"))
+        self.alive.assign(alive)
+        self.finite_steps.assign(ops.add(self.finite_steps.value, alive))
+
+    def _keep(self, returned: Any, noted: Sequence[tuple[Any, Metric, Any]]) -> None:
+        """Says where the numbers that the step returned are found after it has run.
+
+        Results of metrics are read from these; everything else is written into variables by the
+        program.
+        """
+        graph = current_graph()
+        assert graph is not None  # noqa: S101
+        if self.is_standard or returned is None:
+            self._returned = None
+            return
+        found: dict[str, Callable[[], Any]] = {}
+        for name, value in flat_logs(returned, f"{self.phase}_step").items():
+            read = _result_of(graph, value, noted) or self._kept_in_variable(graph, name, value)
+            found[name] = read
+        self._returned = found
+
+    def _kept_in_variable(self, graph: Graph, name: str, value: Any) -> Callable[[], Any]:
+        if not isinstance(value, Value | Variable | np.ndarray | np.generic | int | float):
+            return lambda: value
+        value = as_value(graph, value)
+        shape = value.shape
+        if not all(isinstance(d, int) for d in shape):
+            raise ValueError(
+                f"{self.phase}_step() of {self.model.name!r} returned {name!r} of shape {shape}; "
+                "its numbers must have a shape that does not depend on the batch: return a mean or "
+                "a sum over the rows, e.g. ops.mean(x), or compile(run_eagerly=True)"
+            )
+        kept = self._kept.get(name)
+        if kept is None or kept.spec != value.spec:
+            kept = Variable(np.zeros(shape), dtype=value.dtype, trainable=False, name=name)
+            self._kept[name] = kept
+        kept.assign(value)
+        return kept.numpy
 
 
-def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
-    """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
-    arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
-    compute_loss = model.compute_loss
-    if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
-        arguments["training"] = training
-    return compute_loss(**arguments)
+class EagerStep(Step):
+    """A step that Python runs on the arrays of every batch; see :class:`Step`."""
+
+    _returned: Any = None
+
+    def run(self, portion: Any, count: int) -> int:
+        """Runs one step."""
+        with collected_losses(), eager_calls():
+            self._returned = call_step(self.call, portion.layout.join(portion.take()))
+        return 1
+
+    def logs(self) -> dict[str, Any]:
+        """Returns the numbers by name as they are after the last step."""
+        if self._returned is None:
+            return self.model.get_metrics_result()  # type: ignore[no-any-return]
+        return as_numbers(flat_logs(self._returned, f"{self.phase}_step"))
+
+
+class FunctionStep(Step):
+    """A step that the model's own ``train_function`` or ``test_function`` makes.
+
+    Args:
+        model: the model.
+        layout: how the arrays of a batch lie.
+        phase: ``"train"`` or ``"test"``.
+        function: takes an iterator of batches, makes a step, returns numbers by name.
+    """
+
+    def __init__(self, model: Any, layout: Layout, phase: str, function: Any) -> None:
+        super().__init__(model, layout, phase)
+        self._function = function
+        self._returned: Any = None
+
+    def run(self, portion: Any, count: int) -> int:
+        """Runs one step."""
+        batch = pack_x_y_sample_weight(*portion.layout.join(portion.take()))
+        self._returned = self._function(iter((batch,)))
+        return 1
+
+    def logs(self) -> dict[str, Any]:
+        """Returns the numbers by name as they are after the last step."""
+        if self._returned is None:
+            return self.model.get_metrics_result()  # type: ignore[no-any-return]
+        return as_numbers(flat_logs(self._returned, f"{self.phase}_function"))
 
 
 class Predictor:
@@ -120,69 +298,179 @@ class Predictor:
     def __init__(self, model: Any, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.structure: Any = None
-        self.function = TracedFunction(self._trace, "predict_step")
+        lengths = lengths_of(model, (layout.counts[0],))
+        self.function = TracedFunction(self._trace, "predict_step", subject=self, lengths=lengths)
 
-    def _trace(self, *values: Any) -> tuple[Any, ...]:
+    ignores_trainable = False
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self.model, names_for(self.model, self.layout.structures[0])
+
+    def memo(self) -> None:
+        """Nothing: a prediction makes nothing but what it returns."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+    def _trace(self, *values: Any) -> Outputs:
         x = fill(self.layout.structures[0], iter(values))
-        CONTEXT.losses.append([])
         try:
-            outputs = self.model(x, training=False)
-        finally:
-            CONTEXT.losses.pop()
-        self.structure = tree.map_structure(lambda _: None, outputs)
-        return tuple(tree.flatten(outputs))
+            with collected_losses():
+                outputs = self.model.predict_step(pack_x_y_sample_weight(x))
+        except TracedValueError as error:
+            name = f"predict_step() of {type(self.model).__name__} {self.model.name!r}"
+            raise not_a_program(error, name) from error
+        nesting = tree.map_structure(lambda _: None, outputs)
+        return Outputs(tuple(tree.flatten(outputs)), nesting)
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Returns the outputs for a batch, flat."""
         found = self.function(*arrays[: self.layout.counts[0]])
         return found if isinstance(found, tuple) else (found,)
 
-    def nested(self, outputs: Sequence[Any]) -> Any:
-        """Returns flat outputs nested as the model's are."""
-        if self.structure is None:
-            return outputs[0]
-        return tree.pack_sequence_as(self.structure, list(outputs))
+    def nesting(self, arrays: Sequence[Any]) -> Any:
+        """How the model's outputs are nested for such a batch, with None at the leaves."""
+        return self.function.structure_for(arrays[: self.layout.counts[0]])
 
 
-def outputs_of(
-    model: Any, y: Any, y_pred: Any, sample_weight: Any
-) -> tuple[list[Any], list[Any], list[Any], list[str]]:
-    """Returns targets, predictions, sample weights and names, one entry for each output."""
-    # Losses and metrics see float32.
-    predictions = [with_mask(widened(p), mask_of(p)) for p in tree.flatten(y_pred)]
-    names = model.names_of_outputs(y_pred)
-    targets = align(y, y_pred, names, "y")
-    weights: list[Any] = [None] * len(predictions)
-    if sample_weight is not None:
-        given = leaves(sample_weight)
-        if len(given) == 1 and not isinstance(sample_weight, dict):
-            weights = given * len(predictions)
+def nested(nesting: Any, outputs: Sequence[Any]) -> Any:
+    """Returns flat outputs nested as :meth:`Predictor.nesting` says."""
+    return outputs[0] if nesting is None else tree.pack_sequence_as(nesting, list(outputs))
+
+
+def joined(parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Returns the flat outputs of several batches, joined."""
+    return [g[0] if len(g) == 1 else np.concatenate(g) for g in zip(*parts, strict=True)]
+
+
+class EagerPredictor(Predictor):
+    """A prediction that Python runs on the arrays of every batch.
+
+    Args:
+        model: the model.
+        layout: how the arrays of a batch lie.
+        function: the model's own ``predict_function``, if it has one: takes a list of batches.
+    """
+
+    def __init__(self, model: Any, layout: Layout, function: Any = None) -> None:
+        super().__init__(model, layout)
+        self._own = function
+        self._nesting: Any = None
+
+    def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """Returns the outputs for a batch, flat."""
+        x = fill(self.layout.structures[0], iter(arrays[: self.layout.counts[0]]))
+        batch = pack_x_y_sample_weight(x)
+        if self._own is not None:
+            outputs = self._own([batch])
         else:
-            weights = align(sample_weight, y_pred, names, "sample_weight")
-    return targets, predictions, weights, names
+            with collected_losses(), eager_calls():
+                outputs = self.model.predict_step(batch)
+        self._nesting = tree.map_structure(lambda _: None, outputs)
+        return tuple(np.asarray(y) for y in tree.flatten(outputs))
+
+    def nesting(self, arrays: Sequence[Any]) -> Any:
+        """How the outputs of the last batch were nested, with None at the leaves."""
+        return self._nesting
 
 
-def align(data: Any, y_pred: Any, names: list[str], argument: str) -> list[Any]:
-    """Returns ``data`` (nested) as one entry for each output, None where it has none.
+class StepFunction:
+    """What ``make_train_function`` and its siblings make: a step on the next batch.
+
+    Args:
+        model: the model.
+        phase: ``"train"``, ``"test"`` or ``"predict"``.
+    """
+
+    def __init__(self, model: Any, phase: str) -> None:
+        self.model = model
+        self.phase = phase
+
+    def __call__(self, batches: Iterable[Any]) -> Any:
+        """Takes a batch from ``batches``; returns numbers by name, or the model's outputs.
+
+        Raises:
+            StopIteration: if there is none.
+        """
+        x, y, weight = unpack_x_y_sample_weight(next(iter(batches)))
+        if self.phase == "predict":
+            return self.model._predict_batch(x, may_be_own=False)
+        return self.model._run_batch(self.phase, x, y, weight, may_be_own=False)
+
+
+def is_overridden(model: Any, name: str) -> bool:
+    """Whether ``model`` has a method of its own in the place of the Trainer's."""
+    from handmill.models.trainer import Trainer
+
+    return name in vars(model) or getattr(type(model), name) is not getattr(Trainer, name)
+
+
+def call_step(step: Callable[[Any], Any], data: tuple[Any, Any, Any]) -> Any:
+    """Calls ``train_step`` or ``test_step`` on a batch.
 
     Raises:
-        ValueError: if it does not fit the outputs.
+        TypeError: for the form that Keras's JAX backend has.
     """
-    count = len(names)
-    if data is None:
-        return [None] * count
-    if isinstance(data, dict) and not isinstance(y_pred, dict):
-        if unknown := sorted(set(data) - set(names)):
-            raise ValueError(
-                f"`{argument}` has keys {unknown} that are not outputs of the model: {names}"
-            )
-        return [data.get(name) for name in names]
-    if isinstance(data, dict) and isinstance(y_pred, dict):
-        return [data.get(key) for key in sorted(y_pred)]
-    flat = tree.flatten(data)
-    if len(flat) != count:
-        raise ValueError(
-            f"`{argument}` has {len(flat)} arrays, but the model has {count} outputs: {names}"
+    needed = [
+        p
+        for p in inspect.signature(step).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise TypeError(
+            f"{step.__qualname__}() takes {', '.join(p.name for p in needed)}; expected "
+            "(self, data), the form of Keras's TensorFlow backend: state is assigned to variables, "
+            "not passed in and out"
         )
-    return flat
+    return step(pack_x_y_sample_weight(*data))
+
+
+def flat_logs(returned: Any, where: str) -> dict[str, Any]:
+    """Returns what a step returned as numbers by name, without nesting.
+
+    Raises:
+        TypeError: if it is no dict.
+    """
+    if not isinstance(returned, Mapping):
+        raise TypeError(
+            f"{where}() must return a dict of numbers by name, such as "
+            f"{{'loss': loss}}; it returned {type(returned).__name__}"
+        )
+    found: dict[str, Any] = {}
+    for name, value in returned.items():
+        if isinstance(value, Mapping):
+            found.update(flat_logs(value, where))
+        else:
+            found[str(name)] = value
+    return found
+
+
+def as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``logs`` without nesting, scalars as Python floats."""
+    found: dict[str, Any] = {}
+    for name, value in logs.items():
+        if isinstance(value, Mapping):
+            found.update(as_numbers(value))
+            continue
+        try:
+            found[name] = float(value)
+        except (TypeError, ValueError):
+            found[name] = value
+    return found
+
+
+def _result_of(
+    graph: Graph, value: Any, noted: Sequence[tuple[Any, Metric, Any]]
+) -> Callable[[], Any] | None:
+    """How to read ``value`` after the step, if it is the final result of a metric."""
+    for result, metric, state in reversed(noted):
+        if any(graph.updates.get(v) is not value for v, value in state):
+            continue
+        if result is value:
+            return lambda: metric.result()  # noqa: PLW0108  (returned at once)
+        if isinstance(result, Mapping):
+            for key, item in result.items():
+                if item is value:
+                    return lambda: metric.result()[key]
+    return None

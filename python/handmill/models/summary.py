@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill.ir.shapes import numpy_dtype
 from handmill.layers.symbolic import Node
-from handmill.utils.naming import object_name
+from handmill.naming import object_name
 
 
 def summary_text(
@@ -147,7 +147,7 @@ def _totals(model: Any) -> list[str]:
 
 def _policies(model: Any) -> list[str]:
     """The names of the layers' dtype policies, in order, each once."""
-    from handmill.layers.core.dense import InputLayer
+    from handmill.layers.core.input_layer import InputLayer
 
     found = (x.dtype_policy.name for x in model.layers if not isinstance(x, InputLayer))
     return list(dict.fromkeys(found)) or ["float32"]

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from handmill import random
-from handmill.callbacks.callback import CallbackList, History
+from handmill import random, tree
+from handmill.callbacks.callback import History
+from handmill.callbacks.callback_list import CallbackList
+from handmill.data.batches import unpack_x_y_sample_weight
+from handmill.errors import warn_caller
+from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
+from handmill.layers.arguments import unique
+from handmill.layers.layer import all_layers, metrics_among_attributes
+from handmill.metrics.reduction import batch_size_of
+from handmill.models import loop
 from handmill.models.data_adapters import (
-    Run,
+    Given,
     check_rows,
     make_data,
     split_validation,
-    unpack,
     weights_of_classes,
 )
 from handmill.models.layout import Layout, split
-from handmill.models.objective import Objective
+from handmill.models.objective import CompileMetrics, Objective
+from handmill.models.older_names import OlderNames
+from handmill.models.outputs import outputs_of
 from handmill.models.prediction import Predicting
-from handmill.models.steps import Step, outputs_of
+from handmill.models.steps import (
+    EagerStep,
+    FunctionStep,
+    Step,
+    StepFunction,
+    TracedStep,
+    as_numbers,
+    is_overridden,
+    note_loss,
+    results_come_later,
+)
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
+from handmill.runtime.tape import GradientTape
 
 
-class Trainer(Predicting):
+class Trainer(Predicting, OlderNames):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
 
     def __init__(self) -> None:
@@ -35,9 +57,12 @@ class Trainer(Predicting):
         self.history: History | None = None
         self.stop_training = False
         self.stop_evaluating = False
+        self.steps_per_execution = 1
+        self.train_function: Any = None
+        self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._metric_lists: tuple[list[Any], list[Any]] | None = None
+        self._all_metrics: tuple[Any, list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -63,8 +88,11 @@ class Trainer(Predicting):
             metrics: names, metrics or functions; for several outputs a list of lists, or a dict.
             loss_weights: factors of the losses of several outputs.
             weighted_metrics: as ``metrics``; sample weights count for them.
-            run_eagerly: accepted for Keras; steps always run as programs.
-            steps_per_execution: accepted for Keras; as many steps as callbacks allow run at once.
+            run_eagerly: whether Python runs each step, layer and metric on the arrays of every
+                batch, where any function of NumPy may be used; slow. Default: a step is traced
+                once and runs as one program.
+            steps_per_execution: steps between two calls of callbacks that watch batches; where
+                none does, as many as fit into about 50 ms run at once anyway.
             jit_compile: accepted for Keras.
             auto_scale_loss: accepted for Keras.
 
@@ -74,9 +102,12 @@ class Trainer(Predicting):
         from handmill import optimizers
 
         made = optimizers.get(optimizer)
-        objective = Objective(loss, loss_weights, metrics, weighted_metrics)
+        steps = _checked_count("steps_per_execution", steps_per_execution)
+        objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
+        self.run_eagerly = bool(run_eagerly)
+        self.steps_per_execution = steps
         self._compile_arguments = {
             "optimizer": optimizer,
             "loss": loss,
@@ -87,9 +118,20 @@ class Trainer(Predicting):
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile is True or jit_compile == "auto",
         }
-        self._steps = {}
-        self._metric_lists = None
+        self.train_function = self.test_function = self.predict_function = None
+        self._all_metrics = None
         self.stop_training = False
+
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether Python runs each step on the arrays of every batch."""
+        return self._run_eagerly
+
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        self._run_eagerly = bool(value)
+        self._steps = {}
+        self._predictors = {}
 
     @property
     def compiled(self) -> bool:
@@ -121,8 +163,21 @@ class Trainer(Predicting):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compiles the model as :meth:`get_compile_config` says."""
-        from handmill import losses, metrics, optimizers
+        from handmill import optimizers
+        from handmill.losses.registry import TABLE as LOSSES
+        from handmill.metrics.registry import TABLE as METRICS
         from handmill.saving.objects import deserialize_keras_object
+
+        if type(self).compile is not Trainer.compile:
+            warn_caller(
+                "`compile()` was not called as part of model loading because the model's "
+                "`compile()` method is custom. All subclassed Models that have `compile()` "
+                "overridden should also override `get_compile_config()` and "
+                "`compile_from_config(config)`. Alternatively, you can call `compile()` manually "
+                "after loading.",
+                UserWarning,
+            )
+            return
 
         def revive(value: Any, table: Mapping[str, Any]) -> Any:
             if isinstance(value, dict) and "class_name" in value:
@@ -133,13 +188,109 @@ class Trainer(Predicting):
 
         self.compile(
             optimizers.deserialize(config["optimizer"]),
-            revive(config.get("loss"), losses._TABLE),
-            revive(config.get("metrics"), metrics._TABLE),
+            revive(config.get("loss"), LOSSES),
+            revive(config.get("metrics"), METRICS),
             config.get("loss_weights"),
-            revive(config.get("weighted_metrics"), metrics._TABLE),
+            revive(config.get("weighted_metrics"), METRICS),
+            run_eagerly=config.get("run_eagerly", False),
+            steps_per_execution=config.get("steps_per_execution", 1),
         )
 
-    # Steps.
+    # Steps. Subclasses may override each of these.
+
+    def train_step(self, data: Any) -> Any:
+        """Trains on one batch; ``fit`` and ``train_on_batch`` run it.
+
+        Made of functions of ``handmill.ops``, layers, losses, metrics and optimizers it is traced
+        once and becomes one program; what it assigns to variables is part of the program. With
+        ``compile(run_eagerly=True)`` Python runs it on the arrays of every batch.
+
+        Args:
+            data: a batch: ``x``, ``(x, y)`` or ``(x, y, sample_weight)``;
+                ``utils.unpack_x_y_sample_weight`` takes it apart.
+
+        Returns:
+            A dict of numbers by name, for callbacks and the History.
+
+        Example:
+            >>> import handmill
+            >>> class TwiceTheLoss(handmill.Sequential):
+            ...     def train_step(self, data):
+            ...         x, y, weight = handmill.utils.unpack_x_y_sample_weight(data)
+            ...         with handmill.GradientTape() as tape:
+            ...             y_pred = self(x, training=True)
+            ...             loss = 2.0 * self.compute_loss(x, y, y_pred, weight)
+            ...         variables = self.trainable_variables
+            ...         self.optimizer.apply(tape.gradient(loss, variables), variables)
+            ...         return {"twice": loss}
+            >>> import numpy as np
+            >>> model = TwiceTheLoss([handmill.Input((2,)), handmill.layers.Dense(1)])
+            >>> model.compile("sgd", "mse")
+            >>> x = np.ones((4, 2), "float32")
+            >>> list(model.fit(x, x[:, :1], verbose=0).history)
+            ['twice']
+        """
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)  # type: ignore[operator]
+            loss = _loss_of(self, x, y, y_pred, sample_weight, True)
+            if isinstance(loss, int | float | np.number):
+                raise ValueError(
+                    "No loss to compute. Provide a `loss` argument in `compile()`, or add a loss "
+                    "with `add_loss()`."
+                )
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables  # type: ignore[attr-defined]
+        if variables:
+            self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        return self._measured(x, y, y_pred, sample_weight, loss)
+
+    def test_step(self, data: Any) -> Any:
+        """Measures the model on one batch; ``evaluate`` and ``test_on_batch`` run it.
+
+        Args:
+            data: a batch, as for :meth:`train_step`.
+
+        Returns:
+            A dict of numbers by name.
+        """
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)  # type: ignore[operator]
+        loss = _loss_of(self, x, y, y_pred, sample_weight, False)
+        return self._measured(x, y, y_pred, sample_weight, loss)
+
+    def _measured(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, loss: Any) -> Any:
+        note_loss(loss)
+        rows = next(leaf for leaf in tree.flatten(x) if leaf is not None)
+        self.objective.tracker.update_state(loss, sample_weight=batch_size_of(rows))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns what ``fit`` calls for each step: it takes an iterator of batches.
+
+        An override sets ``train_function`` to a function that takes an iterator of batches, makes
+        a step and returns a dict of numbers by name; it is then called by Python for each step.
+
+        Args:
+            force: whether the step is traced anew.
+        """
+        if self.train_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "train"}
+            self.train_function = StepFunction(self, "train")
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Returns what ``evaluate`` calls for each step; see :meth:`make_train_function`."""
+        if self.test_function is None or force:
+            self._steps = {k: step for k, step in self._steps.items() if step.phase != "test"}
+            self.test_function = StepFunction(self, "test")
+        return self.test_function
+
+    def _make_function(self, phase: str) -> None:
+        if phase == "train":
+            self.make_train_function()
+        else:
+            self.make_test_function()
 
     def compute_loss(
         self,
@@ -172,27 +323,52 @@ class Trainer(Predicting):
         return total
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Takes a batch into account in the metrics; part of the step. Subclasses may override."""
+        """Takes a batch into account in the metrics; part of the step. Subclasses may override it.
+
+        Args:
+            x: inputs.
+            y: targets.
+            y_pred: what the model returned.
+            sample_weight: factors of the samples.
+
+        Returns:
+            The current numbers by name: those of :meth:`get_metrics_result`.
+        """
         targets, predictions, weights = self._prepared(y, y_pred, sample_weight)
         self.objective.update_metrics(targets, predictions, weights)
+        return self.get_metrics_result()
 
     def _prepared(self, y: Any, y_pred: Any, weight: Any) -> tuple[list[Any], list[Any], list[Any]]:
         targets, predictions, weights, names = outputs_of(self, y, y_pred, weight)
         self.objective.build(targets, predictions, names)
         return targets, predictions, weights
 
-    def _step(self, layout: Layout, training: bool) -> Step:
-        key = (layout.key, training)
+    def _step(self, layout: Layout, phase: str, may_be_own: bool = True) -> Step:
+        """Returns the step of a phase for a layout of data.
+
+        Args:
+            layout: how the arrays of a batch lie.
+            phase: ``"train"`` or ``"test"``.
+            may_be_own: whether ``train_function`` or ``test_function`` of the model decides.
+        """
+        function = getattr(self, f"{phase}_function") if may_be_own else None
+        is_own = function is not None and type(function) is not StepFunction
+        key = (layout.key, phase, is_own)
         step = self._steps.get(key)
         if step is None:
-            step = self._steps[key] = Step(self, layout, training)
+            if is_own:
+                step = FunctionStep(self, layout, phase, function)
+            elif self.run_eagerly:
+                step = EagerStep(self, layout, phase)
+            else:
+                step = TracedStep(self, layout, phase)
+            self._steps[key] = step
         return step
 
-    def _train_step(self, layout: Layout) -> Step:
-        return self._step(layout, True)
-
-    def _test_step(self, layout: Layout) -> Step:
-        return self._step(layout, False)
+    def _step_of(self, phase: str) -> Callable[[Layout], Step]:
+        """Gives the step of a phase for a layout of data."""
+        self._make_function(phase)
+        return functools.partial(self._step, phase=phase)
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
         """Returns the program that ``handmill.compare`` checks, and a batch for it."""
@@ -201,7 +377,7 @@ class Trainer(Predicting):
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
         if y is not None and self.objective is not None:
-            return self._train_step(layout).function, arrays
+            return self._step(layout, "train").function, arrays
         return self._predictor(layout).function, arrays[: layout.counts[0]]
 
     def profile(self, x: Any, y: Any = None, batch_size: int = 32) -> Any:
@@ -248,7 +424,7 @@ class Trainer(Predicting):
         layout, arrays = split(x, y, None)
         check_rows(layout, arrays)
         if y is not None:
-            return profile_program(self._train_step(layout).function, arrays, batch_size, True)
+            return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
         inputs = arrays[: layout.counts[0]]
         return profile_program(self._predictor(layout).function, inputs, batch_size, False)
 
@@ -264,9 +440,15 @@ class Trainer(Predicting):
 
     @property
     def metrics(self) -> list[Any]:
-        """The loss, compiled metrics, losses of the outputs, and metrics among the attributes."""
-        compiled = self.objective.metrics if self.objective is not None else []
-        return [*compiled, *super().metrics]  # type: ignore[misc]
+        """The loss, the compiled metrics as one, losses of the outputs, metrics among attributes.
+
+        Attributes of the model and of the layers inside; those of inner models stay out.
+        """
+        found = list(self.objective.metrics) if self.objective is not None else []
+        own, *inside = all_layers(self)  # type: ignore[arg-type]
+        for layer in (own, *(x for x in inside if not isinstance(x, Trainer))):
+            found += metrics_among_attributes(layer)
+        return unique(found)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -275,33 +457,32 @@ class Trainer(Predicting):
 
     def reset_metrics(self) -> None:
         """Starts all metrics again."""
-        for metric in self._all_metrics()[0]:
+        for metric in self._metrics_now():
             metric.reset_state()
 
-    def _all_metrics(self) -> tuple[list[Any], list[Any]]:
-        """All metrics, and those among the attributes; found once the step is traced."""
-        found = self._metric_lists
-        if found is None:
-            found = (self.metrics, super().metrics)  # type: ignore[misc]
-            if self.objective is not None and self.objective.built:
-                self._metric_lists = found
+    def _metrics_now(self) -> list[Any]:
+        """All metrics; looked for once the step is traced, unless the property is overridden."""
+        objective = self.objective
+        built_for = None if objective is None or not objective.built else objective.built_for
+        if self._all_metrics is not None and self._all_metrics[0] is built_for:
+            return self._all_metrics[1]
+        found = self.metrics
+        if built_for is not None and not is_overridden(self, "metrics"):
+            self._all_metrics = built_for, found
         return found
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Returns the current numbers by name."""
-        results = self.objective.results() if self.objective is not None else {}
-        for metric in self._all_metrics()[1]:
+        """Returns the current numbers by name: the results of :attr:`metrics`."""
+        if results_come_later(self):
+            return {}
+        found: dict[str, Any] = {}
+        for metric in self._metrics_now():
             value = metric.result()
-            results.update(
-                {k: float(v) for k, v in value.items()}
-                if isinstance(value, dict)
-                else {metric.name: float(value)}
-            )
-        return results
-
-    def current_logs(self) -> dict[str, Any]:
-        """Returns the current numbers, for callbacks."""
-        return self.get_metrics_result()
+            if isinstance(value, dict):
+                found.update(value)
+            else:
+                found[metric.name] = value
+        return found if current_graph() is not None else as_numbers(found)
 
     # Training.
 
@@ -392,49 +573,16 @@ class Trainer(Predicting):
                 validation_data, validation_batch_size or batch_size, validation_steps, check
             )
         checks = TrainingChecks(self, x)
-        run = Run(self, "train", callbacks, self._train_step, self._stops_training)
-        self.stop_training = False
+        numbers = range(initial_epoch, epochs)
         self._fitting = True
-        finished = False
-        logs: dict[str, Any] = {}
         try:
-            callbacks.begin("train")
-            for epoch in range(initial_epoch, epochs):
-                self.reset_metrics()
-                checks.start_epoch(run, epoch == initial_epoch)
-                callbacks.on_epoch_begin(epoch, None)
-                done = data.run_epoch(run)
-                if not done:
-                    if epoch == initial_epoch:
-                        raise ValueError("fit() received no batch: the data set gave none")
-                    break
-                logs = self.get_metrics_result()
-                checks.end_epoch(run, done, logs, data, first=epoch == initial_epoch)
-                if validation is not None and _validates(epoch, validation_freq):
-                    results = self._evaluate(validation, callbacks)
-                    logs.update({f"val_{name}": value for name, value in results.items()})
-                callbacks.on_epoch_end(epoch, logs)
-                if self.stop_training:
-                    break
-            finished = True
+            loop.fit(self, data, callbacks, numbers, checks, validation, validation_freq)
         finally:
             self._fitting = False
-            if self.optimizer.use_ema and epochs > initial_epoch:
-                self.optimizer.finalize_variable_values(
-                    self.trainable_variables  # type: ignore[attr-defined]
-                )
-            if finished:
-                callbacks.end("train", logs)
         return self.history  # type: ignore[return-value]
 
-    def _stops_training(self) -> bool:
-        return self.stop_training
-
-    def _stops_evaluating(self) -> bool:
-        return self.stop_evaluating
-
     def _validation_data(self, data: Any, batch_size: int | None, steps: Any, check: Any) -> Any:
-        x, y, weight = unpack(data) if isinstance(data, list | tuple) else (data, None, None)
+        x, y, weight = unpack_x_y_sample_weight(data)
         return make_data(x, y, weight, batch_size, steps, False, None, None, check)
 
     def evaluate(
@@ -484,20 +632,10 @@ class Trainer(Predicting):
                 epochs=1,
                 steps=data.num_batches,
             )
-        logs = self._evaluate(data, callbacks)
+        logs = loop.evaluate(self, data, callbacks)
         if not logs:
             raise ValueError("evaluate() received no batch: the data set gave none")
-        return logs if return_dict else _in_order(logs)
-
-    def _evaluate(self, data: Any, callbacks: CallbackList) -> dict[str, Any]:
-        """Returns the numbers by name; none if there was no batch."""
-        run = Run(self, "test", callbacks, self._test_step, self._stops_evaluating)
-        self.stop_evaluating = False
-        callbacks.begin("test")
-        self.reset_metrics()
-        logs = self.get_metrics_result() if data.run_epoch(run) else {}
-        callbacks.end("test", logs)
-        return logs
+        return logs if return_dict else self._in_order(logs)
 
     # Single batches.
 
@@ -529,110 +667,60 @@ class Trainer(Predicting):
                     "time."
                 )
             sample_weight = weights_of_classes(y, class_weight, None)
-        return self._one_batch(x, y, sample_weight, True, return_dict)
+        return self._one_batch(x, y, sample_weight, "train", return_dict)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Measures the model on one batch; as :meth:`train_on_batch`, without an update."""
         self._compiled_objective("test_on_batch")
-        return self._one_batch(x, y, sample_weight, False, return_dict)
+        return self._one_batch(x, y, sample_weight, "test", return_dict)
 
-    def _one_batch(self, x: Any, y: Any, weight: Any, training: bool, return_dict: bool) -> Any:
+    def _one_batch(self, x: Any, y: Any, weight: Any, phase: str, return_dict: bool) -> Any:
+        self._make_function(phase)
+        self.reset_metrics()
+        logs = self._run_batch(phase, x, y, weight)
+        return logs if return_dict else self._in_order(logs)
+
+    def _run_batch(
+        self, phase: str, x: Any, y: Any, weight: Any, may_be_own: bool = True
+    ) -> dict[str, Any]:
+        """Runs one step; returns numbers by name."""
         one_hot = self.objective.one_hot
         if one_hot is not None and y is not None:
             y = one_hot.check(y)
         layout, arrays = split(x, y, weight)
         check_rows(layout, arrays)
-        self.reset_metrics()
-        self._step(layout, training).function(*arrays)
-        logs = self.get_metrics_result()
-        return logs if return_dict else _in_order(logs)
+        step = self._step(layout, phase, may_be_own)
+        step.run(Given(layout, arrays), 1)
+        return step.logs()
 
-    # Names of Keras 2.
-
-    def fit_generator(
-        self,
-        generator: Any,
-        steps_per_epoch: int | None = None,
-        epochs: int = 1,
-        verbose: Any = 1,
-        callbacks: Any = None,
-        validation_data: Any = None,
-        validation_steps: int | None = None,
-        validation_freq: Any = 1,
-        class_weight: Mapping[Any, float] | None = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        shuffle: bool = True,
-        initial_epoch: int = 0,
-    ) -> History:
-        """The older name of :meth:`fit` for generators."""
-        _older_name("fit_generator", "fit")
-        return self.fit(
-            generator,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-            class_weight=class_weight,
-            shuffle=shuffle,
-            initial_epoch=initial_epoch,
-        )
-
-    def evaluate_generator(
-        self,
-        generator: Any,
-        steps: int | None = None,
-        callbacks: Any = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        verbose: Any = 0,
-    ) -> Any:
-        """The older name of :meth:`evaluate` for generators."""
-        _older_name("evaluate_generator", "evaluate")
-        return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose)
-
-    def predict_generator(
-        self,
-        generator: Any,
-        steps: int | None = None,
-        callbacks: Any = None,
-        max_queue_size: int = 10,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        verbose: Any = 0,
-    ) -> Any:
-        """The older name of :meth:`predict` for generators."""
-        _older_name("predict_generator", "predict")
-        return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose)
+    def _in_order(self, logs: dict[str, Any]) -> Any:
+        """Returns the numbers as a list: by the order of the metrics, the others by their names."""
+        names: list[str] = []
+        for metric in self._metrics_now():
+            inner = metric.metrics if isinstance(metric, CompileMetrics) else [metric]
+            names += [m.name for m in inner]
+        known = [name for name in dict.fromkeys(names) if name in logs]
+        values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
+        return values[0] if len(values) == 1 else values
 
 
-def _older_name(old: str, new: str) -> None:
-    import warnings
-
-    from handmill import config
-
-    if config.strict_keras():
-        raise AttributeError(f"Keras 3 has no Model.{old}; use Model.{new}, which takes generators")
-    warnings.warn(
-        f"`Model.{old}` is the older name of `Model.{new}`, which takes generators.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
+def _checked_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer, got {name}={value!r}")
+    return int(value)
 
 
-def _in_order(logs: dict[str, Any]) -> Any:
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values
+@functools.lru_cache(maxsize=64)
+def _takes_training(compute_loss: Any) -> bool:
+    return "training" in inspect.signature(compute_loss).parameters
 
 
-def _validates(epoch: int, freq: Any) -> bool:
-    if isinstance(freq, int):
-        return (epoch + 1) % freq == 0
-    return epoch + 1 in freq
+def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
+    """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
+    arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
+    compute_loss = model.compute_loss
+    if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
+        arguments["training"] = training
+    return compute_loss(**arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy as np
 from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
-from handmill.layers.core.dense import Rescaling
-from handmill.layers.layer import CONTEXT, all_layers
+from handmill.layers.context import CONTEXT, collected_losses
+from handmill.layers.eager import names_for
+from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
+from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.layout import fill
-from handmill.runtime.function import TracedFunction
+from handmill.runtime.function import Outputs, TracedFunction
 
 FAR_ABOVE = 4.0
 """A first loss of so many times the loss of guessing is far above it."""
@@ -82,8 +85,8 @@ class TrainingChecks:
     def end_epoch(self, run: Any, steps: int, logs: dict[str, Any], data: Any, first: bool) -> None:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
-        if not math.isfinite(loss):
-            self._warn_of_nan(run, steps, loss)
+        if isinstance(loss, float) and not math.isfinite(loss):
+            self._warn_of_nan(data, steps, loss)
             return
         if not first:
             return
@@ -98,20 +101,19 @@ class TrainingChecks:
                 "the model has learnt next to nothing yet. Look at the range of the inputs, the "
                 "learning rate, and whether labels belong to their inputs.",
             )
-        if self.looks:
+        if self.looks and run.last.is_standard:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
-    def _warn_of_nan(self, run: Any, steps: int, loss: float) -> None:
-        finite = [
-            int(step.finite_steps.read()) for step in self.model._steps.values() if step.training
-        ]
+    def _warn_of_nan(self, data: Any, steps: int, loss: float) -> None:
+        finite = [step.steps_before_nan() for step in self.model._steps.values() if step.training]
         number = min(max(finite, default=0) + 1, steps)
         self._warn(
             "nan",
             f"the loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {number} of the "
-            "epoch. Usual causes: a learning rate that is too large, NaN or huge numbers in the "
-            "data, log or division of 0. callbacks.TerminateOnNaN() stops there.",
+            f"epoch.{_row_not_finite(getattr(data, 'arrays', ()))} Usual causes: a learning rate "
+            "that is too large, NaN or huge numbers in the data, log or division of 0. "
+            "callbacks.TerminateOnNaN() stops there.",
         )
 
     def _look_for_dead_units(self, data: Any) -> None:
@@ -137,7 +139,22 @@ class TrainingChecks:
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
 
 
+def _row_not_finite(arrays: Sequence[Array]) -> str:
+    """Names the first row that holds NaN or infinity, if any does."""
+    for array in arrays:
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        row = int(np.argmin(finite))
+        kind = "NaN" if np.isnan(array[row]).any() else "infinity"
+        rows = len(array) - int(np.count_nonzero(finite))
+        return f" {rows} of {len(array)} rows of the data are not finite: row {row} has {kind}."
+    return ""
+
+
 def _range_of_inputs(model: Any, x: Array) -> str:
+    if text := _row_not_finite([x]):
+        return text
     low, high = float(np.min(x)), float(np.max(x))
     text = f" The inputs range from {low:.4g} to {high:.4g}"
     if any(isinstance(layer, Rescaling | BatchNormalization) for layer in model.layers):
@@ -162,39 +179,62 @@ def dead_units(model: Any, arrays: list[Array]) -> list[tuple[str, int, int]]:
     """
     if not any(is_relu(layer) for layer in all_layers(model)):
         return []
-    names: list[str] = []
+    layout = next(step.layout for step in model._steps.values() if step.training)
+    names = [layer.name for layer in all_layers(model)]
+    look = _LargestOutputs(model, layout)
+    function = TracedFunction(look.trace, "look_for_dead_units", subject=look)
+    inputs = arrays[: layout.counts[0]]
+    found = function(*inputs)
+    found = found if isinstance(found, tuple) else (found,)
+    return [
+        (names[number], int(np.sum(array <= 0)), int(array.size))
+        for number, array in zip(function.structure_for(inputs), found, strict=True)
+    ]
 
-    def trace(*values: Any) -> tuple[Any, ...]:
-        largest = []
+
+class _LargestOutputs:
+    """The largest output of each unit of the ReLU layers, as a program."""
+
+    ignores_trainable = False
+
+    def __init__(self, model: Any, layout: Any) -> None:
+        self.model = model
+        self.layout = layout
+
+    def parts(self) -> tuple[Any, ...]:
+        """What the program depends on."""
+        return self.model, names_for(self.model, self.layout.structures[0])
+
+    def memo(self) -> None:
+        """Nothing."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+    def trace(self, *values: Any) -> Outputs:
+        """Returns the largest outputs; remembers the numbers of the layers."""
+        numbers = {id(layer): i for i, layer in enumerate(all_layers(self.model))}
+        largest, which = [], []
 
         def note(layer: Any, outputs: Any) -> None:
             if is_relu(layer) and hasattr(outputs, "spec") and len(outputs.shape) >= 2:
-                names.append(layer.name)
+                which.append(numbers[id(layer)])
                 axes = tuple(range(len(outputs.shape) - 1))
                 largest.append(ops.max(outputs, axis=axes))
 
-        CONTEXT.losses.append([])
         CONTEXT.observer = note
         try:
-            model(fill(layout.structures[0], iter(values)), training=False)
+            with collected_losses():
+                x = fill(self.layout.structures[0], iter(values))
+                self.model(x, training=False)
         finally:
             CONTEXT.observer = None
-            CONTEXT.losses.pop()
-        return tuple(largest)
-
-    layout = next(step.layout for step in model._steps.values() if step.training)
-    function = TracedFunction(trace, "look_for_dead_units")
-    found = function(*arrays[: layout.counts[0]])
-    found = found if isinstance(found, tuple) else (found,)
-    return [
-        (name, int(np.sum(array <= 0)), int(array.size))
-        for name, array in zip(names, found, strict=True)
-    ]
+        return Outputs(tuple(largest), tuple(which))
 
 
 def is_relu(layer: Any) -> bool:
     """Whether the output of ``layer`` is that of a ReLU."""
-    from handmill.layers.activations.activation import ReLU
+    from handmill.layers.activations.relu import ReLU
 
     if isinstance(layer, ReLU):
         return not layer.negative_slope

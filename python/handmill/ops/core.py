@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
+from handmill.ir.dims import Shape, SymbolicDim
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
-from handmill.ir.shapes import Shape
 from handmill.ir.trace import apply, recorder
 from handmill.primitives.cast import STOP_GRADIENT
 from handmill.primitives.custom_gradient import CUSTOM_GRADIENT, Rule
@@ -23,6 +23,7 @@ from handmill.primitives.operands import (
     is_symbolic,
     shape_of,
     tensor,
+    value_of_dim,
 )
 
 __all__ = [
@@ -51,6 +52,8 @@ def cast(x: Tensor, dtype: Any) -> Any:
         >>> ops.cast([1.7, -1.7], "int32")
         array([ 1, -1], dtype=int32)
     """
+    if isinstance(x, SymbolicDim):
+        return value_of_dim(x, check_dtype(dtype))
     return converted(tensor(x), check_dtype(dtype))
 
 

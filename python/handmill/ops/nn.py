@@ -6,9 +6,9 @@ from typing import Any
 
 from handmill import config
 from handmill.errors import shape_error
+from handmill.ir.dims import Shape, SymbolicDim
 from handmill.ir.graph import Value
 from handmill.ir.op import Op
-from handmill.ir.shapes import Batch, Shape
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.linalg import norm
@@ -582,7 +582,7 @@ def sparse_categorical_crossentropy(
     if dtype_of(labels) not in INDEX_DTYPES:
         labels = cast(labels, "int32")
     classes = shape_of(p)[-1]
-    if isinstance(classes, Batch):
+    if isinstance(classes, SymbolicDim):
         raise shape_error("sparse_categorical_crossentropy", "the classes are the batch", {"p": p})
     labels = check_labels(labels, classes)
     logits = p if from_logits else _made_by(p, SOFTMAX)

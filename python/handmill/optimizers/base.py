@@ -12,18 +12,46 @@ import numpy as np
 from handmill import config, ops
 from handmill.ir.graph import current_graph
 from handmill.ir.trace import apply
+from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.variable import Variable
+from handmill.runtime.structure import Walk, describe_watched
+from handmill.runtime.variable import Variable, zeros
+from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import auto_name
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
 
 
-class Optimizer:
+class _Applied:
+    """An optimizer applied to arrays: what its program depends on."""
+
+    ignores_trainable = True
+
+    def __init__(self, optimizer: Optimizer, variables: list[Variable]) -> None:
+        self.things = optimizer, tuple(variables)
+
+    def parts(self) -> tuple[Any, ...]:
+        """The optimizer, and the variables."""
+        return (*self.things, self)
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Others may have gradients for other variables: they do not share the program."""
+        walk.is_shared = False
+
+    def memo(self) -> None:
+        """Nothing: it is built before."""
+
+    def prepare(self, memo: None) -> None:
+        """There is nothing to make."""
+
+
+_NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
+
+
+class Optimizer(Watched):
     """Base class: turns gradients into updates of variables.
 
     An update is traced as part of the training step. Subclasses define ``update_step``.
@@ -119,6 +147,16 @@ class Optimizer:
                 )
             )
 
+    _unwatched = frozenset(
+        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_alpha", "_decay"}
+    )
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds to a description what the optimizer depends on (runtime/structure.py)."""
+        describe_watched(walk, self, _NOT_READ if is_ours(type(self)) else frozenset())
+        if self._excluded or self._excluded_names:  # which variables they are, names may tell
+            walk.add(*((v.path, v.name) for v in self._trainable_variables))
+
     def _track(self, variable: Variable) -> Variable:
         variable.path = f"{self.name}/{variable.name}"
         self._variables.append(variable)
@@ -132,9 +170,15 @@ class Optimizer:
         return list(self._variables)
 
     @property
-    def iterations(self) -> Variable:
-        """The number of steps made."""
-        return self._iterations
+    def iterations(self) -> Any:
+        """The number of updates made: with accumulation fewer than steps."""
+        count = self.gradient_accumulation_steps
+        if not count:
+            return self._iterations
+        if current_graph() is None:
+            return np.asarray(self._iterations.read() // count)
+        rounds = ops.divide(ops.cast(self._iterations.value, "float64"), float(count))
+        return ops.cast(ops.floor(rounds), "int64")
 
     @property
     def learning_rate(self) -> Any:
@@ -194,9 +238,12 @@ class Optimizer:
         name: str | None = None,
     ) -> Variable:
         """Makes a variable of the optimizer's state."""
-        from handmill import initializers
+        if initializer == "zeros":
+            made: Any = zeros
+        else:
+            from handmill import initializers
 
-        made = initializers.get(initializer)
+            made = initializers.get(initializer)
         return self._track(
             Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
         )
@@ -247,7 +294,7 @@ class Optimizer:
     # Updates.
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
-        """Makes a step from pairs (gradient, variable); returns ``iterations``."""
+        """Makes a step from pairs (gradient, variable); returns the number of steps."""
         pairs = list(grads_and_vars)
         self.apply([g for g, _ in pairs], [v for _, v in pairs])
         return self._iterations
@@ -317,7 +364,8 @@ class Optimizer:
                 self.apply([None if g is None else next(given) for g in grads], variables)
                 return ()
 
-            self._eager = (key, TracedFunction(step, self.name, batched=False))
+            subject = _Applied(self, variables)
+            self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
         self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:

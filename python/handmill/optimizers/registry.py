@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from handmill.naming import known_names
 from handmill.optimizers.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
 from handmill.optimizers.base import Optimizer
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-from handmill.utils.naming import known_names
 
 _CLASSES: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad)
 _TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from handmill import ops
 from handmill.lazy import plain_module
+from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(Watched):
     """Base class: a callable ``step -> learning rate`` written with ``handmill.ops``."""
 
     def __call__(self, step: Any) -> Any:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from handmill.ir.dims import Dim, Shape
 from handmill.ir.op import REGISTRY
-from handmill.ir.shapes import Dim, Shape
 from handmill.ir.trace import apply
 from handmill.primitives.operands import promote, shape_of
 

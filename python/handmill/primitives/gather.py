@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim, same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
-from handmill.ir.shapes import Dim, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.emit import transpose
 from handmill.primitives.samples import both, given, integers, uniform
@@ -131,7 +132,7 @@ TAKE = register(
 
 def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
     _check_indices("scatter_add_rows", indices)
-    if dy.shape[: indices.rank] != indices.shape:
+    if not same_shape(dy.shape[: indices.rank], indices.shape):
         raise shape_error(
             "scatter_add_rows",
             "one row for each index was expected",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import RowError, shape_error
+from handmill.ir.dims import same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
@@ -63,7 +64,7 @@ def _column(x: Any) -> Any:
 
 
 def _sparse_infer(logits: Spec, labels: Spec) -> tuple[Spec, Spec]:
-    if not logits.is_float or logits.rank == 0 or labels.shape != logits.shape[:-1]:
+    if not logits.is_float or logits.rank == 0 or not same_shape(labels.shape, logits.shape[:-1]):
         raise shape_error(
             "sparse_softmax_cross_entropy",
             "logits (..., classes) and labels (...) were expected",
@@ -145,7 +146,8 @@ SPARSE_SOFTMAX_CROSS_ENTROPY = register(
 
 
 def _sparse_grad_infer(dloss: Spec, probabilities: Spec, labels: Spec) -> Spec:
-    if dloss.shape != labels.shape or labels.shape != probabilities.shape[:-1]:
+    shapes = (dloss.shape, labels.shape, probabilities.shape[:-1])
+    if not (same_shape(*shapes[:2]) and same_shape(*shapes[1:])):
         raise shape_error(
             "sparse_softmax_cross_entropy_grad",
             "dloss and labels (...) and probabilities (..., classes) were expected",
@@ -186,7 +188,12 @@ def _one_rounding_of_dloss(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 def _sparse_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
     (dloss, p, labels), (d,) = inputs, dys
-    slope = apply(SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, labels)
+    slope = apply(
+        SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD,
+        broadcast_to(np.ones((), dloss.dtype), dloss.shape),
+        p,
+        labels,
+    )
     return _row_sum(d * slope), d * _column(dloss), None
 
 
@@ -210,7 +217,7 @@ SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD = register(
 
 
 def _dense_infer(logits: Spec, targets: Spec) -> tuple[Spec, Spec]:
-    if not logits.is_float or logits.rank == 0 or targets != logits:
+    if not logits.is_float or logits.rank == 0 or not targets.same(logits):
         raise shape_error(
             "softmax_cross_entropy",
             "logits and targets of one shape (..., classes) were expected",
@@ -272,7 +279,7 @@ SOFTMAX_CROSS_ENTROPY = register(
 
 
 def _dense_grad_infer(dloss: Spec, probabilities: Spec, targets: Spec) -> Spec:
-    if targets != probabilities or dloss.shape != targets.shape[:-1]:
+    if not targets.same(probabilities) or not same_shape(dloss.shape, targets.shape[:-1]):
         raise shape_error(
             "softmax_cross_entropy_grad",
             "dloss (...) and probabilities and targets (..., classes) were expected",
@@ -303,7 +310,9 @@ def _dense_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 def _dense_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
     (dloss, p, t), (d,) = inputs, dys
-    slope = apply(SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, t)
+    slope = apply(
+        SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, t
+    )
     through = d * _column(dloss)
     dp = through * _column(_row_sum(t))
     dt = _column(_row_sum(through * p)) - through

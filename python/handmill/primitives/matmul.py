@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Shape, same
 from handmill.ir.graph import Value
 from handmill.ir.op import REGISTRY, Accumulate, Array, Attrs, Op, Sample, register
-from handmill.ir.shapes import Shape, Spec, broadcast_shapes
+from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
 from handmill.primitives.emit import reshape, unbroadcast
 from handmill.primitives.operands import dtype_of
@@ -37,7 +38,7 @@ def product_shape(op: str, a: Spec, b: Spec, transpose_a: bool, transpose_b: boo
     def matrices() -> dict[str, object]:
         return {"a": f"(M={m}, K={k}) of {a}", "b": f"(K={k_b}, N={n}) of {b}"}
 
-    if k != k_b:
+    if not same(k, k_b):
         raise shape_error(op, f"inner dimensions differ: a has K={k}, b has K={k_b}", matrices())
     try:
         return (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import same_shape
 from handmill.ir.op import Array, Exact, Op, Sample, Ulp, register
-from handmill.ir.shapes import Spec, broadcast_shapes
+from handmill.ir.shapes import Spec, broadcasts_to
 from handmill.ir.trace import apply
 from handmill.primitives.gather import INDEX_DTYPES
 from handmill.primitives.operands import Tensor, promote_float, tensor
@@ -17,7 +18,7 @@ from handmill.primitives.samples import both, given, integers, uniform
 
 
 def _sparse_infer(labels: Spec, predictions: Spec) -> Spec:
-    if predictions.rank == 0 or labels.shape != predictions.shape[:-1]:
+    if predictions.rank == 0 or not same_shape(labels.shape, predictions.shape[:-1]):
         problem = "labels (...) and predictions (..., classes) were expected"
         raise shape_error("sparse_match", problem, {"labels": labels, "predictions": predictions})
     if predictions.shape[-1] == 0:
@@ -58,7 +59,7 @@ SPARSE_MATCH = register(
 
 
 def _dense_infer(targets: Spec, predictions: Spec) -> Spec:
-    if targets != predictions or predictions.rank == 0:
+    if not targets.same(predictions) or predictions.rank == 0:
         problem = "targets and predictions of one shape were expected"
         raise shape_error("dense_match", problem, {"targets": targets, "predictions": predictions})
     if predictions.shape[-1] == 0:
@@ -92,11 +93,7 @@ DENSE_MATCH = register(
 
 def _accumulate_infer(total: Spec, count: Spec, values: Spec, weights: Spec) -> tuple[Spec, Spec]:
     operands = {"total": total, "count": count, "values": values, "weights": weights}
-    try:
-        fits = broadcast_shapes(values.shape, weights.shape) == values.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(weights.shape, values.shape):
         raise shape_error("accumulate_mean", "weights do not broadcast to values", operands)
     if total != Spec((), "float64") or count != total:
         raise shape_error("accumulate_mean", "total and count must be float64 scalars", operands)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least, exact_quotient, same
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, register
-from handmill.ir.shapes import Batch, Dim, Shape, Spec, broadcast_shapes, size_of
+from handmill.ir.shapes import Spec, broadcasts_to, size_of
 from handmill.ir.trace import apply
 from handmill.primitives.emit import pad_axis, reshape, slice_axis, unbroadcast
 from handmill.primitives.samples import BENCH, uniform
@@ -34,12 +35,12 @@ def resolve_shape(x: Shape, shape: Shape) -> Shape:
     Raises:
         ValueError: if the numbers of elements differ.
     """
-    unknown = [i for i, d in enumerate(shape) if not isinstance(d, Batch) and d < 0]
+    unknown = [i for i, d in enumerate(shape) if not isinstance(d, SymbolicDim) and d < 0]
     if any(shape[i] != -1 for i in unknown):
         raise ValueError(f"sizes are not negative (only -1 stands for the rest), got {shape}")
     total = size_of(x)
     if not unknown:
-        if size_of(shape) != total:
+        if not same(size_of(shape), total):
             raise ValueError(f"{total} elements do not fill shape {shape}")
         return shape
     if len(unknown) > 1:
@@ -49,13 +50,13 @@ def resolve_shape(x: Shape, shape: Shape) -> Shape:
 
 
 def _quotient(total: Dim, known: Dim, shape: Shape) -> Dim:
-    if isinstance(total, Batch) and isinstance(known, Batch):
-        total, known = total.times, known.times
-    if not isinstance(known, Batch) and known != 0:
-        if isinstance(total, Batch):
-            return total // known
-        if total % known == 0:
-            return total // known
+    exact = exact_quotient(total, known)
+    if exact is not None:
+        return exact
+    if isinstance(total, SymbolicDim) and not isinstance(known, SymbolicDim) and known > 0:
+        quotient: Dim = total // known
+        if same(quotient * known, total):
+            return quotient
     raise ValueError(f"{total} elements cannot be split into shape {shape}")
 
 
@@ -117,11 +118,7 @@ TRANSPOSE = register(
 
 
 def _broadcast_infer(x: Spec, *, shape: Shape) -> Spec:
-    try:
-        fits = broadcast_shapes(x.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(x.shape, shape):
         raise shape_error("broadcast_to", f"cannot be broadcast to shape {shape}", {"x": x})
     return Spec(shape, x.dtype)
 
@@ -153,14 +150,6 @@ BROADCAST_TO = register(
 # --- concatenate ---------------------------------------------------------------------------------
 
 
-def _sum_of_dims(dims: Sequence[Dim]) -> Dim:
-    if all(isinstance(d, Batch) for d in dims):
-        return Batch(sum(d.times for d in dims if isinstance(d, Batch)))
-    if any(isinstance(d, Batch) for d in dims):
-        raise ValueError(f"the batch cannot be joined with a fixed number of rows: {dims}")
-    return sum(d for d in dims if not isinstance(d, Batch))
-
-
 def _concatenate_infer(*xs: Spec, axis: int) -> Spec:
     operands = {f"x{i}": x for i, x in enumerate(xs)}
     first = xs[0]
@@ -168,13 +157,10 @@ def _concatenate_infer(*xs: Spec, axis: int) -> Spec:
         if x.rank != first.rank or x.dtype != first.dtype:
             raise shape_error("concatenate", "ranks or dtypes differ", operands)
         for a in range(first.rank):
-            if a != axis and x.shape[a] != first.shape[a]:
+            if a != axis and not same(x.shape[a], first.shape[a]):
                 problem = f"sizes along axis {a} differ; only axis {axis} may"
                 raise shape_error("concatenate", problem, operands)
-    try:
-        total = _sum_of_dims([x.shape[axis] for x in xs])
-    except ValueError as error:
-        raise shape_error("concatenate", str(error), operands) from error
+    total: Dim = sum(x.shape[axis] for x in xs)
     return Spec((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
 
 
@@ -182,7 +168,7 @@ def _concatenate_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
     dxs = []
     start: Dim = 0
     for x in inputs:
-        stop = x.shape[axis] if start == 0 else _sum_of_dims([start, x.shape[axis]])
+        stop = start + x.shape[axis]
         dxs.append(slice_axis(dys[0], axis, start, stop))
         start = stop
     return tuple(dxs)
@@ -210,20 +196,28 @@ CONCATENATE = register(
 # --- slice ---------------------------------------------------------------------------------------
 
 
+def _inside(position: Dim, size: Dim) -> bool:
+    return at_least(position, 0) and at_least(size, position)
+
+
+def _count_between(first: Dim, last: Dim, by: int) -> Dim:
+    if not isinstance(first, SymbolicDim) and not isinstance(last, SymbolicDim):
+        return len(range(first, last, by))
+    if not at_least(last, first):
+        return 0
+    count: Dim = (last - first + (by - 1)) // by
+    return count
+
+
 def _slice_infer(x: Spec, *, start: Shape, stop: Shape, step: tuple[int, ...]) -> Spec:
     dims: list[Dim] = []
     for dim, first, last, by in zip(x.shape, start, stop, step, strict=True):
         if first == 0 and last == dim and by == 1:
             dims.append(dim)
-        elif isinstance(last, Batch) and by == 1 and (first == 0 or isinstance(first, Batch)):
-            dims.append(Batch(last.times - (first.times if isinstance(first, Batch) else 0)))
-        elif isinstance(dim, Batch) or isinstance(first, Batch) or isinstance(last, Batch):
-            problem = f"the batch dimension can only be taken whole, got {first}:{last}:{by}"
-            raise shape_error("slice", problem, {"x": x})
-        elif by < 1 or not 0 <= first <= dim or not 0 <= last <= dim:
+        elif by < 1 or not _inside(first, dim) or not _inside(last, dim):
             raise shape_error("slice", f"{first}:{last}:{by} leaves 0:{dim}", {"x": x})
         else:
-            dims.append(len(range(first, last, by)))
+            dims.append(_count_between(first, last, by))
     return Spec(tuple(dims), x.dtype)
 
 
@@ -236,13 +230,15 @@ def _slice_vjp(inputs: Any, outputs: Any, dys: Any, *, start: Any, stop: Any, st
     x, dx = inputs[0], dys[0]
     for axis, by in enumerate(step):
         count = dx.shape[axis]
-        if by != 1 and count:
+        if by != 1 and (isinstance(count, SymbolicDim) or count):
             shape = dx.shape
             dx = reshape(dx, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
             dx = pad_axis(dx, axis + 1, 0, by - 1)
             dx = reshape(dx, (*shape[:axis], count * by, *shape[axis + 1 :]))
             room = x.shape[axis] - start[axis]
-            if count * by > room:
+            if isinstance(count, SymbolicDim):
+                dx = slice_axis(dx, axis, 0, (count - 1) * by + 1)  # up to the last that was taken
+            elif not isinstance(room, SymbolicDim) and count * by > room:
                 dx = slice_axis(dx, axis, 0, room)
     for axis, first in enumerate(start):
         if dx.shape[axis] != x.shape[axis]:
@@ -276,14 +272,9 @@ SLICE = register(
 def _pad_infer(x: Spec, *, paddings: tuple[int, ...], value: float) -> Spec:
     dims: list[Dim] = []
     for dim, before, after in zip(x.shape, paddings[::2], paddings[1::2], strict=True):
-        if before < 0 or after < 0:
+        if not at_least(before, 0) or not at_least(after, 0):
             raise shape_error("pad", f"negative padding: {paddings}", {"x": x})
-        if isinstance(dim, Batch):
-            if before or after:
-                raise shape_error("pad", "the batch dimension cannot be padded", {"x": x})
-            dims.append(dim)
-        else:
-            dims.append(dim + before + after)
+        dims.append(dim + before + after)
     return Spec(tuple(dims), x.dtype)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
+from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import REGISTRY
-from handmill.ir.shapes import DTYPES, FLOATS, Batch, Shape, numpy_dtype
+from handmill.ir.shapes import DTYPES, FLOATS, numpy_dtype
 from handmill.ir.trace import apply, as_value, recorder, recorders, set_cast
 
 Tensor: TypeAlias = Any
@@ -49,12 +50,14 @@ def tensor(x: Tensor) -> Any:
 
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
+    if isinstance(x, SymbolicDim):
+        return value_of_dim(x, "int32")
     if recorders and (recording := recorder()) is not None:
         x = recording.enter(x)
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
-    if not is_array and isinstance(x, list | tuple) and any(is_symbolic(item) for item in x):
+    if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         return _stacked(x)
     array = np.asarray(x)
     name = array.dtype.name
@@ -64,6 +67,27 @@ def tensor(x: Tensor) -> Any:
     if name not in DTYPES:
         raise TypeError(f"an array of numbers was expected, got dtype {array.dtype}: {x!r}")
     return array if array.dtype.name == name else array.astype(numpy_dtype(name))
+
+
+def _holds_symbolic(x: Any) -> bool:
+    return is_symbolic(x) or isinstance(x, SymbolicDim)
+
+
+def value_of_dim(dim: SymbolicDim, dtype: str, like: Any = None) -> Any:
+    """Returns a size that a call decides as a scalar of ``dtype``.
+
+    Args:
+        dim: the size.
+        dtype: the dtype's name.
+        like: a tensor of the functional API that the size belongs to, if there is one.
+    """
+    if current_graph() is None and like is None:
+        raise TypeError(
+            f"the size {dim} has no value while a model is put together; compute with it in the "
+            "`call` of a layer, or together with a tensor"
+        )
+    operands = () if current_graph() is not None else (like,)
+    return apply(REGISTRY["dim_value"], *operands, dim=dim, dtype=dtype)
 
 
 def _stacked(items: Sequence[Any]) -> Any:
@@ -84,7 +108,7 @@ def widened(x: Any) -> Any:
 
 
 def shape_of(x: Tensor) -> Shape:
-    """Returns the shape of an operand; symbolic ones may hold Batch dimensions."""
+    """Returns the shape of an operand; symbolic ones may hold symbolic dimensions."""
     spec = getattr(x, "spec", None)
     return tuple(spec.shape) if spec is not None else np.shape(x)
 
@@ -116,17 +140,22 @@ def promote(*xs: Tensor) -> list[Any]:
     """Returns operands of one dtype; Python numbers take the dtype of the others."""
     if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
         return list(xs)
-    weak = [isinstance(x, bool | int | float) for x in xs]
+    weak = [isinstance(x, bool | int | float | SymbolicDim) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
     numbers = [x for x, w in zip(xs, weak, strict=True) if w]
     if any(type(x) is not bool and isinstance(x, float) for x in numbers):
         strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
-    elif any(type(x) is int for x in numbers):
+    elif any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers):
         strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
     dtype = common_dtype(strong) if strong else "bool"
+    like = next((x for x in operands if hasattr(type(x), "apply_symbolically")), None)
     return [
-        np.asarray(x, numpy_dtype(dtype)) if w else converted(x, dtype)
+        value_of_dim(x, dtype, like)
+        if isinstance(x, SymbolicDim)
+        else np.asarray(x, numpy_dtype(dtype))
+        if w
+        else converted(x, dtype)
         for x, w in zip(operands, weak, strict=True)
     ]
 
@@ -202,9 +231,9 @@ def normal_axes(op: str, axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def count_along(x: Tensor, axes: Sequence[int]) -> Any:
-    """Returns the number of elements along ``axes``: an int, or a value if the batch counts."""
+    """Returns the number of elements along ``axes``: an int, or a value if a call decides it."""
     shape = shape_of(x)
-    if any(isinstance(shape[a], Batch) for a in axes):
+    if not is_fixed([shape[a] for a in axes]):
         return apply(REGISTRY["size_along"], x, axis=tuple(axes))
     return int(np.prod([shape[a] for a in axes], dtype=np.int64))  # type: ignore[arg-type]
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Shape
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, Ulp, register
-from handmill.ir.shapes import Shape, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.operands import Tensor, promote_float, tensor
 from handmill.primitives.philox import philox_words

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import at_least
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Bound, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
@@ -21,6 +22,10 @@ def reduced_shape(shape: Sequence[Any], axis: tuple[int, ...], keepdims: bool) -
     if keepdims:
         return tuple(1 if a in axis else d for a, d in enumerate(shape))
     return tuple(d for a, d in enumerate(shape) if a not in axis)
+
+
+def _filled(x: Spec, axis: tuple[int, ...]) -> bool:
+    return not [a for a in axis if not at_least(x.shape[a], 1)]
 
 
 def _kept(value: Value, x: Value, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -80,7 +85,7 @@ def _reduction(
     bound: Bound,
 ) -> Op:
     def infer(x: Spec, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
-        if kind in ("max", "min") and 0 in [x.shape[a] for a in axis]:
+        if kind in ("max", "min") and not _filled(x, axis):
             raise shape_error(name, f"no elements along axis {axis}", {"x": x})
         return Spec(reduced_shape(x.shape, axis, keepdims), x.dtype)
 
@@ -205,7 +210,7 @@ def _arg_samples() -> Iterable[Sample]:
 
 def _arg_reduction(name: str, kind: str, reference: Callable[..., Any]) -> Op:
     def infer(x: Spec, *, axis: int) -> Spec:
-        if x.shape[axis] == 0:
+        if not _filled(x, (axis,)):
             raise shape_error(name, f"no elements along axis {axis}", {"x": x})
         return Spec(reduced_shape(x.shape, (axis,), False), "int32")
 

@@ -42,7 +42,7 @@ def _infer(x: Spec, *, axis: int) -> Spec:
 
 
 def _grad_infer(dy: Spec, y: Spec, *, axis: int) -> Spec:
-    if dy != y:
+    if not dy.same(y):
         raise shape_error("softmax_grad", "dy and y differ", {"dy": dy, "y": y})
     return _infer(y, axis=axis)
 

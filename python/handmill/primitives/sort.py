@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim, same_shape
 from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
-from handmill.ir.shapes import Dim, Spec
+from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.samples import both, given, integers, uniform
 
@@ -79,7 +80,7 @@ def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
     if indices.is_float or indices.dtype == "bool":
         raise shape_error("take_along", f"indices must be integers, not {indices.dtype}", operands)
     others = [s.shape[:axis] + s.shape[axis + 1 :] for s in (x, indices)]
-    if x.rank != indices.rank or others[0] != others[1]:
+    if x.rank != indices.rank or not same_shape(*others):
         raise shape_error("take_along", f"shapes differ, not only along axis {axis}", operands)
     return Spec(indices.shape, x.dtype)
 

@@ -1,8 +1,8 @@
-"""Programs: what a model or an operator call becomes, and the two executors that run it.
+"""Traced functions: Python functions over symbolic values that run as programs.
 
-A :class:`TracedFunction` is traced once for each rank and dtype signature, with a symbolic
-batch; differentiated, fused and scheduled once; and planned once for each shape. The native
-executor runs the plan in C++; the NumPy executor interprets the same graph.
+A :class:`TracedFunction` is traced once for each rank and dtype signature, with symbols for the
+batch and for lengths; differentiated, fused and scheduled once; and planned once for each shape.
+The native executor runs the plan in C++; the NumPy executor interprets the same graph.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from handmill import config
-from handmill.errors import RowError
+from handmill.errors import RowError, ShapeError
 from handmill.ir import trace
-from handmill.ir.bfloat16 import run_reference
+from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
-from handmill.ir.interpret import Interpretation, interpret
-from handmill.ir.lower import describe
-from handmill.ir.op import Array, Op
-from handmill.ir.passes import optimize
-from handmill.ir.shapes import DTYPES, Batch, Spec, name_of_dtype, numpy_dtype
+from handmill.ir.interpret import interpret
+from handmill.ir.op import Array
+from handmill.ir.shapes import DTYPES, Sizes, Spec, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
+from handmill.runtime import watch
+from handmill.runtime.axes import Place, SymbolicAxes
+from handmill.runtime.feed import FedResult, Feed
+from handmill.runtime.plans import TRACES
+from handmill.runtime.structure import Structure
+from handmill.runtime.traces import Bound, Trace, take_variables
 from handmill.runtime.variable import Variable
 
-PLAN_CACHE_BYTES = 1 << 28
-"""Plans of one function beyond this many bytes are dropped, least recently used first."""
-
+_MOST_SIGNATURES = 64
+"""Ranks, dtypes (and shapes, of functions that are not batched) that a function remembers."""
 
 _tracing = threading.RLock()
 """Held while a program is traced or planned: threads that need the same one share it."""
@@ -69,226 +71,185 @@ def gradients(loss: Value, wrt: Sequence[Variable]) -> list[Value | None]:
     return [None if v is None else next(found) for v in known]
 
 
-class Feed:
-    """Data sets whose rows a program gathers by itself, batch after batch.
-
-    Args:
-        sources: arrays with equally many rows (or lists of rows of one shape), one for each
-            input of the program.
-        order: the rows in the order in which they are taken (int64); default: as they lie.
+class Outputs(NamedTuple):
+    """What a traced function may return: outputs, and what to remember of them.
 
     Attributes:
-        position: how many rows have been taken.
+        values: the outputs, flat.
+        structure: anything; :meth:`TracedFunction.structure_for` gives it back.
     """
 
-    def __init__(self, sources: Sequence[Array], order: Array | None = None) -> None:
-        found = (np.ascontiguousarray(s) for s in sources)
-        self.sources = [s if s.flags.aligned else s.copy() for s in found]
-        rows = {len(s) for s in self.sources}
-        if len(rows) > 1:
-            raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
-        self._order = order
-        self._position = 0
-        self._native: Any = None
-        self._bound: tuple[Any, _Signature] | None = None
-
-    def signature_of(self, function: TracedFunction) -> _Signature:
-        """The program of ``function`` for these sources; found once, many epochs use it."""
-        if self._bound is None or self._bound[0] is not function.signatures:
-            specs = function.specs_of(self.sources)
-            self._bound = function.signatures, function.signature(specs)
-        return self._bound[1]
-
-    @property
-    def native(self) -> Any:
-        """The C++ feed; made when first needed."""
-        if self._native is None:
-            from handmill import _core
-
-            self._native = _core.Feed(self.sources, self._order)
-            self._native.position = self._position
-        return self._native
-
-    @property
-    def rows(self) -> int:
-        """The number of rows of a pass."""
-        return len(self.sources[0]) if self._order is None else len(self._order)
-
-    @property
-    def position(self) -> int:
-        return self._position if self._native is None else int(self._native.position)
-
-    @position.setter
-    def position(self, position: int) -> None:
-        self._position = position
-        if self._native is not None:
-            self._native.position = position
-
-    def set_order(self, order: Array | None) -> None:
-        """Sets the order of the next pass."""
-        self._order = order
-        if self._native is not None:
-            self._native.set_order(order)
-
-    def take(self, start: int, count: int) -> tuple[list[Array], Array]:
-        """Returns a batch as arrays, and the numbers of its rows."""
-        rows = (
-            np.arange(start, start + count)
-            if self._order is None
-            else self._order[start : start + count]
-        )
-        return [s[rows] for s in self.sources], rows
+    values: tuple[Any, ...]
+    structure: Any
 
 
-@dataclass(frozen=True, slots=True)
-class FedResult:
-    """What a fed run did.
+class Fitted(NamedTuple):
+    """A program and the sizes with which it runs."""
 
-    Attributes:
-        steps: batches run; less than asked for if the deadline passed.
-    """
-
-    steps: int
+    specs: tuple[Spec, ...]
+    signature: Bound
+    sizes: Sizes
 
 
-class _Signature:
-    """One traced program: its graphs, and the plans made from it."""
+class Subject(Protocol):
+    """Whose computation is traced."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.traced = graph
-        self._optimized: Graph | None = None
-        self._programs: dict[bool, tuple[Any, Any]] = {}
-        self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self.plan_bytes: int = 0
+    ignores_trainable: bool
+    """Whether programs stay when what is trainable changes."""
 
-    @property
-    def optimized(self) -> Graph:
-        if self._optimized is None:
-            self._optimized = optimize(self.traced)
-        return self._optimized
+    def parts(self) -> Sequence[Any]:
+        """Everything that the trace depends on, for :class:`Structure`."""
+        ...
 
-    def graph(self, fused: bool) -> Graph:
-        return self.optimized if fused else optimize(self.traced, UNFUSED)
+    def memo(self) -> Any:
+        """What :meth:`prepare` must know to do for an equal subject what a trace did for this."""
+        ...
 
-    def program(self, feeds: bool, fused: bool = True) -> tuple[Any, dict[Value, int], Graph]:
-        from handmill import _core
-
-        graph = self.optimized if fused else self.graph(fused=False)
-        arguments, number = describe(graph, _core.tile_opcodes(), feeds)
-        return _core.Program(**arguments), number, graph
-
-    def plan(self, batch: int, feeds: bool) -> Any:
-        """The C++ plan, bound to the variables."""
-        from handmill import _core
-
-        key = (batch, feeds, _core.isa())
-        with _tracing:
-            return self._plan(key)
-
-    def _plan(self, key: tuple[int, bool, str]) -> Any:
-        batch, feeds, _ = key
-        plan = self._plans.get(key)
-        if plan is None:
-            if feeds not in self._programs:
-                program, _, graph = self.program(feeds)
-                self._programs[feeds] = program, binding_of(graph)
-            program, binding = self._programs[feeds]
-            plan = program.specialize(batch).bind(binding)
-            self._plans[key] = plan
-            self.plan_bytes += plan.nbytes
-            while self.plan_bytes > PLAN_CACHE_BYTES and len(self._plans) > 1:
-                self.plan_bytes -= self._plans.popitem(last=False)[1].nbytes
-        else:
-            self._plans.move_to_end(key)
-        return plan
-
-
-def binding_of(graph: Graph) -> Any:
-    """The C++ states of the variables of ``graph``."""
-    from handmill import _core
-
-    variables: list[Any] = list(graph.variables)
-    return _core.Binding([variable.state for variable in variables])
-
-
-UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
+    def prepare(self, memo: Any) -> None:
+        """Makes what a trace would make (slots of the optimizer, metrics), without a trace."""
+        ...
 
 
 class TracedFunction:
     """A Python function over symbolic values that runs as a program.
 
     Args:
-        fn: takes one Value for each array, returns a Value or a flat tuple of Values; may read
-            and assign Variables. A tuple of one is the same as its Value.
+        fn: takes one Value for each array, returns a Value, a flat tuple of Values or
+            :class:`Outputs`; may read and assign Variables. A tuple of one is its Value.
         name: for messages and summaries.
         batched: whether dimension 0 of every input of rank 1 and more is the batch; otherwise
             every dimension is fixed (a new shape is a new trace).
+        subject: what ``fn`` depends on. When that changes, the function is traced anew; an equal
+            subject shares the trace. Default: nothing that ever changes.
+        lengths: gives the axes that are symbols from the start, see
+            :class:`handmill.runtime.axes.SymbolicAxes`.
     """
 
     def __init__(
-        self, fn: Callable[..., Any], name: str = "program", *, batched: bool = True
+        self,
+        fn: Callable[..., Any],
+        name: str = "program",
+        *,
+        batched: bool = True,
+        subject: Subject | None = None,
+        lengths: Callable[[Sequence[tuple[int, ...]]], Iterable[Place]] | None = None,
     ) -> None:
         self._fn = fn
         self.name = name
         self._batched = batched
-        self.signatures: dict[Any, _Signature] = {}
-        self._single = True
+        self._axes = SymbolicAxes(batched, lengths)
+        self._subject = subject
+        self._bound: OrderedDict[Any, Bound] = OrderedDict()
+        self._structure: Structure | None = None
+        self._seen = -1  # watch.now when the structure was looked at, -1: must be looked at
+        self._outputs: list[Any] = []  # the different structures of outputs
         self._native: Any = None
 
     def __call__(self, *arrays: Any) -> Any:
         """Runs the program on arrays; returns an array, or a tuple of arrays."""
-        if config.backend() == "native":
-            return self.native(*arrays)
+        if config.is_native():
+            if self._subject is not None and self._seen != watch.now:
+                self._renew()
+            return (self._native or self.native)(*arrays)
         return self._interpret([as_array(a) for a in arrays])
 
     @property
     def native(self) -> Any:
-        """The C++ callable of the native executor: the shortest way into a plan."""
+        """The C++ callable of the native executor: the shortest way into a plan.
+
+        It does not look whether the subject has changed.
+        """
         if self._native is None:
             from handmill import _core
 
             self._native = _core.Function(self._miss, self._fallback)
         return self._native
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that the plans hold."""
-        return sum(signature.plan_bytes for signature in self.signatures.values())
-
     def clear(self) -> None:
         """Forgets every trace and plan (after the meaning of ``fn`` changed)."""
-        self.signatures = {}
-        self._native = None
+        for specs in list(self._bound):
+            self._bound.pop(specs)
+            TRACES.release(self, specs)
+        self._outputs = []
+        self._structure = None
+        self._seen = -1
+        if self._native is not None:
+            self._native.clear()
 
     def specs_of(self, arrays: Sequence[Array]) -> tuple[Spec, ...]:
         """The specs under which ``arrays`` are traced."""
-        specs = []
-        for array in arrays:
-            shape: tuple[Any, ...] = array.shape
-            if self._batched and shape:
-                shape = (Batch(), *shape[1:])
-            specs.append(Spec(shape, name_of_dtype(array.dtype)))
-        return tuple(specs)
+        return self._axes.specs_of(arrays)
 
-    def signature(self, specs: tuple[Spec, ...]) -> _Signature:
-        """The program for ``specs``, traced if it is new."""
-        found = self.signatures.get(specs)
+    def fitted(self, arrays: Sequence[Any]) -> Fitted:
+        """The program for these arrays, and the sizes that they bind.
+
+        A trace with symbols holds for the sizes that fit what it assumed. Others get a trace of
+        their own, in which every size is fixed, or the error that it gives.
+
+        Args:
+            arrays: anything with a shape and dtype.
+
+        Raises:
+            ValueError: if the arrays do not fit each other; it names inputs, axes and sizes.
+        """
+        specs = self._axes.specs_of(arrays)
+        try:
+            signature = self.signature(specs)
+        except Exception:
+            if not _has_lengths(specs):
+                raise
+            self._axes.refuse(arrays, specs)
+            return self.fitted(arrays)
+        sizes, problem = signature.trace.fits(arrays)
+        if sizes is not None:
+            return Fitted(specs, signature, sizes)
+        tried = {specs}
+        for batch in (True, False):
+            specs = self._axes.fixed(arrays, batch)
+            if specs in tried:
+                continue
+            tried.add(specs)
+            try:
+                signature = self.signature(specs)
+            except (TypeError, ValueError) as error:
+                raise ShapeError(f"{self.name}: {problem}\n{error}") from error
+            sizes, _ = signature.trace.fits(arrays)
+            if sizes is not None:
+                return Fitted(specs, signature, sizes)
+        raise ShapeError(f"{self.name}: {problem}")
+
+    def signature(self, specs: tuple[Spec, ...]) -> Bound:
+        """The program for ``specs``, traced if it is new or not current any more."""
+        if self._subject is not None and self._seen != watch.now:
+            self._renew()
+        found = self._bound.get(specs)
         if found is None:
             with _tracing:
-                found = self.signatures.get(specs)
+                found = self._bound.get(specs)
                 if found is None:
-                    found = self.signatures[specs] = _Signature(self._trace(specs))
+                    found = self._bind(specs)
+        else:
+            TRACES.touch(self, specs)
         return found
+
+    def drop_trace(self, specs: Any) -> None:
+        """Forgets the trace for ``specs``; it is made again when it is needed."""
+        self._bound.pop(specs, None)
+
+    def structure_for(self, arrays: Sequence[Array]) -> Any:
+        """What ``fn`` said of its outputs when it was traced for such arrays."""
+        if len(self._outputs) == 1:
+            return self._outputs[0]
+        return self.fitted([as_array(a) for a in arrays]).signature.trace.structure
 
     def graph(self, *arrays: Any) -> Graph:
         """The traced graph for these arrays, before any pass."""
-        return self.signature(self.specs_of([as_array(a) for a in arrays])).traced
+        return self.fitted([as_array(a) for a in arrays]).signature.traced
 
     def plan(self, *arrays: Any) -> Any:
-        """The C++ plan for these arrays."""
+        """The C++ plan for these arrays, bound to the variables."""
         found = [as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
-        return signature.plan(_batch(signature.traced, found), feeds=False)
+        return self._plan(self.fitted(found))
 
     def output_specs(
         self, arrays: Sequence[Array]
@@ -298,17 +259,14 @@ class TracedFunction:
         Returns:
             None if an output does not have a row for each row of the arrays.
         """
-        signature = self.signature(self.specs_of(arrays))
-        batch = _batch(signature.traced, arrays)
+        _, signature, sizes = self.fitted(arrays)
+        batch = symbols_of(BATCH)
         found = []
         for value in signature.traced.outputs:
             shape = value.spec.shape
-            if not shape or shape[0] != Batch():
+            if not shape or shape[0] != BATCH or any(batch & symbols_of(d) for d in shape[1:]):
                 return None
-            sizes = tuple(d.at(batch) if isinstance(d, Batch) else d for d in shape)
-            if any(isinstance(d, Batch) for d in shape[1:]):
-                return None
-            found.append((sizes, numpy_dtype(value.spec.dtype)))
+            found.append((shape_at(shape, sizes), numpy_dtype(value.spec.dtype)))
         return found
 
     def run_into(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -319,18 +277,16 @@ class TracedFunction:
             outputs: writeable, C-contiguous.
         """
         found = [as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
-        if config.backend() != "native":
-            run = interpret(signature.traced, found)
-            _commit(run)
+        program = self.fitted(found)
+        if not config.is_native():
+            run = program.signature.interpret(found)
             for array, result in zip(outputs, run.outputs, strict=True):
                 np.copyto(array, result)
             return
-        plan = signature.plan(_batch(signature.traced, found), feeds=False)
         try:
-            plan.run_into(*found, outputs=outputs)
+            self._plan(program).run_into(*found, outputs=outputs)
         except ValueError:
-            self._check_guards(signature, found, None)
+            _check_guards(program.signature, found, None)
             raise
 
     def run_fed(
@@ -348,98 +304,175 @@ class TracedFunction:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing.
         """
-        signature = feed.signature_of(self)
-        if config.backend() != "native":
-            return self._interpret_fed(signature, feed, batch_size, max_steps)
-        plan = signature.plan(batch_size, feeds=True)
+        _, signature, sizes = feed.fitted_for(self, batch_size)
+        if not config.is_native():
+            return _interpret_fed(signature, feed, batch_size, max_steps)
+        with _tracing:
+            plan = signature.plan(sizes, feeds=True)
         steps, status, detail = plan.run_fed(feed.native, max_steps, deadline)
         if status:
-            self._refuse(signature, feed, batch_size)
+            _refuse(signature, feed, batch_size)
             raise RuntimeError(f"{self.name}: a guard refused a batch: {detail}")
         return FedResult(steps)
 
-    def _trace(self, specs: tuple[Spec, ...]) -> Graph:
+    # Traces, and whether they are current.
+
+    def _renew(self) -> None:
+        """Forgets what was traced from a subject that has changed."""
+        now = watch.now  # what changes from here on is seen next time
+        known = self._structure
+        if known is None:
+            return
+        if not known.holds():
+            with _tracing:
+                found = self._describe()
+                if not found.is_equal(known):
+                    self.clear()
+                    return
+                self._structure = known = found
+        self._seen = -1 if known.must_ask else now
+
+    def _describe(self, before: Structure | None = None) -> Structure:
+        assert self._subject is not None  # noqa: S101
+        return Structure(self._subject.parts(), not self._subject.ignores_trainable, before)
+
+    def _bind(self, specs: tuple[Spec, ...]) -> Bound:
+        """Finds a trace of an equal subject, or traces; called under the lock."""
+        subject = self._subject
+        if subject is None:
+            return self._remember(specs, Bound(*self._trace(specs)))
+        now = watch.now
+        found = self._describe()
+        key = self._key(specs, found)
+        trace = TRACES.find(key) if found.is_shared else None
+        if trace is not None:
+            subject.prepare(trace.memo)
+            if watch.now != now:
+                now = watch.now
+                found = self._describe(before=found)
+            if found.key != trace.after:
+                trace = None  # what it has made differs from what the trace made
+        if trace is not None:
+            bound = Bound(trace, [found.variables[i] for i in trace.places], found.names)
+        else:
+            trace, variables = self._trace(specs)
+            now = watch.now
+            found = self._describe()
+            bound = Bound(trace, variables, found.names)
+            self._share(trace, bound, specs, key, found)
+        self._structure = found
+        self._seen = -1 if found.must_ask else now
+        return self._remember(specs, bound)
+
+    def _share(
+        self, trace: Trace, bound: Bound, specs: tuple[Spec, ...], key: Any, after: Structure
+    ) -> None:
+        """Makes a new trace known to others, if its variables can be told apart by structure."""
+        trace.names = after.names
+        places = {id(v): i for i, v in enumerate(after.variables)}
+        if not after.is_shared or any(id(v) not in places for v in bound.variables):
+            return
+        trace.places = [places[id(v)] for v in bound.variables]
+        trace.after = after.key
+        trace.memo = self._subject.memo() if self._subject is not None else None
+        trace.is_shared = True
+        TRACES.share(key, trace)
+        TRACES.share(self._key(specs, after), trace)
+
+    def _key(self, specs: tuple[Spec, ...], structure: Structure) -> Any:
+        return type(self._subject), self._batched, specs, structure.key
+
+    def _remember(self, specs: tuple[Spec, ...], bound: Bound) -> Bound:
+        while len(self._bound) >= _MOST_SIGNATURES:
+            TRACES.release(self, self._bound.popitem(last=False)[0])
+        self._bound[specs] = bound
+        if bound.trace.structure not in self._outputs:
+            self._outputs.append(bound.trace.structure)
+        TRACES.note(self, specs, bound.trace)
+        return bound
+
+    def _trace(self, specs: tuple[Spec, ...]) -> tuple[Trace, list[Variable]]:
         graph = Graph(self.name)
         with graph:
             values = [graph.input(spec, f"input_{i}") for i, spec in enumerate(specs)]
             result = self._fn(*values)
+            structure = None
+            if isinstance(result, Outputs):
+                result, structure = result
             outputs = result if isinstance(result, tuple) else (result,)
-            self._single = len(outputs) == 1
             graph.outputs = [trace.as_value(graph, v) for v in outputs]
-        return verify(graph) if config.debug() else graph
+        if config.debug():
+            verify(graph)
+        variables = take_variables(graph)
+        return Trace(graph, structure), variables
+
+    # Calls.
+
+    def _plan(self, program: Fitted) -> Any:
+        with _tracing:
+            return program.signature.plan(program.sizes, feeds=False)
 
     def _miss(self, *arrays: Array) -> Any:
         if any(name_of_dtype(a.dtype) not in DTYPES for a in arrays):
             return self._fallback
-        signature = self.signature(self.specs_of(arrays))
-        return signature.plan(_batch(signature.traced, arrays), feeds=False)
+        return self._plan(self.fitted(arrays))
 
     def _fallback(self, *arrays: Any) -> Any:
         """Arguments that are not ready for C++: made contiguous, native-endian arrays."""
         found = [as_array(a) for a in arrays]
-        signature = self.signature(self.specs_of(found))
+        program = self.fitted(found)
         try:
-            return signature.plan(_batch(signature.traced, found), feeds=False)(*found)
+            return self._plan(program)(*found)
         except ValueError:
-            self._check_guards(signature, found, None)
+            _check_guards(program.signature, found, None)
             raise
 
     def _interpret(self, arrays: list[Array]) -> Any:
-        signature = self.signature(self.specs_of(arrays))
-        run = interpret(signature.traced, arrays)
-        _commit(run)
-        return run.outputs[0] if self._single else tuple(run.outputs)
+        outputs = self.fitted(arrays).signature.interpret(arrays).outputs
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _interpret_fed(
-        self, signature: _Signature, feed: Feed, batch_size: int, max_steps: int
-    ) -> FedResult:
-        steps = 0
-        while steps < max_steps and feed.position + batch_size <= feed.rows:
-            arrays, rows = feed.take(feed.position, batch_size)
-            try:
-                run = interpret(signature.traced, arrays)
-            except RowError as error:
-                raise RowError(error.problem, int(rows[error.row])) from None
-            _commit(run)
-            feed.position += batch_size
-            steps += 1
-        return FedResult(steps)
 
-    def _refuse(self, signature: _Signature, feed: Feed, batch_size: int) -> None:
-        arrays, rows = feed.take(feed.position, batch_size)
-        order = np.argsort(rows, kind="stable")  # so that the first row of the data is named
-        self._check_guards(signature, [a[order] for a in arrays], rows[order])
-
-    def _check_guards(
-        self, signature: _Signature, arrays: Sequence[Array], rows: Array | None
-    ) -> None:
-        """Raises the error of the guard that refuses ``arrays``, with the row in the data."""
-        graph = signature.optimized
-        guards = Graph(f"{graph.name} guards")
-        guards.inputs, guards.constants = graph.inputs, graph.constants
-        guards.variables = graph.variables
-        wanted: set[Value] = set()
-        for node in reversed(graph.nodes):
-            if node.op.guard or any(v in wanted for v in node.outputs):
-                wanted.update(node.inputs)
-                guards.nodes.insert(0, node)
+def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int) -> FedResult:
+    steps = 0
+    while steps < max_steps and feed.position + batch_size <= feed.rows:
+        arrays, _ = feed.take(feed.position, batch_size)
         try:
-            interpret(guards, arrays)
-        except RowError as error:
-            if rows is None:
-                raise
-            raise RowError(error.problem, int(rows[error.row])) from None
+            signature.interpret(arrays)
+        except RowError:
+            _refuse(signature, feed, batch_size)
+            raise
+        feed.position += batch_size
+        steps += 1
+    return FedResult(steps)
 
 
-def _batch(graph: Graph, arrays: Sequence[Array]) -> int:
-    from handmill.ir.interpret import bind_batch
-
-    return bind_batch(graph, arrays)
+def _has_lengths(specs: Sequence[Spec]) -> bool:
+    return any(isinstance(d, SymbolicDim) and d != BATCH for spec in specs for d in spec.shape)
 
 
-def _commit(run: Interpretation) -> None:
-    for variable, array in run.updates.items():
-        variable.state.write(array)
+def _refuse(signature: Bound, feed: Feed, batch_size: int) -> None:
+    arrays, rows = feed.take(feed.position, batch_size)
+    order = np.argsort(rows, kind="stable")  # so that the first row of the data is named
+    _check_guards(signature, [a[order] for a in arrays], rows[order])
+
+
+def _check_guards(signature: Bound, arrays: Sequence[Array], rows: Array | None) -> None:
+    """Raises the error of the guard that refuses ``arrays``, with the row in the data."""
+    graph = signature.trace.optimized
+    guards = Graph(f"{graph.name} guards", graph.assumptions)
+    guards.inputs, guards.constants = graph.inputs, graph.constants
+    guards.variables = graph.variables
+    wanted: set[Value] = set()
+    for node in reversed(graph.nodes):
+        if node.op.guard or any(v in wanted for v in node.outputs):
+            wanted.update(node.inputs)
+            guards.nodes.insert(0, node)
+    try:
+        interpret(guards, arrays, states=signature.contents(graph))
+    except RowError as error:
+        if rows is None:
+            raise
+        raise RowError(error.problem, int(rows[error.row])) from None
 
 
 def as_array(x: Any) -> Array:
@@ -465,49 +498,3 @@ def as_array(x: Any) -> Array:
     if array.ndim:
         array = np.ascontiguousarray(array)
     return array if array.flags.aligned else array.copy()
-
-
-_EAGER: dict[Any, TracedFunction] = {}
-_EAGER_LIMIT = 4096
-
-
-def _run_eagerly(op: Op, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-    arrays = [_operand(x) for x in operands]
-    if config.backend() != "native":
-        return _run_reference(op, arrays, attrs)
-    key = (op, *attrs.items()) if attrs else op
-    function = _EAGER.get(key)
-    if function is None:
-        if len(_EAGER) >= _EAGER_LIMIT:
-            _EAGER.clear()
-        function = _EAGER[key] = TracedFunction(
-            lambda *values: trace.apply(op, *values, **attrs), op.name, batched=False
-        )
-    return function.native(*arrays)
-
-
-def _operand(x: Any) -> Any:
-    if type(x) is np.ndarray:
-        return x
-    if isinstance(x, Variable):
-        return x.read()
-    if isinstance(x, bool):
-        return np.asarray(x)
-    if isinstance(x, int):
-        return np.asarray(x, np.int32)
-    if isinstance(x, float):
-        return np.asarray(x, np.float32)
-    return as_array(x)
-
-
-def _run_reference(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    arrays = [as_array(x) for x in operands]
-    specs = op.specs([Spec(a.shape, a.dtype.name) for a in arrays], attrs)
-    with np.errstate(all="ignore"):
-        results = run_reference(op, arrays, attrs)
-    wanted = specs if isinstance(specs, tuple) else (specs,)
-    found = tuple(np.asarray(r, numpy_dtype(s.dtype)) for r, s in zip(results, wanted, strict=True))
-    return found if isinstance(specs, tuple) else found[0]
-
-
-trace.set_eager(_run_eagerly)

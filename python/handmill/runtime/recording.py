@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,7 +146,7 @@ class TapeTensor(Operators):
 def _function_of_ops(name: str) -> Callable[..., Any] | None:
     from handmill import ops
 
-    return getattr(ops, name) if name in ops.__all__ else None
+    return getattr(ops, name) if name in vars(ops)["__all__"] else None
 
 
 def _refused(name: str) -> str:
@@ -317,23 +317,27 @@ class Recording:
         found = self.enter(x)
         return found if isinstance(found, TapeTensor | Variable) else as_array(found)
 
-    def inline(self, graph: Graph, operands: Sequence[Any]) -> list[Any] | None:
+    def inline(
+        self, graph: Graph, variables: Mapping[Any, Any], operands: Sequence[Any]
+    ) -> list[Any] | None:
         """Records the program of a layer; its updates are made at once.
 
         Args:
             graph: traced for exactly these shapes.
+            variables: the Variable in each slot of the graph.
             operands: an array, Variable or tensor for each input.
 
         Returns:
             Its outputs; None, and nothing is recorded, if it depends on nothing watched.
         """
-        variables: dict[Any, Value] = graph.variables
         if not any(isinstance(x, TapeTensor) for x in operands) and not any(
-            self._watches(v) for v in variables
+            self._watches(v) for v in variables.values()
         ):
             return None
         mapping = {v: self._value(x) for v, x in zip(graph.inputs, operands, strict=True)}
-        mapping.update((value, self.read(state)) for state, value in variables.items())
+        mapping.update(
+            (value, self.read(variables[slot])) for slot, value in graph.variables.items()
+        )
         mapping.update((value, self.graph.constant(value.origin)) for value in graph.constants)
         for node in graph.nodes:
             inputs = [mapping[v] for v in node.inputs]
@@ -345,10 +349,9 @@ class Recording:
                 self._guards.append(self.graph.nodes[-1])
         found = [mapping[v] for v in graph.outputs]
         results = [self.tensor(v) if v in self._tracked else self.content(v) for v in found]
-        updates: dict[Any, Value] = graph.updates
-        arrays = self.evaluate([mapping[v] for v in updates.values()])
-        for state, array in zip(updates, arrays, strict=True):
-            state.state.write(array)
+        arrays = self.evaluate([mapping[v] for v in graph.updates.values()])
+        for slot, array in zip(graph.updates, arrays, strict=True):
+            variables[slot].state.write(array)
         return results
 
     def _watches(self, variable: Any) -> bool:
@@ -360,7 +363,7 @@ class Recording:
         version = state.version
         if not reads or self._versions[state] != version:
             value = Value(self.graph, state.spec, origin=state)
-            self._known[value] = state.numpy()
+            self._known[value] = state.state.copy()
             self._versions[state] = version
             reads.append(value)
         if self._watches(state):

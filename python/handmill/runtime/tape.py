@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from handmill import tree
+from handmill.ir.dims import Shape, is_fixed
 from handmill.ir.gradient import pullback
 from handmill.ir.graph import Graph, Node, Value, current_graph
-from handmill.ir.shapes import Batch, Shape, size_of
+from handmill.ir.shapes import size_of
 from handmill.ir.trace import as_value, dtype_of, is_float
 from handmill.primitives.operands import tensor as as_tensor
 from handmill.runtime.recording import Recording, TapeTensor
@@ -50,6 +51,7 @@ class GradientTape:
         self._eager: Recording | None = None
         self._windows: list[list[int | None]] = []  # [first, end) of the nodes recorded
         self._watched: dict[Any, None] = {}
+        self._assigned: dict[Any, Value] = {}  # what the step had assigned when the tape opened
         self._recording = False
         self._used = False
 
@@ -64,6 +66,7 @@ class GradientTape:
         if self._graph is not graph:
             self.reset()
         self._graph, self._eager = graph, eager
+        self._assigned = dict(graph.updates) if graph is not None else {}
         self._start()
         return self
 
@@ -316,7 +319,8 @@ class GradientTape:
                 return []
             if self._eager is not None:
                 return self._eager.reads.get(source, [])
-            return [graph.variables[source]] if source in graph.variables else []
+            known = self._assigned.get(source, graph.variables.get(source))
+            return [] if known is None else [known]
         found = source if self._eager is None else self._eager.source(source)
         if not isinstance(found, Value | TapeTensor):
             raise TypeError(
@@ -382,7 +386,7 @@ def _target(graph: Graph, target: Any) -> Value:
 
 
 def _known_size(target: Value) -> int:
-    if any(isinstance(d, Batch) for d in target.shape):
+    if not is_fixed(target.shape):
         raise ValueError(
             f"the Jacobian of {target.spec} has a row for each element, and their number depends "
             "on the batch size; use batch_jacobian, or take the Jacobian outside the step"

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.graph import Value, current_graph
+from handmill.errors import TracedValueError
+from handmill.ir.graph import Value, current_graph, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
+from handmill.primitives.operands import converted
+from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
 class ArrayState:
@@ -43,14 +46,29 @@ class ArrayState:
 
 
 def _new_state(shape: tuple[int, ...], dtype: str) -> Any:
+    return _kind_of_states()(shape, _CODES[dtype])
+
+
+@functools.cache
+def _kind_of_states() -> Any:
     from handmill import config
 
-    code = DTYPES.index(dtype)
     if config.has_kernels():
         from handmill import _core
 
-        return _core.State(shape, code)
-    return ArrayState(shape, code)
+        return _core.State
+    return ArrayState
+
+
+_CODES = {name: code for code, name in enumerate(DTYPES)}
+
+
+def zeros(shape: Sequence[int], dtype: str) -> Array:
+    """An initializer that needs no array: the content of a variable is that at first."""
+    return np.zeros(tuple(shape), numpy_dtype(dtype))
+
+
+zeros.gives_zeros = True  # type: ignore[attr-defined]
 
 
 _budget: ContextVar[list[float] | None] = ContextVar("_budget", default=None)
@@ -122,7 +140,7 @@ def _machine_bytes() -> int:
         return 1 << 47
 
 
-class Variable:
+class Variable(Watched):
     """A named tensor that programs read and write.
 
     Used as an operand while a model is traced it is read by the program; ``assign`` then
@@ -164,15 +182,10 @@ class Variable:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
             _check_bytes(name, tuple(shape), dtype)
-            draw = functools.partial(initializer, tuple(shape), dtype=dtype)
-            undrawn = _undrawn.get() if dtype in FLOATS else None
-            if undrawn is None or not getattr(initializer, "draws_numbers", False):
-                content = np.asarray(draw())
-            else:
-                content = np.zeros(tuple(shape), numpy_dtype(dtype))
-                undrawn.append((self, draw))
+            content = self._drawn(initializer, tuple(shape), dtype)
         else:
-            content = np.asarray(initializer)
+            with outside_graph():
+                content = np.asarray(initializer)
             if dtype is None:
                 weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
                 dtype = "float32" if weak else content.dtype.name
@@ -180,20 +193,57 @@ class Variable:
             raise ValueError(
                 f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
             )
-        if shape is not None and content.shape != tuple(shape):
+        if shape is not None and content is not None and content.shape != tuple(shape):
             raise ValueError(
                 f"variable {name!r}: expected initial values of shape {tuple(shape)}, "
                 f"got {content.shape}"
             )
-        self.name = name
-        self.path = name
-        self.trainable = trainable
-        self.autocast = True
-        self.regularizer = regularizer
-        self.constraint = constraint
-        self.spec = Spec(content.shape, dtype)
-        self.state = _new_state(content.shape, dtype)
-        self.state.write(content)
+        found = tuple(map(int, shape or ())) if content is None else content.shape
+        attributes = self.__dict__  # nobody depends on a variable that is being made
+        attributes["name"] = attributes["path"] = name
+        attributes["_trainable"] = trainable
+        attributes["autocast"] = True
+        attributes["regularizer"] = regularizer
+        attributes["constraint"] = constraint
+        attributes["spec"] = Spec(found, dtype)
+        attributes["state"] = _new_state(found, dtype)
+        if content is not None:
+            self.state.write(content)
+
+    def _drawn(
+        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str
+    ) -> Array | None:
+        """The first content; None for zeros, which a state holds at first."""
+        if getattr(initializer, "gives_zeros", False) and dtype in DTYPES:
+            return None
+        draw = functools.partial(initializer, shape, dtype=dtype)
+        undrawn = _undrawn.get() if dtype in FLOATS else None
+        if undrawn is None or not getattr(initializer, "draws_numbers", False):
+            with outside_graph():  # a program would not have drawn it yet
+                return np.asarray(draw())
+        undrawn.append((self, draw))
+        return None
+
+    name: str
+    path: str
+    autocast: bool
+    regularizer: Any
+    constraint: Any
+    spec: Spec
+    state: Any
+    _trainable: bool
+
+    _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers update it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = value
+        notice(TRAINABLE)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -235,7 +285,12 @@ class Variable:
         return self.read() if found is self else found
 
     def numpy(self) -> Array:
-        """A copy of the content."""
+        """A copy of the content.
+
+        Raises:
+            TracedValueError: while a program is traced: its later runs would see the same numbers.
+        """
+        _refuse_in_trace(self)
         return self.state.copy()  # type: ignore[no-any-return]
 
     def assign(self, value: Any) -> None:
@@ -251,9 +306,7 @@ class Variable:
         if graph is not None:
             found = as_value(graph, value, self.dtype)
             if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
-                from handmill.ops import cast
-
-                found = cast(found, self.dtype)
+                found = converted(found, self.dtype)
             graph.assign(self, found)
             return
         if isinstance(value, Variable):
@@ -279,6 +332,7 @@ class Variable:
         self.assign(self.value - value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        _refuse_in_trace(self)
         array = self.read()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
@@ -286,7 +340,7 @@ class Variable:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the content as an array."""
-        return {**vars(self), "state": self.numpy()}
+        return {**vars(self), "state": self.state.copy()}
 
     def __setstate__(self, found: dict[str, Any]) -> None:
         content = found["state"]
@@ -295,9 +349,11 @@ class Variable:
         self.state.write(content)
 
     def __float__(self) -> float:
+        _refuse_in_trace(self)
         return float(self.read())
 
     def __int__(self) -> int:
+        _refuse_in_trace(self)
         return int(self.read())
 
     def __repr__(self) -> str:
@@ -308,6 +364,14 @@ class Variable:
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
+
+
+def _refuse_in_trace(variable: Variable) -> None:
+    if current_graph() is not None:
+        raise TracedValueError(
+            f"the numbers of variable {variable.name!r} were asked for while a model is traced; "
+            "use the variable itself as an operand"
+        )
 
 
 def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:

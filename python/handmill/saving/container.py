@@ -6,12 +6,12 @@ size is checked before anything is allocated.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
 import math
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -21,14 +21,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from handmill import files
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.atomic_file import write_bytes
 
-MEMBERS = ("config.json", "model.safetensors", "optimizer.safetensors", "state.json")
+MEMBERS = (
+    "config.json",
+    "constants.safetensors",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+)
 FORMAT_VERSION = 1
 _MAX_JSON = 16 << 20
 _MAX_HEADER = 16 << 20
-_MAX_DEPTH = 64
+_MAX_DEPTH = 512  # about 160 models inside each other; building more exceeds Python's stack
 
 
 class FileFormatError(ValueError):
@@ -36,9 +44,7 @@ class FileFormatError(ValueError):
 
 
 def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> None:
-    """Writes a file so that either the old or the complete new one is there, whatever happens.
-
-    The new file is written beside the old one, brought to the disk, then put in its place.
+    """Writes a file of members, whole or not at all.
 
     Args:
         path: where.
@@ -63,60 +69,6 @@ def to_archive(members: Mapping[str, bytes]) -> memoryview:
     return content.getbuffer()
 
 
-def write_bytes(path: Path, content: Any) -> None:
-    """Writes bytes as :func:`write_file` does."""
-    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
-    try:
-        try:
-            _reserve(descriptor, len(content))
-            _write_all(descriptor, content)
-            _make_readable(descriptor)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_directory(path.parent)
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Asks for the space at once, so that a full disk is known before anything is written."""
-    if size and hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-
-
-def _write_all(descriptor: int, content: Any) -> None:
-    left = memoryview(content)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
-def _make_readable(descriptor: int) -> None:
-    if hasattr(os, "fchmod"):
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(descriptor, 0o666 & ~mask)
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file for reading; does not wait for the writer of a pipe.
 
@@ -124,15 +76,11 @@ def open_regular(path: Path) -> BinaryIO:
         FileNotFoundError: if there is no such file.
         FileFormatError: for a directory, pipe, device or socket.
     """
-    status = path.stat()
-    if stat.S_ISREG(status.st_mode):
-        # Between the two calls the path may have become something else.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb")
-        os.close(descriptor)
-    raise FileFormatError(f"{path} is not a regular file")
+    # A look before the opening, which devices may answer to; the path may change between the two.
+    descriptor = files.open_regular(path) if stat.S_ISREG(path.stat().st_mode) else None
+    if descriptor is None:
+        raise FileFormatError(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
@@ -198,14 +146,35 @@ def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int) -> None
         raise FileFormatError(f"{path}: its members claim more bytes than the file has")
 
 
-def to_json(data: Any) -> bytes:
-    """Returns data as JSON.
+def to_json(data: Any, name: str) -> bytes:
+    """Returns data as JSON that :func:`from_json` reads.
+
+    Args:
+        data: plain data.
+        name: what errors call it.
 
     Raises:
         TypeError: for what is not plain data.
-        ValueError: for NaN and infinities, which JSON has not.
+        ValueError: for NaN and infinities, which JSON has not, and for what is nested too deeply
+            or too long to be read again.
     """
-    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    try:
+        too_deep = _depth(data) > _MAX_DEPTH
+        content = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    except RecursionError:
+        too_deep, content = True, b""
+    if too_deep:
+        raise ValueError(
+            f"{name} would be nested more than {_MAX_DEPTH} levels deep, which cannot be read "
+            "again; put fewer models inside each other"
+        )
+    if len(content) > _MAX_JSON:
+        raise ValueError(
+            f"{name} would have {len(content) / 1e6:.3g} MB, and at most {_MAX_JSON >> 20} MB can "
+            "be read again; return large tables from get_config() as arrays, which are stored as "
+            "tensors"
+        )
+    return content
 
 
 def from_json(content: bytes, name: str) -> Any:
@@ -252,18 +221,47 @@ def _depth(data: Any) -> int:
         for item in level:
             if isinstance(item, dict):
                 following.extend(item.values())
-            elif isinstance(item, list):
+            elif isinstance(item, list | tuple):
                 following.extend(item)
         level = following
     return depth
 
 
 def to_tensors(arrays: Mapping[str, Array], notes: Mapping[str, str] | None = None) -> bytes:
-    """Returns arrays as safetensors."""
+    """Returns arrays as safetensors that :func:`from_tensors` reads.
+
+    Raises:
+        ValueError: if there are too many to be read again.
+    """
     import safetensors.numpy
 
     content: bytes = safetensors.numpy.save(dict(arrays), dict(notes) if notes else None)
+    (header,) = struct.unpack("<Q", content[:8])
+    if header > _MAX_HEADER:
+        raise ValueError(
+            f"the names and shapes of {len(arrays)} tensors need {header / 1e6:.3g} MB; at most "
+            f"{_MAX_HEADER >> 20} MB can be read again"
+        )
     return content
+
+
+def tensor_names(paths: Iterable[str]) -> list[str]:
+    """Returns names for tensors that sort in the order given: number, then path."""
+    paths = list(paths)
+    digits = max(5, len(str(len(paths) - 1)))
+    plain = [re.sub(r"[^A-Za-z0-9_-]+", ".", path).strip(".") for path in paths]
+    return [f"{i:0{digits}d}.{path}" for i, path in enumerate(plain)]
+
+
+# Names of tensors are never used as paths. Two points after the number stand in files that were
+# written when a layer's name began with another character, before names were stripped of it.
+_NUMBER = re.compile(r"^[0-9]{5,}\.\.?(?![./])")
+
+
+def _is_tensor_name(name: str) -> bool:
+    return ".." not in _NUMBER.sub("", name, count=1) and all(
+        c.isascii() and (c.isalnum() or c in "_./-") for c in name
+    )
 
 
 def from_tensors(content: bytes, name: str) -> dict[str, Array]:
@@ -287,9 +285,14 @@ def from_tensors(content: bytes, name: str) -> dict[str, Array]:
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{name} is damaged: {error}") from None
     for key in arrays:
-        if ".." in key or not all(c.isascii() and (c.isalnum() or c in "_./-") for c in key):
+        if not _is_tensor_name(key):
             raise FileFormatError(f"{name} holds a tensor with the name {key[:80]!r}")
     return {key: arrays[key] for key in sorted(arrays)}
+
+
+_DTYPES = {"BF16": "bfloat16", "BOOL": "bool", "F16": "float16", "F32": "float32"}
+_DTYPES |= {"F64": "float64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"}
+_DTYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
 
 
 def _dtype_of(code: str) -> np.dtype[Any]:
@@ -298,7 +301,4 @@ def _dtype_of(code: str) -> np.dtype[Any]:
     Raises:
         KeyError: for a dtype that no variable has.
     """
-    names = {"BF16": "bfloat16", "BOOL": "bool", "F16": "float16", "F32": "float32"}
-    names |= {"F64": "float64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"}
-    names |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
-    return numpy_dtype(names[code])
+    return numpy_dtype(_DTYPES[code])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable, limited_bytes, stored_values
+from handmill.saving.atomic_file import write_bytes
 from handmill.saving.container import (
     FORMAT_VERSION,
     FileFormatError,
@@ -18,20 +21,26 @@ from handmill.saving.container import (
     from_tensors,
     open_regular,
     read_file,
+    tensor_names,
     to_json,
     to_tensors,
-    write_bytes,
     write_file,
 )
 from handmill.saving.objects import (
+    ARRAY_CLASS,
     CustomObjectScope,
     deserialize_keras_object,
     serialize_keras_object,
 )
 
 
-def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
+def checked_suffix(filepath: Any, weights_only: bool = False, loading: bool = False) -> str:
     """Returns the path if its suffix is that of the format.
+
+    Args:
+        filepath: the path.
+        weights_only: whether the file holds weights alone.
+        loading: whether the file is to be read, for the error.
 
     Raises:
         ValueError: naming the right suffix.
@@ -50,9 +59,11 @@ def checked_suffix(filepath: Any, weights_only: bool = False) -> str:
         hint = ""
         if path.endswith((".keras", ".h5", ".hdf5")):
             hint = " Keras's own formats are neither written nor read yet."
+        if loading and path.endswith((".weights.hmill", ".safetensors")):
+            hint = " A file of weights is read into a model by `model.load_weights(filepath)`."
         raise ValueError(
-            "Invalid filepath extension for saving: the file of a model must end in `.hmill`. "
-            f"Received: filepath={path}.{hint}"
+            f"Invalid filepath extension for {'loading' if loading else 'saving'}: the file of a "
+            f"model must end in `.hmill`. Received: filepath={path}.{hint}"
         )
     return path
 
@@ -80,7 +91,7 @@ def members_of(model: Any) -> dict[str, bytes]:
     """Returns the members of the file of a model.
 
     Raises:
-        ValueError: if the model has no weights yet.
+        ValueError: if the model has no weights yet, or could not be read again.
         TypeError: if something in the model is code and not data.
     """
     if not model.built:
@@ -92,14 +103,64 @@ def members_of(model: Any) -> dict[str, bytes]:
         config["build_config"] = build
     if (compiled := model.get_compile_config()) is not None:
         config["compile_config"] = compiled
+    constants: list[Array] = []
+    with contextlib.suppress(RecursionError):  # which to_json words
+        config = _without_tables(config, constants)
     members = {
-        "config.json": to_json(config),
+        "config.json": to_json(config, f"the description of model {model.name!r}"),
         "model.safetensors": to_tensors(_named(model.variables)),
     }
+    if constants:
+        names = tensor_names("table" for _ in constants)
+        members["constants.safetensors"] = to_tensors(dict(zip(names, constants, strict=True)))
     if model.optimizer is not None:
         members["optimizer.safetensors"] = to_tensors(_named(model.optimizer.variables))
-    members["state.json"] = to_json(_state(model))
+    members["state.json"] = to_json(_state(model), "state.json")
     return members
+
+
+_LONGEST_IN_JSON = 256
+
+
+def _without_tables(config: Any, tables: list[Array]) -> Any:
+    """A description in which large arrays, and those that JSON has no numbers for, are named.
+
+    Args:
+        config: the description.
+        tables: gets the arrays, in the order of the names.
+    """
+    if isinstance(config, list | tuple):
+        return [_without_tables(item, tables) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == ARRAY_CLASS:
+        array = deserialize_keras_object(config)
+        if array.size <= _LONGEST_IN_JSON and np.isfinite(array.astype(np.float64)).all():
+            return config
+        tables.append(array)
+        return {"class_name": ARRAY_CLASS, "config": {"table": len(tables) - 1}}
+    return {key: _without_tables(value, tables) for key, value in config.items()}
+
+
+def _with_tables(config: Any, tables: Sequence[Array]) -> Any:
+    """What :func:`_without_tables` was given.
+
+    Raises:
+        LookupError: for a table that is not there.
+        TypeError: for one that is not named by a number.
+    """
+    if isinstance(config, list):
+        return [_with_tables(item, tables) for item in config]
+    if not isinstance(config, dict):
+        return config
+    inner = config.get("config")
+    if config.get("class_name") == ARRAY_CLASS and isinstance(inner, dict) and "table" in inner:
+        array = tables[inner["table"]]
+        return {
+            "class_name": ARRAY_CLASS,
+            "config": {"value": array, "dtype": array.dtype.name},
+        }
+    return {key: _with_tables(value, tables) for key, value in config.items()}
 
 
 def _state(model: Any) -> dict[str, Any]:
@@ -120,10 +181,8 @@ def _state(model: Any) -> dict[str, Any]:
 
 def _named(variables: Sequence[Variable]) -> dict[str, Array]:
     """Arrays under names that sort in order: number, then path."""
-    return {
-        f"{i:05d}.{re.sub(r'[^A-Za-z0-9_-]+', '.', v.path)}": v.numpy()
-        for i, v in enumerate(variables)
-    }
+    names = tensor_names(v.path for v in variables)
+    return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
 
 
 def load_model(
@@ -145,7 +204,7 @@ def load_model(
     Raises:
         ValueError: for another suffix, a damaged file, or a class that is not known.
     """
-    path = Path(checked_suffix(filepath))
+    path = Path(checked_suffix(filepath, loading=True))
     if not safe_mode:
         raise ValueError("`safe_mode=False` is not supported: files hold data only")
     members = read_file(path)
@@ -155,13 +214,18 @@ def load_model(
     state = from_json(members["state.json"], f"{path}: state.json")
     check_version(path, state)
     config = from_json(members["config.json"], f"{path}: config.json")
-    arrays = from_tensors(members["model.safetensors"], f"{path}: model.safetensors")
-    slots = from_tensors(
-        members.get("optimizer.safetensors", to_tensors({})), f"{path}: optimizer.safetensors"
-    )
+
+    def tensors(member: str) -> dict[str, Array]:
+        # Taken out: what was read is freed before the model is made.
+        return from_tensors(members.pop(member, to_tensors({})), f"{path}: {member}")
+
+    arrays = tensors("model.safetensors")
+    slots = tensors("optimizer.safetensors")
+    tables = list(tensors("constants.safetensors").values())
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
         with _damage(path, "architecture"), stored_values() as undrawn:
+            config = _with_tables(config, tables)
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
@@ -275,7 +339,7 @@ def save_weights(
             raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
         write_bytes(Path(os.path.realpath(path)), tensors)
         return
-    members = {"model.safetensors": tensors, "state.json": to_json(_state(model))}
+    members = {"model.safetensors": tensors, "state.json": to_json(_state(model), "state.json")}
     write_file(path, members, overwrite)
 
 

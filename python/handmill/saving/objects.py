@@ -7,13 +7,15 @@ dictionary. Nothing is ever imported by a name that comes from a file.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import numpy as np
 
-from handmill.utils.naming import known_names
+from handmill.ir.shapes import numpy_dtype
+from handmill.naming import known_names, to_snake_case
 
 T = TypeVar("T")
 
@@ -35,7 +37,17 @@ ROOT_CLASSES = {"Sequential": "models", "Model": "models", "Functional": "models
 
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
-_scopes: list[Mapping[str, Any]] = []
+
+# Per thread and task: a loader in one must not make classes that were allowed in another.
+_scopes: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("_scopes", default=())
+
+ARRAY_CLASS = "__numpy__"
+"""What the description of an array has instead of the name of a class."""
+
+_ARRAY_DTYPES = frozenset(
+    {"bool", "bfloat16", "float16", "float32", "float64"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
 
 
 def register_keras_serializable(
@@ -79,7 +91,7 @@ def get_registered_name(obj: Any) -> str:
 
 def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
     """The object registered as ``name``, None if there is none."""
-    for table in (custom_objects or {}, *reversed(_scopes), _custom):
+    for table in (custom_objects or {}, *reversed(_scopes.get()), _custom):
         if name in table:
             return table[name]
         short = name.rpartition(">")[2]
@@ -94,7 +106,7 @@ def get_custom_objects() -> dict[str, Any]:
 
 
 class CustomObjectScope:
-    """Makes classes of the user's known to loaders inside a ``with`` block.
+    """Makes classes of the user's known to loaders inside a ``with`` block, in this thread.
 
     Args:
         custom_objects: name -> class or function.
@@ -104,11 +116,11 @@ class CustomObjectScope:
         self.custom_objects = custom_objects
 
     def __enter__(self) -> CustomObjectScope:
-        _scopes.append(self.custom_objects)
+        _scopes.set((*_scopes.get(), self.custom_objects))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _scopes.pop()
+        _scopes.set(_scopes.get()[:-1])
 
 
 @contextmanager
@@ -138,10 +150,7 @@ def serialize_keras_object(obj: Any) -> Any:
     if isinstance(obj, dict):
         return {key: serialize_keras_object(value) for key, value in obj.items()}
     if isinstance(obj, np.ndarray):
-        return {
-            "class_name": "__numpy__",
-            "config": {"value": obj.tolist(), "dtype": obj.dtype.name},
-        }
+        return _array_config(obj)
     if hasattr(obj, "get_config"):
         cls = type(obj)
         return {
@@ -165,6 +174,29 @@ def serialize_keras_object(obj: Any) -> Any:
     raise TypeError(
         f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()"
     )
+
+
+def _array_config(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    dtype = array.dtype.name
+    if dtype not in _ARRAY_DTYPES:
+        raise TypeError(
+            f"an array of {array.dtype} cannot be written: files hold arrays of bool, integers and "
+            "floats of up to 64 bits; return strings from get_config() as a list (.tolist())"
+        )
+    config = {"value": array.tolist(), "dtype": dtype}
+    if 0 in array.shape:  # which the nested lists do not tell
+        config["shape"] = list(array.shape)
+    return {"class_name": ARRAY_CLASS, "config": config}
+
+
+def _make_array(config: Any) -> np.ndarray[Any, Any]:
+    dtype = config["dtype"]
+    if not isinstance(dtype, str) or dtype not in _ARRAY_DTYPES:
+        raise ValueError(f"an array has the dtype {str(dtype)[:40]!r}, which files cannot hold")
+    array = np.array(config["value"], numpy_dtype(dtype))
+    if "shape" in config and array.size == 0:
+        array = array.reshape(config["shape"])
+    return array
 
 
 def is_own(cls: Any) -> bool:
@@ -218,8 +250,8 @@ def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: st
     if "class_name" not in config or "config" not in config:
         return {key: _deserialize(value, None, kind) for key, value in config.items()}
     name, inner = config["class_name"], config["config"]
-    if name == "__numpy__":
-        return np.array(inner["value"], dtype=inner["dtype"])
+    if name == ARRAY_CLASS:
+        return _make_array(inner)
     if name == "function":
         found = find_object(str(inner), module_objects or {})
         if found is None:
@@ -235,6 +267,33 @@ def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: st
             made.build_from_config(shape)
         return made
     return cls(**inner)
+
+
+def interpret(
+    identifier: Any, kind: str, deserialize: Callable[[Any], Any], known: Iterable[type] = ()
+) -> Any:
+    """What ``get`` does in the modules of losses, metrics, initializers and their like.
+
+    Args:
+        identifier: None, a name, an object or its class, a callable, or a config dictionary.
+        kind: what is wanted, for the error.
+        deserialize: makes it from a name or a dictionary.
+        known: classes that the error lists.
+
+    Raises:
+        ValueError: if ``identifier`` is none of these.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict | str):
+        return deserialize(identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    names = [to_snake_case(c.__name__) for c in known]
+    hint = f". {known_names(kind, identifier, names)}" if names else ""
+    raise ValueError(f"Could not interpret {kind} identifier: {identifier!r}{hint}")
 
 
 def _unknown(kind: str, name: object, config: Mapping[str, Any]) -> str:

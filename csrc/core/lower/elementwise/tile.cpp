@@ -16,7 +16,8 @@ constexpr int64_t kBlockBytes = 48 * 1024;
 constexpr int64_t kBlockQuantum = 64;
 
 constexpr TileOpInfo kTileOps[] = {
-#define HM_TILE_OP(name, inputs, immediates) {#name, inputs, immediates},
+#define HM_TILE_OP(name, inputs, immediates, types) {#name, inputs, immediates, #types, -1},
+#define HM_TILE_CONVERSION(name, type) {#name, 1, 0, "FDI", static_cast<int>(TileType::type)},
 #include "kernels/elementwise/tile_ops.def"
 #undef HM_TILE_OP
 };
@@ -67,12 +68,14 @@ void TilePlan::apply(std::span<const TileShape> operands, TileArgs* args) const 
   for (size_t i = 0; i < operands.size(); ++i) {
     std::copy(strides[i].begin(), strides[i].end(), args->operands[i].strides);
     args->operands[i].dtype = operands[i].dtype;
+    args->operands[i].type = operands[i].type;
   }
   args->block = block;
+  args->element_bytes = element_bytes;
 }
 
-TilePlan plan_tile(std::span<const int64_t> shape, std::span<const TileShape> operands,
-                   int n_temps) {
+TilePlan plan_tile(std::span<const int64_t> shape, std::span<const TileShape> operands, int n_temps,
+                   int element_bytes) {
   require(operands.size() <= kMaxTileOperands, "a tile program takes at most ", kMaxTileOperands,
           " operands, not ", operands.size());
   std::vector<std::vector<int64_t>> full;
@@ -114,39 +117,80 @@ TilePlan plan_tile(std::span<const int64_t> shape, std::span<const TileShape> op
   }
   plan.block = block_elements(plan, operands, total);
   plan.block_count = ceil_div(total, plan.block);
-  plan.scratch_bytes = static_cast<int64_t>(sizeof(float)) * kTileBufferStride *
-                       (static_cast<int64_t>(operands.size()) + n_temps);
+  plan.element_bytes = element_bytes;
+  plan.scratch_bytes =
+      element_bytes * kTileBufferStride * (static_cast<int64_t>(operands.size()) + n_temps);
   return plan;
 }
 
-void check_tile_program(std::span<const TileInstr> instrs, int n_inputs, int n_outputs,
-                        int n_temps) {
-  require(n_inputs >= 0 && n_outputs >= 0 && n_inputs + n_outputs <= kMaxTileOperands &&
+bool travels_as(Dtype dtype, TileType type) {
+  switch (dtype) {
+    case Dtype::float32:
+    case Dtype::bfloat16:
+      return type == TileType::f32;
+    case Dtype::float64:
+      return type == TileType::f64;
+    case Dtype::int8:
+    case Dtype::uint8:
+    case Dtype::int32:
+      return type == TileType::i32;
+    case Dtype::int64:
+      return type == TileType::i64;
+    case Dtype::bool_:
+      return true;
+  }
+  return false;
+}
+
+int check_tile_program(std::span<const TileInstr> instrs, std::span<const TileType> types,
+                       int n_inputs, int n_temps) {
+  constexpr int kUnwritten = -1;
+  const int n_operands = static_cast<int>(types.size());
+  require(n_inputs >= 0 && n_inputs <= n_operands && n_operands <= kMaxTileOperands &&
               n_temps >= 0 && n_temps <= kMaxTileTemps,
           "a tile program has at most ", kMaxTileOperands, " operands and ", kMaxTileTemps,
-          " temporaries, not ", n_inputs + n_outputs, " and ", n_temps);
-  std::vector<bool> written(static_cast<size_t>(n_inputs + n_outputs + n_temps), false);
-  std::fill_n(written.begin(), n_inputs, true);
+          " temporaries, not ", n_operands, " and ", n_temps);
+  std::vector<int> held(static_cast<size_t>(n_operands + n_temps), kUnwritten);  // TileType
+  int64_t widest = 4;
+  const auto is_type = [](TileType type) {
+    return type >= TileType{} && static_cast<int>(type) < kTileTypes;
+  };
+  for (int i = 0; i < n_operands; ++i) {
+    const TileType type = types[static_cast<size_t>(i)];
+    require(is_type(type), "operand ", i, " has the unknown type ", static_cast<int>(type));
+    if (i < n_inputs) held[static_cast<size_t>(i)] = static_cast<int>(type);
+    widest = std::max(widest, tile_type_bytes(type));
+  }
   for (size_t i = 0; i < instrs.size(); ++i) {
     const TileInstr& instr = instrs[i];
     require(instr.op >= TileOp{} && instr.op < TileOp::count, "tile instruction ", i,
             " has the unknown op ", static_cast<int>(instr.op));
     const TileOpInfo& info = kTileOps[static_cast<size_t>(instr.op)];
+    require(is_type(instr.type) && info.computes_in(instr.type), "tile instruction ", i, " (",
+            info.name, ") does not compute in type ", static_cast<int>(instr.type));
     const int16_t sources[] = {instr.a, instr.b, instr.c};
     for (int s = 0; s < 3; ++s) {
       const int16_t source = sources[s];
-      require(source >= 0 && static_cast<size_t>(source) < written.size(), "tile instruction ", i,
-              " (", info.name, ") names register ", source, ", of ", written.size());
-      require(s >= info.inputs || written[static_cast<size_t>(source)], "tile instruction ", i,
-              " (", info.name, ") reads register ", source, " before it is written");
+      require(source >= 0 && static_cast<size_t>(source) < held.size(), "tile instruction ", i,
+              " (", info.name, ") names register ", source, ", of ", held.size());
+      if (s >= info.inputs) continue;
+      const int type = held[static_cast<size_t>(source)];
+      require(type != kUnwritten, "tile instruction ", i, " (", info.name, ") reads register ",
+              source, " before it is written");
+      require(type == static_cast<int>(instr.type), "tile instruction ", i, " (", info.name,
+              ") reads register ", source, " of another type");
     }
-    require(instr.dst >= n_inputs && static_cast<size_t>(instr.dst) < written.size(),
+    require(instr.dst >= n_inputs && static_cast<size_t>(instr.dst) < held.size(),
             "tile instruction ", i, " (", info.name, ") cannot write register ", instr.dst);
-    written[static_cast<size_t>(instr.dst)] = true;
+    const int result = info.result >= 0 ? info.result : static_cast<int>(instr.type);
+    held[static_cast<size_t>(instr.dst)] = result;
+    widest = std::max(widest, tile_type_bytes(static_cast<TileType>(result)));
   }
-  for (int i = n_inputs; i < n_inputs + n_outputs; ++i) {
-    require(written[static_cast<size_t>(i)], "output register ", i, " is never written");
+  for (int i = n_inputs; i < n_operands; ++i) {
+    require(held[static_cast<size_t>(i)] == static_cast<int>(types[static_cast<size_t>(i)]),
+            "output register ", i, " is never written in its type");
   }
+  return static_cast<int>(widest);
 }
 
 std::span<const TileOpInfo> tile_op_infos() { return kTileOps; }
@@ -161,7 +205,7 @@ TileOp find_tile_op(std::string_view name) {
 namespace {
 
 std::vector<TileInstr> read_instrs(const NodeView& node) {
-  constexpr size_t kFields = 5;  // op, dst, a, b, c
+  constexpr size_t kFields = 6;  // op, type, dst, a, b, c
   const std::span<const int64_t> fields = node.ints("instrs");
   const std::span<const double> imms = node.floats("imms");
   const size_t count = fields.size() / kFields;
@@ -175,8 +219,8 @@ std::vector<TileInstr> read_instrs(const NodeView& node) {
       require(field[k] == fields[i * kFields + k], "tile instruction ", i, " has the field ",
               fields[i * kFields + k]);
     }
-    instrs.push_back({static_cast<TileOp>(field[0]), field[1], field[2], field[3], field[4],
-                      static_cast<float>(imms[2 * i]), static_cast<float>(imms[2 * i + 1])});
+    instrs.push_back({static_cast<TileOp>(field[0]), static_cast<TileType>(field[1]), field[2],
+                      field[3], field[4], field[5], imms[2 * i], imms[2 * i + 1]});
   }
   return instrs;
 }
@@ -185,11 +229,11 @@ std::vector<TileInstr> read_instrs(const NodeView& node) {
 struct TileLowering {
   StepWriter& writer;
   std::span<const TileInstr> instrs;
-  int n_inputs, n_temps;
+  int n_inputs, n_temps, element_bytes;
 
   void add(std::span<const int64_t> shape, std::span<const TileShape> operands,
            std::span<const Ref> places) {
-    const TilePlan plan = plan_tile(shape, operands, n_temps);
+    const TilePlan plan = plan_tile(shape, operands, n_temps, element_bytes);
     if (!plan.ok) return add_slices(shape, operands, places);
     TileArgs args{};
     args.n_instrs = static_cast<int32_t>(instrs.size());
@@ -251,13 +295,17 @@ bool is_read_before(std::span<const TileInstr> instrs, int input, int output) {
 
 }  // namespace
 
-// inputs -> outputs, all of the shape of the first output after broadcasting. instrs: op, dst, a,
-// b, c of every instruction; imms: its two immediates; n_temps.
+// inputs -> outputs, all of the shape of the first output after broadcasting. types: the TileType
+// of each. instrs: op, type, dst, a, b, c of every instruction; imms: its two immediates; n_temps.
 void lower_tile(const NodeView& node, StepWriter& writer) {
   const std::vector<TileInstr> instrs = read_instrs(node);
   const int n_inputs = node.num_inputs(), n_outputs = node.num_outputs();
   const int n_temps = static_cast<int>(node.i64("n_temps"));
-  check_tile_program(instrs, n_inputs, n_outputs, n_temps);
+  std::vector<TileType> types;
+  for (int64_t type : node.ints("types")) types.push_back(static_cast<TileType>(type));
+  require(static_cast<int>(types.size()) == n_inputs + n_outputs, "a tile program of ",
+          n_inputs + n_outputs, " operands has ", types.size(), " types");
+  const int element_bytes = check_tile_program(instrs, types, n_inputs, n_temps);
 
   const ValueView first = node.output(0);
   const std::vector<int64_t> shape(first.shape.begin(), first.shape.end());
@@ -265,7 +313,10 @@ void lower_tile(const NodeView& node, StepWriter& writer) {
   std::vector<Ref> places;
   for (int i = 0; i < n_inputs + n_outputs; ++i) {
     const ValueView value = i < n_inputs ? node.input(i) : node.output(i - n_inputs);
-    operands.push_back({value.dtype, {value.shape.begin(), value.shape.end()}, {}});
+    const TileType type = types[static_cast<size_t>(i)];
+    require(travels_as(value.dtype, type), "operand ", i, " of a tile program, ",
+            dtype_name(value.dtype), ", cannot have the type ", static_cast<int>(type));
+    operands.push_back({value.dtype, {value.shape.begin(), value.shape.end()}, {}, type});
     places.emplace_back(value);
     require(i < n_inputs || operands.back().shape == shape, "output ", i - n_inputs,
             " of a tile program differs in shape from the first");
@@ -279,7 +330,7 @@ void lower_tile(const NodeView& node, StepWriter& writer) {
       }
     }
   }
-  TileLowering{writer, instrs, n_inputs, n_temps}.add(shape, operands, places);
+  TileLowering{writer, instrs, n_inputs, n_temps, element_bytes}.add(shape, operands, places);
 }
 
 }  // namespace handmill

@@ -119,12 +119,11 @@ struct Extents {
   int64_t a, b, c;
 
   explicit Extents(const MatmulArgs& args) {
-    const MatmulTerm& term = args.term[0];
     const auto extent = [&](int64_t matrix, const int64_t* strides) {
       return 4 * (matrix + (args.batch[0] - 1) * strides[0] + (args.batch[1] - 1) * strides[1]);
     };
-    a = extent(args.M * term.K, term.a_batch);
-    b = extent(term.K * args.N, term.b_batch);
+    a = extent(args.M * args.K, args.a_batch);
+    b = extent(args.K * args.N, args.b_batch);
     c = extent(args.M * args.N, args.c_batch);
   }
 };
@@ -139,16 +138,15 @@ void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands&
 void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Offsets& at) {
   const Ref workspace = writer.workspace(plan.workspace_bytes);
   const Extents extent(plan.matmul);
-  const bool once = plan.constant_bytes[0] > 0;
+  const bool once = plan.constant_bytes > 0;
   const int64_t end_of_packed =
       plan.partial_offset >= 0 ? plan.partial_offset : plan.workspace_bytes;
-  const bool packs = once || plan.packed_offset[0] >= 0;
-  const Ref packed =
-      once    ? writer.workspace(plan.constant_bytes[0])
-      : packs ? workspace.at(plan.packed_offset[0], end_of_packed - plan.packed_offset[0])
-              : workspace;
+  const bool packs = once || plan.packed_offset >= 0;
+  const Ref packed = once    ? writer.workspace(plan.constant_bytes)
+                     : packs ? workspace.at(plan.packed_offset, end_of_packed - plan.packed_offset)
+                             : workspace;
   double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
-                 static_cast<double>(plan.matmul.term[0].K) *
+                 static_cast<double>(plan.matmul.K) *
                  static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
   const bool in_slices = plan.partial_offset >= 0;
   const double flops_to_combine =
@@ -158,7 +156,7 @@ void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Off
     StepInfo info{.blocks = step.blocks, .scratch = step.scratch_bytes};
     switch (step.kernel) {
       case MatmulKernel::kPackB: {
-        MatmulPackArgs& args = plan.pack[0];
+        MatmulPackArgs& args = plan.pack;
         writer.read(&args.b, Ref(x.b).at(at.b, extent.b));
         writer.write(&args.packed, packed);
         info.pack = once;
@@ -167,8 +165,8 @@ void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Off
       }
       case MatmulKernel::kMatmul: {
         MatmulArgs& args = plan.matmul;
-        writer.read(&args.term[0].a, Ref(x.a).at(at.a, extent.a));
-        writer.read(&args.term[0].b, packs ? packed : Ref(x.b).at(at.b, extent.b));
+        writer.read(&args.a, Ref(x.a).at(at.a, extent.a));
+        writer.read(&args.b, packs ? packed : Ref(x.b).at(at.b, extent.b));
         if (in_slices) {
           writer.write(&args.partial, workspace.at(plan.partial_offset));
         } else if (x.update != nullptr) {
@@ -210,8 +208,8 @@ MatmulTile tile_of(Isa isa) {
 
 // Whether the kernel can update a parameter by C (see MatmulArgs).
 bool can_update(const MatmulArgs& args) {
-  return args.num_terms == 1 && args.term[0].chunks == 1 && args.slices == 1 &&
-         args.term[0].b_layout != MatmulBLayout::kTransposed && !args.by_rows_of_b;
+  return args.chunks == 1 && args.slices == 1 && args.b_layout != MatmulBLayout::kTransposed &&
+         !args.by_rows_of_b;
 }
 
 // A column C = A^T B is the row B^T A, which reads A along its rows.
@@ -222,16 +220,14 @@ bool is_turned_column(int64_t M, int64_t N, bool transpose_a) {
 // A product of two matrices.
 void describe(MatmulArgs& args, int64_t M, int64_t N, int64_t K, bool transpose_a,
               bool transpose_b) {
-  MatmulTerm& term = args.term[0];
   args.M = M;
   args.N = N;
   args.c_row = N;
-  args.num_terms = 1;
-  term.K = K;
-  term.a_row = transpose_a ? 1 : K;
-  term.a_col = transpose_a ? M : 1;
-  term.b_row = transpose_b ? 1 : N;
-  term.b_col = transpose_b ? K : 1;
+  args.K = K;
+  args.a_row = transpose_a ? 1 : K;
+  args.a_col = transpose_a ? M : 1;
+  args.b_row = transpose_b ? 1 : N;
+  args.b_col = transpose_b ? K : 1;
 }
 
 }  // namespace
@@ -265,7 +261,6 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
 
   MatmulProblem problem;
   MatmulArgs& args = problem.args;
-  MatmulTerm& term = args.term[0];
   int64_t M = c.dim(-2);
   const int64_t N = c.dim(-1), K = x.a.dim(transpose_a ? -2 : -1);
   require(x.a.dim(transpose_a ? -1 : -2) == M && x.b.dim(transpose_b ? -1 : -2) == K &&
@@ -290,7 +285,8 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
     describe(args, M, N, K, transpose_a, transpose_b);
   }
   problem.tile = tile_of(writer.isa());
-  problem.constant_b[0] = x.b.is_stable;
+  problem.tuning = current_tuning().matmul(writer.isa());
+  problem.constant_b = x.b.is_stable;
   MatmulEpilogue& epilogue = args.epilogue;
   epilogue.activation = activation_named(node.text("activation"));
   epilogue.grad = activation_grad_named(act_grad);
@@ -303,8 +299,8 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
     const size_t position = axes.size() + i;  // of the axis, counted from 2 in front
     const MatmulAxis axis = position >= 2 ? axes[position - 2] : MatmulAxis{1, 0, 0, 0};
     args.batch[i] = axis.extent;
-    term.a_batch[i] = axis.a;
-    term.b_batch[i] = axis.b;
+    args.a_batch[i] = axis.a;
+    args.b_batch[i] = axis.b;
     args.c_batch[i] = epilogue.residual_batch[i] = epilogue.grad_batch[i] = axis.c;
   }
   std::vector<int64_t> index(outer, 0);
@@ -346,6 +342,8 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   }
   problem.args.batch[0] = problem.args.batch[1] = 1;
   problem.tile = tile_of(writer.isa());
+  problem.tuning = current_tuning().matmul(writer.isa());
+  problem.tuning.few_rows = 0;  // no taller tile applies the one before it
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
   if (can_update(plan.matmul)) {

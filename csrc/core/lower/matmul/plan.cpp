@@ -16,6 +16,8 @@ constexpr double kOneBlockFlop = 0.3e6;
 constexpr double kRowCost = 2.5;
 // Least K of a slice where one row is multiplied.
 constexpr int64_t kRowSlice = 64;
+// Rows of C of a tall product.
+constexpr int64_t kTallRows = 2048;
 // Rows of C from which packing B once, for all blocks, is worth a step of its own, unless B is
 // narrow.
 constexpr int64_t kPackRows = 1024;
@@ -39,44 +41,54 @@ int64_t wanted_blocks(double flop) {
 }
 
 struct Shape {
-  int64_t M, N, K, batch;  // K: of all terms
+  int64_t M, N, K, batch;
   int64_t row_tiles, panels, vectors;
   double flop;
 };
 
-// Rows of C from which B is copied.
-int64_t rows_to_copy(const MatmulTile& tile, const MatmulTerm& term, int64_t N) {
-  if (term.b_row % 1024 == 0) return tile.copy_aliasing_rows;
-  return term.K * N <= kFirstCache ? kCopySmallRows : tile.copy_rows;
+// The register tile of a level, by which K is cut into slices whatever the tuning.
+struct Tiles {
+  int32_t rows, vectors;
+};
+
+Tiles tiles_of(const Shape& s, int32_t vectors, const MatmulTile& tile) {
+  const int64_t panels = ceil_div(s.vectors, vectors);
+  return {ceil_div(s.vectors, panels) <= 2 ? tile.narrow_rows : tile.rows, vectors};
 }
 
-void choose_layouts(const MatmulProblem& problem, MatmulTerm& term, bool constant, int64_t M,
-                    int64_t N) {
-  const int64_t batch = problem.args.batch[0] * problem.args.batch[1];
+// Rows of C from which B is copied.
+int64_t rows_to_copy(const MatmulTuning& tuning, const MatmulArgs& args) {
+  if (args.b_row % 1024 == 0) return tuning.copy_aliasing_rows;
+  return args.K * args.N <= kFirstCache ? kCopySmallRows : tuning.copy_rows;
+}
+
+void choose_layouts(const MatmulProblem& problem, MatmulArgs& args) {
+  const bool constant = problem.constant_b;
+  const int64_t M = args.M, N = args.N, batch = args.batch[0] * args.batch[1];
   // An axis of one element has any stride.
-  if (M == 1 && term.a_col != 1) term.a_row = 1;
-  if (term.K == 1 && term.a_row != 1) term.a_col = 1;
-  if (N == 1) term.b_col = 1;
-  if (term.a_col == 1) {
-    const bool copy = problem.tile.copies_tall_aliasing_rows && M >= kTallRows && N >= kTallRows &&
-                      term.a_row % 1024 == 0;
-    term.a_layout = copy ? MatmulALayout::kCopyRows : MatmulALayout::kRows;
-  } else if (term.a_row == 1) {
-    term.a_layout = MatmulALayout::kColumns;
+  if (M == 1 && args.a_col != 1) args.a_row = 1;
+  if (args.K == 1 && args.a_row != 1) args.a_col = 1;
+  if (N == 1) args.b_col = 1;
+  if (args.a_col == 1) {
+    const bool copy = problem.tuning.copies_tall_aliasing_rows && M >= kTallRows &&
+                      N >= kTallRows && args.a_row % 1024 == 0;
+    args.a_layout = copy ? MatmulALayout::kCopyRows : MatmulALayout::kRows;
+  } else if (args.a_row == 1) {
+    args.a_layout = MatmulALayout::kColumns;
   } else {
-    term.a_layout = MatmulALayout::kCopyRows;
+    args.a_layout = MatmulALayout::kCopyRows;
   }
-  const bool along_k = term.a_col == 1 && term.b_row == 1;
-  if (along_k && (N == 1 || (term.b_col != 1 && M <= kDotRows && term.K >= 32))) {
-    term.b_layout = MatmulBLayout::kTransposed;
-  } else if (constant && term.K * N >= kPackedSize) {
-    term.b_layout = MatmulBLayout::kPacked;
-  } else if (term.b_col == 1 && M < rows_to_copy(problem.tile, term, N)) {
-    term.b_layout = MatmulBLayout::kRows;
+  const bool along_k = args.a_col == 1 && args.b_row == 1;
+  if (along_k && (N == 1 || (args.b_col != 1 && M <= kDotRows && args.K >= 32))) {
+    args.b_layout = MatmulBLayout::kTransposed;
+  } else if (constant && args.K * N >= kPackedSize) {
+    args.b_layout = MatmulBLayout::kPacked;
+  } else if (args.b_col == 1 && M < rows_to_copy(problem.tuning, args)) {
+    args.b_layout = MatmulBLayout::kRows;
   } else if (constant || (batch == 1 && M >= kPackRows && N > problem.tile.width)) {
-    term.b_layout = MatmulBLayout::kPacked;
+    args.b_layout = MatmulBLayout::kPacked;
   } else {
-    term.b_layout = MatmulBLayout::kCopy;
+    args.b_layout = MatmulBLayout::kCopy;
   }
 }
 
@@ -107,20 +119,19 @@ double imbalance(const Shape& s, int64_t blocks_m, int64_t blocks_n, int64_t thr
 }
 
 // A read down columns that are whole pages apart: each lands in the same sets of L1.
-bool has_aliasing_columns(const MatmulTerm& term) {
-  return term.a_layout == MatmulALayout::kColumns && term.a_col % 1024 == 0 && term.K >= 16;
+bool has_aliasing_columns(const MatmulArgs& args) {
+  return args.a_layout == MatmulALayout::kColumns && args.a_col % 1024 == 0 && args.K >= 16;
 }
 
 // Cuts rows x columns of tiles into about `wanted` blocks.
 void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m) {
-  const MatmulTerm& term = args.term[0];
   int64_t max_blocks_m = s.row_tiles;
   // A column of A is one run of memory: keep it longer than a few cache lines.
-  if (term.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
-  if (term.b_layout == MatmulBLayout::kCopy && term.K / args.slices > kKeptPanel) {
+  if (args.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
+  if (args.b_layout == MatmulBLayout::kCopy && args.K / args.slices > kKeptPanel) {
     max_blocks_m = std::min(max_blocks_m, min_blocks_m);
   }
-  const double cost_of_a = has_aliasing_columns(term) ? 6.0 : 2.0;
+  const double cost_of_a = has_aliasing_columns(args) ? 6.0 : 2.0;
   if (wanted == 1) {
     args.blocks_m = std::min(s.row_tiles, min_blocks_m);
     args.blocks_n = 1;
@@ -154,57 +165,51 @@ int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
   int64_t b = 0, a = 0;
   const int64_t tiles = ceil_div(ceil_div(args.M, args.tile_rows), args.blocks_m);
   const int64_t rows = std::min(args.M, tiles * args.tile_rows);
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    const MatmulTerm& term = args.term[r];
-    const int64_t chunks = term.chunks;
-    const int64_t chunk = std::max<int64_t>(1, ceil_div(term.K, chunks));
-    if (term.b_layout == MatmulBLayout::kCopy) {
-      const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
-      b += (args.blocks_m == 1 ? 1 : ceil_div(chunks, args.slices)) * chunk *
-           ceil_div(panels, args.blocks_n) * args.panel_vectors * tile.width;
-    }
-    if (term.a_layout == MatmulALayout::kCopyRows) a = std::max(a, rows * odd_lines(chunk));
-    if (term.a_layout == MatmulALayout::kCopyColumns) a = std::max(a, chunk * odd_lines(rows));
+  const int64_t chunk = std::max<int64_t>(1, ceil_div(args.K, args.chunks));
+  if (args.b_layout == MatmulBLayout::kCopy) {
+    const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
+    b = (args.blocks_m == 1 ? 1 : ceil_div(args.chunks, args.slices)) * chunk *
+        ceil_div(panels, args.blocks_n) * args.panel_vectors * tile.width;
   }
+  if (args.a_layout == MatmulALayout::kCopyRows) a = rows * odd_lines(chunk);
+  if (args.a_layout == MatmulALayout::kCopyColumns) a = chunk * odd_lines(rows);
   args.b_scratch_floats = b;
   return a + b;
 }
 
-void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, int r, const Shape& s) {
+void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, const Shape& s) {
   MatmulArgs& args = plan.matmul;
-  MatmulTerm& term = args.term[r];
-  MatmulPackArgs& pack = plan.pack[r];
-  const int64_t size = term.K * s.vectors * problem.tile.width;
+  MatmulPackArgs& pack = plan.pack;
+  const int64_t size = args.K * s.vectors * problem.tile.width;
   pack = {};
-  pack.K = term.K;
+  pack.K = args.K;
   pack.N = args.N;
-  pack.b_row = term.b_row;
-  pack.b_col = term.b_col;
+  pack.b_row = args.b_row;
+  pack.b_col = args.b_col;
   pack.panel_vectors = args.panel_vectors;
   // Broadcast axes of B are packed once.
-  const bool outer = term.b_batch[0] != 0, inner = term.b_batch[1] != 0;
+  const bool outer = args.b_batch[0] != 0, inner = args.b_batch[1] != 0;
   pack.batch[0] = outer ? args.batch[0] : 1;
   pack.batch[1] = inner ? args.batch[1] : 1;
   pack.packed_batch[1] = inner ? size : 0;
   pack.packed_batch[0] = outer ? size * pack.batch[1] : 0;
   for (int i = 0; i < 2; ++i) {
-    pack.b_batch[i] = term.b_batch[i];
-    term.b_batch[i] = pack.packed_batch[i];
+    pack.b_batch[i] = args.b_batch[i];
+    args.b_batch[i] = pack.packed_batch[i];
   }
   // Blocks of about 64 K floats: rows of B as a whole, or one panel of a transposed B.
-  pack.blocks_n = term.b_col == 1 ? ceil_div(s.panels, 16) : s.panels;
+  pack.blocks_n = args.b_col == 1 ? ceil_div(s.panels, 16) : s.panels;
   pack.blocks_k =
-      std::clamp<int64_t>(size / pack.blocks_n / 65536, 1, std::max<int64_t>(1, term.K));
+      std::clamp<int64_t>(size / pack.blocks_n / 65536, 1, std::max<int64_t>(1, args.K));
   const int64_t copies = pack.batch[0] * pack.batch[1];
   const int64_t bytes = align_bytes(copies * size * 4);
-  const bool once = problem.constant_b[r];
-  if (once) {
-    plan.constant_bytes[r] = bytes;
+  if (problem.constant_b) {
+    plan.constant_bytes = bytes;
   } else {
-    plan.packed_offset[r] = plan.workspace_bytes;
+    plan.packed_offset = plan.workspace_bytes;
     plan.workspace_bytes += bytes;
   }
-  plan.steps.push_back({MatmulKernel::kPackB, r, once, copies * pack.blocks_n * pack.blocks_k, 0});
+  plan.steps.push_back({MatmulKernel::kPackB, copies * pack.blocks_n * pack.blocks_k, 0});
 }
 
 }  // namespace
@@ -214,64 +219,59 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   plan.matmul = problem.args;
   MatmulArgs& args = plan.matmul;
   const MatmulTile& tile = problem.tile;
-  std::fill(plan.packed_offset, plan.packed_offset + kMatmulMaxTerms, -1);
-  std::fill(plan.constant_bytes, plan.constant_bytes + kMatmulMaxTerms, 0);
+  const MatmulTuning& tuning = problem.tuning;
   args.blocks_m = args.blocks_n = args.slices = 1;
+  args.rows_ahead = tuning.rows_ahead;
+  args.fetches_in_place = tuning.fetches_in_place;
+  args.fetches_next_panel = tuning.fetches_next_panel;
 
   Shape s{};
   s.M = args.M;
   s.N = args.N;
   s.batch = args.batch[0] * args.batch[1];
-  for (int32_t r = 0; r < args.num_terms; ++r) s.K += args.term[r].K;
+  s.K = args.K;
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
-  const bool one_row_in_place = s.M == 1 && args.term[0].b_col == 1 &&
-                                !(problem.constant_b[0] && args.term[0].K * s.N >= kPackedSize);
-  args.panel_vectors = one_row_in_place ? tile.row_vectors : tile.vectors;
   s.vectors = ceil_div(s.N, tile.width);
+  const bool one_row_in_place =
+      s.M == 1 && args.b_col == 1 && !(problem.constant_b && args.K * s.N >= kPackedSize);
+  const Tiles cut = tiles_of(s, one_row_in_place ? tile.row_vectors : tile.vectors, tile);
+  // Not where B is packed once: one copy serves all numbers of rows.
+  const bool few = tile.few_rows > 0 && s.M > 1 && s.M <= tuning.few_rows && !problem.constant_b &&
+                   ceil_div(s.M, tile.few_rows) < ceil_div(s.M, cut.rows);
+  args.panel_vectors = few ? tile.few_vectors : cut.vectors;
+  args.tile_rows = few ? tile.few_rows : cut.rows;
   s.panels = ceil_div(s.vectors, args.panel_vectors);
-  args.tile_rows = ceil_div(s.vectors, s.panels) <= 2 ? tile.narrow_rows : tile.rows;
   s.row_tiles = ceil_div(s.M, args.tile_rows);
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
            static_cast<double>(s.batch);
 
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    args.term[r].chunks = std::max<int64_t>(1, (args.term[r].K + tile.kc / 2) / tile.kc);
-    choose_layouts(problem, args.term[r], problem.constant_b[r], s.M, s.N);
-  }
+  args.chunks = std::max<int64_t>(1, (args.K + tile.kc / 2) / tile.kc);
+  choose_layouts(problem, args);
 
   int64_t wanted = ceil_div(wanted_blocks(s.M == 1 ? kRowCost * s.flop : s.flop), s.batch);
-  int64_t& chunks = args.term[0].chunks;
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.
-  const bool by_row = s.M == 1 && args.term[0].b_layout == MatmulBLayout::kRows;
-  args.by_rows_of_b = s.M == 1;
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    args.by_rows_of_b &=
-        args.term[r].b_layout == MatmulBLayout::kRows && args.term[r].b_row >= tile.long_row;
-  }
-  const bool by_dots = args.term[0].b_layout == MatmulBLayout::kTransposed;
-  const int64_t tiles = s.row_tiles * s.panels;
-  const int64_t most_slices = by_row ? s.K / kRowSlice : chunks / 2;
-  if (args.num_terms == 1 && wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
+  const bool by_row = s.M == 1 && args.b_layout == MatmulBLayout::kRows;
+  args.by_rows_of_b = by_row && args.b_row >= tuning.long_row;
+  const bool by_dots = args.b_layout == MatmulBLayout::kTransposed;
+  const int64_t tiles = ceil_div(s.M, cut.rows) * ceil_div(s.vectors, cut.vectors);
+  const int64_t most_slices = by_row ? s.K / kRowSlice : args.chunks / 2;
+  if (wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
     // A power of two: an even share for 2 and 4 threads.
     while (args.slices * 2 <= std::min(most_slices, wanted)) args.slices *= 2;
     wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
-    if (by_row) chunks = args.slices * ceil_div(chunks, args.slices);
+    if (by_row) args.chunks = args.slices * ceil_div(args.chunks, args.slices);
   }
-  const int64_t block_rows = s.M >= kTallRows ? tile.tall_block_rows : tile.block_rows;
+  const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
   choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    // The copy pays once three panels use it.
-    if (has_aliasing_columns(args.term[r]) && s.panels >= 3 * args.blocks_n) {
-      args.term[r].a_layout = MatmulALayout::kCopyColumns;
-    }
+  // The copy pays once three panels use it.
+  if (has_aliasing_columns(args) && s.panels >= 3 * args.blocks_n) {
+    args.a_layout = MatmulALayout::kCopyColumns;
   }
 
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    if (args.term[r].b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, r, s);
-  }
-  plan.steps.push_back({MatmulKernel::kMatmul, 0, false,
+  if (args.b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, s);
+  plan.steps.push_back({MatmulKernel::kMatmul,
                         s.batch * args.slices * args.blocks_n * args.blocks_m,
                         4 * scratch_floats(args, tile)});
   if (args.slices > 1) {
@@ -292,37 +292,9 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     combine.blocks_m = std::min(s.M, pieces);
     combine.blocks_n = std::min(s.vectors, ceil_div(pieces, combine.blocks_m));
     plan.steps.push_back(
-        {MatmulKernel::kCombine, 0, false, s.batch * combine.blocks_m * combine.blocks_n, 0});
+        {MatmulKernel::kCombine, s.batch * combine.blocks_m * combine.blocks_n, 0});
   }
   return plan;
-}
-
-void bind_matmul(MatmulPlan& plan, const MatmulPointers& pointers) {
-  MatmulArgs& args = plan.matmul;
-  char* workspace = static_cast<char*>(pointers.workspace);
-  for (int32_t r = 0; r < args.num_terms; ++r) {
-    args.term[r].a = pointers.a[r];
-    args.term[r].b = pointers.b[r];
-    if (args.term[r].b_layout != MatmulBLayout::kPacked) continue;
-    float* packed =
-        plan.constant_bytes[r] != 0
-            ? pointers.constant[r]
-            : reinterpret_cast<float*>(workspace + std::max<int64_t>(0, plan.packed_offset[r]));
-    plan.pack[r].b = pointers.b[r];
-    plan.pack[r].packed = packed;
-    args.term[r].b = packed;
-  }
-  args.c = pointers.c;
-  args.partial =
-      plan.partial_offset < 0 ? nullptr : reinterpret_cast<float*>(workspace + plan.partial_offset);
-  args.epilogue.bias = pointers.bias;
-  args.epilogue.residual = pointers.residual;
-  args.epilogue.grad_of = pointers.grad_of;
-  plan.combine.c = pointers.c;
-  plan.combine.partial = args.partial;
-  plan.combine.epilogue.bias = pointers.bias;
-  plan.combine.epilogue.residual = pointers.residual;
-  plan.combine.epilogue.grad_of = pointers.grad_of;
 }
 
 }  // namespace handmill

@@ -5,28 +5,27 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/tuning.h"
 #include "kernels/matmul/args.h"
 #include "simd/tile.h"
 
 namespace handmill {
 
-/// What to compute. In args, the caller fills M, N, batch, c_row, c_batch, num_terms, the K,
-/// strides and batch strides of every term, and the epilogue (null pointers mean "absent": mark an
+/// What to compute. In args, the caller fills M, N, batch, c_row, c_batch, the K, strides and batch
+/// strides of A and B, and the epilogue (null pointers mean "absent": mark an
 /// operand that is bound later with any non-null pointer). The planner fills the rest.
 struct MatmulProblem {
   MatmulArgs args{};
   MatmulTile tile = kMatmulTilePortable;
-  /// B of a term does not change between runs, so that it may be packed once (see
-  /// MatmulStep::once).
-  bool constant_b[kMatmulMaxTerms] = {};
+  MatmulTuning tuning{};
+  /// B does not change between runs, so that it may be packed once.
+  bool constant_b = false;
 };
 
 enum class MatmulKernel { kPackB, kMatmul, kCombine };
 
 struct MatmulStep {
   MatmulKernel kernel;
-  int term;               // kPackB: which term
-  bool once;              // kPackB of a constant: run when B is set, not in every run
   int64_t blocks;         // may run in any order, on any threads
   int64_t scratch_bytes;  // of every thread
 };
@@ -34,33 +33,18 @@ struct MatmulStep {
 /// Steps run in order, each after the one before has finished.
 struct MatmulPlan {
   MatmulArgs matmul;
-  MatmulPackArgs pack[kMatmulMaxTerms];
+  MatmulPackArgs pack;
   MatmulCombineArgs combine;
   std::vector<MatmulStep> steps;
   /// Memory shared by all threads, alive from the first step to the last: packed operands, partial
-  /// sums. packed[r] and partial are offsets into it in bytes, -1 where there is none. Constants
-  /// that are packed once live in memory of their own, constant_bytes[r] long.
+  /// sums. packed and partial are offsets into it in bytes, -1 where there is none. Constants
+  /// that are packed once live in memory of their own, constant_bytes long.
   int64_t workspace_bytes = 0;
-  int64_t packed_offset[kMatmulMaxTerms];
+  int64_t packed_offset = -1;
   int64_t partial_offset = -1;
-  int64_t constant_bytes[kMatmulMaxTerms];
+  int64_t constant_bytes = 0;
 };
 
 MatmulPlan plan_matmul(const MatmulProblem& problem);
-
-/// Pointers of one run. constant[r]: memory of constant_bytes[r] bytes where that is not 0.
-struct MatmulPointers {
-  const float* a[kMatmulMaxTerms] = {};
-  const float* b[kMatmulMaxTerms] = {};
-  float* constant[kMatmulMaxTerms] = {};
-  float* c = nullptr;
-  const float* bias = nullptr;
-  const float* residual = nullptr;
-  const float* grad_of = nullptr;
-  void* workspace = nullptr;
-};
-
-/// Writes the pointers into the argument structs of the plan.
-void bind_matmul(MatmulPlan& plan, const MatmulPointers& pointers);
 
 }  // namespace handmill

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <vector>
 
 #include "core/lower/blocks.h"
 #include "core/lower/strided.h"
@@ -257,6 +258,36 @@ void lower_pad(const NodeView& node, StepWriter& writer) {
   }
   const Ref source = x;
   copy_strided(writer, Ref(y).at(inside * item_bytes), &source, middle, item_bytes);
+}
+
+// (; dim) -> the number
+void lower_dim_value(const NodeView& node, StepWriter& writer) {
+  add_constant(writer, node.output(0), static_cast<double>(node.i64("dim")));
+}
+
+// (; start, step) -> start, start + step, ...: a copy of a table.
+void lower_arange(const NodeView& node, StepWriter& writer) {
+  const ValueView y = node.output(0);
+  const int64_t start = node.i64("start"), step = node.i64("step"), bytes = dtype_bytes(y.dtype);
+  const bool is_float = y.dtype == Dtype::float32 || y.dtype == Dtype::float64;
+  if (y.size() == 0) return;
+  std::vector<std::byte> items(static_cast<size_t>(y.bytes()));
+  for (int64_t i = 0; i < y.size(); ++i) {
+    const int64_t item = start + step * i;
+    const uint64_t bits =
+        is_float ? bits_of(static_cast<double>(item), y.dtype) : static_cast<uint64_t>(item);
+    std::memcpy(items.data() + i * bytes, &bits, static_cast<size_t>(bytes));  // little endian
+  }
+  StridedCopyArgs args{};
+  args.rank = 1;
+  args.item_bytes = static_cast<int32_t>(bytes);
+  args.shape[0] = y.size();
+  args.x_stride[0] = args.y_stride[0] = 1;
+  args.tile_axis = -1;
+  args.per_block = 2 * kBlockElements;
+  writer.table(reinterpret_cast<const std::byte**>(&args.x), std::span<const std::byte>(items));
+  writer.write(&args.y, y);
+  writer.add<Kernel::strided_copy>(args, {.blocks = ceil_div(y.size(), args.per_block)});
 }
 
 // (x; axis) -> the number of elements along the axes

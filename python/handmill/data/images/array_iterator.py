@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.files import checked_data_format
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import ArraySource
 
 if TYPE_CHECKING:
-    from handmill.data.images.generator import ImageDataGenerator
     from handmill.ir.op import Array
 
 
@@ -43,7 +43,7 @@ class NumpyArrayIterator(Iterator):
         self,
         x: Any,
         y: Any,
-        image_data_generator: ImageDataGenerator,
+        image_data_generator: ImageAugmenter,
         batch_size: int = 32,
         shuffle: bool = False,
         sample_weight: Any = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.directory import (
     IMAGE_SUFFIXES,
     checked_directory,
@@ -27,7 +28,6 @@ from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import FileSource
 
 if TYPE_CHECKING:
-    from handmill.data.images.generator import ImageDataGenerator
     from handmill.ir.op import Array
 
 
@@ -41,7 +41,7 @@ class _FilesIterator(Iterator):
         paths: list[str],
         labels: Any,
         sample_weight: Array | None,
-        image_data_generator: ImageDataGenerator,
+        image_data_generator: ImageAugmenter,
         target_size: tuple[int, int],
         color_mode: str,
         class_mode: str | None,
@@ -145,7 +145,7 @@ def _file_finisher(
     return finish
 
 
-def _subset_split(subset: str | None, generator: ImageDataGenerator) -> tuple[float, float] | None:
+def _subset_split(subset: str | None, generator: ImageAugmenter) -> tuple[float, float] | None:
     if subset is None:
         return None
     fraction = generator._validation_split
@@ -193,7 +193,7 @@ class DirectoryIterator(_FilesIterator):
     def __init__(
         self,
         directory: str | os.PathLike[str],
-        image_data_generator: ImageDataGenerator,
+        image_data_generator: ImageAugmenter,
         target_size: tuple[int, int] = (256, 256),
         color_mode: str = "rgb",
         classes: Sequence[str] | None = None,
@@ -290,7 +290,7 @@ class DataFrameIterator(_FilesIterator):
         self,
         dataframe: Any,
         directory: str | os.PathLike[str] | None,
-        image_data_generator: ImageDataGenerator,
+        image_data_generator: ImageAugmenter,
         x_col: str = "filename",
         y_col: str | list[str] = "class",
         weight_col: str | None = None,
@@ -389,7 +389,9 @@ class DataFrameIterator(_FilesIterator):
                 f'If class_mode="{class_mode}", y_col="{y_col}" column values must be {kind}.'
             )
         sets = [[v] if isinstance(v, str) else list(v) for v in values]
-        names = list(dict.fromkeys(classes)) if classes else sorted({v for s in sets for v in s})
+        # Classes of rows whose file is missing are none, as in Keras.
+        found = {v for row in rows for v in sets[row]}
+        names = list(dict.fromkeys(classes)) if classes else sorted(found)
         if class_mode == "binary" and len(names) != 2:
             raise ValueError(
                 f'If class_mode="binary" there must be 2 classes. Found {len(names)} classes.'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.files import open_regular
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
@@ -145,9 +146,12 @@ def read_bytes(path: str) -> bytes:
     """The bytes of a file.
 
     Raises:
-        OSError: if there are none; the message names the file.
+        OSError: if there are none, or the path leads to a pipe or a device; the message names it.
     """
-    with io.FileIO(path) as file:  # unbuffered: one read of the whole file
+    descriptor = open_regular(path)
+    if descriptor is None:
+        raise OSError(f"cannot read image {path!r}: it is not a regular file")
+    with io.FileIO(descriptor) as file:  # unbuffered: one read of the whole file
         data = file.readall()
     if not data:
         raise OSError(f"cannot read image {path!r}: the file is empty (0 bytes)")

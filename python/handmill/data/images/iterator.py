@@ -13,6 +13,7 @@ import numpy as np
 
 from handmill import config
 from handmill.data.buffers import BatchBuffers
+from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.directory import IMAGE_SUFFIXES
 from handmill.data.images.files import array_to_img
 from handmill.data.images.sources import ImageSource
@@ -20,7 +21,6 @@ from handmill.data.keyed_random import make_key, permutation, words
 from handmill.data.prefetch import Prefetcher
 
 if TYPE_CHECKING:
-    from handmill.data.images.generator import ImageDataGenerator
     from handmill.ir.op import Array
 
 # Batches finished ahead of the consumer: at least this many, more while they are small.
@@ -67,7 +67,7 @@ class BatchMaker:
     def __init__(
         self,
         plan: _Plan,
-        generator: ImageDataGenerator,
+        generator: ImageAugmenter,
         source: ImageSource,
         finish: Callable[[Array, Array], Any],
         seed: int | None,

@@ -1,1 +1,1 @@
-"""Layers that models begin with: inputs, dense layers, activations."""
+"""Layers that models begin with: inputs, dense layers."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from handmill import ops
 from handmill.errors import ShapeError
-from handmill.ir.shapes import Batch
 from handmill.ir.trace import with_mask
 from handmill.layers.layer import Layer
 from handmill.layers.masks import has_mask, masks_of
@@ -202,11 +201,12 @@ class Concatenate(Layer):
         """Checks the shapes."""
         _check_several(self, input_shape)
         ranks = {len(shape) for shape in input_shape}
-        others = set()
+        others = []
         for shape in input_shape:
             axis = self.axis % len(shape)
-            others.add(tuple(d for i, d in enumerate(shape) if i != axis))
-        if len(ranks) > 1 or len(others) > 1:
+            others.append([d for i, d in enumerate(shape) if i != axis])
+        known = [set(sizes) - {None} for sizes in zip(*others, strict=len(ranks) == 1)]
+        if len(ranks) > 1 or any(len(sizes) > 1 for sizes in known):
             raise ShapeError(
                 "A `Concatenate` layer requires inputs with matching shapes except for the "
                 f"concatenation axis. Received: input_shape={list(map(tuple, input_shape))}"
@@ -214,7 +214,7 @@ class Concatenate(Layer):
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Computes the output."""
-        if any(isinstance(x.shape[self.axis], Batch) for x in inputs):
+        if self.axis % len(inputs[0].shape) == 0:
             raise ShapeError(
                 "concatenate: samples cannot be joined along the batch axis in a model"
             )

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim, SymbolicDim, at_least, same
 from handmill.ir.graph import Value
-from handmill.ir.shapes import Batch, Dim
 from handmill.ir.trace import apply
+from handmill.ops.numpy.create import arange, tri
 from handmill.ops.numpy.logic import where
 from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
 from handmill.ops.numpy.sorting import take
@@ -78,17 +79,15 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
     x = tensor(x)
     axis = normal_axis("split", axis, len(shape_of(x)))
     size = shape_of(x)[axis]
-    if isinstance(size, Batch):
-        raise shape_error("split", "the batch dimension cannot be split", {"x": shape_of(x)})
     if isinstance(indices_or_sections, int):
-        if size % indices_or_sections:
-            raise shape_error("split", f"size {size} is not {indices_or_sections} equal parts")
         part = size // indices_or_sections
+        if not same(part * indices_or_sections, size):
+            raise shape_error("split", f"size {size} is not {indices_or_sections} equal parts")
         cuts = [part * i for i in range(1, indices_or_sections)]
     else:
-        cuts = [min(int(i), size) if i >= 0 else max(size + int(i), 0) for i in indices_or_sections]
+        cuts = [place_of(i, size) for i in indices_or_sections]
     ends = [0, *cuts, size]
-    return [slice_axis(x, axis, a, max(a, b)) for a, b in pairwise(ends)]
+    return [slice_axis(x, axis, a, b if at_least(b, a) else a) for a, b in pairwise(ends)]
 
 
 def pad(
@@ -176,7 +175,7 @@ def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Any:
     """
     x = tensor(x)
     for a in normal_axes("flip", axis, len(shape_of(x))):
-        x = take(x, np.arange(_fixed(x, a, "flip"), dtype=np.int32)[::-1].copy(), axis=a)
+        x = take(x, _backwards(slice(None, None, -1), shape_of(x)[a]), axis=a)
     return x
 
 
@@ -192,10 +191,13 @@ def roll(x: Tensor, shift: int, axis: int | None = None) -> Any:
     if axis is None:
         return reshape(roll(ravel(x), shift, axis=0), shape_of(x))
     axis = normal_axis("roll", axis, len(shape_of(x)))
-    size = _fixed(x, axis, "roll")
-    cut = -shift % size if size else 0
+    size = shape_of(x)[axis]
+    if isinstance(size, SymbolicDim):
+        cut: Dim = -shift if shift < 0 else size - shift  # a shift of less than the size is assumed
+    else:
+        cut = -shift % size if size else 0
     parts = [slice_axis(x, axis, cut, size), slice_axis(x, axis, 0, cut)]
-    return concatenate(parts, axis=axis) if cut else x
+    return x if shift == 0 or cut == 0 else concatenate(parts, axis=axis)
 
 
 def tile(x: Tensor, repeats: int | Sequence[int]) -> Any:
@@ -250,8 +252,7 @@ def tril(x: Tensor, k: int = 0) -> Any:
                [3, 4]], dtype=int32)
     """
     x = tensor(x)
-    rows, columns = _fixed(x, -2, "tril"), _fixed(x, -1, "tril")
-    return where(np.tri(rows, columns, k, dtype=bool), x, 0)
+    return where(_triangle("tril", x, k), x, 0)
 
 
 def triu(x: Tensor, k: int = 0) -> Any:
@@ -264,8 +265,14 @@ def triu(x: Tensor, k: int = 0) -> Any:
                [0, 4]], dtype=int32)
     """
     x = tensor(x)
-    rows, columns = _fixed(x, -2, "triu"), _fixed(x, -1, "triu")
-    return where(np.tri(rows, columns, k - 1, dtype=bool), 0, x)
+    return where(_triangle("triu", x, k - 1), 0, x)
+
+
+def _triangle(op: str, x: Any, k: int) -> Any:
+    shape = shape_of(x)
+    if len(shape) < 2:
+        raise shape_error(op, "a matrix was expected", {"x": shape})
+    return tri(shape[-2], shape[-1], k, "bool")
 
 
 def diag(x: Tensor, k: int = 0) -> Any:
@@ -308,15 +315,49 @@ def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Any]:
 
 def _fixed(x: Any, axis: int, op: str) -> int:
     size = shape_of(x)[axis]
-    if isinstance(size, Batch):
-        raise shape_error(op, "the batch dimension has no fixed size", {"x": shape_of(x)})
+    if isinstance(size, SymbolicDim):
+        raise shape_error(op, f"axis {axis} has no fixed size", {"x": shape_of(x)})
     return size
+
+
+def place_of(position: Dim, size: Dim) -> Dim:
+    """Returns where ``position`` lies in an axis: negative ones count from the end, as in slices.
+
+    Positions beyond an end lie there. In an axis whose size a call decides, they are assumed not
+    to be.
+    """
+    if isinstance(position, SymbolicDim) or isinstance(size, SymbolicDim):
+        if not isinstance(position, SymbolicDim) and position < 0:
+            position = size + position
+        inside = at_least(position, 0) and at_least(size, position)
+        if inside:
+            return position
+        return size if at_least(position, size) else 0
+    position = int(position)
+    return min(position, size) if position >= 0 else max(size + position, 0)
+
+
+def _span(key: slice, size: Dim) -> tuple[Dim, Dim, int]:
+    """The start, end and step of a slice that goes forward."""
+    start = 0 if key.start is None else place_of(key.start, size)
+    stop = size if key.stop is None else place_of(key.stop, size)
+    return start, stop if at_least(stop, start) else start, int(key.step or 1)
+
+
+def _backwards(key: slice, size: Dim) -> Any:
+    """The places that a slice with a negative step takes."""
+    if not isinstance(size, SymbolicDim):
+        return np.arange(size, dtype=np.int32)[key].copy()
+    first = size - 1 if key.start is None else place_of(key.start, size)
+    last = -1 if key.stop is None else place_of(key.stop, size)
+    return arange(first, last, key.step)
 
 
 def getitem(x: Tensor, key: Any) -> Any:
     """Returns ``x[key]``: ints, slices, None, Ellipsis, and one array of row numbers.
 
-    The batch dimension of a symbolic value can only be taken whole.
+    In an axis whose size a call decides, positions are assumed to lie inside; a call in which they
+    do not is traced for its own sizes.
 
     Raises:
         TypeError: if the key is of another kind.
@@ -342,19 +383,20 @@ def getitem(x: Tensor, key: Any) -> Any:
             added.append(axis + len(added))
             continue
         size = shape_of(x)[axis]
-        start, stop, step = 0, size, 1
+        start: Dim = 0
+        stop, step = size, 1
         if isinstance(k, slice):
             if k.step is not None and k.step < 0:
-                indices = np.arange(_fixed(x, axis, "getitem"), dtype=np.int32)[k]
-                arrays.append((axis, indices.copy()))
+                arrays.append((axis, _backwards(k, size)))
+            elif isinstance(size, SymbolicDim):
+                start, stop, step = _span(k, size)
             elif k != slice(None):
-                start, stop, step = k.indices(_fixed(x, axis, "getitem"))
+                start, stop, step = k.indices(size)
                 stop = max(start, stop)
         elif isinstance(k, int | np.integer) and not isinstance(k, bool):
-            fixed = _fixed(x, axis, "getitem")
-            if not -fixed <= k < fixed:
-                raise shape_error("getitem", f"index {k} is out of range of {fixed} elements")
-            start = int(k) % fixed
+            start = int(k) if k >= 0 else size + int(k)
+            if not at_least(start, 0) or not at_least(size, start + 1):
+                raise shape_error("getitem", f"index {k} is out of range of {size} elements")
             stop = start + 1
             dropped.append(axis)
         elif is_symbolic(k) or (isinstance(k, np.ndarray | list) and np.asarray(k).dtype != bool):

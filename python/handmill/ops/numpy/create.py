@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.shapes import Batch, numpy_dtype
+from handmill.ir.dims import SymbolicDim, at_least, is_fixed
+from handmill.ir.graph import current_graph
+from handmill.ir.shapes import numpy_dtype
+from handmill.ir.trace import apply
 from handmill.ops.core import cast
-from handmill.ops.numpy.movement import broadcast_to
+from handmill.ops.numpy.logic import equal, greater_equal
+from handmill.ops.numpy.movement import broadcast_to, reshape
 from handmill.primitives.operands import Tensor, check_dtype, dtype_of, shape_of, tensor
+from handmill.primitives.sizes import ARANGE
 
 __all__ = [
     "arange",
@@ -43,8 +48,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """
     value = tensor(fill_value)
     value = value if dtype is None else cast(value, dtype)
-    dims = (shape,) if isinstance(shape, int | np.integer | Batch) else tuple(shape)
-    if isinstance(value, np.ndarray) and not any(isinstance(d, Batch) for d in dims):
+    dims = (shape,) if isinstance(shape, int | np.integer | SymbolicDim) else tuple(shape)
+    if isinstance(value, np.ndarray) and is_fixed(dims):
         return np.full(dims, value)
     return broadcast_to(value, dims)
 
@@ -121,9 +126,29 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     """
     limits = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
+    if not is_fixed((*limits, step)):
+        return _arange_of_dims(limits[0], limits[1], step, check_dtype(dtype or "int32"))
     if dtype is None:
         dtype = "float32" if any(isinstance(v, float) for v in (*limits, step)) else "int32"
     return np.arange(limits[0], limits[1], step).astype(numpy_dtype(check_dtype(dtype)))
+
+
+def _arange_of_dims(start: Any, stop: Any, step: Any, dtype: str) -> Any:
+    """Returns ``arange`` for limits that a call decides; the step must be an integer."""
+    if current_graph() is None:
+        raise TypeError(
+            "arange: the size is not known while a model is put together; call it in the `call` of "
+            "a layer"
+        )
+    whole = all(isinstance(x, int | np.integer | SymbolicDim) for x in (start, stop, step))
+    if not whole or not is_fixed((step,)) or step == 0:
+        raise TypeError(
+            "arange: integers are expected beside a size that differs from call to call, and a "
+            f"fixed step, got start={start}, stop={stop}, step={step}"
+        )
+    length = (stop - start + (step - 1)) // step if step > 0 else (start - stop - step - 1) // -step
+    size = length if at_least(length, 0) else 0
+    return apply(ARANGE, size=size, start=start, step=int(step), dtype=dtype)
 
 
 def linspace(
@@ -156,7 +181,7 @@ def linspace(
     return (numbers, step) if retstep else numbers
 
 
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
     """Returns a matrix with ones on a diagonal and zeros elsewhere.
 
     Example:
@@ -165,11 +190,13 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    if not is_fixed((N, M)):
+        return cast(equal(*_places(N, N if M is None else M, k)), check_dtype(dtype or "float32"))
     _check_sizes("eye", N, M)
     return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
 
 
-def identity(n: int, dtype: Any = None) -> Any:
+def identity(n: Any, dtype: Any = None) -> Any:
     """Returns the identity matrix.
 
     Example:
@@ -181,7 +208,7 @@ def identity(n: int, dtype: Any = None) -> Any:
     return eye(n, dtype=dtype)
 
 
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
     """Returns a matrix with ones on and below a diagonal and zeros above.
 
     Example:
@@ -190,8 +217,16 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         array([[1., 0.],
                [1., 1.]], dtype=float32)
     """
+    if not is_fixed((N, M)):
+        places = _places(N, N if M is None else M, k)
+        return cast(greater_equal(*places), check_dtype(dtype or "float32"))
     _check_sizes("tri", N, M)
     return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
+
+
+def _places(rows: Any, columns: Any, k: int) -> tuple[Any, Any]:
+    """The number of each row, and the number of each column less ``k``; they broadcast."""
+    return reshape(arange(rows), (rows, 1)), arange(-k, columns - k)
 
 
 def _check_sizes(op: str, *sizes: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from handmill.ir.dims import set_arithmetic
 from handmill.ir.graph import Value
 from handmill.ir.trace import apply
 from handmill.ops.numpy.logic import equal, where
@@ -443,6 +444,7 @@ def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
     return minimum(maximum(x, x_min), x_max)
 
 
+set_arithmetic(lambda name, *operands: Value.operators[name](*operands))
 Value.operators.update(
     add=add,
     subtract=subtract,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.shapes import Batch, Dim, size_of
+from handmill.ir.dims import Dim, SymbolicDim
+from handmill.ir.shapes import size_of
 from handmill.ir.trace import apply
 from handmill.primitives.movement import BROADCAST_TO, CONCATENATE, RESHAPE, TRANSPOSE
 from handmill.primitives.operands import Tensor, normal_axes, normal_axis, promote, shape_of, tensor
@@ -61,8 +62,8 @@ def reshape(x: Tensor, newshape: Any) -> Any:
                [3, 4]], dtype=int32)
     """
     x = tensor(x)
-    dims = (newshape,) if isinstance(newshape, int | np.integer | Batch) else newshape
-    shape = tuple(d if isinstance(d, Batch) else int(d) for d in dims)
+    dims = (newshape,) if isinstance(newshape, int | np.integer | SymbolicDim) else newshape
+    shape = tuple(d if isinstance(d, SymbolicDim) else int(d) for d in dims)
     return x if shape == shape_of(x) else apply(RESHAPE, x, shape=shape)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill.errors import ShapeError, shape_error
+from handmill.errors import ShapeError
+from handmill.ir.dims import Shape, same_shape
 from handmill.ir.graph import Value
-from handmill.ir.shapes import Batch, Shape, size_of
+from handmill.ir.shapes import size_of
 from handmill.ops.numpy.elementwise import multiply
 from handmill.ops.numpy.movement import expand_dims, reshape, squeeze, transpose
 from handmill.ops.numpy.reductions import sum as reduce_sum
@@ -104,16 +105,13 @@ def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
     rest_b = [i for i in range(rank_b) if i not in axes_b]
     inner_a = tuple(shape_of(a)[i] for i in axes_a)
     inner_b = tuple(shape_of(b)[i] for i in axes_b)
-    if inner_a != inner_b:
+    if not same_shape(inner_a, inner_b):
         raise ShapeError(f"tensordot: summed axes differ: {inner_a} and {inner_b}")
     outer = tuple(shape_of(a)[i] for i in rest_a) + tuple(shape_of(b)[i] for i in rest_b)
-    size = 1
-    for dim in inner_a:
-        if isinstance(dim, Batch):
-            raise shape_error("tensordot", "the batch dimension cannot be summed over; use einsum")
-        size *= dim
-    a = reshape(transpose(a, rest_a + axes_a), (-1, size))
-    b = reshape(transpose(b, axes_b + rest_b), (size, -1))
+    size = size_of(inner_a)
+    rows, columns = (size_of(outer[: len(rest_a)]), size_of(outer[len(rest_a) :]))
+    a = reshape(transpose(a, rest_a + axes_a), (rows, size))
+    b = reshape(transpose(b, axes_b + rest_b), (size, columns))
     return reshape(matmul(a, b), outer)
 
 

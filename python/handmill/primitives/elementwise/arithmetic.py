@@ -10,6 +10,7 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.op import Attrs, Bound, Exact, Op, Sample, Ulp, register
 from handmill.ir.shapes import Spec, broadcast_shapes
+from handmill.ir.tile import computes_in
 from handmill.primitives.emit import (
     equal,
     greater,
@@ -29,9 +30,9 @@ ROUNDED = Ulp(0.5)
 """The bound of operations that IEEE 754 wants rounded correctly: half a unit."""
 
 
-def native_float(specs: Sequence[Spec], attrs: Attrs) -> bool:
-    """Tile programs compute in float32; booleans are read as 0 and 1."""
-    return all(s.dtype in ("float32", "bool") for s in specs)
+def native_tile(opcode: str) -> Callable[[Sequence[Spec], Attrs], bool]:
+    """Returns the rule of an operator that is an instruction of tile programs."""
+    return lambda specs, attrs: computes_in(opcode, [s.dtype for s in specs])
 
 
 def unary_op(
@@ -74,7 +75,7 @@ def unary_op(
             samples=samples,
             bound=bound,
             vjp=vjp,
-            native=native_float,
+            native=native_tile(tile or name),
             tile=tile or name,
             alias=((0, 0),),
             **fields,
@@ -140,7 +141,7 @@ def binary_op(
             samples=samples,
             bound=bound,
             vjp=vjp if derivatives is not None or not makes_float else None,
-            native=native_float,
+            native=native_tile(tile or name),
             tile=tile or name,
             alias=((0, 0), (0, 1)) if makes_float else (),
             **fields,

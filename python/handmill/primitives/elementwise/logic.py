@@ -10,7 +10,7 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, broadcast_shapes
-from handmill.primitives.elementwise.arithmetic import Samples, binary_op, native_float
+from handmill.primitives.elementwise.arithmetic import Samples, binary_op, native_tile
 from handmill.primitives.emit import unbroadcast, where
 from handmill.primitives.samples import SHAPES, binary, name_of, unary
 
@@ -48,7 +48,7 @@ LOGICAL_NOT = register(
         reference=np.logical_not,
         samples=_booleans(1),
         bound=Exact(),
-        native=native_float,
+        native=native_tile("logical_not"),
         tile="logical_not",
         grad_none=(0,),
     )
@@ -63,7 +63,7 @@ def _classification(name: str, reference: Callable[..., Any]) -> Op:
             reference=reference,
             samples=unary(smooth=False),
             bound=Exact(),
-            native=native_float,
+            native=native_tile(name),
             tile=name,
             grad_none=(0,),
         )
@@ -109,7 +109,7 @@ WHERE = register(
         samples=_where_samples,
         bound=Exact(),
         vjp=_where_vjp,
-        native=native_float,
+        native=native_tile("where"),
         tile="where",
         alias=((0, 1), (0, 2)),
         grad_none=(0,),

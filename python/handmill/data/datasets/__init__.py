@@ -1,0 +1,1 @@
+"""Real data that ships with handmill, and readers of files the user has."""

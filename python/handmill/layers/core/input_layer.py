@@ -1,0 +1,142 @@
+"""Where a functional model begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from handmill import config
+from handmill.layers.layer import Layer
+from handmill.layers.symbolic import KerasTensor, Node
+
+
+class InputLayer(Layer):
+    """The layer behind :func:`Input`.
+
+    Args:
+        shape: the shape of one sample.
+        batch_size: a fixed batch size; usually None.
+        dtype: the dtype into which data is converted.
+        sparse: not supported; must be None or False.
+        ragged: not supported; must be None or False.
+        batch_shape: ``shape`` and ``batch_size`` in one.
+        input_tensor: not supported; must be None.
+        optional: not supported; must be False.
+        name: the name under which data may be passed in a dict.
+    """
+
+    def __init__(
+        self,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        batch_shape: Sequence[int | None] | None = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype or config.floatx())
+        given = kwargs.pop("input_shape", None)
+        if kwargs:
+            raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
+        if sparse or ragged or input_tensor is not None or optional:
+            raise ValueError(
+                "`sparse`, `ragged`, `input_tensor` and `optional` inputs are not supported yet"
+            )
+        shape = given if shape is None else shape
+        if shape is not None and batch_shape is not None:
+            raise ValueError("You cannot pass both `shape` and `batch_shape` at the same time.")
+        if shape is None and batch_shape is None:
+            raise ValueError("You must pass a `shape` argument.")
+        if batch_shape is None:
+            if isinstance(shape, int | np.integer):
+                raise ValueError(
+                    f"Cannot convert {shape!r} to a shape: write shape=({shape},), a tuple"
+                )
+            batch_shape = (batch_size, *shape)
+        self.batch_shape = _checked_shape(batch_shape)
+        tensor = KerasTensor(self.batch_shape, self.compute_dtype, name=self.name)
+        self.built = True
+        Node(self, (), {}, tensor)
+
+    def call(self) -> Any:
+        """Never called: an input has no computation."""
+        raise NotImplementedError
+
+    @property
+    def output(self) -> Any:
+        """The symbolic input."""
+        return self._inbound_nodes[0].outputs
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            "batch_shape": list(self.batch_shape),
+            "dtype": self.compute_dtype,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+            "optional": False,
+        }
+
+
+def _checked_shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    for dim in shape:
+        if dim is not None and (not isinstance(dim, int | np.integer) or dim < 0):
+            raise ValueError(
+                f"Cannot convert {tuple(shape)!r} to a shape. Found invalid entry {dim!r}; "
+                "sizes are non-negative integers, None for the batch size."
+            )
+    result = tuple(None if d is None else int(d) for d in shape)
+    if math.prod(d for d in result if d) > np.iinfo(np.int64).max:
+        raise ValueError(f"shape {result} has more elements than memory can ever hold")
+    return result
+
+
+def Input(
+    shape: Any = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
+) -> KerasTensor:
+    """Returns the symbolic input of a model.
+
+    Args:
+        shape: the shape of one sample, such as ``(784,)``.
+        batch_size: a fixed batch size; usually None.
+        dtype: the dtype into which data is converted.
+        sparse: not supported; must be None or False.
+        ragged: not supported; must be None or False.
+        batch_shape: ``shape`` and ``batch_size`` in one.
+        name: the name under which data may be passed in a dict.
+        tensor: not supported; must be None.
+        optional: not supported; must be False.
+
+    Example:
+        >>> from handmill.layers import Input, Dense
+        >>> Dense(3)(Input((4,))).shape
+        (None, 3)
+    """
+    layer = InputLayer(
+        shape=shape,
+        batch_size=batch_size,
+        dtype=dtype,
+        sparse=sparse,
+        ragged=ragged,
+        batch_shape=batch_shape,
+        input_tensor=tensor,
+        optional=optional,
+        name=name,
+    )
+    return layer.output  # type: ignore[no-any-return]

@@ -1,0 +1,52 @@
+"""Inputs scaled and shifted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill import ops
+from handmill.ir.shapes import numpy_dtype
+from handmill.layers.layer import Layer
+
+
+class Rescaling(Layer):
+    """Computes ``inputs * scale + offset``; first in a model for images 0..255: ``1 / 255``.
+
+    Args:
+        scale: the factor: a number, or one for each channel.
+        offset: the summand.
+        **kwargs: ``name`` and the like.
+
+    Example:
+        >>> import numpy as np
+        >>> from handmill.layers import Rescaling
+        >>> Rescaling(1 / 127.5, offset=-1)(np.array([[0, 255]], "uint8"))
+        array([[-1.,  1.]], dtype=float32)
+    """
+
+    def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.offset = offset
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the output."""
+        dtype = numpy_dtype(self.compute_dtype)
+        scale, offset = np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
+        outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
+        return outputs if not offset.any() else ops.add(outputs, offset)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "scale": _plain(self.scale),
+            "offset": _plain(self.offset),
+        }
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

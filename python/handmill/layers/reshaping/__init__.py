@@ -1,0 +1,1 @@
+"""Layers that give the same elements another shape."""

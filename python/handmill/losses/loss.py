@@ -1,0 +1,244 @@
+"""The base classes of losses, and what losses check and convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from handmill import ops
+from handmill.errors import ShapeError
+from handmill.ir.dims import SymbolicDim, as_none, is_fixed
+from handmill.ir.shapes import size_of
+from handmill.ir.trace import mask_of
+from handmill.naming import auto_name, object_name
+from handmill.primitives.operands import count_along, shape_of, widened
+from handmill.runtime.watch import Watched
+from handmill.saving.objects import serialize_keras_object
+
+REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
+
+
+class Loss(Watched):
+    """Base class: compares targets with predictions.
+
+    Subclasses define ``call(y_true, y_pred)``, which returns one number a sample.
+
+    Args:
+        name: default: the class name in snake case.
+        reduction: ``"sum_over_batch_size"``, ``"sum"``, ``"mean"``,
+            ``"mean_with_sample_weight"`` or None.
+        dtype: must be ``"float32"`` or None.
+
+    Raises:
+        ValueError: for an unknown reduction.
+    """
+
+    _unwatched = frozenset({"name"})
+
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(
+                "Invalid value for argument `reduction`. Expected one of "
+                f"{REDUCTIONS}. Received: reduction={reduction!r}"
+            )
+        self.name = name or auto_name(type(self).__name__)
+        self.reduction = reduction
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns one number a sample."""
+        raise NotImplementedError(f"{type(self).__name__} must define call(y_true, y_pred)")
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Returns the reduced loss.
+
+        Args:
+            y_true: targets.
+            y_pred: predictions.
+            sample_weight: a factor for each sample.
+        """
+        mask = mask_of(y_pred)
+        y_pred = widened(ops.convert_to_tensor(y_pred))
+        y_true = widened(ops.convert_to_tensor(y_true))
+        if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
+            y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
+        return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
+
+    def reduce(self, values: Any, sample_weight: Any = None, mask: Any = None) -> Any:
+        """Reduces one number a sample to a scalar.
+
+        Args:
+            values: what :meth:`call` gave.
+            sample_weight: a factor for each sample.
+            mask: which entries of the predictions count.
+        """
+        if (out_mask := mask_of(values)) is not None:
+            mask = out_mask if mask is None else ops.logical_and(mask, out_mask)
+        is_mean = self.reduction in ("mean", "sum_over_batch_size")
+        weights = weights_of(sample_weight, mask, is_mean)
+        if weights is not None:
+            weights = ops.cast(weights, "float32")
+            values, weights = same_rank(values, weights)
+            values = ops.multiply(values, weights)
+        shape = shape_of(values)
+        if self.reduction in (None, "none") or shape == ():
+            return values
+        total = ops.sum(values)
+        if self.reduction == "sum":
+            return total
+        if self.reduction == "mean_with_sample_weight" and weights is not None:
+            return ops.divide_no_nan(total, ops.sum(weights))
+        if weights is None and size_of(shape) != 0:
+            return ops.mean(values)
+        return ops.divide_no_nan(total, ops.cast(count_along(values, range(len(shape))), "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"name": self.name, "reduction": self.reduction}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a loss from its config."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class LossFunctionWrapper(Loss):
+    """A loss made of a function ``(y_true, y_pred) -> one number a sample``.
+
+    Args:
+        fn: the function.
+        reduction: see :class:`Loss`.
+        name: default: the function's name.
+        dtype: must be ``"float32"`` or None.
+        **kwargs: further arguments of the function.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name or object_name(fn), reduction=reduction, dtype=dtype)
+        self.fn = fn
+        self._fn_kwargs = kwargs
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns one number a sample."""
+        from handmill.losses.registry import FUNCTIONS
+
+        if self.fn not in FUNCTIONS:  # which do so themselves
+            y_true, y_pred = same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self._fn_kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        config = super().get_config()
+        if type(self) is LossFunctionWrapper:
+            config["fn"] = serialize_keras_object(self.fn)
+        return {**config, **self._fn_kwargs}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a loss from its config."""
+        arguments = dict(config)
+        if "fn" in arguments:
+            from handmill.losses.registry import deserialize
+
+            arguments["fn"] = deserialize(arguments["fn"])
+        return cls(**arguments)
+
+
+def same_rank(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Adds or removes a last axis of size 1, if ranks differ by one because of it."""
+    s1, s2 = shape_of(x1), shape_of(x2)
+    if len(s1) == len(s2) + 1 and s1[-1] == 1:
+        if len(s2) == 1:
+            return x1, ops.reshape(x2, (*s2, 1))
+        return ops.reshape(x1, s1[:-1]), x2
+    if len(s2) == len(s1) + 1 and s2[-1] == 1:
+        if len(s1) == 1:
+            return ops.reshape(x1, (*s1, 1)), x2
+        return x1, ops.reshape(x2, s2[:-1])
+    return x1, x2
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Returns targets and predictions of one floating dtype and one rank.
+
+    Raises:
+        ShapeError: if their shapes do not fit.
+    """
+    y_pred = as_float(y_pred)
+    y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
+    y_true, y_pred = same_rank(y_true, y_pred)
+    _check_broadcast(y_true, y_pred)
+    return y_true, y_pred
+
+
+def fixed_size(x: Any, axis: int) -> int:
+    """Returns the size of an axis.
+
+    Raises:
+        ShapeError: if a call decides it.
+    """
+    size = shape_of(x)[axis]
+    if isinstance(size, SymbolicDim):
+        raise ShapeError(
+            f"the number of classes is not fixed: axis {axis} of {_shown(shape_of(x))}"
+        )
+    return size
+
+
+def as_float(x: Any) -> Any:
+    """Returns ``x`` as an operand of a floating dtype."""
+    x = ops.convert_to_tensor(x)
+    return x if ops.dtype(x).startswith(("float", "bf")) else ops.cast(x, "float32")
+
+
+def _check_broadcast(y_true: Any, y_pred: Any) -> None:
+    s1, s2 = shape_of(y_true), shape_of(y_pred)
+    for a, b in zip(reversed(s1), reversed(s2), strict=False):
+        if a != b and 1 not in (a, b) and is_fixed((a, b)):
+            raise ShapeError(
+                f"loss: targets of shape {_shown(s1)} do not fit predictions of shape {_shown(s2)}"
+                "\n  hint: the last layer needs as many units as each target has values"
+            )
+
+
+def _shown(shape: Any) -> tuple[Any, ...]:
+    return as_none(shape)
+
+
+def weights_of(sample_weight: Any, mask: Any, is_mean: bool) -> Any:
+    """Merges a mask into sample weights.
+
+    Args:
+        sample_weight: float weights, or None.
+        mask: the mask of the predictions, or None.
+        is_mean: whether the weighted numbers are divided by the number of all entries, masked
+            ones included: entries that count then weigh ``all / counting``.
+
+    Returns:
+        Weights, None if there are neither weights nor a mask.
+    """
+    if mask is None:
+        return sample_weight
+    mask = ops.convert_to_tensor(mask)
+    weights = ops.cast(ops.cast(mask, "bool"), "float32")
+    if is_mean:
+        total = ops.cast(count_along(mask, range(len(shape_of(mask)))), "float32")
+        weights = ops.multiply(weights, ops.divide_no_nan(total, ops.sum(weights)))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = same_rank(weights, ops.cast(sample_weight, "float32"))
+    return ops.multiply(sample_weight, weights)

@@ -1,0 +1,281 @@
+"""Losses between probabilities."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from handmill import config, ops
+from handmill.losses.loss import (
+    LossFunctionWrapper,
+    _check_broadcast,
+    _shown,
+    as_float,
+    fixed_size,
+    pair,
+    same_rank,
+)
+from handmill.primitives.operands import count_along, shape_of
+
+
+def kl_divergence(y_true: Any, y_pred: Any) -> Any:
+    """Sum of ``y_true * log(y_true / y_pred)`` along the last axis, both clipped to [1e-7, 1]."""
+    y_true, y_pred = pair(y_true, y_pred)
+    y_true = ops.clip(y_true, config.epsilon(), 1.0)
+    y_pred = ops.clip(y_pred, config.epsilon(), 1.0)
+    return ops.sum(ops.multiply(y_true, ops.log(ops.divide(y_true, y_pred))), axis=-1)
+
+
+def binary_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
+    """Cross-entropy of yes-or-no targets, averaged along ``axis``.
+
+    Args:
+        y_true: 0 or 1.
+        y_pred: probabilities, or logits.
+        from_logits: whether ``y_pred`` are logits.
+        label_smoothing: how far targets are moved towards 0.5.
+        axis: the axis of the mean.
+    """
+    y_pred = as_float(y_pred)
+    y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
+    y_true, y_pred = same_rank(y_true, y_pred)
+    _check_broadcast(y_true, y_pred)
+    if label_smoothing:
+        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), 0.5 * label_smoothing)
+    return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
+
+
+def categorical_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
+    """Cross-entropy of targets given as probabilities (one-hot rows).
+
+    Args:
+        y_true: one row of probabilities a sample.
+        y_pred: probabilities, or logits.
+        from_logits: whether ``y_pred`` are logits.
+        label_smoothing: how far targets are moved towards the uniform distribution.
+        axis: the axis of the classes.
+    """
+    _check_axis(axis)
+    y_pred = as_float(y_pred)
+    y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
+    shape = shape_of(y_pred)
+    if shape and shape[-1] == 1:
+        warnings.warn(
+            "In loss categorical_crossentropy, expected y_pred.shape to be (batch_size, "
+            f"num_classes) with num_classes > 1. Received: y_pred.shape={_shown(shape)}. "
+            "Consider using 'binary_crossentropy' if you only have 2 classes.",
+            SyntaxWarning,
+            stacklevel=2,
+        )
+    if label_smoothing:
+        classes = fixed_size(y_true, -1)
+        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), label_smoothing / classes)
+    return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+
+
+def sparse_categorical_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
+) -> Any:
+    """Cross-entropy of targets given as class numbers.
+
+    Args:
+        y_true: one class number a sample.
+        y_pred: probabilities, or logits, of each class.
+        from_logits: whether ``y_pred`` are logits.
+        ignore_class: a class number whose samples do not count.
+        axis: the axis of the classes.
+    """
+    return _sparse(y_true, y_pred, from_logits, ignore_class, axis)[0]
+
+
+def _sparse(
+    y_true: Any, y_pred: Any, from_logits: bool, ignore_class: int | None, axis: int
+) -> tuple[Any, Any]:
+    """Returns the loss of each sample, and which samples count (None: all)."""
+    _check_axis(axis)
+    y_pred, y_true = as_float(y_pred), ops.convert_to_tensor(y_true)
+    labels, scores = shape_of(y_true), shape_of(y_pred)
+    if len(labels) == len(scores) and labels and labels[axis] == 1:
+        position = axis % len(labels)
+        y_true = ops.reshape(y_true, (*labels[:position], *labels[position + 1 :]))
+        labels = shape_of(y_true)
+    if len(labels) != len(scores) - 1:
+        raise ValueError(
+            "Arguments `target` and `output` must have the same shape up until the last "
+            f"dimension: target.shape={_shown(labels)}, output.shape={_shown(scores)}"
+            + _one_hot_hint(labels, scores)
+        )
+    if ignore_class is None:
+        return ops.sparse_categorical_crossentropy(
+            y_true, y_pred, from_logits=from_logits, axis=axis
+        ), None
+    counts = ops.not_equal(y_true, ops.cast(np.asarray(ignore_class), ops.dtype(y_true)))
+    y_true = ops.where(counts, y_true, ops.zeros_like(y_true))
+    loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+    return ops.where(counts, loss, ops.zeros_like(loss)), counts
+
+
+def _one_hot_hint(labels: Any, scores: Any) -> str:
+    if len(labels) == len(scores) and labels[-1] == scores[-1]:
+        return (
+            "\n  hint: for one-hot labels write loss='categorical_crossentropy', or give class "
+            "numbers (class_mode='sparse')"
+        )
+    return ""
+
+
+def _check_axis(axis: Any) -> None:
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise ValueError(f"`axis` must be of type `int`. Received: axis={axis} of {type(axis)}")
+
+
+class KLDivergence(LossFunctionWrapper):
+    """Kullback-Leibler divergence of the prediction from the target.
+
+    Args:
+        reduction: see :class:`Loss`.
+        name: the loss's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "kl_divergence",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(kl_divergence, reduction, name, dtype)
+
+
+class BinaryCrossentropy(LossFunctionWrapper):
+    """Cross-entropy of yes-or-no targets.
+
+    Args:
+        from_logits: whether predictions are logits.
+        label_smoothing: how far targets are moved towards 0.5.
+        axis: the axis of the mean.
+        reduction: see :class:`Loss`.
+        name: the loss's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "binary_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            binary_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+        )
+
+
+class CategoricalCrossentropy(LossFunctionWrapper):
+    """Cross-entropy of targets given as probabilities (one-hot rows).
+
+    Args:
+        from_logits: whether predictions are logits.
+        label_smoothing: how far targets are moved towards the uniform distribution.
+        axis: the axis of the classes.
+        reduction: see :class:`Loss`.
+        name: the loss's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "categorical_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            categorical_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+        )
+
+
+class SparseCategoricalCrossentropy(LossFunctionWrapper):
+    """Cross-entropy of targets given as class numbers.
+
+    Args:
+        from_logits: whether predictions are logits.
+        ignore_class: a class number whose samples do not count.
+        reduction: see :class:`Loss`.
+        axis: the axis of the classes.
+        name: the loss's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
+        name: str = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            sparse_categorical_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            axis=axis,
+        )
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Returns the reduced loss; ignored samples do not count in a mean."""
+        if self._fn_kwargs["ignore_class"] is None:
+            return super().__call__(y_true, y_pred, sample_weight)
+        values, counts = _sparse(y_true, y_pred, **self._fn_kwargs)
+        weights = ops.cast(counts, "float32")
+        if self.reduction in ("mean", "sum_over_batch_size"):
+            every = ops.cast(count_along(weights, range(len(shape_of(weights)))), "float32")
+            weights = ops.multiply(weights, ops.divide_no_nan(every, ops.sum(weights)))
+        if sample_weight is not None:
+            weights = ops.multiply(*same_rank(weights, ops.cast(sample_weight, "float32")))
+        return self.reduce(values, weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        config = super().get_config()
+        if config["axis"] == -1:
+            del config["axis"]
+        return config

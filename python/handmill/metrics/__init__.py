@@ -1,0 +1,43 @@
+"""Metrics: numbers accumulated over batches."""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Accuracy": ".accuracy",
+        "BinaryAccuracy": ".accuracy",
+        "BinaryCrossentropy": ".probabilistic",
+        "CategoricalAccuracy": ".accuracy",
+        "CategoricalCrossentropy": ".probabilistic",
+        "KLDivergence": ".probabilistic",
+        "Mean": ".reduction",
+        "MeanAbsoluteError": ".regression",
+        "MeanAbsolutePercentageError": ".regression",
+        "MeanMetricWrapper": ".reduction",
+        "MeanSquaredError": ".regression",
+        "Metric": ".metric",
+        "RootMeanSquaredError": ".regression",
+        "SparseCategoricalAccuracy": ".accuracy",
+        "SparseCategoricalCrossentropy": ".probabilistic",
+        "SparseTopKCategoricalAccuracy": ".accuracy",
+        "Sum": ".reduction",
+        "TopKCategoricalAccuracy": ".accuracy",
+        "accuracy": ".accuracy",
+        "binary_accuracy": ".accuracy",
+        "binary_crossentropy": "handmill.losses.probabilistic",
+        "categorical_accuracy": ".accuracy",
+        "categorical_crossentropy": "handmill.losses.probabilistic",
+        "deserialize": ".registry",
+        "get": ".registry",
+        "kl_divergence": "handmill.losses.probabilistic",
+        "mean_absolute_error": "handmill.losses.regression",
+        "mean_absolute_percentage_error": "handmill.losses.regression",
+        "mean_squared_error": "handmill.losses.regression",
+        "serialize": ".registry",
+        "sparse_categorical_accuracy": ".accuracy",
+        "sparse_categorical_crossentropy": "handmill.losses.probabilistic",
+        "sparse_top_k_categorical_accuracy": ".accuracy",
+        "top_k_categorical_accuracy": ".accuracy",
+    },
+)

@@ -1,0 +1,160 @@
+"""The base class of metrics."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.graph import current_graph
+from handmill.ir.op import Array
+from handmill.ir.shapes import numpy_dtype
+from handmill.naming import auto_name
+from handmill.runtime.variable import Variable, zeros
+from handmill.runtime.watch import Watched
+
+
+class _Noted(threading.local):
+    results: list[tuple[Any, Metric, Any]] | None = None
+
+
+_NOTED = _Noted()
+
+
+@contextmanager
+def noted_results() -> Iterator[list[tuple[Any, Metric, Any]]]:
+    """Notes the results that metrics give while a program is traced.
+
+    Each with its metric and the values that the program has given its variables until then: if
+    these are the last ones, the result can be read from the metric after the program has run.
+    """
+    before, _NOTED.results = _NOTED.results, []
+    try:
+        yield _NOTED.results
+    finally:
+        _NOTED.results = before
+
+
+def _noting(result: Any) -> Any:
+    @functools.wraps(result)
+    def noting(self: Metric, *args: Any, **kwargs: Any) -> Any:
+        found = result(self, *args, **kwargs)
+        graph = current_graph()
+        if graph is not None and _NOTED.results is not None:
+            state = [(v, graph.updates.get(v)) for v in self.variables]
+            _NOTED.results.append((found, self, state))
+        return found
+
+    return noting
+
+
+class Metric(Watched):
+    """Base class: state, ``update_state``, ``result``, ``reset_state``.
+
+    ``update_state`` is written with functions of ``handmill.ops``; inside ``fit`` it becomes
+    part of the training step.
+
+    Args:
+        dtype: must be ``"float32"`` or None.
+        name: default: the class name in snake case.
+    """
+
+    _unwatched = frozenset({"name", "_zeros"})
+
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        self.name = name or auto_name(type(self).__name__)
+        self._dtype = "float32" if dtype is None else str(dtype)
+        self._variables: list[Variable] = []
+        self._zeros: list[Array] = []
+        self._inner: list[Metric] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "result" in vars(cls):
+            cls.result = _noting(cls.result)  # type: ignore[method-assign]
+
+    def add_variable(
+        self,
+        shape: tuple[int, ...],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str = "sum",
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a variable that ``reset_state`` sets to zero."""
+        if initializer == "zeros":
+            made: Any = zeros
+        else:
+            from handmill import initializers
+
+            made = initializers.get(initializer)
+        name = name or "variable"
+        variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
+        variable.path = f"{self.name}/{name}"
+        variable.autocast = False  # also inside layers that compute in another dtype
+        self._variables.append(variable)
+        return variable
+
+    def add_weight(
+        self,
+        shape: tuple[int, ...] = (),
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a variable; the older name of :meth:`add_variable`."""
+        return self.add_variable(shape, initializer or "zeros", dtype, name=name)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state."""
+        found = list(self._variables)
+        for value in vars(self).values():
+            if isinstance(value, Metric):
+                found += value.variables
+        return found
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the result."""
+        return self._dtype
+
+    def update_state(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes a batch into account."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_state()")
+
+    def result(self) -> Any:
+        """Returns the current number."""
+        raise NotImplementedError(f"{type(self).__name__} must define result()")
+
+    def reset_state(self) -> None:
+        """Starts again."""
+        if len(self._zeros) != len(self._variables):
+            inner = [v for v in vars(self).values() if isinstance(v, Metric)]
+            self._inner = inner
+            self._zeros = [np.zeros(v.shape, numpy_dtype(v.dtype)) for v in self._variables]
+        for variable, content in zip(self._variables, self._zeros, strict=True):
+            variable.state.write(content)
+        for metric in self._inner:
+            metric.reset_state()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Updates, then returns the result."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"name": self.name, "dtype": self._dtype}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a metric from its config."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"

@@ -1,0 +1,78 @@
+"""Metrics between numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill import ops
+from handmill.losses.loss import same_rank
+from handmill.losses.regression import (
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+)
+from handmill.metrics.reduction import Mean, MeanMetricWrapper
+from handmill.primitives.operands import widened
+
+
+class MeanSquaredError(MeanMetricWrapper):
+    """Mean of ``(y_true - y_pred) ** 2``.
+
+    Args:
+        name: the metric's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(self, name: str = "mean_squared_error", dtype: Any = None) -> None:
+        super().__init__(mean_squared_error, name, dtype)
+
+
+class RootMeanSquaredError(Mean):
+    """Square root of the mean of ``(y_true - y_pred) ** 2`` over all elements.
+
+    Args:
+        name: the metric's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    _direction = "down"
+
+    def __init__(self, name: str = "root_mean_squared_error", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+
+    def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        """Takes a batch into account."""
+        y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
+        y_true, y_pred = same_rank(y_true, y_pred)
+        errors = ops.subtract(y_pred, ops.cast(y_true, ops.dtype(y_pred)))
+        super().update_state(ops.square(errors), sample_weight=sample_weight)
+
+    def result(self) -> Any:
+        """Returns the square root of the mean so far."""
+        return ops.sqrt(super().result())
+
+
+class MeanAbsoluteError(MeanMetricWrapper):
+    """Mean of ``|y_true - y_pred|``.
+
+    Args:
+        name: the metric's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
+        super().__init__(mean_absolute_error, name, dtype)
+
+
+class MeanAbsolutePercentageError(MeanMetricWrapper):
+    """Mean of ``100 * |(y_true - y_pred) / y_true|``.
+
+    Args:
+        name: the metric's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None) -> None:
+        super().__init__(mean_absolute_percentage_error, name, dtype)

@@ -1,0 +1,202 @@
+"""The one loop over batches: epochs, callbacks, progress, deadlines, and when to stop.
+
+``fit``, ``evaluate`` and ``predict`` all run here. A data source says which rows come next
+(:mod:`handmill.models.data_adapters`), a step says what happens to them
+(:mod:`handmill.models.steps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from handmill.callbacks.callback_list import CallbackList
+from handmill.models.steps import joined, nested
+from handmill.models.training_checks import TrainingChecks
+
+StepOf = Callable[[Any], Any]
+"""Gives the step for a layout of data."""
+
+_STOPS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
+
+
+class Pass:
+    """Runs passes over data of one phase of one model.
+
+    Args:
+        model: the model.
+        phase: ``"train"``, ``"test"`` or ``"predict"``.
+        callbacks: the callbacks.
+        step_of: gives the step for a layout of data.
+
+    Attributes:
+        first: called once after the first step, with some of its arrays.
+        halfway: called once when half the steps of the pass are done, where their number is known.
+        last: the step that ran last.
+    """
+
+    def __init__(self, model: Any, phase: str, callbacks: CallbackList, step_of: StepOf) -> None:
+        self.model = model
+        self.phase = phase
+        self.callbacks = callbacks
+        self.step_of = step_of
+        self.first: Callable[[Any], None] | None = None
+        self.halfway: Callable[[], None] | None = None
+        self.last: Any = None
+
+    def run(self, data: Any) -> int:
+        """Runs the steps of an epoch; returns how many were made."""
+        model, phase, callbacks = self.model, self.phase, self.callbacks
+        watched, stops = callbacks.watches[phase], _STOPS[phase]
+        every = 1 if phase == "predict" else model.steps_per_execution
+        opened = False  # whether callbacks were told that a batch begins, and not that it ended
+        data.begin_epoch()
+        limit = data.num_batches
+        done = 0
+        while limit is None or done < limit:
+            portion = data.next_portion(done)
+            if portion is None:
+                break
+            step = self.last = self.step_of(portion.layout)
+            count = portion.steps if limit is None else min(portion.steps, limit - done)
+            if watched:
+                count = min(count, every - done % every)
+                if not opened:
+                    callbacks.batch_begin(phase, done)
+                    opened = True
+            if self.first is not None:
+                count = 1
+            elif not watched and self.halfway is not None and limit is not None:
+                count = min(count, max(1, limit // 2 - done))
+            done += step.run(portion, count)
+            if self.first is not None:
+                self.first(portion.sample)
+                self.first = None
+            if self.halfway is not None and limit is not None and 2 * done >= limit:
+                self.halfway()
+                self.halfway = None
+            if opened and done % every == 0:
+                callbacks.batch_end(phase, done - 1, step.logs())
+                opened = False
+            if callbacks.shows_progress:
+                callbacks.progress(phase, done, step.logs)
+            if not opened and getattr(model, stops):
+                break
+        if opened:
+            callbacks.batch_end(phase, done - 1, self.last.logs())
+        data.end_epoch(done)
+        return done
+
+
+def fit(
+    model: Any,
+    data: Any,
+    callbacks: CallbackList,
+    epochs: range,
+    checks: TrainingChecks,
+    validation: Any = None,
+    validation_freq: Any = 1,
+) -> None:
+    """Trains ``model`` for some epochs.
+
+    Args:
+        model: a compiled model.
+        data: what to train on.
+        callbacks: the callbacks.
+        epochs: the numbers of the epochs.
+        checks: what watches the numbers.
+        validation: data to measure the model on between epochs.
+        validation_freq: epochs between validations, or a list of epochs (from 1).
+
+    Raises:
+        ValueError: if the data give no batch at all.
+    """
+    steps = Pass(model, "train", callbacks, model._step_of("train"))
+    model.stop_training = False
+    logs: dict[str, Any] = {}
+    ran = False
+    callbacks.begin("train")
+    try:
+        for epoch in epochs:
+            model.reset_metrics()
+            checks.start_epoch(steps, not ran)
+            callbacks.on_epoch_begin(epoch, None)
+            done = steps.run(data)
+            if not done:
+                if not ran:
+                    raise ValueError("fit() received no batch: the data set gave none")
+                break
+            logs = steps.last.epoch_logs()
+            checks.end_epoch(steps, done, logs, data, first=not ran)
+            ran = True
+            if validation is not None and _validates(epoch, validation_freq):
+                validation.restart()
+                results = evaluate(model, validation, callbacks)
+                logs.update({f"val_{name}": value for name, value in results.items()})
+            callbacks.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+    finally:
+        if epochs and model.optimizer.use_ema:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+    callbacks.end("train", logs)
+
+
+def evaluate(model: Any, data: Any, callbacks: CallbackList) -> dict[str, Any]:
+    """Returns the numbers of one pass by name; none if there was no batch."""
+    steps = Pass(model, "test", callbacks, model._step_of("test"))
+    model.stop_evaluating = False
+    callbacks.begin("test")
+    model.reset_metrics()
+    logs = steps.last.epoch_logs() if steps.run(data) else {}
+    callbacks.end("test", logs)
+    return logs
+
+
+def predict(model: Any, data: Any, callbacks: CallbackList) -> Any:
+    """Returns the outputs of one pass, joined.
+
+    Raises:
+        ValueError: if the data give no batch at all.
+    """
+    collected = _Outputs(model)
+    steps = Pass(model, "predict", callbacks, collected.step_of)
+    model.stop_predicting = False
+    callbacks.begin("predict")
+    done = steps.run(data)
+    callbacks.end("predict")
+    if not done:
+        raise ValueError("predict() received no batch: the data set is empty")
+    return collected.joined()
+
+
+class _Outputs:
+    """The step of ``predict``, which keeps what the model returns."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._predictor: Any = None
+        self._nesting: Any = None
+        self._parts: list[tuple[Any, ...]] = []
+
+    def step_of(self, layout: Any) -> _Outputs:
+        self._predictor = self._model._predictor(layout)
+        return self
+
+    def run(self, portion: Any, count: int) -> int:
+        arrays = portion.take()
+        self._parts.append(self._predictor(arrays))
+        self._nesting = self._predictor.nesting(arrays)
+        return 1
+
+    def logs(self) -> dict[str, Any]:
+        return {"outputs": nested(self._nesting, self._parts[-1])}
+
+    def joined(self) -> Any:
+        return nested(self._nesting, joined(self._parts))
+
+
+def _validates(epoch: int, freq: Any) -> bool:
+    if isinstance(freq, int):
+        return (epoch + 1) % freq == 0
+    return epoch + 1 in freq

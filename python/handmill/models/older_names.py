@@ -1,0 +1,91 @@
+"""The names that Keras 2 had for methods of models."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from handmill import config
+
+if TYPE_CHECKING:
+    from handmill.callbacks.callback import History
+
+
+class OlderNames:
+    """``fit``, ``evaluate`` and ``predict`` as they were called for generators."""
+
+    def fit_generator(
+        self,
+        generator: Any,
+        steps_per_epoch: int | None = None,
+        epochs: int = 1,
+        verbose: Any = 1,
+        callbacks: Any = None,
+        validation_data: Any = None,
+        validation_steps: int | None = None,
+        validation_freq: Any = 1,
+        class_weight: Mapping[Any, float] | None = None,
+        max_queue_size: int = 10,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        shuffle: bool = True,
+        initial_epoch: int = 0,
+    ) -> History:
+        """The older name of :meth:`fit` for generators."""
+        _older_name("fit_generator", "fit")
+        return self.fit(  # type: ignore[attr-defined,no-any-return]
+            generator,
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_data=validation_data,
+            validation_steps=validation_steps,
+            validation_freq=validation_freq,
+            class_weight=class_weight,
+            shuffle=shuffle,
+            initial_epoch=initial_epoch,
+        )
+
+    def evaluate_generator(
+        self,
+        generator: Any,
+        steps: int | None = None,
+        callbacks: Any = None,
+        max_queue_size: int = 10,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        verbose: Any = 0,
+    ) -> Any:
+        """The older name of :meth:`evaluate` for generators."""
+        _older_name("evaluate_generator", "evaluate")
+        return self.evaluate(  # type: ignore[attr-defined]
+            generator, steps=steps, callbacks=callbacks, verbose=verbose
+        )
+
+    def predict_generator(
+        self,
+        generator: Any,
+        steps: int | None = None,
+        callbacks: Any = None,
+        max_queue_size: int = 10,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        verbose: Any = 0,
+    ) -> Any:
+        """The older name of :meth:`predict` for generators."""
+        _older_name("predict_generator", "predict")
+        return self.predict(  # type: ignore[attr-defined]
+            generator, steps=steps, callbacks=callbacks, verbose=verbose
+        )
+
+
+def _older_name(old: str, new: str) -> None:
+    if config.strict_keras():
+        raise AttributeError(f"Keras 3 has no Model.{old}; use Model.{new}, which takes generators")
+    warnings.warn(
+        f"`Model.{old}` is the older name of `Model.{new}`, which takes generators.",
+        DeprecationWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,469 @@
+"""What a traced program depends on, as a key.
+
+Two models of equal structure (the same layers with the same settings, variables of the same shapes
+at the same places) have equal keys and share their programs; and a model whose key has changed is
+no longer what its programs were traced from.
+
+Objects of this package are described by their type and attributes, plain data and small arrays by
+their content, functions by their identity. What else an attribute may hold is described by its
+identity and, one level deep, by its attributes: then no other model shares the programs.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from enum import Enum
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from handmill import config
+from handmill.ir.graph import Value
+from handmill.runtime import watch
+from handmill.runtime.variable import Variable
+from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet, Watched, is_ours
+
+MOST_ARRAY_BYTES = 1 << 20
+"""Larger arrays are told apart by identity: nobody reads them again before each call."""
+
+_MOST_ITEMS = 4096
+"""Longer containers that notice their changes are described by the number of the last one."""
+
+
+class Structure:
+    """The description of some objects.
+
+    Args:
+        parts: the objects.
+        trainable: whether :meth:`holds` and :meth:`is_equal` look at what is trainable.
+        before: a description of the same parts; where the first has not changed since, it is not
+            described again.
+
+    Attributes:
+        key: hashable; equal for equal structures, where equally much is trainable.
+        variables: every variable in it, in the order in which the description meets them.
+        names: those of the layers, in the order in which the description meets them.
+        is_shared: whether another structure with the same key means the same programs.
+    """
+
+    __slots__ = (
+        "_atoms", "_beginning", "_flags", "_marks", "_probes", "_watched", "is_shared", "names",
+        "variables",
+    )  # fmt: skip
+
+    def __init__(
+        self, parts: Sequence[Any], trainable: bool = True, before: Structure | None = None
+    ) -> None:
+        walk = None if before is None else before._walk_after_first()
+        if walk is None:
+            walk = Walk()
+            walk.watched.append(watch.SETTINGS)
+            if trainable:
+                walk.watched.append(watch.TRAINABLE)
+            walk.atoms += (config.epsilon(), config.strict_keras())
+            walk.visit(parts[0])
+        self._beginning = (
+            (walk.copy(), watch.sum_of_marks(walk.watched)) if before is None else None
+        )
+        for part in parts[1:]:
+            walk.visit(part)
+        self._atoms = tuple(walk.atoms)
+        self._flags = tuple(walk.flags)
+        self.variables = walk.variables
+        self.names = walk.names
+        self.is_shared = walk.is_shared
+        self._watched = walk.watched
+        self._probes = walk.probes
+        self._marks = watch.sum_of_marks(walk.watched)
+
+    @property
+    def key(self) -> Any:
+        return self._atoms, self._flags
+
+    @property
+    def must_ask(self) -> bool:
+        """Whether it holds things that do not notice their changes."""
+        return bool(self._probes)
+
+    def holds(self) -> bool:
+        """Whether nothing was changed since it was described. Takes microseconds."""
+        return self._marks == watch.sum_of_marks(self._watched) and all(
+            probe() for probe in self._probes
+        )
+
+    def is_equal(self, other: Structure) -> bool:
+        """Whether programs of one are programs of the other, with the same variables."""
+        looks = watch.TRAINABLE in self._watched[:2]
+        return (
+            self._atoms == other._atoms
+            and (not looks or self._flags == other._flags)
+            and len(self.variables) == len(other.variables)
+            and all(map(is_, self.variables, other.variables))
+        )
+
+    def _walk_after_first(self) -> Walk | None:
+        if self._beginning is None:
+            return None
+        (walk, marks), self._beginning = self._beginning, None
+        return walk if not walk.probes and watch.sum_of_marks(walk.watched) == marks else None
+
+
+class Walk:
+    """Collects the description. Types may define ``describe_structure(walk)``.
+
+    Attributes:
+        atoms: what the key will be made of; each thing says where it ends.
+        flags: what is trainable, of layers and variables in their order.
+    """
+
+    def __init__(self) -> None:
+        self.flags: list[bool] = []
+        self.atoms: list[Any] = []
+        self.variables: list[Variable] = []
+        self.names: list[str] = []
+        self.watched: list[Any] = []
+        self.probes: list[Callable[[], bool]] = []
+        self.is_shared = True
+        self.numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that ids stay what they are
+
+    def copy(self) -> Walk:
+        """Returns a walk that goes on from here."""
+        made = Walk()
+        for name, value in self.__dict__.items():
+            if name != "is_shared":
+                made.__dict__[name] = value.copy()
+        made.is_shared = self.is_shared
+        return made
+
+    def visit(self, thing: Any) -> None:
+        """Describes ``thing``."""
+        handler = _HANDLERS.get(type(thing)) or _handler_for(type(thing))
+        handler(self, thing)
+
+    def add(self, *atoms: Any) -> None:
+        """Appends hashable atoms as they are."""
+        self.atoms += atoms
+
+    def is_new(self, thing: Any) -> bool:
+        """Appends the number of ``thing``; whether it is met for the first time."""
+        number = self.numbers.get(id(thing))
+        if number is not None:
+            self.atoms.append(number)
+            return False
+        self.numbers[id(thing)] = len(self.numbers)
+        self._kept.append(thing)
+        self.atoms.append(type(thing))
+        return True
+
+    def visit_constant(self, *things: Any) -> None:
+        """Describes things whose containers do not change."""
+        known = len(self.probes)
+        for thing in things:
+            self.visit(thing)
+        del self.probes[known:]
+
+    def attributes(self, thing: Any, skipped: frozenset[str] = frozenset()) -> None:
+        """Describes the attributes of ``thing``, an object of this package or made from it."""
+        if not is_ours(type(thing)):
+            self.is_shared = False
+            skipped = skipped | {"_written"} | thing.__dict__.get("_written", frozenset())
+        atoms, handlers = self.atoms, _HANDLERS
+        for name, value in thing.__dict__.items():
+            if name not in skipped and name != "_changed":
+                atoms.append(name)
+                handler = handlers.get(type(value)) or _handler_for(type(value))
+                handler(self, value)
+        atoms.append(Ellipsis)
+
+
+class Constant:
+    """Things whose containers nobody changes."""
+
+    def __init__(self, *things: Any) -> None:
+        self._things = things
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds the things to a description."""
+        walk.visit_constant(*self._things)
+
+
+def describe_watched(walk: Walk, thing: Watched, skipped: frozenset[str] = frozenset()) -> None:
+    """Describes an object that notices its changes, by type and attributes."""
+    if walk.is_new(thing):
+        walk.watched.append(thing)
+        walk.attributes(thing, thing._unwatched | thing._undescribed | skipped)
+
+
+def _plain(walk: Walk, thing: Any) -> None:
+    walk.atoms += (type(thing), thing)
+
+
+def _as_is(walk: Walk, thing: Any) -> None:
+    walk.atoms.append(thing)
+
+
+def _float(walk: Walk, thing: float) -> None:
+    walk.atoms += (float, thing.hex())
+
+
+def _scalar(walk: Walk, thing: Any) -> None:
+    walk.atoms += (type(thing), thing.tobytes())
+
+
+def _tuple(walk: Walk, thing: tuple[Any, ...]) -> None:
+    walk.atoms += (type(thing), len(thing))
+    for item in thing:
+        walk.visit(item)
+
+
+def _list(walk: Walk, thing: Any) -> None:
+    """A list or set that does not notice its changes."""
+    items = list(thing)
+    _tuple(walk, tuple(items))
+    walk.probes.append(lambda: len(thing) == len(items) and all(map(is_, thing, items)))
+
+
+def _dict(walk: Walk, thing: Any) -> None:
+    known = list(thing.items())
+    walk.atoms += (type(thing), len(known))
+    for key, value in known:
+        walk.visit(key)
+        walk.visit(value)
+    walk.probes.append(lambda: _has_items(thing, known))
+
+
+def _has_items(thing: Any, known: list[tuple[Any, Any]]) -> bool:
+    if len(thing) != len(known):
+        return False
+    return all(
+        a is c and b is d for (a, b), (c, d) in zip(list(thing.items()), known, strict=False)
+    )
+
+
+def _tracked(walk: Walk, thing: Any) -> None:
+    if not walk.is_new(thing):
+        return
+    walk.watched.append(thing)
+    walk.atoms.append(len(thing))
+    if len(thing) > _MOST_ITEMS:
+        walk.is_shared = False
+        walk.atoms.append(thing._changed)
+        return
+    if isinstance(thing, dict):
+        for key in thing:
+            walk.visit(key)
+    elif isinstance(thing, set):
+        walk.is_shared = False  # their order is no part of what they are
+    for item in thing.values() if isinstance(thing, dict) else thing:
+        handler = _HANDLERS.get(type(item)) or _handler_for(type(item))
+        handler(walk, item)
+
+
+def _array(walk: Walk, thing: Any) -> None:
+    if thing.dtype.hasobject or thing.nbytes > MOST_ARRAY_BYTES:
+        walk.is_shared = False
+        walk.atoms.append(token(thing))
+        return
+    walk.atoms += (np.ndarray, thing.dtype.str, thing.shape, _digest(thing))
+    if thing.flags.writeable or thing.base is not None:
+        content = thing.copy()
+        walk.probes.append(lambda: _has_content(thing, content))
+
+
+def _digest(array: Any) -> bytes:
+    content: bytes = array.tobytes()
+    return content if len(content) <= 64 else hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _has_content(array: Any, content: Any) -> bool:
+    return (
+        array.shape == content.shape
+        and array.dtype == content.dtype
+        and bool(np.array_equal(array.view(np.uint8), content.view(np.uint8)))
+        if array.flags.c_contiguous and array.ndim
+        else array.tobytes() == content.tobytes()
+    )
+
+
+def _function(walk: Walk, thing: Any) -> None:
+    if not (thing.__module__ or "").startswith("handmill."):
+        walk.is_shared = False
+    walk.atoms.append(token(thing))
+
+
+def _identity(walk: Walk, thing: Any) -> None:
+    walk.is_shared = False
+    walk.atoms.append(token(thing))
+
+
+def _constant(walk: Walk, thing: Any) -> None:
+    """An object of this package that does not change, such as an operator."""
+    walk.atoms.append(token(thing))
+
+
+def _method(walk: Walk, thing: Any) -> None:
+    walk.atoms.append(types.MethodType)
+    walk.visit(thing.__func__)
+    walk.visit(thing.__self__)
+
+
+def _partial(walk: Walk, thing: Any) -> None:
+    walk.atoms.append(functools.partial)
+    walk.visit(thing.func)
+    walk.visit(thing.args)
+    _tuple(walk, tuple(thing.keywords.items()))
+
+
+def _variable(walk: Walk, thing: Variable) -> None:
+    number = walk.numbers.get(id(thing))
+    if number is not None:
+        walk.atoms.append(number)
+        return
+    walk.is_new(thing)
+    walk.watched.append(thing)
+    walk.variables.append(thing)
+    walk.flags.append(thing.trainable)
+    spec = thing.spec
+    walk.atoms += (spec.shape, spec.dtype, thing.autocast)
+    walk.visit(thing.regularizer)
+    walk.visit(thing.constraint)
+
+
+def _value(walk: Walk, thing: Value) -> None:
+    """One of a trace that is over: nobody can use it any more."""
+    walk.atoms.append(Value)
+
+
+def _unknown(walk: Walk, thing: Any) -> None:
+    """By identity, and one level of its attributes."""
+    walk.is_shared = False
+    if not walk.is_new(thing):
+        return
+    walk.atoms.append(token(thing))
+    attributes = getattr(thing, "__dict__", None)
+    if not isinstance(attributes, dict):
+        return
+    known = list(attributes.items())
+    for name, value in known:
+        walk.atoms.append(name)
+        simple = _HANDLERS.get(type(value)) in _SIMPLE or isinstance(value, np.ndarray)
+        (walk.visit if simple else functools.partial(_identity, walk))(value)
+    walk.probes.append(lambda: _has_items(thing.__dict__, known))
+
+
+def _described(walk: Walk, thing: Any) -> None:
+    thing.describe_structure(walk)
+
+
+_SIMPLE = (_plain, _as_is, _float, _scalar, _function)
+
+_HANDLERS: dict[type, Callable[[Walk, Any], None]] = {
+    type(None): _as_is,
+    str: _as_is,
+    bool: _plain,
+    int: _plain,
+    bytes: _plain,
+    complex: _plain,
+    type(Ellipsis): _plain,
+    float: _float,
+    tuple: _tuple,
+    list: _list,
+    dict: _dict,
+    TrackedList: _tracked,
+    TrackedDict: _tracked,
+    TrackedSet: _tracked,
+    re.Pattern: _plain,
+    np.ndarray: _array,
+    types.FunctionType: _function,
+    types.BuiltinFunctionType: _function,
+    types.MethodType: _method,
+    types.ModuleType: _identity,
+    functools.partial: _partial,
+    Variable: _variable,
+    Value: _value,
+}
+
+
+def _handler_for(kind: type) -> Callable[[Walk, Any], None]:
+    """The handler of a type that has none of its own; found once."""
+    found = _find_handler(kind)
+    _HANDLERS[kind] = found
+    return found
+
+
+def _find_handler(kind: type) -> Callable[[Walk, Any], None]:
+    if hasattr(kind, "describe_structure"):
+        return _described
+    if issubclass(kind, Variable):
+        return _variable
+    if issubclass(kind, Watched):
+        return describe_watched
+    if issubclass(kind, np.ndarray):
+        return _array
+    if issubclass(kind, np.generic):
+        return _scalar
+    if issubclass(kind, type):
+        return _function
+    if issubclass(kind, Enum | np.dtype):
+        return _plain
+    if issubclass(kind, tuple):
+        return _tuple
+    if issubclass(kind, list | set | frozenset):
+        return _list
+    if issubclass(kind, dict):
+        return _dict
+    if not is_ours(kind):
+        return _unknown
+    if kind.__eq__ is object.__eq__:
+        return _constant
+    return _plain  # shapes and specs
+
+
+_tokens: dict[int, tuple[Any, Any]] = {}
+
+
+class _Token:
+    """Stands for an object in keys, without holding it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Held:
+    """Stands for an object that cannot be held weakly."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+def token(thing: Any) -> Any:
+    """What stands for ``thing`` and nothing else, also after it is gone."""
+    found = _tokens.get(id(thing))
+    if found is not None and found[0]() is thing:
+        return found[1]
+    made = _Token()
+
+    def forget(reference: Any, key: int = id(thing)) -> None:
+        if key in _tokens and _tokens[key][0] is reference:
+            del _tokens[key]
+
+    try:
+        reference = weakref.ref(thing, forget)
+    except TypeError:
+        return _Held(thing)
+    _tokens[id(thing)] = reference, made
+    return made

@@ -1,0 +1,212 @@
+"""Traced programs without the variables that they were traced with, and with others in their place.
+
+A :class:`Trace` knows of each variable its shape and dtype alone, so that models of equal structure
+share it. A :class:`Bound` is a trace together with the variables of one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from handmill.ir.graph import Graph, Value
+from handmill.ir.interpret import Interpretation, interpret
+from handmill.ir.lower import describe
+from handmill.ir.op import Array
+from handmill.ir.passes import optimize
+from handmill.ir.shapes import Sizes, Spec
+from handmill.runtime.plans import PLANS
+from handmill.runtime.variable import Variable
+
+UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
+
+_BYTES_OF_A_TRACE = 6_000
+_BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
+
+
+class Slot:
+    """Stands in a graph for a variable."""
+
+    __slots__ = ("index", "name", "spec")
+
+    def __init__(self, index: int, name: str, spec: Spec) -> None:
+        self.index = index
+        self.name = name
+        self.spec = spec
+
+    def read(self) -> Array:
+        """There is nothing to read: it says which variable is meant, and no more."""
+        raise RuntimeError(f"the program was not told which variable {self.name!r} is")
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.index}: {self.name}>"
+
+
+class Trace:
+    """A traced program for any variables that fit.
+
+    Args:
+        graph: as it was traced; its variables are replaced by slots.
+        structure: what the traced function said of its outputs.
+
+    Attributes:
+        traced: the graph before any pass.
+        is_shared: whether other subjects of equal structure may use it.
+        places: of the variable of each slot in that structure.
+        after: the key of that structure after the trace.
+        memo: what the owner needs to know to come to that state without a trace.
+        names: those of the layers, in the order of the structure.
+    """
+
+    def __init__(self, graph: Graph, structure: Any) -> None:
+        self.traced = graph
+        self.structure = structure
+        self.is_shared = False
+        self.places: list[int] = []
+        self.after: Any = None
+        self.memo: Any = None
+        self.names: list[str] = []
+        self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
+        self._optimized: Graph | None = None
+        self._programs: dict[bool, tuple[Any, list[int]]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the graphs need."""
+        constants = sum([int(v.origin.nbytes) for v in self.traced.constants])
+        return _BYTES_OF_A_TRACE + _BYTES_OF_A_NODE * len(self.traced.nodes) + 2 * constants
+
+    @property
+    def optimized(self) -> Graph:
+        """The graph after all passes."""
+        if self._optimized is None:
+            self._optimized = optimize(self.traced)
+        return self._optimized
+
+    def program(self, feeds: bool, fused: bool = True) -> tuple[Any, dict[Value, int], Graph]:
+        """Returns the C++ program, the number of each value in it, and the graph."""
+        from handmill import _core
+
+        graph = self.optimized if fused else optimize(self.traced, UNFUSED)
+        arguments, number = describe(graph, _core.tile_opcodes(), feeds)
+        return _core.Program(**arguments), number, graph
+
+    def known_program(self, feeds: bool) -> tuple[Any, list[int]]:
+        """Returns the fused C++ program, made once, and the slots of its variables."""
+        found = self._programs.get(feeds)
+        if found is None:
+            program, _, graph = self.program(feeds)
+            found = self._programs[feeds] = program, slots_of(graph)
+        return found
+
+    def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
+        """The sizes that arrays bind; or None and why they do not fit what was traced."""
+        try:
+            sizes = self.traced.bind([a.shape for a in arrays])
+        except ValueError as error:
+            return None, str(error)
+        problem = self.traced.assumptions.violated(sizes)
+        return (None, f"{problem} was assumed") if problem else (sizes, "")
+
+    def plan(self, sizes: Sizes, feeds: bool) -> Any:
+        """Returns the plan for these sizes; made if it is not known (or not any more)."""
+        from handmill import _core
+
+        values = self.traced.sizes_of(sizes)
+        key = (values, feeds, _core.isa(), _core.tuning())
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
+            PLANS.add(self, key)
+        return plan
+
+
+def slots_of(graph: Graph) -> list[int]:
+    """The numbers of the slots that are the variables of ``graph``, in order."""
+    slots: Sequence[Any] = list(graph.variables)
+    return [slot.index for slot in slots]
+
+
+def take_variables(graph: Graph) -> list[Variable]:
+    """Replaces the variables of a traced graph by slots; returns them in the order of the slots."""
+    variables: list[Any] = list(graph.variables)
+    slots = {v: Slot(i, v.name, v.spec) for i, v in enumerate(variables)}
+    for variable, value in graph.variables.items():
+        value.origin = slots[variable]
+    graph.variables = {slots[v]: value for v, value in graph.variables.items()}
+    graph.updates = {slots[v]: value for v, value in graph.updates.items()}
+    return variables
+
+
+class Bound:
+    """A trace with variables in its slots.
+
+    Args:
+        trace: the program.
+        variables: one for each slot.
+        names: those of the layers that the variables belong to, in the order of ``trace.names``.
+    """
+
+    def __init__(
+        self, trace: Trace, variables: Sequence[Variable], names: Sequence[str] = ()
+    ) -> None:
+        self.trace = trace
+        self.variables = variables
+        self._names = names
+        self._bindings: dict[bool, Any] = {}
+
+    @property
+    def traced(self) -> Graph:
+        """The graph before any pass."""
+        return self.trace.traced
+
+    @property
+    def optimized(self) -> Graph:
+        """The graph after all passes."""
+        return self.trace.optimized
+
+    def program(self, feeds: bool, fused: bool = True) -> tuple[Any, dict[Value, int], Graph]:
+        """See :meth:`Trace.program`."""
+        return self.trace.program(feeds, fused)
+
+    def plan(self, sizes: Sizes, feeds: bool) -> Any:
+        """Returns the plan for these sizes, bound to the variables."""
+        plan = self.trace.plan(sizes, feeds)
+        binding = self._bindings.get(feeds)
+        if binding is None:
+            from handmill import _core
+
+            slots = self.trace.known_program(feeds)[1]
+            binding = _core.Binding([self.variables[i].state for i in slots])
+            self._bindings[feeds] = binding
+        return plan.bind(binding)
+
+    def binding_of(self, graph: Graph) -> Any:
+        """The C++ states of the variables of ``graph``, one of the trace's graphs."""
+        from handmill import _core
+
+        return _core.Binding([self.variables[i].state for i in slots_of(graph)])
+
+    def contents(self, graph: Graph) -> Mapping[Any, Array]:
+        """What the variables of ``graph`` hold now."""
+        slots: Sequence[Any] = list(graph.variables)
+        return {slot: self.variables[slot.index].read() for slot in slots}
+
+    def interpret(self, arrays: Sequence[Array]) -> Interpretation:
+        """Runs the program on NumPy and writes the variables."""
+        run = interpret(self.traced, arrays, states=self.contents(self.traced))
+        for slot, array in run.updates.items():
+            self.variables[slot.index].state.write(array)
+        return run
+
+    @property
+    def written(self) -> list[Variable]:
+        """The variables that the program writes."""
+        slots: Sequence[Any] = list(self.trace.optimized.updates)
+        return [self.variables[slot.index] for slot in slots]
+
+    def scope(self, name: str) -> str:
+        """The name of the layer here that is called ``name`` in the trace."""
+        if name in self.trace.names:
+            return self._names[self.trace.names.index(name)]
+        return name

@@ -1,0 +1,142 @@
+"""Files that are written whole or not at all, with the rights of what they replace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+_SECONDS_UNTIL_STALE = 60.0
+
+
+def write_bytes(path: Path, content: Any) -> None:
+    """Writes a file so that either the old or the complete new one is there, whatever happens.
+
+    The new file is written beside the old one, brought to the disk, then put in its place. It has
+    the rights of the old one; a first one has those that the umask leaves. What writers that were
+    killed left beside it is removed.
+
+    Args:
+        path: where; no link.
+        content: bytes, or anything that has a buffer of them.
+
+    Raises:
+        OSError: if it cannot be written; nothing is changed then.
+    """
+    rights = _rights_of(path)
+    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(
+        temporary, flags | getattr(os, "O_BINARY", 0), 0o666 if rights is None else 0o600
+    )
+    try:
+        try:
+            _try_lock(descriptor)
+            _reserve(descriptor, len(content))
+            _write_all(descriptor, content)
+            if rights is not None and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, rights)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _remove_stale(path)
+    _sync_directory(path.parent)
+
+
+def _rights_of(path: Path) -> int | None:
+    """The permission bits of a regular file, None where there is none."""
+    with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode):
+            return mode & 0o777
+    return None
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}.tmp."
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Locks an open file until it is closed; whether that was possible.
+
+    The lock tells a file that is being written from one whose writer is gone. A file system
+    without locks does without.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes the temporary files of writers of `path` that ended before they had finished."""
+    prefix = _temporary_prefix(path)
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix):
+                with contextlib.suppress(OSError):
+                    _remove_if_stale(entry.path, entry.name[len(prefix) :])
+
+
+def _remove_if_stale(path: str, suffix: str) -> None:
+    pid, _, random = suffix.partition(".")
+    if not pid.isdecimal() or len(random) != 8:
+        return  # not a name that write_bytes makes
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    try:
+        # A new file is open for a moment before it is locked.
+        old = time.time() - os.fstat(descriptor).st_mtime > _SECONDS_UNTIL_STALE
+        if _try_lock(descriptor) and (old or not _is_running(int(pid))):
+            Path(path).unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether this machine may have such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Asks for the space at once, so that a full disk is known before anything is written."""
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+def _write_all(descriptor: int, content: Any) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,167 @@
+"""The owner of plans: what is kept, and that memory has a limit."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import layers, ops
+from handmill.runtime import plans
+from handmill.runtime.function import TracedFunction
+
+_core = pytest.importorskip("handmill._core", reason="a build without kernels")
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def limit():
+    """Sets the limit of all plans for a test."""
+    before = plans.PLANS.limit
+
+    def set_limit(nbytes):
+        plans.PLANS.limit = nbytes
+
+    yield set_limit
+    plans.PLANS.limit = before
+
+
+def resident():
+    gc.collect()
+    _core.give_back_free_memory()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@linux
+def test_the_limit_binds_over_1000_batch_sizes(limit):
+    limit(32 * MB)
+    model = handmill.Sequential([handmill.Input((20,)), layers.Dense(256, activation="relu")])
+    x = np.ones((3000, 20), np.float32)
+    model(x)
+    before = resident()
+    most = 0
+    for rows in np.random.default_rng(0).permutation(3000)[:1000] + 1:
+        model(x[:rows])
+        most = max(most, _core.plan_bytes())
+    assert most <= 32 * MB + 8 * MB  # a plan more than fits
+    assert resident() - before < 64 * MB
+
+
+@linux
+def test_memory_is_bounded_over_3000_lengths():
+    for n in range(1, 300):
+        ops.exp(np.ones(n, np.float32))
+    before, held = resident(), _core.plan_bytes()
+    for n in range(300, 3300):
+        ops.exp(np.ones(n, np.float32))
+    assert _core.plan_bytes() - held < 2 * MB
+    assert resident() - before < 8 * MB
+
+
+@linux
+def test_a_loop_that_makes_and_fits_models_is_flat():
+    x = np.ones((8, 3), np.float32)
+
+    def once(kind):
+        units = 3 + kind % 4
+        model = handmill.Sequential([handmill.Input((3,)), layers.Dense(units), layers.Dense(1)])
+        model.compile("adam", "mse", metrics=["mae"])
+        model.fit(x, x[:, :1], verbose=0)
+        model.predict(x, verbose=0)
+
+    for kind in range(100):
+        once(kind)
+    before, held, traces = resident(), _core.plan_bytes(), plans.TRACES.nbytes
+    for kind in range(300):
+        once(kind)
+    assert _core.plan_bytes() <= held + 64 * 1024
+    assert plans.TRACES.nbytes <= traces + 64 * 1024
+    assert resident() - before < 6 * MB
+
+
+@linux
+def test_models_with_functions_of_users_leave_nothing_behind(limit):
+    """They share no program, so each has its own; it goes with the model."""
+    x = np.ones((8, 3), np.float32)
+
+    def once():
+        model = handmill.Sequential([handmill.Input((3,)), layers.Dense(64)])
+        model.compile("adam", lambda y, p: ops.mean(ops.square(y - p)))
+        model.fit(x, np.ones((8, 64), np.float32), verbose=0)
+
+    for _ in range(10):
+        once()
+    gc.collect()
+    held = _core.plan_bytes()
+    for _ in range(30):
+        once()
+    gc.collect()
+    assert _core.plan_bytes() <= held
+
+
+def test_the_least_recently_used_plan_goes_first(limit):
+    function = TracedFunction(lambda x: ops.exp(x) * 2.0 + x, "f")
+    rows = 1 << 14
+
+    def call(n):
+        return function(np.zeros((n, 64), np.float32))
+
+    def known():
+        (bound,) = function._bound.values()
+        return {key[0][0] for key in bound.trace.plans}
+
+    limit(1 << 62)
+    for n in range(rows, rows + 8):
+        call(n)
+    call(rows)
+    call(rows + 3)
+    assert known() == set(range(rows, rows + 8))
+    limit(1)  # the fewest are kept
+    call(rows + 8)
+    assert known() == {rows, rows + 3, rows + 7, rows + 8}
+    np.testing.assert_array_equal(call(rows + 1), np.full((rows + 1, 64), 2, np.float32))
+
+
+def test_packed_weights_count_once(limit):
+    limit(1 << 62)
+    model = handmill.Sequential([handmill.Input((512,)), layers.Dense(512)])
+    x = np.ones((64, 512), np.float32)
+    model(x[:32])
+    before = _core.plan_bytes()
+    for rows in (40, 48, 56, 64):
+        model(x[:rows])
+    assert _core.plan_bytes() - before < 4 * 512 * 512 * 2
+
+
+def test_traces_have_a_limit_too(monkeypatch):
+    monkeypatch.setattr(plans.TRACES, "limit", 1 << 20)
+    functions = [TracedFunction(lambda x: ops.exp(x) + 1.0, f"f{i}") for i in range(300)]
+    x = np.zeros((2, 2), np.float32)
+    for function in functions:
+        function(x)
+    assert plans.TRACES.nbytes <= plans.TRACES.limit
+    kept = [function for function in functions if function._bound]
+    assert 0 < len(kept) < 300
+    assert kept == functions[-len(kept) :]
+    for function in functions:  # those without are traced again
+        np.testing.assert_array_equal(function(x), np.full((2, 2), 2, np.float32))
+
+
+def test_changed_weights_reach_a_plan_that_was_dropped(limit):
+    model = handmill.Sequential([handmill.Input((8,)), layers.Dense(8, use_bias=False)])
+    x = np.eye(8, dtype=np.float32)
+    limit(1)
+    for turn in range(3):
+        for rows in range(1, 9):
+            np.testing.assert_array_equal(model(x[:rows]), model.get_weights()[0][:rows])
+        model.set_weights([np.full((8, 8), turn, np.float32)])
