@@ -204,6 +204,56 @@ def test_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
+FLAT = {"sign", "stop_gradient"}
+"""Operators without any gradient between their kinks."""
+
+
+@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
+def test_second_gradient_against_differences(op, sample):
+    """The gradient of a weighted sum of gradients, against central differences of that sum.
+
+    There are no exceptions: the vjp of every operator with smooth samples is made of operators
+    that have a vjp themselves.
+    """
+    rng, attrs = rng_of(op, sample), dict(sample.attrs)
+    inputs = sample.make(rng)
+    weights = weights_for(op, inputs, attrs, rng)
+    wrt = moving(op, inputs)
+    factors_of_second = [rng.normal(size=inputs[i].shape) for i in wrt]
+    graph = Graph()
+    with graph:
+        values = [graph.input(s, f"x{i}") for i, s in enumerate(specs_of(inputs))]
+        factors = [graph.input(s, f"w{i}") for i, s in enumerate(specs_of(weights))]
+        seconds = [graph.input(values[i].spec, f"s{i}") for i in wrt]
+        loss = loss_of(op, values, factors, attrs)
+        first = gradients(graph, loss, [values[i] for i in wrt])
+        terms = [
+            handmill.ops.sum(g * s) for g, s in zip(first, seconds, strict=True) if g is not None
+        ]
+        if not terms:
+            assert op.name in FLAT
+            return
+        total = sum(terms[1:], terms[0])
+        found = gradients(graph, total, [values[i] for i in wrt])
+        graph.outputs = [total, *(g for g in found if g is not None)]
+    moved = [i for i, g in zip(wrt, found, strict=True) if g is not None]
+    directions = {i: rng.choice((-1.0, 1.0), inputs[i].shape) for i in wrt}
+
+    def run(step):
+        shifted = [
+            x.astype(np.float64) + step * directions[i] if i in directions else x
+            for i, x in enumerate(inputs)
+        ]
+        arrays = [*shifted, *weights, *factors_of_second]
+        return interpret(graph, arrays, dtype="float64").outputs
+
+    step = 1e-5
+    difference = (float(run(step)[0]) - float(run(-step)[0])) / (2 * step)
+    slopes = [np.sum(g * directions[i]) for i, g in zip(moved, run(0.0)[1:], strict=True)]
+    size = abs(float(run(0.0)[0])) + sum(float(np.sum(np.abs(g))) for g in run(0.0)[1:])
+    assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
+
+
 @pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
 def test_gradient_by_kernels(op, sample, level):
     """Each operator that the vjp emits, run by kernels, within the bound of that operator."""

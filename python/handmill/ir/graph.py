@@ -37,85 +37,13 @@ class State(Protocol):
         ...
 
 
-class Value:
-    """A tensor in a graph: a spec, and where it comes from.
+class Operators:
+    """The operators of Python on tensors without content of their own."""
 
-    Attributes:
-        spec: shape and dtype.
-        graph: the graph in which it was made; passes may share it with later graphs.
-        node: the node that computes it; None for inputs, variables and constants.
-        index: which output of the node it is.
-        origin: the name of an input, the State of a variable, the array of a constant.
-        mask: while traced, a bool value with a True for each entry that counts, or None.
-    """
-
-    __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
+    __slots__ = ()
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
     __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
-
-    def __init__(
-        self,
-        graph: Graph,
-        spec: Spec,
-        node: Node | None = None,
-        index: int = 0,
-        origin: Any = None,
-    ) -> None:
-        self.graph = graph
-        self.spec = spec
-        self.node = node
-        self.index = index
-        self.origin = origin
-        self.mask: Value | None = None
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """The shape; what a call decides is a :class:`handmill.ir.dims.SymbolicDim`."""
-        return self.spec.shape
-
-    @property
-    def dtype(self) -> str:
-        """The dtype's name."""
-        return self.spec.dtype
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.spec.shape)
-
-    @property
-    def constant(self) -> Array | None:
-        """The array of a constant, else None."""
-        return self.origin if isinstance(self.origin, np.ndarray) else None
-
-    def __len__(self) -> int:
-        return self.spec.shape[0]  # type: ignore[return-value]
-
-    def __bool__(self) -> bool:
-        raise TracedValueError(
-            "the truth of a symbolic value is not known while a model is traced; "
-            "use handmill.ops.where instead of if"
-        )
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TracedValueError(
-            "a NumPy function received a symbolic value while a model is traced; "
-            "use the function of the same name in handmill.ops"
-        )
-
-    def numpy(self) -> Array:
-        """Raises an error: there is no array while a program is traced."""
-        raise TracedValueError("the content of a symbolic value is not known while it is traced")
-
-    def __float__(self) -> float:
-        raise TracedValueError("a symbolic value is not a Python number while it is traced")
-
-    def __int__(self) -> int:
-        raise TracedValueError("a symbolic value is not a Python number while it is traced")
-
-    def __repr__(self) -> str:
-        return f"Value({self.spec})"
 
     def __add__(self, other: Any) -> Any:
         return self.operators["add"](self, other)
@@ -233,6 +161,87 @@ class Value:
 
     def __getitem__(self, key: Any) -> Any:
         return self.operators["getitem"](self, key)
+
+
+class Value(Operators):
+    """A tensor in a graph: a spec, and where it comes from.
+
+    Attributes:
+        spec: shape and dtype.
+        graph: the graph in which it was made; passes may share it with later graphs.
+        node: the node that computes it; None for inputs, variables and constants.
+        index: which output of the node it is.
+        origin: the name of an input, the State of a variable, the array of a constant.
+        mask: while traced, a bool value with a True for each entry that counts, or None.
+    """
+
+    __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
+
+    def __init__(
+        self,
+        graph: Graph,
+        spec: Spec,
+        node: Node | None = None,
+        index: int = 0,
+        origin: Any = None,
+    ) -> None:
+        self.graph = graph
+        self.spec = spec
+        self.node = node
+        self.index = index
+        self.origin = origin
+        self.mask: Value | None = None
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape; what a call decides is a :class:`handmill.ir.dims.SymbolicDim`."""
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.spec.shape)
+
+    @property
+    def constant(self) -> Array | None:
+        """The array of a constant, else None."""
+        return self.origin if isinstance(self.origin, np.ndarray) else None
+
+    def __len__(self) -> int:
+        return self.spec.shape[0]  # type: ignore[return-value]
+
+    def __bool__(self) -> bool:
+        raise TracedValueError(
+            "the truth of a symbolic value is not known while a model is traced; "
+            "use handmill.ops.where instead of if"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise TracedValueError(_NO_ARRAY)
+
+    def numpy(self) -> Array:
+        """Raises an error: there is no array while a program is traced."""
+        raise TracedValueError("the content of a symbolic value is not known while it is traced")
+
+    def __float__(self) -> float:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+
+    def __int__(self) -> int:
+        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+
+    def __repr__(self) -> str:
+        return f"Value({self.spec})"
+
+
+_NO_ARRAY = (
+    "a NumPy function received a symbolic value while a model is traced; "
+    "use the function of the same name in handmill.ops"
+)
 
 
 def is_operand(x: object) -> bool:

@@ -52,6 +52,17 @@ def fold(graph: Graph) -> Graph:
     return rewrite(graph, visit)
 
 
+def drop_transparent(graph: Graph) -> Graph:
+    """Drops what only gradients needed to know."""
+    if not any(node.op.transparent for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        return operands[: len(node.outputs)] if node.op.transparent else None
+
+    return dce(rewrite(graph, visit))
+
+
 def dce(graph: Graph) -> Graph:
     """Drops nodes, constants and variables that nothing needs; inputs stay."""
     needed: set[Value] = set(graph.roots())
@@ -462,6 +473,7 @@ def schedule(graph: Graph) -> Graph:
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    drop_transparent,
     fold,
     cse,
     fuse_penalties,

@@ -13,7 +13,7 @@ from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import REGISTRY, Array
 from handmill.ir.shapes import DTYPES, FLOATS, convert, held, numpy_dtype
-from handmill.ir.trace import apply, as_value, set_cast
+from handmill.ir.trace import apply, as_value, recorder, recorders, set_cast
 
 Tensor: TypeAlias = Any
 """What public functions take: an array, number, Variable, or symbolic value."""
@@ -41,6 +41,8 @@ def tensor(x: Tensor) -> Any:
     """
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, "int32")
+    if recorders and (recording := recorder()) is not None:
+        x = recording.enter(x)
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")

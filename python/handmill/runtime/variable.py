@@ -16,7 +16,7 @@ from handmill.errors import TracedValueError
 from handmill.ir.graph import Value, current_graph, is_operand, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
-from handmill.ir.trace import as_value, read
+from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.primitives.operands import converted
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
@@ -278,7 +278,11 @@ class Variable(Watched):
     def value(self) -> Any:
         """The content: a read-only view, or a symbolic value while a program is traced."""
         graph = current_graph()
-        return self.read() if graph is None else read(graph, self)
+        if graph is not None:
+            return read(graph, self)
+        recording = recorder() if recorders else None
+        found = self if recording is None else recording.enter(self)
+        return self.read() if found is self else found
 
     def numpy(self) -> Array:
         """A copy of the content.
