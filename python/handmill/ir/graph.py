@@ -132,21 +132,6 @@ class Operators:
     def __invert__(self) -> Any:
         return self.operators["invert"](self)
 
-    # Element by element while the value's program is traced; elsewhere a value equals itself alone,
-    # and it is hashed as such: graphs keep values in dicts and sets.
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
-            return NotImplemented
-        return self.operators["equal"](self, other)
-
-    def __ne__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
-            return NotImplemented
-        return self.operators["not_equal"](self, other)
-
     def __lt__(self, other: Any) -> Any:
         return self.operators["less"](self, other)
 
@@ -233,6 +218,21 @@ class Value(Operators):
 
     def __int__(self) -> int:
         raise TracedValueError("a symbolic value is not a Python number while it is traced")
+
+    # Element by element while the value's program is traced; elsewhere a value equals itself alone,
+    # and it is hashed as such: graphs keep values in dicts and sets.
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["equal"](self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["not_equal"](self, other)
 
     def __repr__(self) -> str:
         return f"Value({self.spec})"
