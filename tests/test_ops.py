@@ -61,7 +61,14 @@ def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-@pytest.fixture(params=_core.available_isas() if _core else ("no kernels",))
+def levels():
+    """The first and the last level; those between run with the slow tests, as in .ci/run."""
+    found = _core.available_isas() if _core else ["no kernels"]
+    between = found[1:-1]
+    return [pytest.param(x, marks=pytest.mark.slow) if x in between else x for x in found]
+
+
+@pytest.fixture(params=levels())
 def level(request):
     """A level of kernels; bounds are promises of kernels, not of the references in float32."""
     if _core is None:

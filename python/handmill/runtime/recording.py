@@ -422,9 +422,9 @@ class Recording:
         """
         nodes, leaves, constants = self._above(wanted)
         inside = {v for node in nodes for v in node.outputs}
-        given = list(wanted)
+        given, taken = list(wanted), set(wanted)
         for value, tensor in self._live.items():
-            if value in inside and value not in given and tensor() is not None:
+            if value in inside and value not in taken and tensor() is not None:
                 given.append(value)
         number = {v: i for i, v in enumerate([*leaves, *constants])}
         for node in nodes:
