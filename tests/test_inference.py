@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -281,11 +283,8 @@ def test_threads_that_predict_use_all_cores():
     x = rows(32, 1024)
     model.predict(x, verbose=0)
 
-    def busy_cores() -> float:
-        threads = [
-            threading.Thread(target=lambda: [model.predict(x, verbose=0) for _ in range(20)])
-            for _ in range(16)
-        ]
+    def cores_of(work: Callable[[], object]) -> float:
+        threads = [threading.Thread(target=lambda: [work() for _ in range(20)]) for _ in range(16)]
         wall, cpu = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()
@@ -293,7 +292,11 @@ def test_threads_that_predict_use_all_cores():
             thread.join()
         return (time.process_time() - cpu) / (time.perf_counter() - wall)
 
-    found = max(busy_cores() for _ in range(3))
-    if os.getloadavg()[0] > 1 and found <= 1.3:
-        pytest.skip("other processes hold the cores")
-    assert found > 1.3
+    # Beside what threads get here and now that need nothing of each other: other processes may
+    # hold the cores.
+    block = bytes(1 << 20)
+    ratios: list[float] = []
+    while len(ratios) < 6 and max(ratios, default=0.0) <= 0.65:
+        free = cores_of(lambda: hashlib.sha256(block).digest())
+        ratios.append(cores_of(lambda: model.predict(x, verbose=0)) / free)
+    assert max(ratios) > 0.65, ratios

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -159,3 +163,55 @@ def test_pandas_frames():
 def test_image_functions_of_utils():
     assert hm.utils.img_to_array is hm.preprocessing.image.img_to_array
     assert hm.utils.load_img is hm.preprocessing.image.load_img
+
+
+@pytest.mark.parametrize("encoding", ("ascii", "latin-1", "utf-8"))
+def test_summary_on_outputs_of_other_encodings(monkeypatch, encoding):
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2, name="größe")], name="net")
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
+    model.summary()
+    sys.stdout.flush()
+    text = written.getvalue().decode(encoding)
+    assert ("┃" if encoding == "utf-8" else "| Layer (type)") in text
+    assert len({len(line) for line in text.splitlines()[1:3]}) == 1
+
+
+def test_without_a_standard_output(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    model = compiled()
+    model.fit(X, np.zeros(40, "int32"), verbose=1)
+    model.evaluate(X, np.zeros(40, "int32"), verbose=1)
+    model.summary()
+
+
+@pytest.mark.parametrize("columns", (0, 30, 80))
+def test_the_last_line_of_an_epoch_is_whole(monkeypatch, columns):
+    """Also on a terminal narrower than the line, or one that says it has no columns."""
+    from handmill.callbacks import progbar
+
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self):
+            return True
+
+        def fileno(self):
+            return 1
+
+    monkeypatch.setattr("os.get_terminal_size", lambda *a: os.terminal_size((columns, 24)))
+    stream = Terminal()
+    bar = progbar.Progbar(10, stream=stream, interval=0)
+    logs = {f"val_metric_{i}": 0.5 for i in range(8)}
+    bar.show(5, logs, finalize=False)
+    bar.show(10, logs, finalize=True)
+    last = stream.getvalue().splitlines()[-1].rpartition("\r")[2]
+    assert last.startswith("10/10 ━━━")
+    assert last.endswith("val_metric_7: 0.5000")
+    assert "5/10" in stream.getvalue()
+
+
+def test_sorting_without_an_axis_sorts_all():
+    x = np.array([[3, 1], [2, 5]], "int32")
+    np.testing.assert_array_equal(hm.ops.sort(x, axis=None), [1, 2, 3, 5])
+    np.testing.assert_array_equal(hm.ops.argsort(x, axis=None), [1, 2, 0, 3])

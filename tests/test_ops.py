@@ -15,7 +15,7 @@ import handmill.ops  # registers the operators
 from handmill import config
 from handmill.errors import ShapeError
 from handmill.inspection.comparison import compare_function, worst_error
-from handmill.ir.dims import BATCH
+from handmill.ir.dims import Assumptions, Symbol, pop_assumptions, push_assumptions, symbol
 from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, current_graph
 from handmill.ir.interpret import interpret
@@ -57,16 +57,18 @@ def specs_of(arrays):
     return [Spec(a.shape, a.dtype.name) for a in arrays]
 
 
-def rows_of(op, sample):
-    """The size of the first dimension that there is; 0 if there is none."""
-    return next((a.shape[0] for a in inputs_of(op, sample) if a.shape), 0)
-
-
 def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-@pytest.fixture(params=_core.available_isas() if _core else ("no kernels",))
+def levels():
+    """The first and the last level; those between run with the slow tests, as in .ci/run."""
+    found = _core.available_isas() if _core else ["no kernels"]
+    between = found[1:-1]
+    return [pytest.param(x, marks=pytest.mark.slow) if x in between else x for x in found]
+
+
+@pytest.fixture(params=levels())
 def level(request):
     """A level of kernels; bounds are promises of kernels, not of the references in float32."""
     if _core is None:
@@ -86,22 +88,45 @@ def test_shape_rule_equals_reference(op, sample):
     assert [Spec(np.shape(r), np.asarray(r).dtype.name) for r in results] == list(specs)
 
 
-BATCHED = [(op, sample) for op, sample in CASES if rows_of(op, sample) > 1]
+def symbolic_places(specs):
+    """Axes to make one symbol: each by itself, and all of one size together."""
+    axes = [(i, a) for i, s in enumerate(specs) for a in range(s.rank) if s.shape[a] > 1]
+    yield from ([place] for place in axes)
+    for size in {specs[i].shape[a] for i, a in axes}:
+        yield [(i, a) for i, a in axes if specs[i].shape[a] == size]
 
 
-@pytest.mark.parametrize(("op", "sample"), BATCHED, ids=ids(BATCHED))
-def test_shape_rule_with_a_batch(op, sample):
-    """With dimension 0 unknown the rule refuses, or gives the same once it is filled in."""
-    specs, rows = specs_of(inputs_of(op, sample)), rows_of(op, sample)
-    batched = [
-        Spec((BATCH, *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s for s in specs
+def with_sizes(specs, places, size):
+    return [
+        Spec(tuple(size if (i, a) in places else d for a, d in enumerate(s.shape)), s.dtype)
+        for i, s in enumerate(specs)
     ]
-    try:
-        symbolic = as_tuple(op.infer(*batched, **sample.attrs))
-    except ShapeError:
-        return
-    concrete = as_tuple(op.infer(*specs, **sample.attrs))
-    assert [s.at(rows) for s in symbolic] == list(concrete)
+
+
+@pytest.mark.parametrize("name", ("B", "T"))
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
+def test_shape_rule_with_symbols(op, sample, name):
+    """A rule refuses a symbol, or gives for it what it gives for any size that fits."""
+    specs = specs_of(inputs_of(op, sample))
+    atom = Symbol(name)
+    for places in symbolic_places(specs):
+        before = specs[places[0][0]].shape[places[0][1]]
+        assumed = Assumptions()
+        push_assumptions(assumed)
+        try:
+            found = as_tuple(op.infer(*with_sizes(specs, places, symbol(name)), **sample.attrs))
+        except ShapeError:
+            continue
+        finally:
+            pop_assumptions()
+        symbolic = [spec.with_dims(assumed.solved) for spec in found]
+        assert assumed.solved.get(atom, before) == before
+        for size in (before, before + 1, 2 * before):
+            if assumed.solved.get(atom, size) != size or assumed.violated({atom: size}):
+                assert size != before
+                continue
+            concrete = as_tuple(op.infer(*with_sizes(specs, places, size), **sample.attrs))
+            assert [s.at({atom: size}) for s in symbolic] == list(concrete)
 
 
 @pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
@@ -111,6 +136,14 @@ def test_forward(op, sample, level):
     wanted = as_tuple(op.infer(*specs_of(inputs), **attrs))
     assert [Spec(g.shape, g.dtype.name) for g in as_tuple(got)] == list(wanted)
     assert worst_error(op, inputs, attrs, got) <= 1.0
+    # A host step would compare the reference with itself.
+    function = TracedFunction(lambda *values: apply(op, *values, **attrs), op.name, batched=False)
+    steps = function.plan(*inputs).summary()
+    assert any(step["host"] for step in steps) == (op.name in WITHOUT_KERNEL), steps
+    assert all(step["isa"] in (level, "host") for step in steps)
+
+
+WITHOUT_KERNEL = {"add_along", "argsort", "cumsum", "take_along"}
 
 
 ELEMENTWISE = [op for op in OPS if op.elementwise]
@@ -178,6 +211,56 @@ def test_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
+FLAT = {"sign", "stop_gradient"}
+"""Operators without any gradient between their kinks."""
+
+
+@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
+def test_second_gradient_against_differences(op, sample):
+    """The gradient of a weighted sum of gradients, against central differences of that sum.
+
+    There are no exceptions: the vjp of every operator with smooth samples is made of operators
+    that have a vjp themselves.
+    """
+    rng, attrs = rng_of(op, sample), dict(sample.attrs)
+    inputs = sample.make(rng)
+    weights = weights_for(op, inputs, attrs, rng)
+    wrt = moving(op, inputs)
+    factors_of_second = [rng.normal(size=inputs[i].shape) for i in wrt]
+    graph = Graph()
+    with graph:
+        values = [graph.input(s, f"x{i}") for i, s in enumerate(specs_of(inputs))]
+        factors = [graph.input(s, f"w{i}") for i, s in enumerate(specs_of(weights))]
+        seconds = [graph.input(values[i].spec, f"s{i}") for i in wrt]
+        loss = loss_of(op, values, factors, attrs)
+        first = gradients(graph, loss, [values[i] for i in wrt])
+        terms = [
+            handmill.ops.sum(g * s) for g, s in zip(first, seconds, strict=True) if g is not None
+        ]
+        if not terms:
+            assert op.name in FLAT
+            return
+        total = sum(terms[1:], terms[0])
+        found = gradients(graph, total, [values[i] for i in wrt])
+        graph.outputs = [total, *(g for g in found if g is not None)]
+    moved = [i for i, g in zip(wrt, found, strict=True) if g is not None]
+    directions = {i: rng.choice((-1.0, 1.0), inputs[i].shape) for i in wrt}
+
+    def run(step):
+        shifted = [
+            x.astype(np.float64) + step * directions[i] if i in directions else x
+            for i, x in enumerate(inputs)
+        ]
+        arrays = [*shifted, *weights, *factors_of_second]
+        return interpret(graph, arrays, dtype="float64").outputs
+
+    step = 1e-5
+    difference = (float(run(step)[0]) - float(run(-step)[0])) / (2 * step)
+    slopes = [np.sum(g * directions[i]) for i, g in zip(moved, run(0.0)[1:], strict=True)]
+    size = abs(float(run(0.0)[0])) + sum(float(np.sum(np.abs(g))) for g in run(0.0)[1:])
+    assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
+
+
 @pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
 def test_gradient_by_kernels(op, sample, level):
     """Each operator that the vjp emits, run by kernels, within the bound of that operator."""
@@ -213,10 +296,40 @@ def test_composite_means_the_same(op, sample):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
+def largest_sample(op):
+    return max(op.samples(), key=lambda s: sum(a.size for a in inputs_of(op, s)))
+
+
+def longer(op, sample):
+    """The inputs of a sample, repeated along their rows until threads share them, where they may.
+
+    A bench sample is as long as it has to be.
+    """
+    inputs = inputs_of(op, sample)
+    rows = next((a.shape[0] for a in inputs if a.shape), 0)
+    if sample.bench or not rows:
+        return inputs
+    times = -(-200_000 // max(a.size for a in inputs))
+    repeated = tuple(
+        np.concatenate([a] * times) if a.shape and a.shape[0] == rows else a for a in inputs
+    )
+    try:
+        op.infer(*specs_of(repeated), **sample.attrs)
+    except ShapeError:  # attributes that say the size
+        return inputs
+    return repeated
+
+
+# Every operator, those without a bench sample too.
+ON_THREADS = BENCHES + [
+    (op, largest_sample(op)) for op in OPS if not any(s.bench for s in op.samples())
+]
+
+
 @pytest.mark.skipif(_core is None, reason="a build without kernels")
-@pytest.mark.parametrize(("op", "sample"), BENCHES, ids=ids(BENCHES))
+@pytest.mark.parametrize(("op", "sample"), ON_THREADS, ids=ids(ON_THREADS))
 def test_bits_do_not_depend_on_threads(op, sample):
-    inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
+    inputs, attrs = longer(op, sample), dict(sample.attrs)
     before = config.num_threads()
     results = []
     try:

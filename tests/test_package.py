@@ -259,3 +259,25 @@ def test_faces_define_nothing(face: str) -> None:
     for path in (PACKAGE / face).rglob("*.py"):
         body = ast.parse(path.read_text("utf-8")).body
         assert not [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)], path
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        "layers",
+        "models",
+        "optimizers",
+        "callbacks",
+        "losses",
+        "metrics",
+        "utils",
+        "saving",
+        "datasets",
+    ),
+)
+def test_star_imports_bring_every_public_name(name):
+    module = importlib.import_module(f"handmill.{name}")
+    found: dict[str, object] = {}
+    exec(f"from handmill.{name} import *", found)
+    assert set(dir(module)) <= set(found)
+    assert "lazy_exports" not in found

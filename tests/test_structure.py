@@ -511,6 +511,23 @@ def test_data_matched_by_name():
     np.testing.assert_array_equal(model(("b", "a")).predict(data, verbose=0), X)
 
 
+def test_outputs_keep_their_names():
+    def two_outputs():
+        x = handmill.Input((3,))
+        model = handmill.Model(x, [layers.Dense(1)(x), layers.Dense(1)(x)])
+        model.compile("sgd", "mse", metrics=[["mae"], ["mae"]])
+        return model
+
+    for _ in range(3):
+        model = two_outputs()
+        history = model.fit(X, [Y, Y], verbose=0).history
+        assert len(history) == 5
+        for name in model.output_names:
+            assert any(key.startswith(f"{name}_") for key in history), history
+        found = model.evaluate(X, [Y, Y], verbose=0, return_dict=True)
+        assert set(found) == set(history)
+
+
 def test_code_of_users_is_not_shared():
     """What else it reads, say a global that has another value by now, nobody knows."""
     factor = 2.0

@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/lower/elementwise/tile.h"
 #include "core/memory.h"
+#include "core/pace.h"
 #include "core/parallel.h"
 #include "core/program.h"
 #include "core/registry.h"
@@ -65,6 +66,18 @@ py::tuple plan_buffers(const std::vector<int64_t>& sizes, const std::vector<int>
   return py::make_tuple(plan.offsets, plan.total, plan.lower_bound);
 }
 
+std::vector<int64_t> rests_after(
+    const std::vector<std::tuple<int, int64_t, int64_t, int64_t>>& runs) {
+  const auto at = [](int64_t ns) { return Pace::Clock::time_point(Pace::Clock::duration(ns)); };
+  Pace pace;
+  std::vector<int64_t> rests;
+  for (const auto& [threads, begin, end, used] : runs) {
+    const bool alone = pace.record(threads, at(begin), at(end), [used = used] { return used; });
+    rests.push_back(alone ? (pace.alone_until() - at(end)).count() : 0);
+  }
+  return rests;
+}
+
 }  // namespace
 
 void register_runtime(py::module_& m) {
@@ -100,6 +113,9 @@ void register_runtime(py::module_& m) {
   m.def("tile_opcodes", &tile_opcodes, "The number of each tile instruction.");
   m.def("tile_types", &tile_types,
         "The types in which each tile instruction computes: F float32, D float64, I integers.");
+  m.def("rests_after", &rests_after, py::arg("runs"),
+        "How long runs go alone after each of these (ns): runs are (threads, begin, end, processor "
+        "time of the process at the end).");
   m.def("plan_memory", &plan_buffers, py::arg("sizes"), py::arg("first_use"), py::arg("last_use"),
         py::arg("alias"), "Returns (offsets, total, lower bound).");
 }

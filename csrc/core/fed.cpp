@@ -153,12 +153,24 @@ struct Plan::FedContext {
     return is_over || rethink;
   }
 
+  void gather_batch(int64_t step, int threads) {
+    struct Rows {
+      const std::vector<Gather>& gathers;
+      int64_t position;
+    } rows{gathers, position + step * batch};
+    run_region(
+        threads,
+        [](void* erased, const Worker& worker) {
+          const Rows& here = *static_cast<const Rows*>(erased);
+          for (const Gather& gather : here.gathers) gather.run(here.position, worker);
+        },
+        &rows);
+  }
+
   // The same with host steps, which run between regions, on the calling thread.
-  void run_with_host(Instance& mutable_instance, int threads) {
+  void run_with_host(Instance& mutable_instance, int threads, int gather_threads) {
     for (int64_t step = 0; step < steps; ++step) {
-      for (const Gather& gather : gathers) {
-        gather.run(position + step * batch, Worker(0, 1));
-      }
+      gather_batch(step, gather_threads);
       result.failure = plan.run_all(mutable_instance, threads);
       if (result.failure) return;
       result.steps = step + 1;
@@ -172,9 +184,13 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   prepare_fed(instance);
   const std::vector<Gather> gathers = make_gathers(instance, feed);
   const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, feed.rows() - feed.position);
-  Work work = work_;
-  for (const Gather& gather : gathers) work.add_step(gather.cost(), gather.blocks);
+  Work work = work_, gather_work = work_.empty();
+  for (const Gather& gather : gathers) {
+    work.add_step(gather.cost(), gather.blocks);
+    gather_work.add_step(gather.cost(), gather.blocks);
+  }
   work.add_barriers(2);  // after the gathers, and at the end
+  gather_work.add_barriers(1);
   const int threads = work.threads(num_threads());
   instance.reserve_scratch(threads, scratch_);
   FedContext context{*this,
@@ -186,7 +202,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
   if (has_host_steps_) {
-    context.run_with_host(instance, threads);
+    context.run_with_host(instance, threads, gather_work.threads(num_threads()));
   } else {
     while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {
       context.awake = is_awake();

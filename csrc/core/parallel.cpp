@@ -26,6 +26,11 @@
 #include <climits>
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
+
 namespace handmill {
 
 #if defined(HM_NO_OPENMP)
@@ -217,6 +222,41 @@ int usable_threads(int threads) {
   return threads;
 }
 
+// The region under way; there is one at a time. What it holds is not captured by the region, so
+// that its threads read nothing before they have told ThreadSanitizer that they began.
+struct Region {
+  void (*body)(void*, const Worker&);
+  void* context;
+  int caller_cpu;
+} region;
+
+#if defined(__SANITIZE_THREAD__)
+// ThreadSanitizer does not see into libgomp. These tell it what OpenMP promises: a region begins
+// after all that its caller did before, and is over before all that the caller does next.
+char began, ended;
+
+void tell_order(bool acquire, char& point) {
+  acquire ? __tsan_acquire(&point) : __tsan_release(&point);
+}
+#else
+constexpr char began = 0, ended = 0;
+
+void tell_order(bool, const char&) {}
+#endif
+
+void work_in_region() {
+  tell_order(true, began);
+  const Worker worker(omp_get_thread_num(), omp_get_num_threads());
+  {
+    const Placement<kMaxPlaced>::Stay stay(placement, worker.index(), region.caller_cpu);
+    region.body(region.context, worker);
+    // The barrier at the end of a region spins for milliseconds: on a busy machine it would keep
+    // the thread that it waits for from its core. Wait in ours, which soon sleeps.
+    worker.barrier();
+  }
+  tell_order(false, ended);
+}
+
 }  // namespace
 
 bool has_openmp() { return true; }
@@ -243,17 +283,12 @@ void run_region(int threads, void (*body)(void*, const Worker&), void* context) 
     if (threads > 1) {
       pool.has_threads = true;
       may_spin = threads <= cpu_count();
-      const int caller_cpu = may_spin ? current_cpu() : -1;
-      if (!is_awake()) placement.part_from(caller_cpu, threads);
+      region = {body, context, may_spin ? current_cpu() : -1};
+      if (!is_awake()) placement.part_from(region.caller_cpu, threads);
+      tell_order(false, began);
 #pragma omp parallel num_threads(threads)
-      {
-        const Worker worker(omp_get_thread_num(), omp_get_num_threads());
-        const Placement<kMaxPlaced>::Stay stay(placement, worker.index(), caller_cpu);
-        body(context, worker);
-        // The barrier at the end of a region spins for milliseconds: on a busy machine it would
-        // keep the thread that it waits for from its core. Wait in ours, which soon sleeps.
-        worker.barrier();
-      }
+      work_in_region();
+      tell_order(true, ended);
       last_end.store(now(), std::memory_order_relaxed);
       team_busy.store(false, std::memory_order_release);
       return;

@@ -13,6 +13,9 @@ class Work {
  public:
   explicit Work(const ThreadTuning& costs) : costs_(costs) {}
 
+  /// No work yet, at the same costs.
+  Work empty() const { return Work(costs_); }
+
   /// Adds a step, of which each block can be done by another thread.
   void add_step(double cost, int64_t blocks) {
     (blocks > 1 ? shared_ : alone_) += cost;

@@ -3,6 +3,7 @@
 
 #include "kernels/args_data.h"
 #include "kernels/ceilings/args.h"
+#include "kernels/cumulate/args.h"
 #include "kernels/elementwise/args.h"
 #include "kernels/images/args.h"
 #include "kernels/matmul/args.h"

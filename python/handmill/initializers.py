@@ -19,7 +19,8 @@ class Initializer:
     """Base class: a callable ``(shape, dtype) -> array``."""
 
     def describe_structure(self, walk: Any) -> None:
-        """Adds nothing to a description: programs read what it made, not the initializer."""
+        """Adds to a description that there is one: programs read what it made, not how."""
+        walk.add(Initializer)
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         """Returns initial values of ``shape``."""

@@ -33,6 +33,8 @@ def lazy_exports(
     """
 
     def getattr_(name: str) -> Any:
+        if name == "__all__":  # of `from package import *`
+            return sorted(names)
         where = names.get(name)
         if where is None:
             raise missing_name(package, name, list(names))

@@ -1,6 +1,7 @@
 """Levels of the instruction set: choosing one, asking for one that is missing."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -28,6 +29,23 @@ def test_levels():
     levels = _core.available_isas()
     assert levels[0] == "portable"
     assert _core.isa() in levels
+
+
+LEVELS = {"x86_64": ("avx2", "avx512", "avx512_bf16"), "AMD64": ("avx2", "avx512", "avx512_bf16")}
+
+
+@pytest.mark.parametrize("level", ("portable", *LEVELS.get(platform.machine(), ())))
+def test_kernels_of_the_level_are_tested_here(level):
+    """Tests run at the levels that this CPU has; this one says in the report which it has not."""
+    if level not in _core.available_isas():
+        pytest.skip(f"this CPU has no {level}: no kernel of that level is tested")
+    before = _core.isa()
+    try:
+        _core.set_isa(level)
+        made = program([(8, 8)] * 3, [node("matmul", (0, 1), (2,))], inputs=[0, 1], outputs=[2])
+        assert {row["isa"] for row in made.specialize(1).summary()} == {level}
+    finally:
+        _core.set_isa(before)
 
 
 @pytest.mark.parametrize("level", _core.available_isas())

@@ -1,5 +1,6 @@
 """Threads: equal bits for any number of them, forks, several callers, quotas."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -402,3 +403,48 @@ print(equal(result, wanted), len(os.listdir("/proc/self/task")) - threads)
 def test_threads_that_cannot_be_made():
     """Address space for no further stack: the caller runs alone and the process lives."""
     assert python(LIMIT) == "True 0"
+
+
+# --- When runs go alone (csrc/core/pace.h) --------------------------------------------------------
+
+MS = 1_000_000
+
+
+def rests(milliseconds, used):
+    """How long (ms) runs of two threads would go alone after each, one run following the other.
+
+    ``used``: the processor time that the process had, by what a run of 1 ms took too long.
+    """
+    runs, time, process = [], 1000 * MS, 0
+    for took in milliseconds:
+        end = time + int(took * MS)
+        process += int((2 + used(took - 1)) * MS)
+        runs.append((2, time, end, process))
+        time = end
+    # In a process of its own: a number of threads that was set, as by this file, is always obeyed.
+    found = python(f"from handmill import _core; print(_core.rests_after({runs}))")
+    return [rest / MS for rest in json.loads(found)]
+
+
+QUIET = [1.0] * 10
+
+
+def test_busy_neighbours_make_runs_go_alone():
+    found = rests([*QUIET, 5, 1, 1, 5, 20, 60], lambda lost: 0)
+    assert found == [*(0 for _ in QUIET), 0, 0, 0, 120, 480, 500]
+
+
+def test_one_slow_run_does_not():
+    assert not any(rests([*QUIET, 5, *QUIET, 5, *QUIET], lambda lost: 0))
+
+
+def test_threads_of_this_process_that_spin_do_not():
+    """After a product in NumPy every fourth run loses a time slice to a thread of its library."""
+    assert not any(rests([*QUIET, *(5, 1, 1, 1) * 20], lambda lost: lost))
+    assert not any(rests([*QUIET, *(9, 5, 1, 3) * 20], lambda lost: lost))
+
+
+def test_threads_of_this_process_that_keep_all_cores_busy_do():
+    found = rests([*QUIET, *(5,) * 25], lambda lost: lost)
+    assert [rest for rest in found if rest] == [3, 6, 12]
+    assert rests([*QUIET, *(5,) * 25, *QUIET, *(5,) * 9], lambda lost: lost)[-1] == 3

@@ -105,6 +105,10 @@ T ceil(T a) {
   return __builtin_ceil(a);
 }
 template <class T>
+T trunc(T a) {
+  return __builtin_trunc(a);
+}
+template <class T>
 T round(T a) {
   return __builtin_rint(a);
 }

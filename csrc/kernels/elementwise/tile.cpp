@@ -36,9 +36,7 @@ Vec mul(Vec a, Vec b) { return a * b; }
 Vec div(Vec a, Vec b) { return a / b; }
 Vec maximum(Vec a, Vec b) { return max(a, b); }
 Vec minimum(Vec a, Vec b) { return min(a, b); }
-using HM_ISA::fma;
 using HM_ISA::pow;
-Vec axpby(Vec a, Vec b, Vec alpha, Vec beta) { return fma(alpha, a, beta * b); }
 Vec scale(Vec a, Vec factor) { return a * factor; }
 Vec offset(Vec a, Vec term) { return a + term; }
 using HM_ISA::clip;
@@ -66,6 +64,7 @@ using HM_ISA::sin;
 using HM_ISA::sqrt;
 using HM_ISA::tanh;
 Vec round(Vec a) { return round_nearest(a); }
+Vec trunc(Vec a) { return select(a < Vec::zero(), ceil(a), floor(a)); }
 using HM_ISA::elu;
 using HM_ISA::gelu;
 using HM_ISA::gelu_tanh;

@@ -1,5 +1,5 @@
-// Reductions: sums, sums of squares, maxima, minima, products; argmax and argmin. Shapes and
-// blocks: ReduceArgs and ArgReduceArgs.
+// Reductions of float32: sums, sums of squares, maxima, minima, products; argmax and argmin. Shapes
+// and blocks: ReduceArgs and ArgReduceArgs.
 //
 // The tree of a sum depends on the shape and the level alone: chunks of at most kChunk terms an
 // accumulator, whose results are combined in order. So a sum of n terms has an error of about
@@ -175,50 +175,57 @@ HM_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 }  // namespace
 
 void reduce_rows(const ReduceArgs& a, Range blocks, void*) {
+  const float* x = static_cast<const float*>(a.x);
+  float* y = static_cast<float*>(a.y);
+  const float divisor = static_cast<float>(a.divisor);
   const Range slices = items_of(blocks, a.slices_per_block, a.outer * a.slices);
   with_kind(a.kind, [&]<class Op>(Op) {
     for (int64_t i = slices.begin; i < slices.end; ++i) {
       const int64_t o = i / a.slices, begin = i % a.slices * a.slice_length;
       const int64_t rest = a.length - begin;
       const int64_t n = rest < 0 ? 0 : smaller(rest, a.slice_length);
-      a.y[i] = reduce_run<Op>(a.x + o * a.length + (n > 0 ? begin : 0), n) / a.divisor;
+      y[i] = reduce_run<Op>(x + o * a.length + (n > 0 ? begin : 0), n) / divisor;
     }
   });
 }
 
 void reduce_columns(const ReduceArgs& a, Range blocks, void*) {
+  const float* x = static_cast<const float*>(a.x);
+  float* y = static_cast<float*>(a.y);
   with_kind(a.kind, [&]<class Op>(Op) {
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
       const int64_t group = block / a.column_blocks, o = group / a.slices;
       const int64_t first = block % a.column_blocks * a.columns_per_block;
       const int64_t begin = group % a.slices * a.slice_length, rest = a.length - begin;
       const int64_t length = rest < 0 ? 0 : smaller(rest, a.slice_length);
-      reduce_column_range<Op>(a.x + o * a.length + (length > 0 ? begin : 0), length, a.N, first,
-                              smaller(first + a.columns_per_block, a.N), a.y + group * a.N,
-                              a.divisor);
+      reduce_column_range<Op>(x + o * a.length + (length > 0 ? begin : 0), length, a.N, first,
+                              smaller(first + a.columns_per_block, a.N), y + group * a.N,
+                              static_cast<float>(a.divisor));
     }
   });
 }
 
 void reduce_columns_update(const ReduceUpdateArgs& a, Range blocks, void* scratch) {
   ReduceArgs reduce = a.reduce;
-  reduce.y = static_cast<float*>(scratch);
+  float* sums = static_cast<float*>(scratch);
+  reduce.y = sums;
   reduce_columns(reduce, blocks, nullptr);
   const Range columns = items_of(blocks, reduce.columns_per_block, reduce.N);
-  apply_update(a.update, reduce.y + columns.begin, columns.begin, columns.end - columns.begin);
+  apply_update(a.update, sums + columns.begin, columns.begin, columns.end - columns.begin);
 }
 
 void argreduce(const ArgReduceArgs& a, Range blocks, void*) {
+  const float* x = static_cast<const float*>(a.x);
   if (a.inner == 1) {
     const Range rows = items_of(blocks, a.per_block, a.outer);
     for (int64_t o = rows.begin; o < rows.end; ++o) {
-      a.y[o] = static_cast<int32_t>(row_arg_extreme(a.x + o * a.K, a.K, a.is_min));
+      a.y[o] = static_cast<int32_t>(row_arg_extreme(x + o * a.K, a.K, a.is_min));
     }
     return;
   }
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const int64_t o = block / a.column_blocks, first = block % a.column_blocks * a.per_block;
-    arg_extreme_columns(a.x + o * a.K * a.inner, a.K, a.inner, first,
+    arg_extreme_columns(x + o * a.K * a.inner, a.K, a.inner, first,
                         smaller(first + a.per_block, a.inner), a.y + o * a.inner, a.is_min);
   }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -85,7 +87,9 @@ class Progbar:
         self.interval = interval
         self.stateful_metrics = set(stateful_metrics or ())
         self.unit_name = unit_name
-        self._stream = stream if stream is not None else sys.stdout
+        given = stream if stream is not None else sys.stdout
+        # A process without a standard output (pythonw, some services) has None there.
+        self._stream: TextIO = io.StringIO() if given is None else given
         self._live = is_live(self._stream)
         self._sums: dict[str, tuple[float, int]] = {}
         self._start = time.perf_counter()
@@ -151,7 +155,8 @@ class Progbar:
             self._bar = tqdm(
                 total=self.target,
                 file=self._stream,
-                ascii=" ╸━" if _can_write(self._stream, "╸━") else " .=",
+                ncols=None if _columns_known(self._stream) else 80,
+                ascii=" ╸━" if can_write(self._stream, "╸━") else " .=",
                 bar_format=f"{count}{bar} {{desc}}",
                 leave=True,
                 mininterval=0,
@@ -165,10 +170,13 @@ class Progbar:
         text = self._text(current, logs, elapsed, True)
         if self.verbose == 1 and self._live:
             self._draw(current, logs, elapsed)
-            if self.target is None:
-                self._bar.n = current
-            self._bar.set_description_str(text, refresh=True)
+            self._bar.leave = False
             self._bar.close()
+            # In full: a line that is written over is cut at the edge of the terminal.
+            mark = "━" if can_write(self._stream, "━") else "="
+            bar = f"{current}/{self.target} {mark * BAR_WIDTH}" if self.target else f"{current}"
+            self._stream.write(f"{bar} {text}\n")
+            self._stream.flush()
         else:
             total = self.target if self.target is not None else current
             seconds, _, rest = text.partition(" ")
@@ -180,7 +188,16 @@ class Progbar:
         self._done = True
 
 
-def _can_write(stream: TextIO, text: str) -> bool:
+def _columns_known(stream: TextIO) -> bool:
+    """Whether the terminal tells its width; some (serial lines, containers) say 0 columns."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    except (AttributeError, OSError, ValueError):
+        return True  # no terminal: tqdm knows what to do
+
+
+def can_write(stream: TextIO | None, text: str) -> bool:
+    """Whether the encoding of ``stream`` has the characters of ``text``."""
     try:
         text.encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):

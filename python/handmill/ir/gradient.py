@@ -84,14 +84,22 @@ def pullback(
 
 
 def _vjp(graph: Graph, node: Node, dys: list[Value | None]) -> Sequence[Value | None]:
-    if node.op.vjp is None:
+    op = node.op
+    if op.vjp is None and op.composite is None:
         where = f" in layer {node.scope!r}" if node.scope else ""
         raise NotDifferentiableError(
-            f"the gradient of {node.op.name}{where} was asked for, but it has none"
+            f"the gradient of {op.name}{where} was asked for, but it has none"
         )
     scope, graph.scopes = graph.scopes, [node.scope]
     try:
-        return node.op.vjp(node.inputs, node.outputs, tuple(dys), **node.attrs)
+        if op.vjp is not None:
+            return op.vjp(node.inputs, node.outputs, tuple(dys), **node.attrs)
+        start = len(graph.nodes)
+        found = op.composite(*node.inputs, **node.attrs)  # type: ignore[misc]
+        outputs = found if isinstance(found, tuple) else (found,)
+        pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if dy is not None]
+        targets, seeds = [y for y, _ in pairs], [dy for _, dy in pairs]
+        return pullback(graph, targets, seeds, node.inputs, graph.nodes[start:])
     finally:
         graph.scopes = scope
 

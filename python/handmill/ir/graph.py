@@ -15,6 +15,7 @@ from handmill.ir.dims import (
     Assumptions,
     Atom,
     Symbol,
+    SymbolicDim,
     attrs_with,
     pop_assumptions,
     push_assumptions,
@@ -36,7 +37,118 @@ class State(Protocol):
         ...
 
 
-class Value:
+class Operators:
+    """The operators of Python on tensors without content of their own."""
+
+    __slots__ = ()
+
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
+    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
+
+    def __add__(self, other: Any) -> Any:
+        return self.operators["add"](self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self.operators["add"](other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self.operators["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self.operators["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self.operators["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self.operators["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.operators["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self.operators["divide"](other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self.operators["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self.operators["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self.operators["mod"](self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self.operators["mod"](other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __pow__(self, other: Any) -> Any:
+        return self.operators["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.operators["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.operators["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.operators["matmul"](other, self)
+
+    def __neg__(self) -> Any:
+        return self.operators["negative"](self)
+
+    def __abs__(self) -> Any:
+        return self.operators["absolute"](self)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return self.operators["round"](self, ndigits or 0)
+
+    def __and__(self, other: Any) -> Any:
+        return self.operators["bitwise_and"](self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return self.operators["bitwise_and"](other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return self.operators["bitwise_or"](self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self.operators["bitwise_or"](other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return self.operators["bitwise_xor"](self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return self.operators["bitwise_xor"](other, self)
+
+    def __invert__(self) -> Any:
+        return self.operators["invert"](self)
+
+    def __lt__(self, other: Any) -> Any:
+        return self.operators["less"](self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.operators["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.operators["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.operators["greater_equal"](self, other)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.operators["getitem"](self, key)
+
+
+class Value(Operators):
     """A tensor in a graph: a spec, and where it comes from.
 
     Attributes:
@@ -49,8 +161,6 @@ class Value:
     """
 
     __slots__ = ("graph", "index", "mask", "node", "origin", "spec")
-
-    operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
 
     def __init__(
         self,
@@ -97,10 +207,7 @@ class Value:
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TracedValueError(
-            "a NumPy function received a symbolic value while a model is traced; "
-            "use the function of the same name in handmill.ops"
-        )
+        raise TracedValueError(_NO_ARRAY)
 
     def numpy(self) -> Array:
         """Raises an error: there is no array while a program is traced."""
@@ -112,65 +219,35 @@ class Value:
     def __int__(self) -> int:
         raise TracedValueError("a symbolic value is not a Python number while it is traced")
 
+    # Element by element while the value's program is traced; elsewhere a value equals itself alone,
+    # and it is hashed as such: graphs keep values in dicts and sets.
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["equal"](self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if current_graph() is not self.graph or not is_operand(other):
+            return NotImplemented
+        return self.operators["not_equal"](self, other)
+
     def __repr__(self) -> str:
         return f"Value({self.spec})"
 
-    def __add__(self, other: Any) -> Any:
-        return self.operators["add"](self, other)
 
-    def __radd__(self, other: Any) -> Any:
-        return self.operators["add"](other, self)
+_NO_ARRAY = (
+    "a NumPy function received a symbolic value while a model is traced; "
+    "use the function of the same name in handmill.ops"
+)
 
-    def __sub__(self, other: Any) -> Any:
-        return self.operators["subtract"](self, other)
 
-    def __rsub__(self, other: Any) -> Any:
-        return self.operators["subtract"](other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return self.operators["multiply"](self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return self.operators["multiply"](other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self.operators["divide"](self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self.operators["divide"](other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return self.operators["power"](self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return self.operators["power"](other, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return self.operators["matmul"](self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self.operators["matmul"](other, self)
-
-    def __neg__(self) -> Any:
-        return self.operators["negative"](self)
-
-    def __abs__(self) -> Any:
-        return self.operators["absolute"](self)
-
-    def __lt__(self, other: Any) -> Any:
-        return self.operators["less"](self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return self.operators["less_equal"](self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self.operators["greater"](self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self.operators["greater_equal"](self, other)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.operators["getitem"](self, key)
+def is_operand(x: object) -> bool:
+    """Whether ``x`` is something that a tensor can be compared with: a tensor or a number."""
+    numbers = bool | int | float | np.ndarray | np.generic | SymbolicDim | Value
+    return isinstance(x, numbers) or hasattr(x, "spec")
 
 
 class Node:

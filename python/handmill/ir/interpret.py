@@ -11,7 +11,7 @@ from handmill.ir.bfloat16 import BFLOAT16, run_reference
 from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
-from handmill.ir.shapes import Sizes, Spec, numpy_dtype, shape_at
+from handmill.ir.shapes import Sizes, Spec, numpy_dtype
 
 
 def interpret(
@@ -111,16 +111,3 @@ def _last_use(graph: Graph) -> dict[Node, list[Value]]:
         if value not in kept:
             result.setdefault(node, []).append(value)
     return result
-
-
-def check_shapes(graph: Graph, values: Mapping[Value, Array], sizes: Sizes) -> None:
-    """Checks every kept value against its spec.
-
-    Raises:
-        ValueError: naming the first node whose reference disagrees with its shape rule.
-    """
-    for node in graph.nodes:
-        for value in node.outputs:
-            want = shape_at(value.shape, sizes)
-            if values[value].shape != want:
-                raise ValueError(f"{node.op.name} gave {values[value].shape}, expected {want}")

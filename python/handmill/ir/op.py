@@ -146,6 +146,7 @@ class Op:
         random: reads a seed state; never merged with an equal node.
         composite: the same meaning in simpler operators, for fused ops.
         grad_none: positions of inputs that never receive a gradient (labels, indices, seeds).
+        vjp_attrs: names of attributes that only the vjp reads.
         epilogue: what the operator is when it follows a matmul: ("bias", ""), ("activation",
             "relu"), ("act_grad", "relu") for relu_grad(dy, y), where operand 0 is the matmul.
         absorb: ``absorb(inputs, attrs, kind, name, operand) -> (op, inputs, attrs) | None``: this
@@ -155,6 +156,8 @@ class Op:
             from what one of the operands is computed from; None if it cannot.
         also: triples (output, operator name, input positions): that output equals the named
             operator applied to those inputs with ``also_attrs(input specs)``; cse reuses it.
+        transparent: the first operands are the outputs; of meaning to gradients only, a pass
+            drops the node.
         view: the output is the input's memory under another shape; nothing is computed.
     """
 
@@ -175,11 +178,13 @@ class Op:
     random: bool = False
     composite: Callable[..., Any] | None = None
     grad_none: tuple[int, ...] = ()
+    vjp_attrs: tuple[str, ...] = ()
     epilogue: tuple[str, str] | None = None
     absorb: Callable[..., tuple[Op, tuple[Value, ...], Attrs] | None] | None = None
     absorb_operand: Callable[..., tuple[tuple[Value, ...], Attrs] | None] | None = None
     also: tuple[tuple[int, str, tuple[int, ...]], ...] = ()
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
+    transparent: bool = False
     view: bool = False
 
     def __repr__(self) -> str:

@@ -52,6 +52,17 @@ def fold(graph: Graph) -> Graph:
     return rewrite(graph, visit)
 
 
+def drop_transparent(graph: Graph) -> Graph:
+    """Drops what only gradients needed to know."""
+    if not any(node.op.transparent for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        return operands[: len(node.outputs)] if node.op.transparent else None
+
+    return dce(rewrite(graph, visit))
+
+
 def dce(graph: Graph) -> Graph:
     """Drops nodes, constants and variables that nothing needs; inputs stay."""
     needed: set[Value] = set(graph.roots())
@@ -179,7 +190,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
             producer, old = operands[position].node, node.inputs[position]
             if producer is None or producer.op.absorb is None:
                 continue
-            if len(uses[old]) != 1 or old in roots or node.inputs.count(old) != 1:
+            if len(uses[old]) != 1 or old in roots or _count(node, old) != 1:
                 continue
             other = operands[1 - position] if len(operands) > 1 else None
             taken = producer.op.absorb(producer.inputs, producer.attrs, kind, name, other)
@@ -218,7 +229,7 @@ def fuse_updates(graph: Graph) -> Graph:
             if producer is None or len(uses[old]) != 1 or old in roots:
                 continue
             fusion = FUSIONS.get((node.op.name, producer.op.name))
-            if fusion is None or fusion.position != position or node.inputs.count(old) != 1:
+            if fusion is None or fusion.position != position or _count(node, old) != 1:
                 continue
             inputs = (*producer.inputs, *operands[:position], *operands[position + 1 :])
             attrs = {**producer.attrs, **node.attrs}
@@ -230,6 +241,10 @@ def fuse_updates(graph: Graph) -> Graph:
         return None
 
     return dce(rewrite(graph, visit))
+
+
+def _count(node: Node, value: Value) -> int:
+    return sum([v is value for v in node.inputs])
 
 
 class _Group:
@@ -458,6 +473,7 @@ def schedule(graph: Graph) -> Graph:
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    drop_transparent,
     fold,
     cse,
     fuse_penalties,

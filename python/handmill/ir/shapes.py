@@ -201,3 +201,55 @@ def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
         found: np.dtype[np.generic] = np.dtype(bfloat16)
         return found
     return np.dtype(dtype)
+
+
+_STAND_INS = {
+    "float16": "float32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
+
+
+def held(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns an array in a dtype of a Value, in the byte order of the machine.
+
+    float16 becomes float32, floats wider than float64 become float64, and int16, uint16, uint32 and
+    uint64 the integers that hold them.
+
+    Raises:
+        TypeError: if these are no numbers.
+        OverflowError: if a uint64 is too large for int64.
+    """
+    dtype = array.dtype
+    if dtype in _NAMES and dtype.isnative:
+        return array
+    name = _STAND_INS.get(dtype.name, dtype.name)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        name = "float64"
+    if name not in DTYPES:
+        raise TypeError(
+            f"expected numbers, got an array of dtype {dtype}; "
+            "convert it first, e.g. with numpy.asarray(x, 'float32')"
+        )
+    if dtype.name == "uint64" and array.size and int(array.max()) >= 1 << 63:
+        raise OverflowError(f"{array.max()} does not fit into int64, which holds uint64 here")
+    return array.astype(numpy_dtype(name), copy=False)
+
+
+def convert(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """Converts to another dtype as kernels do.
+
+    A float outside of the integers of a dtype becomes the nearest, NaN becomes 0; NumPy's astype
+    leaves both open.
+    """
+    target = numpy_dtype(dtype)
+    if array.dtype.kind != "f" or target.kind not in "iu":
+        return np.asarray(array).astype(target)
+    info = np.iinfo(target.name)
+    low, high = np.asarray(info.min, array.dtype), np.asarray(info.max, array.dtype)
+    inside = (array > low) & (array < high)
+    found = np.where(inside, array, 0).astype(target)
+    outside = np.where(array >= high, info.max, np.where(array <= low, info.min, 0))
+    return np.where(inside, found, outside.astype(target))

@@ -19,6 +19,9 @@ class _Autocast(threading.local):
 
 
 _AUTOCAST = _Autocast()
+recorders: dict[int, Any] = {}
+"""By thread: what the open GradientTapes keep of operators called on arrays."""
+
 _cast: Callable[[Value, str], Value] | None = None
 _eager: Callable[[Op, tuple[Any, ...], dict[str, Any]], Any] | None = None
 
@@ -85,10 +88,24 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
         symbolic = getattr(type(operand), "apply_symbolically", None)
         if symbolic is not None:
             return symbolic(op, operands, attrs)
+    recording = recorder() if recorders else None
+    if recording is not None and recording.concerns(operands):
+        return recording.apply(op, operands, attrs)
+    return run(op, operands, attrs)
+
+
+def run(op: Op, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    """Runs ``op`` on arrays."""
     if _eager is None:
         import handmill.runtime.eager  # noqa: F401  (installs the executors)
     assert _eager is not None  # noqa: S101
     return _eager(op, operands, attrs)
+
+
+def recorder() -> Any:
+    """What records the operators that this thread calls on arrays now, or None."""
+    found = recorders.get(threading.get_ident())
+    return found if found is not None and found.active and current_graph() is None else None
 
 
 def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
@@ -96,7 +113,7 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
 
     Args:
         graph: the graph being traced.
-        operand: a Value of the graph, a Variable, an array or a Python number.
+        operand: a Value of the graph, a Variable, what a tape recorded, an array or a number.
         dtype: for arrays and numbers; Python floats default to float32, ints to int32.
     """
     if isinstance(operand, Value):
@@ -105,6 +122,9 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
         return operand
     if hasattr(operand, "spec") and hasattr(operand, "read"):
         return read(graph, operand)
+    if hasattr(type(operand), "value_in"):
+        found: Value = operand.value_in(graph)
+        return found
     if dtype is None:
         if isinstance(operand, bool | np.bool_):
             dtype = "bool"

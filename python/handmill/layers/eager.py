@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from handmill import tree
 from handmill.ir.graph import current_graph
+from handmill.ir.shapes import Spec, name_of_dtype
+from handmill.ir.trace import recorder, recorders
 from handmill.layers.context import collected_losses
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
@@ -31,8 +34,14 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         args: nested arrays and plain arguments.
         kwargs: the same, by name.
     """
-    arrays: list[Any] = []
-    pattern = _split((_numbers(args), kwargs), arrays)
+    leaves: list[Any] = []
+    pattern = _split((_numbers(args), kwargs), leaves)
+    recording = recorder() if recorders else None
+    if recording is not None:
+        found = _record(recording, layer, pattern, leaves)
+        if found is not None:
+            return found.value
+    arrays = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in leaves]
     if not arrays:
         raise ValueError(
             f"{layer.describe()} was called without any array or tensor: it received "
@@ -53,18 +62,35 @@ _MOST_KINDS = 64
 """Kinds of calls of one layer whose programs it remembers."""
 
 
+class _Recorded(NamedTuple):
+    value: Any
+
+
+def _record(recording: Any, layer: Any, pattern: Any, leaves: list[Any]) -> _Recorded | None:
+    """Calls ``layer`` under a tape; None if nothing that the tape watches is involved."""
+    key = "recorded", _key(pattern)
+    call = layer._programs.get(key)
+    if call is None:
+        call = layer._programs[key] = _Call(layer, pattern, batched=False)
+    operands = [recording.operand(x) for x in leaves]
+    bound = call.bound(operands)
+    variables = {slot: bound.variables[slot.index] for slot in bound.traced.variables}
+    results = recording.inline(bound.traced, variables, operands)
+    return None if results is None else _Recorded(call.nested(results, bound.trace.structure))
+
+
 class _Call:
     """The program of one kind of call of one layer."""
 
     ignores_trainable = False
 
-    def __init__(self, layer: Any, pattern: Any) -> None:
+    def __init__(self, layer: Any, pattern: Any, batched: bool = True) -> None:
         from handmill.runtime.function import TracedFunction
 
         self._layer = layer
         self._pattern = pattern
         self._constant = Constant(pattern)
-        self._function = TracedFunction(self._trace, layer.name, subject=self)
+        self._function = TracedFunction(self._trace, layer.name, batched=batched, subject=self)
 
     def parts(self) -> tuple[Any, ...]:
         """What the program depends on."""
@@ -92,14 +118,27 @@ class _Call:
     def __call__(self, *arrays: Any) -> Any:
         results = self._function(*arrays)
         structure = self._function.structure_for(arrays)
+        found = results if isinstance(results, tuple) else (results,)
+        return self.nested(found, structure)
+
+    def bound(self, operands: Sequence[Any]) -> Any:
+        """The traced program for operands of exactly these shapes, with its variables."""
+        return self._function.signature(tuple(spec_of(x) for x in operands))
+
+    def nested(self, results: Sequence[Any], structure: Any) -> Any:
+        """Returns flat results as the layer does; takes the losses that it added."""
         if structure is None:
             if self._layer._eager_losses:
                 self._layer._eager_losses = []
-            return results
+            return results[0]
         nesting, count = structure
-        results = results if isinstance(results, tuple) else (results,)
         self._layer._eager_losses = list(results[count:])
         return tree.pack_sequence_as(nesting, list(results[:count]))
+
+
+def spec_of(x: Any) -> Spec:
+    """The spec of an array, a Variable or a recorded tensor."""
+    return x.spec if hasattr(x, "spec") else Spec(x.shape, name_of_dtype(x.dtype))
 
 
 def names_for(layer: Any, nesting: Any) -> tuple[str, ...]:
@@ -138,8 +177,6 @@ def _split(structure: Any, arrays: list[Any]) -> Any:
     if isinstance(structure, Variable | np.ndarray | np.generic) or (
         hasattr(structure, "__array__") and not isinstance(structure, type)
     ):
-        if not isinstance(structure, np.ndarray):
-            structure = np.asarray(structure)
         arrays.append(structure)
         return _ARRAY
     return structure

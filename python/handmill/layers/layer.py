@@ -14,7 +14,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope, dtype_of, with_mask
+from handmill.ir.trace import autocast_scope, dtype_of, recorders, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
     as_lists,
@@ -368,7 +368,7 @@ class Layer(Watched):
             return self._call_traced(graph, args, kwargs)
         if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
             return self._call_traced(None, args, kwargs)
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
             if run := self._programs.get(None):
                 return run(args[0])
         elif _has_symbols(args, kwargs):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
-from handmill.ir.graph import Value
+from handmill.ir.graph import Value, is_operand
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
 from handmill.naming import uniquify
@@ -69,6 +69,8 @@ class KerasTensor:
         name: unique in the process.
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
+
+    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 
     def __init__(
         self,
@@ -141,6 +143,25 @@ class KerasTensor:
     def __abs__(self) -> Any:
         return _operators()["absolute"](self)
 
+    def __pos__(self) -> Any:
+        return self
+
+    def __invert__(self) -> Any:
+        return _operators()["logical_not"](self)
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return _operators()["round"](self, ndigits or 0)
+
+    # Beside a number or tensor, element by element; beside anything else, and hashed, it is itself.
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return _operators()["equal"](self, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return _operators()["not_equal"](self, other) if is_operand(other) else NotImplemented
+
 
 def _operators() -> dict[str, Callable[..., Any]]:
     if not Value.operators:
@@ -161,8 +182,13 @@ for _method, _name in {
     "sub": "subtract",
     "mul": "multiply",
     "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "mod",
     "pow": "power",
     "matmul": "matmul",
+    "and": "logical_and",
+    "or": "logical_or",
+    "xor": "logical_xor",
 }.items():
     setattr(KerasTensor, f"__{_method}__", _binary(_name, reflected=False))
     setattr(KerasTensor, f"__r{_method}__", _binary(_name, reflected=True))

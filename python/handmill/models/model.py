@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -246,8 +247,9 @@ class Model(Trainer, Layer):
         )
         if not fits:
             shown = as_none(shape)
+            number = [t is tensor for t in self.inputs].index(True)
             raise ShapeError(
-                f'Input {self.inputs.index(tensor)} ("{tensor.name}") of model "{self.name}" is '
+                f'Input {number} ("{tensor.name}") of model "{self.name}" is '
                 f"incompatible with the model: expected shape={tensor.shape}, found "
                 f"shape={shown}{_shape_hint(shown, tensor.shape)}"
             )
@@ -286,10 +288,15 @@ class Model(Trainer, Layer):
             show_trainable: whether a column says which layers are trained.
             layer_range: names of the first and the last layer listed.
         """
-        from handmill.models.summary import summary_text
+        from handmill.models.summary import in_ascii, summary_text
 
         text = summary_text(self, line_length, expand_nested, show_trainable, layer_range)
-        (print_fn or print)(text)
+        if print_fn is None:
+            from handmill.callbacks.progbar import can_write
+
+            print(text if can_write(sys.stdout, text) else in_ascii(text))
+        else:
+            print_fn(text)
 
     def to_json(self, **kwargs: Any) -> str:
         """Returns the architecture as JSON; ``models.model_from_json`` reads it."""

@@ -140,13 +140,19 @@ class TracedStep(Step):
 
     def memo(self) -> Any:
         """How the objective was built: the optimizer's slots follow from the variables."""
-        return self.model.objective.built_for
+        built_for = self.model.objective.built_for
+        if built_for is None:
+            return None
+        targets, predictions, names = built_for
+        are_own = self.model._graph is not None and names == self.model.output_names
+        return targets, predictions, None if are_own else names
 
     def prepare(self, memo: Any) -> None:
         """Builds the objective and the optimizer, as a trace does."""
         model = self.model
-        if not model.objective.built:
-            model.objective.build_for(*memo)
+        if memo is not None and not model.objective.built:
+            targets, predictions, names = memo
+            model.objective.build_for(targets, predictions, names or model.output_names)
         if self.training and not model.optimizer.built:
             variables = model.trainable_variables
             if variables:

@@ -9,6 +9,13 @@ from handmill.ir.shapes import numpy_dtype
 from handmill.layers.symbolic import Node
 from handmill.naming import object_name
 
+_LINES = str.maketrans("┏━┳┓┃┡╇┩├─┼┤│└┴┘", "+=++|+++|-+||+++")
+
+
+def in_ascii(text: str) -> str:
+    """Returns a table for an output that has no other characters."""
+    return text.translate(_LINES).encode("ascii", "backslashreplace").decode("ascii")
+
 
 def summary_text(
     model: Any,

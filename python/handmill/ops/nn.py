@@ -9,6 +9,7 @@ from handmill.errors import shape_error
 from handmill.ir.dims import Shape, SymbolicDim
 from handmill.ir.graph import Value
 from handmill.ir.op import Op
+from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.linalg import norm
@@ -63,6 +64,7 @@ from handmill.primitives.operands import (
     normal_axes,
     normal_axis,
     promote_float,
+    promote_number,
     rounded,
     shape_of,
     tensor,
@@ -116,7 +118,8 @@ def relu(x: Tensor) -> Any:
         >>> ops.relu([-1.0, 0.0, 2.0])
         array([0., 0., 2.], dtype=float32)
     """
-    return apply(RELU, *promote_float(x))
+    x = promote_number(x)
+    return apply(RELU, x) if dtype_of(x) in FLOATS else maximum(x, 0)
 
 
 @planned
@@ -177,6 +180,8 @@ def celu(x: Tensor, alpha: float = 1.0) -> Any:
         >>> ops.celu([-100.0, 2.0], alpha=2.0)
         array([-2.,  2.], dtype=float32)
     """
+    if alpha == 0:
+        raise ValueError("celu: `alpha` must not be 0, got alpha=0; use relu for the limit")
     return multiply(elu(multiply(x, 1 / alpha)), alpha)
 
 
@@ -587,7 +592,7 @@ def sparse_categorical_crossentropy(
     labels = check_labels(labels, classes)
     logits = p if from_logits else _made_by(p, SOFTMAX)
     if logits is None:
-        logits = log(_inside(p))
+        logits = log(_inside(divide(p, reduce_sum(p, axis=-1, keepdims=True))))
     return apply(SPARSE_SOFTMAX_CROSS_ENTROPY, logits, labels)[0]
 
 

@@ -191,7 +191,8 @@ class Optimizer(Watched):
     def learning_rate(self, value: Any) -> None:
         if isinstance(value, LearningRateSchedule):
             if isinstance(self._learning_rate, Variable):
-                self._variables.remove(self._learning_rate)
+                rate = self._learning_rate
+                self._variables = [v for v in self._variables if v is not rate]
             self._learning_rate = value
         elif isinstance(self._learning_rate, LearningRateSchedule):
             raise TypeError(

@@ -6,6 +6,7 @@ written with :mod:`handmill.primitives.emit`.
 
 from handmill.primitives import (  # noqa: F401
     cast,
+    cumulate,
     fused_updates,
     gather,
     loss,

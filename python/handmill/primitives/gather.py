@@ -31,7 +31,7 @@ def as_rows(indices: Array) -> Array:
     return np.where(whole, indices, -(2.0**62)).astype(np.int64)
 
 
-def _valid_rows(indices: Array, rows: int, from_end: bool) -> tuple[Array, Array]:
+def valid_rows(indices: Array, rows: int, from_end: bool = True) -> tuple[Array, Array]:
     """The rows that indices name, and where they do name one."""
     at = as_rows(indices)
     if from_end:
@@ -58,7 +58,7 @@ def _take_reference(
 ) -> Array:
     # An index out of range gives NaN, in integers 0: nothing is read outside of x.
     rows = x.shape[axis]
-    at, valid = _valid_rows(indices, rows, from_end)
+    at, valid = valid_rows(indices, rows, from_end)
     missing = np.nan if x.dtype.kind == "f" and not zeros else 0
     if rows == 0:
         shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
@@ -143,7 +143,7 @@ def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Sp
 
 def _scatter_reference(dy: Array, indices: Array, *, rows: int, from_end: bool = True) -> Array:
     y = np.zeros((rows, *dy.shape[indices.ndim :]), dy.dtype)
-    at, valid = _valid_rows(indices.ravel(), rows, from_end)
+    at, valid = valid_rows(indices.ravel(), rows, from_end)
     flat = dy.reshape((at.size, *dy.shape[indices.ndim :]))
     np.add.at(y, at[valid], flat[valid])
     return y

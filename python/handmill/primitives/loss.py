@@ -12,7 +12,7 @@ from handmill.ir.dims import same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.emit import add
+from handmill.primitives.emit import add, broadcast_to, negative, reduce, reshape
 from handmill.primitives.gather import INDEX_DTYPES, as_rows
 from handmill.primitives.operands import (
     Tensor,
@@ -20,6 +20,7 @@ from handmill.primitives.operands import (
 )
 from handmill.primitives.samples import both, elements, given, integers, name_of, uniform
 from handmill.primitives.softmax import (
+    LOG_SOFTMAX,
     SOFTMAX_GRAD,
     TINY,
     log_softmax_reference,
@@ -48,6 +49,15 @@ def _spread_of_row(x: Array) -> Array:
     if x.shape[-1] == 0:
         return np.zeros(x.shape[:-1])
     return np.asarray(np.max(x, axis=-1) - np.min(x, axis=-1) + 2 * np.log1p(x.shape[-1]))
+
+
+def _row_sum(x: Any) -> Any:
+    return reduce("sum", x, (x.ndim - 1,))
+
+
+def _column(x: Any) -> Any:
+    """``x`` with a last axis of one element."""
+    return reshape(x, (*x.shape, 1))
 
 
 # --- labels as integers --------------------------------------------------------------------------
@@ -169,11 +179,22 @@ def _sparse_grad_samples() -> Iterable[Sample]:
             labels = rng.integers(0, shape[1], shape[0]).astype(np.int32)
             return dloss, _dirichlet(rng, shape), labels
 
-        yield Sample(f"{rows}x{classes}", make, smooth=False)
+        yield Sample(f"{rows}x{classes}", make, smooth=rows > 0)
 
 
 def _one_rounding_of_dloss(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.abs(inputs[0])[..., None] * np.ones(inputs[1].shape[-1])
+
+
+def _sparse_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
+    (dloss, p, labels), (d,) = inputs, dys
+    slope = apply(
+        SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD,
+        broadcast_to(np.ones((), dloss.dtype), dloss.shape),
+        p,
+        labels,
+    )
+    return _row_sum(d * slope), d * _column(dloss), None
 
 
 # d loss / d x_n = p_n - [n = label]: one rounding of a number up to 1, one of the product.
@@ -184,6 +205,7 @@ SPARSE_SOFTMAX_CROSS_ENTROPY_GRAD = register(
         reference=_sparse_grad_reference,
         samples=_sparse_grad_samples,
         bound=Accumulate(lambda inputs, attrs: 1, _one_rounding_of_dloss),
+        vjp=_sparse_grad_vjp,
         kernel="sparse_softmax_cross_entropy_grad",
         native=lambda specs, attrs: specs[1].dtype == "float32" and specs[2].dtype in INDEX_DTYPES,
         alias=((0, 1),),
@@ -217,7 +239,9 @@ def _dense_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
     if dprobabilities is not None:
         through = apply(SOFTMAX_GRAD, dprobabilities, outputs[1], axis=len(outputs[1].shape) - 1)
         dx = through if dx is None else add(dx, through)
-    return dx, None
+    if dloss is None:
+        return dx, None
+    return dx, negative(_column(dloss) * apply(LOG_SOFTMAX, inputs[0], axis=inputs[0].ndim - 1))
 
 
 def _dense_samples() -> Iterable[Sample]:
@@ -226,7 +250,7 @@ def _dense_samples() -> Iterable[Sample]:
         def make(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> Any:
             return rng.uniform(-5, 5, shape).astype(np.float32), _dirichlet(rng, shape)
 
-        yield Sample(name_of(shape), make, smooth=False, bench=False)
+        yield Sample(name_of(shape), make, smooth=0 not in shape)
 
 
 def _dense_loss_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
@@ -234,7 +258,7 @@ def _dense_loss_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.asarray(_spread_of_row(inputs[0]) * mass)
 
 
-# loss = -sum t log softmax(x); no gradient reaches the targets.
+# loss = -sum t log softmax(x): d loss / d t = -log softmax(x).
 SOFTMAX_CROSS_ENTROPY = register(
     Op(
         "softmax_cross_entropy",
@@ -248,7 +272,6 @@ SOFTMAX_CROSS_ENTROPY = register(
         vjp=_dense_vjp,
         kernel="softmax_cross_entropy",
         flops=lambda inputs, outputs, attrs: 12 * elements(inputs[0]),
-        grad_none=(1,),
         also=((1, "softmax", (0,)),),
         also_attrs=_softmax_attrs,
     )
@@ -277,12 +300,23 @@ def _dense_grad_samples() -> Iterable[Sample]:
             dloss = rng.normal(size=shape[:-1]).astype(np.float32)
             return dloss, _dirichlet(rng, shape), _dirichlet(rng, shape)
 
-        yield Sample(name_of(shape), make, smooth=False)
+        yield Sample(name_of(shape), make, smooth=0 not in shape)
 
 
 def _dense_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     dloss, p, t = (np.abs(x) for x in inputs)
     return np.asarray(dloss[..., None] * (p * np.sum(t, axis=-1, keepdims=True) + t))
+
+
+def _dense_grad_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
+    (dloss, p, t), (d,) = inputs, dys
+    slope = apply(
+        SOFTMAX_CROSS_ENTROPY_GRAD, broadcast_to(np.ones((), dloss.dtype), dloss.shape), p, t
+    )
+    through = d * _column(dloss)
+    dp = through * _column(_row_sum(t))
+    dt = _column(_row_sum(through * p)) - through
+    return _row_sum(d * slope), dp, dt
 
 
 # d loss / d x_n = p_n sum t - t_n.
@@ -293,9 +327,9 @@ SOFTMAX_CROSS_ENTROPY_GRAD = register(
         reference=_dense_grad_reference,
         samples=_dense_grad_samples,
         bound=Accumulate(lambda inputs, attrs: inputs[1].shape[-1] + 2, _dense_grad_magnitude),
+        vjp=_dense_grad_vjp,
         kernel="softmax_cross_entropy_grad",
         alias=((0, 1),),
-        grad_none=(2,),
     )
 )
 

@@ -11,23 +11,12 @@ from handmill.errors import shape_error
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
-from handmill.ir.op import REGISTRY
-from handmill.ir.shapes import DTYPES, FLOATS, numpy_dtype
-from handmill.ir.trace import apply, as_value, set_cast
+from handmill.ir.op import REGISTRY, Array
+from handmill.ir.shapes import DTYPES, FLOATS, convert, held, numpy_dtype
+from handmill.ir.trace import apply, as_value, recorder, recorders, set_cast
 
 Tensor: TypeAlias = Any
 """What public functions take: an array, number, Variable, or symbolic value."""
-
-
-# NumPy dtypes that a Value cannot have, and the ones that hold their values.
-_STAND_INS = {
-    "float16": "float32",
-    "int16": "int32",
-    "uint16": "int32",
-    "uint32": "int64",
-    "uint64": "int64",
-    "longdouble": "float64",
-}
 
 
 _INTEGERS = ("bool", "uint8", "int8", "int32", "int64")
@@ -52,19 +41,67 @@ def tensor(x: Tensor) -> Any:
     """
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, "int32")
+    if recorders and (recording := recorder()) is not None:
+        x = recording.enter(x)
     if is_symbolic(x):
         return _read(x)
     is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
     if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         return _stacked(x)
     array = np.asarray(x)
-    name = array.dtype.name
-    if not is_array or isinstance(x, float):
-        name = {"float64": "float32", "int64": "int32"}.get(name, name)
-    name = _STAND_INS.get(name, name)
-    if name not in DTYPES:
+    if is_array and not isinstance(x, float):
+        return held(array)
+    return _from_numbers(array, x)
+
+
+def numbers(x: Tensor, dtype: str) -> Any:
+    """Returns ``x`` as an operand like :func:`tensor`, then in another dtype.
+
+    Python integers go there directly, so that float32 and int64 hold what int32 cannot.
+    """
+    items = x if isinstance(x, list | tuple) else ()
+    if isinstance(x, int | list | tuple) and not any(map(_holds_symbolic, items)):
+        array = np.asarray(x)
+        if array.dtype.kind in "iu" and dtype in (*FLOATS, "int64"):
+            return held(array).astype(numpy_dtype(dtype))
+    return converted(tensor(x), dtype)
+
+
+def _from_numbers(array: Array, x: Any) -> Array:
+    """Python numbers and lists of them: float32, int32 or bool."""
+    if array.dtype.kind == "O" and array.size and all(isinstance(v, int) for v in array.flat):
+        raise _does_not_fit(max(array.flat, key=abs), "int32")
+    if array.dtype.kind not in "biuf":
         raise TypeError(f"an array of numbers was expected, got dtype {array.dtype}: {x!r}")
-    return array if array.dtype.name == name else array.astype(numpy_dtype(name))
+    if array.dtype.kind in "iu":
+        for value in (array.min(), array.max()) if array.size else ():
+            if not -(1 << 31) <= value < 1 << 31:
+                raise _does_not_fit(int(value), "int32")
+        return array.astype(np.int32)
+    return array if array.dtype.kind == "b" else array.astype(np.float32)
+
+
+def _does_not_fit(value: int, dtype: str) -> OverflowError:
+    return OverflowError(
+        f"the Python integer {value} does not fit into {dtype}, the dtype that it takes here; "
+        "give an array of a dtype that holds it, e.g. numpy.asarray(x, 'int64')"
+    )
+
+
+def number_as(x: float, dtype: str) -> Array:
+    """Returns a Python number in the dtype that it takes beside other operands.
+
+    Raises:
+        OverflowError: for an integer that the dtype cannot hold.
+    """
+    if type(x) is int and dtype in _INTEGERS:
+        info = np.iinfo(dtype) if dtype != "bool" else None
+        if info is not None and not info.min <= x <= info.max:
+            raise _does_not_fit(x, dtype)
+    try:
+        return np.asarray(x, numpy_dtype(dtype))
+    except OverflowError:
+        raise _does_not_fit(int(x), dtype) from None
 
 
 def _holds_symbolic(x: Any) -> bool:
@@ -134,10 +171,8 @@ def common_dtype(dtypes: Sequence[str]) -> str:
     return max(dtypes, key=_INTEGERS.index)
 
 
-def promote(*xs: Tensor) -> list[Any]:
-    """Returns operands of one dtype; Python numbers take the dtype of the others."""
-    if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
-        return list(xs)
+def _meeting(xs: Sequence[Tensor]) -> tuple[list[Any], list[bool], str]:
+    """The operands, which of them are Python numbers, and the dtype in which all meet."""
     weak = [isinstance(x, bool | int | float | SymbolicDim) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
@@ -146,22 +181,72 @@ def promote(*xs: Tensor) -> list[Any]:
         strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
     elif any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers):
         strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
-    dtype = common_dtype(strong) if strong else "bool"
+    return operands, weak, common_dtype(strong) if strong else "bool"
+
+
+def _met(operands: Sequence[Any], weak: Sequence[bool], dtype: str) -> list[Any]:
+    """The operands in one dtype."""
     like = next((x for x in operands if hasattr(type(x), "apply_symbolically")), None)
     return [
         value_of_dim(x, dtype, like)
         if isinstance(x, SymbolicDim)
-        else np.asarray(x, numpy_dtype(dtype))
+        else number_as(x, dtype)
         if w
         else converted(x, dtype)
         for x, w in zip(operands, weak, strict=True)
     ]
 
 
+def promote(*xs: Tensor) -> list[Any]:
+    """Returns operands of one dtype; Python numbers take the dtype of the others.
+
+    Raises:
+        OverflowError: if that dtype cannot hold a Python integer.
+    """
+    if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
+        return list(xs)
+    return _met(*_meeting(xs))
+
+
 def promote_float(*xs: Tensor) -> list[Any]:
     """Like :func:`promote`, but integers become float32."""
-    operands = promote(*xs)
-    return [x if dtype_of(x) in FLOATS else converted(x, "float32") for x in operands]
+    operands, weak, dtype = _meeting(xs)
+    return _met(operands, weak, dtype if dtype in FLOATS else "float32")
+
+
+def is_bool(x: Tensor) -> bool:
+    """Whether an operand is of dtype bool."""
+    return isinstance(x, bool) or (not isinstance(x, int | float) and dtype_of(tensor(x)) == "bool")
+
+
+def promote_number(x: Tensor) -> Any:
+    """Returns an operand for arithmetic: bool becomes int32."""
+    (operand,) = promote(x)
+    return converted(operand, "int32") if dtype_of(operand) == "bool" else operand
+
+
+def comparable(x1: Tensor, x2: Tensor) -> list[Any]:
+    """Like :func:`promote`, but a Python integer may lie outside of the other operand's dtype."""
+    operands, weak, dtype = _meeting((x1, x2))
+    outside = [
+        w
+        and type(x) is int
+        and dtype in _INTEGERS
+        and dtype != "bool"
+        and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max
+        for x, w in zip(operands, weak, strict=True)
+    ]
+    if not any(outside) or all(weak):
+        return promote(x1, x2)
+    value = operands[outside.index(True)]
+    if -(1 << 63) <= value < 1 << 63:
+        return _met(operands, weak, "int64")
+    # Beyond every integer: what counts is on which side of all of them it lies.
+    side = np.asarray(1 if value > 0 else -1, np.int32)
+    return [
+        side if w else apply(REGISTRY["multiply"], converted(x, "int32"), np.asarray(0, np.int32))
+        for x, w in zip(operands, weak, strict=True)
+    ]
 
 
 def rounded(value: float, x: Any) -> float:
@@ -171,6 +256,8 @@ def rounded(value: float, x: Any) -> float:
 
 def as_bool(x: Tensor) -> Any:
     """Returns ``x != 0`` unless ``x`` is boolean already."""
+    if isinstance(x, int | float):
+        return np.asarray(bool(x))
     return converted(tensor(x), "bool")
 
 
@@ -179,7 +266,8 @@ def converted(x: Any, dtype: str) -> Any:
     if dtype_of(x) == dtype:
         return x
     if not is_symbolic(x):
-        return x.astype(numpy_dtype(dtype))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return convert(x, dtype)
     if {dtype_of(x), dtype} == {"bfloat16", "float32"}:
         return to_or_from_bfloat16(x, dtype)
     return apply(REGISTRY["cast"], x, dtype=dtype)

@@ -168,7 +168,9 @@ def _absorb_penalty(
         return None
     for gradient, term in (total.inputs, total.inputs[::-1]):
         product = term.node
-        if product is None or product.op is not MULTIPLY or inputs[0] not in product.inputs:
+        if product is None or product.op is not MULTIPLY:
+            continue
+        if not any(v is inputs[0] for v in product.inputs):
             continue
         factor = product.inputs[product.inputs[0] is inputs[0]]
         if factor.spec == Spec((), inputs[0].dtype) and gradient.spec == inputs[0].spec:

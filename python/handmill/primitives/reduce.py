@@ -76,6 +76,16 @@ def _product_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.asarray(np.prod(np.abs(inputs[0]), **attrs))
 
 
+def _native(kind: str) -> Callable[[Sequence[Spec], Attrs], bool]:
+    """Extremes of any dtype, sums and products of what cannot overflow soon, means of floats."""
+    dtypes = {"float32", "float64"}
+    if kind in ("sum", "prod", "max", "min"):
+        dtypes |= {"int32", "int64"}
+    if kind in ("max", "min"):
+        dtypes |= {"int8", "uint8", "bool"}
+    return lambda specs, attrs: specs[0].dtype in dtypes
+
+
 def _reduction(
     name: str,
     kind: str,
@@ -104,6 +114,7 @@ def _reduction(
             vjp=vjp,
             kernel="reduce",
             kernel_attrs=(("kind", kind),),
+            native=_native(kind),
             flops=lambda inputs, outputs, attrs: elements(inputs[0]),
         )
     )
@@ -195,6 +206,7 @@ SUM_OF_SQUARES = register(
         vjp=lambda inputs, outputs, dys: (multiply(inputs[0], dys[0] * 2),),
         kernel="reduce",
         kernel_attrs=(("kind", "sumsq"),),
+        native=_native("sumsq"),
         flops=lambda inputs, outputs, attrs: 2 * elements(inputs[0]),
     )
 )
@@ -223,6 +235,7 @@ def _arg_reduction(name: str, kind: str, reference: Callable[..., Any]) -> Op:
             bound=Exact(),
             kernel="argreduce",
             kernel_attrs=(("kind", kind),),
+            native=lambda specs, attrs: specs[0].dtype != "bfloat16",
             grad_none=(0,),
         )
     )

@@ -11,6 +11,7 @@ from handmill.errors import shape_error
 from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives.emit import exp, negative, reduce
 from handmill.primitives.samples import elements, given, name_of, uniform
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -91,7 +92,7 @@ def _grad_samples() -> Iterable[Sample]:
             dy = rng.normal(size=shape)
             return dy.astype(np.float32), y.astype(np.float32).reshape(shape)
 
-        yield Sample(name_of(shape), make, {"axis": len(shape) - 1}, smooth=False)
+        yield Sample(name_of(shape), make, {"axis": len(shape) - 1}, smooth=0 not in shape)
 
 
 SOFTMAX = register(
@@ -119,6 +120,14 @@ def _softmax_grad_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.asarray(y * (dy + np.sum(dy * y, axis=-1, keepdims=True)))
 
 
+def _softmax_grad_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
+    # dx = y (dy - sum(dy y)) is symmetric in the roles of dy and what follows dx.
+    (dy, y), (d,) = inputs, dys
+    past = reduce("sum", dy * y, (axis,), keepdims=True)
+    rest = reduce("sum", d * y, (axis,), keepdims=True)
+    return apply(SOFTMAX_GRAD, d, y, axis=axis), d * (dy - past) - dy * rest
+
+
 # dy_i / dx_j = y_i ([i = j] - y_j), so dx = y (dy - sum(dy y)).
 SOFTMAX_GRAD: Op = register(
     Op(
@@ -127,6 +136,7 @@ SOFTMAX_GRAD: Op = register(
         reference=_softmax_grad,
         samples=_grad_samples,
         bound=Accumulate(_row_terms, _softmax_grad_magnitude, extra=2),
+        vjp=_softmax_grad_vjp,
         kernel="softmax_grad",
     )
 )
@@ -163,7 +173,15 @@ def _log_grad_samples() -> Iterable[Sample]:
             dy, y = inner(rng)
             return dy, np.log(np.maximum(y, np.float32(1e-6)))
 
-        yield Sample(sample.name, make, sample.attrs, smooth=False)
+        yield Sample(sample.name, make, sample.attrs, smooth=sample.smooth)
+
+
+def _log_softmax_grad_vjp(inputs: Any, outputs: Any, dys: Any, *, axis: int) -> Any:
+    # dx = dy - e^y sum(dy), linear in dy.
+    (dy, y), (d,) = inputs, dys
+    through = d * exp(y)
+    rest = reduce("sum", through, (axis,), keepdims=True)
+    return d - rest, negative(through * reduce("sum", dy, (axis,), keepdims=True))
 
 
 # y_i = x_i - log sum e^x: dy_i / dx_j = [i = j] - e^(y_j), so dx = dy - e^y sum(dy).
@@ -174,6 +192,7 @@ LOG_SOFTMAX_GRAD: Op = register(
         reference=_log_softmax_grad,
         samples=_log_grad_samples,
         bound=Accumulate(_row_terms, _log_softmax_grad_magnitude, extra=4),
+        vjp=_log_softmax_grad_vjp,
         kernel="log_softmax_grad",
     )
 )

@@ -1,4 +1,4 @@
-"""Order, running sums, selection along an axis. These operators run in NumPy: no kernels."""
+"""Order, selection along an axis. These operators run in NumPy: no kernels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from handmill.ir.dims import Dim, same_shape
 from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives.gather import valid_rows
 from handmill.primitives.samples import both, given, integers, uniform
 
 
@@ -46,36 +47,7 @@ ARGSORT = register(
 )
 
 
-def _cumsum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
-    if reverse:
-        x = np.flip(x, axis)
-    y = np.cumsum(x, axis=axis, dtype=x.dtype)
-    return np.asarray(np.flip(y, axis) if reverse else y)
-
-
-CUMSUM: Op = register(
-    Op(
-        "cumsum",
-        infer=lambda x, *, axis, reverse: x,
-        reference=_cumsum_reference,
-        samples=lambda: [
-            Sample("17", uniform((17,)), {"axis": 0, "reverse": False}),
-            Sample("5x33", uniform((5, 33)), {"axis": 1, "reverse": True}),
-        ],
-        bound=Accumulate(
-            lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
-            lambda inputs, attrs: _cumsum_reference(np.abs(inputs[0]), **attrs),
-        ),
-        # y_j = sum of x_i for i <= j, so dx_i = sum of dy_j for j >= i.
-        vjp=lambda inputs, outputs, dys, *, axis, reverse: (
-            apply(CUMSUM, dys[0], axis=axis, reverse=not reverse),
-        ),
-        native=never_native,
-    )
-)
-
-
-def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+def _along_infer(x: Spec, indices: Spec, *, axis: int, zeros: bool = False) -> Spec:
     operands = {"x": x, "indices": indices}
     if indices.is_float or indices.dtype == "bool":
         raise shape_error("take_along", f"indices must be integers, not {indices.dtype}", operands)
@@ -89,16 +61,28 @@ def _along_samples() -> Iterable[Sample]:
     make = both(uniform((5, 17)), integers((5, 3), high=17))
     yield Sample("5x17_3", make, {"axis": 1})
     yield Sample("4x3_axis0", both(uniform((4, 3)), integers((9, 3), high=4)), {"axis": 0})
+    outside = both(uniform((4, 3)), integers((9, 3), low=-9, high=9))
+    yield Sample("outside", outside, {"axis": 0}, smooth=False)
+    yield Sample("outside_zeros", outside, {"axis": 0, "zeros": True}, smooth=False)
+
+
+def _take_along(x: Array, indices: Array, *, axis: int, zeros: bool = False) -> Array:
+    # As take: an index out of range gives NaN, in integers 0, and where zeros is set in floats too.
+    at, valid = valid_rows(indices, x.shape[axis])
+    missing = np.asarray(np.nan if x.dtype.kind == "f" and not zeros else 0, x.dtype)
+    if x.shape[axis] == 0:
+        return np.full(indices.shape, missing)
+    return np.where(valid, np.take_along_axis(x, np.where(valid, at, 0), axis=axis), missing)
 
 
 TAKE_ALONG = register(
     Op(
         "take_along",
         infer=_along_infer,
-        reference=lambda x, indices, *, axis: np.take_along_axis(x, indices, axis=axis),
+        reference=_take_along,
         samples=_along_samples,
         bound=Exact(),
-        vjp=lambda inputs, outputs, dys, *, axis: (
+        vjp=lambda inputs, outputs, dys, *, axis, zeros=False: (
             apply(ADD_ALONG, dys[0], inputs[1], axis=axis, size=inputs[0].shape[axis]),
             None,
         ),
@@ -114,9 +98,11 @@ def _add_along_infer(dy: Spec, indices: Spec, *, axis: int, size: Dim) -> Spec:
 
 def _add_along(dy: Array, indices: Array, *, axis: int, size: int) -> Array:
     y = np.zeros((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype)
-    place: list[Any] = list(np.indices(dy.shape, sparse=True))
-    place[axis] = indices
-    np.add.at(y, tuple(place), dy)
+    at, valid = valid_rows(indices, size)
+    grid: Any = np.indices(dy.shape)
+    place: list[Any] = [i[valid] for i in grid]
+    place[axis] = at[valid]
+    np.add.at(y, tuple(place), dy[valid])
     return y
 
 
@@ -138,7 +124,7 @@ ADD_ALONG: Op = register(
             lambda inputs, attrs: _add_along(np.abs(inputs[0]), inputs[1], **attrs),
         ),
         vjp=lambda inputs, outputs, dys, *, axis, size: (
-            apply(TAKE_ALONG, dys[0], inputs[1], axis=axis),
+            apply(TAKE_ALONG, dys[0], inputs[1], axis=axis, zeros=True),
             None,
         ),
         native=never_native,

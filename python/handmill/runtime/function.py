@@ -23,7 +23,7 @@ from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, Sizes, Spec, name_of_dtype, numpy_dtype, shape_at
+from handmill.ir.shapes import DTYPES, Sizes, Spec, held, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
 from handmill.runtime import watch
 from handmill.runtime.axes import Place, SymbolicAxes
@@ -401,6 +401,7 @@ class TracedFunction:
     def _remember(self, specs: tuple[Spec, ...], bound: Bound) -> Bound:
         while len(self._bound) >= _MOST_SIGNATURES:
             TRACES.release(self, self._bound.popitem(last=False)[0])
+            self._fitted.clear()
         self._bound[specs] = bound
         if bound.trace.structure not in self._outputs:
             self._outputs.append(bound.trace.structure)
@@ -499,18 +500,7 @@ def as_array(x: Any) -> Array:
     """
     if isinstance(x, Variable):
         return x.read()
-    array = np.asarray(x)
-    if not array.dtype.isnative or name_of_dtype(array.dtype) not in DTYPES:
-        kind = array.dtype.kind
-        if kind == "f":
-            array = array.astype(np.float32 if array.dtype.itemsize < 8 else np.float64)
-        elif kind in "iu":
-            array = array.astype(np.int64)
-        else:
-            raise TypeError(
-                f"expected numbers, got an array of dtype {array.dtype}; "
-                "convert it first, e.g. with numpy.asarray(x, 'float32')"
-            )
+    array = held(np.asarray(x))
     if array.ndim:
         array = np.ascontiguousarray(array)
     return array if array.flags.aligned else array.copy()

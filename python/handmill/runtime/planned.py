@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from handmill import config
+from handmill.ir.trace import recorders
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +28,7 @@ def planned(function: F) -> F:
         nonlocal native
         if kwargs or type(args[0]) is not np.ndarray or type(args[-1]) is not np.ndarray:
             return function(*args, **kwargs)
-        if not config.is_native():
+        if recorders or not config.is_native():
             return function(*args)
         if native is None:
             from handmill.runtime.function import TracedFunction

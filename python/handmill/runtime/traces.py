@@ -20,11 +20,11 @@ from handmill.runtime.variable import Variable
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
 
+_MOST_PLANS = 64
+"""Sizes of one program whose plans are kept, if the limit of all plans allows it."""
+
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
-
-_MOST_SIZES = 64
-"""Shapes of arrays of which a trace remembers what they bind: Python takes 20 us to find it."""
 
 
 class Slot:
@@ -70,10 +70,9 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
-        self._symbols: tuple[Any, ...] | None = None  # those of the traced graph
-        self._sizes: dict[Any, Sizes] = {}  # what shapes of arrays were found to bind
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
+        self._fits: dict[Any, tuple[Sizes | None, str]] = {}  # by shapes
 
     @property
     def nbytes(self) -> int:
@@ -107,9 +106,14 @@ class Trace:
     def fits(self, arrays: Sequence[Any]) -> tuple[Sizes | None, str]:
         """The sizes that arrays bind; or None and why they do not fit what was traced."""
         shapes = tuple([a.shape for a in arrays])
-        known = self._sizes.get(shapes)
-        if known is not None:
-            return known, ""
+        found = self._fits.get(shapes)
+        if found is None:
+            if len(self._fits) >= _MOST_PLANS:
+                self._fits.clear()
+            found = self._fits[shapes] = self._find_fit(shapes)
+        return found
+
+    def _find_fit(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Sizes | None, str]:
         try:
             sizes = self.traced.bind(shapes)
         except ValueError as error:
@@ -117,21 +121,18 @@ class Trace:
         problem = self.traced.assumptions.violated(sizes)
         if problem:
             return None, f"{problem} was assumed"
-        if len(self._sizes) >= _MOST_SIZES:
-            self._sizes.clear()
-        self._sizes[shapes] = sizes
         return sizes, ""
 
     def plan(self, sizes: Sizes, feeds: bool) -> Any:
         """Returns the plan for these sizes; made if it is not known (or not any more)."""
         from handmill import _core
 
-        if self._symbols is None:
-            self._symbols = self.traced.symbols
-        values = tuple([sizes[symbol] for symbol in self._symbols])
+        values = self.traced.sizes_of(sizes)
         key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:
+            if len(self.plans) >= _MOST_PLANS:
+                del self.plans[min(self.plans, key=lambda k: self.plans[k].last_use)]
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan

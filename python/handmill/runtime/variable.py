@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import TracedValueError
-from handmill.ir.graph import Value, current_graph, outside_graph
+from handmill.ir.graph import Value, current_graph, is_operand, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
-from handmill.ir.trace import as_value, read
+from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.primitives.operands import converted
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
@@ -278,7 +278,11 @@ class Variable(Watched):
     def value(self) -> Any:
         """The content: a read-only view, or a symbolic value while a program is traced."""
         graph = current_graph()
-        return self.read() if graph is None else read(graph, self)
+        if graph is not None:
+            return read(graph, self)
+        recording = recorder() if recorders else None
+        found = self if recording is None else recording.enter(self)
+        return self.read() if found is self else found
 
     def numpy(self) -> Array:
         """A copy of the content.
@@ -355,8 +359,23 @@ class Variable(Watched):
     def __repr__(self) -> str:
         return f"<Variable {self.path}, shape={self.shape}, dtype={self.dtype}>"
 
+    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
+
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return _operators()["round"](self, ndigits or 0)
+
+    # Beside a number or tensor, element by element; beside anything else, and hashed, it is itself.
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return _operators()["equal"](self, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return _operators()["not_equal"](self, other) if is_operand(other) else NotImplemented
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
@@ -391,8 +410,13 @@ for _method, _name in {
     "sub": "subtract",
     "mul": "multiply",
     "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "mod",
     "pow": "power",
     "matmul": "matmul",
+    "and": "logical_and",
+    "or": "logical_or",
+    "xor": "logical_xor",
 }.items():
     setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
     setattr(Variable, f"__r{_method}__", _operator(_name, reflected=True))
@@ -403,18 +427,5 @@ for _method, _name in {
     "ge": "greater_equal",
 }.items():
     setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
-for _method, _name in {"neg": "negative", "abs": "absolute"}.items():
+for _method, _name in {"neg": "negative", "abs": "absolute", "invert": "invert"}.items():
     setattr(Variable, f"__{_method}__", _unary(_name))
-
-
-def pack(variables: Sequence[Variable]) -> None:
-    """Moves the contents of ``variables`` into one contiguous range, in order.
-
-    One pass updates them, one write saves them. Programs notice the move by themselves.
-    """
-    from handmill import config
-
-    if config.has_kernels() and variables:
-        from handmill import _core
-
-        _core.pack_states([v.state for v in variables])

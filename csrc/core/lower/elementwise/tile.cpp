@@ -195,13 +195,6 @@ int check_tile_program(std::span<const TileInstr> instrs, std::span<const TileTy
 
 std::span<const TileOpInfo> tile_op_infos() { return kTileOps; }
 
-TileOp find_tile_op(std::string_view name) {
-  const auto* found = std::find_if(std::begin(kTileOps), std::end(kTileOps),
-                                   [&](const TileOpInfo& info) { return info.name == name; });
-  require(found != std::end(kTileOps), "no tile op is named ", name);
-  return static_cast<TileOp>(found - std::begin(kTileOps));
-}
-
 namespace {
 
 std::vector<TileInstr> read_instrs(const NodeView& node) {

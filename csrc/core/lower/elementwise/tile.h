@@ -65,7 +65,4 @@ bool travels_as(Dtype dtype, TileType type);
 /// The rows of kernels/elementwise/tile_ops.def; the index is the TileOp.
 std::span<const TileOpInfo> tile_op_infos();
 
-/// The op of that name; throws std::invalid_argument if there is none.
-TileOp find_tile_op(std::string_view name);
-
 }  // namespace handmill

@@ -23,9 +23,12 @@ constexpr int64_t kTileColumns = 64;
 
 struct Reduction {
   ReduceKind kind;  // of this step
-  float divisor;
+  double divisor;
+  Dtype dtype;
   const UpdateOperands* update = nullptr;  // of a parameter by the result, which is not written
 };
+
+int64_t workspace_bytes(int64_t elements, Dtype dtype) { return elements * dtype_bytes(dtype); }
 
 ReduceKind combining(ReduceKind kind) {
   return kind == ReduceKind::kSumOfSquares ? ReduceKind::kSum : kind;
@@ -50,17 +53,29 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
   args.slices = std::max<int64_t>(1, args.slice_length == 0 ? 1 : ceil_div(R, args.slice_length));
   args.slices_per_block = items_per_block(std::min(R, args.slice_length));
   args.kind = how.kind;
-  args.divisor = args.slices > 1 ? 1.0f : how.divisor;
+  args.dtype = how.dtype;
+  args.divisor = args.slices > 1 ? 1.0 : how.divisor;
   const Ref target =
-      args.slices > 1 ? writer.workspace(outer * args.slices * static_cast<int64_t>(sizeof(float)))
-                      : y;
+      args.slices > 1 ? writer.workspace(workspace_bytes(outer * args.slices, how.dtype)) : y;
   writer.read(&args.x, x);
   writer.write(&args.y, target);
-  writer.add<Kernel::reduce_rows>(args,
-                                  {.blocks = ceil_div(outer * args.slices, args.slices_per_block),
-                                   .flops = flops_of(how.kind, outer * R)});
+  const StepInfo info{.blocks = ceil_div(outer * args.slices, args.slices_per_block),
+                      .flops = flops_of(how.kind, outer * R)};
+  if (how.dtype == Dtype::float32) {
+    writer.add<Kernel::reduce_rows>(args, info);
+  } else {
+    writer.add<Kernel::reduce_rows_lanes>(args, info);
+  }
   if (args.slices > 1) {
-    add_rows(writer, target, y, outer, args.slices, {combining(how.kind), how.divisor});
+    add_rows(writer, target, y, outer, args.slices, {combining(how.kind), how.divisor, how.dtype});
+  }
+}
+
+void add_columns_step(StepWriter& writer, const ReduceArgs& args, const StepInfo& info) {
+  if (args.dtype == Dtype::float32) {
+    writer.add<Kernel::reduce_columns>(args, info);
+  } else {
+    writer.add<Kernel::reduce_columns_lanes>(args, info);
   }
 }
 
@@ -70,7 +85,7 @@ void add_last_columns(StepWriter& writer, ReduceArgs& args, const Ref& x, const 
   if (update == nullptr) {
     writer.read(&args.x, x);
     writer.write(&args.y, y);
-    writer.add<Kernel::reduce_columns>(args, info);
+    add_columns_step(writer, args, info);
     return;
   }
   const std::string_view name = update->node.text("update");
@@ -107,18 +122,18 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
   args.slices = std::max<int64_t>(1, ceil_div(rows, slice_rows));
   const int64_t parts = args.slices * side_by_side;
   args.kind = how.kind;
+  args.dtype = how.dtype;
   const StepInfo info{.blocks = blocks * args.slices,
                       .flops = flops_of(how.kind, outer * R * inner)};
   if (parts == 1) {
     args.divisor = how.divisor;
     add_last_columns(writer, args, x, y, info, how.update);
   } else {
-    args.divisor = 1.0f;
-    const Ref target =
-        writer.workspace(outer * parts * inner * static_cast<int64_t>(sizeof(float)));
+    args.divisor = 1.0;
+    const Ref target = writer.workspace(workspace_bytes(outer * parts * inner, how.dtype));
     writer.read(&args.x, x);
     writer.write(&args.y, target);
-    writer.add<Kernel::reduce_columns>(args, info);
+    add_columns_step(writer, args, info);
     // At most kEnoughBlocks * kTileColumns rows: too few to be put side by side again and again.
     ReduceArgs last{};
     last.outer = outer;
@@ -129,6 +144,7 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
     last.columns_per_block = std::min(inner, round_up(items_per_block(parts), kTileColumns));
     last.column_blocks = ceil_div(inner, last.columns_per_block);
     last.kind = combining(how.kind);
+    last.dtype = how.dtype;
     last.divisor = how.divisor;
     add_last_columns(
         writer, last, target, y,
@@ -190,12 +206,17 @@ void lower_reduce(const NodeView& node, StepWriter& writer) {
       runs[num_runs++] = {dim, is_reduced[axis]};
     }
   }
-  const float divisor = name == "mean" ? static_cast<float>(reduced) : 1.0f;
+  const double divisor = name == "mean" ? static_cast<double>(reduced) : 1.0;
+  require(x.dtype == Dtype::float32 || x.dtype == Dtype::float64 ||
+              (x.dtype != Dtype::bfloat16 && name != "mean" && name != "sumsq"),
+          "reduce: no ", name, " of ", dtype_name(x.dtype));
+  require(dtype_bytes(x.dtype) > 1 || name == "max" || name == "min", "reduce: no ", name, " of ",
+          dtype_name(x.dtype));
 
   int64_t remaining = 0;  // reduced runs
   for (size_t i = 0; i < num_runs; ++i) remaining += runs[i].is_reduced ? 1 : 0;
   if (remaining == 0) {
-    add_reduction(writer, x, node.output(0), 1, 1, x.size(), {kind, divisor});
+    add_reduction(writer, x, node.output(0), 1, 1, x.size(), {kind, divisor, x.dtype});
     return;
   }
   Ref source = x;
@@ -208,11 +229,10 @@ void lower_reduce(const NodeView& node, StepWriter& writer) {
     int64_t outer = 1;
     for (size_t before = 0; before < i; ++before) outer *= runs[before].size;
     --remaining;
-    const Ref target = remaining == 0
-                           ? Ref(node.output(0))
-                           : writer.workspace(outer * inner * static_cast<int64_t>(sizeof(float)));
+    const Ref target = remaining == 0 ? Ref(node.output(0))
+                                      : writer.workspace(workspace_bytes(outer * inner, x.dtype));
     add_reduction(writer, source, target, outer, runs[i].size, inner,
-                  {kind, remaining == 0 ? divisor : 1.0f});
+                  {kind, remaining == 0 ? divisor : 1.0, x.dtype});
     source = target;
     kind = combining(kind);
   }
@@ -230,7 +250,7 @@ void lower_reduce_update(const NodeView& node, StepWriter& writer) {
   }
   if (N == 0) return;
   const UpdateOperands update{node, 1, 1 + node.num_outputs()};
-  add_columns(writer, x, p, 1, x.size() / N, N, {ReduceKind::kSum, 1.0f, &update});
+  add_columns(writer, x, p, 1, x.size() / N, N, {ReduceKind::kSum, 1.0, Dtype::float32, &update});
 }
 
 // (x; kind "argmax" or "argmin", axis: int, absent for the flattened array) -> int32
@@ -258,10 +278,16 @@ void lower_argreduce(const NodeView& node, StepWriter& writer) {
     args.column_blocks = ceil_div(args.inner, args.per_block);
     blocks = args.outer * args.column_blocks;
   }
+  args.dtype = x.dtype;
   writer.read(&args.x, x);
   writer.write(&args.y, node.output(0));
-  writer.add<Kernel::argreduce>(args,
-                                {.blocks = blocks, .flops = 2.0 * static_cast<double>(x.size())});
+  const StepInfo info{.blocks = blocks, .flops = 2.0 * static_cast<double>(x.size())};
+  if (x.dtype == Dtype::float32) {
+    writer.add<Kernel::argreduce>(args, info);
+  } else {
+    require(x.dtype != Dtype::bfloat16, "argreduce: not of bfloat16");
+    writer.add<Kernel::argreduce_lanes>(args, info);
+  }
 }
 
 }  // namespace handmill

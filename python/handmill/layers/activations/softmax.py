@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from handmill import activations
+from handmill import activations, ops
 from handmill.layers.layer import Layer
 
 
@@ -12,18 +13,40 @@ class Softmax(Layer):
     """Softmax along an axis.
 
     Args:
-        axis: the axis whose values become positive and add up to 1.
+        axis: the axis, or axes, whose values become positive and add up to 1.
         **kwargs: ``name`` and the like.
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.axis = axis
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
-        """Computes the output."""
-        return activations.softmax(inputs, self.axis)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Computes the output; 0 where the mask, which must broadcast to the inputs, is False."""
+        if mask is None:
+            return self._softmax(inputs)
+        if ops.dtype(mask) != "bool":
+            mask = ops.greater(mask, 0.5)
+        self._check_mask(ops.shape(inputs), ops.shape(mask))
+        lowest = -3e38 if ops.dtype(inputs) != "float64" else -1e300
+        # A second time, for where nothing is kept all the others would share 1.
+        return ops.where(mask, self._softmax(ops.where(mask, inputs, lowest)), 0.0)
+
+    def _softmax(self, x: Any) -> Any:
+        axes = self.axis if isinstance(self.axis, list | tuple) else (self.axis,)
+        if len(axes) == 1:
+            return activations.softmax(x, axes[0])
+        return ops.exp(x - ops.logsumexp(x, axis=tuple(axes), keepdims=True))
+
+    def _check_mask(self, inputs: Any, mask: Any) -> None:
+        pairs = zip(reversed(mask), reversed(inputs), strict=False)
+        if len(mask) > len(inputs) or any(m != 1 and m != d for m, d in pairs):
+            raise ValueError(
+                f"{self.name}: `mask` must broadcast to the inputs: each of its dimensions is 1 or "
+                f"that of the inputs, counted from the last. Got inputs of shape {inputs} and a "
+                f"mask of shape {mask}"
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from handmill.ops.numpy import (
     arrange,
     create,
+    division,
     elementwise,
     logic,
     movement,
@@ -16,6 +17,7 @@ from handmill.ops.numpy import (
 )
 from handmill.ops.numpy.arrange import *
 from handmill.ops.numpy.create import *
+from handmill.ops.numpy.division import *
 from handmill.ops.numpy.elementwise import *
 from handmill.ops.numpy.logic import *
 from handmill.ops.numpy.movement import *
@@ -26,6 +28,16 @@ from handmill.ops.numpy.sorting import *
 if not TYPE_CHECKING:  # mypy follows the stars by itself
     __all__ = [
         name
-        for module in (arrange, create, elementwise, logic, movement, products, reductions, sorting)
+        for module in (
+            arrange,
+            create,
+            division,
+            elementwise,
+            logic,
+            movement,
+            products,
+            reductions,
+            sorting,
+        )
         for name in module.__all__
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.dims import Dim, SymbolicDim, at_least, same
 from handmill.ir.graph import Value
+from handmill.ir.shapes import numpy_dtype
 from handmill.ir.trace import apply
 from handmill.ops.numpy.create import arange, tri
 from handmill.ops.numpy.logic import where
@@ -20,6 +21,7 @@ from handmill.primitives.emit import slice_axis
 from handmill.primitives.movement import PAD, SLICE
 from handmill.primitives.operands import (
     Tensor,
+    dtype_of,
     is_symbolic,
     normal_axes,
     normal_axis,
@@ -80,6 +82,8 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
     axis = normal_axis("split", axis, len(shape_of(x)))
     size = shape_of(x)[axis]
     if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1:
+            raise shape_error("split", f"parts must be 1 or more, got {indices_or_sections}")
         part = size // indices_or_sections
         if not same(part * indices_or_sections, size):
             raise shape_error("split", f"size {size} is not {indices_or_sections} equal parts")
@@ -108,16 +112,17 @@ def pad(
     """
     x = tensor(x)
     rank = len(shape_of(x))
-    pairs = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (rank, 2)).tolist()
+    pairs = np.broadcast_to(np.asarray(pad_width, dtype=object), (rank, 2)).tolist()
+    pairs = [[n if isinstance(n, SymbolicDim) else int(n) for n in pair] for pair in pairs]
     if mode == "constant":
         value = 0.0 if constant_values is None else rounded(constant_values, x)
         flat = tuple(n for pair in pairs for n in pair)
-        return apply(PAD, x, paddings=flat, value=value) if any(flat) else x
+        return x if flat == (0,) * len(flat) else apply(PAD, x, paddings=flat, value=value)
     if constant_values is not None:
         raise ValueError(f"`constant_values` needs mode='constant', got mode={mode!r}")
     for axis, (before, after) in enumerate(pairs):
         if before or after:
-            indices = np.pad(np.arange(shape_of(x)[axis]), (before, after), mode=mode)  # type: ignore[arg-type,call-overload]
+            indices = np.pad(np.arange(_fixed(x, axis, "pad")), (before, after), mode=mode)  # type: ignore[call-overload]
             x = take(x, indices.astype(np.int32), axis=axis)
     return x
 
@@ -242,6 +247,10 @@ def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Any:
     return reshape(broadcast_to(expand_dims(x, axis + 1), wide), result)
 
 
+def _zero(x: Any) -> Any:
+    return np.zeros((), numpy_dtype(dtype_of(x)))
+
+
 def tril(x: Tensor, k: int = 0) -> Any:
     """Returns the lower triangle of matrices; zeros above diagonal ``k``.
 
@@ -252,7 +261,7 @@ def tril(x: Tensor, k: int = 0) -> Any:
                [3, 4]], dtype=int32)
     """
     x = tensor(x)
-    return where(_triangle("tril", x, k), x, 0)
+    return where(_triangle("tril", x, k), x, _zero(x))
 
 
 def triu(x: Tensor, k: int = 0) -> Any:
@@ -265,7 +274,7 @@ def triu(x: Tensor, k: int = 0) -> Any:
                [0, 4]], dtype=int32)
     """
     x = tensor(x)
-    return where(_triangle("triu", x, k - 1), 0, x)
+    return where(_triangle("triu", x, k - 1), _zero(x), x)
 
 
 def _triangle(op: str, x: Any, k: int) -> Any:
@@ -285,10 +294,12 @@ def diag(x: Tensor, k: int = 0) -> Any:
                [0, 2]], dtype=int32)
     """
     x = tensor(x)
+    if not 1 <= len(shape_of(x)) <= 2:
+        raise shape_error("diag", "a vector or a matrix was expected", {"x": shape_of(x)})
     if len(shape_of(x)) == 1:
         n = _fixed(x, 0, "diag")
         place = np.diag(np.arange(1, n + 1), k).astype(np.int32)
-        return where(place == 0, 0, take(x, np.maximum(place - 1, 0), axis=0))
+        return where(place == 0, _zero(x), take(x, np.maximum(place - 1, 0), axis=0))
     rows, columns = _fixed(x, 0, "diag"), _fixed(x, 1, "diag")
     at = np.diag(np.arange(rows * columns).reshape(rows, columns), k).astype(np.int32)
     return take(ravel(x), at, axis=0)

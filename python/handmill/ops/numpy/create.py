@@ -14,7 +14,15 @@ from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.numpy.logic import equal, greater_equal
 from handmill.ops.numpy.movement import broadcast_to, reshape
-from handmill.primitives.operands import Tensor, check_dtype, dtype_of, shape_of, tensor
+from handmill.primitives.operands import (
+    Tensor,
+    check_dtype,
+    common_dtype,
+    dtype_of,
+    number_as,
+    shape_of,
+    tensor,
+)
 from handmill.primitives.sizes import ARANGE
 
 __all__ = [
@@ -38,7 +46,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     Args:
         shape: an int or a tuple.
         fill_value: the value, or a tensor that broadcasts to the shape.
-        dtype: the dtype. Default: that of the value.
+        dtype: the dtype. Default: float32, as in Keras.
 
     Example:
         >>> from handmill import ops
@@ -46,8 +54,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         array([[7., 7.],
                [7., 7.]], dtype=float32)
     """
-    value = tensor(fill_value)
-    value = value if dtype is None else cast(value, dtype)
+    value = cast(fill_value, dtype or "float32")
     dims = (shape,) if isinstance(shape, int | np.integer | SymbolicDim) else tuple(shape)
     if isinstance(value, np.ndarray) and is_fixed(dims):
         return np.full(dims, value)
@@ -117,7 +124,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
         start: the first number; the end, if ``stop`` is missing.
         stop: the end, which is left out.
         step: the distance. Default: 1.
-        dtype: the dtype. Default: int32, or float32 if an argument is a float.
+        dtype: the dtype. Default: int32, or float32 if an argument is a float; that of an array.
 
     Example:
         >>> from handmill import ops
@@ -128,9 +135,19 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     step = 1 if step is None else step
     if not is_fixed((*limits, step)):
         return _arange_of_dims(limits[0], limits[1], step, check_dtype(dtype or "int32"))
+    if step == 0:
+        raise ValueError("arange: `step` must not be 0, got step=0")
     if dtype is None:
-        dtype = "float32" if any(isinstance(v, float) for v in (*limits, step)) else "int32"
-    return np.arange(limits[0], limits[1], step).astype(numpy_dtype(check_dtype(dtype)))
+        given = (start, stop, step)
+        typed = [dtype_of(tensor(v)) for v in given if isinstance(v, np.generic | np.ndarray)]
+        if any(isinstance(v, float) and not isinstance(v, np.generic) for v in given):
+            typed.append("float32")
+        dtype = common_dtype(typed) if typed else "int32"
+    found = np.arange(limits[0], limits[1], step)
+    if dtype == "int32" and found.dtype.kind in "iu":
+        for end in found[:1].tolist() + found[-1:].tolist():
+            number_as(end, "int32")  # refuses what does not fit
+    return found.astype(numpy_dtype(check_dtype(dtype)))
 
 
 def _arange_of_dims(start: Any, stop: Any, step: Any, dtype: str) -> Any:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from handmill.ir.dims import set_arithmetic
 from handmill.ir.graph import Value
+from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
 from handmill.ops.numpy.logic import equal, where
 from handmill.primitives.elementwise.arithmetic import (
@@ -37,8 +40,19 @@ from handmill.primitives.elementwise.unary import (
     SQRT,
     SQUARE,
     TANH,
+    TRUNC,
 )
-from handmill.primitives.operands import Tensor, dtype_of, promote, promote_float, rounded, tensor
+from handmill.primitives.operands import (
+    Tensor,
+    converted,
+    dtype_of,
+    is_bool,
+    promote,
+    promote_float,
+    promote_number,
+    rounded,
+    tensor,
+)
 from handmill.runtime.planned import planned
 
 __all__ = [
@@ -58,6 +72,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
     "maximum",
     "minimum",
     "multiply",
@@ -72,6 +87,7 @@ __all__ = [
     "subtract",
     "tan",
     "tanh",
+    "trunc",
 ]
 
 
@@ -145,9 +161,10 @@ def power(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.power([1.0, 2.0, 3.0], 2)
         array([1., 4., 9.], dtype=float32)
     """
+    base, exponent = promote(promote_number(x1) if is_bool(x1) else x1, x2)
     if isinstance(x2, int | float) and x2 == 2:
-        return square(x1)
-    return apply(POWER, *promote(x1, x2))
+        return square(base)
+    return apply(POWER, base, exponent)
 
 
 @planned
@@ -210,7 +227,7 @@ def square(x: Tensor) -> Any:
         >>> ops.square([3.0, -2.0])
         array([9., 4.], dtype=float32)
     """
-    return apply(SQUARE, *promote(x))
+    return apply(SQUARE, promote_number(x))
 
 
 @planned
@@ -403,11 +420,43 @@ def ceil(x: Tensor) -> Any:
     return apply(CEIL, *promote_float(x))
 
 
+@planned
+def trunc(x: Tensor) -> Any:
+    """Rounds towards zero; its gradient is zero.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.trunc([1.5, -1.5])
+        array([ 1., -1.], dtype=float32)
+    """
+    return apply(TRUNC, *promote_float(x))
+
+
+def logaddexp(x1: Tensor, x2: Tensor) -> Any:
+    """``log(exp(x1) + exp(x2))`` without overflow, with broadcasting.
+
+    Args:
+        x1: the first operand.
+        x2: the second operand.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.logaddexp([1000.0, 0.0], [1000.0, 0.0])
+        array([1.0006932e+03, 6.9314718e-01], dtype=float32)
+    """
+    x1, x2 = promote_float(x1, x2)
+    distance = subtract(x1, x2)
+    larger = maximum(x1, x2)
+    found = add(larger, log1p(exp(negative(absolute(distance)))))
+    # Where the distance is not a number, both are the same infinity, or one is NaN.
+    return where(equal(distance, distance), found, add(x1, x2))
+
+
 def round(x: Tensor, decimals: int = 0) -> Any:
     """Rounds to the nearest, halves to even; its gradient is zero.
 
     Args:
-        x: the input.
+        x: the input; integers stay as they are.
         decimals: decimal places to keep; negative: places before the point to drop.
 
     Example:
@@ -415,7 +464,12 @@ def round(x: Tensor, decimals: int = 0) -> Any:
         >>> ops.round([0.5, 1.5, 2.6])
         array([0., 2., 3.], dtype=float32)
     """
-    (x,) = promote_float(x)
+    x = promote_number(x)
+    if dtype_of(x) not in FLOATS:
+        if decimals >= 0:
+            return x
+        dtype, unit = dtype_of(x), 10.0**-decimals
+        return converted(apply(ROUND, converted(x, "float64") / unit) * unit, dtype)
     if decimals == 0:
         return apply(ROUND, x)
     scale = 10.0**decimals
@@ -438,9 +492,13 @@ def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
         array([-1. ,  0.5,  1. ], dtype=float32)
     """
     x = tensor(x)
-    numbers = isinstance(x_min, int | float) and isinstance(x_max, int | float)
-    if numbers and dtype_of(x).startswith("float"):
-        return apply(CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
+    if isinstance(x_min, int | float) and isinstance(x_max, int | float):
+        if dtype_of(x) not in FLOATS and type(x_min) is type(x_max) is int:
+            info = np.iinfo("int32" if dtype_of(x) == "bool" else dtype_of(x))
+            # What lies beyond the dtype on its own side limits nothing.
+            return minimum(maximum(x, max(x_min, info.min)), min(x_max, info.max))
+        if dtype_of(x).startswith("float") and not (math.isnan(x_min) or math.isnan(x_max)):
+            return apply(CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
     return minimum(maximum(x, x_min), x_max)
 
 
@@ -453,4 +511,5 @@ Value.operators.update(
     power=power,
     negative=negative,
     absolute=absolute,
+    round=round,
 )

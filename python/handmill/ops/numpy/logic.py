@@ -21,7 +21,7 @@ from handmill.primitives.elementwise.logic import (
     NOT_EQUAL,
     WHERE,
 )
-from handmill.primitives.operands import Tensor, as_bool, promote, promote_float
+from handmill.primitives.operands import Tensor, as_bool, comparable, promote, promote_float
 
 __all__ = [
     "equal",
@@ -49,7 +49,7 @@ def equal(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.equal([1, 2], [1, 3])
         array([ True, False])
     """
-    return apply(EQUAL, *promote(x1, x2))
+    return apply(EQUAL, *comparable(x1, x2))
 
 
 def not_equal(x1: Tensor, x2: Tensor) -> Any:
@@ -60,7 +60,7 @@ def not_equal(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.not_equal([1, 2], [1, 3])
         array([False,  True])
     """
-    return apply(NOT_EQUAL, *promote(x1, x2))
+    return apply(NOT_EQUAL, *comparable(x1, x2))
 
 
 def less(x1: Tensor, x2: Tensor) -> Any:
@@ -71,7 +71,7 @@ def less(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.less([1, 2], [2, 2])
         array([ True, False])
     """
-    return apply(LESS, *promote(x1, x2))
+    return apply(LESS, *comparable(x1, x2))
 
 
 def less_equal(x1: Tensor, x2: Tensor) -> Any:
@@ -82,7 +82,7 @@ def less_equal(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.less_equal([1, 2, 3], 2)
         array([ True,  True, False])
     """
-    return apply(LESS_EQUAL, *promote(x1, x2))
+    return apply(LESS_EQUAL, *comparable(x1, x2))
 
 
 def greater(x1: Tensor, x2: Tensor) -> Any:
@@ -93,7 +93,7 @@ def greater(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.greater([1, 2, 3], 2)
         array([False, False,  True])
     """
-    return apply(GREATER, *promote(x1, x2))
+    return apply(GREATER, *comparable(x1, x2))
 
 
 def greater_equal(x1: Tensor, x2: Tensor) -> Any:
@@ -104,7 +104,7 @@ def greater_equal(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.greater_equal([1, 2, 3], 2)
         array([False,  True,  True])
     """
-    return apply(GREATER_EQUAL, *promote(x1, x2))
+    return apply(GREATER_EQUAL, *comparable(x1, x2))
 
 
 def logical_and(x1: Tensor, x2: Tensor) -> Any:
@@ -203,6 +203,12 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
 
 
 Value.operators.update(
+    equal=equal,
+    not_equal=not_equal,
+    logical_and=logical_and,
+    logical_or=logical_or,
+    logical_xor=logical_xor,
+    logical_not=logical_not,
     less=less,
     less_equal=less_equal,
     greater=greater,

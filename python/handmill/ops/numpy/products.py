@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
-from handmill.errors import ShapeError
+import numpy as np
+
+from handmill.errors import ShapeError, shape_error
 from handmill.ir.dims import Shape, same_shape
 from handmill.ir.graph import Value
 from handmill.ir.shapes import size_of
 from handmill.ops.numpy.elementwise import multiply
 from handmill.ops.numpy.movement import expand_dims, reshape, squeeze, transpose
 from handmill.ops.numpy.reductions import sum as reduce_sum
+from handmill.ops.numpy.sorting import take
 from handmill.primitives.matmul import _product
-from handmill.primitives.operands import Tensor, normal_axis, promote, shape_of
+from handmill.primitives.operands import (
+    Tensor,
+    converted,
+    dtype_of,
+    normal_axis,
+    promote,
+    shape_of,
+)
 from handmill.runtime.planned import planned
 
 __all__ = [
@@ -30,7 +41,8 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
     """Multiplies matrices.
 
     Args:
-        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``.
+        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``. Products of int8 are summed
+            in int32.
         x2: a vector, a matrix, or a stack of matrices ``(..., K, N)``; stacks are broadcast.
 
     Raises:
@@ -41,7 +53,7 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
         array([21., 43.], dtype=float32)
     """
-    a, b = promote(x1, x2)
+    a, b = _summands(x1, x2)
     vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
     a = expand_dims(a, 0) if vector_a else a
     b = expand_dims(b, 1) if vector_b else b
@@ -49,6 +61,12 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
     if vector_b:
         y = squeeze(y, -1)
     return squeeze(y, -1 if vector_b else -2) if vector_a else y
+
+
+def _summands(*operands: Tensor) -> list[Any]:
+    """Operands of one dtype; int8 becomes int32, for its sums would leave it."""
+    found = promote(*operands)
+    return [converted(x, "int32") for x in found] if dtype_of(found[0]) == "int8" else found
 
 
 def dot(x1: Tensor, x2: Tensor) -> Any:
@@ -96,6 +114,13 @@ def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
     a, b = promote(x1, x2)
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if isinstance(axes, int):
+        if not 0 <= axes <= min(rank_a, rank_b):
+            raise shape_error(
+                "tensordot",
+                f"{axes} axes of each operand were to be summed over",
+                {"x1": shape_of(a), "x2": shape_of(b)},
+                "give fewer `axes`",
+            )
         axes_a, axes_b = list(range(rank_a - axes, rank_a)), list(range(axes))
     else:
         first, second = ([x] if isinstance(x, int) else list(x) for x in axes)
@@ -123,7 +148,8 @@ def einsum(subscripts: str, *operands: Tensor) -> Any:
 
     Args:
         subscripts: such as ``"bik,bkj->bij"``. Without an arrow the result has the letters
-            that occur once, in alphabetical order.
+            that occur once, in alphabetical order. ``...`` stands for further axes, which are
+            broadcast and come first; a letter that stands twice in one operand takes its diagonal.
         *operands: one tensor for each group of letters.
 
     Example:
@@ -134,16 +160,27 @@ def einsum(subscripts: str, *operands: Tensor) -> Any:
     text = subscripts.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
-    if "." in text or len(terms) != len(operands):
+    if len(terms) != len(operands):
         raise ValueError(f"one group of letters an operand was expected, got {subscripts!r}")
+    arrays = _summands(*operands)
+    terms, further = _without_ellipses(terms, arrays, subscripts)
     if not arrow:
-        right = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
-    if any(len(set(t)) != len(t) for t in [*terms, right]):
-        raise ValueError(f"a letter stands twice in one operand, which is not supported: {text!r}")
-    arrays = promote(*operands)
-    for term, x in zip(terms, arrays, strict=True):
-        if len(term) != len(shape_of(x)):
-            raise ShapeError(f"einsum: {term!r} does not name the axes of shape {shape_of(x)}")
+        letters = "".join(terms)
+        once = {c for c in letters if letters.count(c) == 1} - set(further)
+        right = further + "".join(sorted(once))
+    else:
+        if further and "..." not in right:
+            raise ValueError(f"the result must have the axes of '...' too, got {subscripts!r}")
+        right = right.replace("...", further)
+    if not "".join([*terms, right]).isalpha() and "".join([*terms, right]):
+        raise ValueError(f"letters and '...' were expected, got {subscripts!r}")
+    if len(set(right)) != len(right):
+        raise ValueError(f"a letter stands twice in the result: {subscripts!r}")
+    for position, term in enumerate(terms):
+        if len(term) != len(shape_of(arrays[position])):
+            shape = shape_of(arrays[position])
+            raise ShapeError(f"einsum: {term!r} does not name the axes of shape {shape}")
+        terms[position], arrays[position] = _diagonals(term, arrays[position])
     letters, y = terms[0], arrays[0]
     for position in range(1, len(terms)):
         later = set(right).union(*terms[position + 1 :])
@@ -155,6 +192,65 @@ def einsum(subscripts: str, *operands: Tensor) -> Any:
     if sorted(letters) != sorted(right):
         raise ValueError(f"the result names letters that no operand has: {subscripts!r}")
     return transpose(y, [letters.index(c) for c in right])
+
+
+def _without_ellipses(
+    terms: list[str], arrays: list[Any], subscripts: str
+) -> tuple[list[str], str]:
+    """Gives the axes of ``...`` letters of their own; returns them too.
+
+    An axis of size 1 is dropped where another operand has more: products repeat it.
+    """
+    pool = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
+    ranks = [
+        len(shape_of(x)) - len(t.replace("...", "")) for t, x in zip(terms, arrays, strict=True)
+    ]
+    most = builtins.max((r for t, r in zip(terms, ranks, strict=True) if "..." in t), default=0)
+    if most > len(pool) or (
+        builtins.min(ranks, default=0) < 0 and most == 0 and "..." in subscripts
+    ):
+        raise ShapeError(f"einsum: {subscripts!r} does not name the axes of its operands")
+    names = "".join(pool[:most])
+    sizes: dict[str, Any] = {}
+    found = []
+    for term, x, rank in zip(terms, arrays, ranks, strict=True):
+        own = names[most - rank :] if "..." in term and rank > 0 else ""
+        at = term.index("...") if "..." in term else 0
+        for axis, c in enumerate(own):
+            size = shape_of(x)[at + axis]
+            sizes[c] = size if sizes.get(c, 1) == 1 else sizes[c]
+        found.append(own)
+    for position, own in enumerate(found):
+        if "..." not in terms[position]:
+            continue
+        at = terms[position].index("...")
+        shape = shape_of(arrays[position])
+        alone = [c for i, c in enumerate(own) if shape[at + i] == 1 and sizes[c] != 1]
+        drop = tuple(at + own.index(c) for c in alone)
+        arrays[position] = squeeze(arrays[position], drop) if drop else arrays[position]
+        kept = "".join(c for c in own if c not in alone)
+        terms[position] = terms[position].replace("...", kept, 1)
+    return terms, names
+
+
+def _diagonals(term: str, x: Any) -> tuple[str, Any]:
+    """Takes the diagonal of two axes of one letter, until every letter stands once."""
+    for c in dict.fromkeys(term):
+        while term.count(c) > 1:
+            first, second = term.index(c), term.index(c, term.index(c) + 1)
+            size = shape_of(x)[first]
+            if not isinstance(size, int) or size != shape_of(x)[second]:
+                raise ShapeError(
+                    f"einsum: {term!r} takes the diagonal of axes of sizes {size} and "
+                    f"{shape_of(x)[second]}; they must be equal and fixed"
+                )
+            others = [i for i in range(len(term)) if i not in (first, second)]
+            x = transpose(x, [*others, first, second])
+            rest = tuple(shape_of(x)[:-2])
+            x = reshape(x, (*rest, size * size))
+            x = take(x, np.arange(size, dtype=np.int32) * (size + 1), axis=len(rest))
+            term = "".join(term[i] for i in others) + c
+    return term, x
 
 
 def _contract(s: str, x: Any, t: str, y: Any, needed: set[str]) -> tuple[str, Any]:

@@ -24,6 +24,7 @@ from handmill.primitives.operands import (
     dtype_of,
     normal_axes,
     normal_axis,
+    promote,
     promote_float,
     shape_of,
     tensor,
@@ -64,11 +65,24 @@ def _reduce(op: Op, x: Tensor, axis: Axis, keepdims: bool) -> Any:
     return apply(op, x, axis=axes, keepdims=bool(keepdims))
 
 
+def _is_empty(x: Tensor, axis: Axis) -> bool:
+    """Whether there is nothing along the axes, whatever the batch size."""
+    shape = shape_of(tensor(x))
+    return 0 in [shape[a] for a in normal_axes("reduce", axis, len(shape))]
+
+
+def _filled(x: Tensor, value: Any, axis: Axis, keepdims: bool) -> Any:
+    x = tensor(x)
+    axes = normal_axes("reduce", axis, len(shape_of(x)))
+    (x, value) = promote(x, value)
+    return broadcast_to(value, reduced_shape(shape_of(x), axes, keepdims))
+
+
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     """Adds up along axes.
 
     Args:
-        x: the input; bool counts as int32.
+        x: the input; bool and small integers count as int32.
         axis: an axis or several. Default: all.
         keepdims: whether reduced axes stay, with size 1.
 
@@ -112,8 +126,11 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
         >>> ops.max([[1.0, 5.0], [3.0, 4.0]], axis=1)
         array([5., 4.], dtype=float32)
     """
-    y = _reduce(REDUCE_MAX, x, axis, keepdims)
-    return y if initial is None else maximum(y, initial)
+    if initial is None:
+        return _reduce(REDUCE_MAX, x, axis, keepdims)
+    if _is_empty(x, axis):
+        return _filled(x, initial, axis, keepdims)
+    return maximum(_reduce(REDUCE_MAX, x, axis, keepdims), initial)
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = None) -> Any:
@@ -130,8 +147,11 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
         >>> ops.min([[1.0, 5.0], [3.0, 4.0]], axis=1)
         array([1., 3.], dtype=float32)
     """
-    y = _reduce(REDUCE_MIN, x, axis, keepdims)
-    return y if initial is None else minimum(y, initial)
+    if initial is None:
+        return _reduce(REDUCE_MIN, x, axis, keepdims)
+    if _is_empty(x, axis):
+        return _filled(x, initial, axis, keepdims)
+    return minimum(_reduce(REDUCE_MIN, x, axis, keepdims), initial)
 
 
 def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -159,12 +179,21 @@ def amin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
 def prod(x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
     """Multiplies along axes.
 
+    Args:
+        x: the input; bool and small integers count as int32.
+        axis: an axis or several. Default: all.
+        keepdims: whether reduced axes stay, with size 1.
+        dtype: the dtype to multiply in.
+
     Example:
         >>> from handmill import ops
         >>> float(ops.prod([2.0, 3.0, 4.0]))
         24.0
     """
-    return _reduce(REDUCE_PROD, x if dtype is None else cast(x, dtype), axis, keepdims)
+    x = tensor(x) if dtype is None else cast(x, dtype)
+    if dtype is None and dtype_of(x) in ("bool", "int8", "uint8"):
+        x = cast(x, "int32")
+    return _reduce(REDUCE_PROD, x, axis, keepdims)
 
 
 def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -175,7 +204,10 @@ def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
         >>> ops.all([[True, False], [True, True]], axis=1)
         array([False,  True])
     """
-    return cast(min(cast(as_bool(x), "float32"), axis, keepdims), "bool")
+    x = as_bool(x)
+    if _is_empty(x, axis):
+        return _filled(x, True, axis, keepdims)
+    return _reduce(REDUCE_MIN, x, axis, keepdims)
 
 
 def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -186,7 +218,10 @@ def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
         >>> ops.any([[True, False], [False, False]], axis=1)
         array([ True, False])
     """
-    return cast(max(cast(as_bool(x), "float32"), axis, keepdims), "bool")
+    x = as_bool(x)
+    if _is_empty(x, axis):
+        return _filled(x, False, axis, keepdims)
+    return _reduce(REDUCE_MAX, x, axis, keepdims)
 
 
 def count_nonzero(x: Tensor, axis: Axis = None) -> Any:

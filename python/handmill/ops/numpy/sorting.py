@@ -7,9 +7,17 @@ from typing import Any
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.numpy.movement import reshape
+from handmill.primitives.cumulate import CUMSUM
 from handmill.primitives.gather import TAKE
-from handmill.primitives.operands import Tensor, check_dtype, normal_axis, shape_of, tensor
-from handmill.primitives.sort import ARGSORT, CUMSUM, TAKE_ALONG
+from handmill.primitives.operands import (
+    Tensor,
+    check_dtype,
+    normal_axis,
+    promote_number,
+    shape_of,
+    tensor,
+)
+from handmill.primitives.sort import ARGSORT, TAKE_ALONG
 
 __all__ = [
     "argsort",
@@ -48,7 +56,8 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
 
     Args:
         x: the input.
-        indices: integers, of the shape of ``x`` but for ``axis``.
+        indices: integers, of the shape of ``x`` but for ``axis``. One out of range gives NaN (in
+            integers 0).
         axis: the axis. Default: both flattened.
 
     Example:
@@ -70,22 +79,22 @@ def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
     Args:
         x: the input.
         axis: the axis. Default: the flattened input.
-        dtype: dtype of the sums. Default: that of the input.
+        dtype: dtype of the sums. Default: that of the input, int32 for bool.
 
     Example:
         >>> from handmill import ops
         >>> ops.cumsum([1, 2, 3])
         array([1, 3, 6], dtype=int32)
     """
-    x = tensor(x) if dtype is None else cast(x, check_dtype(dtype))
+    x = promote_number(x) if dtype is None else cast(x, check_dtype(dtype))
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     axis = normal_axis("cumsum", axis, len(shape_of(x)))
     return apply(CUMSUM, x, axis=axis, reverse=False)
 
 
-def argsort(x: Tensor, axis: int = -1) -> Any:
-    """Returns the indices that sort along an axis; int32.
+def argsort(x: Tensor, axis: int | None = -1) -> Any:
+    """Returns the indices that sort along an axis; int32. None sorts all elements in one row.
 
     Example:
         >>> from handmill import ops
@@ -93,15 +102,19 @@ def argsort(x: Tensor, axis: int = -1) -> Any:
         array([1, 2, 0], dtype=int32)
     """
     x = tensor(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
 
 
-def sort(x: Tensor, axis: int = -1) -> Any:
-    """Sorts along an axis.
+def sort(x: Tensor, axis: int | None = -1) -> Any:
+    """Sorts along an axis. None sorts all elements in one row.
 
     Example:
         >>> from handmill import ops
         >>> ops.sort([3.0, 1.0, 2.0])
         array([1., 2., 3.], dtype=float32)
     """
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     return take_along_axis(x, argsort(x, axis), axis=axis)

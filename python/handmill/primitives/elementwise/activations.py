@@ -4,18 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from handmill.ir.op import Array, Attrs, Exact, Op, Ulp
 from handmill.ir.trace import apply
 from handmill.primitives.elementwise.arithmetic import ROUNDED, binary_op, unary_op
-from handmill.primitives.elementwise.unary import erfc_reference, sigmoid_reference, size_of_dy
+from handmill.primitives.elementwise.unary import (
+    SIGMOID,
+    SIGMOID_GRAD,
+    erfc_reference,
+    sigmoid_reference,
+    size_of_dy,
+)
+from handmill.primitives.emit import absolute, exp, greater, less, sign, tanh, where
 from handmill.primitives.samples import binary, unary
 
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
+_TANH_SCALE = math.sqrt(2 / math.pi)
 _FINITE = (0.0, -0.0, 1.0, -1.0, 30.0, -30.0, 1e-45, -1e-40, np.nan)
+
+
+# Second derivatives, for gradients of gradients.
+
+
+def _below(y: Any, curved: Any) -> Any:
+    """``curved`` where ``y`` is not positive; the function is straight elsewhere."""
+    return where(greater(y, 0.0), 0.0, curved)
+
+
+def _between(x: Any, curved: Any) -> Any:
+    """``curved`` where x lies between -3 and 3."""
+    return where(less(absolute(x), 3.0), curved, 0.0)
+
+
+def _silu_curvature(x: Any) -> Any:
+    # y = x s, s = sigmoid(x): y'' = 2 s' + x s'', s' = s (1 - s), s'' = s' (1 - 2 s).
+    s = apply(SIGMOID, x)
+    return s * (1 - s) * (x * (1 - s * 2) + 2)
+
+
+def _gelu_curvature(x: Any) -> Any:
+    # y' = Phi + x phi, phi' = -x phi: y'' = (2 - x^2) phi.
+    squared = x * x
+    return exp(squared * -0.5) * (2 - squared) * (1 / math.sqrt(2 * math.pi))
+
+
+def _gelu_tanh_curvature(x: Any) -> Any:
+    # y = x s, s = sigmoid(2 u): y'' = 2 s' + x s'', s' = 2 s (1 - s) u',
+    # s'' = 2 (1 - 2 s) s' u' + 2 s (1 - s) u''.
+    squared = x * x
+    u = x * (squared * 0.044715 + 1) * _TANH_SCALE
+    slope = (squared * (3 * 0.044715) + 1) * _TANH_SCALE
+    s = apply(SIGMOID, u * 2)
+    spread = s * (1 - s) * 2
+    first = spread * slope
+    second = (1 - s * 2) * 2 * first * slope + spread * x * (6 * 0.044715 * _TANH_SCALE)
+    return first * 2 + x * second
+
+
+def _mish_curvature(x: Any) -> Any:
+    # y = x t, t = tanh(softplus(x)): y'' = 2 t' + x t'', t' = (1 - t^2) s, s = sigmoid(x),
+    # t'' = (1 - t^2) s (1 - s) - 2 t t' s.
+    t, s = tanh(apply(SOFTPLUS, x)), apply(SIGMOID, x)
+    first = (1 - t * t) * s
+    return first * 2 + x * (first * (1 - s) - t * first * s * 2)
 
 
 def _size_of_x(inputs: Sequence[Array], attrs: Attrs) -> Array:
@@ -33,8 +88,8 @@ RELU = unary_op(
 RELU_GRAD: Op = binary_op(
     "relu_grad",
     lambda dy, y: np.where(y > 0, dy, np.zeros((), dy.dtype)),
-    None,
-    binary(smooth=False),
+    lambda dy, y, dx, d: (apply(RELU_GRAD, d, y), None),
+    binary(kinks=(0.0,)),
     Exact(),
     epilogue=("act_grad", "relu"),
 )
@@ -49,8 +104,8 @@ RELU6 = unary_op(
 RELU6_GRAD: Op = binary_op(
     "relu6_grad",
     lambda dy, y: np.where((y > 0) & (y < 6), dy, np.zeros((), dy.dtype)),
-    None,
-    binary(0.0, 7.0, smooth=False),
+    lambda dy, y, dx, d: (apply(RELU6_GRAD, d, y), None),
+    binary(0.0, 7.0, kinks=(0.0, 6.0)),
     Exact(),
     epilogue=("act_grad", "relu6"),
 )
@@ -67,8 +122,8 @@ LEAKY_RELU = unary_op(
 LEAKY_RELU_GRAD: Op = binary_op(
     "leaky_relu_grad",
     lambda dy, x, *, negative_slope: np.where(x > 0, dy, dy * np.asarray(negative_slope, dy.dtype)),
-    None,
-    binary(smooth=False, negative_slope=0.25),
+    lambda dy, x, dx, d, **attrs: (apply(LEAKY_RELU_GRAD, d, x, **attrs), None),
+    binary(kinks=(0.0,), negative_slope=0.25),
     ROUNDED,
     tile_imm=lambda attrs: (attrs["negative_slope"],),
 )
@@ -88,8 +143,8 @@ ELU = unary_op(
 ELU_GRAD: Op = binary_op(
     "elu_grad",
     lambda dy, y, *, alpha: np.where(y > 0, dy, dy * (y + np.asarray(alpha, dy.dtype))),
-    None,
-    binary(-0.75, 3.0, smooth=False, special=(0.0, -0.75, 1.0, -0.5, np.nan), alpha=0.75),
+    lambda dy, y, dx, d, *, alpha: (apply(ELU_GRAD, d, y, alpha=alpha), _below(y, d * dy)),
+    binary(-0.75, 3.0, kinks=(0.0,), special=(0.0, -0.75, 1.0, -0.5, np.nan), alpha=0.75),
     Ulp(3, of=size_of_dy),
     tile_imm=lambda attrs: (attrs["alpha"],),
 )
@@ -122,8 +177,8 @@ def _selu_grad(dy: Array, y: Array) -> Array:
 SELU_GRAD: Op = binary_op(
     "selu_grad",
     _selu_grad,
-    None,
-    binary(-1.7, 3.0, smooth=False, special=(0.0, 1.0, -0.5, np.nan)),
+    lambda dy, y, dx, d: (apply(SELU_GRAD, d, y), _below(y, d * dy)),
+    binary(-1.7, 3.0, kinks=(0.0,), special=(0.0, 1.0, -0.5, np.nan)),
     Ulp(6, of=size_of_dy),
     epilogue=("act_grad", "selu"),
 )
@@ -141,8 +196,11 @@ SOFTPLUS = unary_op(
 SOFTPLUS_GRAD: Op = binary_op(
     "softplus_grad",
     lambda dy, x: dy * sigmoid_reference(x),
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (
+        apply(SOFTPLUS_GRAD, d, x),
+        apply(SIGMOID_GRAD, d * dy, apply(SIGMOID, x)),
+    ),
+    binary(special=_FINITE),
     Ulp(5),
 )
 # Two roundings, of 1 + |x| and of the quotient.
@@ -158,8 +216,11 @@ SOFTSIGN = unary_op(
 SOFTSIGN_GRAD: Op = binary_op(
     "softsign_grad",
     lambda dy, x: dy / np.square(1 + np.abs(x)),
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (
+        apply(SOFTSIGN_GRAD, d, x),
+        apply(SOFTSIGN_GRAD, d * dy, x) * (sign(x) * -2) / (absolute(x) + 1),
+    ),
+    binary(kinks=(0.0,), special=_FINITE),
     Ulp(4),
 )
 # x sigmoid(x): 2 units, which the product may double, and its rounding.
@@ -178,13 +239,18 @@ def _silu_grad(dy: Array, x: Array) -> Array:
     return np.asarray(dy * (s * (1 + x * (1 - s))))
 
 
+def _gelu(x: Array) -> Array:
+    share = erfc_reference(x * np.asarray(-math.sqrt(0.5), x.dtype)) / 2
+    return np.where(share == 0, np.zeros((), x.dtype), x * share)  # -inf times 0 is 0 here
+
+
 # With s = sigmoid(x): d/dx x s = s + x s (1 - s) = s (1 + x (1 - s)). Errors relative to
 # |dy| (1 + |x|): 2 units of s enter three times, and four roundings.
 SILU_GRAD: Op = binary_op(
     "silu_grad",
     _silu_grad,
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (apply(SILU_GRAD, d, x), d * dy * _silu_curvature(x)),
+    binary(special=_FINITE),
     Ulp(16, of=lambda inputs, attrs: np.abs(inputs[0]) * (1 + np.abs(inputs[1]))),
     epilogue=("act_grad", "silu"),
 )
@@ -194,7 +260,7 @@ SILU_GRAD: Op = binary_op(
 # product. They never meet: the largest error is 3.4 (every third float from 1e-10 to 13).
 GELU = unary_op(
     "gelu",
-    lambda x: x * erfc_reference(x * np.asarray(-math.sqrt(0.5), x.dtype)) / 2,
+    _gelu,
     lambda x, y, dy: apply(GELU_GRAD, dy, x),
     unary(special=_FINITE),
     Ulp(4, of=_size_of_x),
@@ -215,12 +281,11 @@ def _gelu_grad(dy: Array, x: Array) -> Array:
 GELU_GRAD: Op = binary_op(
     "gelu_grad",
     _gelu_grad,
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (apply(GELU_GRAD, d, x), d * dy * _gelu_curvature(x)),
+    binary(special=_FINITE),
     Ulp(10, of=size_of_dy),
     epilogue=("act_grad", "gelu"),
 )
-_TANH_SCALE = math.sqrt(2 / math.pi)
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -253,8 +318,8 @@ def _gelu_tanh_grad(dy: Array, x: Array) -> Array:
 GELU_TANH_GRAD: Op = binary_op(
     "gelu_tanh_grad",
     _gelu_tanh_grad,
-    None,
-    binary(smooth=False, special=_FINITE[:4]),
+    lambda dy, x, dx, d: (apply(GELU_TANH_GRAD, d, x), d * dy * _gelu_tanh_curvature(x)),
+    binary(special=_FINITE[:4]),
     Ulp(
         12,
         of=lambda inputs, attrs: (
@@ -282,8 +347,8 @@ HARD_SIGMOID = unary_op(
 HARD_SIGMOID_GRAD: Op = binary_op(
     "hard_sigmoid_grad",
     lambda dy, y: np.where((y > 0) & (y < 1), dy / np.asarray(6, dy.dtype), np.zeros((), dy.dtype)),
-    None,
-    binary(0.0, 1.0, smooth=False),
+    lambda dy, y, dx, d: (apply(HARD_SIGMOID_GRAD, d, y), None),
+    binary(0.0, 1.0),
     Ulp(2),
     epilogue=("act_grad", "hard_sigmoid"),
 )
@@ -306,8 +371,8 @@ def _hard_silu_grad(dy: Array, x: Array) -> Array:
 HARD_SILU_GRAD: Op = binary_op(
     "hard_silu_grad",
     _hard_silu_grad,
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (apply(HARD_SILU_GRAD, d, x), _between(x, d * dy / 3)),
+    binary(kinks=(-3.0, 3.0), special=_FINITE),
     Ulp(6, of=size_of_dy),
 )
 # tanh(log(1 + e^x)) = w / (w + 2) with w = e (e + 2), e = e^x: e holds 2 units, w 5, the
@@ -331,7 +396,7 @@ def _mish_grad(dy: Array, x: Array) -> Array:
 MISH_GRAD: Op = binary_op(
     "mish_grad",
     _mish_grad,
-    None,
-    binary(smooth=False, special=_FINITE),
+    lambda dy, x, dx, d: (apply(MISH_GRAD, d, x), d * dy * _mish_curvature(x)),
+    binary(special=_FINITE),
     Ulp(26, of=lambda inputs, attrs: np.abs(inputs[0]) * (1 + np.abs(inputs[1]))),
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from handmill.errors import shape_error
-from handmill.ir.op import Attrs, Bound, Exact, Op, Sample, Ulp, register
+from handmill.errors import ShapeError, shape_error
+from handmill.ir.op import Array, Attrs, Bound, Exact, Op, Sample, Ulp, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.tile import computes_in
 from handmill.primitives.emit import (
@@ -35,6 +35,10 @@ def native_tile(opcode: str) -> Callable[[Sequence[Spec], Attrs], bool]:
     return lambda specs, attrs: computes_in(opcode, [s.dtype for s in specs])
 
 
+def _no_bool(name: str, operands: dict[str, Spec]) -> ShapeError:
+    return shape_error(name, "not of bool", operands, "use ops.cast(x, 'int32') or logical ops")
+
+
 def unary_op(
     name: str,
     reference: Callable[..., Any],
@@ -44,6 +48,7 @@ def unary_op(
     *,
     tile: str = "",
     floats_only: bool = True,
+    signed: bool = False,
     **fields: Any,
 ) -> Op:
     """Registers an elementwise operator of one operand.
@@ -56,12 +61,15 @@ def unary_op(
         bound: see :class:`Op`.
         tile: the opcode, if it is not the name.
         floats_only: whether integers are refused (public functions convert them before).
+        signed: whether bool is refused.
         **fields: further fields of the record.
     """
 
     def infer(x: Spec, **attrs: Any) -> Spec:
         if floats_only and not x.is_float:
             raise shape_error(name, f"a floating dtype was expected, got {x.dtype}", {"x": x})
+        if signed and x.dtype == "bool":
+            raise _no_bool(name, {"x": x})
         return x
 
     def vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> tuple[Any, ...]:
@@ -92,6 +100,7 @@ def binary_op(
     *,
     tile: str = "",
     dtype: str = "",
+    signed: bool = False,
     **fields: Any,
 ) -> Op:
     """Registers an elementwise operator of two operands of one dtype.
@@ -105,6 +114,7 @@ def binary_op(
         bound: see :class:`Op`.
         tile: the opcode, if it is not the name.
         dtype: the output's dtype, if it is not the operands'.
+        signed: whether bool is refused.
         **fields: further fields of the record.
     """
 
@@ -113,6 +123,8 @@ def binary_op(
             raise shape_error(
                 name, f"dtypes differ: {x.dtype} and {y.dtype}", {"x": x, "y": y}, "use ops.cast"
             )
+        if signed and x.dtype == "bool":
+            raise _no_bool(name, {"x": x, "y": y})
         try:
             return Spec(broadcast_shapes(x.shape, y.shape), dtype or x.dtype)
         except ValueError as error:
@@ -159,6 +171,7 @@ SUBTRACT = binary_op(
     binary(),
     ROUNDED,
     tile="sub",
+    signed=True,
 )
 MULTIPLY = binary_op(
     "multiply",
@@ -189,10 +202,19 @@ def _power_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
     return dy * dx, dy * dexponent
 
 
+def _power_reference(x: Array, y: Array) -> Array:
+    # Integers: 0 for a negative exponent, but 1 and -1 have such powers; NumPy refuses them.
+    if x.dtype.kind not in "iu":
+        return np.asarray(np.power(x, y))
+    whole = np.power(x, np.maximum(y, 0))
+    odd = np.where(y % 2 == 0, 1, x)
+    return np.where(y >= 0, whole, np.where(np.abs(x) == 1, odd, 0)).astype(x.dtype)
+
+
 # Computed in float64 and rounded once.
 POWER = binary_op(
     "power",
-    np.power,
+    _power_reference,
     _power_derivatives,
     binary(0.1, 3.0, special=(0.0, 1.0, 2.0, 3.0, -1.0, 0.5, np.inf, np.nan)),
     Ulp(1),
@@ -222,4 +244,5 @@ NEGATIVE = unary_op(
     Exact(),
     tile="neg",
     floats_only=False,
+    signed=True,
 )

@@ -123,8 +123,8 @@ def size_of_dy(inputs: Sequence[Array], attrs: Attrs) -> Array:
 SIGMOID_GRAD: Op = binary_op(
     "sigmoid_grad",
     lambda dy, y: dy * (y * (1 - y)),
-    None,
-    binary(0.0, 1.0, smooth=False, special=(0.0, 1.0, 0.5, 1e-45, np.nan)),
+    lambda dy, y, dx, d: (apply(SIGMOID_GRAD, d, y), d * dy * (1 - y * 2)),
+    binary(0.0, 1.0, special=(0.0, 1.0, 0.5, 1e-45, np.nan)),
     Ulp(3),
     epilogue=("act_grad", "sigmoid"),
 )
@@ -133,14 +133,15 @@ SIGMOID_GRAD: Op = binary_op(
 TANH_GRAD: Op = binary_op(
     "tanh_grad",
     lambda dy, y: dy * (1 - y * y),
-    None,
-    binary(-1.0, 1.0, smooth=False, special=(0.0, 1.0, -1.0, 0.5, np.nan)),
+    lambda dy, y, dx, d: (apply(TANH_GRAD, d, y), d * dy * (y * -2)),
+    binary(-1.0, 1.0, special=(0.0, 1.0, -1.0, 0.5, np.nan)),
     Ulp(3, of=size_of_dy),
     epilogue=("act_grad", "tanh"),
 )
 
-SIGN = unary_op("sign", np.sign, None, unary(kinks=(0.0,)), Exact(), floats_only=False)
+SIGN = unary_op("sign", np.sign, None, unary(kinks=(0.0,)), Exact(), floats_only=False, signed=True)
 FLOOR = unary_op("floor", np.floor, None, unary(-5.0, 5.0, smooth=False), Exact())
+TRUNC = unary_op("trunc", np.trunc, None, unary(-5.0, 5.0, smooth=False), Exact())
 CEIL = unary_op("ceil", np.ceil, None, unary(-5.0, 5.0, smooth=False), Exact())
 ROUND = unary_op("round", np.rint, None, unary(-5.0, 5.0, smooth=False), Exact())
 
@@ -161,8 +162,8 @@ CLIP = unary_op(
 CLIP_GRAD: Op = binary_op(
     "clip_grad",
     lambda dy, x, *, lo, hi: np.where((x >= lo) & (x <= hi), dy, np.zeros((), dy.dtype)),
-    None,
-    binary(smooth=False, lo=-1.0, hi=2.5),
+    lambda dy, x, dx, d, *, lo, hi: (apply(CLIP_GRAD, d, x, lo=lo, hi=hi), None),
+    binary(kinks=(-1.0, 2.5), lo=-1.0, hi=2.5),
     Exact(),
     tile_imm=lambda attrs: (attrs["lo"], attrs["hi"]),
 )

@@ -1,0 +1,62 @@
+"""Which operators take rows whose number is not known: all, but for what is listed here."""
+
+from __future__ import annotations
+
+import fnmatch
+import zlib
+
+import numpy as np
+import pytest
+
+import handmill.ops  # noqa: F401  (registers the operators)
+from handmill.errors import ShapeError
+from handmill.ir.dims import BATCH, Symbol
+from handmill.ir.op import REGISTRY
+from handmill.ir.shapes import Spec
+
+REFUSE_A_BATCH = (
+    "advance_seed-*",  # a state has no rows
+    "broadcast_to-33_127x33",  # the shape asked for has a number where the batch is
+    "broadcast_to-17x1_17x5",
+    "matmul-tt_*",  # the batch would be summed over
+    "matmul_bf16-tt_*",
+    "random_*",
+    "reduce_sum_*_update-256x256*",  # the variable's length is no batch, and equals the rows here
+    "reshape-3x4_12",  # rows would be mixed
+)
+"""Samples whose first dimension cannot be the batch size; no others may refuse it."""
+
+TAKE_ONE = ("matmul-tt_3x7x5_3x5x6", "matmul-tt_2x1x7x5_3x5x6")  # a batch of matrices
+
+
+def samples():
+    for op in sorted(REGISTRY.values(), key=lambda op: op.name):
+        for sample in op.samples():
+            if sample.bench:
+                continue
+            name = f"{op.name}-{sample.name}"
+            inputs = sample.make(np.random.default_rng(zlib.crc32(name.encode())))
+            rows = next((a.shape[0] for a in inputs if a.shape), 0)
+            if rows > 1:
+                specs = [Spec(a.shape, a.dtype.name) for a in inputs]
+                yield pytest.param(op, dict(sample.attrs), specs, rows, name, id=name)
+
+
+def refuses(name):
+    return name not in TAKE_ONE and any(fnmatch.fnmatch(name, p) for p in REFUSE_A_BATCH)
+
+
+@pytest.mark.parametrize(("op", "attrs", "specs", "rows", "name"), list(samples()))
+def test_rows_that_are_not_known(op, attrs, specs, rows, name):
+    """The rule gives the same once their number is filled in, or refuses, as listed."""
+    batched = [
+        Spec((BATCH, *s.shape[1:]), s.dtype) if s.shape and s.shape[0] == rows else s for s in specs
+    ]
+    if refuses(name):
+        with pytest.raises(ShapeError, match=op.name.removeprefix("reduce_sum_")):
+            op.infer(*batched, **attrs)
+        return
+    symbolic, concrete = op.infer(*batched, **attrs), op.infer(*specs, **attrs)
+    symbolic = symbolic if isinstance(symbolic, tuple) else (symbolic,)
+    concrete = concrete if isinstance(concrete, tuple) else (concrete,)
+    assert [s.at({Symbol("B"): rows}) for s in symbolic] == list(concrete)
