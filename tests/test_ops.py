@@ -143,7 +143,7 @@ def test_forward(op, sample, level):
     assert all(step["isa"] in (level, "host") for step in steps)
 
 
-WITHOUT_KERNEL = {"add_along", "argsort", "cumsum", "take_along"}
+WITHOUT_KERNEL = {"add_along", "argsort", "take_along"}
 
 
 ELEMENTWISE = [op for op in OPS if op.elementwise]

@@ -26,7 +26,7 @@ OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "cumsum", "take_along", "add_along"} | {
+WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor")
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, and
