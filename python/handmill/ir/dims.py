@@ -21,6 +21,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from handmill.errors import TracedValueError
+
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
@@ -200,8 +202,8 @@ class SymbolicDim:
             return False
         raise self._unknown(f"whether {self} {sign} {other}")
 
-    def _unknown(self, what: str) -> TypeError:
-        return TypeError(
+    def _unknown(self, what: str) -> TracedValueError:
+        return TracedValueError(
             f"the size {self} differs from call to call, {what} is not known while a model is "
             "traced; use ops.where instead of if, ops.arange instead of range, ops.cast to compute "
             "with it, or fix the size in the model's Input"

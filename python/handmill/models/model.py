@@ -11,7 +11,7 @@ from typing import Any
 from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
-from handmill.ir.trace import mask_of, with_mask
+from handmill.ir.trace import dtype_of, mask_of, with_mask
 from handmill.layers.arguments import as_tuples
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
@@ -253,7 +253,7 @@ class Model(Trainer, Layer):
                 f"incompatible with the model: expected shape={tensor.shape}, found "
                 f"shape={shown}{_shape_hint(shown, tensor.shape)}"
             )
-        if value.spec.dtype != tensor.dtype:
+        if dtype_of(value) != tensor.dtype:
             value = ops.cast(value, tensor.dtype)
         return with_mask(value, mask)
 
