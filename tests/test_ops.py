@@ -23,6 +23,7 @@ from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
+from test_registry import WITHOUT_KERNEL
 
 try:
     from handmill import _core
@@ -143,9 +144,6 @@ def test_forward(op, sample, level):
     assert all(step["isa"] in (level, "host") for step in steps)
 
 
-WITHOUT_KERNEL = {"add_along", "argsort", "take_along"}
-
-
 ELEMENTWISE = [op for op in OPS if op.elementwise]
 
 
@@ -211,7 +209,7 @@ def test_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
-FLAT = {"sign", "stop_gradient"}
+FLAT = {"sign", "stop_gradient", "floor_divide"}
 """Operators without any gradient between their kinks."""
 
 
