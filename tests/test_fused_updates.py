@@ -8,6 +8,7 @@ import pytest
 import handmill as hm
 from handmill import layers, models
 from handmill.ir import passes
+from levels import levels
 
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
@@ -56,7 +57,7 @@ def train(make_optimizer, batch, **settings):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize("level", _core.available_isas())
+@pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("batch", (1, 7, 32, 300, 700))
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_same_bits_as_apart(monkeypatch, level, batch, name):
@@ -84,7 +85,7 @@ def train_one_layer(make_optimizer, features, outputs, batch):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize("level", _core.available_isas())
+@pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("outputs", (1, 2, 3, 6, 7, 12, 13))
 @pytest.mark.parametrize("name", ("adam", "rmsprop", "momentum"))
 def test_narrow_gradients_have_the_same_bits_as_apart(monkeypatch, level, outputs, name):

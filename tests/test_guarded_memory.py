@@ -16,6 +16,7 @@ from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
 from handmill.runtime.variable import Variable
+from levels import levels
 
 try:
     from handmill import _core
@@ -32,7 +33,7 @@ OPS = [name for name, op in sorted(REGISTRY.items()) if op.kernel or op.tile]
 ISAS = config.available_isas()
 
 
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=levels())
 def isa(request):
     before = config.isa()
     config.set_isa(request.param)

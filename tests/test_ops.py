@@ -23,6 +23,7 @@ from handmill.ir.op import REGISTRY
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
+from levels import levels
 from test_registry import WITHOUT_KERNEL
 
 try:
@@ -60,13 +61,6 @@ def specs_of(arrays):
 
 def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
-
-
-def levels():
-    """The first and the last level; those between run with the slow tests, as in .ci/run."""
-    found = _core.available_isas() if _core else ["no kernels"]
-    between = found[1:-1]
-    return [pytest.param(x, marks=pytest.mark.slow) if x in between else x for x in found]
 
 
 @pytest.fixture(params=levels())

@@ -9,6 +9,7 @@ import pytest
 from core_programs import Training, node, program
 
 from handmill import _core
+from levels import levels
 
 # Around the register tiles, the panels, the limits of the tunings (rows that are copied, few rows,
 # long rows, blocks) and the cuts of K, and the kinds of memory that take their own path.
@@ -45,7 +46,7 @@ def by_every_tuning(build):
         np.testing.assert_array_equal(results[first], results[other], err_msg=other)
 
 
-@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize("turned", ("", "a", "b", "ab"))
 def test_every_tuning_gives_the_same_bits(isa, turned):
     _core.set_isa(isa)
@@ -59,7 +60,7 @@ def test_every_tuning_gives_the_same_bits(isa, turned):
         by_every_tuning(lambda made=made, a=a, b=b: made.specialize(1)(a, b))
 
 
-@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize(("M", "N", "K"), ((2050, 2049, 64), (8, 4096, 2048), (1030, 72, 1024)))
 def test_large_products_too(isa, M, N, K):
     _core.set_isa(isa)
@@ -70,7 +71,7 @@ def test_large_products_too(isa, M, N, K):
     by_every_tuning(lambda: made.specialize(1)(a, b))
 
 
-@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize("M", (1, 8, 16, 100))
 def test_weights_packed_once_too(isa, M):
     """B is a constant: packed whatever the rows, where it has 4096 elements or more."""
@@ -84,7 +85,7 @@ def test_weights_packed_once_too(isa, M):
         by_every_tuning(lambda made=made, a=a: made.specialize(1)(a))
 
 
-@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize("batch", (8, 96))
 def test_training_too(isa, batch):
     _core.set_isa(isa)
