@@ -185,6 +185,7 @@ def seconds_of_children() -> float:
     return times.children_user + times.children_system
 
 
+@pytest.mark.slow
 def test_selftest(tmp_path: Path) -> None:
     before = seconds_of_children()
     text = good(run("selftest", cwd=tmp_path))

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from levels import levels
+
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
 from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E402
@@ -123,7 +125,7 @@ def test_graph(workload, kind):
     check(facts_of_graph(workload, kind), workload, kind, "graph")
 
 
-@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 def test_plan(workload, kind, isa):

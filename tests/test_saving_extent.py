@@ -186,9 +186,12 @@ def test_layers_in_reverse_order(tmp_path):
     seconds = []
     for count in (200, 1600):
         reversed_chain(path, count)
-        start = time.perf_counter()
-        model = models.load_model(path)
-        seconds.append(time.perf_counter() - start)
+        taken = []
+        for _ in range(3):  # the least: other programs and the collector of garbage come and go
+            start = time.process_time()
+            model = models.load_model(path)
+            taken.append(time.process_time() - start)
+        seconds.append(min(taken))
         assert [layer.name for layer in model.layers[1:]] == [f"i{i}" for i in range(count)]
     assert seconds[1] < 24 * seconds[0], seconds  # quadratic time would be 64 times
 
