@@ -225,12 +225,12 @@ class Value(Operators):
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
+        if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
         return self.operators["equal"](self, other)
 
     def __ne__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
+        if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
         return self.operators["not_equal"](self, other)
 
@@ -347,6 +347,16 @@ class Graph:
         """Appends an input."""
         value = Value(self, spec, origin=name)
         self.inputs.append(value)
+        return value
+
+    def capture(self, value: Value) -> Value:
+        """Returns what stands in this graph for a value that is used in it.
+
+        Raises:
+            ValueError: if the value is of another graph.
+        """
+        if value.graph is not self:
+            raise ValueError("a symbolic value was used outside the trace that made it")
         return value
 
     def constant(self, array: Any, dtype: str | None = None) -> Value:
@@ -515,6 +525,12 @@ def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
     stack = getattr(_LOCAL, "stack", None)
     return stack[-1] if stack else None
+
+
+def _is_traced(graph: Graph) -> bool:
+    """Whether this thread traces ``graph``, or a body inside of it."""
+    stack: list[Graph | None] = getattr(_LOCAL, "stack", [])
+    return bool(stack) and stack[-1] is not None and graph in stack
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
+from handmill.ir.body import any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import FUSIONS
@@ -33,7 +34,7 @@ def fold(graph: Graph) -> Graph:
         return graph
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        if not operands or node.op.random or not known.issuperset(operands):
+        if not operands or node.op.random or not known.issuperset(operands) or bodies_of(node):
             return None
         for out in node.outputs:
             if not is_fixed(out.shape) or np.prod(out.shape) > FOLD_LIMIT:
@@ -68,7 +69,7 @@ def dce(graph: Graph) -> Graph:
     needed: set[Value] = set(graph.roots())
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.op.guard or not needed.isdisjoint(node.outputs):
+        if is_guard(node) or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
     trimmed = Graph(graph.name, graph.assumptions)
@@ -81,6 +82,11 @@ def dce(graph: Graph) -> Graph:
     trimmed.outputs = graph.outputs
     trimmed.updates = {s: v for s, v in graph.updates.items() if v is not graph.variables[s]}
     return trimmed
+
+
+def is_guard(node: Node) -> bool:
+    """Whether the node, or one inside of it, can refuse the batch."""
+    return any_op(node, lambda op: op.guard)
 
 
 def cse(graph: Graph) -> Graph:
@@ -139,7 +145,7 @@ def cse(graph: Graph) -> Graph:
         outputs = found.get(key)
         if outputs is None:
             outputs = new.keep_node(node, operands)
-            if not node.op.random:
+            if not any_op(node, lambda op: op.random):
                 found[key] = outputs
         computed.update(zip(node.outputs, outputs, strict=True))
         return outputs
@@ -154,6 +160,39 @@ def _ready(value: Value, before: Node, computed: dict[Value, Value], depth: int 
     if value.node is before or depth == 0:
         return False
     return all(_ready(v, before, computed, depth - 1) for v in value.node.inputs)
+
+
+def join_scans(graph: Graph) -> Graph:
+    """Runs a scan once that a gradient repeats with more results (see ``primitives/loops.py``)."""
+    longest: dict[Any, Node] = {}
+    key_of: dict[Node, Any] = {}
+    for node in graph.nodes:
+        bodies = bodies_of(node)
+        if len(bodies) != 1 or any_op(node, lambda op: op.random):
+            continue
+        inputs, nodes, outputs = bodies[0].key
+        other = frozenset((k, v) for k, v in node.attrs.items() if v is not bodies[0])
+        # What all of them have in common are the results of the one with the fewest.
+        key = key_of[node] = (node.op.name, node.inputs, other, inputs, nodes)
+        known = longest.get(key)
+        if known is None or len(outputs) > len(bodies_of(known)[0].key[2]):
+            longest[key] = node
+    if len(longest) == len(key_of):
+        return graph
+    made: dict[Node, tuple[Value, ...]] = {}
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        best = longest.get(key_of.get(node))
+        if best is None:
+            return None
+        have, want = bodies_of(best)[0].key[2], bodies_of(node)[0].key[2]
+        if have[: len(want)] != want:
+            return None
+        if best not in made:
+            made[best] = new.keep_node(best, operands)
+        return made[best][: len(node.outputs)]
+
+    return rewrite(graph, visit)
 
 
 def fuse_penalties(graph: Graph) -> Graph:
@@ -442,7 +481,7 @@ def schedule(graph: Graph) -> Graph:
         for reader in uses.get(graph.variables[state], []):
             if reader is not writer and not ancestors[reader] >> position[writer] & 1:
                 needs[writer].add(reader)
-    guards = {node for node in graph.nodes if node.op.guard}
+    guards = {node for node in graph.nodes if is_guard(node)}
     behind_guard = set(guards)
     for node in reversed(graph.nodes):
         if any(node in needs[other] for other in behind_guard):
@@ -473,6 +512,7 @@ def schedule(graph: Graph) -> Graph:
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    join_scans,
     drop_transparent,
     fold,
     cse,
@@ -498,4 +538,18 @@ def optimize(graph: Graph, without: frozenset[str] = frozenset()) -> Graph:
             graph = transform(graph)
             if checked:
                 verify(graph, after=transform.__name__)
-    return graph
+    return _optimize_bodies(graph, without)
+
+
+def _optimize_bodies(graph: Graph, without: frozenset[str]) -> Graph:
+    """Applies the passes to the graphs inside of nodes."""
+    if not any(bodies_of(node) for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if not bodies_of(node):
+            return None
+        attrs = map_bodies(node, lambda inner: optimize(inner, without))
+        return new.append(node.op, operands, attrs, node.scope, [v.spec for v in node.outputs])
+
+    return rewrite(graph, visit)

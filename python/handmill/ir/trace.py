@@ -117,9 +117,7 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
         dtype: for arrays and numbers; Python floats default to float32, ints to int32.
     """
     if isinstance(operand, Value):
-        if operand.graph is not graph:
-            raise ValueError("a symbolic value was used outside the trace that made it")
-        return operand
+        return operand if operand.graph is graph else graph.capture(operand)
     if hasattr(operand, "spec") and hasattr(operand, "read"):
         return read(graph, operand)
     if hasattr(type(operand), "value_in"):

@@ -23,6 +23,7 @@ from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import Array
+from handmill.ir.passes import is_guard
 from handmill.ir.shapes import DTYPES, Sizes, Spec, held, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
 from handmill.runtime import watch
@@ -481,7 +482,7 @@ def _check_guards(signature: Bound, arrays: Sequence[Array], rows: Array | None)
     guards.variables = graph.variables
     wanted: set[Value] = set()
     for node in reversed(graph.nodes):
-        if node.op.guard or any(v in wanted for v in node.outputs):
+        if is_guard(node) or any(v in wanted for v in node.outputs):
             wanted.update(node.inputs)
             guards.nodes.insert(0, node)
     try:
