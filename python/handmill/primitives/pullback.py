@@ -47,7 +47,9 @@ class Pullback:
         self._moved = dict(zip(body.graph.inputs, self._inputs, strict=True))
         graph = self._graph
         graph.inputs = list(self._inputs)
-        graph.constants = list(body.graph.constants)
+        # Of this graph: vjps compute with them.
+        graph.constants = [Value(graph, v.spec, origin=v.origin) for v in body.graph.constants]
+        self._moved.update(zip(body.graph.constants, graph.constants, strict=True))
         with graph:
             for node in body.graph.nodes:
                 graph.scopes = [node.scope]

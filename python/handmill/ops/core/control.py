@@ -83,9 +83,9 @@ def scan(
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise ValueError(f"scan: f must return (carry, result), got {type(found).__name__}")
         _check_structure("scan", "the carry", init, found[0])
-        after = _same_specs("scan", now, [tensor(x) for x in _leaves(found[0])])
+        after = _same_specs("scan", now, _results(found[0]))
         structure[:] = [found[1]]
-        return after, [tensor(x) for x in _leaves(found[1])]
+        return after, _results(found[1])
 
     graph = current_graph()
     if graph is not None:
@@ -101,7 +101,7 @@ def scan(
     results: list[list[Any]] = []
     count = _number(steps)
     for i in reversed(range(count)) if reverse else range(count):
-        carry, found = step(carry, [x[i] for x in rows])
+        carry, found = step(carry, [x[i, ...] for x in rows])
         results.append(found)
     if not results:
         return _pack(init, carry), _pack_results(structure, _empty(step, carry, rows))
@@ -186,7 +186,7 @@ def while_loop(
         if not isinstance(found, tuple | list) or not several:
             found = (found,) if not isinstance(found, tuple | list) else tuple(found)
         _check_structure("while_loop", "the loop variables", tuple(variables), tuple(found))
-        return _same_specs("while_loop", now, [tensor(x) for x in _leaves(tuple(found))])
+        return _same_specs("while_loop", now, _results(tuple(found)))
 
     values = [tensor(x) for x in _leaves(variables)]
     _refuse_keras_tensors("while_loop", values)
@@ -328,7 +328,7 @@ def associative_scan(
         return x[(slice(None),) * (axis % len(shape_of(x))) + (part,)]
 
     def combine(a: list[Any], b: list[Any]) -> list[Any]:
-        return [tensor(x) for x in _leaves(f(_pack(elems, a), _pack(elems, b)))]
+        return _results(f(_pack(elems, a), _pack(elems, b)))
 
     def weave(even: Any, odd: Any) -> Any:
         at = axis % len(shape_of(even))
@@ -367,6 +367,16 @@ def associative_scan(
 
 def _leaves(structure: Any) -> list[Any]:
     return [x for x in tree.flatten(structure) if x is not None]
+
+
+def _results(structure: Any) -> list[Any]:
+    """The tensors that a function of the user's returned.
+
+    NumPy's arithmetic on float64 arrays without dimensions gives numbers that are Python's floats
+    too: here they are no weak numbers but what an operator computed.
+    """
+    leaves = _leaves(structure)
+    return [tensor(np.asarray(x) if isinstance(x, np.generic) else x) for x in leaves]
 
 
 def _pack(structure: Any, leaves: Sequence[Any]) -> Any:
@@ -456,7 +466,7 @@ def _choose(name: str, index: Value, functions: Sequence[Callable[[], Any]]) -> 
         if structures:
             _check_structure(name, "each function's result", structures[0], found)
         structures.append(found)
-        return [tensor(x) for x in _leaves(found)]
+        return _results(found)
 
     found = switch_graph(graph, index, [partial(flat, f) for f in functions])
     return _pack(structures[0], found)
