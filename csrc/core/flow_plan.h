@@ -31,7 +31,7 @@ struct Plan::FlowPlan {
   int depth;
   int64_t length;  // the most steps; of a scan: their number
   bool reverse;
-  int begin = -1, end = -1;   // segments
+  int begin = -1, end = -1;     // segments
   std::vector<int> branches{};  // segments
   Location decides{};
   std::vector<Carry> carries{};
