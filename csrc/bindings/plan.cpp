@@ -98,6 +98,7 @@ py::list summary(const Plan& plan) {
     row["host"] = record.host;
     row["barrier"] = record.barrier;
     row["cached"] = record.cached;
+    row["times"] = record.times;
     list.append(row);
   }
   return list;

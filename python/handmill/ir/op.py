@@ -159,6 +159,8 @@ class Op:
         transparent: the first operands are the outputs; of meaning to gradients only, a pass
             drops the node.
         view: the output is the input's memory under another shape; nothing is computed.
+        flow: how a loop or choice, whose attributes hold bodies, is described to C++
+            (:mod:`handmill.ir.flows`).
     """
 
     name: str
@@ -186,6 +188,7 @@ class Op:
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
     transparent: bool = False
     view: bool = False
+    flow: Callable[[Any, Any], None] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

@@ -10,8 +10,9 @@ import numpy as np
 from handmill.errors import ShapeError
 from handmill.ir.body import Body, captures_of, trace_body
 from handmill.ir.dims import same_shape
+from handmill.ir.flows import describe_switch
 from handmill.ir.graph import Graph, State, Value, current_graph
-from handmill.ir.op import Array, Exact, Op, Sample, never_native, register
+from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import as_value
 from handmill.primitives.loops import body_graph, check_operands, run_body
@@ -75,7 +76,7 @@ def _samples() -> Iterator[Sample]:
         branch(lambda x, y: [x - y, x - y]),
     )
     for index in (0, 1, 2, -3, 7):
-        make = both(given(np.int32(index)), integers((5, 3), (5, 3), dtype="float32"))
+        make = both(given(np.array(index, np.int32)), integers((5, 3), (5, 3), dtype="float32"))
         yield Sample(f"index_{index}", make, {"branches": branches})
 
 
@@ -89,7 +90,7 @@ SWITCH: Op = register(
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_vjp,
         grad_none=(0,),
-        native=never_native,
+        flow=describe_switch,
     )
 )
 

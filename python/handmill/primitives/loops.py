@@ -10,9 +10,10 @@ import numpy as np
 from handmill.errors import NotDifferentiableError, RowError, ShapeError
 from handmill.ir.body import Body, BodyGraph, captures_of, trace_body
 from handmill.ir.dims import Dim, same, same_shape
+from handmill.ir.flows import describe_scan, describe_while
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import interpret
-from handmill.ir.op import Array, Exact, Op, Sample, never_native, register
+from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.ir.trace import as_value
 from handmill.primitives import emit
@@ -204,7 +205,7 @@ SCAN: Op = register(
         samples=_scan_samples,
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_scan_vjp,
-        native=never_native,
+        flow=describe_scan,
     )
 )
 
@@ -261,7 +262,7 @@ def _while_samples() -> Iterator[Sample]:
     attrs = {"condition": condition, "body": body, "n_vars": 2}
     for start, most in ((0, None), (0, 3), (9, None), (2, 0)):
         name = f"from_{start}" + ("" if most is None else f"_at_most_{most}")
-        made = both(given(np.int32(start)), make)
+        made = both(given(np.array(start, np.int32)), make)
         yield Sample(name, made, {**attrs, "maximum_iterations": most}, smooth=False)
 
 
@@ -274,7 +275,7 @@ WHILE_LOOP: Op = register(
         samples=_while_samples,
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_while_vjp,
-        native=never_native,
+        flow=describe_while,
     )
 )
 

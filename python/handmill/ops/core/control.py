@@ -69,7 +69,7 @@ def scan(
         >>> import numpy as np
         >>> from handmill import ops
         >>> ops.scan(lambda total, x: (total + x, total), np.float32(0), np.arange(4.0, dtype="f"))
-        (np.float32(6.0), array([0., 0., 1., 3.], dtype=float32))
+        (array(6., dtype=float32), array([0., 0., 1., 3.], dtype=float32))
     """
     del unroll
     carry = [tensor(x) for x in _leaves(init)]
@@ -168,7 +168,7 @@ def while_loop(
     Example:
         >>> from handmill import ops
         >>> ops.while_loop(lambda i, x: i < 5, lambda i, x: (i + 1, x * 2.0), (0, 1.0))
-        (np.int32(5), np.float32(32.0))
+        (array(5, dtype=int32), array(32., dtype=float32))
     """
     several = isinstance(loop_vars, tuple | list)
     variables = loop_vars if several else (loop_vars,)
@@ -220,7 +220,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     Example:
         >>> from handmill import ops
         >>> ops.fori_loop(0, 3, lambda i, x: x * 2.0, 1.0)
-        np.float32(8.0)
+        array(8., dtype=float32)
     """
     if isinstance(lower, int | SymbolicDim) and isinstance(upper, int | SymbolicDim):
         steps = upper - lower
