@@ -6,7 +6,8 @@ What depends on them (memory offsets, argument structs, blocks) is worked out in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,15 @@ class _Describer:
         dims = self.expressions.dims(like.spec.shape)
         self.values.append((DTYPES.index(like.spec.dtype), dims))
         return len(self.values) - 1
+
+    @contextmanager
+    def inside(self, number: dict[Value, int]) -> Iterator[None]:
+        """Describes a body: of the values outside it knows those that ``number`` says."""
+        outer, self.number = self.number, number
+        try:
+            yield
+        finally:
+            self.number = outer
 
     def add_constants(self, graph: Graph) -> None:
         """Gives the constants of a graph or body numbers."""

@@ -13,12 +13,12 @@ from handmill.ir.dims import Dim, same, same_shape
 from handmill.ir.flows import describe_scan, describe_while
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import interpret
-from handmill.ir.op import Array, Exact, Op, Sample, register
+from handmill.ir.op import REGISTRY, Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
-from handmill.ir.trace import as_value
+from handmill.ir.trace import apply, as_value
 from handmill.primitives import emit
 from handmill.primitives.pullback import Pullback, zeros
-from handmill.primitives.samples import both, given, integers
+from handmill.primitives.samples import both, given, integers, uniform
 
 
 def run_body(body: Body, arrays: Sequence[Array]) -> list[Array]:
@@ -193,6 +193,18 @@ def _scan_samples() -> Iterator[Sample]:
         integers((3, 5), dtype="float32"), integers(()), integers((0, 3, 5), dtype="float32")
     )
     yield Sample("no_steps", make, attrs, smooth=False)
+
+    tall, square = Spec((64, 256)), Spec((256, 256))
+    recurrent = _body_of(_recurrent, tall, tall, square)
+    attrs = {"body": recurrent, "length": 20, "n_carry": 1, "n_xs": 1, "reverse": False}
+    make = uniform((64, 256), (20, 64, 256), (256, 256), low=-0.1, high=0.1)
+    yield Sample("bench_recurrent", make, attrs, smooth=False, bench=True)
+
+
+def _recurrent(h: Value, x: Value, w: Value) -> list[Any]:
+    product = apply(REGISTRY["matmul"], h, w, transpose_a=False, transpose_b=False)
+    h = emit.tanh(product + x)
+    return [h, h]
 
 
 # The operands are the carry, what is gone over row by row, and what the body captured; the results
