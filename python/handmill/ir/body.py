@@ -218,10 +218,11 @@ class BodyGraph(Graph):
 def captures_of(bodies: Sequence[BodyGraph], written: Sequence[State] = ()) -> list[Value]:
     """The values around the bodies for which they have inputs, without the states ``written``."""
     found: dict[Value, None] = {}
+    carried = set(written)
     for body in bodies:
         found.update(dict.fromkeys(body.captured))
         for state in body.states:
-            if state not in written:
+            if state not in carried:
                 found[body.parent.read(state)] = None
     return list(found)
 

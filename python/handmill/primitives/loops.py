@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.errors import NotDifferentiableError, ShapeError
+from handmill.errors import NotDifferentiableError, RowError, ShapeError
 from handmill.ir.body import Body, BodyGraph, captures_of, trace_body
 from handmill.ir.dims import Dim, same, same_shape
 from handmill.ir.flows import describe_scan, describe_while
@@ -72,7 +72,11 @@ def _run_scan(
     rows: list[list[Array]] = [[] for _ in body.graph.outputs[n_carry:]]
     for i in range(length):
         at = length - 1 - i if reverse else i
-        found = run_body(body, [*carry, *[np.asarray(x[at]) for x in xs], *captures])
+        try:
+            found = run_body(body, [*carry, *[np.asarray(x[at]) for x in xs], *captures])
+        except RowError as error:
+            error.step = at
+            raise
         carry = found[:n_carry]
         for row, y in zip(rows, found[n_carry:], strict=True):
             row.append(y)
