@@ -62,8 +62,6 @@ class Plan::Cursor {
 
  private:
   void follow(const Segment& segment);
-  template <class F>
-  void alone(F f) const;  // one thread does it while the others wait
   const std::byte* address(const Location& at) const {
     return instance_.bases[static_cast<size_t>(at.slot)] + at.offset;
   }

@@ -17,6 +17,7 @@ from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
 from handmill.ir.body import any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
+from handmill.ir.hoist import hoist
 from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import numpy_dtype
 from handmill.ir.tile import CONVERT, TILE, TileStep
@@ -513,6 +514,7 @@ def schedule(graph: Graph) -> Graph:
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     join_scans,
+    hoist,
     drop_transparent,
     fold,
     cse,
