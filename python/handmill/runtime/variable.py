@@ -39,9 +39,18 @@ class ArrayState:
         copy: Array = self._array.copy()
         return copy
 
+    def item(self) -> Any:
+        """The number of a content of shape ()."""
+        return self._array.item()
+
     def write(self, array: Array) -> None:
         """Replaces the content and raises the version."""
         np.copyto(self._array, array, casting="unsafe")
+        self.version += 1
+
+    def zero(self) -> None:
+        """Sets the content to zero and raises the version."""
+        self._array.fill(0)
         self.version += 1
 
 
