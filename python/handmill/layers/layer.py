@@ -532,7 +532,7 @@ class Layer(Watched):
         walk.names.append(self.name)
         walk.flags.append(self._trainable)
         skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
-        walk.attributes(self, skipped | self._undescribed if self._undescribed else skipped)
+        walk.attributes(self, skipped, self._undescribed)
 
     @property
     def dtype(self) -> str:
