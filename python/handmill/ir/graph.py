@@ -246,8 +246,10 @@ _NO_ARRAY = (
 
 def is_operand(x: object) -> bool:
     """Whether ``x`` is something that a tensor can be compared with: a tensor or a number."""
-    numbers = bool | int | float | np.ndarray | np.generic | SymbolicDim | Value
-    return isinstance(x, numbers) or hasattr(x, "spec")
+    return isinstance(x, _OPERANDS) or hasattr(x, "spec")
+
+
+_OPERANDS = (bool, int, float, np.ndarray, np.generic, SymbolicDim, Value)
 
 
 class Node:
@@ -408,7 +410,7 @@ class Graph:
 
     def keep_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation: the node itself if its operands are the same, or a copy."""
-        if all(map(is_, node.inputs, inputs)):
+        if inputs is node.inputs or all(map(is_, node.inputs, inputs)):
             self.nodes.append(node)
             return node.outputs
         return self.copy_node(node, inputs)
@@ -457,7 +459,9 @@ def rewrite(
     renamed = mapping.get
     with new:
         for node in graph.nodes:
-            operands = tuple([renamed(v, v) for v in node.inputs])
+            operands = node.inputs
+            if mapping:
+                operands = tuple([renamed(v, v) for v in operands])
             new.scopes = [node.scope]
             outputs = visit(new, node, operands)
             if outputs is None:

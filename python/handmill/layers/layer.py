@@ -35,7 +35,7 @@ from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
 from handmill.naming import auto_name
 from handmill.runtime import watch
-from handmill.runtime.structure import Walk
+from handmill.runtime.structure import Structure, Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 
@@ -169,8 +169,8 @@ class Layer(Watched):
             constraint=constraints.get(constraint),
         )
         weight.path = f"{self.name}/{name}"
-        weight.trainable = trainable
-        weight.autocast = bool(autocast)
+        if not autocast:
+            weight.autocast = False
         self._own_weights.append(weight)
         return weight
 
@@ -454,6 +454,35 @@ class Layer(Watched):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
+        key = self._key_of_output(args, kwargs)
+        known = None if key is None else _OUTPUT_SPECS.get(key)
+        if known is not None:
+            return KerasTensor(spec=known)
+        found = self._traced_output_spec(args, kwargs)
+        if key is not None and type(found) is KerasTensor and found.mask is None:
+            if len(_OUTPUT_SPECS) >= _MOST_OUTPUT_SPECS:
+                _OUTPUT_SPECS.clear()
+            if self._key_of_output(args, kwargs) == key:  # the call has made nothing in the layer
+                _OUTPUT_SPECS[key] = found.spec
+        return found
+
+    def _key_of_output(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the spec of the output follows from; None where a trace must tell it.
+
+        Builds the layer where that is enough to know.
+        """
+        if kwargs or len(args) != 1 or type(args[0]) is not KerasTensor or not is_ours(type(self)):
+            return None
+        if args[0].mask is not None:
+            return None
+        try:
+            self._maybe_build(args)
+        except ShapeError as error:
+            raise _located(error, self, args) from None
+        structure = Structure((self,), trainable=False)
+        return (args[0].spec, structure.key) if structure.is_shared else None
+
+    def _traced_output_spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         graph = Graph(self.name)
         with collected_losses(), graph:
 
@@ -642,6 +671,11 @@ class Layer(Watched):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
 
+
+_OUTPUT_SPECS: dict[Any, Any] = {}
+"""Specs of outputs by the specs of inputs and the structures of layers."""
+
+_MOST_OUTPUT_SPECS = 1024
 
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""

@@ -381,7 +381,7 @@ class TracedFunction:
         else:
             trace, variables = self._trace(specs)
             now = watch.now
-            found = self._describe()
+            found = self._describe(before=found)
             bound = Bound(trace, variables, found.names)
             self._share(trace, bound, specs, key, found)
         self._structure = found

@@ -24,8 +24,7 @@ _numbers = count(1)
 def notice(changed: Any) -> None:
     """Gives a change of ``changed`` its number; called after the change."""
     global now
-    number = next(_numbers)
-    changed.__dict__["_changed"] = number
+    number = changed.__dict__["_changed"] = next(_numbers)
     now = number
 
 
@@ -58,12 +57,11 @@ class Watched:
         if name in self._unwatched:
             super().__setattr__(name, value)
             return
-        attributes = self.__dict__
-        if name in attributes and attributes[name] is value:
+        if self.__dict__.get(name, _KINDS) is value:
             return
         kind = _KINDS.get(type(value))
         super().__setattr__(name, value if kind is None else kind(value))
-        if not is_ours(type(self)):
+        if not (_OURS.get(type(self)) or is_ours(type(self))):
             self._note_writer(name)
         notice(self)
 
