@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused_each_time():
     for _ in range(2):
         layer = layers.Dense(2, name="head")
         layer(handmill.Input((3,)))
-        with pytest.raises(ValueError, match='"head".*incompatible'):
+        with pytest.raises(ValueError, match=r'"head".*incompatible'):
             layer(handmill.Input((4,)))
         with pytest.raises(ValueError, match=r'"head".*\n.*in layer "head"'):
             layers.Dense(2, name="head")(handmill.Input(()))

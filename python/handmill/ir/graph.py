@@ -503,21 +503,22 @@ def print_graph(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-_LOCAL = threading.local()
+class _Local(threading.local):
+    stack: list[Graph | None] | None = None
+
+
+_LOCAL = _Local()
 
 
 def _stack() -> list[Graph | None]:
-    try:
-        return _LOCAL.stack  # type: ignore[no-any-return]
-    except AttributeError:
-        stack: list[Graph | None] = []
-        _LOCAL.stack = stack
-        return stack
+    if _LOCAL.stack is None:
+        _LOCAL.stack = []
+    return _LOCAL.stack
 
 
 def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
-    stack = getattr(_LOCAL, "stack", None)
+    stack = _LOCAL.stack
     return stack[-1] if stack else None
 
 

@@ -82,11 +82,13 @@ class Layer(Watched):
             parameters = inspect.signature(cls.call).parameters
             cls._call_parameters = tuple(parameters)[1:]
             cls._call_takes_training = "training" in parameters
+            cls._call_takes_masks = any(p == "mask" or p.endswith("_mask") for p in parameters)
             default = parameters["training"].default if cls._call_takes_training else None
             cls._training_default = bool(default) if isinstance(default, bool) else False
 
     _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
+    _call_takes_masks = False
     _training_default = False
     _unwatched: ClassVar[frozenset[str]]
 
@@ -182,7 +184,7 @@ class Layer(Watched):
         found: list[Any] = []
         containers: list[Any] | None = [self]
         for key, value in vars(self).items():
-            if key in _UNTRACKED:
+            if value is None or type(value) in _PLAIN or key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
@@ -399,7 +401,8 @@ class Layer(Watched):
             self._maybe_build(args)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
-            kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
+            if self._call_takes_masks:
+                kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
             with autocast_scope(self._autocast_dtype()):
                 outputs = self.call(*args, **kwargs)
@@ -436,7 +439,9 @@ class Layer(Watched):
         return previous_mask
 
     def _previous_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = {**dict(zip(self._call_parameters, args, strict=False)), **kwargs}.get("mask")
+        given = kwargs.get("mask")
+        if given is None and len(args) > 1:
+            given = dict(zip(self._call_parameters, args, strict=False)).get("mask")
         return given if given is not None else masks.masks_of(args[0] if args else None)
 
     def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
@@ -677,6 +682,8 @@ _OUTPUT_SPECS: dict[Any, Any] = {}
 
 _MOST_OUTPUT_SPECS = 1024
 
+_PLAIN = frozenset({bool, float, int, str})
+
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
@@ -746,11 +753,11 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def metrics_among_attributes(layer: Layer) -> list[Any]:
-    """The metrics that are attributes of ``layer`` itself."""
+def metrics_among_attributes(*layers: Layer) -> list[Any]:
+    """The metrics that are attributes of ``layers`` themselves."""
     from handmill.metrics.metric import Metric
 
-    return [v for v in layer._parts() if isinstance(v, Metric)]
+    return [v for layer in layers for v in layer._parts() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

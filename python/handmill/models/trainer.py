@@ -446,8 +446,7 @@ class Trainer(Predicting, OlderNames):
         """
         found = list(self.objective.metrics) if self.objective is not None else []
         own, *inside = all_layers(self)  # type: ignore[arg-type]
-        for layer in (own, *(x for x in inside if not isinstance(x, Trainer))):
-            found += metrics_among_attributes(layer)
+        found += metrics_among_attributes(own, *(x for x in inside if not isinstance(x, Trainer)))
         return unique(found)
 
     @property
