@@ -466,7 +466,11 @@ def rewrite(
             outputs = visit(new, node, operands)
             if outputs is None:
                 outputs = new.keep_node(node, operands)
-            if outputs is not node.outputs:
+            if outputs is node.outputs:
+                continue
+            if len(node.outputs) == 1:  # as of most
+                (mapping[node.outputs[0]],) = outputs
+            else:
                 mapping.update(zip(node.outputs, outputs, strict=True))
     new.scopes = []
     new.outputs = [renamed(v, v) for v in graph.outputs]

@@ -55,21 +55,21 @@ class Watched:
     """Attributes that are noticed, but not described with the object (runtime/structure.py)."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._unwatched:
-            super().__setattr__(name, value)
-            return
-        if self.__dict__.get(name, _KINDS) is value:
-            return
-        kind = _KINDS.get(type(value))
-        if kind is not None:
-            value = kind(value)
+        watched = name not in self._unwatched
+        if watched:
+            if self.__dict__.get(name, _KINDS) is value:
+                return
+            kind = _KINDS.get(type(value))
+            if kind is not None:
+                value = kind(value)
         if _OURS.get(type(self)):
             _set(self, name, value)  # no other class among ours has a way of its own
         else:
             super().__setattr__(name, value)
-            if not is_ours(type(self)):
+            if watched and not is_ours(type(self)):
                 self._note_writer(name)
-        notice(self)
+        if watched:
+            notice(self)
 
     def _start(self, **attributes: Any) -> None:
         """Sets attributes of an object that is being made, as one change."""
