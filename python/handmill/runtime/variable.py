@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import TracedValueError
-from handmill.ir.graph import Value, current_graph, is_operand, outside_graph
+from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
@@ -140,7 +140,7 @@ def _machine_bytes() -> int:
         return 1 << 47
 
 
-class Variable(Watched):
+class Variable(ElementwiseEquality, Watched):
     """A named tensor that programs read and write.
 
     Used as an operand while a model is traced it is read by the program; ``assign`` then
@@ -365,17 +365,7 @@ class Variable(Watched):
         return self.shape[0]
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return _operators()["round"](self, ndigits or 0)
-
-    # Beside a number or tensor, element by element; beside anything else, and hashed, it is itself.
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> Any:
-        return _operators()["equal"](self, other) if is_operand(other) else NotImplemented
-
-    def __ne__(self, other: object) -> Any:
-        return _operators()["not_equal"](self, other) if is_operand(other) else NotImplemented
+        return operator_table()["round"](self, ndigits or 0)
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
@@ -391,18 +381,12 @@ def _refuse_in_trace(variable: Variable) -> None:
 
 def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     if reflected:
-        return lambda self, other: _operators()[name](other, self)
-    return lambda self, other: _operators()[name](self, other)  # noqa: PLW0108  (see _unary)
+        return lambda self, other: operator_table()[name](other, self)
+    return lambda self, other: operator_table()[name](self, other)  # noqa: PLW0108  (see _unary)
 
 
 def _unary(name: str) -> Callable[[Any], Any]:
-    return lambda self: _operators()[name](self)  # noqa: PLW0108  (the table is filled later)
-
-
-def _operators() -> dict[str, Callable[..., Any]]:
-    if not Value.operators:
-        import handmill.ops  # noqa: F401  (fills the table)
-    return Value.operators
+    return lambda self: operator_table()[name](self)  # noqa: PLW0108  (the table is filled later)
 
 
 for _method, _name in {
