@@ -141,6 +141,23 @@ def test_info_says_why(tmp_path: Path) -> None:
     assert re.search(r"^threads: +3 \(HANDMILL_NUM_THREADS", text, re.M)
 
 
+@pytest.mark.skipif(not config.has_kernels(), reason="a pure build has one level")
+def test_info_calls_only_what_was_chosen_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the default of a CPU whose highest level has to be asked for."""
+    from handmill import _core
+    from handmill.cli.info_command import isa_reason
+
+    monkeypatch.delenv("HANDMILL_ISA", raising=False)
+    before = config.isa()
+    try:
+        for level in config.available_isas():
+            config.set_isa(level)
+            is_chosen = isa_reason().startswith("chosen with config.set_isa")
+            assert is_chosen == (level != _core.default_isa())
+    finally:
+        config.set_isa(before)
+
+
 # The benchmark.
 
 QUICK = ("bench", "--rounds", "2", "--seconds", "0.01")
