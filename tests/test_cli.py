@@ -293,7 +293,11 @@ from tf_keras.optimizers import Adam
 from beside import VALUE
 
 import handmill
-assert keras is handmill and k is handmill and tf.keras is handmill
+for module in (keras, k, tf.keras):
+    assert module.Model is handmill.Model and set(dir(module)) >= set(dir(handmill))
+    # Scripts ask which Keras this is.
+    assert module.__version__.startswith("3.") and module.version() == module.__version__
+assert handmill.__version__ != keras.__version__
 assert keras.layers is layers and layers.__spec__.name == "handmill.layers"
 assert Sequential is handmill.Sequential and Adam is handmill.optimizers.Adam
 assert keras.preprocessing.image.ImageDataGenerator
@@ -307,6 +311,7 @@ for line in (
     "import keras.applications.vgg16",
     "from keras.layers import LSTM",
     "from keras import applications",
+    "from keras import Modell",
 ):
     try:
         exec(line)
@@ -320,6 +325,7 @@ for line in (
     assert "tensorflow.constant is not here" in text
     assert "handmill has no layers.LSTM yet" in text
     assert "handmill has no applications yet" in text
+    assert "Did you mean 'Model'?" in text
 
 
 def test_run_loads_what_is_imported(tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def plain_module(module: str) -> Callable[[str], Any]:
     return getattr_
 
 
+def forwarded_to(target: ModuleType) -> Callable[[str], Any]:
+    """Makes the ``__getattr__`` of a module that stands for another one."""
+
+    def getattr_(name: str) -> Any:
+        return getattr(target, name)
+
+    return getattr_
+
+
 def missing_name(module: str, name: str, known: list[str]) -> Exception:
     """The error for a name that ``module`` lacks.
 
