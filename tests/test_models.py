@@ -230,6 +230,22 @@ def test_json_and_clone():
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+def test_a_layer_that_does_not_fit_is_not_added():
+    model = small()
+    before = model(X)
+    with pytest.raises(ValueError, match="must be unchanged"):
+        model.add(layers.Reshape((5, 7)))
+    assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
+    assert model.output_shape == (None, 2)
+    np.testing.assert_array_equal(model(X), before)
+    model.add(layers.Dense(3))
+    assert model(X).shape == (20, 3)
+    late = handmill.Sequential()
+    with pytest.raises(ValueError, match="expected min_ndim=2"):
+        late.add(layers.Dense(2, input_shape=()))
+    assert late.layers == []
+
+
 def test_summary(capsys):
     model = small()
     model.summary()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.primitives.operands import converted
+from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -108,12 +108,18 @@ def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
         _undrawn.reset(token)
 
 
-def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
+def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> None:
     """Refuses what cannot be allocated, before an initializer tries.
+
+    Args:
+        name: of the variable.
+        shape: its shape.
+        dtype: its dtype.
+        drawn: whether an array of its first values is made beside it.
 
     Raises:
         ValueError: if a loader's budget is exceeded.
-        MemoryError: if the machine has less memory.
+        MemoryError: if this process cannot have so much memory.
     """
     size = math.prod(shape) * (numpy_dtype(dtype).itemsize if dtype in DTYPES else 1)
     left = _budget.get()
@@ -123,21 +129,16 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
             raise ValueError(
                 f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
             )
-    if size > _BYTES_NOT_CHECKED and size > _machine_bytes():
+    if size > _BYTES_NOT_CHECKED and size * (1 + drawn) > (free := available_bytes()):
+        also = ", and as much while its first values are made" if drawn else ""
         raise MemoryError(
-            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB, more than this machine "
-            f"has ({_machine_bytes() / 1e9:.4g} GB)"
+            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB{also}; this process can "
+            f"have {free / 1e9:.4g} GB more. Nothing was allocated. Make it smaller (fewer units, "
+            "fewer inputs)"
         )
 
 
 _BYTES_NOT_CHECKED = 1 << 28
-
-
-def _machine_bytes() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 47
 
 
 class Variable(ElementwiseEquality, Watched):
@@ -181,8 +182,7 @@ class Variable(ElementwiseEquality, Watched):
             if shape is None:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
-            _check_bytes(name, tuple(shape), dtype)
-            content = self._drawn(initializer, tuple(shape), dtype)
+            content = self._drawn(initializer, name, tuple(shape), dtype)
         else:
             with outside_graph():
                 content = np.asarray(initializer)
@@ -211,14 +211,17 @@ class Variable(ElementwiseEquality, Watched):
             self.state.write(content)
 
     def _drawn(
-        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str
+        self, initializer: Callable[..., Any], name: str, shape: tuple[int, ...], dtype: str
     ) -> Array | None:
         """The first content; None for zeros, which a state holds at first."""
-        if getattr(initializer, "gives_zeros", False) and dtype in DTYPES:
+        gives_zeros = getattr(initializer, "gives_zeros", False) and dtype in DTYPES
+        can_wait = getattr(initializer, "draws_numbers", False) and dtype in FLOATS
+        undrawn = _undrawn.get() if can_wait else None
+        _check_bytes(name, shape, dtype, drawn=not gives_zeros and undrawn is None)
+        if gives_zeros:
             return None
         draw = functools.partial(initializer, shape, dtype=dtype)
-        undrawn = _undrawn.get() if dtype in FLOATS else None
-        if undrawn is None or not getattr(initializer, "draws_numbers", False):
+        if undrawn is None:
             with outside_graph():  # a program would not have drawn it yet
                 return np.asarray(draw())
         undrawn.append((self, draw))
