@@ -6,7 +6,6 @@ import doctest
 import importlib
 import importlib.util
 import inspect
-import os
 import pkgutil
 import re
 import sys
@@ -161,7 +160,6 @@ def test_supported_page_is_current() -> None:
 def keras() -> ModuleType:
     if importlib.util.find_spec("keras") is None:
         pytest.skip("Keras is the oracle")
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     return supported().keras()
 
 
