@@ -432,10 +432,8 @@ def test_integer_inputs_and_autocast():
     assert kept.seen == ("float32", "float32", "float32")
 
 
-def test_policies_behave_as_in_keras():
+def test_policies_behave_as_in_keras(keras):
     """Dtypes of layers, weights and outputs, and the numbers, beside Keras itself."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = pytest.importorskip("keras")
     x = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)
     found = {}
     for library in (keras, handmill):

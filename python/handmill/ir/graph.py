@@ -148,6 +148,30 @@ class Operators:
         return self.operators["getitem"](self, key)
 
 
+def operator_table() -> dict[str, Callable[..., Any]]:
+    """The functions behind the operators, by name."""
+    if not Operators.operators:
+        import handmill.ops  # noqa: F401  (fills the table)
+    return Operators.operators
+
+
+class ElementwiseEquality:
+    """``==`` and ``!=`` of tensors that are no values of a graph.
+
+    Beside a number or tensor they compare element by element; beside anything else, and hashed, a
+    tensor is itself.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return operator_table()["equal"](self, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return operator_table()["not_equal"](self, other) if is_operand(other) else NotImplemented
+
+
 class Value(Operators):
     """A tensor in a graph: a spec, and where it comes from.
 

@@ -161,15 +161,18 @@ class Layer(Watched):
                 f"{self.describe()}: its weight {name!r} of shape {shape} would need "
                 f"{math.prod(shape) * 4:.3g} bytes"
             )
-        weight = Variable(
-            initializers.get(initializer),
-            shape,
-            dtype,
-            trainable=trainable,
-            name=name,
-            regularizer=regularizers.get(regularizer),
-            constraint=constraints.get(constraint),
-        )
+        try:
+            weight = Variable(
+                initializers.get(initializer),
+                shape,
+                dtype,
+                trainable=trainable,
+                name=name,
+                regularizer=regularizers.get(regularizer),
+                constraint=constraints.get(constraint),
+            )
+        except MemoryError as error:
+            raise MemoryError(f"{self.describe()}: {error}") from error
         weight.path = f"{self.name}/{name}"
         if not autocast:
             weight.autocast = False
