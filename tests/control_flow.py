@@ -241,7 +241,7 @@ def vectorized(k: Any, x: Any, y: Any) -> Any:
 def integers_and_bools(k: Any, n: Any, b: Any) -> Any:
     def step(carry: Any, row: Any) -> Any:
         count, seen = carry
-        return (count + row, k.logical_or(seen, row > 3)), (count * 2, seen)
+        return (count + row, k.logical_or(seen, row > 3)), (k.multiply(count, 2), seen)
 
     (count, seen), (p, q) = k.scan(step, (n[0], b), n)
     return count, seen, p, q
