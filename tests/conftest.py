@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tarfile
 import tempfile
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+# Keras reads it once, when a test first imports it. JAX, which can train, where it is installed.
+os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "numpy"
+
 DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def keras() -> ModuleType:
+    """Keras on JAX."""
+    pytest.importorskip("jax", reason="Keras runs on JAX in these tests")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: ModuleType = pytest.importorskip("keras", reason="Keras is the oracle")
+    return found
 
 
 @pytest.fixture(scope="session")

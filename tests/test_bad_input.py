@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pytest
 import handmill as hm
 from handmill import layers, models
 from handmill.errors import RowError, ShapeError, TrainingWarning
+from handmill.runtime.memory import available_bytes
 
 BACKENDS = ("native", "numpy")
 RNG = np.random.default_rng(0)
@@ -317,6 +320,58 @@ def test_layers_too_large(units):
     with pytest.raises((ValueError, MemoryError), match="kernel"):
         models.Sequential([layers.Input((4,)), layers.Dense(units, name="wide")])
     assert time.perf_counter() - start < 2
+
+
+def test_weights_that_memory_does_not_hold(monkeypatch):
+    """Refused before anything is allocated, with what they need and what there is."""
+    monkeypatch.setattr("handmill.runtime.variable.available_bytes", lambda: 20_000_000_000)
+    tracemalloc.start()
+    try:
+        net = models.Sequential([layers.Input((4,)), layers.Dense(1 << 16, name="wide")])
+        before = tracemalloc.get_traced_memory()[0]
+        for units, initializer in ((1 << 17, "zeros"), (1 << 16, "glorot_uniform")):
+            with pytest.raises(MemoryError) as found:
+                net.add(layers.Dense(units, name="wider", kernel_initializer=initializer))
+            text = str(found.value)
+            assert re.match(r'layer "wider" .*kernel.* needs [\d.]+ GB', text)
+            assert "can have 20 GB more" in text
+            assert ("first values" in text) == (initializer != "zeros")
+            assert len(net.layers) == 1  # as it was
+        assert tracemalloc.get_traced_memory()[1] - before < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    (
+        ({}, 1 << 47),
+        ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  5 kB\nSwapFree: 2 kB\n"}, 7 * 1024),
+        ({"sys/fs/cgroup/memory.max": "900\n", "sys/fs/cgroup/memory.current": "500"}, 400),
+        (
+            {
+                "sys/fs/cgroup/memory.max": "900",
+                "sys/fs/cgroup/memory.current": "500",
+                "sys/fs/cgroup/memory.stat": "anon 1\nfile 300\n",
+            },
+            700,
+        ),
+        ({"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "500"}, 1 << 47),
+        (
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "100",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "300",
+            },
+            0,
+        ),
+    ),
+)
+def test_memory_that_a_process_can_have(files, most, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 1 << 30)  # pages, and their size
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_bytes(str(tmp_path)) == most
 
 
 def test_shapes_too_large():

@@ -56,7 +56,7 @@ def product(a, b, transpose_a=False, transpose_b=False, dtype="float32", isa=Non
 
 
 def slices_of(m, n, k):
-    """The slices of K that core/lower/matmul/bf16_plan.cpp takes: of the shape alone."""
+    """The slices of K that core/lower/matmul/plan.cpp takes: of the shape alone."""
     flop = 2.0 * m * n * k
     wanted = math.ceil(flop / 0.6e6) if flop >= 0.6e6 else 1
     if flop >= 4.8e6:
@@ -432,10 +432,8 @@ def test_integer_inputs_and_autocast():
     assert kept.seen == ("float32", "float32", "float32")
 
 
-def test_policies_behave_as_in_keras():
+def test_policies_behave_as_in_keras(keras):
     """Dtypes of layers, weights and outputs, and the numbers, beside Keras itself."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = pytest.importorskip("keras")
     x = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)
     found = {}
     for library in (keras, handmill):

@@ -17,7 +17,8 @@ import pytest
 
 import handmill
 from handmill import config
-from handmill.cli import COMMANDS, check_command, main
+from handmill.cli import COMMANDS, main
+from handmill.cli.keras_uses import is_supported, keras_uses
 
 SVG = "{http://www.w3.org/2000/svg}"
 ALL_NAMES = """\
@@ -139,6 +140,23 @@ def test_info_says_why(tmp_path: Path) -> None:
     text = good(run("info", cwd=tmp_path, HANDMILL_ISA="portable", HANDMILL_NUM_THREADS="3"))
     assert re.search(r"^isa: +portable \(HANDMILL_ISA=portable; available: portable", text, re.M)
     assert re.search(r"^threads: +3 \(HANDMILL_NUM_THREADS", text, re.M)
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="a pure build has one level")
+def test_info_calls_only_what_was_chosen_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the default of a CPU whose highest level has to be asked for."""
+    from handmill import _core
+    from handmill.cli.info_command import isa_reason
+
+    monkeypatch.delenv("HANDMILL_ISA", raising=False)
+    before = config.isa()
+    try:
+        for level in config.available_isas():
+            config.set_isa(level)
+            is_chosen = isa_reason().startswith("chosen with config.set_isa")
+            assert is_chosen == (level != _core.default_isa())
+    finally:
+        config.set_isa(before)
 
 
 # The benchmark.
@@ -277,7 +295,11 @@ from tf_keras.optimizers import Adam
 from beside import VALUE
 
 import handmill
-assert keras is handmill and k is handmill and tf.keras is handmill
+for module in (keras, k, tf.keras):
+    assert module.Model is handmill.Model and set(dir(module)) >= set(dir(handmill))
+    # Scripts ask which Keras this is.
+    assert module.__version__.startswith("3.") and module.version() == module.__version__
+assert handmill.__version__ != keras.__version__
 assert keras.layers is layers and layers.__spec__.name == "handmill.layers"
 assert Sequential is handmill.Sequential and Adam is handmill.optimizers.Adam
 assert keras.preprocessing.image.ImageDataGenerator
@@ -291,6 +313,7 @@ for line in (
     "import keras.applications.vgg16",
     "from keras.layers import LSTM",
     "from keras import applications",
+    "from keras import Modell",
 ):
     try:
         exec(line)
@@ -304,6 +327,7 @@ for line in (
     assert "tensorflow.constant is not here" in text
     assert "handmill has no layers.LSTM yet" in text
     assert "handmill has no applications yet" in text
+    assert "Did you mean 'Model'?" in text
 
 
 def test_run_loads_what_is_imported(tmp_path: Path) -> None:
@@ -329,7 +353,7 @@ def test_run_passes_errors_on(tmp_path: Path) -> None:
 
 
 def test_check_names() -> None:
-    assert check_command.keras_names(ALL_NAMES) == {
+    assert keras_uses(ALL_NAMES) == {
         "layers.Dense": 3,
         "layers.LSTM": 4,
         "preprocessing.image.ImageDataGenerator": 8,
@@ -338,7 +362,58 @@ def test_check_names() -> None:
         "Sequential": 11,
         "layers.Dropout": 11,
         "optimizers.schedules.CosineDecay": 14,
+        "tensorflow.constant": 15,
     }
+
+
+SCRIPT = """\
+import tensorflow as tf
+import keras
+from keras import backend as K
+layers = keras.layers
+class Net(keras.Model):
+    def train_step(self, data):
+        with tf.GradientTape() as tape: pass
+    def save_own_variables(self, store): self.stateless_call()
+class Deep(Net):
+    def quantize(self, mode): super().jax_state_sync()
+"not a file.keras"
+model = Deep([layers.Dense(3, "relu", kernel_initializer="stft"), layers.Dense(1, "sparsemax")])
+model.compile("adamw", {"out": "log_cosh"}, metrics=["accuracy", ["auc"]])
+model.fit(tf.data.Dataset.from_tensor_slices([1]))
+self.net = keras.models.load_model(f"{model}.keras")
+self.net.export("x")
+model.save("a.h5"); model.save_weights("b.weights.h5"); open("c.h5")
+K.clear_session()
+keras.optimizers.Adam().stateless_apply()
+optimizer = keras.optimizers.Adam()
+optimizer.stateless_apply()
+"""
+
+
+def test_check_sees_more_than_names_in_imports() -> None:
+    """Strings, methods called and overridden, kinds of files, and what is TensorFlow's."""
+    uses = keras_uses(SCRIPT)
+    assert {use: line for use, line in uses.items() if not is_supported(use)} == {
+        "tensorflow.GradientTape": 7,
+        "Model.save_own_variables": 8,
+        "Model.stateless_call": 8,
+        "Model.jax_state_sync": 10,
+        "Model.quantize": 10,
+        'initializers "stft"': 12,
+        'activations "sparsemax"': 12,
+        'losses "log_cosh"': 13,
+        'metrics "auc"': 13,
+        "tensorflow.data.Dataset": 14,
+        'files ".keras"': 15,
+        "Model.export": 16,
+        'files ".h5"': 17,
+        'files ".weights.h5"': 17,
+        "backend.clear_session": 18,
+        "Optimizer.stateless_apply": 21,
+    }
+    here = [use for use in uses if is_supported(use)]
+    assert {'activations "relu"', 'optimizers "adamw"', 'metrics "accuracy"'} <= set(here)
 
 
 def test_check(tmp_path: Path) -> None:
@@ -346,7 +421,8 @@ def test_check(tmp_path: Path) -> None:
     done = run("check", "script.py", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.strip() == (
-        "uses 8 Keras names, 6 here; missing: layers.LSTM, line 4; applications.vgg16, line 9"
+        "uses 9 Keras names, 6 here; missing: layers.LSTM, line 4; applications.vgg16, line 9; "
+        "tensorflow.constant, line 15"
     )
     (tmp_path / "all_here.py").write_text("from keras.layers import Dense\n")
     assert good(run("check", "all_here.py", cwd=tmp_path)).strip() == "uses 1 Keras name, 1 here"

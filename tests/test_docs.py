@@ -6,7 +6,6 @@ import doctest
 import importlib
 import importlib.util
 import inspect
-import os
 import pkgutil
 import re
 import sys
@@ -161,7 +160,6 @@ def test_supported_page_is_current() -> None:
 def keras() -> ModuleType:
     if importlib.util.find_spec("keras") is None:
         pytest.skip("Keras is the oracle")
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     return supported().keras()
 
 
@@ -184,7 +182,7 @@ def test_arguments_are_those_of_keras(keras: ModuleType) -> None:
 
 @checkout
 def test_list_of_names_is_that_of_keras(keras: ModuleType) -> None:
-    from handmill.keras_names import KERAS_NAMES, KERAS_VERSION
+    from handmill.keras_names import KERAS_METHODS, KERAS_NAMES, KERAS_VERSION
 
     if keras.__version__ != KERAS_VERSION:
         pytest.skip(f"the list is that of Keras {KERAS_VERSION}, here is {keras.__version__}")
@@ -194,6 +192,12 @@ def test_list_of_names_is_that_of_keras(keras: ModuleType) -> None:
         assert absent == [], module
         exported = {n for n in dir(place) if not n.startswith("_")} - {"src"}
         assert exported - set(names.split()) <= set(), module
+    for kind, methods in KERAS_METHODS.items():
+        of_layers = KERAS_METHODS["Layer"] if kind == "Model" else ""
+        found = set(f"{methods} {of_layers}".split())
+        cls = getattr(keras, kind)
+        public = {n for n in dir(cls) if not n.startswith("_") and callable(getattr(cls, n))}
+        assert found == public, kind
 
 
 @checkout

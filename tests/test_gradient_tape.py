@@ -339,3 +339,20 @@ def test_guards_refuse_under_a_tape():
     with handmill.GradientTape(), pytest.raises(ValueError, match="row 2"):
         loss_of(np.array([0, 1, 5, 0]), model(x))
     assert not trace.recorders
+
+
+def test_recorded_tensors_compare_element_by_element():
+    with handmill.GradientTape() as tape:
+        x = tape.watch(X)
+        y = ops.relu(x)
+        same, other = y == x, y != 0.0
+        array = X.copy()
+        from_left = array == y
+        loss = ops.sum(ops.where(y == 0.0, x * 3.0, x))
+        assert y not in ({}, None, "y")
+        assert len({x, y, x}) == 2  # hashed, a tensor is itself
+    for found, want in ((same, X >= 0), (other, X > 0), (from_left, X >= 0)):
+        assert np.asarray(found).dtype == bool
+        np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(tape.gradient(loss, x), np.where(X > 0, 1.0, 3.0))
+    np.testing.assert_array_equal(y == x, X >= 0)  # and when the tape is closed

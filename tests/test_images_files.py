@@ -29,7 +29,6 @@ DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="module")
 def keras_utils():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("keras.src.utils.image_utils", reason="Keras is the oracle")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import numpy as np
@@ -51,7 +50,6 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def keras_image():
     pytest.importorskip("scipy", reason="Keras warps with scipy")
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ X = RNG.normal(size=(4, 5, 3)).astype("float32")
 X[0, 3:] = X[1, 1] = X[2] = 0.0
 Y = RNG.normal(size=(4, 5, 2)).astype("float32")
 MASK = (X != 0).any(-1)
-
-
-@pytest.fixture(scope="module")
-def keras() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    return pytest.importorskip("keras", reason="Keras is the oracle")
 
 
 class Seen(layers.Layer):

@@ -9,6 +9,7 @@ import pytest
 
 import handmill
 from handmill import layers, ops
+from handmill.runtime import watch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4)).astype("float32")
@@ -229,6 +230,22 @@ def test_json_and_clone():
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+def test_a_layer_that_does_not_fit_is_not_added():
+    model = small()
+    before = model(X)
+    with pytest.raises(ValueError, match="must be unchanged"):
+        model.add(layers.Reshape((5, 7)))
+    assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
+    assert model.output_shape == (None, 2)
+    np.testing.assert_array_equal(model(X), before)
+    model.add(layers.Dense(3))
+    assert model(X).shape == (20, 3)
+    late = handmill.Sequential()
+    with pytest.raises(ValueError, match="expected min_ndim=2"):
+        late.add(layers.Dense(2, input_shape=()))
+    assert late.layers == []
+
+
 def test_summary(capsys):
     model = small()
     model.summary()
@@ -249,6 +266,40 @@ def test_summary(capsys):
     assert "  dense_2 (Dense)" in lines[1]
     model.summary(print_fn=lines.append, layer_range=("dense_1", "dense_1"))
     assert "dense (Dense)" not in lines[2]
+
+
+def test_summary_of_a_subclassed_model():
+    """Shapes that are known after the first call are shown, and showing them changes nothing."""
+
+    class Both(layers.Layer):
+        def call(self, x, other):
+            return x + other
+
+    class Net(handmill.Model):
+        def __init__(self):
+            super().__init__()
+            self.wide = layers.Dense(7, activation="relu")
+            self.drop = layers.Dropout(0.5)
+            self.both = Both()
+            self.out = layers.Dense(2)
+
+        def call(self, x):
+            return self.out(self.both(self.drop(self.wide(x)), self.wide(x)))
+
+    def shapes():
+        lines = []
+        model.summary(print_fn=lines.append)
+        rows = [line.split("│") for line in lines[0].splitlines() if line.startswith("│")]
+        return [row[2].strip() for row in rows]
+
+    model = Net()
+    assert shapes() == ["?"] * 4
+    before = model(X)
+    now = watch.now
+    # What another layer's call takes beside its first argument is not known.
+    assert shapes() == ["(None, 7)", "(None, 7)", "?", "(None, 2)"]
+    assert watch.now == now
+    np.testing.assert_array_equal(model(X), before)
 
 
 def test_single_sample_ranks_are_adjusted():

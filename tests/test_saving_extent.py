@@ -12,7 +12,13 @@ import pytest
 
 import handmill as hm
 from handmill import layers, models
-from handmill.saving import container, deserialize_keras_object, serialize_keras_object
+from handmill.saving import (
+    archive,
+    deserialize_keras_object,
+    json_data,
+    serialize_keras_object,
+    tensors,
+)
 
 NAMES = ("输出", "ünit", "(a)", ".x", " a", "π", "a", "Größe", "-", "._.", "a..b", "%s")
 
@@ -41,11 +47,11 @@ def test_files_whose_tensor_names_begin_with_two_points(tmp_path):
     """They were written before names were stripped; what was trained then is not lost."""
     model, path = net(), tmp_path / "m.hmill"
     model.save(path)
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
     arrays = {f"0000{i}..kernel": w for i, w in enumerate(model.get_weights())}
-    members["model.safetensors"] = container.to_tensors(arrays)
-    container.write_file(path, members, overwrite=True)
+    members["model.safetensors"] = tensors.to_tensors(arrays)
+    archive.write_file(path, members, overwrite=True)
     np.testing.assert_array_equal(models.load_model(path).get_weights()[0], arrays["00000..kernel"])
 
 
@@ -55,15 +61,15 @@ def test_files_whose_tensor_names_begin_with_two_points(tmp_path):
 )
 def test_other_tensor_names_are_refused(tmp_path, name):
     path = tmp_path / "w.safetensors"
-    path.write_bytes(container.to_tensors({name: np.zeros((4, 2), "float32")}))
+    path.write_bytes(tensors.to_tensors({name: np.zeros((4, 2), "float32")}))
     with pytest.raises(ValueError, match="with the name"):
         net().load_weights(path)
 
 
 def test_tensors_keep_their_order_beyond_99999():
-    names = container.tensor_names("w" for _ in range(100_001))
+    names = tensors.tensor_names("w" for _ in range(100_001))
     assert names == sorted(names)
-    assert container.tensor_names(["a/kernel", "(b)/bias"]) == ["00000.a.kernel", "00001.b.bias"]
+    assert tensors.tensor_names(["a/kernel", "(b)/bias"]) == ["00000.a.kernel", "00001.b.bias"]
 
 
 def nested(depth):
@@ -89,10 +95,10 @@ def test_models_inside_each_other(tmp_path):
 )
 def test_descriptions_too_long_to_be_read_are_not_written(data, words):
     if words is None:
-        assert container.from_json(container.to_json(data, "it"), "it") == data
+        assert json_data.from_json(json_data.to_json(data, "it"), "it") == data
         return
     with pytest.raises(ValueError, match=words):
-        container.to_json(data, "it")
+        json_data.to_json(data, "it")
 
 
 @pytest.mark.parametrize("depth", (600, 100_000))
@@ -101,7 +107,7 @@ def test_descriptions_too_deep_to_be_read_are_not_written(depth):
     for _ in range(depth):
         data = [data]
     with pytest.raises(ValueError, match="levels deep"):
-        container.to_json(data, "it")
+        json_data.to_json(data, "it")
 
 
 TABLES = {
@@ -137,10 +143,10 @@ def test_missing_table(tmp_path):
     models.Sequential([layers.Input((900,)), layers.Dense(900, kernel_initializer=start)]).save(
         path
     )
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
     del members["constants.safetensors"]
-    container.write_file(path, members, overwrite=True)
+    archive.write_file(path, members, overwrite=True)
     with pytest.raises(ValueError, match="architecture is damaged"):
         models.load_model(path)
 
@@ -164,8 +170,8 @@ def test_arrays_that_cannot_be_read_are_not_written(array):
 def reversed_chain(path, count):
     x = layers.Input((2,))
     models.Model(x, layers.Identity()(x)).save(path)
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
     config = json.loads(members["config.json"])
     first, pattern = config["config"]["layers"]
     made, before = [], first["name"]
@@ -178,7 +184,7 @@ def reversed_chain(path, count):
     config["config"]["layers"] = [first, *reversed(made)]
     config["config"]["output_layers"] = [[before, 0, 0]]
     members["config.json"] = json.dumps(config).encode()
-    container.write_file(path, members, overwrite=True)
+    archive.write_file(path, members, overwrite=True)
 
 
 def test_layers_in_reverse_order(tmp_path):
@@ -199,14 +205,14 @@ def test_layers_in_reverse_order(tmp_path):
 def test_calls_that_wait_for_each_other(tmp_path):
     path = tmp_path / "m.hmill"
     reversed_chain(path, 3)
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
     for name, text in (("i2", "never computed"), ("nobody", "lacks layer")):
         config = json.loads(members["config.json"])
         entry = next(e for e in config["config"]["layers"] if e["name"] == "i0")
         entry["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = [name, 0, 0]
         changed = {**members, "config.json": json.dumps(config).encode()}
-        container.write_file(path, changed, overwrite=True)
+        archive.write_file(path, changed, overwrite=True)
         with pytest.raises(ValueError, match=text):
             models.load_model(path)
 

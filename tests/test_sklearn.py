@@ -24,8 +24,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 import handmill
+from handmill.errors import FileFormatError
 from handmill.models.estimators import network
-from handmill.saving.container import FileFormatError
 from handmill.sklearn import HandmillClassifier, HandmillRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -499,18 +499,18 @@ def test_later_versions_are_refused() -> None:
     import io
 
     from handmill.models.estimators.export import from_bytes
-    from handmill.saving import container
+    from handmill.saving import archive, tensors
 
     content = KINDS["classes"]().__getstate__()["_hmill"]
-    members = container.from_archive(io.BytesIO(content), len(content), "file")
+    members = archive.from_archive(io.BytesIO(content), len(content), "file")
     later = {**members, "state.json": members["state.json"].replace(b'ion": 1', b'ion": 9')}
     with pytest.raises(FileFormatError, match="has format version 9"):
-        from_bytes(bytes(container.to_archive(later)))
-    arrays = container.from_tensors(members["model.safetensors"], "file")
+        from_bytes(bytes(archive.to_archive(later)))
+    arrays = tensors.from_tensors(members["model.safetensors"], "file")
     swapped = dict(zip(arrays, reversed(arrays.values()), strict=True))
-    mixed = {**members, "model.safetensors": container.to_tensors(swapped)}
+    mixed = {**members, "model.safetensors": tensors.to_tensors(swapped)}
     with pytest.raises(FileFormatError, match="weights that do not follow each other"):
-        from_bytes(bytes(container.to_archive(mixed)))
+        from_bytes(bytes(archive.to_archive(mixed)))
 
 
 # --- the package ---------------------------------------------------------------------------------

@@ -100,6 +100,9 @@ void register_runtime(py::module_& m) {
       },
       "The names of all tunings, and which CPUs they are for.");
   m.def("available_isas", &isa_names, "The levels that run here, lowest first.");
+  m.def(
+      "default_isa", [] { return std::string(isa_name(default_isa())); },
+      "The level of new plans where nobody chose another.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
   m.def("thread_reason", &thread_reason, "Where the number of threads comes from.");

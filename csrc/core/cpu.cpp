@@ -73,14 +73,6 @@ std::vector<Isa> find_available() {
   return levels;
 }
 
-Isa best_isa() {
-  const Isa last = available_isas().back();
-#if defined(HM_HAS_AVX512_BF16)
-  if (last == Isa::avx512_bf16 && !has_fast_bf16_dot()) return Isa::avx512;
-#endif
-  return last;
-}
-
 std::string find_vendor() {
   std::string vendor;
 #if defined(__x86_64__)
@@ -115,6 +107,14 @@ const std::vector<Isa>& available_isas() {
   return levels;
 }
 
+Isa default_isa() {
+  const Isa last = available_isas().back();
+#if defined(HM_HAS_AVX512_BF16)
+  if (last == Isa::avx512_bf16 && !has_fast_bf16_dot()) return Isa::avx512;
+#endif
+  return last;
+}
+
 Isa find_isa(std::string_view name) {
   std::string list;
   for (Isa isa : available_isas()) {
@@ -130,7 +130,7 @@ Isa current_isa() {
   if (isa >= 0) [[likely]] {
     return static_cast<Isa>(isa);
   }
-  set_isa(forced_name.empty() ? best_isa() : find_isa(forced_name));
+  set_isa(forced_name.empty() ? default_isa() : find_isa(forced_name));
   return current_isa();
 }
 

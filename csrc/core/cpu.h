@@ -20,12 +20,14 @@ const std::vector<Isa>& available_isas();
 /// As CPUID gives it, such as "GenuineIntel"; empty elsewhere.
 const std::string& cpu_vendor();
 
+/// The best of them, except that avx512_bf16 has to be asked for where its dot products are slow.
+Isa default_isa();
+
 /// The level of that name. Throws std::runtime_error, which lists the available ones.
 Isa find_isa(std::string_view name);
 
-/// The level of new plans: that of HANDMILL_ISA as read when the module was loaded, else the best,
-/// except that avx512_bf16 has to be asked for where its dot products are slow.
-/// Throws as find_isa does if HANDMILL_ISA names a level that is missing.
+/// The level of new plans: that of HANDMILL_ISA as read when the module was loaded, else
+/// default_isa(). Throws as find_isa does if HANDMILL_ISA names a level that is missing.
 Isa current_isa();
 
 void set_isa(Isa isa);

@@ -46,14 +46,14 @@ struct Flow {
   };
 
   Kind kind;
-  int depth;                                      // number of flows around it
-  int begin, end = -1;                            // nodes
-  int decides = -1;                               // value: the truth of the test, or the index
-  std::vector<int> branches{};                      // nodes
+  int depth;                    // number of flows around it
+  int begin, end = -1;          // nodes
+  int decides = -1;             // value: the truth of the test, or the index
+  std::vector<int> branches{};  // nodes
   std::vector<Carry> carries{};
   std::vector<Rows> xs{}, ys{};
-  std::vector<int> results{};                       // values, of a choice
-  std::vector<std::pair<int, int>> gives{};         // (value of a branch, the result that it is)
+  std::vector<int> results{};                // values, of a choice
+  std::vector<std::pair<int, int>> gives{};  // (value of a branch, the result that it is)
 };
 
 }  // namespace handmill

@@ -102,19 +102,12 @@ void Plan::leave_loop(Instance& instance, const FlowPlan& flow, int64_t steps) c
   }
 }
 
-template <class F>
-void Plan::Cursor::alone(F f) const {
-  worker_.barrier();
-  if (worker_.index() == 0) f();
-  worker_.barrier();
-}
-
 void Plan::Cursor::follow(const Segment& segment) {
   const FlowPlan& flow = plan_.flows_[static_cast<size_t>(segment.flow)];
   int64_t& step = steps_[flow.depth];
-  const auto enter = [&] { alone([&] { plan_.enter_step(instance_, flow, step); }); };
+  const auto enter = [&] { worker_.barrier([&] { plan_.enter_step(instance_, flow, step); }); };
   const auto leave = [&] {
-    alone([&] { plan_.leave_loop(instance_, flow, step); });
+    worker_.barrier([&] { plan_.leave_loop(instance_, flow, step); });
     at_ = flow.end + 1;
   };
   switch (segment.control) {

@@ -31,7 +31,7 @@ struct Plan::FlowPlan {
   int depth;
   int64_t length;  // the most steps; of a scan: their number
   bool reverse;
-  int begin = -1, end = -1;   // segments
+  int begin = -1, end = -1;     // segments
   std::vector<int> branches{};  // segments
   Location decides{};
   std::vector<Carry> carries{};
@@ -62,8 +62,6 @@ class Plan::Cursor {
 
  private:
   void follow(const Segment& segment);
-  template <class F>
-  void alone(F f) const;  // one thread does it while the others wait
   const std::byte* address(const Location& at) const {
     return instance_.bases[static_cast<size_t>(at.slot)] + at.offset;
   }

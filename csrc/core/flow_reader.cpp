@@ -13,11 +13,9 @@ struct Name {
 };
 
 constexpr Name kNames[] = {
-    {"scan", Control::scan},         {"while", Control::repeat},
-    {"switch", Control::choose},     {"test_while", Control::test},
-    {"branch", Control::branch},     {"end_branch", Control::end_branch},
-    {"end_scan", Control::end},      {"end_while", Control::end},
-    {"end_switch", Control::end},
+    {"scan", Control::scan},       {"while", Control::repeat},  {"switch", Control::choose},
+    {"test_while", Control::test}, {"branch", Control::branch}, {"end_branch", Control::end_branch},
+    {"end_scan", Control::end},    {"end_while", Control::end}, {"end_switch", Control::end},
 };
 
 constexpr size_t kMostDeep = 8;
@@ -115,8 +113,7 @@ void FlowReader::begin_loop(int index, Flow::Kind kind) {
 void FlowReader::begin_choice(int index) {
   NodeRecord& node = program_.nodes[at(index)];
   require(open_.size() < kMostDeep, "loops and choices lie too deep in one another");
-  require(node.inputs.size() == 1 &&
-              program_.values[at(node.inputs[0])].dtype == Dtype::int32,
+  require(node.inputs.size() == 1 && program_.values[at(node.inputs[0])].dtype == Dtype::int32,
           "switch: one int32 decides");
   node.flow = static_cast<int>(program_.flows.size());
   program_.flows.push_back({.kind = Flow::Kind::choose,

@@ -192,8 +192,8 @@ int64_t Plan::description_bytes() const {
   const auto bytes = [](const auto& items) { return items.capacity() * sizeof(items[0]); };
   size_t total = sizeof(*this) + bytes(layout_.values) + bytes(layout_.packed_bytes) +
                  bytes(dims_) + bytes(blob_) + bytes(pack_steps_) + bytes(packings_) +
-                 bytes(steps_) + bytes(segments_) + bytes(flows_) + bytes(records_) + bytes(relocs_) +
-                 bytes(first_reloc_) + bytes(guards_);
+                 bytes(steps_) + bytes(segments_) + bytes(flows_) + bytes(records_) +
+                 bytes(relocs_) + bytes(first_reloc_) + bytes(guards_);
   for (const Packing& packing : packings_) total += packing.key.capacity();
   return static_cast<int64_t>(total);
 }

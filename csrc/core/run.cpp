@@ -119,7 +119,8 @@ void Plan::prepare(Instance& instance, const void* const* inputs, void* const* o
   }
   refresh_packed(instance);
   // What lies in a branch that is not taken keeps the result of an earlier run.
-  if (!flows_.empty()) std::fill(instance.guards.begin(), instance.guards.end(), GuardResult{-1, 0});
+  if (!flows_.empty())
+    std::fill(instance.guards.begin(), instance.guards.end(), GuardResult{-1, 0});
 }
 
 std::byte* Plan::value_data(const Instance& instance, int value) const {

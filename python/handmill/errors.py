@@ -40,6 +40,10 @@ class RowError(ValueError):
         self.row = row
 
 
+class FileFormatError(ValueError):
+    """A file that is damaged, or not what its name says."""
+
+
 class TrainingWarning(UserWarning):
     """Numbers seen in training that usually mean a mistake (dead units, loss above guessing)."""
 

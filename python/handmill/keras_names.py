@@ -219,3 +219,31 @@ KERAS_NAMES: dict[str, str] = {
     "wrappers": "SKLearnClassifier SKLearnRegressor SKLearnTransformer",
 }
 """Module name below ``keras`` -> its public names, separated by spaces."""
+
+KERAS_METHODS: dict[str, str] = {
+    "Layer": (
+        "add_loss add_metric add_variable add_weight build build_from_config call compute_mask "
+        "compute_output_shape compute_output_spec count_params from_config get_build_config "
+        "get_config get_weights load_own_variables quantize quantized_build quantized_call "
+        "rematerialized_call save_own_variables set_weights stateless_call symbolic_call"
+    ),
+    "Model": (
+        "compile compile_from_config compute_loss compute_loss_and_updates compute_metrics "
+        "evaluate export fit get_compile_config get_layer get_metrics_result "
+        "get_quantization_layer_structure get_state_tree jax_state_sync load_weights "
+        "make_predict_function make_test_function make_train_function predict predict_on_batch "
+        "predict_step reset_metrics save save_weights set_state_tree stateless_compute_loss "
+        "summary test_on_batch test_step to_json train_on_batch train_step"
+    ),
+    "Metric": (
+        "add_variable add_weight from_config get_config reset_state result stateless_reset_state "
+        "stateless_result stateless_update_state update_state"
+    ),
+    "Optimizer": (
+        "add_optimizer_variables add_variable add_variable_from_reference apply apply_gradients "
+        "assign assign_add assign_sub build exclude_from_weight_decay finalize_variable_values "
+        "from_config get_config load_own_variables save_own_variables scale_loss set_weights "
+        "stateless_apply update_step"
+    ),
+}
+"""Class below ``keras`` -> its public methods; a Model has those of a Layer too."""

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType
 from typing import Any
 
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
@@ -58,6 +59,31 @@ def lazy_exports(
     return getattr_, dir_
 
 
+def publish(package: str, *modules: ModuleType) -> None:
+    """Brings the functions that modules define into their package, and writes both ``__all__``.
+
+    A function is named once, where it is defined; with a leading underscore it stays there.
+
+    Args:
+        package: the package's ``__name__``.
+        modules: its modules; of packages among them, what they have published themselves.
+    """
+    room = vars(sys.modules[package])
+    room["__all__"] = []
+    for module in modules:
+        known = vars(module)
+        if "__all__" not in known:
+            known["__all__"] = [
+                name
+                for name, value in known.items()
+                if not name.startswith("_")
+                and isinstance(value, FunctionType)
+                and value.__module__ == module.__name__
+            ]
+        room["__all__"] += known["__all__"]
+        room.update((name, known[name]) for name in known["__all__"])
+
+
 def plain_module(module: str) -> Callable[[str], Any]:
     """Makes the ``__getattr__`` of a module that is not a package; it only words the error.
 
@@ -70,6 +96,15 @@ def plain_module(module: str) -> Callable[[str], Any]:
             raise AttributeError(name)
         known = [n for n in vars(sys.modules[module]) if not n.startswith("_")]
         raise missing_name(module, name, known)
+
+    return getattr_
+
+
+def forwarded_to(target: ModuleType) -> Callable[[str], Any]:
+    """Makes the ``__getattr__`` of a module that stands for another one."""
+
+    def getattr_(name: str) -> Any:
+        return getattr(target, name)
 
     return getattr_
 

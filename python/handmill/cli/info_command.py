@@ -74,13 +74,17 @@ def backend() -> str:
 
 def isa_reason() -> str:
     """Why the kernels of this instruction set level run."""
-    available = config.available_isas()
+    from handmill import _core
+
+    available, default = config.available_isas(), _core.default_isa()
     listed = f"available: {', '.join(available)}"
     forced = os.environ.get("HANDMILL_ISA")
     if forced and forced == config.isa():
         return f"HANDMILL_ISA={forced}; {listed}"
-    if config.isa() != available[-1]:
+    if config.isa() != default:
         return f"chosen with config.set_isa; {listed}"
+    if default != available[-1]:
+        return f"the default on this CPU; {available[-1]} has to be asked for; {listed}"
     return f"the best that this CPU and this build have; {listed}"
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from handmill.keras_names import KERAS_VERSION
+from handmill.lazy import forwarded_to
+
 PREFIXES = ("tensorflow.keras", "tf_keras", "keras")
 
 
@@ -65,6 +68,9 @@ class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if ours is None:
             _make_tensorflow(module)
             return
+        if ours == "handmill":
+            _make_keras(module)
+            return
         try:
             sys.modules[name] = importlib.import_module(ours)
         except ModuleNotFoundError as error:
@@ -77,12 +83,22 @@ class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             ) from None
 
 
+def _make_keras(module: ModuleType) -> None:
+    """Makes ``keras`` itself: handmill, but for the version, which scripts check."""
+    handmill = importlib.import_module("handmill")
+    module.__doc__ = handmill.__doc__
+    module.__version__ = KERAS_VERSION  # type: ignore[attr-defined]
+    module.version = lambda: KERAS_VERSION  # type: ignore[attr-defined]
+    module.__getattr__ = forwarded_to(handmill)  # type: ignore[method-assign]
+    module.__dir__ = handmill.__dir__  # type: ignore[method-assign]
+
+
 def _make_tensorflow(module: ModuleType) -> None:
     """Makes a ``tensorflow`` that holds nothing but ``keras``."""
 
     def getattr_(name: str) -> Any:
         if name == "keras":
-            return importlib.import_module("handmill")
+            return importlib.import_module("tensorflow.keras")
         raise AttributeError(
             f"handmill run: tensorflow.{name} is not here; handmill stands in for "
             "tensorflow.keras only"

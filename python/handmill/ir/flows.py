@@ -119,5 +119,5 @@ def _has_place(value: Value) -> bool:
     node = value.node
     if node is None or not bodies_of(node):
         return False
-    carries: int = node.attrs.get("n_carry", node.attrs.get("n_vars", 0))
+    carries: int = node.attrs.get("n_carry") or node.attrs.get("n_vars") or 0
     return value.index < carries

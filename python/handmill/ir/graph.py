@@ -148,6 +148,30 @@ class Operators:
         return self.operators["getitem"](self, key)
 
 
+def operator_table() -> dict[str, Callable[..., Any]]:
+    """The functions behind the operators, by name."""
+    if not Operators.operators:
+        import handmill.ops  # noqa: F401  (fills the table)
+    return Operators.operators
+
+
+class ElementwiseEquality:
+    """``==`` and ``!=`` of tensors that are no values of a graph.
+
+    Beside a number or tensor they compare element by element; beside anything else, and hashed, a
+    tensor is itself.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return operator_table()["equal"](self, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return operator_table()["not_equal"](self, other) if is_operand(other) else NotImplemented
+
+
 class Value(Operators):
     """A tensor in a graph: a spec, and where it comes from.
 
@@ -246,8 +270,10 @@ _NO_ARRAY = (
 
 def is_operand(x: object) -> bool:
     """Whether ``x`` is something that a tensor can be compared with: a tensor or a number."""
-    numbers = bool | int | float | np.ndarray | np.generic | SymbolicDim | Value
-    return isinstance(x, numbers) or hasattr(x, "spec")
+    return isinstance(x, _OPERANDS) or hasattr(x, "spec")
+
+
+_OPERANDS = (bool, int, float, np.ndarray, np.generic, SymbolicDim, Value)
 
 
 class Node:
@@ -421,7 +447,7 @@ class Graph:
 
     def keep_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation: the node itself if its operands are the same, or a copy."""
-        if all(map(is_, node.inputs, inputs)):
+        if inputs is node.inputs or all(map(is_, node.inputs, inputs)):
             self.nodes.append(node)
             return node.outputs
         return self.copy_node(node, inputs)
@@ -470,12 +496,18 @@ def rewrite(
     renamed = mapping.get
     with new:
         for node in graph.nodes:
-            operands = tuple([renamed(v, v) for v in node.inputs])
+            operands = node.inputs
+            if mapping:
+                operands = tuple([renamed(v, v) for v in operands])
             new.scopes = [node.scope]
             outputs = visit(new, node, operands)
             if outputs is None:
                 outputs = new.keep_node(node, operands)
-            if outputs is not node.outputs:
+            if outputs is node.outputs:
+                continue
+            if len(node.outputs) == 1:  # as of most
+                (mapping[node.outputs[0]],) = outputs
+            else:
                 mapping.update(zip(node.outputs, outputs, strict=True))
     new.scopes = []
     new.outputs = [renamed(v, v) for v in graph.outputs]
@@ -512,21 +544,22 @@ def print_graph(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-_LOCAL = threading.local()
+class _Local(threading.local):
+    stack: list[Graph | None] | None = None
+
+
+_LOCAL = _Local()
 
 
 def _stack() -> list[Graph | None]:
-    try:
-        return _LOCAL.stack  # type: ignore[no-any-return]
-    except AttributeError:
-        stack: list[Graph | None] = []
-        _LOCAL.stack = stack
-        return stack
+    if _LOCAL.stack is None:
+        _LOCAL.stack = []
+    return _LOCAL.stack
 
 
 def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
-    stack = getattr(_LOCAL, "stack", None)
+    stack = _LOCAL.stack
     return stack[-1] if stack else None
 
 

@@ -161,6 +161,8 @@ class Op:
         view: the output is the input's memory under another shape; nothing is computed.
         flow: how a loop or choice, whose attributes hold bodies, is described to C++
             (:mod:`handmill.ir.flows`).
+        first_capture: attrs -> the position of the first operand that is the same in each step of
+            a loop; those after it are, too.
     """
 
     name: str
@@ -189,6 +191,7 @@ class Op:
     transparent: bool = False
     view: bool = False
     flow: Callable[[Any, Any], None] | None = None
+    first_capture: Callable[[Attrs], int] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

@@ -17,6 +17,7 @@ from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
 from handmill.ir.body import any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
+from handmill.ir.hoist import hoist
 from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import numpy_dtype
 from handmill.ir.tile import CONVERT, TILE, TileStep
@@ -101,10 +102,12 @@ def cse(graph: Graph) -> Graph:
     for value in graph.constants:
         array = value.origin
         key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= FOLD_LIMIT else value
-        same[value] = constants.setdefault(key, value)
+        first = constants.setdefault(key, value)
+        if first is not value:
+            same[value] = first
 
     def key_of(name: str, operands: tuple[Value, ...], attrs: dict[str, Any]) -> Any:
-        return (name, operands, frozenset(attrs.items()))
+        return (name, operands, frozenset(attrs.items()) if attrs else None)
 
     offers: dict[Any, tuple[Node, int]] = {}
     offered: set[str] = set()
@@ -140,7 +143,8 @@ def cse(graph: Graph) -> Graph:
                 other, output = offer
                 if all(_ready(v, node, computed) for v in other.inputs):
                     return (hoist(new, other)[output],)
-        operands = tuple([same.get(v, v) for v in operands])
+        if same:
+            operands = tuple([same.get(v, v) for v in operands])
         key = key_of(node.op.name, operands, node.attrs)
         outputs = found.get(key)
         if outputs is None:
@@ -513,6 +517,7 @@ def schedule(graph: Graph) -> Graph:
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     join_scans,
+    hoist,
     drop_transparent,
     fold,
     cse,

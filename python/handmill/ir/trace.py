@@ -108,6 +108,9 @@ def recorder() -> Any:
     return found if found is not None and found.active and current_graph() is None else None
 
 
+_BOOLS = (bool, np.bool_)
+
+
 def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
     """Returns ``operand`` as a value of ``graph``.
 
@@ -124,7 +127,7 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
         found: Value = operand.value_in(graph)
         return found
     if dtype is None:
-        if isinstance(operand, bool | np.bool_):
+        if isinstance(operand, _BOOLS):
             dtype = "bool"
         elif isinstance(operand, int):
             dtype = "int32"

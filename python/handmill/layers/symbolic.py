@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
-from handmill.ir.graph import Value, is_operand
+from handmill.ir.graph import ElementwiseEquality, operator_table
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
 from handmill.naming import uniquify
@@ -58,7 +58,7 @@ def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
     return as_none(spec.shape)
 
 
-class KerasTensor:
+class KerasTensor(ElementwiseEquality):
     """A tensor without content: what ``Input`` and layers called on tensors return.
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
@@ -135,44 +135,28 @@ class KerasTensor:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
     def __getitem__(self, key: Any) -> Any:
-        return _operators()["getitem"](self, key)
+        return operator_table()["getitem"](self, key)
 
     def __neg__(self) -> Any:
-        return _operators()["negative"](self)
+        return operator_table()["negative"](self)
 
     def __abs__(self) -> Any:
-        return _operators()["absolute"](self)
+        return operator_table()["absolute"](self)
 
     def __pos__(self) -> Any:
         return self
 
     def __invert__(self) -> Any:
-        return _operators()["logical_not"](self)
+        return operator_table()["logical_not"](self)
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return _operators()["round"](self, ndigits or 0)
-
-    # Beside a number or tensor, element by element; beside anything else, and hashed, it is itself.
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> Any:
-        return _operators()["equal"](self, other) if is_operand(other) else NotImplemented
-
-    def __ne__(self, other: object) -> Any:
-        return _operators()["not_equal"](self, other) if is_operand(other) else NotImplemented
-
-
-def _operators() -> dict[str, Callable[..., Any]]:
-    if not Value.operators:
-        import handmill.ops  # noqa: F401  (fills the table)
-    return Value.operators
+        return operator_table()["round"](self, ndigits or 0)
 
 
 def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         first, second = (other, self) if reflected else (self, other)
-        return _operators()[name](first, second)
+        return operator_table()[name](first, second)
 
     return method
 

@@ -54,7 +54,8 @@ class Sequential(Model):
             rebuild: whether the model is built anew at once.
 
         Raises:
-            ValueError: for what is not a layer, and for a name that is taken.
+            ValueError: for what is not a layer, for a name that is taken, and for a layer that does
+                not fit; the model stays as it was.
         """
         if isinstance(layer, KerasTensor):
             origin = layer.history.operation
@@ -81,14 +82,20 @@ class Sequential(Model):
                 f"{getattr(self._layers[0], 'batch_shape', None)}. You cannot add a different "
                 "Input layer to it."
             )
+        count, graph, built = len(self._layers), self._graph, self.built
         shape = layer._input_shape_argument
         if not self._layers and shape is not None and not isinstance(layer, InputLayer):
             self._layers.append(InputLayer(batch_shape=shape, dtype=layer.dtype))
         self._layers.append(layer)
-        if rebuild:
-            self._maybe_rebuild()
-        else:
-            self._reset()
+        try:
+            if rebuild:
+                self._maybe_rebuild()
+            else:
+                self._reset()
+        except BaseException:  # a layer that does not fit does not stay
+            del self._layers[count:]
+            self._graph, self.built = graph, built
+            raise
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Removes the last layer and returns it."""

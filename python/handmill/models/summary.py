@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from handmill.ir.shapes import numpy_dtype
+from handmill.layers.arguments import as_tuples, is_shape
 from handmill.layers.symbolic import Node
 from handmill.naming import object_name
 
@@ -83,9 +84,24 @@ def _output_shape(layer: Any) -> str:
     if not nodes:
         if getattr(layer, "_graph", None) is not None:
             return str(layer.output_shape)
+        return _shape_of_built(layer)
+    return _text([t.shape for t in nodes[-1].output_tensors])
+
+
+def _shape_of_built(layer: Any) -> str:
+    """The shape for the inputs that the layer was built for: of one called by other layers."""
+    config = layer.get_build_config() if layer.built else None
+    if not config or "input_shape" not in config:
         return "?"
-    shapes = [t.shape for t in nodes[-1].output_tensors]
-    return str(shapes[0]) if len(shapes) == 1 else str(shapes)
+    try:
+        return _text(layer.compute_output_shape(as_tuples(config["input_shape"])))
+    except Exception:  # a layer of somebody's, whose call takes more than that
+        return "?"
+
+
+def _text(shapes: Any) -> str:
+    flat = [shapes] if is_shape(shapes) else shapes
+    return str(flat[0]) if isinstance(flat, list | tuple) and len(flat) == 1 else str(flat)
 
 
 def _connections(model: Any, layer: Any) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handmill.lazy import plain_module
+from handmill.lazy import plain_module, publish
 from handmill.ops import core, linalg, math, nn, numpy
-from handmill.ops.core import *
-from handmill.ops.linalg import *
-from handmill.ops.math import *
-from handmill.ops.nn import *
-from handmill.ops.numpy import *
 
-if not TYPE_CHECKING:  # mypy follows the stars by itself; a __getattr__ would hide typing errors
-    __all__ = core.__all__ + linalg.__all__ + math.__all__ + nn.__all__ + numpy.__all__
+if TYPE_CHECKING:  # a __getattr__ would hide typing errors
+    from handmill.ops.core import *
+    from handmill.ops.linalg import *
+    from handmill.ops.math import *
+    from handmill.ops.nn import *
+    from handmill.ops.numpy import *
+else:
+    publish(__name__, core, linalg, math, nn, numpy)
     __getattr__ = plain_module(__name__)

@@ -24,10 +24,6 @@ from handmill.primitives.operands import (
 )
 from handmill.primitives.reduce import SUM_OF_SQUARES, reduced_shape
 
-__all__ = [
-    "norm",
-]
-
 
 def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """Returns the norm of vectors or matrices.

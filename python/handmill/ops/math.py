@@ -20,15 +20,6 @@ from handmill.primitives.reduce import reduced_shape
 from handmill.primitives.sort import ARGSORT
 from handmill.runtime.planned import planned
 
-__all__ = [
-    "erf",
-    "in_top_k",
-    "logsumexp",
-    "rsqrt",
-    "segment_sum",
-    "top_k",
-]
-
 
 def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bool = False) -> Any:
     """Adds up the rows of each segment; ids out of range are left out.

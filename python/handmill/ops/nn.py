@@ -34,22 +34,7 @@ from handmill.ops.numpy.movement import reshape, transpose
 from handmill.ops.numpy.reductions import max as reduce_max
 from handmill.ops.numpy.reductions import mean, sum, var
 from handmill.ops.numpy.reductions import sum as reduce_sum
-from handmill.primitives.elementwise.activations import (
-    ELU,
-    GELU,
-    GELU_TANH,
-    HARD_SIGMOID,
-    HARD_SILU,
-    LEAKY_RELU,
-    MISH,
-    RELU,
-    RELU6,
-    SELU,
-    SILU,
-    SOFTPLUS,
-    SOFTSIGN,
-)
-from handmill.primitives.elementwise.unary import SIGMOID
+from handmill.primitives.elementwise import activations, unary
 from handmill.primitives.gather import INDEX_DTYPES, ONE_HOT
 from handmill.primitives.loss import (
     SOFTMAX_CROSS_ENTROPY,
@@ -72,42 +57,6 @@ from handmill.primitives.operands import (
 from handmill.primitives.softmax import LOG_SOFTMAX, SOFTMAX
 from handmill.runtime.planned import planned
 
-__all__ = [
-    "binary_crossentropy",
-    "categorical_crossentropy",
-    "celu",
-    "elu",
-    "gelu",
-    "glu",
-    "hard_shrink",
-    "hard_sigmoid",
-    "hard_silu",
-    "hard_swish",
-    "hard_tanh",
-    "leaky_relu",
-    "log_sigmoid",
-    "log_softmax",
-    "mish",
-    "moments",
-    "multi_hot",
-    "normalize",
-    "one_hot",
-    "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "soft_shrink",
-    "softmax",
-    "softplus",
-    "softsign",
-    "sparse_categorical_crossentropy",
-    "squareplus",
-    "swish",
-    "tanh_shrink",
-    "threshold",
-]
-
 
 @planned
 def relu(x: Tensor) -> Any:
@@ -119,7 +68,7 @@ def relu(x: Tensor) -> Any:
         array([0., 0., 2.], dtype=float32)
     """
     x = promote_number(x)
-    return apply(RELU, x) if dtype_of(x) in FLOATS else maximum(x, 0)
+    return apply(activations.RELU, x) if dtype_of(x) in FLOATS else maximum(x, 0)
 
 
 @planned
@@ -131,7 +80,7 @@ def relu6(x: Tensor) -> Any:
         >>> ops.relu6([-1.0, 2.0, 8.0])
         array([0., 2., 6.], dtype=float32)
     """
-    return apply(RELU6, *promote_float(x))
+    return apply(activations.RELU6, *promote_float(x))
 
 
 @planned
@@ -144,7 +93,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Any:
         array([-0.5,  2. ], dtype=float32)
     """
     (x,) = promote_float(x)
-    return apply(LEAKY_RELU, x, negative_slope=rounded(negative_slope, x))
+    return apply(activations.LEAKY_RELU, x, negative_slope=rounded(negative_slope, x))
 
 
 @planned
@@ -157,7 +106,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Any:
         array([-1.,  2.], dtype=float32)
     """
     (x,) = promote_float(x)
-    return apply(ELU, x, alpha=rounded(alpha, x))
+    return apply(activations.ELU, x, alpha=rounded(alpha, x))
 
 
 @planned
@@ -169,7 +118,7 @@ def selu(x: Tensor) -> Any:
         >>> ops.selu([0.0, 1.0]).round(4)
         array([0.    , 1.0507], dtype=float32)
     """
-    return apply(SELU, *promote_float(x))
+    return apply(activations.SELU, *promote_float(x))
 
 
 def celu(x: Tensor, alpha: float = 1.0) -> Any:
@@ -194,7 +143,7 @@ def softplus(x: Tensor) -> Any:
         >>> ops.softplus([-200.0, 100.0])
         array([  0., 100.], dtype=float32)
     """
-    return apply(SOFTPLUS, *promote_float(x))
+    return apply(activations.SOFTPLUS, *promote_float(x))
 
 
 @planned
@@ -206,7 +155,7 @@ def softsign(x: Tensor) -> Any:
         >>> ops.softsign([1.0, -3.0])
         array([ 0.5 , -0.75], dtype=float32)
     """
-    return apply(SOFTSIGN, *promote_float(x))
+    return apply(activations.SOFTSIGN, *promote_float(x))
 
 
 @planned
@@ -218,7 +167,7 @@ def silu(x: Tensor) -> Any:
         >>> ops.silu([0.0, 100.0])
         array([  0., 100.], dtype=float32)
     """
-    return apply(SILU, *promote_float(x))
+    return apply(activations.SILU, *promote_float(x))
 
 
 swish = silu
@@ -239,7 +188,7 @@ def gelu(x: Tensor, approximate: bool = True) -> Any:
     References:
         - [Hendrycks et al., 2016](https://arxiv.org/abs/1606.08415)
     """
-    return apply(GELU_TANH if approximate else GELU, *promote_float(x))
+    return apply(activations.GELU_TANH if approximate else activations.GELU, *promote_float(x))
 
 
 def log_sigmoid(x: Tensor) -> Any:
@@ -262,7 +211,7 @@ def hard_sigmoid(x: Tensor) -> Any:
         >>> ops.hard_sigmoid([-5.0, 0.0, 5.0])
         array([0. , 0.5, 1. ], dtype=float32)
     """
-    return apply(HARD_SIGMOID, *promote_float(x))
+    return apply(activations.HARD_SIGMOID, *promote_float(x))
 
 
 @planned
@@ -274,7 +223,7 @@ def hard_silu(x: Tensor) -> Any:
         >>> ops.hard_silu([-5.0, 0.0, 5.0]) + 0
         array([0., 0., 5.], dtype=float32)
     """
-    return apply(HARD_SILU, *promote_float(x))
+    return apply(activations.HARD_SILU, *promote_float(x))
 
 
 hard_swish = hard_silu
@@ -360,7 +309,7 @@ def mish(x: Tensor) -> Any:
         >>> ops.mish([0.0, 100.0])
         array([  0., 100.], dtype=float32)
     """
-    return apply(MISH, *promote_float(x))
+    return apply(activations.MISH, *promote_float(x))
 
 
 def glu(x: Tensor, axis: int = -1) -> Any:
@@ -385,7 +334,7 @@ def sigmoid(x: Tensor) -> Any:
         >>> ops.sigmoid([0.0, 100.0])
         array([0.5, 1. ], dtype=float32)
     """
-    return apply(SIGMOID, *promote_float(x))
+    return apply(unary.SIGMOID, *promote_float(x))
 
 
 def _along(op: Op, x: Tensor, axis: Any) -> Any:
@@ -518,7 +467,7 @@ def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = Fals
         >>> ops.binary_crossentropy([1.0, 0.0], [0.5, 0.5]).round(4)
         array([0.6931, 0.6931], dtype=float32)
     """
-    logits = output if from_logits else _made_by(output, SIGMOID)
+    logits = output if from_logits else _made_by(output, unary.SIGMOID)
     if logits is not None:
         # log sigmoid(x) = -softplus(-x), log(1 - sigmoid(x)) = -softplus(x): nothing cancels.
         t, x = promote_float(target, logits)

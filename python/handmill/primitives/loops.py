@@ -218,6 +218,7 @@ SCAN: Op = register(
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_scan_vjp,
         flow=describe_scan,
+        first_capture=lambda attrs: attrs["n_carry"] + attrs["n_xs"],
     )
 )
 
@@ -288,6 +289,7 @@ WHILE_LOOP: Op = register(
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_while_vjp,
         flow=describe_while,
+        first_capture=lambda attrs: attrs["n_vars"],
     )
 )
 

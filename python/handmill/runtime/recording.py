@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir import trace
-from handmill.ir.graph import Graph, Node, Operators, Value, current_graph
+from handmill.ir.graph import ElementwiseEquality, Graph, Node, Operators, Value, current_graph
 from handmill.ir.op import Array, Op
 from handmill.ir.passes import is_guard
 from handmill.ir.shapes import Spec, name_of_dtype
@@ -30,7 +30,7 @@ _PROGRAM_LIMIT = 256
 _CONSTANT_LIMIT = 64
 
 
-class TapeTensor(Operators):
+class TapeTensor(ElementwiseEquality, Operators):
     """The result of an operator called on arrays while a GradientTape records.
 
     It has the operators of arrays and works wherever an array does; functions of NumPy that

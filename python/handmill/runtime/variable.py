@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import TracedValueError
-from handmill.ir.graph import Value, current_graph, is_operand, outside_graph
+from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table, outside_graph
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
+from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.primitives.operands import converted
+from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -39,9 +39,18 @@ class ArrayState:
         copy: Array = self._array.copy()
         return copy
 
+    def item(self) -> Any:
+        """The number of a content of shape ()."""
+        return self._array.item()
+
     def write(self, array: Array) -> None:
         """Replaces the content and raises the version."""
         np.copyto(self._array, array, casting="unsafe")
+        self.version += 1
+
+    def zero(self) -> None:
+        """Sets the content to zero and raises the version."""
+        self._array.fill(0)
         self.version += 1
 
 
@@ -108,14 +117,20 @@ def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
         _undrawn.reset(token)
 
 
-def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
+def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> None:
     """Refuses what cannot be allocated, before an initializer tries.
+
+    Args:
+        name: of the variable.
+        shape: its shape.
+        dtype: its dtype.
+        drawn: whether an array of its first values is made beside it.
 
     Raises:
         ValueError: if a loader's budget is exceeded.
-        MemoryError: if the machine has less memory.
+        MemoryError: if this process cannot have so much memory.
     """
-    size = math.prod(shape) * (numpy_dtype(dtype).itemsize if dtype in DTYPES else 1)
+    size = math.prod(shape) * _BYTES.get(dtype, 1)
     left = _budget.get()
     if left is not None:
         left[0] -= size
@@ -123,24 +138,23 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str) -> None:
             raise ValueError(
                 f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
             )
-    if size > _BYTES_NOT_CHECKED and size > _machine_bytes():
+    if size > _BYTES_NOT_CHECKED and size * (1 + drawn) > (free := available_bytes()):
+        also = ", and as much while its first values are made" if drawn else ""
         raise MemoryError(
-            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB, more than this machine "
-            f"has ({_machine_bytes() / 1e9:.4g} GB)"
+            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB{also}; this process can "
+            f"have {free / 1e9:.4g} GB more. Nothing was allocated. Make it smaller (fewer units, "
+            "fewer inputs)"
         )
 
 
 _BYTES_NOT_CHECKED = 1 << 28
+_BYTES = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in DTYPES}
 
 
-def _machine_bytes() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 47
+_spec = functools.lru_cache(maxsize=1024)(Spec)  # most variables have the shape of another
 
 
-class Variable(Watched):
+class Variable(ElementwiseEquality, Watched):
     """A named tensor that programs read and write.
 
     Used as an operand while a model is traced it is read by the program; ``assign`` then
@@ -181,14 +195,16 @@ class Variable(Watched):
             if shape is None:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
             dtype = dtype or "float32"
-            _check_bytes(name, tuple(shape), dtype)
-            content = self._drawn(initializer, tuple(shape), dtype)
+            content = self._drawn(initializer, name, tuple(shape), dtype)
         else:
-            with outside_graph():
-                content = np.asarray(initializer)
+            if type(initializer) is np.ndarray:
+                content = initializer
+            else:
+                with outside_graph():
+                    content = np.asarray(initializer)
             if dtype is None:
                 weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
-                dtype = "float32" if weak else content.dtype.name
+                dtype = "float32" if weak else name_of_dtype(content.dtype)
         if dtype not in DTYPES:
             raise ValueError(
                 f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
@@ -198,27 +214,32 @@ class Variable(Watched):
                 f"variable {name!r}: expected initial values of shape {tuple(shape)}, "
                 f"got {content.shape}"
             )
-        found = tuple(map(int, shape or ())) if content is None else content.shape
-        attributes = self.__dict__  # nobody depends on a variable that is being made
-        attributes["name"] = attributes["path"] = name
-        attributes["_trainable"] = trainable
-        attributes["autocast"] = True
-        attributes["regularizer"] = regularizer
-        attributes["constraint"] = constraint
-        attributes["spec"] = Spec(found, dtype)
-        attributes["state"] = _new_state(found, dtype)
+        found = tuple([int(d) for d in shape or ()]) if content is None else content.shape
+        self.__dict__.update(  # nobody depends on a variable that is being made
+            name=name,
+            path=name,
+            _trainable=trainable,
+            autocast=True,
+            regularizer=regularizer,
+            constraint=constraint,
+            spec=_spec(found, dtype),
+            state=_new_state(found, dtype),
+        )
         if content is not None:
             self.state.write(content)
 
     def _drawn(
-        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str
+        self, initializer: Callable[..., Any], name: str, shape: tuple[int, ...], dtype: str
     ) -> Array | None:
         """The first content; None for zeros, which a state holds at first."""
-        if getattr(initializer, "gives_zeros", False) and dtype in DTYPES:
+        gives_zeros = getattr(initializer, "gives_zeros", False) and dtype in DTYPES
+        can_wait = getattr(initializer, "draws_numbers", False) and dtype in FLOATS
+        undrawn = _undrawn.get() if can_wait else None
+        _check_bytes(name, shape, dtype, drawn=not gives_zeros and undrawn is None)
+        if gives_zeros:
             return None
         draw = functools.partial(initializer, shape, dtype=dtype)
-        undrawn = _undrawn.get() if dtype in FLOATS else None
-        if undrawn is None or not getattr(initializer, "draws_numbers", False):
+        if undrawn is None:
             with outside_graph():  # a program would not have drawn it yet
                 return np.asarray(draw())
         undrawn.append((self, draw))
@@ -365,17 +386,7 @@ class Variable(Watched):
         return self.shape[0]
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return _operators()["round"](self, ndigits or 0)
-
-    # Beside a number or tensor, element by element; beside anything else, and hashed, it is itself.
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> Any:
-        return _operators()["equal"](self, other) if is_operand(other) else NotImplemented
-
-    def __ne__(self, other: object) -> Any:
-        return _operators()["not_equal"](self, other) if is_operand(other) else NotImplemented
+        return operator_table()["round"](self, ndigits or 0)
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
@@ -391,18 +402,12 @@ def _refuse_in_trace(variable: Variable) -> None:
 
 def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     if reflected:
-        return lambda self, other: _operators()[name](other, self)
-    return lambda self, other: _operators()[name](self, other)  # noqa: PLW0108  (see _unary)
+        return lambda self, other: operator_table()[name](other, self)
+    return lambda self, other: operator_table()[name](self, other)  # noqa: PLW0108  (see _unary)
 
 
 def _unary(name: str) -> Callable[[Any], Any]:
-    return lambda self: _operators()[name](self)  # noqa: PLW0108  (the table is filled later)
-
-
-def _operators() -> dict[str, Callable[..., Any]]:
-    if not Value.operators:
-        import handmill.ops  # noqa: F401  (fills the table)
-    return Value.operators
+    return lambda self: operator_table()[name](self)  # noqa: PLW0108  (the table is filled later)
 
 
 for _method, _name in {

@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from handmill import initializers
+from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.models.estimators.network import Architecture, make_model, make_optimizer
-from handmill.saving.container import (
-    FileFormatError,
-    from_archive,
-    from_json,
-    from_tensors,
-    to_archive,
-)
-from handmill.saving.model_file import check_version, members_of
+from handmill.saving.archive import from_archive, to_archive
+from handmill.saving.hmill import check_version, members_of
+from handmill.saving.json_data import from_json
+from handmill.saving.tensors import from_tensors
 
 LOSSES: dict[str, str | None] = {
     "softmax": "sparse_categorical_crossentropy",

@@ -26,17 +26,6 @@ from handmill.primitives.operands import (
     value_of_dim,
 )
 
-__all__ = [
-    "cast",
-    "convert_to_numpy",
-    "convert_to_tensor",
-    "custom_gradient",
-    "dtype",
-    "is_tensor",
-    "shape",
-    "stop_gradient",
-]
-
 
 def cast(x: Tensor, dtype: Any) -> Any:
     """Converts to another dtype.

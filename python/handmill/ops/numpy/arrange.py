@@ -31,23 +31,6 @@ from handmill.primitives.operands import (
     tensor,
 )
 
-__all__ = [
-    "diag",
-    "flip",
-    "meshgrid",
-    "moveaxis",
-    "pad",
-    "ravel",
-    "repeat",
-    "roll",
-    "split",
-    "stack",
-    "swapaxes",
-    "tile",
-    "tril",
-    "triu",
-]
-
 
 def stack(x: Sequence[Tensor], axis: int = 0) -> Any:
     """Joins along a new axis.
@@ -89,7 +72,7 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
             raise shape_error("split", f"size {size} is not {indices_or_sections} equal parts")
         cuts = [part * i for i in range(1, indices_or_sections)]
     else:
-        cuts = [place_of(i, size) for i in indices_or_sections]
+        cuts = [_place_of(i, size) for i in indices_or_sections]
     ends = [0, *cuts, size]
     return [slice_axis(x, axis, a, b if at_least(b, a) else a) for a, b in pairwise(ends)]
 
@@ -331,7 +314,7 @@ def _fixed(x: Any, axis: int, op: str) -> int:
     return size
 
 
-def place_of(position: Dim, size: Dim) -> Dim:
+def _place_of(position: Dim, size: Dim) -> Dim:
     """Returns where ``position`` lies in an axis: negative ones count from the end, as in slices.
 
     Positions beyond an end lie there. In an axis whose size a call decides, they are assumed not
@@ -350,8 +333,8 @@ def place_of(position: Dim, size: Dim) -> Dim:
 
 def _span(key: slice, size: Dim) -> tuple[Dim, Dim, int]:
     """The start, end and step of a slice that goes forward."""
-    start = 0 if key.start is None else place_of(key.start, size)
-    stop = size if key.stop is None else place_of(key.stop, size)
+    start = 0 if key.start is None else _place_of(key.start, size)
+    stop = size if key.stop is None else _place_of(key.stop, size)
     return start, stop if at_least(stop, start) else start, int(key.step or 1)
 
 
@@ -359,12 +342,12 @@ def _backwards(key: slice, size: Dim) -> Any:
     """The places that a slice with a negative step takes."""
     if not isinstance(size, SymbolicDim):
         return np.arange(size, dtype=np.int32)[key].copy()
-    first = size - 1 if key.start is None else place_of(key.start, size)
-    last = -1 if key.stop is None else place_of(key.stop, size)
+    first = size - 1 if key.start is None else _place_of(key.start, size)
+    last = -1 if key.stop is None else _place_of(key.stop, size)
     return arange(first, last, key.step)
 
 
-def getitem(x: Tensor, key: Any) -> Any:
+def _getitem(x: Tensor, key: Any) -> Any:
     """Returns ``x[key]``: ints, slices, None, Ellipsis, and one array of row numbers.
 
     In an axis whose size a call decides, positions are assumed to lie inside; a call in which they
@@ -438,5 +421,5 @@ def getitem(x: Tensor, key: Any) -> Any:
 
 
 Value.operators.update(
-    getitem=getitem,
+    getitem=_getitem,
 )

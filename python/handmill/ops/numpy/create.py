@@ -25,20 +25,6 @@ from handmill.primitives.operands import (
 )
 from handmill.primitives.sizes import ARANGE
 
-__all__ = [
-    "arange",
-    "eye",
-    "full",
-    "full_like",
-    "identity",
-    "linspace",
-    "ones",
-    "ones_like",
-    "tri",
-    "zeros",
-    "zeros_like",
-]
-
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """Returns a tensor of equal elements.

@@ -20,16 +20,6 @@ from handmill.primitives.elementwise.division import (
 )
 from handmill.primitives.operands import Tensor, converted, dtype_of, promote, tensor
 
-__all__ = [
-    "bitwise_and",
-    "bitwise_invert",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_xor",
-    "floor_divide",
-    "mod",
-]
-
 
 def _numbers(x1: Tensor, x2: Tensor) -> list[Any]:
     operands = promote(x1, x2)

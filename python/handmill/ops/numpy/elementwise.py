@@ -12,36 +12,7 @@ from handmill.ir.graph import Value
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
 from handmill.ops.numpy.logic import equal, where
-from handmill.primitives.elementwise.arithmetic import (
-    ADD,
-    DIVIDE,
-    MAXIMUM,
-    MINIMUM,
-    MULTIPLY,
-    NEGATIVE,
-    POWER,
-    SUBTRACT,
-)
-from handmill.primitives.elementwise.unary import (
-    ABSOLUTE,
-    CEIL,
-    CLIP,
-    COS,
-    EXP,
-    EXP2,
-    EXPM1,
-    FLOOR,
-    LOG,
-    LOG1P,
-    RECIPROCAL,
-    ROUND,
-    SIGN,
-    SIN,
-    SQRT,
-    SQUARE,
-    TANH,
-    TRUNC,
-)
+from handmill.primitives.elementwise import arithmetic, unary
 from handmill.primitives.operands import (
     Tensor,
     converted,
@@ -55,41 +26,6 @@ from handmill.primitives.operands import (
 )
 from handmill.runtime.planned import planned
 
-__all__ = [
-    "abs",
-    "absolute",
-    "add",
-    "ceil",
-    "clip",
-    "cos",
-    "divide",
-    "divide_no_nan",
-    "exp",
-    "exp2",
-    "expm1",
-    "floor",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "maximum",
-    "minimum",
-    "multiply",
-    "negative",
-    "power",
-    "reciprocal",
-    "round",
-    "sign",
-    "sin",
-    "sqrt",
-    "square",
-    "subtract",
-    "tan",
-    "tanh",
-    "trunc",
-]
-
 
 @planned
 def add(x1: Tensor, x2: Tensor) -> Any:
@@ -100,7 +36,7 @@ def add(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.add([1.0, 2.0], 10)
         array([11., 12.], dtype=float32)
     """
-    return apply(ADD, *promote(x1, x2))
+    return apply(arithmetic.ADD, *promote(x1, x2))
 
 
 @planned
@@ -112,7 +48,7 @@ def subtract(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.subtract([1.0, 2.0], 10)
         array([-9., -8.], dtype=float32)
     """
-    return apply(SUBTRACT, *promote(x1, x2))
+    return apply(arithmetic.SUBTRACT, *promote(x1, x2))
 
 
 @planned
@@ -124,7 +60,7 @@ def multiply(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.multiply([1.0, 2.0], 10)
         array([10., 20.], dtype=float32)
     """
-    return apply(MULTIPLY, *promote(x1, x2))
+    return apply(arithmetic.MULTIPLY, *promote(x1, x2))
 
 
 @planned
@@ -136,7 +72,7 @@ def divide(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.divide([1, 2], 4)
         array([0.25, 0.5 ], dtype=float32)
     """
-    return apply(DIVIDE, *promote_float(x1, x2))
+    return apply(arithmetic.DIVIDE, *promote_float(x1, x2))
 
 
 def divide_no_nan(x1: Tensor, x2: Tensor) -> Any:
@@ -164,7 +100,7 @@ def power(x1: Tensor, x2: Tensor) -> Any:
     base, exponent = promote(promote_number(x1) if is_bool(x1) else x1, x2)
     if isinstance(x2, int | float) and x2 == 2:
         return square(base)
-    return apply(POWER, base, exponent)
+    return apply(arithmetic.POWER, base, exponent)
 
 
 @planned
@@ -176,7 +112,7 @@ def maximum(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.maximum([1.0, -2.0], 0)
         array([1., 0.], dtype=float32)
     """
-    return apply(MAXIMUM, *promote(x1, x2))
+    return apply(arithmetic.MAXIMUM, *promote(x1, x2))
 
 
 @planned
@@ -188,7 +124,7 @@ def minimum(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.minimum([1.0, -2.0], 0)
         array([ 0., -2.], dtype=float32)
     """
-    return apply(MINIMUM, *promote(x1, x2))
+    return apply(arithmetic.MINIMUM, *promote(x1, x2))
 
 
 @planned
@@ -200,7 +136,7 @@ def negative(x: Tensor) -> Any:
         >>> ops.negative([1.0, -2.0])
         array([-1.,  2.], dtype=float32)
     """
-    return apply(NEGATIVE, *promote(x))
+    return apply(arithmetic.NEGATIVE, *promote(x))
 
 
 @planned
@@ -212,7 +148,7 @@ def absolute(x: Tensor) -> Any:
         >>> ops.absolute([1.0, -2.0])
         array([1., 2.], dtype=float32)
     """
-    return apply(ABSOLUTE, *promote(x))
+    return apply(unary.ABSOLUTE, *promote(x))
 
 
 abs = absolute
@@ -227,7 +163,7 @@ def square(x: Tensor) -> Any:
         >>> ops.square([3.0, -2.0])
         array([9., 4.], dtype=float32)
     """
-    return apply(SQUARE, promote_number(x))
+    return apply(unary.SQUARE, promote_number(x))
 
 
 @planned
@@ -239,7 +175,7 @@ def sqrt(x: Tensor) -> Any:
         >>> ops.sqrt([4.0, 9.0])
         array([2., 3.], dtype=float32)
     """
-    return apply(SQRT, *promote_float(x))
+    return apply(unary.SQRT, *promote_float(x))
 
 
 @planned
@@ -251,7 +187,7 @@ def reciprocal(x: Tensor) -> Any:
         >>> ops.reciprocal([4.0, 0.5])
         array([0.25, 2.  ], dtype=float32)
     """
-    return apply(RECIPROCAL, *promote_float(x))
+    return apply(unary.RECIPROCAL, *promote_float(x))
 
 
 @planned
@@ -263,7 +199,7 @@ def exp(x: Tensor) -> Any:
         >>> ops.exp([0.0, 1.0]).round(4)
         array([1.    , 2.7183], dtype=float32)
     """
-    return apply(EXP, *promote_float(x))
+    return apply(unary.EXP, *promote_float(x))
 
 
 @planned
@@ -275,7 +211,7 @@ def exp2(x: Tensor) -> Any:
         >>> ops.exp2([-1.0, 0.0, 10.0])
         array([5.000e-01, 1.000e+00, 1.024e+03], dtype=float32)
     """
-    return apply(EXP2, *promote_float(x))
+    return apply(unary.EXP2, *promote_float(x))
 
 
 @planned
@@ -287,7 +223,7 @@ def expm1(x: Tensor) -> Any:
         >>> ops.expm1([0.0, 1e-8])
         array([0.e+00, 1.e-08], dtype=float32)
     """
-    return apply(EXPM1, *promote_float(x))
+    return apply(unary.EXPM1, *promote_float(x))
 
 
 @planned
@@ -299,7 +235,7 @@ def log(x: Tensor) -> Any:
         >>> ops.log([1.0, 10.0]).round(4)
         array([0.    , 2.3026], dtype=float32)
     """
-    return apply(LOG, *promote_float(x))
+    return apply(unary.LOG, *promote_float(x))
 
 
 @planned
@@ -311,7 +247,7 @@ def log1p(x: Tensor) -> Any:
         >>> ops.log1p([0.0, 1e-8])
         array([0.e+00, 1.e-08], dtype=float32)
     """
-    return apply(LOG1P, *promote_float(x))
+    return apply(unary.LOG1P, *promote_float(x))
 
 
 def log2(x: Tensor) -> Any:
@@ -345,7 +281,7 @@ def sin(x: Tensor) -> Any:
         >>> ops.sin([0.0]).tolist()
         [0.0]
     """
-    return apply(SIN, *promote_float(x))
+    return apply(unary.SIN, *promote_float(x))
 
 
 @planned
@@ -357,7 +293,7 @@ def cos(x: Tensor) -> Any:
         >>> ops.cos([0.0]).tolist()
         [1.0]
     """
-    return apply(COS, *promote_float(x))
+    return apply(unary.COS, *promote_float(x))
 
 
 def tan(x: Tensor) -> Any:
@@ -381,7 +317,7 @@ def tanh(x: Tensor) -> Any:
         >>> ops.tanh([0.0, 100.0])
         array([0., 1.], dtype=float32)
     """
-    return apply(TANH, *promote_float(x))
+    return apply(unary.TANH, *promote_float(x))
 
 
 @planned
@@ -393,7 +329,7 @@ def sign(x: Tensor) -> Any:
         >>> ops.sign([-2.5, 0.0, 9.0])
         array([-1.,  0.,  1.], dtype=float32)
     """
-    return apply(SIGN, *promote(x))
+    return apply(unary.SIGN, *promote(x))
 
 
 @planned
@@ -405,7 +341,7 @@ def floor(x: Tensor) -> Any:
         >>> ops.floor([1.5, -1.5])
         array([ 1., -2.], dtype=float32)
     """
-    return apply(FLOOR, *promote_float(x))
+    return apply(unary.FLOOR, *promote_float(x))
 
 
 @planned
@@ -417,7 +353,7 @@ def ceil(x: Tensor) -> Any:
         >>> ops.ceil([1.5, 0.5])
         array([2., 1.], dtype=float32)
     """
-    return apply(CEIL, *promote_float(x))
+    return apply(unary.CEIL, *promote_float(x))
 
 
 @planned
@@ -429,7 +365,7 @@ def trunc(x: Tensor) -> Any:
         >>> ops.trunc([1.5, -1.5])
         array([ 1., -1.], dtype=float32)
     """
-    return apply(TRUNC, *promote_float(x))
+    return apply(unary.TRUNC, *promote_float(x))
 
 
 def logaddexp(x1: Tensor, x2: Tensor) -> Any:
@@ -469,11 +405,11 @@ def round(x: Tensor, decimals: int = 0) -> Any:
         if decimals >= 0:
             return x
         dtype, unit = dtype_of(x), 10.0**-decimals
-        return converted(apply(ROUND, converted(x, "float64") / unit) * unit, dtype)
+        return converted(apply(unary.ROUND, converted(x, "float64") / unit) * unit, dtype)
     if decimals == 0:
-        return apply(ROUND, x)
+        return apply(unary.ROUND, x)
     scale = 10.0**decimals
-    return apply(ROUND, x * scale) / scale
+    return apply(unary.ROUND, x * scale) / scale
 
 
 def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
@@ -498,7 +434,7 @@ def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
             # What lies beyond the dtype on its own side limits nothing.
             return minimum(maximum(x, max(x_min, info.min)), min(x_max, info.max))
         if dtype_of(x).startswith("float") and not (math.isnan(x_min) or math.isnan(x_max)):
-            return apply(CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
+            return apply(unary.CLIP, x, lo=rounded(x_min, x), hi=rounded(x_max, x))
     return minimum(maximum(x, x_min), x_max)
 
 

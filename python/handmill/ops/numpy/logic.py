@@ -23,23 +23,6 @@ from handmill.primitives.elementwise.logic import (
 )
 from handmill.primitives.operands import Tensor, as_bool, comparable, promote, promote_float
 
-__all__ = [
-    "equal",
-    "greater",
-    "greater_equal",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "less",
-    "less_equal",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "not_equal",
-    "where",
-]
-
 
 def equal(x1: Tensor, x2: Tensor) -> Any:
     """Returns ``x1 == x2`` element by element.

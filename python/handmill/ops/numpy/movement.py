@@ -14,17 +14,6 @@ from handmill.ir.trace import apply
 from handmill.primitives.movement import BROADCAST_TO, CONCATENATE, RESHAPE, TRANSPOSE
 from handmill.primitives.operands import Tensor, normal_axes, normal_axis, promote, shape_of, tensor
 
-__all__ = [
-    "broadcast_to",
-    "concatenate",
-    "expand_dims",
-    "ndim",
-    "reshape",
-    "size",
-    "squeeze",
-    "transpose",
-]
-
 
 def ndim(x: Tensor) -> int:
     """Returns the number of dimensions.

@@ -26,15 +26,6 @@ from handmill.primitives.operands import (
 )
 from handmill.runtime.planned import planned
 
-__all__ = [
-    "dot",
-    "einsum",
-    "matmul",
-    "outer",
-    "tensordot",
-    "vdot",
-]
-
 
 @planned
 def matmul(x1: Tensor, x2: Tensor) -> Any:

@@ -40,24 +40,6 @@ from handmill.primitives.reduce import (
     reduced_shape,
 )
 
-__all__ = [
-    "all",
-    "amax",
-    "amin",
-    "any",
-    "argmax",
-    "argmin",
-    "average",
-    "count_nonzero",
-    "max",
-    "mean",
-    "min",
-    "prod",
-    "std",
-    "sum",
-    "var",
-]
-
 
 def _reduce(op: Op, x: Tensor, axis: Axis, keepdims: bool) -> Any:
     x = tensor(x)

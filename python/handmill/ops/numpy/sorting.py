@@ -19,14 +19,6 @@ from handmill.primitives.operands import (
 )
 from handmill.primitives.sort import ARGSORT, TAKE_ALONG
 
-__all__ = [
-    "argsort",
-    "cumsum",
-    "sort",
-    "take",
-    "take_along_axis",
-]
-
 
 def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
     """Returns the elements at ``indices`` along an axis.

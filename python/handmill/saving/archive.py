@@ -1,0 +1,133 @@
+"""The container of ``.hmill``: a stored zip of known members, written whole or not at all.
+
+Reading runs nothing, opens no other file, and needs no more memory than the file has bytes: every
+size is checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from handmill import files
+from handmill.errors import FileFormatError
+from handmill.saving.atomic_file import write_bytes
+from handmill.saving.json_data import MAX_JSON
+
+MEMBERS = (
+    "config.json",
+    "constants.safetensors",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+)
+
+
+def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> None:
+    """Writes a file of members, whole or not at all.
+
+    Args:
+        path: where.
+        members: member name -> content.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: if the file exists and may not be replaced.
+        OSError: if it cannot be written; nothing is changed then.
+    """
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+    write_bytes(Path(os.path.realpath(path)), to_archive(members))
+
+
+def to_archive(members: Mapping[str, bytes]) -> memoryview:
+    """Returns the content of a file with these members."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    return content.getbuffer()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading; does not wait for the writer of a pipe.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: for a directory, pipe, device or socket.
+    """
+    # A look before the opening, which devices may answer to; the path may change between the two.
+    descriptor = files.open_regular(path) if stat.S_ISREG(path.stat().st_mode) else None
+    if descriptor is None:
+        raise FileFormatError(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
+    """Returns the members of a file.
+
+    Args:
+        path: the file.
+        wanted: the members to be read; others of the format are left alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if the file is damaged or holds anything else.
+    """
+    with open_regular(path) as file:
+        return from_archive(file, os.fstat(file.fileno()).st_size, str(path), wanted)
+
+
+def from_archive(
+    file: BinaryIO, size: int, name: str, wanted: Iterable[str] = MEMBERS
+) -> dict[str, bytes]:
+    """Returns the members of an open file of ``size`` bytes, as :func:`read_file` does.
+
+    Args:
+        file: the content.
+        size: its bytes.
+        name: what errors call it.
+        wanted: the members to be read.
+
+    Raises:
+        FileFormatError: if it is damaged or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            _check_entries(name, entries, size)
+            return {e.filename: archive.read(e) for e in entries if e.filename in set(wanted)}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise FileFormatError(f"{name} is damaged or not a .hmill file: {error}") from None
+    except (ValueError, struct.error, OverflowError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(f"{name} is damaged: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: an offset before the start of the file
+            raise
+        raise FileFormatError(f"{name} is damaged: {error}") from None
+
+
+def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int) -> None:
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        raise FileFormatError(f"{path} holds a member twice: {sorted(names)}")
+    if unknown := sorted(set(names) - set(MEMBERS)):
+        raise FileFormatError(f"{path} holds members that do not belong there: {unknown[:5]}")
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            raise FileFormatError(f"{path}: member {entry.filename} is compressed or encrypted")
+        if entry.file_size != entry.compress_size:
+            raise FileFormatError(f"{path}: member {entry.filename} has two different sizes")
+        if entry.filename.endswith(".json") and entry.file_size > MAX_JSON:
+            raise FileFormatError(f"{path}: member {entry.filename} is larger than 16 MB")
+    if sum(entry.file_size for entry in entries) > size:
+        raise FileFormatError(f"{path}: its members claim more bytes than the file has")

@@ -1,0 +1,212 @@
+"""The format ``.hmill``: what its members say about a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handmill.errors import FileFormatError
+from handmill.ir.op import Array
+from handmill.runtime.variable import limited_bytes, stored_values
+from handmill.saving.json_data import from_json, to_json
+from handmill.saving.objects import (
+    ARRAY_CLASS,
+    CustomObjectScope,
+    deserialize_keras_object,
+    serialize_keras_object,
+)
+from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
+from handmill.saving.weights import assign, named
+
+FORMAT_VERSION = 1
+
+
+def members_of(model: Any) -> dict[str, bytes]:
+    """Returns the members of the file of a model.
+
+    Raises:
+        ValueError: if the model has no weights yet, or could not be read again.
+        TypeError: if something in the model is code and not data.
+    """
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
+        )
+    config = serialize_keras_object(model)
+    if (build := model.get_build_config()) is not None:
+        config["build_config"] = build
+    if (compiled := model.get_compile_config()) is not None:
+        config["compile_config"] = compiled
+    constants: list[Array] = []
+    with contextlib.suppress(RecursionError):  # which to_json words
+        config = _without_tables(config, constants)
+    members = {
+        "config.json": to_json(config, f"the description of model {model.name!r}"),
+        "model.safetensors": to_tensors(named(model.variables)),
+    }
+    if constants:
+        names = tensor_names("table" for _ in constants)
+        members["constants.safetensors"] = to_tensors(dict(zip(names, constants, strict=True)))
+    if model.optimizer is not None:
+        members["optimizer.safetensors"] = to_tensors(named(model.optimizer.variables))
+    members["state.json"] = to_json(state_of(model), "state.json")
+    return members
+
+
+_LONGEST_IN_JSON = 256
+
+
+def _without_tables(config: Any, tables: list[Array]) -> Any:
+    """A description in which large arrays, and those that JSON has no numbers for, are named.
+
+    Args:
+        config: the description.
+        tables: gets the arrays, in the order of the names.
+    """
+    if isinstance(config, list | tuple):
+        return [_without_tables(item, tables) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == ARRAY_CLASS:
+        array = deserialize_keras_object(config)
+        if array.size <= _LONGEST_IN_JSON and np.isfinite(array.astype(np.float64)).all():
+            return config
+        tables.append(array)
+        return {"class_name": ARRAY_CLASS, "config": {"table": len(tables) - 1}}
+    return {key: _without_tables(value, tables) for key, value in config.items()}
+
+
+def _with_tables(config: Any, tables: Sequence[Array]) -> Any:
+    """What :func:`_without_tables` was given.
+
+    Raises:
+        LookupError: for a table that is not there.
+        TypeError: for one that is not named by a number.
+    """
+    if isinstance(config, list):
+        return [_with_tables(item, tables) for item in config]
+    if not isinstance(config, dict):
+        return config
+    inner = config.get("config")
+    if config.get("class_name") == ARRAY_CLASS and isinstance(inner, dict) and "table" in inner:
+        array = tables[inner["table"]]
+        return {
+            "class_name": ARRAY_CLASS,
+            "config": {"value": array, "dtype": array.dtype.name},
+        }
+    return {key: _with_tables(value, tables) for key, value in config.items()}
+
+
+def state_of(model: Any) -> dict[str, Any]:
+    """Returns what ``state.json`` holds: the version, and counters that are no variables."""
+    import handmill
+
+    return {
+        "format": "hmill",
+        "version": FORMAT_VERSION,
+        "handmill": handmill.__version__,
+        "shuffle": model._shuffle,
+        "one_hot_labels": bool(
+            model.objective is not None
+            and model.objective.one_hot is not None
+            and model.objective.one_hot.pinned
+        ),
+    }
+
+
+def model_of(
+    members: dict[str, bytes],
+    path: Path,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+) -> Any:
+    """Returns the model that the members of a file describe. Takes them out of ``members``.
+
+    Weights that are drawn at random read 0 in a layer's ``build``: what is stored comes after it.
+
+    Raises:
+        FileFormatError: if they are damaged.
+        ValueError: for a class that is not known.
+    """
+    for needed in ("config.json", "model.safetensors", "state.json"):
+        if needed not in members:
+            raise FileFormatError(f"{path} lacks its member {needed}")
+    state = from_json(members["state.json"], f"{path}: state.json")
+    check_version(path, state)
+    config = from_json(members["config.json"], f"{path}: config.json")
+
+    def tensors(member: str) -> dict[str, Array]:
+        # Taken out: what was read is freed before the model is made.
+        return from_tensors(members.pop(member, to_tensors({})), f"{path}: {member}")
+
+    arrays = tensors("model.safetensors")
+    slots = tensors("optimizer.safetensors")
+    tables = list(tensors("constants.safetensors").values())
+    stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
+    with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
+        with _damage(path, "architecture"), stored_values() as undrawn:
+            config = _with_tables(config, tables)
+            model = deserialize_keras_object(config, kind="model")
+        if not hasattr(model, "variables") or not hasattr(model, "objective"):
+            raise FileFormatError(f"{path} does not describe a model")
+        assign(model.variables, list(arrays.items()), str(path), skip=False)
+        stored_ones = {id(v) for v in model.variables}
+        for variable, draw in undrawn:
+            if id(variable) not in stored_ones:
+                variable.assign(draw())
+        compiled = config.get("compile_config")
+        if compile and compiled is not None:
+            with _damage(path, "compile_config"):
+                model.compile_from_config(compiled)
+                if slots:
+                    _restore_optimizer(model, slots, path)
+    shuffle = state.get("shuffle")
+    if shuffle is not None:
+        if not _is_shuffle(shuffle):
+            raise FileFormatError(f"{path}: state.json has a damaged entry 'shuffle'")
+        model._shuffle = shuffle
+    return model
+
+
+_SMALL_VARIABLES = 1 << 20
+"""Bytes for what is not stored: sums of metrics, counters."""
+
+
+@contextmanager
+def _damage(path: Path, part: str) -> Iterator[None]:
+    """Names the file in the errors that a damaged description leads to."""
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
+        raise FileFormatError(f"{path}: its {part} is damaged: {error!r}") from error
+
+
+def _is_shuffle(data: Any) -> bool:
+    return (
+        isinstance(data, list)
+        and len(data) == 2
+        and all(isinstance(n, int) and 0 <= n < 1 << 64 for n in data)
+    )
+
+
+def check_version(path: Any, state: Any) -> None:
+    """Refuses the content of ``state.json`` if this handmill cannot read the rest."""
+    if not isinstance(state, dict) or state.get("format") != "hmill":
+        raise FileFormatError(f"{path} is not a .hmill file")
+    version = state.get("version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version}; this handmill reads up to {FORMAT_VERSION}"
+        )
+
+
+def _restore_optimizer(model: Any, arrays: Mapping[str, Array], path: Path) -> None:
+    optimizer = model.optimizer
+    if len(arrays) > len(optimizer.variables):
+        optimizer.build(model.trainable_variables)
+    assign(optimizer.variables, list(arrays.items()), f"{path} (optimizer)", skip=False)

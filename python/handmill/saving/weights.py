@@ -1,0 +1,45 @@
+"""The variables of a model as named arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from handmill.ir.op import Array
+from handmill.runtime.variable import Variable
+from handmill.saving.tensors import tensor_names
+
+
+def named(variables: Sequence[Variable]) -> dict[str, Array]:
+    """Arrays under names that sort in order: number, then path."""
+    names = tensor_names(v.path for v in variables)
+    return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
+
+
+def assign(
+    variables: Sequence[Variable], arrays: Sequence[tuple[str, Array]], path: str, skip: bool
+) -> None:
+    """Assigns arrays in order, after every shape was checked."""
+    if len(variables) != len(arrays):
+        raise ValueError(
+            f"{path} holds {len(arrays)} tensors, but the model has {len(variables)} variables: "
+            f"{[v.path for v in variables][:8]}"
+        )
+    pairs = []
+    for variable, (name, array) in zip(variables, arrays, strict=True):
+        if variable.shape == array.shape:
+            pairs.append((variable, array))
+        elif not skip:
+            raise ValueError(
+                f"{path}: tensor {name!r} has shape {array.shape}, but variable {variable.path!r} "
+                f"has shape {variable.shape}"
+            )
+        else:
+            import warnings
+
+            warnings.warn(
+                f"{path}: tensor {name!r} of shape {array.shape} was skipped; variable "
+                f"{variable.path!r} has shape {variable.shape}",
+                stacklevel=4,
+            )
+    for variable, array in pairs:
+        variable.assign(array)
