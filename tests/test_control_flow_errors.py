@@ -198,7 +198,9 @@ KERAS_TENSORS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", KERAS_TENSORS)
 def test_the_functional_api_is_told_what_to_do(name: str) -> None:
     tensor = handmill.Input((3, 2))
-    with pytest.raises(TypeError, match=rf"ops.{name} got a KerasTensor: .*a small layer of your own"):
+    with pytest.raises(
+        TypeError, match=rf"ops.{name} got a KerasTensor: .*a small layer of your own"
+    ):
         KERAS_TENSORS[name](tensor)
 
 

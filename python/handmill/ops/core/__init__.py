@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handmill.lazy import publish
 from handmill.ops.core import control, conversion
-from handmill.ops.core.control import *
-from handmill.ops.core.conversion import *
 
-if not TYPE_CHECKING:  # mypy follows the stars by itself
-    __all__ = control.__all__ + conversion.__all__
+if TYPE_CHECKING:
+    from handmill.ops.core.control import *
+    from handmill.ops.core.conversion import *
+else:
+    publish(__name__, control, conversion)

@@ -25,17 +25,6 @@ from handmill.primitives.branches import switch_graph
 from handmill.primitives.loops import scan_graph, while_graph
 from handmill.primitives.operands import dtype_of, promote, shape_of, tensor
 
-__all__ = [
-    "associative_scan",
-    "cond",
-    "fori_loop",
-    "map",
-    "scan",
-    "switch",
-    "vectorized_map",
-    "while_loop",
-]
-
 T = TypeVar("T")
 
 
