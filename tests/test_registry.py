@@ -129,6 +129,13 @@ def test_epilogues_name_operators(op):
     assert op.name == expected[kind]
 
 
+@needs_core
+@pytest.mark.parametrize("kind", ("activation", "act_grad"))
+def test_every_epilogue_of_the_kernels_is_an_operator(kind):
+    declared = {op.epilogue[1] for op in OPS if op.epilogue and op.epilogue[0] == kind}
+    assert set(_core.epilogues()[kind]) == declared
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_function_is_documented(name):
     function = getattr(ops, name)
