@@ -5,8 +5,8 @@
 // many whole rows as fit. Operands whose tiles are contiguous and of their register's type are
 // worked on in place; the others go through tile buffers in scratch, which are filled once per call
 // where every tile would read the same (scalars, row vectors under short rows).
-#include "kernels/args.h"
 #include "kernels/cast/convert.h"
+#include "kernels/elementwise/args.h"
 #include "kernels/elementwise/lane_ops.h"
 #include "simd/activations.h"
 
