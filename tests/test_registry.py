@@ -33,7 +33,7 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "scale", "offset", "truth"} | {
+WITHOUT_OPERATOR = {"truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),
     *("wrap_int8", "wrap_uint8", "clamp_int8", "clamp_uint8"),
 }
