@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m) {
   handmill::register_state(m);
   handmill::register_program(m);
   handmill::register_plan(m);
+  handmill::register_feed(m);
   handmill::register_function(m);
   handmill::register_images(m);
   handmill::register_ceilings(m);

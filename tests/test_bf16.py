@@ -56,7 +56,7 @@ def product(a, b, transpose_a=False, transpose_b=False, dtype="float32", isa=Non
 
 
 def slices_of(m, n, k):
-    """The slices of K that core/lower/matmul/bf16_plan.cpp takes: of the shape alone."""
+    """The slices of K that core/lower/matmul/plan.cpp takes: of the shape alone."""
     flop = 2.0 * m * n * k
     wanted = math.ceil(flop / 0.6e6) if flop >= 0.6e6 else 1
     if flop >= 4.8e6:

@@ -123,6 +123,55 @@ def test_nothing_is_traced_twice(monkeypatch):
         again(x[:1].copy())
 
 
+def calls_of(function):
+    """How many functions Python calls for one call, its own and those of C."""
+    count = 0
+
+    def note(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    function()
+    function()
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+# Calls of functions at most, with a tenth of room for other versions of Python. A number that
+# falls is progress: lower it here.
+CALLS = {
+    "fit of one step": 170,
+    "one more epoch": 90,
+    "train_on_batch": 62,
+    "evaluate": 135,
+    "predict": 26,
+    "model(x)": 14,
+}
+
+
+def test_calls_of_python_functions():
+    w = WORKLOADS["tiny"]
+    model, n = make_model(w), w.batch
+    x, y = (a[:n].copy() for a in w.data())
+
+    def fit(epochs):
+        return lambda: model.fit(x, y, batch_size=n, epochs=epochs, verbose=0)
+
+    found = {
+        "fit of one step": calls_of(fit(1)),
+        "one more epoch": calls_of(fit(3)) - calls_of(fit(2)),
+        "train_on_batch": calls_of(lambda: model.train_on_batch(x, y)),
+        "evaluate": calls_of(lambda: model.evaluate(x, y, batch_size=n, verbose=0)),
+        "predict": calls_of(lambda: model.predict(x, verbose=0)),
+        "model(x)": calls_of(lambda: model(x)),
+    }
+    assert {k: v for k, v in found.items() if v > CALLS[k]} == {}
+
+
 def quickest(measure, enough: float, attempts: int = 6) -> float:
     """The least of some measurements: other processes only ever add. Stops when it is enough."""
     best = float("inf")

@@ -214,11 +214,13 @@ def test_selftest(tmp_path: Path) -> None:
     assert seconds <= 30
 
 
+@pytest.mark.slow
 def test_selftest_of_numpy_alone(tmp_path: Path) -> None:
     text = good(run("selftest", cwd=tmp_path, HANDMILL_BACKEND="numpy"))
     assert re.search(r"^numpy +\d+ operators, \d+ samples, 0 outside their bound", text, re.M)
 
 
+@pytest.mark.slow
 def test_selftest_finds_a_wrong_operator(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,62 @@ def test_metric_objects_start_again_in_each_model():
     assert model(0.0).fit(x, y, verbose=0).history["mae"] == [3.0]
 
 
+def measured(given):
+    """A model without weights to learn, its numbers by name after one batch, and its metrics."""
+    x, y = np.ones((8, 1), "float32"), np.full((8, 1), 3.0, "float32")
+    start = handmill.initializers.Constant(1.0)
+    model = handmill.Sequential(
+        [handmill.Input((1,)), handmill.layers.Dense(1, kernel_initializer=start)]
+    )
+    model.compile(handmill.optimizers.SGD(0.0), "mse", metrics=given)
+
+    def numbers():
+        logs = model.train_on_batch(x, y, return_dict=True)
+        assert model.train_on_batch(x, y) == [logs[name] for name in logs]
+        assert model.evaluate(x, y, verbose=0, return_dict=True) == logs
+        assert model.fit(x, y, verbose=0).history == {k: [v] for k, v in logs.items()}
+        return logs
+
+    numbers()
+    return numbers
+
+
+def test_results_follow_what_is_done_to_a_metric():
+    """Numbers are read from the states of means directly, but no override is passed over."""
+    mae = metrics.MeanAbsoluteError(name="mae")
+    numbers = measured([mae])
+    assert numbers() == {"loss": 4.0, "mae": 2.0}
+    mae.name = "renamed"
+    assert numbers() == {"loss": 4.0, "renamed": 2.0}
+    mae.result = lambda: 7.0
+    assert numbers() == {"loss": 4.0, "renamed": 7.0}
+
+
+def test_results_of_metrics_with_a_result_of_their_own():
+    class Halved(metrics.MeanAbsoluteError):
+        def result(self):
+            return handmill.ops.multiply(super().result(), 0.5)
+
+    assert measured([Halved(name="half"), "mae"])() == {"loss": 4.0, "half": 1.0, "mae": 2.0}
+    rmse = metrics.RootMeanSquaredError(name="rmse")
+    assert measured([rmse])() == {"loss": 4.0, "rmse": 2.0}
+
+
+def test_metrics_of_one_name_all_show():
+    pair = [metrics.MeanAbsoluteError(name="m"), metrics.MeanSquaredError(name="m")]
+    assert measured(pair)() == {"loss": 4.0, "m": 2.0, "m_1": 4.0}
+
+
+def test_a_metric_given_another_inside_resets_it_too():
+    outer, inner = metrics.Mean(), metrics.Mean()
+    outer.reset_state()
+    outer.inner = inner
+    inner.update_state([4.0])
+    assert outer.variables[-2:] == inner.variables
+    outer.reset_state()
+    assert float(inner.result()) == 0.0
+
+
 @pytest.mark.parametrize("policy", ("float32", "mixed_bfloat16"))
 def test_a_metric_updated_inside_a_layer_is_reported(policy):
     if policy == "mixed_bfloat16":

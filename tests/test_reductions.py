@@ -113,7 +113,7 @@ def test_batches_beside_host_steps_are_gathered_on_all_threads(threads):
         function = TracedFunction(lambda rows: (step(rows), rows)[1])
         done = 0
         while done < 4:
-            done += function.run_fed(feed, 1024, 4 - done, 1.0).steps
+            done += function.run_fed(feed, 1024, 4 - done, 1.0)
     finally:
         config.set_num_threads(before)
     assert np.array_equal(total.read(), x.astype("float64").sum(axis=0))

@@ -34,7 +34,7 @@ std::array<int, kBuiltinTypes> make_codes() {
   return codes;
 }
 
-const std::array<int, kBuiltinTypes> codes = make_codes();
+const std::array<int, kBuiltinTypes> dtype_codes = make_codes();
 
 // ml_dtypes registers bfloat16 when it is imported; its number is not known before.
 bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
@@ -61,7 +61,7 @@ std::optional<Dtype> dtype_of(const ArrayProxy* array) {
   const auto* descr = py::detail::array_descriptor_proxy(array->descr);
   const int number = descr->type_num;
   if (number >= 0 && number < kBuiltinTypes) {
-    const int code = codes[static_cast<size_t>(number)];
+    const int code = dtype_codes[static_cast<size_t>(number)];
     return code < 0 ? std::nullopt : std::optional(static_cast<Dtype>(code));
   }
   return is_bfloat16(descr) ? std::optional(Dtype::bfloat16) : std::nullopt;

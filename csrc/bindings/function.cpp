@@ -7,6 +7,7 @@
 #include <new>
 
 #include "bindings/call.h"
+#include "bindings/feed.h"
 #include "bindings/register.h"
 #include "core/cpu.h"
 #include "core/tuning.h"
@@ -16,7 +17,9 @@ namespace {
 
 // What was called for arrays of certain dtypes and shapes.
 struct Entry {
-  std::vector<Py_ssize_t> key;  // level and tuning; then of each array: type number, rank, extents
+  // Level and tuning; then of each array: type number, rank, extents. Of a feed: level and tuning,
+  // kFed, the rows of a batch; then of each source: dtype, rank, the extents of a row.
+  std::vector<Py_ssize_t> key;
   // A plan; its owner may drop it any time, and it is asked for again.
   std::weak_ptr<const Plan> plan;
   std::shared_ptr<const Binding> binding;
@@ -30,6 +33,8 @@ struct FunctionObject {
   Py_ssize_t limit;
   std::vector<Entry>* entries;  // most recently used first
 };
+
+constexpr Py_ssize_t kFed = -1;  // no type number
 
 // What plans are made for: the level and the tuning.
 Py_ssize_t current_target() {
@@ -91,6 +96,43 @@ PyObject* call_bound(const FunctionObject* self, const BoundPlan& bound, PyObjec
   return nullptr;
 }
 
+bool matches(const std::vector<Py_ssize_t>& key, Py_ssize_t made_for, const Feed& feed,
+             Py_ssize_t batch) {
+  const Py_ssize_t* next = key.data();
+  const Py_ssize_t* const end = next + key.size();
+  if (key.size() < 3 || next[0] != made_for || next[1] != kFed || next[2] != batch) return false;
+  next += 3;
+  for (const Feed::Source& source : feed.sources) {
+    const auto rank = static_cast<Py_ssize_t>(source.row_shape.size());
+    if (end - next < 2 + rank || next[0] != static_cast<Py_ssize_t>(source.dtype) ||
+        next[1] != rank || !std::equal(next + 2, next + 2 + rank, source.row_shape.begin())) {
+      return false;
+    }
+    next += 2 + rank;
+  }
+  return next == end;
+}
+
+std::vector<Py_ssize_t> key_of(Py_ssize_t made_for, const Feed& feed, Py_ssize_t batch) {
+  std::vector<Py_ssize_t> key = {made_for, kFed, batch};
+  for (const Feed::Source& source : feed.sources) {
+    key.push_back(static_cast<Py_ssize_t>(source.dtype));
+    key.push_back(static_cast<Py_ssize_t>(source.row_shape.size()));
+    key.insert(key.end(), source.row_shape.begin(), source.row_shape.end());
+  }
+  return key;
+}
+
+void put_first(FunctionObject* self, Entry made) {
+  std::vector<Entry>& entries = *self->entries;
+  entries.insert(entries.begin(), std::move(made));
+  std::vector<Entry> dropped;  // destroyed when the list is in order again
+  while (static_cast<Py_ssize_t>(entries.size()) > self->limit) {
+    dropped.push_back(std::move(entries.back()));
+    entries.pop_back();
+  }
+}
+
 PyObject* call_miss(FunctionObject* self, Py_ssize_t made_for, PyObject* const* args,
                     size_t count) {
   const auto target =
@@ -107,13 +149,7 @@ PyObject* call_miss(FunctionObject* self, Py_ssize_t made_for, PyObject* const* 
   } else {
     throw py::type_error("miss must return a plan with its states or another callable");
   }
-  std::vector<Entry>& entries = *self->entries;  // which miss may have changed
-  entries.insert(entries.begin(), std::move(made));
-  std::vector<Entry> dropped;  // destroyed when the list is in order again
-  while (static_cast<Py_ssize_t>(entries.size()) > self->limit) {
-    dropped.push_back(std::move(entries.back()));
-    entries.pop_back();
-  }
+  put_first(self, std::move(made));
   if (bound != nullptr) return call_bound(self, *bound, args, count);
   return PyObject_Vectorcall(target.ptr(), args, count, nullptr);
 }
@@ -146,6 +182,48 @@ PyObject* call(PyObject* object, PyObject* const* args, size_t flagged_count, Py
     set_python_error();
     return nullptr;
   }
+}
+
+// The plan for batches of a feed: a known one, or the one that `miss` gives.
+BoundPlan fed_plan(FunctionObject* self, const Feed& feed, Py_ssize_t batch, PyObject* miss) {
+  const Py_ssize_t made_for = current_target();
+  std::vector<Entry>& entries = *self->entries;
+  for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
+    if (!matches(entry->key, made_for, feed, batch)) continue;
+    if (entry != entries.begin()) std::rotate(entries.begin(), entry, entry + 1);
+    BoundPlan bound{entries.front().plan.lock(), entries.front().binding};
+    if (bound.plan != nullptr) return bound;
+    entries.erase(entries.begin());
+    break;
+  }
+  const auto target = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(miss));
+  if (!target) throw py::error_already_set();
+  const BoundPlan* bound = bound_plan_of(target.ptr());
+  if (bound == nullptr) throw py::type_error("miss must return a plan with its states");
+  put_first(self, {key_of(made_for, feed, batch), bound->plan, bound->binding, {}});
+  return *bound;
+}
+
+PyObject* run_fed_method(PyObject* object, PyObject* const* args, Py_ssize_t count) {
+  try {
+    if (count != 5) {
+      throw py::type_error("run_fed takes feed, batch_size, max_steps, deadline_seconds, miss");
+    }
+    py::detail::make_caster<FeedHolder> feed;
+    if (!feed.load(args[0], false)) throw py::type_error("run_fed takes a Feed");
+    auto& holder = py::detail::cast_op<FeedHolder&>(feed);
+    const auto batch = py::cast<Py_ssize_t>(py::handle(args[1]));
+    const auto max_steps = py::cast<int64_t>(py::handle(args[2]));
+    const auto seconds = py::cast<double>(py::handle(args[3]));
+    auto* self = reinterpret_cast<FunctionObject*>(object);
+    const BoundPlan bound = fed_plan(self, holder.feed, batch, args[4]);
+    const FedResult result = run_fed(bound, holder, max_steps, seconds);
+    if (!result.failure) return PyLong_FromLongLong(result.steps);
+    set_guard_failed(result.failure);
+  } catch (...) {
+    set_python_error();
+  }
+  return nullptr;
 }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
@@ -222,8 +300,14 @@ PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(FunctionObject, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
 
-PyMethodDef methods[] = {{"clear", clear_entries, METH_NOARGS, "Forgets all plans."},
-                         {nullptr, nullptr, 0, nullptr}};
+PyMethodDef methods[] = {
+    {"clear", clear_entries, METH_NOARGS, "Forgets all plans."},
+    {"run_fed", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_fed_method)),
+     METH_FASTCALL,
+     "Runs steps on the next batches of `batch_size` rows of the feed; returns how many were done. "
+     "`miss()` gives the plan when it is needed first. Raises GuardFailed for a batch that a guard "
+     "refused: the feed stands before it."},
+    {nullptr, nullptr, 0, nullptr}};
 
 const char kDoc[] =
     "Function(miss, fallback=None, limit=64)\n\n"

@@ -28,6 +28,30 @@ void write(State& state, const py::object& array) {
   state.bump();
 }
 
+// The number of a scalar, without an array around it.
+py::object item(const State& state) {
+  require(state.shape().empty(), "item() is for states of shape ()");
+  switch (state.dtype()) {
+    case Dtype::float32: {
+      float value = 0;
+      std::memcpy(&value, state.data(), sizeof value);
+      return py::float_(static_cast<double>(value));
+    }
+    case Dtype::float64: {
+      double value = 0;
+      std::memcpy(&value, state.data(), sizeof value);
+      return py::float_(value);
+    }
+    default:
+      return view(state).attr("item")();
+  }
+}
+
+void zero(State& state) {
+  std::memset(state.data(), 0, static_cast<size_t>(state.bytes()));
+  state.bump();
+}
+
 void pack(const std::vector<std::shared_ptr<State>>& states) {
   std::vector<State*> pointers;
   for (const auto& state : states) {
@@ -51,6 +75,8 @@ void register_state(py::module_& m) {
       .def("copy", &copy, "A copy of the content.")
       .def("write", &write, py::arg("array"),
            "Copies an array of the same shape into the memory, converting its dtype.")
+      .def("item", &item, "The number of a state of shape (), as a Python number.")
+      .def("zero", &zero, "Sets every element to zero.")
       .def("bump", &State::bump, "Raises the version.")
       .def_property_readonly("version", &State::version)
       .def_property_readonly("nbytes", &State::bytes)

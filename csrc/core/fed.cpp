@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/flow_plan.h"
 #include "core/instance.h"
 #include "core/plan.h"
 
@@ -109,7 +110,7 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
 
 struct Plan::FedContext {
   const Plan& plan;
-  const Instance& instance;
+  Instance& instance;
   const std::vector<Gather>& gathers;
   int64_t batch, position, steps;
   Clock::time_point deadline;
@@ -126,10 +127,11 @@ struct Plan::FedContext {
     for (int64_t step = result.steps; step < steps; ++step) {
       for (const Gather& gather : gathers) gather.run(position + step * batch, worker);
       worker.barrier();
-      for (const Segment& segment : plan.segments_) {
-        plan.run_segment(instance, segment, worker);
-        if (segment.guards == 0) continue;
-        if (const GuardFailure failure = plan.check_guards(instance, segment.guards)) {
+      Cursor cursor(plan, instance, worker);
+      while (const Segment* segment = cursor.next()) {
+        plan.run_segment(instance, *segment, worker);
+        if (segment->guards == 0) continue;
+        if (const GuardFailure failure = plan.check_guards(instance, segment->guards)) {
           if (worker.index() == 0) result.failure = failure;
           return;
         }
@@ -168,10 +170,10 @@ struct Plan::FedContext {
   }
 
   // The same with host steps, which run between regions, on the calling thread.
-  void run_with_host(Instance& mutable_instance, int threads, int gather_threads) {
+  void run_with_host(int threads, int gather_threads) {
     for (int64_t step = 0; step < steps; ++step) {
       gather_batch(step, gather_threads);
-      result.failure = plan.run_all(mutable_instance, threads);
+      result.failure = plan.run_all(instance, threads);
       if (result.failure) return;
       result.steps = step + 1;
       if (Clock::now() >= deadline) return;
@@ -202,7 +204,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
   if (has_host_steps_) {
-    context.run_with_host(instance, threads, gather_work.threads(num_threads()));
+    context.run_with_host(threads, gather_work.threads(num_threads()));
   } else {
     while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {
       context.awake = is_awake();

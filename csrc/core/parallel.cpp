@@ -39,7 +39,7 @@ bool has_openmp() { return false; }
 
 int openmp_cpus() { return 1; }
 
-void Worker::wait() const {}
+void Worker::wait(void (*)(void*), void*) const {}
 
 bool is_awake() { return true; }
 
@@ -93,9 +93,10 @@ void wake_all(std::atomic<int>& word) {
 // barrier, since `arrived` was set back before.
 class Barrier {
  public:
-  void wait(int count, bool may_spin) {
+  void wait(int count, bool may_spin, void (*last)(void*), void* context) {
     const int generation = generation_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
+      if (last != nullptr) last(context);
       arrived_.store(0, std::memory_order_relaxed);
       generation_.store(generation + 1, std::memory_order_seq_cst);
       if (sleepers_.load(std::memory_order_seq_cst) > 0) wake_all(generation_);
@@ -263,7 +264,9 @@ bool has_openmp() { return true; }
 
 int openmp_cpus() { return omp_get_num_procs(); }
 
-void Worker::wait() const { team_barrier.wait(count_, may_spin); }
+void Worker::wait(void (*last)(void*), void* context) const {
+  team_barrier.wait(count_, may_spin, last, context);
+}
 
 bool is_awake() {
   const int64_t end = last_end.load(std::memory_order_relaxed);

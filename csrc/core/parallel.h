@@ -13,11 +13,17 @@ class Worker {
   int count() const { return count_; }
   /// Waits until every thread of the region is here. Spins for some 40 us, then sleeps.
   void barrier() const {
-    if (count_ > 1) wait();
+    if (count_ > 1) wait(nullptr, nullptr);
+  }
+  /// The same; the last thread to arrive calls f() before any of them goes on.
+  template <class F>
+  void barrier(F f) const {
+    if (count_ == 1) return f();
+    wait([](void* erased) { (*static_cast<F*>(erased))(); }, &f);
   }
 
  private:
-  void wait() const;
+  void wait(void (*last)(void* context), void* context) const;
 
   int index_, count_;
 };

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/flow_plan.h"
 #include "core/instance.h"
 
 namespace handmill {
@@ -16,6 +17,23 @@ std::atomic<uint64_t> plans_made{0};
 // What a step costs, in floating-point operations; a byte of traffic weighs as much as two.
 double step_cost(const StepRecord& step) {
   return step.flops + 2 * (step.traffic.read + step.traffic.written);
+}
+
+// The steps of a loop whose end only the run knows count as so many.
+constexpr double kStepsOfAWhile = 8;
+
+// Follows how often the steps after a step that controls them are taken.
+void count_times(const Lowering& lowering, const RawStep& step, std::vector<double>& times) {
+  if (step.control == Control::end) {
+    times.pop_back();
+  } else if (step.control == Control::repeat) {
+    times.push_back(times.back() * kStepsOfAWhile);
+  } else if (step.control == Control::scan) {
+    const NodeView node(lowering, lowering.program.nodes[static_cast<size_t>(step.node)]);
+    times.push_back(times.back() * static_cast<double>(length_of(node)));
+  } else if (step.control == Control::choose) {
+    times.push_back(times.back());
+  }
 }
 
 }  // namespace
@@ -35,6 +53,7 @@ Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, b
   lowering.lower_nodes();
   layout_ = lay_out(lowering);
   make_steps(lowering);
+  make_flow_plans(lowering);
   make_relocs(lowering);
   make_packings(lowering);
   dims_ = std::move(lowering.dims);
@@ -45,18 +64,18 @@ Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, b
 
 Plan::~Plan() = default;
 
-void Plan::append_step(const Lowering& lowering, int raw, bool barrier) {
+void Plan::append_step(const Lowering& lowering, int raw, bool barrier, double times) {
   const RawStep& step = lowering.steps[static_cast<size_t>(raw)];
   const bool cached = step.info.pack;
   records_.push_back({step.name, step.node, step.info.blocks, step.info.flops,
                       count_traffic(lowering, layout_, step), step.function == nullptr, barrier,
-                      cached});
+                      cached, times});
   if (step.function == nullptr) return;
   (cached ? pack_steps_ : steps_).push_back({step.function, step.info.blocks, step.args, barrier});
   scratch_ = std::max(scratch_, step.info.scratch);
   Work& work = cached ? pack_work_ : work_;
-  work.add_step(step_cost(records_.back()), step.info.blocks);
-  work.add_barriers(barrier);
+  work.add_step(times * step_cost(records_.back()), step.info.blocks);
+  work.add_barriers(barrier ? times : 0);
 }
 
 void Plan::make_steps(const Lowering& lowering) {
@@ -65,28 +84,39 @@ void Plan::make_steps(const Lowering& lowering) {
     (lowering.steps[i].info.pack ? packs : order).push_back(static_cast<int>(i));
   }
   const std::vector<bool> pack_barriers = find_barriers(lowering, layout_, packs);
-  for (size_t i = 0; i < packs.size(); ++i) append_step(lowering, packs[i], pack_barriers[i]);
+  for (size_t i = 0; i < packs.size(); ++i) append_step(lowering, packs[i], pack_barriers[i], 1);
   const std::vector<bool> barriers = find_barriers(lowering, layout_, order);
   segments_.push_back({});
   int guards = 0;
+  std::vector<double> times = {1};  // that a run takes the steps at hand
+  const auto new_segment = [&](Segment segment) {
+    segment.begin = segment.end = static_cast<int>(steps_.size());
+    segments_.push_back(segment);
+  };
   for (size_t i = 0; i < order.size(); ++i) {
     const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
     if (order[i] == static_cast<int>(lowering.first_end_step)) {
       end_copies_ = static_cast<int>(steps_.size());
     }
+    if (step.control != Control::none) {
+      const int flow = program_->nodes[static_cast<size_t>(step.node)].flow;
+      count_times(lowering, step, times);
+      new_segment({.control = step.control, .flow = flow});
+      new_segment({});
+      work_.add_barriers(times.back());
+      continue;
+    }
     const bool is_host = step.function == nullptr;
     if (is_host) {
-      segments_.push_back(
-          {step.node, static_cast<int>(steps_.size()), static_cast<int>(steps_.size()), 0});
+      new_segment({.host = step.node});
       has_host_steps_ = true;
     }
-    append_step(lowering, order[i], barriers[i]);
+    append_step(lowering, order[i], barriers[i], times.back());
     segments_.back().end = static_cast<int>(steps_.size());
     if (!is_host && lowering.ends_region(step)) {
       segments_.back().guards = ++guards;
-      work_.add_barriers(1);
-      segments_.push_back(
-          {-1, static_cast<int>(steps_.size()), static_cast<int>(steps_.size()), 0});
+      work_.add_barriers(times.back());
+      new_segment({});
     }
   }
   if (lowering.first_end_step == lowering.steps.size()) {
@@ -162,8 +192,8 @@ int64_t Plan::description_bytes() const {
   const auto bytes = [](const auto& items) { return items.capacity() * sizeof(items[0]); };
   size_t total = sizeof(*this) + bytes(layout_.values) + bytes(layout_.packed_bytes) +
                  bytes(dims_) + bytes(blob_) + bytes(pack_steps_) + bytes(packings_) +
-                 bytes(steps_) + bytes(segments_) + bytes(records_) + bytes(relocs_) +
-                 bytes(first_reloc_) + bytes(guards_);
+                 bytes(steps_) + bytes(segments_) + bytes(flows_) + bytes(records_) +
+                 bytes(relocs_) + bytes(first_reloc_) + bytes(guards_);
   for (const Packing& packing : packings_) total += packing.key.capacity();
   return static_cast<int64_t>(total);
 }

@@ -37,6 +37,7 @@ struct StepRecord {
   double flops;
   Traffic traffic;
   bool host, barrier, cached;
+  double times;  // how often a run takes it, as far as the sizes tell
 };
 
 /// A guard refused the batch: nothing was written.
@@ -123,7 +124,11 @@ class Plan {
     int host = -1;           // node of a host step, which runs first
     int begin = 0, end = 0;  // steps
     int guards = 0;          // guard results known at the end of the segment, 0 if no new ones
+    Control control = Control::none;  // of a segment without steps: what to do with `flow`
+    int flow = -1;
   };
+  struct FlowPlan;
+  class Cursor;
   struct Packing {  // of the pack step at the same position
     int variable = -1, constant = -1;
     int slot;
@@ -137,7 +142,8 @@ class Plan {
   void make_steps(const Lowering& lowering);
   void make_relocs(const Lowering& lowering);
   void make_packings(const Lowering& lowering);
-  void append_step(const Lowering& lowering, int raw, bool barrier);
+  void make_flow_plans(const Lowering& lowering);
+  void append_step(const Lowering& lowering, int raw, bool barrier, double times);
 
   int64_t description_bytes() const;
   std::unique_ptr<Instance> make_instance() const;
@@ -148,6 +154,8 @@ class Plan {
   void prepare(Instance& instance, const void* const* inputs, void* const* outputs) const;
   void run_host(const Instance& instance, int node) const;
   void run_segment(const Instance& instance, const Segment& segment, const Worker& worker) const;
+  void enter_step(Instance& instance, const FlowPlan& flow, int64_t step) const;
+  void leave_loop(Instance& instance, const FlowPlan& flow, int64_t steps) const;
   GuardFailure check_guards(const Instance& instance, int count) const;
   GuardFailure run_all(Instance& instance, int threads) const;
   void bump_versions(const Instance& instance) const;
@@ -168,6 +176,7 @@ class Plan {
   std::vector<Packing> packings_;
   std::vector<Step> steps_;
   std::vector<Segment> segments_;
+  std::vector<FlowPlan> flows_;
   std::vector<StepRecord> records_;    // pack steps, then steps and host steps in order
   std::vector<Reloc> relocs_;          // sorted by slot
   std::vector<uint32_t> first_reloc_;  // of each slot, and the end

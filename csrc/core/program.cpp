@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/flow_reader.h"
 
 namespace handmill {
 
@@ -28,6 +29,8 @@ class Checker {
   explicit Checker(Program& program) : program_(program) {
     program_.origins.assign(program_.values.size(), {});
     program_.update_of_variable.assign(program_.variables.size(), -1);
+    program_.moving.assign(program_.values.size(), -1);
+    program_.result_of.assign(program_.values.size(), -1);
   }
 
   void sources() {
@@ -52,6 +55,8 @@ class Checker {
     NodeRecord& node = program_.nodes[index];
     for (int value : node.inputs) check_defined(value, node.kernel);
     for (int value : node.outputs) define(value, Origin::Kind::node, index);
+    node.control = control_of(node.kernel);
+    if (node.control != Control::none) return flows_.node(static_cast<int>(index));
     for (auto [out, in] : node.alias) {
       require(out >= 0 && static_cast<size_t>(out) < node.outputs.size() && in >= 0 &&
                   static_cast<size_t>(in) < node.inputs.size(),
@@ -63,6 +68,7 @@ class Checker {
   }
 
   void results() {
+    flows_.finish();
     for (int value : program_.outputs) check_defined(value, "outputs");
     for (size_t i = 0; i < program_.updates.size(); ++i) {
       const Update& update = program_.updates[i];
@@ -109,6 +115,7 @@ class Checker {
   }
 
   Program& program_;
+  FlowReader flows_{program_};
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "core/buffer.h"
 #include "core/dims.h"
 #include "core/dtype.h"
+#include "core/flow.h"
 #include "core/packed.h"
 
 namespace handmill {
@@ -62,7 +63,9 @@ struct NodeRecord {
   std::vector<std::pair<int, int>> alias;  // positions (output, input)
   HostFunction host;
   bool guard = false;
-  LoweringRule rule = nullptr;  // null for host nodes
+  LoweringRule rule = nullptr;  // null for host nodes and those that control others
+  Control control = Control::none;
+  int flow = -1;  // that it controls
 };
 
 struct Constant {
@@ -97,6 +100,15 @@ struct Program {
 
   std::vector<Origin> origins;          // of each value; filled in by check()
   std::vector<int> update_of_variable;  // position in updates, -1 if it is only read
+  std::vector<Flow> flows;              // in the order of their first nodes
+  std::vector<int> moving;              // of each value: number of its moving slot, or -1
+  int num_moving = 0;
+  std::vector<int> result_of;  // of each value: the result of a choice that it is, or -1
+
+  /// Whether a node must write the value where it was told to: it cannot be a view.
+  bool is_placed(int value) const {
+    return moving[static_cast<size_t>(value)] >= 0 || result_of[static_cast<size_t>(value)] >= 0;
+  }
 
   std::span<const int64_t> value_dims(int value) const {
     const ValueRecord& record = values[static_cast<size_t>(value)];

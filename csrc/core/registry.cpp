@@ -17,7 +17,7 @@ extern const KernelFunction kernel_table[];
 #endif
 #if defined(HM_HAS_AVX512_BF16)
 namespace avx512_bf16 {
-void matmul_bf16(const MatmulBf16Args& args, Range blocks, void* scratch);
+void matmul_bf16(const MatmulArgs& args, Range blocks, void* scratch);
 }
 #endif
 
@@ -47,7 +47,7 @@ const KernelFunction* table(Isa isa) {
 
 #if defined(HM_HAS_AVX512_BF16)
 void dot_matmul(const void* args, Range blocks, void* scratch) {
-  avx512_bf16::matmul_bf16(*static_cast<const MatmulBf16Args*>(args), blocks, scratch);
+  avx512_bf16::matmul_bf16(*static_cast<const MatmulArgs*>(args), blocks, scratch);
 }
 #endif
 

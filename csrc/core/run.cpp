@@ -4,6 +4,7 @@
 #include <chrono>
 #include <limits>
 
+#include "core/flow_plan.h"
 #include "core/instance.h"
 #include "core/plan.h"
 
@@ -117,6 +118,9 @@ void Plan::prepare(Instance& instance, const void* const* inputs, void* const* o
     set_base(instance, i, outputs[i - slots_.outputs]);
   }
   refresh_packed(instance);
+  // What lies in a branch that is not taken keeps the result of an earlier run.
+  if (!flows_.empty())
+    std::fill(instance.guards.begin(), instance.guards.end(), GuardResult{-1, 0});
 }
 
 std::byte* Plan::value_data(const Instance& instance, int value) const {
@@ -157,16 +161,18 @@ GuardFailure Plan::check_guards(const Instance& instance, int count) const {
 
 struct Plan::RunContext {
   const Plan& plan;
-  const Instance& instance;
-  std::span<const Segment> segments;
-  int threads = 1;  // that the region had
+  Instance& instance;
+  const Segment* only = nullptr;  // null: all
+  int threads = 1;                // that the region had
 
   // Every thread sees the same guard results and leaves at the same place.
   void run(const Worker& worker) noexcept {
     if (worker.index() == 0) threads = worker.count();
-    for (const Segment& segment : segments) {
-      plan.run_segment(instance, segment, worker);
-      if (segment.guards > 0 && plan.check_guards(instance, segment.guards)) return;
+    if (only != nullptr) return plan.run_segment(instance, *only, worker);
+    Cursor cursor(plan, instance, worker);
+    while (const Segment* segment = cursor.next()) {
+      plan.run_segment(instance, *segment, worker);
+      if (segment->guards > 0 && plan.check_guards(instance, segment->guards)) return;
     }
   }
 };
@@ -175,7 +181,7 @@ struct Plan::RunContext {
 GuardFailure Plan::run_all(Instance& instance, int threads) const {
   instance.reserve_scratch(threads, scratch_);
   if (!has_host_steps_) {
-    RunContext context{*this, instance, segments_};
+    RunContext context{*this, instance};
     if (threads == 1) {
       context.run(Worker(0, 1));
     } else {
@@ -187,11 +193,13 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
     }
     return check_guards(instance, static_cast<int>(guards_.size()));
   }
-  for (const Segment& segment : segments_) {
-    if (segment.host >= 0) run_host(instance, segment.host);
-    RunContext context{*this, instance, {&segment, 1}};
+  const Worker caller(0, 1);
+  Cursor cursor(*this, instance, caller);
+  while (const Segment* segment = cursor.next()) {
+    if (segment->host >= 0) run_host(instance, segment->host);
+    RunContext context{*this, instance, segment};
     run_context(threads, context);
-    if (const GuardFailure failure = check_guards(instance, segment.guards)) return failure;
+    if (const GuardFailure failure = check_guards(instance, segment->guards)) return failure;
   }
   return {};
 }
@@ -211,11 +219,14 @@ GuardFailure Plan::run_values(Instance& instance, const void* const* inputs) con
   require(keep_all_, "values of a plan can be seen only if it was specialised with keep_all=True");
   prepare(instance, inputs, nullptr);
   instance.reserve_scratch(1, scratch_);
-  for (Segment segment : segments_) {
+  const Worker caller(0, 1);
+  Cursor cursor(*this, instance, caller);
+  while (const Segment* next = cursor.next()) {
+    Segment segment = *next;
     if (segment.host >= 0) run_host(instance, segment.host);
     segment.begin = std::min(segment.begin, end_copies_);
     segment.end = std::min(segment.end, end_copies_);
-    run_segment(instance, segment, Worker(0, 1));
+    run_segment(instance, segment, caller);
     if (const GuardFailure failure = check_guards(instance, segment.guards)) return failure;
   }
   return {};
@@ -233,13 +244,20 @@ std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
   }
   const int threads = work_.threads(num_threads());
   instance.reserve_scratch(threads, scratch_);
+  for (const FlowPlan& flow : flows_) {
+    if (flow.kind == Flow::Kind::choose) continue;
+    if (flow.length > 0) enter_step(instance, flow, 0);
+    leave_loop(instance, flow, std::min<int64_t>(flow.length, 1));
+  }
   std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());
   for (int repeat = 0; repeat < repeats; ++repeat) {
     size_t pack = 0, step = 0;
     for (size_t i = 0; i < records_.size(); ++i) {
       const StepRecord& record = records_[i];
       const Clock::time_point begin = Clock::now();
-      if (record.host) {
+      if (record.times == 0) {  // a loop without steps, whose rows do not exist
+        step += !record.host;
+      } else if (record.host) {
         run_host(instance, record.node);
       } else {
         const Step* next = record.cached ? &pack_steps_[pack++] : &steps_[step++];

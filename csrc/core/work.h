@@ -22,7 +22,7 @@ class Work {
     most_blocks_ = std::max(most_blocks_, blocks);
   }
 
-  void add_barriers(int count) { barriers_ += count; }
+  void add_barriers(double count) { barriers_ += count; }
 
   double cost() const { return shared_ + alone_; }
 
@@ -39,7 +39,7 @@ class Work {
   ThreadTuning costs_;
   double shared_ = 0, alone_ = 0;
   int64_t most_blocks_ = 1;
-  int barriers_ = 0;
+  double barriers_ = 0;
 };
 
 }  // namespace handmill

@@ -7,6 +7,5 @@
 #include "kernels/elementwise/args.h"
 #include "kernels/images/args.h"
 #include "kernels/matmul/args.h"
-#include "kernels/matmul/args_bf16.h"
 #include "kernels/optimizer/args.h"
 #include "kernels/types.h"

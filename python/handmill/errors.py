@@ -29,7 +29,10 @@ class RowError(ValueError):
     Attributes:
         problem: what is wrong with it.
         row: its index, in the batch or (in the message that users see) in the data.
+        step: of the loop in which it was found, the row that this step went over; else None.
     """
+
+    step: int | None = None
 
     def __init__(self, problem: str, row: int) -> None:
         super().__init__(f"{problem} (first at row {row})")

@@ -5,7 +5,9 @@ import numpy as np
 from handmill import _core
 from handmill.ir.shapes import DTYPES
 
-F32, U8, I32, I64 = (DTYPES.index(name) for name in ("float32", "uint8", "int32", "int64"))
+F32, U8, I32, I64, BOOL = (
+    DTYPES.index(name) for name in ("float32", "uint8", "int32", "int64", "bool")
+)
 PUSH, SYMBOL, ADD, MULTIPLY, FLOOR_DIVIDE = range(5)
 OPS = _core.tile_opcodes()
 

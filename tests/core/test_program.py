@@ -21,6 +21,8 @@ from core_programs import (
 )
 
 from handmill import _core
+from handmill.ir.shapes import DTYPES
+from handmill.runtime.variable import ArrayState
 
 # --- Results -------------------------------------------------------------------------------------
 
@@ -278,6 +280,26 @@ def test_state():
     assert _core.State((0, 2**60), F32).nbytes == 0
     with pytest.raises(ValueError, match="too large"):  # as NumPy
         _core.State((0, 2**62), F32)
+
+
+@pytest.mark.parametrize("kind", (_core.State, ArrayState))
+@pytest.mark.parametrize("dtype", ("float32", "float64", "int32", "int64", "uint8", "bool"))
+def test_the_number_of_a_state_and_zero(kind, dtype):
+    s = kind((), DTYPES.index(dtype))
+    assert (s.item(), s.version) == (0, 0)
+    s.write(np.asarray(0.1, "float32").astype(dtype) if dtype == "float32" else np.asarray(1))
+    number = s.item()
+    assert type(number) is type(s.copy().item())
+    assert number == s.copy().item() != 0
+    before = s.version
+    s.zero()
+    assert (s.item(), s.version) == (0, before + 1)
+    several = kind((2, 3), DTYPES.index(dtype))
+    several.write(np.ones((2, 3)))
+    several.zero()
+    assert not several.copy().any()
+    with pytest.raises(ValueError, match=r"item\(\) is for|size 1"):
+        several.item()
 
 
 def test_packed_states_stay_the_variables_of_their_plans():

@@ -124,6 +124,10 @@ void StepWriter::view(const ValueView& output, const ValueView& input, int64_t b
   require(origin.kind == Origin::Kind::node && origin.index == lowering_.node_ &&
               byte_offset >= 0 && byte_offset + output.bytes() <= input.bytes(),
           "a view must be a result of its node and lie within an operand");
+  if (lowering_.program.is_placed(output.id)) {
+    lowering_.add_copy(Ref(input).at(byte_offset, output.bytes()), output, output.bytes());
+    return;
+  }
   lowering_.parent[out] = input.id;
   lowering_.parent_offset[out] = byte_offset;
 }

@@ -60,6 +60,7 @@ class Planner {
       if (from.kind == Kind::input) location.slot = slots_.inputs + from.index;
       if (from.kind == Kind::constant) location.slot = slots_.constants + from.index;
       if (from.kind == Kind::variable) location.slot = slots_.variables + from.index;
+      if (program_.moving[v] >= 0) location.slot = slots_.moving + program_.moving[v];
     }
   }
 
@@ -77,7 +78,28 @@ class Planner {
     }
     for (int value : program_.outputs) last(root(value).value) = end_;
     for (const Update& update : program_.updates) last(root(update.source).value) = end_;
+    for (const Flow& flow : program_.flows) extend(flow);
     if (lowering_.keep_all) std::fill(last_.begin(), last_.end(), end_);
+  }
+
+  // What a loop or choice reads and writes is there until it ends, and where a result lies in the
+  // loop's memory, until that was read.
+  void extend(const Flow& flow) {
+    const auto until = [&](int value, int time) {
+      if (value < 0) return;
+      int& reader = last(root(value).value);
+      reader = std::max(reader, time);
+    };
+    until(flow.decides, flow.end);
+    for (int value : flow.results) until(value, flow.end);
+    for (const Flow::Rows& x : flow.xs) until(x.whole, flow.end);
+    for (const Flow::Rows& y : flow.ys) until(y.whole, flow.end);
+    for (const Flow::Carry& carry : flow.carries) {
+      const int read = std::max(flow.end, last(root(carry.after).value));
+      until(carry.before, flow.end);
+      for (int buffer : carry.buffers) until(buffer, read);
+      if (carry.row >= 0) until(flow.ys[static_cast<size_t>(carry.row)].whole, read);
+    }
   }
 
   // Whether every operand of the node that lies in `memory` is offered to result `out`.
@@ -390,6 +412,7 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
 }
 
 Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawStep& step) {
+  if (step.control != Control::none) return {};
   if (step.function == nullptr) return count_host_traffic(lowering, step.node);
   std::vector<Span> spans[2];  // read, written
   for (uint32_t k = 0; k < step.num_accesses; ++k) {

@@ -43,6 +43,7 @@ Lowering::Lowering(const Program& program_in, std::span<const int64_t> sizes, Is
   }
   parent.assign(n, -1);
   parent_offset.assign(n, 0);
+  for (size_t v = 0; v < n; ++v) parent[v] = program.result_of[v];
   blob.reserve(program.nodes.size() * 512);
   steps.reserve(program.nodes.size() * 2);
   accesses.reserve(program.nodes.size() * 6);
@@ -82,9 +83,10 @@ void Lowering::lower_nodes() {
     const size_t first_step = steps.size();
     first_offer.push_back(offers.size());
     offers.insert(offers.end(), node.alias.begin(), node.alias.end());
-    if (node.host) {
-      steps.push_back(
-          {nullptr, "host", node_, 0, 0, static_cast<uint32_t>(accesses.size()), 0, {}});
+    if (node.host || node.control != Control::none) {
+      const std::string_view name = node.host ? std::string_view("host") : node.kernel;
+      const auto none = static_cast<uint32_t>(accesses.size());
+      steps.push_back({nullptr, name, node_, 0, 0, none, 0, {}, node.control});
       continue;
     }
     const size_t first_guard = guards.size();
@@ -152,7 +154,8 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
                static_cast<uint32_t>(bytes),
                first_access,
                static_cast<uint32_t>(accesses.size()) - first_access,
-               info};
+               info,
+               Control::none};
   steps.push_back(step);
 }
 
@@ -160,7 +163,8 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
 // what lay in memory before.
 void Lowering::check_written(const NodeRecord& node, size_t first_step) const {
   for (int output : node.outputs) {
-    if (bytes(output) == 0 || parent[static_cast<size_t>(output)] >= 0) continue;
+    const bool is_view = parent[static_cast<size_t>(output)] >= 0 && !program.is_placed(output);
+    if (bytes(output) == 0 || is_view) continue;
     bool is_written = false;
     for (size_t i = first_step; i < steps.size() && !is_written; ++i) {
       for (uint32_t k = 0; k < steps[i].num_accesses && !is_written; ++k) {

@@ -18,6 +18,7 @@ struct Slots {
   static constexpr int kBlob = 1;    // arguments and tables
   static constexpr int kGuards = 2;  // GuardResult of each guard
   int inputs, outputs, variables, constants;
+  int moving;  // what lies elsewhere in each step of a loop
   int packed;  // from here on: the copies that pack steps make
 
   explicit Slots(const Program& program)
@@ -25,7 +26,8 @@ struct Slots {
         outputs(inputs + static_cast<int>(program.inputs.size())),
         variables(outputs + static_cast<int>(program.outputs.size())),
         constants(variables + static_cast<int>(program.variables.size())),
-        packed(constants + static_cast<int>(program.constants.size())) {}
+        moving(constants + static_cast<int>(program.constants.size())),
+        packed(moving + program.num_moving) {}
 };
 
 struct Location {
@@ -48,12 +50,15 @@ struct TableField {
 };
 
 struct RawStep {
-  KernelFunction function;  // null: a host step
+  KernelFunction function;  // null: a host step, or one that only controls others
   std::string_view name;
   int node;                   // -1: the copies at the end
   uint32_t args, args_bytes;  // position and size in the blob
   uint32_t first_access, num_accesses;
   StepInfo info;
+  Control control = Control::none;
+
+  bool is_host() const { return function == nullptr && control == Control::none; }
 };
 
 struct Workspace {
@@ -92,7 +97,8 @@ class Lowering {
 
   int new_workspace(int64_t bytes, int node);
 
-  /// Whether the threads must come together after the step: a host step, or one that guards.
+  /// Whether the threads must come together after the step: a host step, one that guards, or one
+  /// that controls others.
   bool ends_region(const RawStep& step) const;
 
   /// Appends a copy of `bytes` bytes, done by blocks.

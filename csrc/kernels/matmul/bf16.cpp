@@ -1,8 +1,8 @@
 // Matrix products of bfloat16 numbers with float32 sums. Equation, order of the sums, layouts and
-// the meaning of a block: args_matmul_bf16.h.
+// the meaning of a block: args.h.
 #include "kernels/matmul/bf16_parts.h"
 #include "simd/bf16_dot.h"
-#include "simd/tile_bf16.h"
+#include "simd/tile.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -27,16 +27,16 @@ struct Rows {
   int64_t stride;     // the one that the kernel asks for
 };
 
-Rows rows_of_a(const MatmulBf16Args& p, const Block& block, uint16_t* scratch, bool is_packed) {
+Rows rows_of_a(const MatmulArgs& p, const Block& block, uint16_t* scratch, bool is_packed) {
   const int64_t rows = block.m_end - block.m_begin;
   const void* a = element(p.a.data, p.a.dtype,
                           batch_offset(p.a.batch, block.outer, block.inner) +
                               block.m_begin * p.a.row + 2 * block.pair_begin * p.a.col);
   const PairSource source{a, p.a.dtype, p.a.col, p.a.row, block.K, rows};
   switch (p.a_layout) {
-    case Bf16ALayout::kInPlace:
+    case MatmulALayout::kRows:
       return {static_cast<const uint16_t*>(a), p.a.row, 2, p.a.row};
-    case Bf16ALayout::kRows: {
+    case MatmulALayout::kCopyRows: {
       const int64_t stride = 2 * odd_lines(block.K2);
       if (!is_packed) pack_rows(source, scratch, stride);
       return {scratch, stride, 2, stride};
@@ -51,20 +51,21 @@ Rows rows_of_a(const MatmulBf16Args& p, const Block& block, uint16_t* scratch, b
 
 }  // namespace
 
-void matmul_bf16(const MatmulBf16Args& p, Range blocks, void* scratch) {
+void matmul_bf16(const MatmulArgs& p, Range blocks, void* scratch) {
   if (p.M == 0 || p.N == 0) return;
-  uint16_t* const b_scratch = static_cast<uint16_t*>(scratch);
-  uint16_t* const a_scratch = b_scratch + p.b_scratch;
-  float* const c_scratch = reinterpret_cast<float*>(a_scratch + p.a_scratch);
-  float* const widened = c_scratch + p.c_scratch;
+  char* const room = static_cast<char*>(scratch);
+  uint16_t* const b_scratch = reinterpret_cast<uint16_t*>(room);
+  uint16_t* const a_scratch = reinterpret_cast<uint16_t*>(room + p.b_scratch);
+  float* const c_scratch = reinterpret_cast<float*>(room + p.b_scratch + p.a_scratch);
+  float* const widened = c_scratch + p.c_scratch / 8;
 
   const int64_t num_tiles = ceil_div(p.M, p.tile_rows), vectors = ceil_div(p.N, W);
   const int64_t num_panels = ceil_div(vectors, p.panel_vectors), all_pairs = ceil_div(p.K, 2);
   const Split rows(p.M, num_tiles), row_groups(num_tiles, p.blocks_m);
   const Split panels(vectors, num_panels), panel_groups(num_panels, p.blocks_n);
   const Split slices(all_pairs, p.slices);
-  const Bf16Epilogue& e = p.epilogue;
-  const bool in_slices = p.slices > 1, a_rows = p.a_layout != Bf16ALayout::kColumns;
+  const MatmulEpilogue& e = p.epilogue;
+  const bool in_slices = p.slices > 1, a_rows = p.a_layout != MatmulALayout::kCopyColumns;
   const bool in_place = in_slices || p.c_dtype == Dtype::float32;
   const bool has_epilogue = e.bias != nullptr || e.residual != nullptr ||
                             e.activation != Activation::kNone || e.grad != ActivationGrad::kNone;
@@ -99,9 +100,10 @@ void matmul_bf16(const MatmulBf16Args& p, Range blocks, void* scratch) {
       const int64_t columns = p.N - n < padded ? p.N - n : padded;
       const int panel_vectors = static_cast<int>(padded / W);
       const uint16_t* b;
-      if (p.packed != nullptr) {
-        b = p.packed + batch_offset(p.packed_batch, block.outer, block.inner) +
-            2 * (all_pairs * n + block.pair_begin * padded);
+      if (p.b_layout == MatmulBLayout::kPacked) {
+        b = static_cast<const uint16_t*>(p.b.data) +
+            2 * (batch_offset(p.b.batch, block.outer, block.inner) + all_pairs * n +
+                 block.pair_begin * padded);
       } else {
         uint16_t* copy = b_scratch + 2 * block.K2 * (n - block_n);
         if (!b_is_copied) {
@@ -115,10 +117,10 @@ void matmul_bf16(const MatmulBf16Args& p, Range blocks, void* scratch) {
       }
 
       const int64_t c_offset =
-          batch_offset(p.c_batch, block.outer, block.inner) + block.m_begin * p.N + n;
+          batch_offset(p.c_batch, block.outer, block.inner) + block.m_begin * p.c_row + n;
       void* c = in_slices ? nullptr : element(p.c, p.c_dtype, c_offset);
       PairTile tile{};
-      tile.c_stride = in_place ? p.N : padded;
+      tile.c_stride = in_slices ? p.N : in_place ? p.c_row : padded;
       float* const sums =
           in_slices
               ? p.partial +
@@ -145,8 +147,8 @@ void matmul_bf16(const MatmulBf16Args& p, Range blocks, void* scratch) {
         }
       }
       if (in_slices || (in_place && !has_epilogue)) continue;
-      finish_bf16(e, block.outer, block.inner, p.c_batch, p.N, block.m_begin, n, sums,
-                  tile.c_stride, block.m_end - block.m_begin, columns, c, p.c_dtype, widened);
+      finish_bf16(e, c_offset, n, sums, tile.c_stride, block.m_end - block.m_begin, columns, c,
+                  p.c_row, p.c_dtype, widened);
     }
   }
 }

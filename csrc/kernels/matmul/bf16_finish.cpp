@@ -35,38 +35,33 @@ void combine(float* sums, int64_t sums_row, int64_t rows, int64_t columns, const
 
 }  // namespace
 
-void finish_bf16(const Bf16Epilogue& e, int64_t outer, int64_t inner, const int64_t (&c_batch)[2],
-                 int64_t N, int64_t m, int64_t n, float* sums, int64_t sums_row, int64_t rows,
-                 int64_t columns, void* c, Dtype c_dtype, float* widened) {
+void finish_bf16(const MatmulEpilogue& e, int64_t offset, int64_t n, float* sums, int64_t sums_row,
+                 int64_t rows, int64_t columns, void* c, int64_t c_row, Dtype c_dtype,
+                 float* widened) {
   const auto plus = [](Vec x, Vec y) { return x + y; };
-  const int64_t offset = batch_offset(c_batch, outer, inner) + m * N + n;
   if (e.bias != nullptr) {
     combine(sums, sums_row, rows, columns, element(e.bias, e.bias_dtype, n), e.bias_dtype, 0, plus);
   }
   if (e.residual != nullptr) {
     combine(sums, sums_row, rows, columns, element(e.residual, e.residual_dtype, offset),
-            e.residual_dtype, N, plus);
+            e.residual_dtype, c_row, plus);
   }
   if (e.activation != Activation::kNone || e.grad != ActivationGrad::kNone) {
-    MatmulEpilogue floats{};
-    floats.activation = e.activation;
-    floats.grad = e.grad;
-    floats.alpha = e.alpha;
-    if (e.grad != ActivationGrad::kNone) {
-      const void* of = element(e.grad_of, e.grad_dtype, offset);
-      floats.grad_of = static_cast<const float*>(of);
-      floats.grad_row = N;
-      if (e.grad_dtype == Dtype::bfloat16) {
-        combine(widened, columns, rows, columns, of, e.grad_dtype, N, [](Vec, Vec y) { return y; });
-        floats.grad_of = widened;
-        floats.grad_row = columns;
-      }
+    MatmulEpilogue rest = e;
+    rest.residual = nullptr;
+    int64_t row = c_row;
+    if (e.grad != ActivationGrad::kNone && e.grad_dtype == Dtype::bfloat16) {
+      combine(widened, columns, rows, columns, element(e.grad_of, e.grad_dtype, offset),
+              e.grad_dtype, c_row, [](Vec, Vec y) { return y; });
+      rest.grad_of = widened;
+      row = columns;
+      offset = 0;
     }
-    apply_epilogue(floats, 0, 0, 0, 0, sums, sums_row, rows, columns, false);
+    apply_epilogue(rest, offset, row, sums, sums_row, rows, columns, false);
   }
   if (c_dtype == Dtype::float32) {
     float* target = static_cast<float*>(c);
-    if (target != sums) copy_rows(sums, sums_row, target, N, rows, columns);
+    if (target != sums) copy_rows(sums, sums_row, target, c_row, rows, columns);
     return;
   }
   uint16_t* target = static_cast<uint16_t*>(c);
@@ -75,22 +70,25 @@ void finish_bf16(const Bf16Epilogue& e, int64_t outer, int64_t inner, const int6
     int64_t k = 0;
     for (; k + W <= columns; k += W) store_bf16(Vec::load(s + k), target + k);
     if (k < columns) store_bf16_n(Vec::load_n(s + k, columns - k), target + k, columns - k);
-    target += N;
+    target += c_row;
   }
 }
 
-void matmul_bf16_combine(const CombineBf16Args& p, Range blocks, void* scratch) {
+void matmul_bf16_combine(const MatmulCombineArgs& p, Range blocks, void* scratch) {
   float* sums = static_cast<float*>(scratch);
   float* widened = sums + p.N;
-  const Split rows(p.M, p.blocks_m);
+  const Split rows(p.M, p.blocks_m), columns(ceil_div(p.N, W), p.blocks_n);
   const int64_t slice_stride = p.batch[0] * p.batch[1] * p.M * p.N;
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-    const int64_t batch = block / p.blocks_m, part = block % p.blocks_m;
+    const int64_t column = block % p.blocks_n, row = block / p.blocks_n % p.blocks_m;
+    const int64_t batch = block / p.blocks_n / p.blocks_m;
     const int64_t outer = batch / p.batch[1], inner = batch % p.batch[1];
-    for (int64_t m = rows.at(part); m < rows.at(part + 1); ++m) {
-      const float* first = p.partial + (batch * p.M + m) * p.N;
-      for (int64_t n = 0; n < p.N; n += W) {
-        const int64_t lanes = p.N - n < W ? p.N - n : W;
+    const int64_t n_begin = columns.at(column) * W, n_limit = columns.at(column + 1) * W;
+    const int64_t count = (n_limit < p.N ? n_limit : p.N) - n_begin;
+    for (int64_t m = rows.at(row); m < rows.at(row + 1); ++m) {
+      const float* first = p.partial + (batch * p.M + m) * p.N + n_begin;
+      for (int64_t n = 0; n < count; n += W) {
+        const int64_t lanes = count - n < W ? count - n : W;
         const float* partial = first + n;
         Vec sum = Vec::load_n(partial, lanes);
         for (int64_t s = 1; s < p.slices; ++s) {
@@ -99,9 +97,9 @@ void matmul_bf16_combine(const CombineBf16Args& p, Range blocks, void* scratch) 
         }
         sum.store_n(sums + n, lanes);
       }
-      void* c = element(p.c, p.c_dtype, batch_offset(p.c_batch, outer, inner) + m * p.N);
-      finish_bf16(p.epilogue, outer, inner, p.c_batch, p.N, m, 0, sums, p.N, 1, p.N, c, p.c_dtype,
-                  widened);
+      const int64_t at = batch_offset(p.c_batch, outer, inner) + m * p.c_row + n_begin;
+      finish_bf16(p.epilogue, at, n_begin, sums, p.N, 1, count, element(p.c, p.c_dtype, at),
+                  p.c_row, p.c_dtype, widened);
     }
   }
 }

@@ -1,7 +1,7 @@
 // The register tiles of the bfloat16 matmul: chains of pair products in MR x NV accumulators.
 #include "kernels/matmul/bf16_parts.h"
 #include "simd/bf16_dot.h"
-#include "simd/tile_bf16.h"
+#include "simd/tile.h"
 
 namespace handmill::HM_ISA {
 namespace {

@@ -123,7 +123,7 @@ void pack_rows(const PairSource& x, uint16_t* dst, int64_t stride) {
                              : pack_rows_of<float>(x, dst, stride);
 }
 
-void pack_b_bf16(const PackBf16Args& p, Range blocks, void*) {
+void pack_b_bf16(const MatmulPackArgs& p, Range blocks, void*) {
   const int64_t vectors = ceil_div(p.N, W), K2 = ceil_div(p.K, 2);
   const int64_t num_panels = ceil_div(vectors, p.panel_vectors);
   const Split panels(vectors, num_panels), groups(num_panels, p.blocks_n), runs(K2, p.blocks_k);
@@ -135,7 +135,8 @@ void pack_b_bf16(const PackBf16Args& p, Range blocks, void*) {
     const int64_t j = runs.at(run), pairs = runs.at(run + 1) - j;
     const int64_t K = p.K - 2 * j < 2 * pairs ? p.K - 2 * j : 2 * pairs;
     const int64_t offset = batch_offset(p.b.batch, outer, inner) + 2 * j * p.b.row;
-    uint16_t* packed = p.packed + batch_offset(p.packed_batch, outer, inner);
+    uint16_t* packed =
+        static_cast<uint16_t*>(p.packed) + 2 * batch_offset(p.packed_batch, outer, inner);
     for (int64_t panel = groups.at(group); panel < groups.at(group + 1); ++panel) {
       const int64_t n = panels.at(panel) * W, columns = panels.at(panel + 1) * W - n;
       const PairSource source{element(p.b.data, p.b.dtype, offset + n * p.b.col),

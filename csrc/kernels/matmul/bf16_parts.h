@@ -1,7 +1,6 @@
 // What the files of the bfloat16 matmul share: packing into pairs, register tiles, the epilogue.
 #pragma once
 
-#include "kernels/matmul/args_bf16.h"
 #include "kernels/matmul/parts.h"
 
 namespace handmill::HM_ISA {
@@ -46,10 +45,11 @@ using PairKernel = void (*)(const PairTile& t);
 // mode of simd/bf16_dot.h.
 PairKernel pair_kernel(int rows, int vectors, bool a_rows);
 
-// Sums rows x columns, changed in place, become the elements of C from [outer, inner, m, n] on.
-// c: that element; it may be the sums' own memory. widened: rows * columns floats.
-void finish_bf16(const Bf16Epilogue& e, int64_t outer, int64_t inner, const int64_t (&c_batch)[2],
-                 int64_t N, int64_t m, int64_t n, float* sums, int64_t sums_row, int64_t rows,
-                 int64_t columns, void* c, Dtype c_dtype, float* widened);
+// Sums rows x columns, changed in place, become the elements of C from `offset` on, whose rows are
+// c_row apart and whose first column is n. c: the first of them; it may be the sums' own memory.
+// widened: rows * columns floats.
+void finish_bf16(const MatmulEpilogue& e, int64_t offset, int64_t n, float* sums, int64_t sums_row,
+                 int64_t rows, int64_t columns, void* c, int64_t c_row, Dtype c_dtype,
+                 float* widened);
 
 }  // namespace handmill::HM_ISA

@@ -6,7 +6,7 @@
 
 namespace handmill::HM_ISA {
 
-// c[m, n] (+)= sum_k a[m * a_stride + k] b[n * b_stride + k] (+ bias[n]), then relu if asked. The
+// c[m, n] = sum_k a[m * a_stride + k] b[n * b_stride + k] (+ bias[n]), then relu if asked. The
 // sum runs over the lanes of one vector, these are combined in a fixed tree.
 struct DotProducts {
   const float* a;
@@ -15,7 +15,6 @@ struct DotProducts {
   const float* bias;  // null: none
   int64_t a_stride, b_stride, c_stride;
   int64_t M, N, K;
-  bool add_to_c;
   bool relu;
 };
 

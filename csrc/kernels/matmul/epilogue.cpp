@@ -1,5 +1,5 @@
 // The steps after the sums of a matmul: residual, activation, derivative; and the fixed-order sum
-// of the slices of a split K. Formulas: args_matmul.h.
+// of the slices of a split K. Formulas: args.h.
 #include "kernels/matmul/parts.h"
 #include "simd/activations.h"
 
@@ -117,23 +117,18 @@ void multiply_by_grad(const Rows& r, ActivationGrad grad, float alpha, const flo
 
 }  // namespace
 
-void apply_epilogue(const MatmulEpilogue& e, int64_t outer, int64_t inner, int64_t m, int64_t n,
-                    float* c, int64_t c_row, int64_t rows, int64_t columns, bool skip_activation) {
+void apply_epilogue(const MatmulEpilogue& e, int64_t offset, int64_t row, float* c, int64_t c_row,
+                    int64_t rows, int64_t columns, bool skip_activation) {
+  const bool has_grad = e.grad != ActivationGrad::kNone;
   // Rows without gaps are one: masked vectors at the end of each would cost as much as whole
   // ones, or more.
-  const bool is_flat = c_row == columns && (e.residual == nullptr || e.residual_row == columns) &&
-                       (e.grad == ActivationGrad::kNone || e.grad_row == columns);
+  const bool is_flat = c_row == columns && (row == columns || (e.residual == nullptr && !has_grad));
   const Rows r = is_flat ? Rows{c, 0, 1, rows * columns} : Rows{c, c_row, rows, columns};
   if (e.residual != nullptr) {
-    const float* residual =
-        e.residual + batch_offset(e.residual_batch, outer, inner) + m * e.residual_row + n;
-    map(r, residual, e.residual_row, [](Vec x, Vec u) { return x + u; });
+    map(r, floats(e.residual) + offset, row, [](Vec x, Vec u) { return x + u; });
   }
   if (!skip_activation) activate(r, e.activation, e.alpha);
-  if (e.grad != ActivationGrad::kNone) {
-    const float* of = e.grad_of + batch_offset(e.grad_batch, outer, inner) + m * e.grad_row + n;
-    multiply_by_grad(r, e.grad, e.alpha, of, e.grad_row);
-  }
+  if (has_grad) multiply_by_grad(r, e.grad, e.alpha, floats(e.grad_of) + offset, row);
 }
 
 void matmul_combine(const MatmulCombineArgs& p, Range blocks, void*) {
@@ -151,7 +146,7 @@ void matmul_combine(const MatmulCombineArgs& p, Range blocks, void*) {
     const int64_t n_begin = columns.at(column) * W;
     const int64_t n_limit = columns.at(column + 1) * W;
     const int64_t n_end = n_limit < p.N ? n_limit : p.N;
-    float* c = p.c + batch_offset(p.c_batch, outer, inner);
+    float* c = static_cast<float*>(p.c) + batch_offset(p.c_batch, outer, inner);
     for (int64_t m = m_begin; m < m_end; ++m) {
       const float* partial_m = p.partial + (batch * p.M + m) * p.N;
       float* c_m = c + m * p.c_row;
@@ -163,12 +158,12 @@ void matmul_combine(const MatmulCombineArgs& p, Range blocks, void*) {
           partial += slice_stride;
           sum = sum + Vec::load_n(partial, lanes);
         }
-        if (e.accumulate) sum = Vec::load_n(c_m + n, lanes) + sum;
-        if (e.bias != nullptr) sum = sum + Vec::load_n(e.bias + n, lanes);
+        if (e.bias != nullptr) sum = sum + Vec::load_n(floats(e.bias) + n, lanes);
         sum.store_n(c_m + n, lanes);
       }
     }
-    apply_epilogue(e, outer, inner, m_begin, n_begin, c + m_begin * p.c_row + n_begin, p.c_row,
+    const int64_t offset = m_begin * p.c_row + n_begin;
+    apply_epilogue(e, batch_offset(p.c_batch, outer, inner) + offset, p.c_row, c + offset, p.c_row,
                    m_end - m_begin, n_end - n_begin, false);
   }
 }

@@ -1,5 +1,5 @@
 // Matrix products: C = epilogue(A B), float32, one or two batch axes. Equation, layouts
-// and the meaning of a block: args_matmul.h.
+// and the meaning of a block: args.h.
 //
 // A sum over k runs in chunks: one fused multiply-add chain a chunk, in the order of k, added to c
 // in the order of the chunks. So a result depends on K and its cuts only (other ones where M is 1
@@ -28,7 +28,8 @@ struct Block {
   int64_t outer, inner;            // batch indices
   int64_t tile_begin, tile_end;    // row tiles
   int64_t panel_begin, panel_end;  // panels
-  float* c;                        // C[outer, inner, 0, 0] or the partial sums of the slice
+  int64_t offset;                  // of C[outer, inner, 0, 0]
+  float* c;                        // that element, or the partial sums of the slice
   int64_t c_row;
   int64_t columns;   // of the panels, whole vectors
   float* b_scratch;  // the panels of B of this block, when copied
@@ -100,62 +101,62 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
 
   const int64_t m_begin = rows.at(block.tile_begin), m_end = rows.at(block.tile_end);
-  const float* a = p.a + batch_offset(p.a_batch, block.outer, block.inner) + m_begin * p.a_row +
-                   k_begin * p.a_col;
+  const float* a = floats(p.a.data) + batch_offset(p.a.batch, block.outer, block.inner) +
+                   m_begin * p.a.row + k_begin * p.a.col;
   bool a_rows = false;
-  int64_t a_stride = p.a_col;
+  int64_t a_stride = p.a.col;
   switch (p.a_layout) {
     case MatmulALayout::kRows:
       a_rows = true;
-      a_stride = p.a_row;
+      a_stride = p.a.row;
       break;
     case MatmulALayout::kColumns:
       break;
     case MatmulALayout::kCopyRows:
       a_rows = true;
       a_stride = odd_lines(K);
-      if (p.a_col == 1) {
-        copy_rows(a, p.a_row, block.a_scratch, a_stride, m_end - m_begin, K);
+      if (p.a.col == 1) {
+        copy_rows(a, p.a.row, block.a_scratch, a_stride, m_end - m_begin, K);
       } else {
         for (int64_t m = 0; m < m_end - m_begin; ++m) {
-          const float* a_m = a + m * p.a_row;
-          for (int64_t k = 0; k < K; ++k) block.a_scratch[m * a_stride + k] = a_m[k * p.a_col];
+          const float* a_m = a + m * p.a.row;
+          for (int64_t k = 0; k < K; ++k) block.a_scratch[m * a_stride + k] = a_m[k * p.a.col];
         }
       }
       a = block.a_scratch;
       break;
     case MatmulALayout::kCopyColumns:
       a_stride = odd_lines(m_end - m_begin);
-      copy_rows(a, p.a_col, block.a_scratch, a_stride, K, m_end - m_begin);
+      copy_rows(a, p.a.col, block.a_scratch, a_stride, K, m_end - m_begin);
       a = block.a_scratch;
       break;
   }
   const int64_t a_step = a_rows ? a_stride : 1;
-  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && p.b_col == 1 &&
+  if (block.gradient != nullptr && !a_rows && p.N <= kMostNarrowColumns && p.b.col == 1 &&
       p.b_layout != MatmulBLayout::kPacked) {
-    const float* dy = p.b + k_begin * p.b_row;
-    update_narrow({a, dy, a_stride, p.b_row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
+    const float* dy = floats(p.b.data) + k_begin * p.b.row;
+    update_narrow({a, dy, a_stride, p.b.row, m_end - m_begin, p.N, K, m_begin * p.N}, p.update);
     return;
   }
 
-  const float* b = p.b + batch_offset(p.b_batch, block.outer, block.inner);
+  const float* b = floats(p.b.data) + batch_offset(p.b.batch, block.outer, block.inner);
   const int64_t block_n = panels.at(block.panel_begin) * W;
   if (p.by_rows_of_b) {
     const int64_t limit = panels.at(block.panel_end) * W;
     RowProduct row{};
     row.a = a;
-    row.b = b + k_begin * p.b_row + block_n;
+    row.b = b + k_begin * p.b.row + block_n;
     row.c = block.c + block_n;
-    row.bias = finish.bias ? p.epilogue.bias + block_n : nullptr;
+    row.bias = finish.bias ? floats(p.epilogue.bias) + block_n : nullptr;
     row.a_stride = a_rows ? 1 : a_stride;
-    row.b_stride = p.b_row;
+    row.b_stride = p.b.row;
     row.N = (limit < p.N ? limit : p.N) - block_n;
     row.K = K;
     row.add_to_c = add_to_c;
     row.relu = finish.relu;
     row_product(row);
     if (finish.gate || finish.rest) {
-      apply_epilogue(p.epilogue, block.outer, block.inner, 0, block_n, row.c, block.c_row, 1, row.N,
+      apply_epilogue(p.epilogue, block.offset + block_n, p.c_row, row.c, p.c_row, 1, row.N,
                      finish.relu);
     }
     return;
@@ -185,17 +186,17 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
       case MatmulBLayout::kCopy:
         tile.b = b_copy + K * (n - block_n);
         if (block.b_is_copied) break;
-        if (p.b_col == 1 && a_rows && block.gradient == nullptr) {
+        if (p.b.col == 1 && a_rows && block.gradient == nullptr) {
           first = storing_kernel(first_rows, panel_vectors, tile.last_lanes != W);
         }
         if (first == nullptr) {
-          copy_panel(b + k_begin * p.b_row + n * p.b_col, p.b_row, p.b_col, K, columns,
+          copy_panel(b + k_begin * p.b.row + n * p.b.col, p.b.row, p.b.col, K, columns,
                      panel_vectors, b_copy + K * (n - block_n));
         }
         break;
       default:
-        tile.b = b + k_begin * p.b_row + n;
-        tile.b_stride = p.b_row;
+        tile.b = b + k_begin * p.b.row + n;
+        tile.b_stride = p.b.row;
         masked = tile.last_lanes != W;
         if (p.fetches_in_place && a_rows && block.gradient == nullptr && block.tile_begin == 0) {
           first = fetching_kernel(first_rows, panel_vectors, masked);
@@ -207,14 +208,11 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
     tile.K = K;
     // The first panel brings A into L2; the hardware prefetcher stops at the end of every row.
     tile.prefetch_mask = panel == block.panel_begin && K >= 64 ? 15 : -1;
-    tile.bias = finish.bias ? p.epilogue.bias + n : nullptr;
+    tile.bias = finish.bias ? floats(p.epilogue.bias) + n : nullptr;
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
-    const float* gate =
-        finish.gate
-            ? p.epilogue.grad_of + batch_offset(p.epilogue.grad_batch, block.outer, block.inner) + n
-            : nullptr;
-    tile.gate_stride = p.epilogue.grad_row;
+    const float* gate = finish.gate ? floats(p.epilogue.grad_of) + block.offset + n : nullptr;
+    tile.gate_stride = p.c_row;
     const float* next_b = nullptr;
     int64_t next_step = 0;
     if (p.fetches_next_panel && p.b_layout == MatmulBLayout::kPacked &&
@@ -244,8 +242,8 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
                     m * block.c_row + n, *block.gradient);
       } else if (first != nullptr) {
         RegisterTile in_place = tile;
-        in_place.b = b + k_begin * p.b_row + n;
-        in_place.b_stride = p.b_row;
+        in_place.b = b + k_begin * p.b.row + n;
+        in_place.b_stride = p.b.row;
         in_place.b_copy = b_copy + K * (n - block_n);
         in_place.rows_ahead = p.rows_ahead;
         first(in_place);
@@ -254,7 +252,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
         kernel(tile);
       }
       if (finish.rest) {
-        apply_epilogue(p.epilogue, block.outer, block.inner, m, n, tile.c, block.c_row, height,
+        apply_epilogue(p.epilogue, block.offset + m * p.c_row + n, p.c_row, tile.c, p.c_row, height,
                        columns, finish.relu);
       }
       m += height;
@@ -262,49 +260,48 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
   }
 }
 
-// c (+)= the products over k in [k_begin, k_end) by dot products.
+// c = the products over k in [k_begin, k_end) by dot products.
 void multiply_dots(const MatmulArgs& p, const Block& block, int64_t k_begin, int64_t k_end,
-                   bool add_to_c, Finish finish) {
+                   Finish finish) {
   const Split rows(p.M, ceil_div(p.M, p.tile_rows));
   const int64_t vectors = ceil_div(p.N, W);
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
   const int64_t m = rows.at(block.tile_begin), n = panels.at(block.panel_begin) * W;
   const int64_t n_limit = panels.at(block.panel_end) * W;
   DotProducts d{};
-  d.a = p.a + batch_offset(p.a_batch, block.outer, block.inner) + m * p.a_row + k_begin;
-  d.b = p.b + batch_offset(p.b_batch, block.outer, block.inner) + n * p.b_col + k_begin;
+  d.a =
+      floats(p.a.data) + batch_offset(p.a.batch, block.outer, block.inner) + m * p.a.row + k_begin;
+  d.b =
+      floats(p.b.data) + batch_offset(p.b.batch, block.outer, block.inner) + n * p.b.col + k_begin;
   d.c = block.c + m * block.c_row + n;
-  d.bias = finish.bias ? p.epilogue.bias + n : nullptr;
-  d.a_stride = p.a_row;
-  d.b_stride = p.b_col;
+  d.bias = finish.bias ? floats(p.epilogue.bias) + n : nullptr;
+  d.a_stride = p.a.row;
+  d.b_stride = p.b.col;
   d.c_stride = block.c_row;
   d.M = rows.at(block.tile_end) - m;
   d.N = (n_limit < p.N ? n_limit : p.N) - n;
   d.K = k_end - k_begin;
-  d.add_to_c = add_to_c;
   d.relu = finish.relu;
   dot_products(d);
   if (finish.gate || finish.rest) {
-    apply_epilogue(p.epilogue, block.outer, block.inner, m, n, d.c, block.c_row, d.M, d.N,
+    apply_epilogue(p.epilogue, block.offset + m * p.c_row + n, p.c_row, d.c, p.c_row, d.M, d.N,
                    finish.relu);
   }
 }
 
 void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Finish finish) {
-  bool add_to_c = p.slices == 1 && p.epilogue.accumulate;
   float* b_copy = block.b_scratch;
   const Split chunks(p.K, p.chunks);
   const Split slices(p.chunks, p.slices);
   const int64_t begin = slices.at(slice), end = slices.at(slice + 1);
   const Finish last = p.slices == 1 ? finish : Finish{};
   if (p.b_layout == MatmulBLayout::kTransposed) {
-    multiply_dots(p, block, chunks.at(begin), chunks.at(end), add_to_c, last);
+    multiply_dots(p, block, chunks.at(begin), chunks.at(end), last);
     return;
   }
   for (int64_t i = begin; i < end; ++i) {
-    multiply_chunk(p, block, chunks.at(i), chunks.at(i + 1), b_copy, add_to_c,
+    multiply_chunk(p, block, chunks.at(i), chunks.at(i + 1), b_copy, i > begin,
                    i == end - 1 ? last : Finish{});
-    add_to_c = true;
     if (p.b_layout == MatmulBLayout::kCopy && p.blocks_m > 1) {
       b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
     }
@@ -314,7 +311,7 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
 }  // namespace
 
 // scratch: the copied panels of B, one chunk with blocks_m == 1, else all that a slice needs, for
-// the block after it to find; then A (see scratch_floats in core/lower/matmul/plan.cpp).
+// the block after it to find; then A (see plan_scratch in core/lower/matmul/plan.cpp).
 void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   if (p.M == 0 || p.N == 0) return;
   const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);
@@ -326,7 +323,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   Block block{};
   if (p.update.rule != UpdateRule::kNone) block.gradient = &gradient;
   block.b_scratch = static_cast<float*>(scratch);
-  block.a_scratch = block.b_scratch + p.b_scratch_floats;
+  block.a_scratch = block.b_scratch + p.b_scratch / static_cast<int64_t>(sizeof(float));
   int64_t copied = -1;
   for (int64_t i = blocks.begin; i < blocks.end; ++i) {
     const int64_t row = i % p.blocks_m;
@@ -336,6 +333,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     const int64_t batch = with_same_b / p.blocks_n / p.slices;
     block.outer = batch / p.batch[1];
     block.inner = batch % p.batch[1];
+    block.offset = batch_offset(p.c_batch, block.outer, block.inner);
     block.tile_begin = tiles.at(row);
     block.tile_end = tiles.at(row + 1);
     block.panel_begin = panels.at(column);
@@ -344,7 +342,7 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     block.b_is_copied = copied == with_same_b;
     copied = with_same_b;
     if (p.slices == 1) {
-      block.c = p.c + batch_offset(p.c_batch, block.outer, block.inner);
+      block.c = static_cast<float*>(p.c) + block.offset;
       block.c_row = p.c_row;
     } else {
       block.c = p.partial + (slice * p.batch[0] * p.batch[1] + batch) * p.M * p.N;

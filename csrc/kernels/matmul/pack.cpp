@@ -75,18 +75,18 @@ void pack_b(const MatmulPackArgs& p, Range blocks, void*) {
     const int64_t group = i / p.blocks_k % p.blocks_n;
     const int64_t batch = i / p.blocks_k / p.blocks_n;
     const int64_t outer = batch / p.batch[1], inner = batch % p.batch[1];
-    const float* b = p.b + batch_offset(p.b_batch, outer, inner);
-    float* packed = p.packed + batch_offset(p.packed_batch, outer, inner);
+    const float* b = floats(p.b.data) + batch_offset(p.b.batch, outer, inner);
+    float* packed = static_cast<float*>(p.packed) + batch_offset(p.packed_batch, outer, inner);
     const int64_t k_end = chunks.at(chunk + 1);
     // Along rows of B, a few at a time: runs of whole pages, for the hardware prefetcher.
-    const int64_t step = p.b_col == 1 ? 4 : p.K;
+    const int64_t step = p.b.col == 1 ? 4 : p.K;
     for (int64_t k = chunks.at(chunk); k < k_end; k += step) {
       const int64_t rows = k_end - k < step ? k_end - k : step;
       for (int64_t panel = groups.at(group); panel < groups.at(group + 1); ++panel) {
         const int64_t v_begin = panels.at(panel), panel_vectors = panels.at(panel + 1) - v_begin;
         const int64_t n = v_begin * W;
         const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
-        copy_panel(b + k * p.b_row + n * p.b_col, p.b_row, p.b_col, rows, columns, panel_vectors,
+        copy_panel(b + k * p.b.row + n * p.b.col, p.b.row, p.b.col, rows, columns, panel_vectors,
                    packed + p.K * n + k * panel_vectors * W);
       }
     }

@@ -28,6 +28,8 @@ HM_INLINE int64_t batch_offset(const int64_t (&stride)[2], int64_t outer, int64_
   return outer * stride[0] + inner * stride[1];
 }
 
+HM_INLINE const float* floats(const void* x) { return static_cast<const float*>(x); }
+
 // dst[i * dst_stride + j] = src[i * src_stride + j] for `rows` rows of `n` floats.
 void copy_rows(const float* src, int64_t src_stride, float* dst, int64_t dst_stride, int64_t rows,
                int64_t n);
@@ -37,9 +39,10 @@ void copy_rows(const float* src, int64_t src_stride, float* dst, int64_t dst_str
 void copy_panel(const float* src, int64_t row, int64_t col, int64_t K, int64_t columns,
                 int64_t vectors, float* dst);
 
-// The steps of MatmulEpilogue after the bias, in place on rows x columns of c whose first element
-// is C[b0, b1, m, n]. skip_activation: it has been applied already.
-void apply_epilogue(const MatmulEpilogue& e, int64_t outer, int64_t inner, int64_t m, int64_t n,
-                    float* c, int64_t c_row, int64_t rows, int64_t columns, bool skip_activation);
+// The steps of MatmulEpilogue after the bias, in place on rows x columns of c, with the elements of
+// residual and grad_of from `offset` on, whose rows are `row` apart. skip_activation: it has been
+// applied already.
+void apply_epilogue(const MatmulEpilogue& e, int64_t offset, int64_t row, float* c, int64_t c_row,
+                    int64_t rows, int64_t columns, bool skip_activation);
 
 }  // namespace handmill::HM_ISA

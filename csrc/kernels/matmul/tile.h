@@ -7,16 +7,11 @@
 namespace handmill::HM_ISA {
 
 // Accumulators, NV vectors of b and one of a fit the register file: 32 registers at avx512 (a is
-// broadcast from memory inside the fma), 16 elsewhere.
+// broadcast from memory inside the fma), 16 elsewhere. One row takes panels of any width.
 constexpr bool tile_exists(int rows, int vectors) {
-  if (rows == 1) return true;
-#if defined(HM_ISA_AVX512)
-  return rows * vectors <= 24 && (vectors <= 4 || rows <= 2);
-#elif defined(HM_ISA_AVX2)
-  return rows <= 6 && rows * vectors <= 12 && vectors <= 4 && (vectors + 1) * (rows + 1) <= 21;
-#else  // a product needs one more
-  return rows <= 6 && rows * vectors <= 8 && vectors <= 2;
-#endif
+  constexpr MatmulTile t = kMatmulTile;
+  return rows == 1 || (rows <= (t.few_rows > 0 ? t.few_rows : t.narrow_rows) &&
+                       vectors <= t.vectors && rows * vectors <= t.rows * t.vectors);
 }
 
 // beside(b_k) is called once for each k, with its vectors of b, before its products: work that the

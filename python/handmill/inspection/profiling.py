@@ -240,7 +240,7 @@ def _fed(function: TracedFunction, arrays: Sequence[Array], batch_size: int) -> 
 
     def run() -> int:
         feed.position = 0
-        return function.run_fed(feed, batch_size, max(1, rows // batch_size), 0.05).steps
+        return function.run_fed(feed, batch_size, max(1, rows // batch_size), 0.05)
 
     return run
 

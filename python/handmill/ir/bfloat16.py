@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.body import bodies_of
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
@@ -121,6 +122,8 @@ def compute_in_float32(graph: Graph) -> Graph:
         op, specs = node.op, [v.spec for v in operands]
         touched = any(v.dtype == BFLOAT16 for v in (*operands, *node.outputs))
         if not touched or op in (WIDEN, ROUND) or op.native(specs, node.attrs):
+            return None
+        if bodies_of(node):  # which compute in float32 themselves
             return None
         floats = [Spec(s.shape, "float32") if s.dtype == BFLOAT16 else s for s in specs]
         if floats == specs or not op.native(floats, node.attrs):

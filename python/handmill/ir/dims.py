@@ -364,12 +364,28 @@ def substituted(dim: Any, values: Mapping[Atom, Any]) -> Any:
     return result
 
 
+class Dimensioned:
+    """An attribute that may hold dimensions inside of it."""
+
+    __slots__ = ()
+
+    def holds_dims(self) -> bool:
+        """Whether it holds one that a call decides."""
+        raise NotImplementedError
+
+    def with_dims(self, values: Mapping[Atom, Any]) -> Any:
+        """Returns the same with every dimension in it :func:`substituted`."""
+        raise NotImplementedError
+
+
 def attrs_with(attrs: Mapping[str, Any], values: Mapping[Atom, Any]) -> dict[str, Any]:
     """Returns ``attrs`` with every dimension in it, also inside tuples, :func:`substituted`."""
 
     def resolve(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(resolve, value))
+        if isinstance(value, Dimensioned):
+            return value.with_dims(values)
         return substituted(value, values)
 
     return {name: resolve(value) for name, value in attrs.items()}
@@ -379,6 +395,8 @@ def holds_dims(attr: Any) -> bool:
     """Whether an attribute is a size that a call decides, or a tuple that holds one."""
     if isinstance(attr, tuple):
         return any(map(holds_dims, attr))
+    if isinstance(attr, Dimensioned):
+        return attr.holds_dims()
     return isinstance(attr, SymbolicDim)
 
 

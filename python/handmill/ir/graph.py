@@ -249,12 +249,12 @@ class Value(Operators):
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
+        if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
         return self.operators["equal"](self, other)
 
     def __ne__(self, other: object) -> Any:
-        if current_graph() is not self.graph or not is_operand(other):
+        if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
         return self.operators["not_equal"](self, other)
 
@@ -270,8 +270,10 @@ _NO_ARRAY = (
 
 def is_operand(x: object) -> bool:
     """Whether ``x`` is something that a tensor can be compared with: a tensor or a number."""
-    numbers = bool | int | float | np.ndarray | np.generic | SymbolicDim | Value
-    return isinstance(x, numbers) or hasattr(x, "spec")
+    return isinstance(x, _OPERANDS) or hasattr(x, "spec")
+
+
+_OPERANDS = (bool, int, float, np.ndarray, np.generic, SymbolicDim, Value)
 
 
 class Node:
@@ -373,6 +375,16 @@ class Graph:
         self.inputs.append(value)
         return value
 
+    def capture(self, value: Value) -> Value:
+        """Returns what stands in this graph for a value that is used in it.
+
+        Raises:
+            ValueError: if the value is of another graph.
+        """
+        if value.graph is not self:
+            raise ValueError("a symbolic value was used outside the trace that made it")
+        return value
+
     def constant(self, array: Any, dtype: str | None = None) -> Value:
         """Appends a constant."""
         data = np.array(array, dtype=dtype)
@@ -432,7 +444,7 @@ class Graph:
 
     def keep_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation: the node itself if its operands are the same, or a copy."""
-        if all(map(is_, node.inputs, inputs)):
+        if inputs is node.inputs or all(map(is_, node.inputs, inputs)):
             self.nodes.append(node)
             return node.outputs
         return self.copy_node(node, inputs)
@@ -481,12 +493,18 @@ def rewrite(
     renamed = mapping.get
     with new:
         for node in graph.nodes:
-            operands = tuple([renamed(v, v) for v in node.inputs])
+            operands = node.inputs
+            if mapping:
+                operands = tuple([renamed(v, v) for v in operands])
             new.scopes = [node.scope]
             outputs = visit(new, node, operands)
             if outputs is None:
                 outputs = new.keep_node(node, operands)
-            if outputs is not node.outputs:
+            if outputs is node.outputs:
+                continue
+            if len(node.outputs) == 1:  # as of most
+                (mapping[node.outputs[0]],) = outputs
+            else:
                 mapping.update(zip(node.outputs, outputs, strict=True))
     new.scopes = []
     new.outputs = [renamed(v, v) for v in graph.outputs]
@@ -523,22 +541,29 @@ def print_graph(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-_LOCAL = threading.local()
+class _Local(threading.local):
+    stack: list[Graph | None] | None = None
+
+
+_LOCAL = _Local()
 
 
 def _stack() -> list[Graph | None]:
-    try:
-        return _LOCAL.stack  # type: ignore[no-any-return]
-    except AttributeError:
-        stack: list[Graph | None] = []
-        _LOCAL.stack = stack
-        return stack
+    if _LOCAL.stack is None:
+        _LOCAL.stack = []
+    return _LOCAL.stack
 
 
 def current_graph() -> Graph | None:
     """The graph that this thread is tracing, None outside ``with graph:``."""
-    stack = getattr(_LOCAL, "stack", None)
+    stack = _LOCAL.stack
     return stack[-1] if stack else None
+
+
+def _is_traced(graph: Graph) -> bool:
+    """Whether this thread traces ``graph``, or a body inside of it."""
+    stack: list[Graph | None] = getattr(_LOCAL, "stack", [])
+    return bool(stack) and stack[-1] is not None and graph in stack
 
 
 @contextmanager

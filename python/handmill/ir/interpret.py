@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from handmill.errors import RowError
 from handmill.ir.bfloat16 import BFLOAT16, run_reference
-from handmill.ir.dims import attrs_with
+from handmill.ir.dims import BATCH, attrs_with
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import Sizes, Spec, numpy_dtype
@@ -86,8 +87,17 @@ class Interpretation:
 
 
 def run_node(node: Node, operands: Sequence[Array], sizes: Sizes) -> tuple[Array, ...]:
-    """Runs one node's reference; results have the dtypes of the node, or are float64."""
-    results = run_reference(node.op, operands, attrs_with(node.attrs, sizes))
+    """Runs one node's reference; results have the dtypes of the node, or are float64.
+
+    Raises:
+        RowError: by guards. A loop over the rows of the batch names the row that it was at.
+    """
+    try:
+        results = run_reference(node.op, operands, attrs_with(node.attrs, sizes))
+    except RowError as error:
+        if error.step is None or node.attrs.get("length") != BATCH:
+            raise
+        raise RowError(error.problem, error.step) from None
     return tuple(
         np.asarray(result, numpy_dtype(value.dtype)) if value.dtype == BFLOAT16 else result
         for result, value in zip(results, node.outputs, strict=True)

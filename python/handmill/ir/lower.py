@@ -6,11 +6,13 @@ What depends on them (memory offsets, argument structs, blocks) is worked out in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from handmill.errors import GraphError
 from handmill.ir.dims import FloorDiv, Shape, Symbol, SymbolicDim, holds_dims
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
@@ -78,48 +80,98 @@ def describe(
         opcodes: opcode of each tile instruction by name.
         feeds: whether the inputs are gathered from data sets by the program itself.
     """
-    symbols = graph.symbols
-    expressions = _Expressions(symbols)
-    number: dict[Value, int] = {}
-    values: list[tuple[int, tuple[int, ...]]] = []
+    describer = _Describer(graph, opcodes)
+    return describer.arguments(feeds), describer.number
 
-    def add(value: Value) -> int:
-        at = number.get(value)
+
+class _Describer:
+    """The description of a program under way."""
+
+    def __init__(self, graph: Graph, opcodes: dict[str, int]) -> None:
+        self.graph = graph
+        self.opcodes = opcodes
+        self.symbols = graph.symbols
+        self.expressions = _Expressions(self.symbols)
+        self.number: dict[Value, int] = {}
+        self.values: list[tuple[int, tuple[int, ...]]] = []
+        self.constants: list[tuple[int, Array]] = []
+        self.nodes: list[tuple[Any, ...]] = []
+
+    def arguments(self, feeds: bool) -> dict[str, Any]:
+        """The arguments of ``_core.Program``."""
+        graph, number = self.graph, self.number
+        inputs = [self.add(v) for v in graph.inputs]
+        variables = [self.add(v) for v in graph.variables.values()]
+        self.add_constants(graph)
+        for node in graph.nodes:
+            self.add_node(node)
+        return {
+            "values": self.values,
+            "inputs": inputs,
+            "constants": self.constants,
+            "variables": variables,
+            "nodes": self.nodes,
+            "outputs": [number[v] for v in graph.outputs],
+            "updates": [(number[graph.variables[s]], number[v]) for s, v in graph.updates.items()],
+            "feeds": inputs if feeds else [],
+            "symbols": len(self.symbols),
+            "expressions": self.expressions.codes,
+        }
+
+    def add(self, value: Value) -> int:
+        """The number of a value."""
+        at = self.number.get(value)
         if at is None:
-            at = number[value] = len(values)
-            values.append((DTYPES.index(value.spec.dtype), expressions.dims(value.spec.shape)))
+            at = self.number[value] = self.new(value)
         return at
 
-    inputs = [add(v) for v in graph.inputs]
-    variables = [add(v) for v in graph.variables.values()]
-    constants = [(add(v), v.origin) for v in graph.constants]
-    nodes = []
-    for node in graph.nodes:
-        kernel, attrs, host = _rule(node, opcodes, expressions, symbols)
-        nodes.append(
-            (
-                kernel,
-                tuple([add(v) for v in node.inputs]),
-                tuple([add(v) for v in node.outputs]),
-                attrs,
-                _alias(node),
-                node.scope,
-                host,
-            )
-        )
-    arguments = {
-        "values": values,
-        "inputs": inputs,
-        "constants": constants,
-        "variables": variables,
-        "nodes": nodes,
-        "outputs": [number[v] for v in graph.outputs],
-        "updates": [(number[graph.variables[s]], number[v]) for s, v in graph.updates.items()],
-        "feeds": inputs if feeds else [],
-        "symbols": len(symbols),
-        "expressions": expressions.codes,
-    }
-    return arguments, number
+    def new(self, like: Value) -> int:
+        """A value of its own with the same shape and dtype."""
+        dims = self.expressions.dims(like.spec.shape)
+        self.values.append((DTYPES.index(like.spec.dtype), dims))
+        return len(self.values) - 1
+
+    @contextmanager
+    def inside(self, number: dict[Value, int]) -> Iterator[None]:
+        """Describes a body: of the values outside it knows those that ``number`` says."""
+        outer, self.number = self.number, number
+        try:
+            yield
+        finally:
+            self.number = outer
+
+    def add_constants(self, graph: Graph) -> None:
+        """Gives the constants of a graph or body numbers."""
+        for value in graph.constants:
+            if value not in self.number:
+                self.constants.append((self.add(value), value.origin))
+
+    def add_node(self, node: Node) -> None:
+        """Describes a node, and what is inside of it."""
+        if node.op.flow is not None:
+            node.op.flow(self, node)
+            return
+        kernel, attrs, host = _rule(node, self.opcodes, self.expressions, self.symbols)
+        inputs = [self.add(v) for v in node.inputs]
+        outputs = [self.add(v) for v in node.outputs]
+        self.emit(kernel, inputs, outputs, attrs, node.scope, _alias(node), host)
+
+    def emit(
+        self,
+        kernel: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        attrs: dict[str, Any],
+        scope: str,
+        alias: tuple[tuple[int, int], ...] = (),
+        host: Any = None,
+    ) -> None:
+        """Appends a node of the description."""
+        self.nodes.append((kernel, tuple(inputs), tuple(outputs), attrs, alias, scope, host))
+
+    def size(self, dim: Any) -> Any:
+        """A size as an attribute of :meth:`emit`."""
+        return [self.expressions.number(dim)] if isinstance(dim, SymbolicDim) else (dim,)
 
 
 def _alias(node: Node) -> tuple[tuple[int, int], ...]:
@@ -155,9 +207,15 @@ def _rule(
 
 
 def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
-    """The attributes that C++ needs: numbers and texts; a list holds numbers of expressions."""
+    """The attributes of a kernel: numbers and texts; a list holds numbers of expressions.
+
+    Raises:
+        GraphError: for an attribute that a kernel cannot be told.
+    """
     attrs: dict[str, Any] = {}
     for name, value in node.attrs.items():
+        if value is None or name in node.op.vjp_attrs:
+            continue
         several = isinstance(value, tuple)
         if holds_dims(value):
             attrs[name] = [expressions.number(d) for d in (value if several else (value,))]
@@ -165,6 +223,11 @@ def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
             several and all(isinstance(v, int | float) for v in value)
         ):
             attrs[name] = value
+        else:
+            raise GraphError(
+                f"the kernel of {node.op.name} cannot be told {name}={value!r}: numbers, sizes, "
+                "texts and tuples of numbers are understood"
+            )
     attrs |= dict(node.op.kernel_attrs)
     if node.op.guard:
         attrs["guard"] = True

@@ -159,6 +159,10 @@ class Op:
         transparent: the first operands are the outputs; of meaning to gradients only, a pass
             drops the node.
         view: the output is the input's memory under another shape; nothing is computed.
+        flow: how a loop or choice, whose attributes hold bodies, is described to C++
+            (:mod:`handmill.ir.flows`).
+        first_capture: attrs -> the position of the first operand that is the same in each step of
+            a loop; those after it are, too.
     """
 
     name: str
@@ -186,6 +190,8 @@ class Op:
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
     transparent: bool = False
     view: bool = False
+    flow: Callable[[Any, Any], None] | None = None
+    first_capture: Callable[[Attrs], int] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

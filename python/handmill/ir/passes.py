@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
+from handmill.ir.body import any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
+from handmill.ir.hoist import hoist
 from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import numpy_dtype
 from handmill.ir.tile import CONVERT, TILE, TileStep
@@ -33,7 +35,7 @@ def fold(graph: Graph) -> Graph:
         return graph
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        if not operands or node.op.random or not known.issuperset(operands):
+        if not operands or node.op.random or not known.issuperset(operands) or bodies_of(node):
             return None
         for out in node.outputs:
             if not is_fixed(out.shape) or np.prod(out.shape) > FOLD_LIMIT:
@@ -68,7 +70,7 @@ def dce(graph: Graph) -> Graph:
     needed: set[Value] = set(graph.roots())
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.op.guard or not needed.isdisjoint(node.outputs):
+        if is_guard(node) or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
     trimmed = Graph(graph.name, graph.assumptions)
@@ -83,6 +85,11 @@ def dce(graph: Graph) -> Graph:
     return trimmed
 
 
+def is_guard(node: Node) -> bool:
+    """Whether the node, or one inside of it, can refuse the batch."""
+    return any_op(node, lambda op: op.guard)
+
+
 def cse(graph: Graph) -> Graph:
     """Computes equal expressions once, and equal constants.
 
@@ -95,10 +102,12 @@ def cse(graph: Graph) -> Graph:
     for value in graph.constants:
         array = value.origin
         key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= FOLD_LIMIT else value
-        same[value] = constants.setdefault(key, value)
+        first = constants.setdefault(key, value)
+        if first is not value:
+            same[value] = first
 
     def key_of(name: str, operands: tuple[Value, ...], attrs: dict[str, Any]) -> Any:
-        return (name, operands, frozenset(attrs.items()))
+        return (name, operands, frozenset(attrs.items()) if attrs else None)
 
     offers: dict[Any, tuple[Node, int]] = {}
     offered: set[str] = set()
@@ -134,12 +143,13 @@ def cse(graph: Graph) -> Graph:
                 other, output = offer
                 if all(_ready(v, node, computed) for v in other.inputs):
                     return (hoist(new, other)[output],)
-        operands = tuple([same.get(v, v) for v in operands])
+        if same:
+            operands = tuple([same.get(v, v) for v in operands])
         key = key_of(node.op.name, operands, node.attrs)
         outputs = found.get(key)
         if outputs is None:
             outputs = new.keep_node(node, operands)
-            if not node.op.random:
+            if not any_op(node, lambda op: op.random):
                 found[key] = outputs
         computed.update(zip(node.outputs, outputs, strict=True))
         return outputs
@@ -154,6 +164,39 @@ def _ready(value: Value, before: Node, computed: dict[Value, Value], depth: int 
     if value.node is before or depth == 0:
         return False
     return all(_ready(v, before, computed, depth - 1) for v in value.node.inputs)
+
+
+def join_scans(graph: Graph) -> Graph:
+    """Runs a scan once that a gradient repeats with more results (see ``primitives/loops.py``)."""
+    longest: dict[Any, Node] = {}
+    key_of: dict[Node, Any] = {}
+    for node in graph.nodes:
+        bodies = bodies_of(node)
+        if len(bodies) != 1 or any_op(node, lambda op: op.random):
+            continue
+        inputs, nodes, outputs = bodies[0].key
+        other = frozenset((k, v) for k, v in node.attrs.items() if v is not bodies[0])
+        # What all of them have in common are the results of the one with the fewest.
+        key = key_of[node] = (node.op.name, node.inputs, other, inputs, nodes)
+        known = longest.get(key)
+        if known is None or len(outputs) > len(bodies_of(known)[0].key[2]):
+            longest[key] = node
+    if len(longest) == len(key_of):
+        return graph
+    made: dict[Node, tuple[Value, ...]] = {}
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        best = longest.get(key_of.get(node))
+        if best is None:
+            return None
+        have, want = bodies_of(best)[0].key[2], bodies_of(node)[0].key[2]
+        if have[: len(want)] != want:
+            return None
+        if best not in made:
+            made[best] = new.keep_node(best, operands)
+        return made[best][: len(node.outputs)]
+
+    return rewrite(graph, visit)
 
 
 def fuse_penalties(graph: Graph) -> Graph:
@@ -442,7 +485,7 @@ def schedule(graph: Graph) -> Graph:
         for reader in uses.get(graph.variables[state], []):
             if reader is not writer and not ancestors[reader] >> position[writer] & 1:
                 needs[writer].add(reader)
-    guards = {node for node in graph.nodes if node.op.guard}
+    guards = {node for node in graph.nodes if is_guard(node)}
     behind_guard = set(guards)
     for node in reversed(graph.nodes):
         if any(node in needs[other] for other in behind_guard):
@@ -473,6 +516,8 @@ def schedule(graph: Graph) -> Graph:
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    join_scans,
+    hoist,
     drop_transparent,
     fold,
     cse,
@@ -498,4 +543,18 @@ def optimize(graph: Graph, without: frozenset[str] = frozenset()) -> Graph:
             graph = transform(graph)
             if checked:
                 verify(graph, after=transform.__name__)
-    return graph
+    return _optimize_bodies(graph, without)
+
+
+def _optimize_bodies(graph: Graph, without: frozenset[str]) -> Graph:
+    """Applies the passes to the graphs inside of nodes."""
+    if not any(bodies_of(node) for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if not bodies_of(node):
+            return None
+        attrs = map_bodies(node, lambda inner: optimize(inner, without))
+        return new.append(node.op, operands, attrs, node.scope, [v.spec for v in node.outputs])
+
+    return rewrite(graph, visit)

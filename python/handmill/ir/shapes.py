@@ -162,6 +162,12 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     Raises:
         ValueError: if the shapes cannot be broadcast together.
     """
+    if len(shapes) == 2:
+        a, b = shapes
+        if not b or a == b:
+            return tuple(a)
+        if not a:
+            return tuple(b)
     rank = max((len(s) for s in shapes), default=0)
     result: list[Dim] = []
     for position in range(-rank, 0):

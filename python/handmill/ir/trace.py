@@ -108,6 +108,9 @@ def recorder() -> Any:
     return found if found is not None and found.active and current_graph() is None else None
 
 
+_BOOLS = (bool, np.bool_)
+
+
 def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
     """Returns ``operand`` as a value of ``graph``.
 
@@ -117,16 +120,14 @@ def as_value(graph: Graph, operand: Any, dtype: str | None = None) -> Value:
         dtype: for arrays and numbers; Python floats default to float32, ints to int32.
     """
     if isinstance(operand, Value):
-        if operand.graph is not graph:
-            raise ValueError("a symbolic value was used outside the trace that made it")
-        return operand
+        return operand if operand.graph is graph else graph.capture(operand)
     if hasattr(operand, "spec") and hasattr(operand, "read"):
         return read(graph, operand)
     if hasattr(type(operand), "value_in"):
         found: Value = operand.value_in(graph)
         return found
     if dtype is None:
-        if isinstance(operand, bool | np.bool_):
+        if isinstance(operand, _BOOLS):
             dtype = "bool"
         elif isinstance(operand, int):
             dtype = "int32"

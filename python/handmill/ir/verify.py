@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handmill.errors import GraphError
+from handmill.ir.body import bodies_of
 from handmill.ir.graph import Graph, Node, Value
 
 
@@ -48,6 +49,8 @@ def verify(graph: Graph, after: str = "tracing") -> Graph:
             if value in defined or value.node is not node or value.index != index:
                 fail(node, f"output {index} is defined elsewhere")
             defined.add(value)
+        for body in bodies_of(node):
+            verify(body.graph, f"{after}, in a body")
         for output, source in node.op.alias:
             if output >= len(node.outputs) or source >= len(node.inputs):
                 continue  # an optional operand that is absent

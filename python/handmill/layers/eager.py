@@ -118,6 +118,8 @@ class _Call:
     def __call__(self, *arrays: Any) -> Any:
         results = self._function(*arrays)
         structure = self._function.structure_for(arrays)
+        if structure is None and not self._layer._eager_losses:
+            return results
         found = results if isinstance(results, tuple) else (results,)
         return self.nested(found, structure)
 

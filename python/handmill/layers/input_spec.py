@@ -33,12 +33,22 @@ class InputSpec(Watched):
         min_ndim: int | None = None,
         axes: Mapping[int, int | None] | None = None,
     ) -> None:
-        self.dtype = dtype
-        self.shape = tuple(shape) if shape is not None else None
-        self.ndim = len(self.shape) if self.shape is not None else ndim
-        self.max_ndim = max_ndim
-        self.min_ndim = min_ndim
-        self.axes = TrackedDict(axes or {})
+        shape = tuple(shape) if shape is not None else None
+        self._start(
+            dtype=dtype,
+            shape=shape,
+            ndim=ndim if shape is None else len(shape),
+            max_ndim=max_ndim,
+            min_ndim=min_ndim,
+            axes=dict(axes or {}),
+        )
+
+    dtype: str | None
+    shape: tuple[int | None, ...] | None
+    ndim: int | None
+    max_ndim: int | None
+    min_ndim: int | None
+    axes: TrackedDict
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description what is asked (runtime/structure.py)."""

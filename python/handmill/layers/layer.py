@@ -35,7 +35,7 @@ from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
 from handmill.naming import auto_name
 from handmill.runtime import watch
-from handmill.runtime.structure import Walk
+from handmill.runtime.structure import Structure, Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 
@@ -82,11 +82,13 @@ class Layer(Watched):
             parameters = inspect.signature(cls.call).parameters
             cls._call_parameters = tuple(parameters)[1:]
             cls._call_takes_training = "training" in parameters
+            cls._call_takes_masks = any(p == "mask" or p.endswith("_mask") for p in parameters)
             default = parameters["training"].default if cls._call_takes_training else None
             cls._training_default = bool(default) if isinstance(default, bool) else False
 
     _call_parameters: tuple[str, ...] = ()
     _call_takes_training = False
+    _call_takes_masks = False
     _training_default = False
     _unwatched: ClassVar[frozenset[str]]
 
@@ -172,8 +174,8 @@ class Layer(Watched):
         except MemoryError as error:
             raise MemoryError(f"{self.describe()}: {error}") from error
         weight.path = f"{self.name}/{name}"
-        weight.trainable = trainable
-        weight.autocast = bool(autocast)
+        if not autocast:
+            weight.autocast = False
         self._own_weights.append(weight)
         return weight
 
@@ -185,7 +187,7 @@ class Layer(Watched):
         found: list[Any] = []
         containers: list[Any] | None = [self]
         for key, value in vars(self).items():
-            if key in _UNTRACKED:
+            if value is None or type(value) in _PLAIN or key in _UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
@@ -402,7 +404,8 @@ class Layer(Watched):
             self._maybe_build(args)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
-            kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
+            if self._call_takes_masks:
+                kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
             with autocast_scope(self._autocast_dtype()):
                 outputs = self.call(*args, **kwargs)
@@ -439,7 +442,9 @@ class Layer(Watched):
         return previous_mask
 
     def _previous_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = {**dict(zip(self._call_parameters, args, strict=False)), **kwargs}.get("mask")
+        given = kwargs.get("mask")
+        if given is None and len(args) > 1:
+            given = dict(zip(self._call_parameters, args, strict=False)).get("mask")
         return given if given is not None else masks.masks_of(args[0] if args else None)
 
     def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
@@ -457,6 +462,35 @@ class Layer(Watched):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
+        key = self._key_of_output(args, kwargs)
+        known = None if key is None else _OUTPUT_SPECS.get(key)
+        if known is not None:
+            return KerasTensor(spec=known)
+        found = self._traced_output_spec(args, kwargs)
+        if key is not None and type(found) is KerasTensor and found.mask is None:
+            if len(_OUTPUT_SPECS) >= _MOST_OUTPUT_SPECS:
+                _OUTPUT_SPECS.clear()
+            if self._key_of_output(args, kwargs) == key:  # the call has made nothing in the layer
+                _OUTPUT_SPECS[key] = found.spec
+        return found
+
+    def _key_of_output(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the spec of the output follows from; None where a trace must tell it.
+
+        Builds the layer where that is enough to know.
+        """
+        if kwargs or len(args) != 1 or type(args[0]) is not KerasTensor or not is_ours(type(self)):
+            return None
+        if args[0].mask is not None:
+            return None
+        try:
+            self._maybe_build(args)
+        except ShapeError as error:
+            raise _located(error, self, args) from None
+        structure = Structure((self,), trainable=False)
+        return (args[0].spec, structure.key) if structure.is_shared else None
+
+    def _traced_output_spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         graph = Graph(self.name)
         with collected_losses(), graph:
 
@@ -535,7 +569,7 @@ class Layer(Watched):
         walk.names.append(self.name)
         walk.flags.append(self._trainable)
         skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
-        walk.attributes(self, skipped | self._undescribed if self._undescribed else skipped)
+        walk.attributes(self, skipped, self._undescribed)
 
     @property
     def dtype(self) -> str:
@@ -646,6 +680,13 @@ class Layer(Watched):
         return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
 
 
+_OUTPUT_SPECS: dict[Any, Any] = {}
+"""Specs of outputs by the specs of inputs and the structures of layers."""
+
+_MOST_OUTPUT_SPECS = 1024
+
+_PLAIN = frozenset({bool, float, int, str})
+
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
@@ -715,11 +756,11 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def metrics_among_attributes(layer: Layer) -> list[Any]:
-    """The metrics that are attributes of ``layer`` itself."""
+def metrics_among_attributes(*layers: Layer) -> list[Any]:
+    """The metrics that are attributes of ``layers`` themselves."""
     from handmill.metrics.metric import Metric
 
-    return [v for v in layer._parts() if isinstance(v, Metric)]
+    return [v for layer in layers for v in layer._parts() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -39,8 +39,6 @@ def missing_masks(
         args: what is passed by position.
         kwargs: what is passed by name.
     """
-    if not any(name == "mask" or name.endswith("_mask") for name in parameters):
-        return {}
     given = {**dict(zip(parameters, args, strict=False)), **kwargs}
     by_position = set(parameters[: len(args)])
     tensors = {

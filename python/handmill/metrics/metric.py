@@ -8,11 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from handmill.ir.graph import current_graph
-from handmill.ir.op import Array
-from handmill.ir.shapes import numpy_dtype
 from handmill.naming import auto_name
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched
@@ -42,9 +38,11 @@ def noted_results() -> Iterator[list[tuple[Any, Metric, Any]]]:
 def _noting(result: Any) -> Any:
     @functools.wraps(result)
     def noting(self: Metric, *args: Any, **kwargs: Any) -> Any:
-        found = result(self, *args, **kwargs)
         notes = _NOTED.results
-        if notes is not None and (graph := current_graph()) is not None:
+        if notes is None:
+            return result(self, *args, **kwargs)
+        found = result(self, *args, **kwargs)
+        if (graph := current_graph()) is not None:
             notes.append((found, self, [(v, graph.updates.get(v)) for v in self.variables]))
         return found
 
@@ -62,14 +60,13 @@ class Metric(Watched):
         name: default: the class name in snake case.
     """
 
-    _unwatched = frozenset({"name", "_zeros"})
+    _unwatched = frozenset({"name", "_inner"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or auto_name(type(self).__name__)
         self._dtype = "float32" if dtype is None else str(dtype)
         self._variables: list[Variable] = []
-        self._zeros: list[Array] = []
-        self._inner: list[Metric] = []
+        self._inner: tuple[int, list[Metric]] = (-1, [])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -112,10 +109,15 @@ class Metric(Watched):
     def variables(self) -> list[Variable]:
         """The state."""
         found = list(self._variables)
-        for value in vars(self).values():
-            if isinstance(value, Metric):
-                found += value.variables
+        for metric in self._inner_metrics():
+            found += metric.variables
         return found
+
+    def _inner_metrics(self) -> list[Metric]:
+        """Metrics among the attributes; looked for when an attribute was set."""
+        if self._inner[0] != self._changed:
+            self._inner = self._changed, [v for v in vars(self).values() if isinstance(v, Metric)]
+        return self._inner[1]
 
     @property
     def dtype(self) -> str:
@@ -132,13 +134,9 @@ class Metric(Watched):
 
     def reset_state(self) -> None:
         """Starts again."""
-        if len(self._zeros) != len(self._variables):
-            inner = [v for v in vars(self).values() if isinstance(v, Metric)]
-            self._inner = inner
-            self._zeros = [np.zeros(v.shape, numpy_dtype(v.dtype)) for v in self._variables]
-        for variable, content in zip(self._variables, self._zeros, strict=True):
-            variable.state.write(content)
-        for metric in self._inner:
+        for variable in self._variables:
+            variable.state.zero()
+        for metric in self._inner_metrics():
             metric.reset_state()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

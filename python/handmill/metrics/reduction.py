@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,26 @@ class Mean(Metric):
         """Returns the mean so far, 0 if nothing was seen."""
         if current_graph() is not None:
             return ops.cast(ops.divide_no_nan(self.total, self.count), "float32")
-        count = self.count.read().item()
-        return np.float32(self.total.read().item() / count if count else 0.0)
+        count = self.count.state.item()
+        return np.float32(self.total.state.item() / count if count else 0.0)
+
+
+_MEAN_RESULT = Mean.result
+
+
+def plain_means(metrics: Sequence[Any]) -> dict[str, float] | None:
+    """The results of means outside of a program, by their names; None if there are others.
+
+    What they give by :meth:`Mean.result`, in a microsecond. None too where two have one name.
+    """
+    found = {}
+    for metric in metrics:
+        if getattr(metric.result, "__func__", None) is not _MEAN_RESULT:
+            return None
+        count = metric.count.state.item()
+        mean = metric.total.state.item() / count if count else 0.0
+        found[metric.name] = float(np.float32(mean))
+    return found if len(found) == len(metrics) else None
 
 
 class Sum(Metric):
@@ -97,7 +115,7 @@ class Sum(Metric):
         """Returns the sum so far."""
         if current_graph() is not None:
             return ops.cast(self.total, "float32")
-        return np.float32(self.total.read())
+        return np.float32(self.total.state.item())
 
 
 class MeanMetricWrapper(Mean):

@@ -42,7 +42,7 @@ class Rows:
 
     def run(self, function: Any, count: int) -> int:
         """Runs ``count`` steps, or what the deadline lets run; returns how many."""
-        return function.run_fed(self._data.feed, self.size, count, DEADLINE).steps  # type: ignore[no-any-return]
+        return function.run_fed(self._data.feed, self.size, count, DEADLINE)  # type: ignore[no-any-return]
 
     def take(self) -> list[Array]:
         """Returns the next batch as arrays."""
@@ -284,9 +284,12 @@ def warn_out_of_data() -> None:
     )
 
 
+_IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
+
+
 def is_arrays(x: Any) -> bool:
     """Whether ``x`` is arrays in memory, not something that makes batches."""
-    if isinstance(x, np.ndarray | list | tuple | dict | memoryview):
+    if isinstance(x, _IN_MEMORY):
         return True
     return hasattr(x, "__array__") or hasattr(x, "dtypes")
 
@@ -390,7 +393,11 @@ def checked_batch_size(batch_size: Any) -> int:
     Raises:
         ValueError: unless it is a positive integer.
     """
-    size = 32 if batch_size is None else batch_size
+    if batch_size is None:
+        return 32
+    size = batch_size
+    if type(size) is int and size > 0:
+        return size
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
     return int(size)

@@ -169,6 +169,8 @@ def as_data(x: Any, name: str) -> Array:
     Raises:
         ValueError: for arrays of objects, strings, dates, complex numbers.
     """
+    if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE:
+        return x if x.flags.aligned else x.copy()
     if type(x) is not np.ndarray and _is_masked(x):
         raise ValueError(
             f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
@@ -204,7 +206,7 @@ def as_data(x: Any, name: str) -> Array:
 
 def is_sparse(x: Any) -> bool:
     """Whether ``x`` is a sparse matrix or array of scipy's."""
-    return type(x).__module__.startswith("scipy.sparse")
+    return type(x) is not np.ndarray and type(x).__module__.startswith("scipy.sparse")
 
 
 def _is_table(x: Any) -> bool:

@@ -119,7 +119,7 @@ def fit(
     try:
         for epoch in epochs:
             model.reset_metrics()
-            checks.start_epoch(steps, not ran)
+            checks.start_epoch(steps, data, not ran)
             callbacks.on_epoch_begin(epoch, None)
             done = steps.run(data)
             if not done:

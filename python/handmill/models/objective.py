@@ -58,22 +58,41 @@ class Objective(Watched):
             for name in tree.flatten(group):
                 if isinstance(name, str) and name.lower() not in ("accuracy", "acc"):
                     metrics.get(name)
-        self.loss = loss
-        self.loss_weights = loss_weights
-        self.loss_metrics = loss_metrics
-        self.weighted_metrics = weighted_metrics
-        self.tracker = Mean("loss")
-        self.compiled = CompileMetrics(self, prepared)
-        self.one_hot = OneHotLabels() if _may_be_one_hot(loss) else None
-        self.built = False
-        self.built_for: Any = None
-        self.names: list[str] = []
-        self.losses: list[Any] = []
-        self.guess: float | None = None
-        self.weights: list[float | None] = []
-        self.output_trackers: list[Metric] = []
-        self._plain: list[list[Metric]] = []
-        self._weighted: list[list[Metric]] = []
+        self._start(
+            loss=loss,
+            loss_weights=loss_weights,
+            loss_metrics=loss_metrics,
+            weighted_metrics=weighted_metrics,
+            tracker=Mean("loss"),
+            compiled=CompileMetrics(self, prepared),
+            one_hot=OneHotLabels() if _may_be_one_hot(loss) else None,
+            built=False,
+            built_for=None,
+            names=[],
+            losses=[],
+            guess=None,
+            weights=[],
+            output_trackers=[],
+            _plain=[],
+            _weighted=[],
+        )
+
+    loss: Any
+    loss_weights: Any
+    loss_metrics: Any
+    weighted_metrics: Any
+    tracker: Mean
+    compiled: CompileMetrics
+    one_hot: OneHotLabels | None
+    built: bool
+    built_for: Any
+    names: list[str]
+    losses: list[Any]
+    guess: float | None
+    weights: list[float | None]
+    output_trackers: list[Metric]
+    _plain: list[list[Metric]]
+    _weighted: list[list[Metric]]
 
     @property
     def metrics(self) -> list[Metric]:

@@ -418,9 +418,10 @@ def call_step(step: Callable[[Any], Any], data: tuple[Any, Any, Any]) -> Any:
     Raises:
         TypeError: for the form that Keras's JAX backend has.
     """
+    is_ours_own = str(getattr(step, "__module__", "")).startswith("handmill.")
     needed = [
         p
-        for p in inspect.signature(step).parameters.values()
+        for p in (() if is_ours_own else inspect.signature(step).parameters.values())
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     if len(needed) > 1:

@@ -18,7 +18,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
 from handmill.layers.layer import all_layers, metrics_among_attributes
-from handmill.metrics.reduction import batch_size_of
+from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
     Given,
@@ -62,7 +62,7 @@ class Trainer(Predicting, OlderNames):
         self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._all_metrics: tuple[Any, list[Any]] | None = None
+        self._all_metrics: tuple[Any, list[Any], list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -446,8 +446,7 @@ class Trainer(Predicting, OlderNames):
         """
         found = list(self.objective.metrics) if self.objective is not None else []
         own, *inside = all_layers(self)  # type: ignore[arg-type]
-        for layer in (own, *(x for x in inside if not isinstance(x, Trainer))):
-            found += metrics_among_attributes(layer)
+        found += metrics_among_attributes(own, *(x for x in inside if not isinstance(x, Trainer)))
         return unique(found)
 
     @property
@@ -457,32 +456,45 @@ class Trainer(Predicting, OlderNames):
 
     def reset_metrics(self) -> None:
         """Starts all metrics again."""
-        for metric in self._metrics_now():
+        for metric in self._metrics_now()[1]:
             metric.reset_state()
 
-    def _metrics_now(self) -> list[Any]:
-        """All metrics; looked for once the step is traced, unless the property is overridden."""
+    def _metrics_now(self) -> tuple[list[Any], list[Any]]:
+        """All metrics, and those that they are made of.
+
+        Looked for once the step is traced, unless the property is overridden.
+        """
         objective = self.objective
         built_for = None if objective is None or not objective.built else objective.built_for
-        if self._all_metrics is not None and self._all_metrics[0] is built_for:
-            return self._all_metrics[1]
+        known = self._all_metrics
+        if known is not None and known[0] is built_for:
+            return known[1:]
         found = self.metrics
+        inner: list[Any] = []
+        for metric in found:
+            inner += metric.metrics if isinstance(metric, CompileMetrics) else [metric]
         if built_for is not None and not is_overridden(self, "metrics"):
-            self._all_metrics = built_for, found
-        return found
+            self._all_metrics = built_for, found, inner
+        return found, inner
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the current numbers by name: the results of :attr:`metrics`."""
         if results_come_later(self):
             return {}
+        is_traced = current_graph() is not None
+        whole, inner = self._metrics_now()
+        if not is_traced and self.objective is not None and len(self.objective.names) == 1:
+            means = plain_means(inner)
+            if means is not None:
+                return means
         found: dict[str, Any] = {}
-        for metric in self._metrics_now():
+        for metric in whole:
             value = metric.result()
             if isinstance(value, dict):
                 found.update(value)
             else:
                 found[metric.name] = value
-        return found if current_graph() is not None else as_numbers(found)
+        return found if is_traced else as_numbers(found)
 
     # Training.
 
@@ -697,10 +709,10 @@ class Trainer(Predicting, OlderNames):
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
         """Returns the numbers as a list: by the order of the metrics, the others by their names."""
-        names: list[str] = []
-        for metric in self._metrics_now():
-            inner = metric.metrics if isinstance(metric, CompileMetrics) else [metric]
-            names += [m.name for m in inner]
+        names = [metric.name for metric in self._metrics_now()[1]]
+        if names == list(logs):
+            values = list(logs.values())
+            return values[0] if len(values) == 1 else values
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values

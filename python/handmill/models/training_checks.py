@@ -47,14 +47,15 @@ class TrainingChecks:
         if getattr(x, "augments", False):
             model._augmenting = weakref.ref(x)
 
-    def start_epoch(self, run: Any, first: bool) -> None:
+    def start_epoch(self, run: Any, data: Any, first: bool) -> None:
         """Counts steps anew; asks for a look at the first step of the first epoch."""
         for step in self.model._steps.values():
             if step.training:
                 step.reset()
         if first:
             run.first = self._after_first_step
-            run.halfway = self._at_half
+            if (data.num_batches or STEPS_TO_LEARN) >= STEPS_TO_LEARN:
+                run.halfway = self._at_half
 
     def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
@@ -91,8 +92,8 @@ class TrainingChecks:
         if not first:
             return
         guess = self.model.objective.guess
-        loss = self._late_loss()
-        if guess is not None and steps >= STEPS_TO_LEARN and loss >= NOT_BELOW * guess:
+        judged = guess is not None and steps >= STEPS_TO_LEARN
+        if judged and (loss := self._late_loss()) >= NOT_BELOW * guess:
             self.looks = True
             how = "not" if loss >= guess else "hardly"
             self._warn(

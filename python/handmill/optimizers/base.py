@@ -112,30 +112,31 @@ class Optimizer(Watched):
                 "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
                 f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
             )
-        self.name = name or auto_name(type(self).__name__)
-        self.weight_decay = weight_decay
-        self.clipnorm = clipnorm
-        self.clipvalue = clipvalue
-        self.global_clipnorm = global_clipnorm
-        self.use_ema = use_ema
-        self.ema_momentum = ema_momentum
-        self.ema_overwrite_frequency = ema_overwrite_frequency
-        self.loss_scale_factor = loss_scale_factor
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.built = False
-        self._variables: list[Variable] = []
-        self._trainable_variables: list[Variable] = []
-        self._index: dict[int, int] = {}
-        self._excluded: list[Any] = []  # variables; from files: their paths or positions
-        self._excluded_names: list[str] = []
-        self._averages: list[Variable] = []
-        self._sums: list[Variable] = []
-        self._update_when: Any = None
-        self._eager: Any = None
+        self._start(
+            name=name or auto_name(type(self).__name__),
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            built=False,
+            _variables=[],
+            _trainable_variables=[],
+            _index={},
+            _excluded=[],
+            _excluded_names=[],
+            _averages=[],
+            _sums=[],
+            _update_when=None,
+            _eager=None,
+        )
         self._iterations = self._track(
             Variable(np.zeros((), np.int64), trainable=False, name="iteration")
         )
-        self._learning_rate: Any
         if isinstance(learning_rate, LearningRateSchedule):
             self._learning_rate = learning_rate
         else:
@@ -146,6 +147,28 @@ class Optimizer(Watched):
                     name="learning_rate",
                 )
             )
+
+    name: str
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    built: bool
+    _variables: list[Variable]
+    _trainable_variables: list[Variable]
+    _index: dict[int, int]
+    _excluded: list[Any]  # variables; from files: their paths or positions
+    _excluded_names: list[str]
+    _averages: list[Variable]
+    _sums: list[Variable]
+    _update_when: Any
+    _eager: Any
+    _learning_rate: Any
 
     _unwatched = frozenset(
         {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_alpha", "_decay"}
@@ -158,7 +181,7 @@ class Optimizer(Watched):
             walk.add(*((v.path, v.name) for v in self._trainable_variables))
 
     def _track(self, variable: Variable) -> Variable:
-        variable.path = f"{self.name}/{variable.name}"
+        variable.__dict__["path"] = f"{self.name}/{variable.name}"
         self._variables.append(variable)
         return variable
 

@@ -5,10 +5,12 @@ written with :mod:`handmill.primitives.emit`.
 """
 
 from handmill.primitives import (  # noqa: F401
+    branches,
     cast,
     cumulate,
     fused_updates,
     gather,
+    loops,
     loss,
     matmul,
     matmul_bf16,

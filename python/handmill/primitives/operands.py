@@ -34,6 +34,11 @@ def is_symbolic(x: Any) -> bool:
     )
 
 
+# Tuples that exist: isinstance makes a union anew each time, which costs as much as the question.
+_ARRAYS = (np.ndarray, np.generic)
+_WEAK = (bool, int, float, SymbolicDim)
+
+
 def tensor(x: Tensor) -> Any:
     """Returns ``x`` as an operand: symbolic as it is, all else as an array of a known dtype.
 
@@ -45,7 +50,7 @@ def tensor(x: Tensor) -> Any:
         x = recording.enter(x)
     if is_symbolic(x):
         return _read(x)
-    is_array = isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__")
+    is_array = isinstance(x, _ARRAYS) or hasattr(x, "__array__")
     if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         return _stacked(x)
     array = np.asarray(x)
@@ -173,7 +178,7 @@ def common_dtype(dtypes: Sequence[str]) -> str:
 
 def _meeting(xs: Sequence[Tensor]) -> tuple[list[Any], list[bool], str]:
     """The operands, which of them are Python numbers, and the dtype in which all meet."""
-    weak = [isinstance(x, bool | int | float | SymbolicDim) for x in xs]
+    weak = [isinstance(x, _WEAK) for x in xs]
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
     numbers = [x for x, w in zip(xs, weak, strict=True) if w]
@@ -203,8 +208,12 @@ def promote(*xs: Tensor) -> list[Any]:
     Raises:
         OverflowError: if that dtype cannot hold a Python integer.
     """
-    if all(isinstance(x, Value) for x in xs) and len({x.spec.dtype for x in xs}) == 1:
-        return list(xs)
+    if current_graph() is not None:
+        xs = tuple([x if type(x) is Value or isinstance(x, _WEAK) else tensor(x) for x in xs])
+        if type(xs[0]) is Value:
+            dtype = xs[0].spec.dtype
+            if all([type(x) is Value and x.spec.dtype == dtype for x in xs]):
+                return list(xs)
     return _met(*_meeting(xs))
 
 

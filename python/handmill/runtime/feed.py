@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from handmill.ir.op import Array
-
-if TYPE_CHECKING:
-    from handmill.runtime.function import Fitted, TracedFunction
 
 
 def _owner_of(array: Array) -> Array:
@@ -45,22 +41,10 @@ class Feed:
         self._order = order
         self._position = 0
         self._native: Any = None
-        self._known: tuple[Any, int, Fitted] | None = None
 
-    def fitted_for(self, function: TracedFunction, batch_size: int) -> Fitted:
-        """The program of ``function`` for batches of these sources.
-
-        What batches bind is found once, many epochs use it.
-        """
-        if self._known is not None and self._known[:2] == (function, batch_size):
-            known = self._known[2]
-            signature = function.signature(known.specs)
-            if signature.trace is known.signature.trace:
-                return known._replace(signature=signature)
-        batch = [_Like((batch_size, *s.shape[1:]), s.dtype) for s in self.sources]
-        found = function.fitted(batch)
-        self._known = function, batch_size, found
-        return found
+    def batch(self, size: int) -> list[Any]:
+        """What is asked of the arrays of a batch before there are any: shapes and dtypes."""
+        return [_Like((size, *s.shape[1:]), s.dtype) for s in self.sources]
 
     @property
     def native(self) -> Any:
@@ -112,14 +96,3 @@ class _Like(NamedTuple):
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class FedResult:
-    """What a fed run did.
-
-    Attributes:
-        steps: batches run; less than asked for if the deadline passed.
-    """
-
-    steps: int

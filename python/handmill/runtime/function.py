@@ -23,11 +23,12 @@ from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import Array
+from handmill.ir.passes import is_guard
 from handmill.ir.shapes import DTYPES, Sizes, Spec, held, name_of_dtype, numpy_dtype, shape_at
 from handmill.ir.verify import verify
 from handmill.runtime import watch
 from handmill.runtime.axes import Place, SymbolicAxes
-from handmill.runtime.feed import FedResult, Feed
+from handmill.runtime.feed import Feed
 from handmill.runtime.plans import TRACES
 from handmill.runtime.structure import Structure
 from handmill.runtime.traces import Bound, Trace, take_variables
@@ -305,9 +306,7 @@ class TracedFunction:
             _check_guards(program.signature, found, None)
             raise
 
-    def run_fed(
-        self, feed: Feed, batch_size: int, max_steps: int, deadline: float = 0.05
-    ) -> FedResult:
+    def run_fed(self, feed: Feed, batch_size: int, max_steps: int, deadline: float = 0.05) -> int:
         """Runs the program on batch after batch of ``feed``; its outputs are dropped.
 
         Args:
@@ -316,20 +315,30 @@ class TracedFunction:
             max_steps: batches at most.
             deadline: seconds after which the run returns at the next step boundary.
 
+        Returns:
+            How many batches were run; less than asked for if the deadline passed.
+
         Raises:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing.
         """
-        _, signature, sizes = feed.fitted_for(self, batch_size)
         if not config.is_native():
+            signature = self.fitted(feed.batch(batch_size)).signature
             return _interpret_fed(signature, feed, batch_size, max_steps)
-        with _tracing:
-            plan = signature.plan(sizes, feeds=True)
-        steps, status, detail = plan.run_fed(feed.native, max_steps, deadline)
-        if status:
-            _refuse(signature, feed, batch_size)
-            raise RuntimeError(f"{self.name}: a guard refused a batch: {detail}")
-        return FedResult(steps)
+        if self._subject is not None and self._seen != watch.now:
+            self._renew()
+
+        def miss() -> Any:
+            return self._plan(self.fitted(feed.batch(batch_size)), feeds=True)
+
+        run = (self._native or self.native).run_fed
+        try:
+            return run(feed.native, batch_size, max_steps, deadline, miss)  # type: ignore[no-any-return]
+        except ValueError:
+            if feed.position + batch_size <= feed.rows:
+                signature = self.fitted(feed.batch(batch_size)).signature
+                _refuse(signature, feed, batch_size)
+            raise
 
     # Traces, and whether they are current.
 
@@ -373,7 +382,7 @@ class TracedFunction:
         else:
             trace, variables = self._trace(specs)
             now = watch.now
-            found = self._describe()
+            found = self._describe(before=found)
             bound = Bound(trace, variables, found.names)
             self._share(trace, bound, specs, key, found)
         self._structure = found
@@ -425,9 +434,9 @@ class TracedFunction:
 
     # Calls.
 
-    def _plan(self, program: Fitted) -> Any:
+    def _plan(self, program: Fitted, feeds: bool = False) -> Any:
         with _tracing:
-            return program.signature.plan(program.sizes, feeds=False)
+            return program.signature.plan(program.sizes, feeds)
 
     def _miss(self, *arrays: Array) -> Any:
         if any(name_of_dtype(a.dtype) not in DTYPES for a in arrays):
@@ -449,7 +458,7 @@ class TracedFunction:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int) -> FedResult:
+def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int) -> int:
     steps = 0
     while steps < max_steps and feed.position + batch_size <= feed.rows:
         arrays, _ = feed.take(feed.position, batch_size)
@@ -460,7 +469,7 @@ def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int
             raise
         feed.position += batch_size
         steps += 1
-    return FedResult(steps)
+    return steps
 
 
 def _has_lengths(specs: Sequence[Spec]) -> bool:
@@ -481,7 +490,7 @@ def _check_guards(signature: Bound, arrays: Sequence[Array], rows: Array | None)
     guards.variables = graph.variables
     wanted: set[Value] = set()
     for node in reversed(graph.nodes):
-        if node.op.guard or any(v in wanted for v in node.outputs):
+        if is_guard(node) or any(v in wanted for v in node.outputs):
             wanted.update(node.inputs)
             guards.nodes.insert(0, node)
     try:

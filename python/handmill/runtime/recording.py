@@ -21,6 +21,7 @@ import numpy as np
 from handmill.ir import trace
 from handmill.ir.graph import ElementwiseEquality, Graph, Node, Operators, Value, current_graph
 from handmill.ir.op import Array, Op
+from handmill.ir.passes import is_guard
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.runtime.function import TracedFunction, as_array
 from handmill.runtime.variable import Variable
@@ -306,7 +307,7 @@ class Recording:
             return trace.run(op, tuple(map(plain, operands)), attrs)
         values = [self._value(x) for x in found]
         outputs = self.graph.emit(op, values, attrs)
-        if op.guard:
+        if is_guard(self.graph.nodes[-1]):
             self._guards.append(self.graph.nodes[-1])
         return (
             tuple(map(self.tensor, outputs)) if isinstance(outputs, tuple) else self.tensor(outputs)
@@ -345,7 +346,7 @@ class Recording:
             mapping.update(zip(node.outputs, outputs, strict=True))
             if any(v in self._tracked for v in inputs):
                 self._tracked.update(outputs)
-            if node.op.guard:
+            if is_guard(node):
                 self._guards.append(self.graph.nodes[-1])
         found = [mapping[v] for v in graph.outputs]
         results = [self.tensor(v) if v in self._tracked else self.content(v) for v in found]

@@ -16,8 +16,9 @@ import hashlib
 import re
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from itertools import islice
 from operator import is_
 from typing import Any
 
@@ -68,9 +69,7 @@ class Structure:
                 walk.watched.append(watch.TRAINABLE)
             walk.atoms += (config.epsilon(), config.strict_keras())
             walk.visit(parts[0])
-        self._beginning = (
-            (walk.copy(), watch.sum_of_marks(walk.watched)) if before is None else None
-        )
+        self._beginning = None if before is not None else walk.here()
         for part in parts[1:]:
             walk.visit(part)
         self._atoms = tuple(walk.atoms)
@@ -108,10 +107,9 @@ class Structure:
         )
 
     def _walk_after_first(self) -> Walk | None:
-        if self._beginning is None:
-            return None
-        (walk, marks), self._beginning = self._beginning, None
-        return walk if not walk.probes and watch.sum_of_marks(walk.watched) == marks else None
+        """The walk as it was after the first part, where that has not changed since."""
+        beginning, self._beginning = self._beginning, None
+        return None if beginning is None else beginning.walk()
 
 
 class Walk:
@@ -131,16 +129,11 @@ class Walk:
         self.probes: list[Callable[[], bool]] = []
         self.is_shared = True
         self.numbers: dict[int, int] = {}
-        self._kept: list[Any] = []  # so that ids stay what they are
+        self.kept: list[Any] = []  # so that ids stay what they are
 
-    def copy(self) -> Walk:
-        """Returns a walk that goes on from here."""
-        made = Walk()
-        for name, value in self.__dict__.items():
-            if name != "is_shared":
-                made.__dict__[name] = value.copy()
-        made.is_shared = self.is_shared
-        return made
+    def here(self) -> _Place | None:
+        """Where the walk is now; None if what it has met may change unnoticed."""
+        return None if self.probes else _Place(self)
 
     def visit(self, thing: Any) -> None:
         """Describes ``thing``."""
@@ -153,12 +146,13 @@ class Walk:
 
     def is_new(self, thing: Any) -> bool:
         """Appends the number of ``thing``; whether it is met for the first time."""
-        number = self.numbers.get(id(thing))
-        if number is not None:
+        numbers = self.numbers
+        count = len(numbers)
+        number = numbers.setdefault(id(thing), count)
+        if number != count:
             self.atoms.append(number)
             return False
-        self.numbers[id(thing)] = len(self.numbers)
-        self._kept.append(thing)
+        self.kept.append(thing)
         self.atoms.append(type(thing))
         return True
 
@@ -169,18 +163,82 @@ class Walk:
             self.visit(thing)
         del self.probes[known:]
 
-    def attributes(self, thing: Any, skipped: frozenset[str] = frozenset()) -> None:
-        """Describes the attributes of ``thing``, an object of this package or made from it."""
+    def attributes(self, thing: Any, *skipped: frozenset[str]) -> None:
+        """Describes the attributes of ``thing``, an object of this package or made from it.
+
+        Args:
+            thing: the object.
+            *skipped: sets of names that are left out.
+        """
         if not is_ours(type(thing)):
             self.is_shared = False
-            skipped = skipped | {"_written"} | thing.__dict__.get("_written", frozenset())
+            skipped = (*skipped, thing.__dict__.get("_written", _NOTHING))
+        attributes = thing.__dict__
+        key = (*skipped, *attributes)
+        names = _NAMES.get(key)
+        if names is None:
+            names = _names_to_describe(key, skipped, attributes)
         atoms, handlers = self.atoms, _HANDLERS
-        for name, value in thing.__dict__.items():
-            if name not in skipped and name != "_changed":
-                atoms.append(name)
-                handler = handlers.get(type(value)) or _handler_for(type(value))
+        atoms.append(names)
+        for name in names:
+            value = attributes[name]
+            kind = type(value)
+            if value is None or kind is str:
+                atoms.append(value)
+            elif kind is bool:
+                atoms.append(_TRUE if value else _FALSE)
+            else:
+                handler = handlers.get(kind) or _handler_for(kind)
                 handler(self, value)
-        atoms.append(Ellipsis)
+
+
+class _Place:
+    """A place on a walk: it can be taken up again from there."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._counts = {name: len(vars(walk)[name]) for name in _GROWING}
+        self._is_shared = walk.is_shared
+        self._marks = watch.sum_of_marks(walk.watched)
+
+    def walk(self) -> Walk | None:
+        """A walk that goes on from here; None where something on the way has changed since."""
+        made = Walk()
+        made.watched = self._walk.watched[: self._counts["watched"]]
+        if watch.sum_of_marks(made.watched) != self._marks:
+            return None
+        for name, count in self._counts.items():
+            setattr(made, name, vars(self._walk)[name][:count])
+        made.numbers = dict(islice(self._walk.numbers.items(), self._counts["kept"]))
+        made.is_shared = self._is_shared
+        return made
+
+
+_GROWING = ("flags", "atoms", "variables", "names", "watched", "kept")
+"""What a walk only ever appends to."""
+
+_NOTHING: frozenset[str] = frozenset()
+_NAMES: dict[tuple[Any, ...], tuple[str, ...]] = {}
+"""The names of attributes that are described, by sets of skipped names and all names."""
+
+_MOST_NAMES = 4096
+
+
+def _names_to_describe(
+    key: tuple[Any, ...], skipped: Sequence[frozenset[str]], attributes: Iterable[str]
+) -> tuple[str, ...]:
+    if len(_NAMES) >= _MOST_NAMES:
+        _NAMES.clear()
+    left_out = frozenset({"_changed", "_written"}).union(*skipped)
+    found = _NAMES[key] = tuple([name for name in attributes if name not in left_out])
+    return found
+
+
+class _Bool:
+    """Stands for True or False in keys, where 1 and 0 are numbers of things."""
+
+
+_TRUE, _FALSE = _Bool(), _Bool()
 
 
 class Constant:
@@ -194,11 +252,11 @@ class Constant:
         walk.visit_constant(*self._things)
 
 
-def describe_watched(walk: Walk, thing: Watched, skipped: frozenset[str] = frozenset()) -> None:
+def describe_watched(walk: Walk, thing: Watched, skipped: frozenset[str] = _NOTHING) -> None:
     """Describes an object that notices its changes, by type and attributes."""
     if walk.is_new(thing):
         walk.watched.append(thing)
-        walk.attributes(thing, thing._unwatched | thing._undescribed | skipped)
+        walk.attributes(thing, thing._unwatched, thing._undescribed, skipped)
 
 
 def _plain(walk: Walk, thing: Any) -> None:
@@ -256,13 +314,17 @@ def _tracked(walk: Walk, thing: Any) -> None:
         walk.is_shared = False
         walk.atoms.append(thing._changed)
         return
-    if isinstance(thing, dict):
-        for key in thing:
-            walk.visit(key)
-    elif isinstance(thing, set):
-        walk.is_shared = False  # their order is no part of what they are
-    for item in thing.values() if isinstance(thing, dict) else thing:
-        handler = _HANDLERS.get(type(item)) or _handler_for(type(item))
+    items: Iterable[Any] = thing
+    if type(thing) is not TrackedList:
+        if isinstance(thing, dict):
+            for key in thing:
+                walk.visit(key)
+            items = thing.values()
+        else:
+            walk.is_shared = False  # the order of a set is no part of what it is
+    handlers = _HANDLERS
+    for item in items:
+        handler = handlers.get(type(item)) or _handler_for(type(item))
         handler(walk, item)
 
 
@@ -322,18 +384,18 @@ def _partial(walk: Walk, thing: Any) -> None:
 
 
 def _variable(walk: Walk, thing: Variable) -> None:
-    number = walk.numbers.get(id(thing))
-    if number is not None:
-        walk.atoms.append(number)
+    if not walk.is_new(thing):
         return
-    walk.is_new(thing)
     walk.watched.append(thing)
     walk.variables.append(thing)
     walk.flags.append(thing.trainable)
     spec = thing.spec
     walk.atoms += (spec.shape, spec.dtype, thing.autocast)
-    walk.visit(thing.regularizer)
-    walk.visit(thing.constraint)
+    for function in (thing.regularizer, thing.constraint):
+        if function is None:
+            walk.atoms.append(None)
+        else:
+            walk.visit(function)
 
 
 def _value(walk: Walk, thing: Value) -> None:

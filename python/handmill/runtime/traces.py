@@ -70,6 +70,7 @@ class Trace:
         self.memo: Any = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
+        self._symbols = graph.symbols
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
         self._fits: dict[Any, tuple[Sizes | None, str]] = {}  # by shapes
@@ -127,7 +128,7 @@ class Trace:
         """Returns the plan for these sizes; made if it is not known (or not any more)."""
         from handmill import _core
 
-        values = self.traced.sizes_of(sizes)
+        values = tuple([sizes[symbol] for symbol in self._symbols])
         key = (values, feeds, _core.isa(), _core.tuning())
         plan = self.plans.get(key)
         if plan is None:

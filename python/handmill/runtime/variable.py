@@ -14,7 +14,7 @@ import numpy as np
 from handmill.errors import TracedValueError
 from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table, outside_graph
 from handmill.ir.op import Array
-from handmill.ir.shapes import DTYPES, FLOATS, Spec, numpy_dtype
+from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.primitives.operands import converted
 from handmill.runtime.memory import available_bytes
@@ -39,9 +39,18 @@ class ArrayState:
         copy: Array = self._array.copy()
         return copy
 
+    def item(self) -> Any:
+        """The number of a content of shape ()."""
+        return self._array.item()
+
     def write(self, array: Array) -> None:
         """Replaces the content and raises the version."""
         np.copyto(self._array, array, casting="unsafe")
+        self.version += 1
+
+    def zero(self) -> None:
+        """Sets the content to zero and raises the version."""
+        self._array.fill(0)
         self.version += 1
 
 
@@ -121,7 +130,7 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> 
         ValueError: if a loader's budget is exceeded.
         MemoryError: if this process cannot have so much memory.
     """
-    size = math.prod(shape) * (numpy_dtype(dtype).itemsize if dtype in DTYPES else 1)
+    size = math.prod(shape) * _BYTES.get(dtype, 1)
     left = _budget.get()
     if left is not None:
         left[0] -= size
@@ -139,6 +148,10 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> 
 
 
 _BYTES_NOT_CHECKED = 1 << 28
+_BYTES = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in DTYPES}
+
+
+_spec = functools.lru_cache(maxsize=1024)(Spec)  # most variables have the shape of another
 
 
 class Variable(ElementwiseEquality, Watched):
@@ -184,11 +197,14 @@ class Variable(ElementwiseEquality, Watched):
             dtype = dtype or "float32"
             content = self._drawn(initializer, name, tuple(shape), dtype)
         else:
-            with outside_graph():
-                content = np.asarray(initializer)
+            if type(initializer) is np.ndarray:
+                content = initializer
+            else:
+                with outside_graph():
+                    content = np.asarray(initializer)
             if dtype is None:
                 weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
-                dtype = "float32" if weak else content.dtype.name
+                dtype = "float32" if weak else name_of_dtype(content.dtype)
         if dtype not in DTYPES:
             raise ValueError(
                 f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
@@ -198,15 +214,17 @@ class Variable(ElementwiseEquality, Watched):
                 f"variable {name!r}: expected initial values of shape {tuple(shape)}, "
                 f"got {content.shape}"
             )
-        found = tuple(map(int, shape or ())) if content is None else content.shape
-        attributes = self.__dict__  # nobody depends on a variable that is being made
-        attributes["name"] = attributes["path"] = name
-        attributes["_trainable"] = trainable
-        attributes["autocast"] = True
-        attributes["regularizer"] = regularizer
-        attributes["constraint"] = constraint
-        attributes["spec"] = Spec(found, dtype)
-        attributes["state"] = _new_state(found, dtype)
+        found = tuple([int(d) for d in shape or ()]) if content is None else content.shape
+        self.__dict__.update(  # nobody depends on a variable that is being made
+            name=name,
+            path=name,
+            _trainable=trainable,
+            autocast=True,
+            regularizer=regularizer,
+            constraint=constraint,
+            spec=_spec(found, dtype),
+            state=_new_state(found, dtype),
+        )
         if content is not None:
             self.state.write(content)
 

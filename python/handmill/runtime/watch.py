@@ -24,12 +24,12 @@ _numbers = count(1)
 def notice(changed: Any) -> None:
     """Gives a change of ``changed`` its number; called after the change."""
     global now
-    number = next(_numbers)
-    changed.__dict__["_changed"] = number
+    number = changed.__dict__["_changed"] = next(_numbers)
     now = number
 
 
 _NOTHING: frozenset[str] = frozenset()
+_set = object.__setattr__
 _OURS: dict[type, bool] = {}
 
 
@@ -55,16 +55,33 @@ class Watched:
     """Attributes that are noticed, but not described with the object (runtime/structure.py)."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._unwatched:
+        watched = name not in self._unwatched
+        if watched:
+            if self.__dict__.get(name, _KINDS) is value:
+                return
+            kind = _KINDS.get(type(value))
+            if kind is not None:
+                value = kind(value)
+        if _OURS.get(type(self)):
+            _set(self, name, value)  # no other class among ours has a way of its own
+        else:
             super().__setattr__(name, value)
+            if watched and not is_ours(type(self)):
+                self._note_writer(name)
+        if watched:
+            notice(self)
+
+    def _start(self, **attributes: Any) -> None:
+        """Sets attributes of an object that is being made, as one change."""
+        if not is_ours(type(self)):  # which may have properties of these names
+            for name, value in attributes.items():
+                setattr(self, name, value)
             return
-        attributes = self.__dict__
-        if name in attributes and attributes[name] is value:
-            return
-        kind = _KINDS.get(type(value))
-        super().__setattr__(name, value if kind is None else kind(value))
-        if not is_ours(type(self)):
-            self._note_writer(name)
+        for name, value in attributes.items():
+            kind = _KINDS.get(type(value))
+            if kind is not None and name not in self._unwatched:
+                attributes[name] = kind(value)
+        self.__dict__.update(attributes)
         notice(self)
 
     def _note_writer(self, name: str) -> None:
@@ -113,6 +130,11 @@ class TrackedList(list[Any]):
 
     def __init__(self, items: Any = ()) -> None:
         super().__init__(map(_tracked, items))
+
+    def append(self, item: Any) -> None:
+        """Appends an item."""
+        list.append(self, _tracked(item))
+        notice(self)
 
 
 class TrackedDict(dict[Any, Any]):
@@ -163,7 +185,7 @@ def sum_of_marks(things: Sequence[Any]) -> int:
 
 
 _CHANGES = {
-    TrackedList: "append clear extend insert pop remove reverse sort __delitem__ __iadd__ __imul__ "
+    TrackedList: "clear extend insert pop remove reverse sort __delitem__ __iadd__ __imul__ "
     "__setitem__",
     TrackedDict: "clear pop popitem setdefault update __delitem__ __ior__ __setitem__",
     TrackedSet: "add clear difference_update discard intersection_update pop remove "

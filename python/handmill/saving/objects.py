@@ -7,8 +7,7 @@ dictionary. Nothing is ever imported by a name that comes from a file.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -91,6 +90,8 @@ def get_registered_name(obj: Any) -> str:
 
 def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
     """The object registered as ``name``, None if there is none."""
+    if not (custom_objects or _custom or _scopes.get()):
+        return None
     for table in (custom_objects or {}, *reversed(_scopes.get()), _custom):
         if name in table:
             return table[name]
@@ -121,15 +122,6 @@ class CustomObjectScope:
 
     def __exit__(self, *exc: object) -> None:
         _scopes.set(_scopes.get()[:-1])
-
-
-@contextmanager
-def _scope(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
-    if custom_objects:
-        with CustomObjectScope(custom_objects):
-            yield
-    else:
-        yield
 
 
 def serialize_keras_object(obj: Any) -> Any:
@@ -233,7 +225,9 @@ def deserialize_keras_object(
     Raises:
         ValueError: for a name that is neither handmill's own nor registered.
     """
-    with _scope(custom_objects):
+    if not custom_objects:
+        return _deserialize(config, module_objects, kind)
+    with CustomObjectScope(custom_objects):
         return _deserialize(config, module_objects, kind)
 
 

@@ -1,10 +1,9 @@
-// matmul and linear: products of matrices or of stacks of them, with an epilogue.
-
+// Products of matrices or of stacks of them, of any type of numbers, with an epilogue or an update.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/lower/builder.h"
-#include "core/lower/matmul/operands.h"
 #include "core/lower/matmul/plan.h"
 #include "core/lower/optimizer/optimizer.h"
 
@@ -62,31 +61,37 @@ Enum find(Names<Enum> names, std::string_view name) {
   throw std::invalid_argument(concat("matmul: there is no epilogue named \"", name, "\""));
 }
 
-}  // namespace
+// An axis of the stacks, with the strides of the operands, 0 where they repeat.
+struct Axis {
+  int64_t extent, a, b, c;
+};
 
-Activation activation_named(std::string_view name) {
-  return find(Names<Activation>(kActivations), name);
-}
+struct Stack {
+  const ValueView& value;
+  int64_t matrix;  // elements of one matrix
 
-ActivationGrad activation_grad_named(std::string_view name) {
-  return find(Names<ActivationGrad>(kActivationGrads), name);
-}
+  int64_t extent(int from_end) const {  // of a leading axis; the last of them is 1
+    const int axis = value.rank() - 2 - from_end;
+    return axis < 0 ? 1 : value.dim(axis);
+  }
+};
 
-std::vector<MatmulAxis> batch_axes(const MatmulOperand& a, const MatmulOperand& b,
-                                   const MatmulOperand& c) {
-  std::vector<MatmulAxis> axes;  // innermost first
+// The leading axes, outermost first, those of one element left out and neighbours merged where all
+// operands step from one to the other without a gap.
+std::vector<Axis> leading_axes(const Stack& a, const Stack& b, const Stack& c) {
+  std::vector<Axis> axes;  // innermost first
   int64_t a_stride = a.matrix, b_stride = b.matrix, c_stride = c.matrix;
   for (int i = 1; i <= c.value.rank() - 2; ++i) {
     const int64_t extent = c.extent(i), of_a = a.extent(i), of_b = b.extent(i);
     require((of_a == extent || of_a == 1) && (of_b == extent || of_b == 1),
             "matmul: leading dimensions do not broadcast");
-    const MatmulAxis axis{extent, of_a == 1 ? 0 : a_stride, of_b == 1 ? 0 : b_stride, c_stride};
+    const Axis axis{extent, of_a == 1 ? 0 : a_stride, of_b == 1 ? 0 : b_stride, c_stride};
     a_stride *= of_a;
     b_stride *= of_b;
     c_stride *= extent;
     if (extent == 1) continue;
     if (!axes.empty()) {
-      MatmulAxis& inner = axes.back();
+      Axis& inner = axes.back();
       if (axis.a == inner.a * inner.extent && axis.b == inner.b * inner.extent &&
           axis.c == inner.c * inner.extent) {
         inner.extent *= extent;
@@ -99,8 +104,6 @@ std::vector<MatmulAxis> batch_axes(const MatmulOperand& a, const MatmulOperand& 
   return axes;
 }
 
-namespace {
-
 struct Operands {
   ValueView a, b;
   Ref c;
@@ -108,103 +111,99 @@ struct Operands {
   const UpdateOperands* update = nullptr;  // of a parameter by c, which is not written then
 };
 
-// One product of matrices or stacks with up to two axes: where it begins, in bytes.
+// Where one product of matrices or stacks with up to two axes begins, in elements.
 struct Offsets {
   int64_t a = 0, b = 0, c = 0;
 };
 
-// What one product touches of its operands: the bytes from the first element of a stack of matrices
+// What one product touches of its operands: the elements from the first one of a stack of matrices
 // to its last.
 struct Extents {
   int64_t a, b, c;
 
   explicit Extents(const MatmulArgs& args) {
     const auto extent = [&](int64_t matrix, const int64_t* strides) {
-      return 4 * (matrix + (args.batch[0] - 1) * strides[0] + (args.batch[1] - 1) * strides[1]);
+      return matrix + (args.batch[0] - 1) * strides[0] + (args.batch[1] - 1) * strides[1];
     };
-    a = extent(args.M * args.K, args.a_batch);
-    b = extent(args.K * args.N, args.b_batch);
+    a = extent(args.M * args.K, args.a.batch);
+    b = extent(args.K * args.N, args.b.batch);
     c = extent(args.M * args.N, args.c_batch);
   }
 };
 
+Ref part(const Ref& whole, Dtype dtype, int64_t offset, int64_t extent) {
+  return whole.at(offset * dtype_bytes(dtype), extent * dtype_bytes(dtype));
+}
+
 void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands& x, int64_t offset,
                    int64_t extent) {
   if (x.bias != nullptr) writer.read(&epilogue.bias, *x.bias);
-  if (x.residual != nullptr) writer.read(&epilogue.residual, Ref(*x.residual).at(offset, extent));
-  if (x.grad_of != nullptr) writer.read(&epilogue.grad_of, Ref(*x.grad_of).at(offset, extent));
+  if (x.residual != nullptr) {
+    writer.read(&epilogue.residual, part(*x.residual, x.residual->dtype, offset, extent));
+  }
+  if (x.grad_of != nullptr) {
+    writer.read(&epilogue.grad_of, part(*x.grad_of, x.grad_of->dtype, offset, extent));
+  }
 }
 
-void add_steps(StepWriter& writer, MatmulPlan plan, const Operands& x, const Offsets& at) {
-  const Ref workspace = writer.workspace(plan.workspace_bytes);
-  const Extents extent(plan.matmul);
-  const bool once = plan.constant_bytes > 0;
-  const int64_t end_of_packed =
-      plan.partial_offset >= 0 ? plan.partial_offset : plan.workspace_bytes;
-  const bool packs = once || plan.packed_offset >= 0;
-  const Ref packed = once    ? writer.workspace(plan.constant_bytes)
-                     : packs ? workspace.at(plan.packed_offset, end_of_packed - plan.packed_offset)
-                             : workspace;
-  double flops = 2.0 * static_cast<double>(plan.matmul.M * plan.matmul.N) *
-                 static_cast<double>(plan.matmul.K) *
-                 static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
-  const bool in_slices = plan.partial_offset >= 0;
-  const double flops_to_combine =
-      static_cast<double>((plan.combine.slices - 1) * plan.matmul.M * plan.matmul.N) *
-      static_cast<double>(plan.matmul.batch[0] * plan.matmul.batch[1]);
-  for (const MatmulStep& step : plan.steps) {
-    StepInfo info{.blocks = step.blocks, .scratch = step.scratch_bytes};
-    switch (step.kernel) {
-      case MatmulKernel::kPackB: {
-        MatmulPackArgs& args = plan.pack;
-        writer.read(&args.b, Ref(x.b).at(at.b, extent.b));
-        writer.write(&args.packed, packed);
-        info.pack = once;
-        writer.add<Kernel::pack_b>(args, info);
-        break;
-      }
-      case MatmulKernel::kMatmul: {
-        MatmulArgs& args = plan.matmul;
-        writer.read(&args.a, Ref(x.a).at(at.a, extent.a));
-        writer.read(&args.b, packs ? packed : Ref(x.b).at(at.b, extent.b));
-        if (in_slices) {
-          writer.write(&args.partial, workspace.at(plan.partial_offset));
-        } else if (x.update != nullptr) {
-          const std::string_view update = x.update->node.text("update");
-          bind_update(args.update, update, *x.update, writer);
-          flops += update_flops(update, *x.update) * static_cast<double>(args.M * args.N);
-        } else {
-          writer.write(&args.c, x.c.at(at.c, extent.c));
-          bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
-        }
-        info.flops = flops;
-        writer.add<Kernel::matmul>(args, info);
-        break;
-      }
-      case MatmulKernel::kCombine: {
-        MatmulCombineArgs& args = plan.combine;
-        writer.read(&args.partial, workspace.at(plan.partial_offset));
-        writer.write(&args.c, x.c.at(at.c, extent.c));
-        bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
-        info.flops = flops_to_combine;
-        writer.add<Kernel::matmul_combine>(args, info);
-        break;
-      }
+// The kernels of a type of numbers.
+template <Kernel kPack, Kernel kProduct, Kernel kCombine>
+struct Kernels {
+  static void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands& x,
+                        const Offsets& at) {
+    add_steps(writer, problem, plan_matmul(problem), x, at);
+  }
+
+  static void add_steps(StepWriter& writer, const MatmulProblem& problem, MatmulPlan plan,
+                        const Operands& x, const Offsets& at) {
+    if (plan.blocks == 0) return;
+    const Extents extent(problem.args);
+    MatmulArgs& args = plan.matmul;
+    const Ref b = part(x.b, x.b.dtype, at.b, extent.b);
+    if (args.b_layout == MatmulBLayout::kPacked) {
+      const Ref packed = writer.workspace(plan.packed_bytes);
+      writer.read(&plan.pack.b.data, b);
+      writer.write(&plan.pack.packed, packed);
+      writer.add<kPack>(plan.pack, {.blocks = plan.pack_blocks, .pack = problem.constant_b});
+      writer.read(&args.b.data, packed);
+    } else {
+      writer.read(&args.b.data, b);
     }
+    writer.read(&args.a.data, part(x.a, x.a.dtype, at.a, extent.a));
+    const double elements =
+        static_cast<double>(args.M * args.N) * static_cast<double>(args.batch[0] * args.batch[1]);
+    StepInfo info{.blocks = plan.blocks,
+                  .scratch = plan.scratch_bytes,
+                  .flops = 2.0 * elements * static_cast<double>(args.K)};
+    const Ref c = part(x.c, args.c_dtype, at.c, extent.c);
+    if (args.slices > 1) {
+      const Ref partial = writer.workspace(plan.partial_bytes);
+      writer.write(&args.partial, partial);
+      writer.add<kProduct>(args, info);
+      MatmulCombineArgs& combine = plan.combine;
+      writer.read(&combine.partial, partial);
+      writer.write(&combine.c, c);
+      bind_epilogue(writer, combine.epilogue, x, at.c, extent.c);
+      writer.add<kCombine>(combine, {.blocks = plan.combine_blocks,
+                                     .scratch = plan.combine_scratch_bytes,
+                                     .flops = static_cast<double>(args.slices - 1) * elements});
+      return;
+    }
+    if (x.update != nullptr) {
+      const std::string_view update = x.update->node.text("update");
+      bind_update(args.update, update, *x.update, writer);
+      info.flops += update_flops(update, *x.update) * elements;
+    } else {
+      writer.write(&args.c, c);
+      bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
+    }
+    writer.add<kProduct>(args, info);
   }
-}
+};
 
-MatmulTile tile_of(Isa isa) {
-  switch (isa) {
-    case Isa::avx512_bf16:
-    case Isa::avx512:
-      return kMatmulTileAvx512;
-    case Isa::avx2:
-      return kMatmulTileAvx2;
-    default:
-      return kMatmulTilePortable;
-  }
-}
+using Float32Kernels = Kernels<Kernel::pack_b, Kernel::matmul, Kernel::matmul_combine>;
+using Bfloat16Kernels =
+    Kernels<Kernel::pack_b_bf16, Kernel::matmul_bf16, Kernel::matmul_bf16_combine>;
 
 // Whether the kernel can update a parameter by C (see MatmulArgs).
 bool can_update(const MatmulArgs& args) {
@@ -224,22 +223,35 @@ void describe(MatmulArgs& args, int64_t M, int64_t N, int64_t K, bool transpose_
   args.N = N;
   args.c_row = N;
   args.K = K;
-  args.a_row = transpose_a ? 1 : K;
-  args.a_col = transpose_a ? M : 1;
-  args.b_row = transpose_b ? 1 : N;
-  args.b_col = transpose_b ? K : 1;
+  args.a.row = transpose_a ? 1 : K;
+  args.a.col = transpose_a ? M : 1;
+  args.b.row = transpose_b ? 1 : N;
+  args.b.col = transpose_b ? K : 1;
 }
 
-}  // namespace
+MatmulProblem problem_of(const MatmulNumbers& numbers, const StepWriter& writer, bool constant_b) {
+  return {.numbers = numbers,
+          .isa = writer.isa(),
+          .tuning = current_tuning().matmul(writer.isa()),
+          .constant_b = constant_b};
+}
 
-// (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
-// has_bias, residual, activation, act_grad, imm) -> c = act_grad(act(a b + bias + residual))
-void lower_matmul(const NodeView& node, StepWriter& writer) {
+void check_dtypes(const NodeView& node, const MatmulNumbers& numbers) {
+  for (int i = 0; i < node.num_inputs(); ++i) {
+    require(numbers.takes(node.input(i).dtype), node.kernel(), ": operands must be ",
+            numbers.dtypes_text);
+  }
+  require(numbers.takes(node.output(0).dtype), node.kernel(), ": the result must be ",
+          numbers.dtypes_text);
+}
+
+template <class Kernels>
+void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers& numbers) {
   const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
   const std::string_view act_grad = node.text("act_grad");
   const bool has_bias = node.flag("has_bias"), has_residual = node.flag("residual");
-  require(node.num_inputs() == 2 + has_bias + has_residual + !act_grad.empty(),
-          "matmul: the attributes ask for another number of operands than the ", node.num_inputs(),
+  require(node.num_inputs() == 2 + has_bias + has_residual + !act_grad.empty(), node.kernel(),
+          ": the attributes ask for another number of operands than the ", node.num_inputs(),
           " given");
   const ValueView c = node.output(0);
   ValueView extra[3] = {c, c, c};
@@ -253,69 +265,84 @@ void lower_matmul(const NodeView& node, StepWriter& writer) {
   take(has_bias, 0, &x.bias);
   take(has_residual, 1, &x.residual);
   take(!act_grad.empty(), 2, &x.grad_of);
-  for (int i = 0; i < node.num_inputs(); ++i) {
-    require(node.input(i).dtype == Dtype::float32, "matmul: operands must be float32");
-  }
-  require(x.a.rank() >= 2 && x.b.rank() >= 2 && c.rank() >= 2,
-          "matmul: operands need two dimensions");
+  check_dtypes(node, numbers);
+  require(x.a.rank() >= 2 && x.b.rank() >= 2 && c.rank() >= 2, node.kernel(),
+          ": operands need two dimensions");
 
-  MatmulProblem problem;
-  MatmulArgs& args = problem.args;
   int64_t M = c.dim(-2);
   const int64_t N = c.dim(-1), K = x.a.dim(transpose_a ? -2 : -1);
   require(x.a.dim(transpose_a ? -1 : -2) == M && x.b.dim(transpose_b ? -1 : -2) == K &&
               x.b.dim(transpose_b ? -2 : -1) == N,
-          "matmul: the shapes of the operands do not fit");
+          node.kernel(), ": the shapes of the operands do not fit");
   require((x.bias == nullptr || x.bias->size() == N) &&
               (x.residual == nullptr || x.residual->size() == c.size()) &&
               (x.grad_of == nullptr || x.grad_of->size() == c.size()),
-          "matmul: an operand of the epilogue has another size");
+          node.kernel(), ": an operand of the epilogue has another size");
   if (c.size() == 0) return;
-  std::vector<MatmulAxis> axes;
+  std::vector<Axis> axes;
   if (!transpose_a && x.b.size() == K * N && x.a.size() == c.product(0, c.rank() - 1) * K) {
     M = c.product(0, c.rank() - 1);  // one matrix B: the stack of A is one tall matrix
   } else {
-    axes = batch_axes({x.a, M * K}, {x.b, K * N}, {c, M * N});
+    axes = leading_axes({x.a, M * K}, {x.b, K * N}, {c, M * N});
   }
   const bool has_epilogue = node.num_inputs() > 2 || !node.text("activation").empty();
-  if (axes.empty() && is_turned_column(M, N, transpose_a) && !has_epilogue) {
-    std::swap(x.a, x.b);
+  const bool turned = numbers.reads_in_place && axes.empty() && !has_epilogue &&
+                      is_turned_column(M, N, transpose_a);
+  if (turned) std::swap(x.a, x.b);
+  MatmulProblem problem = problem_of(numbers, writer, x.b.is_stable);
+  MatmulArgs& args = problem.args;
+  if (turned) {
     describe(args, 1, M, K, false, false);
   } else {
     describe(args, M, N, K, transpose_a, transpose_b);
   }
-  problem.tile = tile_of(writer.isa());
-  problem.tuning = current_tuning().matmul(writer.isa());
-  problem.constant_b = x.b.is_stable;
+  args.a.dtype = x.a.dtype;
+  args.b.dtype = x.b.dtype;
+  args.c_dtype = c.dtype;
   MatmulEpilogue& epilogue = args.epilogue;
-  epilogue.activation = activation_named(node.text("activation"));
-  epilogue.grad = activation_grad_named(act_grad);
+  epilogue.activation = find(Names<Activation>(kActivations), node.text("activation"));
+  epilogue.grad = find(Names<ActivationGrad>(kActivationGrads), act_grad);
   epilogue.alpha = static_cast<float>(node.f64("imm", 0.0));
-  epilogue.residual_row = epilogue.grad_row = N;
+  if (x.bias != nullptr) epilogue.bias_dtype = x.bias->dtype;
+  if (x.residual != nullptr) epilogue.residual_dtype = x.residual->dtype;
+  if (x.grad_of != nullptr) epilogue.grad_dtype = x.grad_of->dtype;
 
   const size_t outer = axes.size() > 2 ? axes.size() - 2 : 0;
   // The two innermost axes belong to the kernel, the outer ones to this loop.
   for (size_t i = 0; i < 2; ++i) {
     const size_t position = axes.size() + i;  // of the axis, counted from 2 in front
-    const MatmulAxis axis = position >= 2 ? axes[position - 2] : MatmulAxis{1, 0, 0, 0};
+    const Axis axis = position >= 2 ? axes[position - 2] : Axis{1, 0, 0, 0};
     args.batch[i] = axis.extent;
-    args.a_batch[i] = axis.a;
-    args.b_batch[i] = axis.b;
-    args.c_batch[i] = epilogue.residual_batch[i] = epilogue.grad_batch[i] = axis.c;
+    args.a.batch[i] = axis.a;
+    args.b.batch[i] = axis.b;
+    args.c_batch[i] = axis.c;
   }
   std::vector<int64_t> index(outer, 0);
   while (true) {
     Offsets at;
     for (size_t d = 0; d < outer; ++d) {
-      at.a += index[d] * axes[d].a * 4;
-      at.b += index[d] * axes[d].b * 4;
-      at.c += index[d] * axes[d].c * 4;
+      at.a += index[d] * axes[d].a;
+      at.b += index[d] * axes[d].b;
+      at.c += index[d] * axes[d].c;
     }
-    add_steps(writer, plan_matmul(problem), x, at);
+    Kernels::add_steps(writer, problem, x, at);
     size_t d = outer;
     while (d > 0 && ++index[d - 1] == axes[d - 1].extent) index[--d] = 0;
     if (d == 0) return;
   }
+}
+
+}  // namespace
+
+// (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
+// has_bias, residual, activation, act_grad, imm) -> c = act_grad(act(a b + bias + residual))
+void lower_matmul(const NodeView& node, StepWriter& writer) {
+  lower_product<Float32Kernels>(node, writer, kFloat32Numbers);
+}
+
+// The same of float32 or bfloat16 matrices, rounded to bfloat16 before, summed in float32.
+void lower_matmul_bf16(const NodeView& node, StepWriter& writer) {
+  lower_product<Bfloat16Kernels>(node, writer, kBfloat16Numbers);
 }
 
 // (a, b, p, ..., scalars...; transpose_a, transpose_b, update and its attributes) -> (p, ...)
@@ -325,15 +352,13 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   ValueView a = node.input(0), b = node.input(1);
   const ValueView p = node.output(0);
   require(a.rank() == 2 && b.rank() == 2 && p.rank() == 2, "matmul_update: matrices are needed");
-  for (int i = 0; i < node.num_inputs(); ++i) {
-    require(node.input(i).dtype == Dtype::float32, "matmul_update: operands must be float32");
-  }
+  check_dtypes(node, kFloat32Numbers);
   const int64_t M = p.dim(0), N = p.dim(1), K = a.dim(transpose_a ? 0 : 1);
   require(a.dim(transpose_a ? 1 : 0) == M && b.dim(transpose_b ? 1 : 0) == K &&
               b.dim(transpose_b ? 0 : 1) == N,
           "matmul_update: the shapes of the operands do not fit");
   if (p.size() == 0) return;
-  MatmulProblem problem;
+  MatmulProblem problem = problem_of(kFloat32Numbers, writer, false);
   if (is_turned_column(M, N, transpose_a)) {
     std::swap(a, b);
     describe(problem.args, 1, M, K, false, false);
@@ -341,17 +366,16 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
     describe(problem.args, M, N, K, transpose_a, transpose_b);
   }
   problem.args.batch[0] = problem.args.batch[1] = 1;
-  problem.tile = tile_of(writer.isa());
-  problem.tuning = current_tuning().matmul(writer.isa());
   problem.tuning.few_rows = 0;  // no taller tile applies the one before it
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
   if (can_update(plan.matmul)) {
-    add_steps(writer, plan, {.a = a, .b = b, .c = p, .update = &update}, {});
+    const Operands x{.a = a, .b = b, .c = p, .update = &update};
+    Float32Kernels::add_steps(writer, problem, plan, x, {});
     return;
   }
   const Ref gradient = writer.workspace(p.bytes());
-  add_steps(writer, plan, {.a = a, .b = b, .c = gradient}, {});
+  Float32Kernels::add_steps(writer, problem, plan, {.a = a, .b = b, .c = gradient}, {});
   add_update(node.text("update"), update, {gradient}, p.size(), writer);
 }
 

@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/lower/blocks.h"
+
 namespace handmill {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t odd_lines(int64_t floats) { return ((floats + 15) / 16 * 16) | 16; }
+int64_t odd_lines(int64_t words) { return ((words + 15) / 16 * 16) | 16; }
 int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-// Below this a second thread costs more than it gives (FLOP).
-constexpr double kOneBlockFlop = 0.3e6;
+constexpr int64_t kWord = 4;  // bytes
 // How much longer a multiplication with one row takes: it waits for B.
 constexpr double kRowCost = 2.5;
 // Least K of a slice where one row is multiplied.
@@ -32,16 +32,24 @@ constexpr int64_t kPackedSize = 4096;
 // Up to this many rows a transposed B is read by dot products.
 constexpr int64_t kDotRows = 8;
 
+// Where every block reads copies. What it may keep of one operand: half of a small L2.
+constexpr int64_t kKeptBytes = 512 * 1024;
+// Rows of C of one block: its sums of one panel stay in L2.
+constexpr int64_t kMaxBlockRows = 256;
+// Where blocks share B, a larger one is packed once, in a step of its own.
+constexpr int64_t kSharedBytes = 32 * 1024;
+
 // Blocks wanted: enough for 2 threads early, for 32 and more when the work is large. A finer grid
 // would read A and B more often.
-int64_t wanted_blocks(double flop) {
-  if (flop < kOneBlockFlop) return 1;
-  if (flop < 2.4e6) return static_cast<int64_t>(std::ceil(flop / kOneBlockFlop));
-  return static_cast<int64_t>(std::min(32.0, 8.0 * std::sqrt(flop / 2.4e6)));
+int64_t wanted_blocks(double flop, double one_block) {
+  if (flop < one_block) return 1;
+  if (flop < 8.0 * one_block) return static_cast<int64_t>(std::ceil(flop / one_block));
+  return static_cast<int64_t>(std::min(32.0, 8.0 * std::sqrt(flop / (8.0 * one_block))));
 }
 
 struct Shape {
   int64_t M, N, K, batch;
+  int64_t groups;  // of K
   int64_t row_tiles, panels, vectors;
   double flop;
 };
@@ -58,37 +66,50 @@ Tiles tiles_of(const Shape& s, int32_t vectors, const MatmulTile& tile) {
 
 // Rows of C from which B is copied.
 int64_t rows_to_copy(const MatmulTuning& tuning, const MatmulArgs& args) {
-  if (args.b_row % 1024 == 0) return tuning.copy_aliasing_rows;
+  if (args.b.row % 1024 == 0) return tuning.copy_aliasing_rows;
   return args.K * args.N <= kFirstCache ? kCopySmallRows : tuning.copy_rows;
 }
 
-void choose_layouts(const MatmulProblem& problem, MatmulArgs& args) {
+// Of operands that are read in place where that is fast.
+void choose_layouts(const MatmulProblem& problem, int width, MatmulArgs& args) {
   const bool constant = problem.constant_b;
   const int64_t M = args.M, N = args.N, batch = args.batch[0] * args.batch[1];
+  MatmulOperand &a = args.a, &b = args.b;
   // An axis of one element has any stride.
-  if (M == 1 && args.a_col != 1) args.a_row = 1;
-  if (args.K == 1 && args.a_row != 1) args.a_col = 1;
-  if (N == 1) args.b_col = 1;
-  if (args.a_col == 1) {
+  if (M == 1 && a.col != 1) a.row = 1;
+  if (args.K == 1 && a.row != 1) a.col = 1;
+  if (N == 1) b.col = 1;
+  if (a.col == 1) {
     const bool copy = problem.tuning.copies_tall_aliasing_rows && M >= kTallRows &&
-                      N >= kTallRows && args.a_row % 1024 == 0;
+                      N >= kTallRows && a.row % 1024 == 0;
     args.a_layout = copy ? MatmulALayout::kCopyRows : MatmulALayout::kRows;
-  } else if (args.a_row == 1) {
+  } else if (a.row == 1) {
     args.a_layout = MatmulALayout::kColumns;
   } else {
     args.a_layout = MatmulALayout::kCopyRows;
   }
-  const bool along_k = args.a_col == 1 && args.b_row == 1;
-  if (along_k && (N == 1 || (args.b_col != 1 && M <= kDotRows && args.K >= 32))) {
+  const bool along_k = a.col == 1 && b.row == 1;
+  if (along_k && (N == 1 || (b.col != 1 && M <= kDotRows && args.K >= 32))) {
     args.b_layout = MatmulBLayout::kTransposed;
   } else if (constant && args.K * N >= kPackedSize) {
     args.b_layout = MatmulBLayout::kPacked;
-  } else if (args.b_col == 1 && M < rows_to_copy(problem.tuning, args)) {
+  } else if (b.col == 1 && M < rows_to_copy(problem.tuning, args)) {
     args.b_layout = MatmulBLayout::kRows;
-  } else if (constant || (batch == 1 && M >= kPackRows && N > problem.tile.width)) {
+  } else if (constant || (batch == 1 && M >= kPackRows && N > width)) {
     args.b_layout = MatmulBLayout::kPacked;
   } else {
     args.b_layout = MatmulBLayout::kCopy;
+  }
+}
+
+// Of A where every block reads copies.
+void choose_copies_of_a(const MatmulNumbers& numbers, MatmulArgs& args) {
+  if (args.a.col != 1 && args.K != 1) {
+    args.a_layout = MatmulALayout::kCopyColumns;
+  } else if (args.a.dtype == numbers.grouped && args.K % numbers.group == 0) {
+    args.a_layout = MatmulALayout::kRows;
+  } else {
+    args.a_layout = MatmulALayout::kCopyRows;
   }
 }
 
@@ -120,10 +141,10 @@ double imbalance(const Shape& s, int64_t blocks_m, int64_t blocks_n, int64_t thr
 
 // A read down columns that are whole pages apart: each lands in the same sets of L1.
 bool has_aliasing_columns(const MatmulArgs& args) {
-  return args.a_layout == MatmulALayout::kColumns && args.a_col % 1024 == 0 && args.K >= 16;
+  return args.a_layout == MatmulALayout::kColumns && args.a.col % 1024 == 0 && args.K >= 16;
 }
 
-// Cuts rows x columns of tiles into about `wanted` blocks.
+// Cuts rows x columns of tiles into about `wanted` blocks that read in place or share copies.
 void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m) {
   int64_t max_blocks_m = s.row_tiles;
   // A column of A is one run of memory: keep it longer than a few cache lines.
@@ -161,55 +182,98 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
   }
 }
 
-int64_t scratch_floats(MatmulArgs& args, const MatmulTile& tile) {
+// Whether the blocks cut N alone, so that each copies its own part of B and nobody shares: where
+// there are panels enough and A is the smaller operand. Gradients of weights (A read along its
+// columns) cut M: their results are large, and whole rows of them are few pages.
+bool cuts_columns(const MatmulArgs& args, const Shape& s, int64_t enough, int64_t groups) {
+  const int64_t a_bytes = args.a_layout == MatmulALayout::kRows ? 0 : kWord * s.M * groups;
+  return args.a_layout != MatmulALayout::kCopyColumns && s.panels >= enough &&
+         s.M <= kMaxBlockRows && a_bytes <= std::min(kKeptBytes, kWord * s.N * groups);
+}
+
+// The same for blocks that copy what they read: B is packed for all of them, or each copies its
+// part.
+void choose_grid_of_copies(const MatmulProblem& problem, MatmulArgs& args, const Shape& s,
+                           int64_t wanted) {
+  const int64_t groups = ceil_div(s.groups, args.slices), b_bytes = kWord * s.N * groups;
+  const int64_t enough = std::min(wanted, problem.numbers.enough_blocks);
+  const bool by_columns = cuts_columns(args, s, enough, groups);
+  const bool packs = problem.constant_b || (!by_columns && wanted > 1 && b_bytes > kSharedBytes);
+  args.b_layout = packs ? MatmulBLayout::kPacked : MatmulBLayout::kCopy;
+  const int64_t least_n = packs ? 1 : ceil_div(b_bytes, kKeptBytes);
+  if (by_columns) {
+    args.blocks_n = std::max(wanted, least_n);
+  } else {
+    args.blocks_m = std::max(wanted, ceil_div(s.M, kMaxBlockRows));
+    args.blocks_n = std::max(least_n, ceil_div(wanted, std::min(args.blocks_m, s.row_tiles)));
+  }
+  args.blocks_m = std::clamp<int64_t>(args.blocks_m, 1, s.row_tiles);
+  args.blocks_n = std::clamp<int64_t>(args.blocks_n, 1, s.panels);
+}
+
+// Bytes of the copies of one block, and of its sums where they are copies too.
+int64_t plan_scratch(const MatmulNumbers& numbers, MatmulArgs& args, const Shape& s, int width) {
   int64_t b = 0, a = 0;
-  const int64_t tiles = ceil_div(ceil_div(args.M, args.tile_rows), args.blocks_m);
-  const int64_t rows = std::min(args.M, tiles * args.tile_rows);
-  const int64_t chunk = std::max<int64_t>(1, ceil_div(args.K, args.chunks));
+  const int64_t rows =
+      std::min(s.M, ceil_div(s.row_tiles, args.blocks_m) * int64_t{args.tile_rows});
+  const int64_t chunk = std::max<int64_t>(1, ceil_div(s.groups, args.chunks));
+  const int64_t panel = int64_t{args.panel_vectors} * width;
   if (args.b_layout == MatmulBLayout::kCopy) {
-    const int64_t panels = ceil_div(ceil_div(args.N, tile.width), args.panel_vectors);
     b = (args.blocks_m == 1 ? 1 : ceil_div(args.chunks, args.slices)) * chunk *
-        ceil_div(panels, args.blocks_n) * args.panel_vectors * tile.width;
+        ceil_div(s.panels, args.blocks_n) * panel;
   }
   if (args.a_layout == MatmulALayout::kCopyRows) a = rows * odd_lines(chunk);
   if (args.a_layout == MatmulALayout::kCopyColumns) a = chunk * odd_lines(rows);
-  args.b_scratch_floats = b;
-  return a + b;
+  args.b_scratch = align_bytes(kWord * b);
+  args.a_scratch = align_bytes(kWord * a);
+  args.c_scratch = numbers.reads_in_place ? 0 : 2 * kWord * rows * panel;
+  return args.b_scratch + args.a_scratch + args.c_scratch;
 }
 
-void plan_packing(MatmulPlan& plan, const MatmulProblem& problem, const Shape& s) {
+void plan_packing(const MatmulProblem& problem, const Shape& s, int width, MatmulPlan& plan) {
+  const MatmulNumbers& numbers = problem.numbers;
   MatmulArgs& args = plan.matmul;
   MatmulPackArgs& pack = plan.pack;
-  const int64_t size = args.K * s.vectors * problem.tile.width;
-  pack = {};
-  pack.K = args.K;
-  pack.N = args.N;
-  pack.b_row = args.b_row;
-  pack.b_col = args.b_col;
+  const int64_t words = s.groups * s.vectors * width;
+  pack.b = args.b;
+  pack.K = s.K;
+  pack.N = s.N;
   pack.panel_vectors = args.panel_vectors;
   // Broadcast axes of B are packed once.
-  const bool outer = args.b_batch[0] != 0, inner = args.b_batch[1] != 0;
+  const bool outer = args.b.batch[0] != 0, inner = args.b.batch[1] != 0;
   pack.batch[0] = outer ? args.batch[0] : 1;
   pack.batch[1] = inner ? args.batch[1] : 1;
-  pack.packed_batch[1] = inner ? size : 0;
-  pack.packed_batch[0] = outer ? size * pack.batch[1] : 0;
-  for (int i = 0; i < 2; ++i) {
-    pack.b_batch[i] = args.b_batch[i];
-    args.b_batch[i] = pack.packed_batch[i];
-  }
-  // Blocks of about 64 K floats: rows of B as a whole, or one panel of a transposed B.
-  pack.blocks_n = args.b_col == 1 ? ceil_div(s.panels, 16) : s.panels;
-  pack.blocks_k =
-      std::clamp<int64_t>(size / pack.blocks_n / 65536, 1, std::max<int64_t>(1, args.K));
+  pack.packed_batch[1] = inner ? words : 0;
+  pack.packed_batch[0] = outer ? words * pack.batch[1] : 0;
+  std::copy(pack.packed_batch, pack.packed_batch + 2, args.b.batch);
+  // Blocks of rows of B as a whole, or of one panel of a transposed B.
+  pack.blocks_n = pack.b.col == 1 ? ceil_div(s.panels, numbers.pack_panels) : s.panels;
+  pack.blocks_k = std::clamp<int64_t>(words / pack.blocks_n / numbers.pack_words, 1,
+                                      std::max<int64_t>(1, s.groups));
   const int64_t copies = pack.batch[0] * pack.batch[1];
-  const int64_t bytes = align_bytes(copies * size * 4);
-  if (problem.constant_b) {
-    plan.constant_bytes = bytes;
-  } else {
-    plan.packed_offset = plan.workspace_bytes;
-    plan.workspace_bytes += bytes;
+  plan.packed_bytes = align_bytes(std::max<int64_t>(1, kWord * copies * words));
+  plan.pack_blocks = copies * pack.blocks_n * pack.blocks_k;
+}
+
+void plan_combining(const Shape& s, MatmulPlan& plan) {
+  const MatmulArgs& args = plan.matmul;
+  MatmulCombineArgs& combine = plan.combine;
+  plan.partial_bytes = align_bytes(kWord * args.slices * s.batch * s.M * s.N);
+  combine.M = s.M;
+  combine.N = s.N;
+  combine.slices = args.slices;
+  combine.epilogue = args.epilogue;
+  combine.c_row = args.c_row;
+  combine.c_dtype = args.c_dtype;
+  for (int i = 0; i < 2; ++i) {
+    combine.c_batch[i] = args.c_batch[i];
+    combine.batch[i] = args.batch[i];
   }
-  plan.steps.push_back({MatmulKernel::kPackB, copies * pack.blocks_n * pack.blocks_k, 0});
+  // A block sums about 16 K floats.
+  const int64_t pieces = std::max<int64_t>(1, args.slices * s.M * s.N / 16384);
+  combine.blocks_m = std::min(s.M, pieces);
+  combine.blocks_n = std::min(s.vectors, ceil_div(pieces, combine.blocks_m));
+  plan.combine_blocks = s.batch * combine.blocks_m * combine.blocks_n;
 }
 
 }  // namespace
@@ -218,8 +282,10 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   MatmulPlan plan{};
   plan.matmul = problem.args;
   MatmulArgs& args = plan.matmul;
-  const MatmulTile& tile = problem.tile;
+  const MatmulNumbers& numbers = problem.numbers;
+  const MatmulTile& tile = numbers.tile(problem.isa);
   const MatmulTuning& tuning = problem.tuning;
+  const bool in_place = numbers.reads_in_place;
   args.blocks_m = args.blocks_n = args.slices = 1;
   args.rows_ahead = tuning.rows_ahead;
   args.fetches_in_place = tuning.fetches_in_place;
@@ -230,11 +296,12 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   s.N = args.N;
   s.batch = args.batch[0] * args.batch[1];
   s.K = args.K;
+  s.groups = ceil_div(s.K, numbers.group);
   if (s.M == 0 || s.N == 0 || s.batch == 0) return plan;
 
   s.vectors = ceil_div(s.N, tile.width);
-  const bool one_row_in_place =
-      s.M == 1 && args.b_col == 1 && !(problem.constant_b && args.K * s.N >= kPackedSize);
+  const bool one_row_in_place = in_place && s.M == 1 && args.b.col == 1 &&
+                                !(problem.constant_b && args.K * s.N >= kPackedSize);
   const Tiles cut = tiles_of(s, one_row_in_place ? tile.row_vectors : tile.vectors, tile);
   // Not where B is packed once: one copy serves all numbers of rows.
   const bool few = tile.few_rows > 0 && s.M > 1 && s.M <= tuning.few_rows && !problem.constant_b &&
@@ -246,53 +313,52 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
            static_cast<double>(s.batch);
 
-  args.chunks = std::max<int64_t>(1, (args.K + tile.kc / 2) / tile.kc);
-  choose_layouts(problem, args);
+  args.chunks = tile.kc == 0 ? 1 : std::max<int64_t>(1, (args.K + tile.kc / 2) / tile.kc);
+  if (in_place) {
+    choose_layouts(problem, tile.width, args);
+  } else {
+    choose_copies_of_a(numbers, args);
+  }
 
-  int64_t wanted = ceil_div(wanted_blocks(s.M == 1 ? kRowCost * s.flop : s.flop), s.batch);
+  const double cost = in_place && s.M == 1 ? kRowCost * s.flop : s.flop;
+  int64_t wanted = ceil_div(wanted_blocks(cost, numbers.one_block_flop), s.batch);
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.
-  const bool by_row = s.M == 1 && args.b_layout == MatmulBLayout::kRows;
-  args.by_rows_of_b = by_row && args.b_row >= tuning.long_row;
-  const bool by_dots = args.b_layout == MatmulBLayout::kTransposed;
-  const int64_t tiles = ceil_div(s.M, cut.rows) * ceil_div(s.vectors, cut.vectors);
-  const int64_t most_slices = by_row ? s.K / kRowSlice : args.chunks / 2;
+  const bool by_row = in_place && s.M == 1 && args.b_layout == MatmulBLayout::kRows;
+  args.by_rows_of_b = by_row && args.b.row >= tuning.long_row;
+  const bool by_dots = in_place && args.b_layout == MatmulBLayout::kTransposed;
+  const bool own_slices = numbers.slice_k > 0;
+  const int64_t tiles =
+      own_slices ? ceil_div(s.M, numbers.slice_rows) * ceil_div(s.N, numbers.slice_columns)
+                 : ceil_div(s.M, cut.rows) * ceil_div(s.vectors, cut.vectors);
+  const int64_t most_slices = by_row       ? s.K / kRowSlice
+                              : own_slices ? s.K / numbers.slice_k
+                                           : args.chunks / 2;
   if (wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
     // A power of two: an even share for 2 and 4 threads.
     while (args.slices * 2 <= std::min(most_slices, wanted)) args.slices *= 2;
-    wanted = args.slices * 2 > wanted ? 1 : ceil_div(wanted, args.slices);
+    const bool enough = args.slices * 2 > wanted || args.slices >= numbers.enough_blocks;
+    wanted = enough ? 1 : ceil_div(wanted, args.slices);
     if (by_row) args.chunks = args.slices * ceil_div(args.chunks, args.slices);
   }
-  const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
-  choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
-  // The copy pays once three panels use it.
-  if (has_aliasing_columns(args) && s.panels >= 3 * args.blocks_n) {
-    args.a_layout = MatmulALayout::kCopyColumns;
+  if (tile.kc == 0) args.chunks = args.slices;
+  if (in_place) {
+    const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
+    choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
+    // The copy pays once three panels use it.
+    if (has_aliasing_columns(args) && s.panels >= 3 * args.blocks_n) {
+      args.a_layout = MatmulALayout::kCopyColumns;
+    }
+  } else {
+    choose_grid_of_copies(problem, args, s, wanted);
   }
 
-  if (args.b_layout == MatmulBLayout::kPacked) plan_packing(plan, problem, s);
-  plan.steps.push_back({MatmulKernel::kMatmul,
-                        s.batch * args.slices * args.blocks_n * args.blocks_m,
-                        4 * scratch_floats(args, tile)});
+  if (args.b_layout == MatmulBLayout::kPacked) plan_packing(problem, s, tile.width, plan);
+  plan.blocks = s.batch * args.slices * args.blocks_n * args.blocks_m;
+  plan.scratch_bytes = plan_scratch(numbers, args, s, tile.width);
   if (args.slices > 1) {
-    plan.partial_offset = plan.workspace_bytes;
-    plan.workspace_bytes += align_bytes(args.slices * s.batch * s.M * s.N * 4);
-    MatmulCombineArgs& combine = plan.combine;
-    combine.M = s.M;
-    combine.N = s.N;
-    combine.slices = args.slices;
-    combine.epilogue = args.epilogue;
-    combine.c_row = args.c_row;
-    for (int i = 0; i < 2; ++i) {
-      combine.c_batch[i] = args.c_batch[i];
-      combine.batch[i] = args.batch[i];
-    }
-    // A block sums about 16 K floats.
-    const int64_t pieces = std::max<int64_t>(1, args.slices * s.M * s.N / 16384);
-    combine.blocks_m = std::min(s.M, pieces);
-    combine.blocks_n = std::min(s.vectors, ceil_div(pieces, combine.blocks_m));
-    plan.steps.push_back(
-        {MatmulKernel::kCombine, s.batch * combine.blocks_m * combine.blocks_n, 0});
+    plan_combining(s, plan);
+    if (!in_place) plan.combine_scratch_bytes = 2 * kWord * s.N;
   }
   return plan;
 }

@@ -1,48 +1,36 @@
-// Lowers one matrix product to steps over blocks. Depends on the shape and the instruction set
-// level only, never on the number of threads.
+// Cuts one matrix product, of any type of numbers, into blocks. Depends on the shape, the
+// instruction set level and the tuning only, never on the number of threads.
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "core/lower/matmul/numbers.h"
 #include "core/tuning.h"
 #include "kernels/matmul/args.h"
-#include "simd/tile.h"
 
 namespace handmill {
 
-/// What to compute. In args, the caller fills M, N, batch, c_row, c_batch, the K, strides and batch
-/// strides of A and B, and the epilogue (null pointers mean "absent": mark an
-/// operand that is bound later with any non-null pointer). The planner fills the rest.
+/// What to compute. In args, the caller fills M, N, K, batch, c_row, c_batch, c_dtype, A and B, and
+/// the epilogue, without the pointers. The planner fills the rest.
 struct MatmulProblem {
+  const MatmulNumbers& numbers;
   MatmulArgs args{};
-  MatmulTile tile = kMatmulTilePortable;
+  Isa isa = Isa::portable;
   MatmulTuning tuning{};
   /// B does not change between runs, so that it may be packed once.
   bool constant_b = false;
 };
 
-enum class MatmulKernel { kPackB, kMatmul, kCombine };
-
-struct MatmulStep {
-  MatmulKernel kernel;
-  int64_t blocks;         // may run in any order, on any threads
-  int64_t scratch_bytes;  // of every thread
-};
-
-/// Steps run in order, each after the one before has finished.
+/// Steps run in order, each after the one before has finished: packing B where it is packed
+/// (MatmulBLayout::kPacked), the product, combining its slices where there are several. Blocks of a
+/// step may run in any order, on any threads.
 struct MatmulPlan {
   MatmulArgs matmul;
   MatmulPackArgs pack;
   MatmulCombineArgs combine;
-  std::vector<MatmulStep> steps;
-  /// Memory shared by all threads, alive from the first step to the last: packed operands, partial
-  /// sums. packed and partial are offsets into it in bytes, -1 where there is none. Constants
-  /// that are packed once live in memory of their own, constant_bytes long.
-  int64_t workspace_bytes = 0;
-  int64_t packed_offset = -1;
-  int64_t partial_offset = -1;
-  int64_t constant_bytes = 0;
+  int64_t pack_blocks = 0, blocks = 0, combine_blocks = 0;  // blocks == 0: nothing to do
+  int64_t scratch_bytes = 0, combine_scratch_bytes = 0;     // of every thread
+  int64_t packed_bytes = 0, partial_bytes = 0;              // from one step to the next
 };
 
 MatmulPlan plan_matmul(const MatmulProblem& problem);

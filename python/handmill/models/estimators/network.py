@@ -162,14 +162,14 @@ class Network:
         feed.position, left = 0, feed.rows
         while left:
             size = min(batch_size, left)
-            left -= size * self._train.run_fed(feed, size, left // size).steps
+            left -= size * self._train.run_fed(feed, size, left // size)
         return float(self._loss_sum)
 
     def train_steps(self, feed: Feed, batch_size: int, steps: int) -> list[float]:
         """Makes steps with batches of ``feed``, REMEMBERED at most; returns the loss of each."""
         feed.position = done = 0
         while done < steps:
-            done += self._train.run_fed(feed, batch_size, steps - done).steps
+            done += self._train.run_fed(feed, batch_size, steps - done)
         return self._losses.numpy()[-steps:].tolist()  # type: ignore[no-any-return]
 
     def predict(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The functions of ``keras.ops`` about tensors as such: conversion and dtypes."""
+"""Conversion, dtypes, and gradients that a user defines."""
 
 from __future__ import annotations
 

@@ -1,0 +1,14 @@
+"""The functions of ``keras.ops`` about tensors as such: conversion, dtypes, loops and branches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handmill.lazy import publish
+from handmill.ops.core import control, conversion
+
+if TYPE_CHECKING:
+    from handmill.ops.core.control import *
+    from handmill.ops.core.conversion import *
+else:
+    publish(__name__, control, conversion)
