@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -215,3 +216,18 @@ def test_sorting_without_an_axis_sorts_all():
     x = np.array([[3, 1], [2, 5]], "int32")
     np.testing.assert_array_equal(hm.ops.sort(x, axis=None), [1, 2, 3, 5])
     np.testing.assert_array_equal(hm.ops.argsort(x, axis=None), [1, 2, 0, 3])
+
+
+def test_softmax_of_one_unit_warns():
+    """As Keras does: the result is 1 whatever comes in, and nothing is learned."""
+    text = r"axis has size 1, .* Did you mean sigmoid"
+    with pytest.warns(UserWarning, match=text) as found:
+        model = hm.Sequential([hm.Input((4,)), hm.layers.Dense(1, activation="softmax")])
+    assert {w.filename for w in found} == {__file__}
+    with pytest.warns(UserWarning, match=text):
+        np.testing.assert_array_equal(hm.ops.softmax(np.zeros((1, 4), "float32"), axis=0), 1.0)
+    assert model.output_shape == (None, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hm.ops.softmax(np.zeros((1, 4), "float32"))
+        hm.Sequential([hm.Input((4,)), hm.layers.Dense(2, activation="softmax")])

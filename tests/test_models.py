@@ -230,6 +230,18 @@ def test_json_and_clone():
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+def test_a_model_from_inner_tensors_may_be_deep():
+    """Between the tensors lie more calls than Python's stack has room for."""
+    x = handmill.Input((3,))
+    start = y = x * 2.0
+    for _ in range(1500):
+        y = y + 1.0
+    model = handmill.Model(start, [y, start * 3.0])
+    deep, flat = model(np.ones((2, 3), "float32"))
+    np.testing.assert_array_equal(deep, 1501.0)
+    np.testing.assert_array_equal(flat, 3.0)
+
+
 def test_a_layer_that_does_not_fit_is_not_added():
     model = small()
     before = model(X)

@@ -421,22 +421,23 @@ def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
         replaced[id(tensor)] = start
         starts.append(start)
 
-    def visit(tensor: KerasTensor) -> KerasTensor:
-        if id(tensor) not in replaced:
-            operation, index, _ = tensor.history
-            node = operation._inbound_nodes[index]
-            if node.is_input:
-                replaced[id(tensor)] = tensor
-                return tensor
+    def filled(x: Any) -> Any:
+        return replaced[id(x)] if isinstance(x, KerasTensor) else x
 
-            def fill(x: Any) -> Any:
-                return visit(x) if isinstance(x, KerasTensor) else x
-
-            args = tree.map_structure(fill, node.args)
-            kwargs = tree.map_structure(fill, node.kwargs) if node.kwargs else {}
-            made = tree.flatten(operation(*args, **kwargs))
+    waiting = list(tree.flatten(outputs))  # a stack of our own: thousands of calls in a row
+    while waiting:
+        tensor = waiting[-1]
+        operation, index, _ = tensor.history
+        node = operation._inbound_nodes[index]
+        missing = [t for t in node.input_tensors if id(t) not in replaced]
+        if id(tensor) in replaced or node.is_input:
+            replaced.setdefault(id(tensor), tensor)
+            waiting.pop()
+        elif missing:
+            waiting += missing
+        else:
+            kwargs = tree.map_structure(filled, node.kwargs) if node.kwargs else {}
+            made = tree.flatten(operation(*tree.map_structure(filled, node.args), **kwargs))
             for old, new in zip(node.output_tensors, made, strict=True):
                 replaced[id(old)] = new
-        return replaced[id(tensor)]
-
-    return tree.pack_sequence_as(inputs, starts), tree.map_structure(visit, outputs)
+    return tree.pack_sequence_as(inputs, starts), tree.map_structure(filled, outputs)

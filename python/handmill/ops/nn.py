@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import config
-from handmill.errors import shape_error
+from handmill.errors import shape_error, warn_caller
 from handmill.ir.dims import Shape, SymbolicDim
 from handmill.ir.graph import Value
 from handmill.ir.op import Op
@@ -358,7 +358,7 @@ def softmax(x: Tensor, axis: Any = -1) -> Any:
 
     Args:
         x: the input.
-        axis: the axis, or a tuple of axes. None: all.
+        axis: the axis, or a tuple of axes. None: all. Along one of size 1 there is a warning.
 
     Example:
         >>> from handmill import ops
@@ -366,6 +366,13 @@ def softmax(x: Tensor, axis: Any = -1) -> Any:
         array([[0.5, 0.5],
                [0. , 1. ]], dtype=float32)
     """
+    shape = shape_of(x)
+    if isinstance(axis, int) and -len(shape) <= axis < len(shape) and shape[axis] == 1:
+        warn_caller(
+            f"softmax over axis {axis} of a tensor of shape {shape}: the axis has size 1, so every "
+            "result is 1, whatever the input. Did you mean sigmoid?",
+            UserWarning,
+        )
     return _along(SOFTMAX, x, axis)
 
 
