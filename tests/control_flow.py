@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+import handmill
+from handmill import ops
+
 RNG = np.random.default_rng(10)
 
 
@@ -241,7 +244,7 @@ def vectorized(k: Any, x: Any, y: Any) -> Any:
 def integers_and_bools(k: Any, n: Any, b: Any) -> Any:
     def step(carry: Any, row: Any) -> Any:
         count, seen = carry
-        return (count + row, k.logical_or(seen, row > 3)), (count * 2, seen)
+        return (count + row, k.logical_or(seen, row > 3)), (k.multiply(count, 2), seen)
 
     (count, seen), (p, q) = k.scan(step, (n[0], b), n)
     return count, seen, p, q
@@ -270,6 +273,35 @@ def associative(size: int, axis: int = 0, reverse: bool = False) -> Case:
 def gather(k: Any, x: Any, order: Any) -> Any:
     """Rows of a captured array by an index of the loop."""
     return k.scan(lambda now, i: (now + x[i], now * k.take(x, i, axis=0)), x[0], order)
+
+
+def loss_of(k: Any, found: tuple[Any, ...]) -> Any:
+    """A scalar to which every float result contributes by its place."""
+    total = 0.0
+    for at, y in enumerate(found):
+        if "float" in str(y.dtype):
+            places = np.arange(1, np.prod(y.shape) + 1, dtype="float32").reshape(y.shape)
+            total = total + k.sum(y * k.cast(np.sin(places * (at + 1)), y.dtype))
+    return total
+
+
+def gradient_of(case: Case, which: Any = None) -> Any:
+    """The gradient of a case, as a function of its arrays."""
+
+    def run(*arrays: Any) -> tuple[Any, ...]:
+        with handmill.GradientTape() as tape:
+            given = list(arrays)
+            for i in case.wrt:
+                given[i] = tape.watch(given[i])
+            found = case(ops, *given)
+            loss = loss_of(ops, found if which is None else (found[which],))
+        found = tape.gradient(loss, [given[i] for i in case.wrt])
+        return tuple(
+            ops.zeros_like(given[i]) if dx is None else dx
+            for i, dx in zip(case.wrt, found, strict=True)
+        )
+
+    return run
 
 
 T, B, N = 5, 3, 4

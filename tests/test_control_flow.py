@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import handmill
-from control_flow import CASES, Case
+from control_flow import CASES, Case, gradient_of, loss_of
 from handmill import ops
 from handmill.runtime.function import TracedFunction
 
@@ -65,35 +65,6 @@ def test_it_is_what_keras_gives(case: Case, keras: Any) -> None:
 
 def flat(found: Any) -> tuple[Any, ...]:
     return found if isinstance(found, tuple) else (found,)
-
-
-def loss_of(k: Any, found: tuple[Any, ...]) -> Any:
-    """A scalar to which every float result contributes by its place."""
-    total = 0.0
-    for at, y in enumerate(found):
-        if "float" in str(y.dtype):
-            places = np.arange(1, np.prod(y.shape) + 1, dtype="float32").reshape(y.shape)
-            total = total + k.sum(y * k.cast(np.sin(places * (at + 1)), y.dtype))
-    return total
-
-
-def gradient_of(case: Case, which: Any = None) -> Any:
-    """The gradient of a case, as a function of its arrays."""
-
-    def run(*arrays: Any) -> tuple[Any, ...]:
-        with handmill.GradientTape() as tape:
-            given = list(arrays)
-            for i in case.wrt:
-                given[i] = tape.watch(given[i])
-            found = case(ops, *given)
-            loss = loss_of(ops, found if which is None else (found[which],))
-        found = tape.gradient(loss, [given[i] for i in case.wrt])
-        return tuple(
-            ops.zeros_like(given[i]) if dx is None else dx
-            for i, dx in zip(case.wrt, found, strict=True)
-        )
-
-    return run
 
 
 def differences(case: Case) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
 # `linear` is built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
-WITHOUT_OPERATOR = {"fill", "scale", "offset", "truth"} | {
+WITHOUT_OPERATOR = {"truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),
     *("wrap_int8", "wrap_uint8", "clamp_int8", "clamp_uint8"),
 }
@@ -127,6 +127,13 @@ def test_epilogues_name_operators(op):
     kind, name = op.epilogue
     expected = {"bias": op.name, "activation": name, "act_grad": f"{name}_grad"}
     assert op.name == expected[kind]
+
+
+@needs_core
+@pytest.mark.parametrize("kind", ("activation", "act_grad"))
+def test_every_epilogue_of_the_kernels_is_an_operator(kind):
+    declared = {op.epilogue[1] for op in OPS if op.epilogue and op.epilogue[0] == kind}
+    assert set(_core.epilogues()[kind]) == declared
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -32,6 +32,17 @@ py::tuple kernel_names() {
   return py::tuple(py::cast(names));
 }
 
+py::dict epilogues() {
+  py::list activations, derivatives;
+#define HM_ACTIVATION(name) activations.append(#name);
+#define HM_ACTIVATION_GRAD(name) derivatives.append(#name);
+#include "kernels/matmul/epilogues.def"
+  py::dict names;
+  names["activation"] = py::tuple(activations);
+  names["act_grad"] = py::tuple(derivatives);
+  return names;
+}
+
 py::dict tile_opcodes() {
   py::dict codes;
   int code = 0;
@@ -113,6 +124,7 @@ void register_runtime(py::module_& m) {
   m.def(
       "lowering_rules", [] { return py::tuple(py::cast(lowering_rule_names())); },
       "The kernel names that nodes of a program may have.");
+  m.def("epilogues", &epilogues, "What a matrix product can end with, by kind.");
   m.def("tile_opcodes", &tile_opcodes, "The number of each tile instruction.");
   m.def("tile_types", &tile_types,
         "The types in which each tile instruction computes: F float32, D float64, I integers.");

@@ -123,15 +123,15 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_guard_stops_the_run_before_the_step_writes():
-    count = state(np.zeros(1))
+    doubled = state(np.ones(1))
     made = program(
         [(1,), (I64, (-1,)), (I64, (-1,)), (1,)],
         [
             node("check_labels", (1,), (2,), num_classes=10, guard=True),
-            tile("offset", [0], 3, imm=(1.0,), alias=[(0, 0)]),
+            tile("add", [0, 0], 3, alias=[(0, 0)]),
         ],
         inputs=[1],
-        variables=[(0, count)],
+        variables=[(0, doubled)],
         updates=[(0, 3)],
         feeds=[1],
     )
@@ -139,19 +139,19 @@ def test_a_guard_stops_the_run_before_the_step_writes():
     labels[57] = 12
     plan = made.specialize(8)
     feed = _core.Feed([labels])
-    version = count.version
+    version = doubled.version
     assert plan.run_fed(feed, 100, 60.0) == (7, 1, (0, 1, 12.0))
     assert feed.position == 56
-    assert count.copy()[0] == 7
-    assert count.version > version
+    assert doubled.copy()[0] == 2**7
+    assert doubled.version > version
     assert plan.run_fed(feed, 100, 60.0) == (0, 1, (0, 1, 12.0))
-    assert count.copy()[0] == 7
+    assert doubled.copy()[0] == 2**7
     feed.position = 64
     assert plan.run_fed(feed, 100, 60.0) == (4, 0, ())
-    assert count.copy()[0] == 11
+    assert doubled.copy()[0] == 2**11
 
 
-def test_host_steps_in_fed_runs():
+def test_host_nodes_in_fed_runs():
     seen = []
 
     def watch(arrays):

@@ -1,5 +1,5 @@
 // Conversions between dtypes: whole arrays, and the rows of a batch gathered from a data set.
-#include "kernels/args.h"
+#include "kernels/cast/args.h"
 #include "kernels/cast/convert.h"
 #include "kernels/lanes.h"
 

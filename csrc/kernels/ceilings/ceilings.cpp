@@ -1,6 +1,7 @@
 // What the machine can do at most: multiply-adds from registers, and streams through memory.
-#include "kernels/args.h"
+#include "kernels/ceilings/args.h"
 #include "kernels/lanes.h"
+#include "kernels/range.h"
 
 namespace handmill::HM_ISA {
 namespace {

@@ -1,5 +1,5 @@
 // Running sums along the middle axis of (M, N, K). The output may lie over the input.
-#include "kernels/args.h"
+#include "kernels/cumulate/args.h"
 #include "kernels/lanes.h"
 
 namespace handmill::HM_ISA {

@@ -5,8 +5,8 @@
 // many whole rows as fit. Operands whose tiles are contiguous and of their register's type are
 // worked on in place; the others go through tile buffers in scratch, which are filled once per call
 // where every tile would read the same (scalars, row vectors under short rows).
-#include "kernels/args.h"
 #include "kernels/cast/convert.h"
+#include "kernels/elementwise/args.h"
 #include "kernels/elementwise/lane_ops.h"
 #include "simd/activations.h"
 
@@ -20,7 +20,6 @@ namespace tile_ops {
 HM_INLINE Vec ones_where(Mask m) { return select(m, Vec::broadcast(1.0f), Vec::zero()); }
 HM_INLINE Mask is_true(Vec a) { return a != Vec::zero(); }
 
-Vec fill(Vec value) { return value; }
 Vec copy(Vec a) { return a; }
 // The nearest bfloat16, ties to even; NaN stays a (quiet) NaN.
 Vec round_bf16(Vec a) {
@@ -36,10 +35,8 @@ Vec mul(Vec a, Vec b) { return a * b; }
 Vec div(Vec a, Vec b) { return a / b; }
 Vec maximum(Vec a, Vec b) { return max(a, b); }
 Vec minimum(Vec a, Vec b) { return min(a, b); }
-using HM_ISA::pow;
-Vec scale(Vec a, Vec factor) { return a * factor; }
-Vec offset(Vec a, Vec term) { return a + term; }
 using HM_ISA::clip;
+using HM_ISA::pow;
 Vec neg(Vec a) { return -a; }
 using HM_ISA::abs;
 // The sum turns -0 into 0 and keeps NaN.
@@ -124,7 +121,6 @@ void run_op(void* erased, const void* a, const void* b, const void* c, double im
   const Vec v = Vec::broadcast(static_cast<float>(imm1));
   float* dst = static_cast<float*>(erased);
   const auto apply = [&](auto load) {
-    if constexpr (kInputs == 0) return kOp(u);
     if constexpr (kInputs == 1 && kImmediates == 0) return kOp(load(a));
     if constexpr (kInputs == 1 && kImmediates == 1) return kOp(load(a), u);
     if constexpr (kInputs == 1 && kImmediates == 2) return kOp(load(a), u, v);

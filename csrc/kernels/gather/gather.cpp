@@ -1,5 +1,5 @@
 // Rows chosen by indices, and the gradient of that.
-#include "kernels/args.h"
+#include "kernels/gather/args.h"
 #include "kernels/labels.h"
 #include "kernels/lanes.h"
 

@@ -9,46 +9,18 @@
 
 namespace handmill {
 
-/// Activations that the epilogue applies. alpha is MatmulEpilogue::alpha.
+/// Activations that the epilogue applies.
 enum class Activation : int32_t {
-  kNone,
-  kRelu,
-  kRelu6,
-  kLeakyRelu,  // x > 0 ? x : alpha * x
-  kElu,        // x > 0 ? x : alpha * (exp(x) - 1)
-  kSelu,
-  kSigmoid,
-  kHardSigmoid,  // relu6(x + 3) / 6
-  kTanh,
-  kSoftplus,
-  kSoftsign,
-  kSilu,      // x * sigmoid(x)
-  kHardSilu,  // x * relu6(x + 3) / 6
-  kGelu,      // x * (1 + erf(x / sqrt(2))) / 2
-  kGeluTanh,
-  kExp,
-  kSquare,
+  none,
+#define HM_ACTIVATION(name) name,
+#include "kernels/matmul/epilogues.def"
 };
 
-/// Derivatives that the epilogue multiplies by. u is the operand MatmulEpilogue::grad_of: the
-/// output y = act(x) of the activation or its input x, as written.
+/// Derivatives that the epilogue multiplies by, of the operand MatmulEpilogue::grad_of.
 enum class ActivationGrad : int32_t {
-  kNone,
-  kMultiply,     // u
-  kRelu,         // y > 0
-  kRelu6,        // 0 < y < 6
-  kLeakyRelu,    // y > 0 ? 1 : alpha
-  kElu,          // y > 0 ? 1 : y + alpha
-  kSelu,         // y > 0 ? scale : y + scale * alpha of selu
-  kSigmoid,      // y (1 - y)
-  kHardSigmoid,  // 0 < y < 1 ? 1/6 : 0
-  kTanh,         // 1 - y^2
-  kSoftplus,     // 1 - exp(-y)
-  kSoftsign,     // (1 - |y|)^2
-  kExp,          // y
-  kSilu,         // of x
-  kGelu,         // of x
-  kGeluTanh,     // of x
+  none,
+#define HM_ACTIVATION_GRAD(name) name,
+#include "kernels/matmul/epilogues.def"
 };
 
 /// What happens to each sum s = (A B)[m, n], in this order:
@@ -62,7 +34,6 @@ struct MatmulEpilogue {
   Dtype bias_dtype, residual_dtype, grad_dtype;
   Activation activation;
   ActivationGrad grad;
-  float alpha;
 };
 
 /// A matrix, or a stack of them with up to two axes: element (i, j) at row * i + col * j. Batch

@@ -46,11 +46,11 @@ void finish_bf16(const MatmulEpilogue& e, int64_t offset, int64_t n, float* sums
     combine(sums, sums_row, rows, columns, element(e.residual, e.residual_dtype, offset),
             e.residual_dtype, c_row, plus);
   }
-  if (e.activation != Activation::kNone || e.grad != ActivationGrad::kNone) {
+  if (e.activation != Activation::none || e.grad != ActivationGrad::none) {
     MatmulEpilogue rest = e;
     rest.residual = nullptr;
     int64_t row = c_row;
-    if (e.grad != ActivationGrad::kNone && e.grad_dtype == Dtype::bfloat16) {
+    if (e.grad != ActivationGrad::none && e.grad_dtype == Dtype::bfloat16) {
       combine(widened, columns, rows, columns, element(e.grad_of, e.grad_dtype, offset),
               e.grad_dtype, c_row, [](Vec, Vec y) { return y; });
       rest.grad_of = widened;

@@ -34,84 +34,25 @@ void map(const Rows& r, const float* u, int64_t u_row, F f) {
   }
 }
 
-void activate(const Rows& r, Activation activation, float alpha) {
-  const Vec a = Vec::broadcast(alpha);
+void activate(const Rows& r, Activation activation) {
   switch (activation) {
-    case Activation::kNone:
+    case Activation::none:
       return;
-    case Activation::kRelu:
-      return map(r, [](Vec x) { return relu(x); });
-    case Activation::kRelu6:
-      return map(r, [](Vec x) { return relu6(x); });
-    case Activation::kLeakyRelu:
-      return map(r, [a](Vec x) { return leaky_relu(x, a); });
-    case Activation::kElu:
-      return map(r, [a](Vec x) { return elu(x, a); });
-    case Activation::kSelu:
-      return map(r, [](Vec x) { return selu(x); });
-    case Activation::kSigmoid:
-      return map(r, [](Vec x) { return sigmoid(x); });
-    case Activation::kHardSigmoid:
-      return map(r, [](Vec x) { return hard_sigmoid(x); });
-    case Activation::kTanh:
-      return map(r, [](Vec x) { return tanh(x); });
-    case Activation::kSoftplus:
-      return map(r, [](Vec x) { return softplus(x); });
-    case Activation::kSoftsign:
-      return map(r, [](Vec x) { return softsign(x); });
-    case Activation::kSilu:
-      return map(r, [](Vec x) { return silu(x); });
-    case Activation::kHardSilu:
-      return map(r, [](Vec x) { return hard_silu(x); });
-    case Activation::kGelu:
-      return map(r, [](Vec x) { return gelu(x); });
-    case Activation::kGeluTanh:
-      return map(r, [](Vec x) { return gelu_tanh(x); });
-    case Activation::kExp:
-      return map(r, [](Vec x) { return exp(x); });
-    case Activation::kSquare:
-      return map(r, [](Vec x) { return x * x; });
+#define HM_ACTIVATION(name) \
+  case Activation::name:    \
+    return map(r, [](Vec x) { return name(x); });
+#include "kernels/matmul/epilogues.def"
   }
 }
 
-void multiply_by_grad(const Rows& r, ActivationGrad grad, float alpha, const float* of,
-                      int64_t of_row) {
-  const Vec one = Vec::broadcast(1.0f), a = Vec::broadcast(alpha);
+void multiply_by_grad(const Rows& r, ActivationGrad grad, const float* of, int64_t of_row) {
   switch (grad) {
-    case ActivationGrad::kNone:
+    case ActivationGrad::none:
       return;
-    case ActivationGrad::kMultiply:
-    case ActivationGrad::kExp:
-      return map(r, of, of_row, [](Vec c, Vec u) { return c * u; });
-    case ActivationGrad::kRelu:
-      return map(r, of, of_row, [](Vec c, Vec y) { return relu_grad(c, y); });
-    case ActivationGrad::kRelu6:
-      return map(r, of, of_row, [](Vec c, Vec y) { return relu6_grad(c, y); });
-    case ActivationGrad::kLeakyRelu:
-      return map(r, of, of_row, [a](Vec c, Vec y) { return leaky_relu_grad(c, y, a); });
-    case ActivationGrad::kElu:
-      return map(r, of, of_row, [a](Vec c, Vec y) { return elu_grad(c, y, a); });
-    case ActivationGrad::kSelu:
-      return map(r, of, of_row, [](Vec c, Vec y) { return selu_grad(c, y); });
-    case ActivationGrad::kSigmoid:
-      return map(r, of, of_row, [](Vec c, Vec y) { return sigmoid_grad(c, y); });
-    case ActivationGrad::kHardSigmoid:
-      return map(r, of, of_row, [](Vec c, Vec y) { return hard_sigmoid_grad(c, y); });
-    case ActivationGrad::kTanh:
-      return map(r, of, of_row, [](Vec c, Vec y) { return tanh_grad(c, y); });
-    case ActivationGrad::kSoftplus:  // of y, unlike softplus_grad
-      return map(r, of, of_row, [](Vec c, Vec y) { return c * -expm1(-y); });
-    case ActivationGrad::kSoftsign:  // of y, unlike softsign_grad
-      return map(r, of, of_row, [one](Vec c, Vec y) {
-        const Vec d = one - abs(y);
-        return c * (d * d);
-      });
-    case ActivationGrad::kSilu:
-      return map(r, of, of_row, [](Vec c, Vec x) { return silu_grad(c, x); });
-    case ActivationGrad::kGelu:
-      return map(r, of, of_row, [](Vec c, Vec x) { return gelu_grad(c, x); });
-    case ActivationGrad::kGeluTanh:
-      return map(r, of, of_row, [](Vec c, Vec x) { return gelu_tanh_grad(c, x); });
+#define HM_ACTIVATION_GRAD(name) \
+  case ActivationGrad::name:     \
+    return map(r, of, of_row, [](Vec c, Vec u) { return name##_grad(c, u); });
+#include "kernels/matmul/epilogues.def"
   }
 }
 
@@ -119,7 +60,7 @@ void multiply_by_grad(const Rows& r, ActivationGrad grad, float alpha, const flo
 
 void apply_epilogue(const MatmulEpilogue& e, int64_t offset, int64_t row, float* c, int64_t c_row,
                     int64_t rows, int64_t columns, bool skip_activation) {
-  const bool has_grad = e.grad != ActivationGrad::kNone;
+  const bool has_grad = e.grad != ActivationGrad::none;
   // Rows without gaps are one: masked vectors at the end of each would cost as much as whole
   // ones, or more.
   const bool is_flat = c_row == columns && (row == columns || (e.residual == nullptr && !has_grad));
@@ -127,8 +68,8 @@ void apply_epilogue(const MatmulEpilogue& e, int64_t offset, int64_t row, float*
   if (e.residual != nullptr) {
     map(r, floats(e.residual) + offset, row, [](Vec x, Vec u) { return x + u; });
   }
-  if (!skip_activation) activate(r, e.activation, e.alpha);
-  if (has_grad) multiply_by_grad(r, e.grad, e.alpha, floats(e.grad_of) + offset, row);
+  if (!skip_activation) activate(r, e.activation);
+  if (has_grad) multiply_by_grad(r, e.grad, floats(e.grad_of) + offset, row);
 }
 
 void matmul_combine(const MatmulCombineArgs& p, Range blocks, void*) {

@@ -44,10 +44,10 @@ struct Finish {
 };
 
 Finish finish_of(const MatmulEpilogue& e) {
-  const bool relu = e.activation == Activation::kRelu && e.residual == nullptr;
-  const bool activation = e.activation != Activation::kNone && !relu;
-  const bool gate = e.grad == ActivationGrad::kRelu && e.residual == nullptr && !activation;
-  const bool grad = e.grad != ActivationGrad::kNone && !gate;
+  const bool relu = e.activation == Activation::relu && e.residual == nullptr;
+  const bool activation = e.activation != Activation::none && !relu;
+  const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
+  const bool grad = e.grad != ActivationGrad::none && !gate;
   return {e.bias != nullptr, relu, gate, e.residual != nullptr || activation || grad};
 }
 

@@ -1,6 +1,6 @@
 // What metrics measure each batch, and the running means that they keep.
-#include "kernels/args.h"
 #include "kernels/labels.h"
+#include "kernels/metrics/args.h"
 #include "kernels/reduce/row_argmax.h"
 
 namespace handmill::HM_ISA {

@@ -1,6 +1,7 @@
 // Copies between two arrangements of the same items: transpose, slice, pad, concatenate, broadcast.
 // The lowering rules turn each of them into StridedCopyArgs, whose comment is the contract.
-#include "kernels/args.h"
+#include "kernels/movement/args.h"
+#include "kernels/range.h"
 #include "simd/transpose.h"
 
 namespace handmill::HM_ISA {

@@ -1,5 +1,5 @@
 // Arguments of the optimizers' updates (optimizer.cpp), which matmul can also apply to a gradient
-// as it comes out of the registers (matmul_update.cpp). p: parameter, g: gradient; x_out may be x.
+// as it comes out of the registers (matmul/update.cpp). p: parameter, g: gradient; x_out may be x.
 // lr, alpha, decay: one float each; scale: one float that the gradient is multiplied by first, or
 // null; penalty: one float whose product with p is then added to the gradient, or null. Plain
 // aggregates: sizes count elements.

@@ -1,7 +1,8 @@
 // Updates of one parameter by its gradient: one pass over all that the optimizer keeps.
-#include "kernels/args.h"
 #include "kernels/optimizer/apply_update.h"
+#include "kernels/optimizer/args.h"
 #include "kernels/optimizer/updates.h"
+#include "kernels/range.h"
 
 namespace handmill::HM_ISA {
 namespace {

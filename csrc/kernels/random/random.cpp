@@ -1,8 +1,9 @@
 // Random numbers by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 // SC 2011). Element e takes word e % 4 of the block whose counter is (e / 4, call) under the key
 // `seed`, so the numbers depend on neither threads nor level.
-#include "kernels/args.h"
 #include "kernels/lanes.h"
+#include "kernels/random/args.h"
+#include "kernels/range.h"
 #include "simd/math.h"
 #include "simd/transpose.h"
 

@@ -4,9 +4,9 @@
 // sum depends on the shape alone: kLanes accumulators, whose sums are taken every kChunk terms.
 #include "kernels/lanes.h"
 
-#include "kernels/args.h"
 #include "kernels/cast/convert.h"
 #include "kernels/elementwise/lane_ops.h"
+#include "kernels/reduce/args.h"
 
 namespace handmill::HM_ISA {
 namespace {

@@ -4,9 +4,9 @@
 // The tree of a sum depends on the shape and the level alone: chunks of at most kChunk terms an
 // accumulator, whose results are combined in order. So a sum of n terms has an error of about
 // (kChunk + n / kChunk) roundings, not n. Maxima and minima are NaN if any element is.
-#include "kernels/args.h"
 #include "kernels/lanes.h"
 #include "kernels/optimizer/apply_update.h"
+#include "kernels/reduce/args.h"
 #include "kernels/reduce/row_argmax.h"
 
 namespace handmill::HM_ISA {

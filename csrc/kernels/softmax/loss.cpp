@@ -5,8 +5,8 @@
 //
 // A sparse label l stands for t[n] = (n == l). The loss is taken from the logits, not from p, so it
 // is finite where p rounds to 0.
-#include "kernels/args.h"
 #include "kernels/labels.h"
+#include "kernels/softmax/args.h"
 #include "kernels/softmax/row.h"
 
 namespace handmill::HM_ISA {

@@ -1,5 +1,5 @@
 // Softmax over the rows of (M, N) and its gradient. Outputs may lie over inputs.
-#include "kernels/args.h"
+#include "kernels/softmax/args.h"
 #include "kernels/softmax/row.h"
 
 namespace handmill::HM_ISA {

@@ -2,19 +2,24 @@
 
 Each reference gets, in float64, exactly the operands that the kernel had. Errors do not add
 up from operator to operator, kinks raise no false alarm, and a wrong operator is named.
+
+The body of a loop or branch is run as a program of its own, step by step, and compared operator by
+operator like any other; what the loop gave must then be, bit for bit, what these steps gave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from handmill.ir.bfloat16 import half_spacing
+from handmill.ir.body import Body, bodies_of
 from handmill.ir.dims import attrs_with
 from handmill.ir.graph import Graph, Node, Value
+from handmill.ir.lower import describe
 from handmill.ir.op import Array, Attrs, Op
 from handmill.ir.shapes import Sizes
 from handmill.ir.tile import TILE
@@ -27,11 +32,12 @@ class Row:
 
     Attributes:
         graph: ``"unfused"`` or ``"fused"``.
-        op: the operator's name; for tile programs the names of their instructions.
+        op: the operator's name; for tile programs the names of their instructions. Inside of a loop
+            or branch it stands behind the name of that: ``"scan/matmul"``.
         scope: the layer that asked for it.
         output: which output of the operator.
         error: the largest error in units of its bound; at most 1 when all is well.
-        index: the position of the largest error.
+        index: the position of the largest error; inside of loops, behind the number of the step.
         got: what the kernel gave there.
         want: what the reference gives in float64.
     """
@@ -62,7 +68,8 @@ class Comparison:
     """What :func:`compare` found.
 
     Attributes:
-        rows: one for each output of each operator, in program order, unfused graph first.
+        rows: one for each output of each operator, in program order, unfused graph first; for
+            those inside of a loop, the worst of all steps.
     """
 
     rows: tuple[Row, ...]
@@ -132,7 +139,7 @@ def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Compa
         env.update(zip(graph.inputs, arrays, strict=True))
         env.update({v: before[s] for s, v in graph.variables.items()})
         env.update({v: v.origin for v in graph.constants})
-        rows += _compare_graph(graph, env, sizes, "fused" if fused else "unfused")
+        rows += _Comparer("fused" if fused else "unfused").graph(graph, env, sizes).values()
     return Comparison(tuple([replace(row, scope=signature.scope(row.scope)) for row in rows]))
 
 
@@ -148,16 +155,80 @@ def worst_error(op: Op, inputs: Sequence[Array], attrs: Attrs, got: Any) -> floa
     return max(errors)
 
 
-def _compare_graph(graph: Graph, env: dict[Value, Array], sizes: Sizes, name: str) -> list[Row]:
-    rows = []
-    for node in graph.nodes:
-        operands = [_wide(env[v]) for v in node.inputs]
-        attrs = attrs_with(node.attrs, sizes)
-        with np.errstate(all="ignore"):
-            wants, tolerances = _expected(node.op, operands, attrs)
-        for i, value in enumerate(node.outputs):
-            rows.append(_row(name, node, i, env[value], wants[i], tolerances[i]))
-    return rows
+_Rows: TypeAlias = dict[tuple[int, ...], Row]
+"""By the place in the program: node, output; inside of a node: node, body, node, output."""
+
+
+class _Comparer:
+    """Compares the operators of one program.
+
+    Args:
+        name: of the graph, for the rows.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._plans: dict[Body, tuple[Any, dict[Value, int]]] = {}
+
+    def graph(self, graph: Graph, env: Mapping[Value, Array], sizes: Sizes) -> _Rows:
+        """Compares every operator of a graph whose values were these."""
+        rows: _Rows = {}
+        for at, node in enumerate(graph.nodes):
+            attrs = attrs_with(node.attrs, sizes)
+            if bodies_of(node):
+                found = self._flow(node, attrs, [env[v] for v in node.inputs], rows, at)
+                for i, (value, want) in enumerate(zip(node.outputs, found, strict=True)):
+                    units = _units_of_bits(env[value], want)
+                    rows[at, i] = _row(self._name, node, i, env[value], want, units)
+                continue
+            operands = [_wide(env[v]) for v in node.inputs]
+            with np.errstate(all="ignore"):
+                wants, tolerances = _expected(node.op, operands, attrs)
+            for i, value in enumerate(node.outputs):
+                units = _units(env[value], wants[i], tolerances[i])
+                rows[at, i] = _row(self._name, node, i, env[value], wants[i], units)
+        return rows
+
+    def _flow(
+        self, node: Node, attrs: Attrs, operands: list[Array], rows: _Rows, at: int
+    ) -> tuple[Array, ...]:
+        """Compares the bodies of a node each time that they run.
+
+        Returns:
+            What the node gives where each body gives what it gave here.
+        """
+        assert node.op.steps is not None  # noqa: S101  (it has bodies)
+        numbers: dict[Body, int] = {}
+
+        def run(body: Body, arrays: Sequence[Array], step: int | None) -> list[Array]:
+            number = numbers.setdefault(body, len(numbers))
+            found, results = self._body(body, arrays)
+            for place, row in found.items():
+                index = row.index if step is None else (step, *row.index)
+                inner = replace(row, op=f"{node.op.name}/{row.op}", index=index)
+                key = (at, number, *place)
+                before = rows.get(key)
+                if before is None or not inner.error <= before.error:
+                    rows[key] = inner
+            return results
+
+        return node.op.steps(run, operands, **attrs)
+
+    def _body(self, body: Body, arrays: Sequence[Array]) -> tuple[_Rows, list[Array]]:
+        """Runs and compares a body once."""
+        from handmill import _core
+
+        graph = body.graph
+        if body not in self._plans:
+            arguments, number = describe(graph, _core.tile_opcodes(), feeds=False)
+            plan = _core.Program(**arguments).specialize((), keep_all=True).bind()
+            self._plans[body] = plan, number
+        plan, number = self._plans[body]
+        kept = plan.values(*arrays)
+        env: dict[Value, Array] = {v: kept[i] for v, i in number.items() if i in kept}
+        env.update(zip(graph.inputs, arrays, strict=True))
+        env.update({v: v.origin for v in graph.constants})
+        return self.graph(graph, env, {}), [env[v] for v in graph.outputs]
 
 
 def _expected(op: Op, operands: list[Array], attrs: Attrs) -> tuple[list[Array], list[Array]]:
@@ -201,11 +272,10 @@ def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array],
     return [values[i] for i in picked], [slack[i] for i in picked]
 
 
-def _row(name: str, node: Node, output: int, got: Array, want: Array, allowed: Array) -> Row:
+def _row(name: str, node: Node, output: int, got: Array, want: Array, units: Array) -> Row:
     op_name = node.op.name
     if node.op is TILE:
         op_name = "+".join(i.op.name for i in node.attrs["instructions"])
-    units = _units(got, want, allowed)
     if units.size == 0:
         return Row(name, op_name, node.scope, output, 0.0, (), 0.0, 0.0)
     flat = int(np.argmax(units))
@@ -232,6 +302,15 @@ def _units(got: Array, want: Array, allowed: Array) -> Array:
             allowed = allowed + half_spacing(np.abs(want_rounded.astype(np.float64)) + allowed)
         units = np.where(same, 0.0, error / np.where(allowed > 0, allowed, 1e-300))
         return np.asarray(np.where(np.isnan(units), np.inf, units))
+
+
+def _units_of_bits(got: Array, want: Array) -> Array:
+    """0 where the bits are the same (any NaN is any other), infinite elsewhere."""
+    bits = f"u{got.dtype.itemsize}"
+    same = got.view(bits) == want.view(bits)
+    if got.dtype.kind not in "iub":
+        same |= np.isnan(got) & np.isnan(want)
+    return np.where(same, 0.0, np.inf)
 
 
 def _wide(array: Array) -> Array:

@@ -134,6 +134,11 @@ class BodyGraph(Graph):
         states: the input that stands for each variable that was read.
     """
 
+    left = (
+        "a value that the function of a loop or branch computed was used outside of it; return it "
+        "from that function, as a part of its result"
+    )
+
     def __init__(self, parent: Graph, name: str) -> None:
         super().__init__(name, parent.assumptions)
         self._parent: Graph | None = parent
@@ -145,7 +150,7 @@ class BodyGraph(Graph):
     def parent(self) -> Graph:
         """The graph around it, while it is traced."""
         if self._parent is None:
-            raise ValueError("a symbolic value was used outside the trace that made it")
+            raise ValueError(self.left)
         return self._parent
 
     def capture(self, value: Value) -> Value:

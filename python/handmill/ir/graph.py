@@ -227,7 +227,7 @@ class Value(Operators):
     def __bool__(self) -> bool:
         raise TracedValueError(
             "the truth of a symbolic value is not known while a model is traced; "
-            "use handmill.ops.where instead of if"
+            "use handmill.ops.where, or handmill.ops.cond, instead of if"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
@@ -313,7 +313,10 @@ class Graph:
         updates: the value that each written State has when the program ends.
         assumptions: what the trace assumed of the sizes that a call decides; graphs that are made
             from one another share it.
+        left: what is wrong with a value of it that another graph uses.
     """
+
+    left = "a symbolic value was used outside the trace that made it"
 
     def __init__(self, name: str = "graph", assumptions: Assumptions | None = None) -> None:
         self.name = name
@@ -382,7 +385,7 @@ class Graph:
             ValueError: if the value is of another graph.
         """
         if value.graph is not self:
-            raise ValueError("a symbolic value was used outside the trace that made it")
+            raise ValueError(value.graph.left)
         return value
 
     def constant(self, array: Any, dtype: str | None = None) -> Value:

@@ -159,6 +159,8 @@ class Op:
         transparent: the first operands are the outputs; of meaning to gradients only, a pass
             drops the node.
         view: the output is the input's memory under another shape; nothing is computed.
+        steps: ``steps(run, operands, **attrs)``: the reference of a loop or choice, which calls
+            ``run(body, operands, step)`` for each of its bodies.
         flow: how a loop or choice, whose attributes hold bodies, is described to C++
             (:mod:`handmill.ir.flows`).
         first_capture: attrs -> the position of the first operand that is the same in each step of
@@ -190,6 +192,7 @@ class Op:
     also_attrs: Callable[[Sequence[Spec]], Attrs] | None = None
     transparent: bool = False
     view: bool = False
+    steps: Callable[..., tuple[Array, ...]] | None = None
     flow: Callable[[Any, Any], None] | None = None
     first_capture: Callable[[Attrs], int] | None = None
 

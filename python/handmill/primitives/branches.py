@@ -15,7 +15,7 @@ from handmill.ir.graph import Graph, State, Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import as_value
-from handmill.primitives.loops import body_graph, check_operands, run_body
+from handmill.primitives.loops import RunBody, body_graph, check_operands, run_body
 from handmill.primitives.pullback import Pullback
 from handmill.primitives.samples import both, given, integers
 
@@ -36,9 +36,16 @@ def _infer(*specs: Spec, branches: tuple[Body, ...]) -> tuple[Spec, ...]:
     return tuple(first)
 
 
-def _run(index: Array, *arrays: Array, branches: tuple[Body, ...]) -> tuple[Array, ...]:
+def _run(*arrays: Array, branches: tuple[Body, ...]) -> tuple[Array, ...]:
+    return _steps(run_body, arrays, branches=branches)
+
+
+def _steps(
+    run: RunBody, arrays: Sequence[Array], *, branches: tuple[Body, ...]
+) -> tuple[Array, ...]:
+    index, *operands = arrays
     chosen = branches[min(max(int(index), 0), len(branches) - 1)]
-    return tuple(run_body(chosen, arrays))
+    return tuple(run(chosen, operands, None))
 
 
 def _vjp(
@@ -86,6 +93,7 @@ SWITCH: Op = register(
         "switch",
         infer=_infer,
         reference=_run,
+        steps=_steps,
         samples=_samples,
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_vjp,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,8 +20,11 @@ from handmill.primitives import emit
 from handmill.primitives.pullback import Pullback, zeros
 from handmill.primitives.samples import both, given, integers, uniform
 
+RunBody: TypeAlias = Callable[[Body, Sequence[Array], int | None], Sequence[Array]]
+"""Runs a body on operands; where there are steps, with the row that this one goes over."""
 
-def run_body(body: Body, arrays: Sequence[Array]) -> list[Array]:
+
+def run_body(body: Body, arrays: Sequence[Array], step: int | None = None) -> list[Array]:
     """Runs a body with the references, in float64 where its float32 operands are float64."""
     wide = any(
         value.dtype == "float32" and array.dtype == np.float64
@@ -64,8 +67,19 @@ def _infer_scan(
     return (*specs[:n_carry], *stacked)
 
 
-def _run_scan(
-    *arrays: Array, body: Body, length: int, n_carry: int, n_xs: int, reverse: bool
+def _run_scan(*arrays: Array, **attrs: Any) -> tuple[Array, ...]:
+    return _scan_steps(run_body, arrays, **attrs)
+
+
+def _scan_steps(
+    run: RunBody,
+    arrays: Sequence[Array],
+    *,
+    body: Body,
+    length: int,
+    n_carry: int,
+    n_xs: int,
+    reverse: bool,
 ) -> tuple[Array, ...]:
     carry = list(arrays[:n_carry])
     xs, captures = arrays[n_carry : n_carry + n_xs], arrays[n_carry + n_xs :]
@@ -73,11 +87,11 @@ def _run_scan(
     for i in range(length):
         at = length - 1 - i if reverse else i
         try:
-            found = run_body(body, [*carry, *[np.asarray(x[at]) for x in xs], *captures])
+            found = run(body, [*carry, *[np.asarray(x[at]) for x in xs], *captures], at)
         except RowError as error:
             error.step = at
             raise
-        carry = found[:n_carry]
+        carry = list(found[:n_carry])
         for row, y in zip(rows, found[n_carry:], strict=True):
             row.append(y)
     stacked = []
@@ -214,6 +228,7 @@ SCAN: Op = register(
         "scan",
         infer=_infer_scan,
         reference=_run_scan,
+        steps=_scan_steps,
         samples=_scan_samples,
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_scan_vjp,
@@ -243,16 +258,26 @@ def _infer_while(
     return tuple(specs[:n_vars])
 
 
-def _run_while(
-    *arrays: Array, condition: Body, body: Body, n_vars: int, maximum_iterations: int | None
+def _run_while(*arrays: Array, **attrs: Any) -> tuple[Array, ...]:
+    return _while_steps(run_body, arrays, **attrs)
+
+
+def _while_steps(
+    run: RunBody,
+    arrays: Sequence[Array],
+    *,
+    condition: Body,
+    body: Body,
+    n_vars: int,
+    maximum_iterations: int | None,
 ) -> tuple[Array, ...]:
     values, captures = list(arrays[:n_vars]), arrays[n_vars:]
     count = 0
     while maximum_iterations is None or count < maximum_iterations:
-        (test,) = run_body(condition, [*values, *captures])
+        (test,) = run(condition, [*values, *captures], count)
         if not test:
             break
-        values = run_body(body, [*values, *captures])
+        values = list(run(body, [*values, *captures], count))
         count += 1
     return tuple(values)
 
@@ -285,6 +310,7 @@ WHILE_LOOP: Op = register(
         "while_loop",
         infer=_infer_while,
         reference=_run_while,
+        steps=_while_steps,
         samples=_while_samples,
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_while_vjp,

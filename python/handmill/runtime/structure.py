@@ -384,18 +384,23 @@ def _partial(walk: Walk, thing: Any) -> None:
 
 
 def _variable(walk: Walk, thing: Variable) -> None:
-    if not walk.is_new(thing):
+    numbers = walk.numbers  # as Walk.is_new does: most of what is described are variables
+    count = len(numbers)
+    number = numbers.setdefault(id(thing), count)
+    if number != count:
+        walk.atoms.append(number)
         return
+    walk.kept.append(thing)
     walk.watched.append(thing)
     walk.variables.append(thing)
     walk.flags.append(thing.trainable)
-    spec = thing.spec
-    walk.atoms += (spec.shape, spec.dtype, thing.autocast)
-    for function in (thing.regularizer, thing.constraint):
-        if function is None:
-            walk.atoms.append(None)
-        else:
-            walk.visit(function)
+    spec, regularizer, constraint = thing.spec, thing.regularizer, thing.constraint
+    if regularizer is None and constraint is None:
+        walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast, None, None)
+        return
+    walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast)
+    walk.visit(regularizer)
+    walk.visit(constraint)
 
 
 def _value(walk: Walk, thing: Value) -> None:

@@ -10,55 +10,24 @@
 namespace handmill {
 namespace {
 
-template <class Enum>
-using Names = std::span<const std::pair<std::string_view, Enum>>;
-
-constexpr std::pair<std::string_view, Activation> kActivations[] = {
-    {"", Activation::kNone},
-    {"linear", Activation::kNone},
-    {"relu", Activation::kRelu},
-    {"relu6", Activation::kRelu6},
-    {"leaky_relu", Activation::kLeakyRelu},
-    {"elu", Activation::kElu},
-    {"selu", Activation::kSelu},
-    {"sigmoid", Activation::kSigmoid},
-    {"hard_sigmoid", Activation::kHardSigmoid},
-    {"tanh", Activation::kTanh},
-    {"softplus", Activation::kSoftplus},
-    {"softsign", Activation::kSoftsign},
-    {"silu", Activation::kSilu},
-    {"hard_silu", Activation::kHardSilu},
-    {"gelu", Activation::kGelu},
-    {"gelu_tanh", Activation::kGeluTanh},
-    {"exp", Activation::kExp},
-    {"square", Activation::kSquare},
-};
-
-constexpr std::pair<std::string_view, ActivationGrad> kActivationGrads[] = {
-    {"", ActivationGrad::kNone},
-    {"multiply", ActivationGrad::kMultiply},
-    {"relu", ActivationGrad::kRelu},
-    {"relu6", ActivationGrad::kRelu6},
-    {"leaky_relu", ActivationGrad::kLeakyRelu},
-    {"elu", ActivationGrad::kElu},
-    {"selu", ActivationGrad::kSelu},
-    {"sigmoid", ActivationGrad::kSigmoid},
-    {"hard_sigmoid", ActivationGrad::kHardSigmoid},
-    {"tanh", ActivationGrad::kTanh},
-    {"softplus", ActivationGrad::kSoftplus},
-    {"softsign", ActivationGrad::kSoftsign},
-    {"exp", ActivationGrad::kExp},
-    {"silu", ActivationGrad::kSilu},
-    {"gelu", ActivationGrad::kGelu},
-    {"gelu_tanh", ActivationGrad::kGeluTanh},
-};
-
-template <class Enum>
-Enum find(Names<Enum> names, std::string_view name) {
-  for (const auto& [known, value] : names) {
-    if (known == name) return value;
-  }
+[[noreturn]] void no_epilogue(std::string_view name) {
   throw std::invalid_argument(concat("matmul: there is no epilogue named \"", name, "\""));
+}
+
+Activation activation_named(std::string_view name) {
+  if (name.empty()) return Activation::none;
+#define HM_ACTIVATION(known) \
+  if (name == #known) return Activation::known;
+#include "kernels/matmul/epilogues.def"
+  no_epilogue(name);
+}
+
+ActivationGrad activation_grad_named(std::string_view name) {
+  if (name.empty()) return ActivationGrad::none;
+#define HM_ACTIVATION_GRAD(known) \
+  if (name == #known) return ActivationGrad::known;
+#include "kernels/matmul/epilogues.def"
+  no_epilogue(name);
 }
 
 // An axis of the stacks, with the strides of the operands, 0 where they repeat.
@@ -300,9 +269,8 @@ void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers
   args.b.dtype = x.b.dtype;
   args.c_dtype = c.dtype;
   MatmulEpilogue& epilogue = args.epilogue;
-  epilogue.activation = find(Names<Activation>(kActivations), node.text("activation"));
-  epilogue.grad = find(Names<ActivationGrad>(kActivationGrads), act_grad);
-  epilogue.alpha = static_cast<float>(node.f64("imm", 0.0));
+  epilogue.activation = activation_named(node.text("activation"));
+  epilogue.grad = activation_grad_named(act_grad);
   if (x.bias != nullptr) epilogue.bias_dtype = x.bias->dtype;
   if (x.residual != nullptr) epilogue.residual_dtype = x.residual->dtype;
   if (x.grad_of != nullptr) epilogue.grad_dtype = x.grad_of->dtype;
@@ -335,7 +303,7 @@ void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers
 }  // namespace
 
 // (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
-// has_bias, residual, activation, act_grad, imm) -> c = act_grad(act(a b + bias + residual))
+// has_bias, residual, activation, act_grad) -> c = act_grad(act(a b + bias + residual))
 void lower_matmul(const NodeView& node, StepWriter& writer) {
   lower_product<Float32Kernels>(node, writer, kFloat32Numbers);
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from handmill.ir.trace import as_value
 from handmill.ops.core.conversion import cast
 from handmill.primitives.branches import switch_graph
 from handmill.primitives.loops import scan_graph, while_graph
-from handmill.primitives.operands import dtype_of, shape_of, tensor
+from handmill.primitives.operands import dtype_of, promote, shape_of, tensor
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ def scan(
         found = f(_pack(init, now), _pack(xs, row))
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise ValueError(f"scan: f must return (carry, result), got {type(found).__name__}")
-        _check_structure("scan", "the carry", init, found[0])
+        _check_structure("scan", "the tensors of the carry", init, found[0])
         after = _same_specs("scan", now, _results(found[0]))
         structure[:] = [found[1]]
         return after, _results(found[1])
@@ -116,6 +117,7 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
         >>> ops.map(lambda x: x * x, np.arange(4))
         array([0, 1, 4, 9])
     """
+    _refuse_keras_tensors("map", _leaves(xs))
     return scan(lambda carry, x: (carry, f(x)), (), xs)[1]
 
 
@@ -132,6 +134,7 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
         >>> ops.vectorized_map(lambda x: x + 1, np.arange(3))
         array([1, 2, 3])
     """
+    _refuse_keras_tensors("vectorized_map", _leaves(elements))
     return map(function, elements)
 
 
@@ -162,13 +165,16 @@ def while_loop(
     several = isinstance(loop_vars, tuple | list)
     variables = loop_vars if several else (loop_vars,)
     if maximum_iterations is not None:
-        maximum_iterations = int(maximum_iterations)
+        most = _whole("while_loop: maximum_iterations", maximum_iterations)
+        if isinstance(most, SymbolicDim):
+            raise TypeError(
+                "while_loop: maximum_iterations must be known while a model is traced, got "
+                f"{most}; let cond compare a counter with it"
+            )
+        maximum_iterations = most
 
     def test(*now: Any) -> Any:
-        truth = tensor(cond(*_pack(variables, now)))
-        if shape_of(truth) != ():
-            raise ValueError(f"while_loop: cond must give one bool, got shape {shape_of(truth)}")
-        return cast(truth, "bool")
+        return _truth("while_loop: cond must give", cond(*_pack(variables, now)))
 
     def step(*now: Any) -> list[Any]:
         found = body(*_pack(variables, now))
@@ -211,6 +217,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         >>> ops.fori_loop(0, 3, lambda i, x: x * 2.0, 1.0)
         array(8., dtype=float32)
     """
+    _refuse_keras_tensors("fori_loop", [lower, upper, *_leaves(init_val)])
     if isinstance(lower, int | SymbolicDim) and isinstance(upper, int | SymbolicDim):
         steps = upper - lower
         if isinstance(steps, int):
@@ -222,8 +229,11 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
             length=steps,
         )
         return carry[1]
-    end = tensor(upper)
-    first = cast(lower, dtype_of(end))
+    bounds = [tensor(lower), tensor(upper)]
+    for what, bound in zip(("lower", "upper"), bounds, strict=True):
+        if shape_of(bound) != () or not dtype_of(bound).startswith(("int", "uint")):
+            raise ValueError(f"fori_loop: {what} must be one integer, got {_text(bound)}")
+    first, end = promote(*bounds)
     return while_loop(
         lambda i, value: i < end, lambda i, value: (i + 1, body_fun(i, value)), (first, init_val)
     )[1]
@@ -244,13 +254,11 @@ def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> 
         >>> ops.cond(True, lambda: ops.ones(2), lambda: ops.zeros(2))
         array([1., 1.], dtype=float32)
     """
-    truth = tensor(pred)
-    if shape_of(truth) != ():
-        raise ValueError(f"cond: pred must be one bool, got shape {shape_of(truth)}")
-    _refuse_keras_tensors("cond", [truth])
+    truth = _truth("cond: pred must be", pred)
     if not isinstance(truth, Value):
         return true_fn() if bool(truth) else false_fn()
-    return _choose("cond", cast(cast(truth, "bool"), "int32"), (false_fn, true_fn))
+    names = ("false_fn", "true_fn")
+    return _choose("cond", cast(truth, "int32"), (false_fn, true_fn), names)
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
@@ -270,14 +278,13 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         raise ValueError("switch: there is no branch to choose")
     number = tensor(index)
     if shape_of(number) != () or not dtype_of(number).startswith(("int", "uint")):
-        raise ValueError(
-            f"switch: index must be one integer, got {dtype_of(number)} of shape {shape_of(number)}"
-        )
+        raise ValueError(f"switch: index must be one integer, got {_text(number)}")
     _refuse_keras_tensors("switch", [number, *_leaves(operands)])
     given = tree.map_structure(lambda x: None if x is None else tensor(x), operands)
     if not isinstance(number, Value):
         return branches[min(max(int(number), 0), len(branches) - 1)](*given)
-    return _choose("switch", cast(number, "int32"), [partial(f, *given) for f in branches])
+    names = [f"branches[{i}]" for i in range(len(branches))]
+    return _choose("switch", cast(number, "int32"), [partial(f, *given) for f in branches], names)
 
 
 def associative_scan(
@@ -307,17 +314,26 @@ def associative_scan(
     leaves = [tensor(x) for x in _leaves(elems)]
     if not leaves:
         raise ValueError("associative_scan: there is nothing to scan")
-    sizes = {shape_of(x)[axis] for x in leaves}
+    for x in leaves:
+        if not -len(shape_of(x)) <= axis < len(shape_of(x)):
+            raise ValueError(f"associative_scan: {_text(x)} has no axis {axis}")
+    sizes = list(dict.fromkeys(shape_of(x)[axis] for x in leaves))
     if len(sizes) != 1:
-        raise ValueError(f"associative_scan: sizes along axis {axis} differ: {sizes}")
-    if not isinstance(next(iter(sizes)), int):
-        raise ValueError("associative_scan: the size of the axis must be known; use scan")
+        given = ", ".join(_text(x) for x in leaves)
+        raise ValueError(f"associative_scan: sizes along axis {axis} differ: {given}")
+    if not isinstance(sizes[0], int):
+        raise ValueError(
+            f"associative_scan: the size of axis {axis} must be known, it differs from call to "
+            "call; use scan"
+        )
 
     def cut(x: Any, part: slice) -> Any:
         return x[(slice(None),) * (axis % len(shape_of(x))) + (part,)]
 
     def combine(a: list[Any], b: list[Any]) -> list[Any]:
-        return _results(f(_pack(elems, a), _pack(elems, b)))
+        combined = f(_pack(elems, a), _pack(elems, b))
+        _check_structure("associative_scan", "the tensors that f combines", elems, combined)
+        return _same_specs("associative_scan", a, _results(combined))
 
     def weave(even: Any, odd: Any) -> Any:
         at = axis % len(shape_of(even))
@@ -379,18 +395,20 @@ def _pack_results(structure: list[Any], leaves: Sequence[Any]) -> Any:
 
 
 def _check_structure(name: str, what: str, before: Any, after: Any) -> None:
-    def shape(structure: Any) -> Any:
-        if isinstance(structure, dict):
-            return {key: shape(value) for key, value in structure.items()}
-        if isinstance(structure, list | tuple):
-            return [shape(item) for item in structure]
-        return structure is None
-
-    if shape(before) != shape(after):
+    if _shape_of_structure(before) != _shape_of_structure(after):
         raise ValueError(
-            f"{name}: {what} must keep its structure, went in as {_text(before)} and came out as "
+            f"{name}: {what} must keep their structure, went in as {_text(before)} and came out as "
             f"{_text(after)}"
         )
+
+
+def _shape_of_structure(structure: Any) -> Any:
+    """The structure with a bool for each part: whether it is None."""
+    if isinstance(structure, dict):
+        return {key: _shape_of_structure(value) for key, value in structure.items()}
+    if isinstance(structure, list | tuple):
+        return [_shape_of_structure(item) for item in structure]
+    return structure is None
 
 
 def _text(structure: Any) -> str:
@@ -401,33 +419,60 @@ def _text(structure: Any) -> str:
 
 
 def _same_specs(name: str, before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+    kept = []
     for i, (a, b) in enumerate(zip(before, after, strict=True)):
-        shapes = shape_of(a), shape_of(b)
-        fits = len(shapes[0]) == len(shapes[1]) and all(
-            same(x, y) for x, y in zip(*shapes, strict=True)
-        )
-        if dtype_of(a) != dtype_of(b) or not fits:
+        if _WIDENS and isinstance(b, np.ndarray) and b.ndim == 0 and b.dtype.kind == a.dtype.kind:
+            b = b.astype(a.dtype)
+        if not _fits(a, b):
             raise ShapeError(
-                f"{name}: tensor {i} went in as {dtype_of(a)}{as_none(shapes[0])} and came out as "
-                f"{dtype_of(b)}{as_none(shapes[1])}; a loop keeps shapes and dtypes"
+                f"{name}: tensor {i} went in as {_text(a)} and came out as {_text(b)}; a loop "
+                "keeps shapes and dtypes (handmill.ops.cast changes a dtype)"
             )
-    return list(after)
+        kept.append(b)
+    return kept
+
+
+_WIDENS = int(np.__version__.partition(".")[0]) < 2
+"""Whether NumPy's arithmetic of an array without dimensions and a Python number widens it."""
+
+
+def _fits(a: Any, b: Any) -> bool:
+    shapes = shape_of(a), shape_of(b)
+    return (
+        dtype_of(a) == dtype_of(b)
+        and len(shapes[0]) == len(shapes[1])
+        and all(same(x, y) for x, y in zip(*shapes, strict=True))
+    )
 
 
 def _length(rows: Sequence[Any], length: Dim | None) -> Dim:
-    sizes: list[Dim] = [] if length is None else [length]
+    sizes: list[Dim] = [] if length is None else [_whole("scan: length", length)]
     for x in rows:
         if shape_of(x) == ():
             raise ValueError("scan: xs must have a first axis to go along, got a scalar")
         sizes.append(shape_of(x)[0])
     if not sizes:
-        raise ValueError("scan: length must be given where xs is None")
+        raise ValueError("scan: xs or length must say how many steps there are; both are None")
     for size in sizes[1:]:
         if not same(sizes[0], size):
             raise ValueError(f"scan: lengths differ: {', '.join(str(s) for s in sizes)}")
     if isinstance(sizes[0], int) and sizes[0] < 0:
         raise ValueError(f"scan: length must not be negative, got {sizes[0]}")
-    return sizes[0] if isinstance(sizes[0], SymbolicDim) else int(sizes[0])
+    return sizes[0]
+
+
+def _whole(what: str, number: Any) -> Dim:
+    """A size, or a Python integer.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(number, SymbolicDim):
+        return number
+    try:
+        return index(number)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer, got {number!r}") from None
 
 
 def _number(steps: Dim) -> int:
@@ -445,15 +490,38 @@ def _empty(step: Callable[..., Any], carry: Sequence[Any], rows: Sequence[Any]) 
     return [np.zeros((0, *shape_of(y)), numpy_dtype(dtype_of(y))) for y in found[1]]
 
 
-def _choose(name: str, index: Value, functions: Sequence[Callable[[], Any]]) -> Any:
+def _truth(what: str, x: Any) -> Any:
+    """One bool.
+
+    Raises:
+        ValueError: for anything else, beginning with ``what``.
+    """
+    if x is None or isinstance(x, str):
+        raise ValueError(f"{what} one bool, got {x!r}")
+    found = tensor(x)
+    _refuse_keras_tensors(what.partition(":")[0], [found])
+    if shape_of(found) != ():
+        raise ValueError(
+            f"{what} one bool, got {_text(found)}; handmill.ops.any and all make one of many"
+        )
+    return cast(found, "bool")
+
+
+def _choose(
+    name: str, index: Value, functions: Sequence[Callable[[], Any]], names: Sequence[str]
+) -> Any:
     graph = current_graph()
     assert graph is not None  # noqa: S101  (the index is a value of it)
     structures: list[Any] = []
 
     def flat(function: Callable[[], Any]) -> list[Any]:
         found = function()
-        if structures:
-            _check_structure(name, "each function's result", structures[0], found)
+        if structures and not _agrees(structures[0], found):
+            raise ShapeError(
+                f"{name}: {names[0]} gives {_text(structures[0])} where {names[len(structures)]} "
+                f"gives {_text(found)}; in a program both are the same structure of the same "
+                "shapes and dtypes"
+            )
         structures.append(found)
         return _results(found)
 
@@ -461,9 +529,15 @@ def _choose(name: str, index: Value, functions: Sequence[Callable[[], Any]]) -> 
     return _pack(structures[0], found)
 
 
+def _agrees(a: Any, b: Any) -> bool:
+    if _shape_of_structure(a) != _shape_of_structure(b):
+        return False
+    return all(_fits(x, y) for x, y in zip(_results(a), _results(b), strict=True))
+
+
 def _refuse_keras_tensors(name: str, tensors: Sequence[Any]) -> None:
     if any(hasattr(type(x), "history") for x in tensors):
         raise TypeError(
-            f"ops.{name} got a KerasTensor: call it inside of a layer's call, or wrap it in a "
-            f"Lambda layer"
+            f"ops.{name} got a KerasTensor: loops and branches are called in the call of a layer, "
+            "not on the tensors of the functional API; write a small layer of your own"
         )
