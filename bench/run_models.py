@@ -2,9 +2,9 @@
 
     python bench/run_models.py [--workloads tiny,mlp] [--isa avx2] [--profile] [--json F]
 
-The roofline is that of ``model.profile``: the sum over the plan's steps of max(FLOP / peak, bytes /
-bandwidth at the footprint of that step), with ceilings measured in the same process; the gather of
-the batch from the data set is a step too.
+The roofline is that of ``model.profile``: the sum over the plan's launches of max(FLOP / peak,
+bytes / bandwidth at the footprint of that launch), with ceilings measured in the same process; the
+gather of the batch from the data set counts as one too.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def main() -> None:
     arguments.add_argument("--workloads", default=",".join(WORKLOADS))
     arguments.add_argument("--isa", help="level; default: the best")
     arguments.add_argument("--threads", type=int, help="default: all cores")
-    arguments.add_argument("--profile", action="store_true", help="prints the steps of the plans")
+    arguments.add_argument(
+        "--profile", action="store_true", help="prints the launches of the plans"
+    )
     options = arguments.parse_args()
     from handmill import config
 
@@ -100,8 +102,8 @@ def main() -> None:
         print(
             f"{name}: {row['step_us']:.1f} us a step ({row['steps_per_second']:.0f}/s), "
             f"{row['gflops']:.1f} GFLOP/s, roofline {row['roofline_us']:.1f} us "
-            f"({row['percent_of_roofline']:.0f} %), {len(found.steps)} steps, "
-            f"{found.barriers} barriers, {found.host_steps} host steps, "
+            f"({row['percent_of_roofline']:.0f} %), {len(found.launches)} launches, "
+            f"{found.barriers} barriers, {found.host_nodes} host nodes, "
             f"sum of the profile {found.sum_of_seconds * 1e6:.1f} us",
             flush=True,
         )

@@ -105,8 +105,8 @@ def test_run_models(tmp_path):
     report = report_of("run_models.py", "--workloads", "tiny", "--profile", cwd=tmp_path)
     (row,) = report["training"]
     assert row["workload"] == "tiny"
-    assert row["profile"]["host_steps"] == 0
-    assert len(row["profile"]["steps"]) > 10
+    assert row["profile"]["host_nodes"] == 0
+    assert len(row["profile"]["launches"]) > 10
     assert [r["batch"] for r in report["inference"]] == [1, 7, 32, 256]
 
 

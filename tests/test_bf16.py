@@ -331,7 +331,7 @@ def test_pure_bfloat16_trains():
 
 
 @needs_core
-def test_mixed_bfloat16_trains_as_well_as_float32_without_host_steps():
+def test_mixed_bfloat16_trains_as_well_as_float32_without_host_nodes():
     x, y, x_test, y_test = digits_data()
     accuracy = {}
     for policy in ("float32", "mixed_bfloat16"):

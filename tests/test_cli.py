@@ -176,7 +176,7 @@ def test_bench(tmp_path: Path) -> None:
     assert "training 64-32-10, relu, adam, batch 32" in text
     assert "of the roofline" in text
     assert "fastest peer: scikit-learn" in text if peers else "no peer is installed" in text
-    assert "no host steps" in text
+    assert "no host nodes" in text
     figures = json.loads((tmp_path / "figures.json").read_text())
     rows = figures["train"]["tiny"]
     assert list(rows) == ["handmill", *peers]

@@ -87,7 +87,7 @@ def test_the_standard_step_written_by_hand_gives_the_same_numbers(backend):
     same_weights(weights, found)
 
 
-def test_a_step_of_operators_is_one_program_without_host_steps():
+def test_a_step_of_operators_is_one_program_without_host_nodes():
     model = made(ByHand)
     model.fit(X, Y, verbose=0)
     program, _ = model.step_to_compare(X, Y)

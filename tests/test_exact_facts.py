@@ -74,7 +74,7 @@ def facts_of_plan(workload: str, kind: str, isa: str) -> dict[str, Any]:
     return {
         "steps": len(run),
         "cached steps": len(steps) - len(run),
-        "host steps": sum(s["host"] for s in steps),
+        "host nodes": sum(s["host"] for s in steps),
         "barriers": sum(s["barrier"] for s in run),
         "blocks": sum(s["blocks"] for s in run),
         "flops": int(sum(s["flops"] for s in run)),
@@ -130,7 +130,7 @@ def test_graph(workload, kind):
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 def test_plan(workload, kind, isa):
     found = facts_of_plan(workload, kind, isa)
-    assert found["host steps"] == 0
+    assert found["host nodes"] == 0
     check(found, workload, kind, isa)
 
 

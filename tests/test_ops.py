@@ -131,7 +131,7 @@ def test_forward(op, sample, level):
     wanted = as_tuple(op.infer(*specs_of(inputs), **attrs))
     assert [Spec(g.shape, g.dtype.name) for g in as_tuple(got)] == list(wanted)
     assert worst_error(op, inputs, attrs, got) <= 1.0
-    # A host step would compare the reference with itself.
+    # A host node would compare the reference with itself.
     function = TracedFunction(lambda *values: apply(op, *values, **attrs), op.name, batched=False)
     steps = function.plan(*inputs).summary()
     assert any(step["host"] for step in steps) == (op.name in WITHOUT_KERNEL), steps

@@ -20,7 +20,7 @@ class Host(layers.Layer):
     def call(self, x):
         return hm.ops.sort(x)  # runs the reference, under the GIL
 kind = sys.argv[1]
-middle = Host() if kind == "host step" else layers.Dense(256, activation="tanh")
+middle = Host() if kind == "host node" else layers.Dense(256, activation="tanh")
 m = hm.Sequential([hm.Input((64,)), middle, layers.Dense(10, activation="softmax")])
 m.compile("adam", "sparse_categorical_crossentropy")
 x, y = np.ones((2000, 64), "float32"), np.zeros(2000, "int32")
@@ -43,7 +43,7 @@ sys.exit(7)
 """
 
 
-@pytest.mark.parametrize("kind", ("fit", "predict", "host step", "images", "permutation"))
+@pytest.mark.parametrize("kind", ("fit", "predict", "host node", "images", "permutation"))
 def test_exit_beside_a_daemon_thread(kind):
     for _ in range(3):
         process = subprocess.run(

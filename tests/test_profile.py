@@ -34,37 +34,39 @@ def data():
 def test_training_profile(data):
     found = make_model().profile(*data, batch_size=BATCH)
     assert (found.kind, found.batch_size, found.isa) == ("training", BATCH, config.isa())
-    gather = found.steps[0]
+    gather = found.launches[0]
     source = (UNITS[0] * 4 + 8) * BATCH
     assert (gather.kernel, gather.flops) == ("gather_rows", 0)
     assert (gather.bytes_read, gather.bytes_written) == (source + 2 * 8 * BATCH, source)
-    products = sum(s.flops for s in found.steps if s.kernel == "matmul")
+    products = sum(s.flops for s in found.launches if s.kernel == "matmul")
     first, second = UNITS[0] * UNITS[1], UNITS[1] * UNITS[2]
     updates = 12 * (first + second)  # of Adam, in the products of the gradients
     assert products == 2 * BATCH * (2 * first + 3 * second) + updates
-    assert found.host_steps == 0
-    assert all(s.seconds > 0 and s.roofline_seconds >= 0 for s in found.steps)
-    assert found.flops == sum(s.flops for s in found.steps)
-    assert found.sum_of_seconds == pytest.approx(sum(s.seconds for s in found.steps))
-    assert found.roofline_seconds == pytest.approx(sum(s.roofline_seconds for s in found.steps))
+    assert found.host_nodes == 0
+    assert all(s.seconds > 0 and s.roofline_seconds >= 0 for s in found.launches)
+    assert found.flops == sum(s.flops for s in found.launches)
+    assert found.sum_of_seconds == pytest.approx(sum(s.seconds for s in found.launches))
+    assert found.roofline_seconds == pytest.approx(sum(s.roofline_seconds for s in found.launches))
     assert found.percent_of_roofline == pytest.approx(100 * found.roofline_seconds / found.seconds)
-    assert any("dense" in s.scope for s in found.steps)
+    assert any("dense" in s.scope for s in found.launches)
 
 
 def test_inference_profile(data):
     found = make_model().profile(data[0], batch_size=7)
     assert found.kind == "inference"
-    assert "gather_rows" not in {s.kernel for s in found.steps}
-    products = sum(s.flops for s in found.steps if s.kernel == "matmul" and not s.cached)
+    assert "gather_rows" not in {s.kernel for s in found.launches}
+    products = sum(s.flops for s in found.launches if s.kernel == "matmul" and not s.cached)
     assert products == 2 * 7 * (UNITS[0] * UNITS[1] + UNITS[1] * UNITS[2])
 
 
 def test_cached_steps_are_listed_but_not_summed():
     model = keras.Sequential([keras.Input((256,)), layers.Dense(256)])
     found = model.profile(np.ones((128, 256), np.float32), batch_size=128)
-    cached = [s for s in found.steps if s.cached]
+    cached = [s for s in found.launches if s.cached]
     assert cached
-    assert found.bytes == sum(s.bytes_read + s.bytes_written for s in found.steps if not s.cached)
+    assert found.bytes == sum(
+        s.bytes_read + s.bytes_written for s in found.launches if not s.cached
+    )
 
 
 def test_profile_leaves_the_model_as_it_was(data):
@@ -112,11 +114,11 @@ class Sorted(layers.Layer):
         return keras.ops.sort(x)
 
 
-def test_host_steps_are_marked():
+def test_host_nodes_are_marked():
     model = keras.Sequential([keras.Input((6,)), Sorted()])
     found = model.profile(np.ones((32, 6), np.float32))
-    hosts = [s for s in found.steps if s.host]
-    assert found.host_steps == len(hosts) > 0
+    hosts = [s for s in found.launches if s.host]
+    assert found.host_nodes == len(hosts) > 0
     assert {(s.kernel, s.isa) for s in hosts} == {("host", "host")}
     assert max(s.bytes_written for s in hosts) == 32 * 6 * 4
     assert "HOST" in str(found)
@@ -125,12 +127,12 @@ def test_host_steps_are_marked():
 def test_table_and_json(data):
     found = make_model().profile(*data, batch_size=BATCH)
     text = str(found)
-    assert all(s.kernel in text for s in found.steps)
+    assert all(s.kernel in text for s in found.launches)
     assert "roofline" in text
-    assert "no host steps" in text
+    assert "no host nodes" in text
     plain = json.loads(found.to_json())
     assert plain == found.to_dict()
-    assert len(plain["steps"]) == len(found.steps)
+    assert len(plain["launches"]) == len(found.launches)
     assert plain["ceilings"]["peak_gflops"] > 0
 
 

@@ -94,7 +94,7 @@ def test_nan_counts_as_an_extreme(level):
 
 
 @pytest.mark.parametrize("threads", (1, 2))
-def test_batches_beside_host_steps_are_gathered_on_all_threads(threads):
+def test_batches_beside_host_nodes_are_gathered_on_all_threads(threads):
     """A step without a kernel does not change what is gathered."""
     from handmill import config
 

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = {".py", ".pyi", ".cpp", ".h", ".def"}
 MOST_LINES = 800
-MOST_WHEEL_BYTES = 2_000_000
+MOST_WHEEL_BYTES = 2_500_000
 MOST_IMPORT_MS = 30.0
 IMPORT_RUNS = 15
 
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     if args.wheel:
         size = args.wheel.stat().st_size
-        print(f"wheel: {size / 1e6:.2f} MB (budget {MOST_WHEEL_BYTES / 1e6:.0f} MB)")
+        print(f"wheel: {size / 1e6:.2f} MB (budget {MOST_WHEEL_BYTES / 1e6:.1f} MB)")
         if size > MOST_WHEEL_BYTES:
             failures.append(f"wheel: {size} bytes, at most {MOST_WHEEL_BYTES}")
     if args.import_time:

@@ -101,12 +101,13 @@ def test_a_plan_that_its_owner_drops_is_asked_for_again():
 def test_a_refused_batch_raises_and_the_feed_stands_before_it():
     count = state(np.zeros(1))
     made = program(
-        [(1,), (I64, (-1,)), (I64, (-1,)), (1,)],
+        [(1,), (I64, (-1,)), (I64, (-1,)), (1,), (1,)],
         [
             node("check_labels", (1,), (2,), num_classes=10, guard=True),
-            tile("offset", [0], 3, imm=(1.0,), alias=[(0, 0)]),
+            tile("add", [0, 4], 3, alias=[(0, 0)]),
         ],
         inputs=[1],
+        constants=[(4, np.ones(1, np.float32))],
         variables=[(0, count)],
         updates=[(0, 3)],
         feeds=[1],

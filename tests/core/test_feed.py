@@ -151,7 +151,7 @@ def test_a_guard_stops_the_run_before_the_step_writes():
     assert doubled.copy()[0] == 2**11
 
 
-def test_host_steps_in_fed_runs():
+def test_host_nodes_in_fed_runs():
     seen = []
 
     def watch(arrays):

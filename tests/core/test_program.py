@@ -1,4 +1,4 @@
-"""Programs written by hand: results, updates, views, guards, host steps, checks."""
+"""Programs written by hand: results, updates, views, guards, host nodes, checks."""
 
 import numpy as np
 import pytest
@@ -345,10 +345,10 @@ def test_packed_weights_are_made_again_after_a_write():
     np.testing.assert_allclose(plan(x), x @ w * -1, rtol=1e-3, atol=1e-3)
 
 
-# --- Host steps ----------------------------------------------------------------------------------
+# --- Host nodes ----------------------------------------------------------------------------------
 
 
-def test_host_steps_run_among_kernels():
+def test_host_nodes_run_among_kernels():
     def sort(arrays):
         assert not arrays[0].flags.writeable
         return np.sort(arrays[0]), np.argsort(arrays[0])

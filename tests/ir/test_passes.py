@@ -128,7 +128,7 @@ def test_elementwise_chains_become_one_tile_program():
         graph.outputs = [ops.tanh(ops.exp(x) * 2.0 + x)]
     (node,) = fuse_tiles(graph).nodes
     assert node.op is TILE
-    assert len(node.attrs["steps"]) == 4
+    assert len(node.attrs["instructions"]) == 4
 
 
 def test_a_path_that_leaves_a_group_and_comes_back_is_not_fused():

@@ -12,7 +12,7 @@ from handmill import _core
 from handmill.ir.graph import Graph
 from handmill.ir.interpret import interpret
 from handmill.ir.op import REGISTRY
-from handmill.ir.tile import TileStep, computes_in, tile_code
+from handmill.ir.tile import TileInstruction, computes_in, tile_code
 from handmill.runtime.function import TracedFunction
 
 DTYPES = ("float32", "float64", "int8", "uint8", "int32", "int64", "bool")
@@ -127,7 +127,7 @@ def test_types_of_opcodes():
 
 def test_unsound_types_are_refused():
     """The core trusts no description: a register is read in the type in which it was written."""
-    step = TileStep(REGISTRY["add"], (0, 1), (), "int32")
+    step = TileInstruction(REGISTRY["add"], (0, 1), (), "int32")
     opcodes = _core.tile_opcodes()
     attrs = tile_code(["int32", "int32"], (step,), (0,), opcodes)
     assert attrs["types"] == (2, 2, 2)

@@ -32,8 +32,8 @@ class Row:
 
     Attributes:
         graph: ``"unfused"`` or ``"fused"``.
-        op: the operator's name; for tile programs the names of their steps. Inside of a loop or
-            branch it stands behind the name of that: ``"scan/matmul"``.
+        op: the operator's name; for tile programs the names of their instructions. Inside of a loop
+            or branch it stands behind the name of that: ``"scan/matmul"``.
         scope: the layer that asked for it.
         output: which output of the operator.
         error: the largest error in units of its bound; at most 1 when all is well.
@@ -243,25 +243,25 @@ def _expected(op: Op, operands: list[Array], attrs: Attrs) -> tuple[list[Array],
 
 
 def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array], list[Array]]:
-    """Runs the steps of a tile program, and carries the allowed error from step to step.
+    """Runs a tile program, and carries the allowed error from instruction to instruction.
 
-    What a step's operands may be off is pushed through the step by evaluating it at both ends.
+    What an instruction's operands may be off is pushed through it by evaluating it at both ends.
     """
     values = list(operands)
     slack = [np.zeros(()) for _ in operands]
-    for step in attrs["steps"]:
-        step_attrs = dict(step.attrs)
-        given = [values[i] for i in step.operands]
-        (want,), (own,) = _expected(step.op, given, step_attrs)
+    for instruction in attrs["instructions"]:
+        own_attrs = dict(instruction.attrs)
+        given = [values[i] for i in instruction.operands]
+        (want,), (own,) = _expected(instruction.op, given, own_attrs)
         carried = np.zeros(np.shape(want))
-        for position, i in enumerate(step.operands):
+        for position, i in enumerate(instruction.operands):
             if not np.any(slack[i]):
                 continue
             ends = []
             for sign in (-1.0, 1.0):
                 moved = list(given)
                 moved[position] = given[position] + sign * slack[i]
-                end = _wide(step.op.reference(*moved, **step_attrs))
+                end = _wide(instruction.op.reference(*moved, **own_attrs))
                 change = np.abs(np.subtract(end, want, dtype=np.float64))  # of truth values too
                 ends.append(np.where(np.isfinite(change), change, 0.0))
             carried = carried + np.maximum(*ends)
@@ -275,7 +275,7 @@ def _expected_of_tile(operands: list[Array], attrs: Attrs) -> tuple[list[Array],
 def _row(name: str, node: Node, output: int, got: Array, want: Array, units: Array) -> Row:
     op_name = node.op.name
     if node.op is TILE:
-        op_name = "+".join(step.op.name for step in node.attrs["steps"])
+        op_name = "+".join(i.op.name for i in node.attrs["instructions"])
     if units.size == 0:
         return Row(name, op_name, node.scope, output, 0.0, (), 0.0, 0.0)
     flat = int(np.argmax(units))

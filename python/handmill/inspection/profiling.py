@@ -1,9 +1,9 @@
-"""Where the time of a step goes: each step of a plan, beside what the machine could do at most.
+"""Where the time of a step goes: each launch of its plan, beside what the machine could do at most.
 
-The roofline of a step is max(FLOP / peak, bytes / bandwidth at the step's footprint), with peak and
+The roofline of a launch is max(FLOP / peak, bytes / bandwidth at its footprint), with peak and
 bandwidth measured in the same process (:mod:`handmill.inspection.ceilings`) for all threads. It is
 a lower bound: functions such as exp count as one operation, and whoever finds operands in cache
-because the step before left them there can even beat it.
+because the launch before left them there can even beat it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ GATHER = "gather_rows"
 
 
 @dataclass(frozen=True, slots=True)
-class StepProfile:
-    """One step of a plan.
+class LaunchProfile:
+    """One launch of a plan.
 
     Attributes:
         kernel: the kernel's name; ``"host"`` for an operator that NumPy runs.
         scope: the layer that asked for it, ``""`` for none.
-        isa: the instruction set level, ``"host"`` for host steps.
+        isa: the instruction set level, ``"host"`` for host nodes.
         blocks: the parts that threads share.
         flops: operations.
         bytes_read: compulsory bytes read.
         bytes_written: compulsory bytes written.
-        seconds: the least time of the step alone, over all repeats.
+        seconds: the least time of the launch alone, over all repeats.
         roofline_seconds: the time that no kernel can beat.
         host: whether the reference runs in Python instead of a kernel.
-        barrier: whether the threads wait for each other before the step.
+        barrier: whether the threads wait for each other before the launch.
         cached: whether it runs only when weights have changed; not part of the sums.
     """
 
@@ -58,7 +58,7 @@ class StepProfile:
 
     @property
     def percent_of_roofline(self) -> float:
-        """100 where the step takes the least time possible."""
+        """100 where the launch takes the least time possible."""
         return _percent(self.roofline_seconds, self.seconds)
 
 
@@ -69,7 +69,7 @@ class Profile:
     Attributes:
         kind: ``"training"`` or ``"inference"``.
         batch_size: rows of a batch.
-        steps: a row for each step of the plan, in order.
+        launches: a row for each launch and host node of the plan, in order.
         seconds: of a whole step, as ``fit`` (or a call of the model) runs it.
         isa: the instruction set level.
         threads: the threads that were there for the step.
@@ -78,14 +78,14 @@ class Profile:
 
     kind: str
     batch_size: int
-    steps: tuple[StepProfile, ...]
+    launches: tuple[LaunchProfile, ...]
     seconds: float
     isa: str
     threads: int
     ceilings: dict[str, Any]
 
     def _sum(self, name: str) -> float:
-        return float(sum(getattr(s, name) for s in self.steps if not s.cached))
+        return float(sum(getattr(s, name) for s in self.launches if not s.cached))
 
     @property
     def flops(self) -> float:
@@ -94,17 +94,17 @@ class Profile:
 
     @property
     def bytes(self) -> float:
-        """Bytes that the steps read and write."""
+        """Bytes that the launches read and write."""
         return self._sum("bytes_read") + self._sum("bytes_written")
 
     @property
     def sum_of_seconds(self) -> float:
-        """The steps run alone, one after the other, with a start and an end each."""
+        """The launches run alone, one after the other, with a start and an end each."""
         return self._sum("seconds")
 
     @property
     def roofline_seconds(self) -> float:
-        """The sum of the steps' rooflines."""
+        """The sum of the launches' rooflines."""
         return self._sum("roofline_seconds")
 
     @property
@@ -113,14 +113,14 @@ class Profile:
         return _percent(self.roofline_seconds, self.seconds)
 
     @property
-    def host_steps(self) -> int:
-        """Steps that run in Python for want of a kernel."""
-        return sum(s.host for s in self.steps)
+    def host_nodes(self) -> int:
+        """Operators that run in Python for want of a kernel."""
+        return sum(s.host for s in self.launches)
 
     @property
     def barriers(self) -> int:
         """Places where threads wait for each other."""
-        return sum(s.barrier for s in self.steps)
+        return sum(s.barrier for s in self.launches)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data: numbers, strings, lists and dicts."""
@@ -135,11 +135,11 @@ class Profile:
             "percent_of_roofline": self.percent_of_roofline,
             "flops": self.flops,
             "bytes": self.bytes,
-            "host_steps": self.host_steps,
+            "host_nodes": self.host_nodes,
             "barriers": self.barriers,
             "ceilings": self.ceilings,
-            "steps": [
-                {**asdict(s), "percent_of_roofline": s.percent_of_roofline} for s in self.steps
+            "launches": [
+                {**asdict(s), "percent_of_roofline": s.percent_of_roofline} for s in self.launches
             ],
         }
 
@@ -187,8 +187,8 @@ def profile_program(
         times = plan.profile(*batch, repeats=int(np.clip(0.3 / seconds, 5, 500)))
         gather = [_gather(arrays, batch_size, ceilings)] if training else []
     rows_of_plan = [
-        _row({**step, "scope": signature.scope(step["scope"])}, took, ceilings)
-        for step, took in zip(plan.summary(), times, strict=True)
+        _row({**launch, "scope": signature.scope(launch["scope"])}, took, ceilings)
+        for launch, took in zip(plan.summary(), times, strict=True)
     ]
     return Profile(
         "training" if training else "inference",
@@ -215,21 +215,21 @@ class _Untouched:
             state.write(content)
 
 
-def _row(step: dict[str, Any], seconds: float, ceilings: Ceilings) -> StepProfile:
-    traffic = step["bytes_read"], step["bytes_written"], step["bytes_in_place"]
-    return StepProfile(
-        step["kernel"],
-        step["scope"],
-        step["isa"],
-        step["blocks"],
-        step["flops"],
-        step["bytes_read"],
-        step["bytes_written"],
+def _row(launch: dict[str, Any], seconds: float, ceilings: Ceilings) -> LaunchProfile:
+    traffic = launch["bytes_read"], launch["bytes_written"], launch["bytes_in_place"]
+    return LaunchProfile(
+        launch["kernel"],
+        launch["scope"],
+        launch["isa"],
+        launch["blocks"],
+        launch["flops"],
+        launch["bytes_read"],
+        launch["bytes_written"],
         seconds,
-        ceilings.least_time(step["flops"], *traffic),
-        step["host"],
-        step["barrier"],
-        step["cached"],
+        ceilings.least_time(launch["flops"], *traffic),
+        launch["host"],
+        launch["barrier"],
+        launch["cached"],
     )
 
 
@@ -253,14 +253,14 @@ def _called(plan: Any, batch: Sequence[Array]) -> Callable[[], int]:
     return run
 
 
-def _gather(arrays: Sequence[Array], batch_size: int, ceilings: Ceilings) -> StepProfile:
+def _gather(arrays: Sequence[Array], batch_size: int, ceilings: Ceilings) -> LaunchProfile:
     """The gathering of a batch: a program that does nothing else."""
     nothing = TracedFunction(lambda *values: (), "gather")
     seconds = _seconds(_fed(nothing, arrays, batch_size), 0.05)
     moved = float(sum(a.nbytes // len(a) * batch_size for a in arrays))
     read = moved + 8.0 * batch_size * len(arrays)
     data_set = float(sum(a.nbytes for a in arrays))
-    return StepProfile(
+    return LaunchProfile(
         GATHER,
         "",
         ceilings.isa,
@@ -293,7 +293,7 @@ def _percent(roofline: float, seconds: float) -> float:
     return 100 * roofline / seconds if seconds > 0 else 0.0
 
 
-COLUMNS = ("step", "kernel", "isa", "blocks", "MFLOP", "KB", "us", "roofline", "%", "")
+COLUMNS = ("launch", "kernel", "isa", "blocks", "MFLOP", "KB", "us", "roofline", "%", "")
 
 
 def _table(found: Profile) -> str:
@@ -302,7 +302,7 @@ def _table(found: Profile) -> str:
         f"peak {found.ceilings['peak_gflops']:.0f} GFLOP/s"
     ]
     cells = [COLUMNS]
-    for i, s in enumerate(found.steps):
+    for i, s in enumerate(found.launches):
         marks = [name for name in ("host", "barrier", "cached") if getattr(s, name)]
         cells.append(
             (
@@ -314,7 +314,7 @@ def _table(found: Profile) -> str:
         )  # fmt: skip
     cells.append(
         (
-            "", "all steps, each alone", "", "", f"{found.flops / 1e6:.3f}",
+            "", "all launches, each alone", "", "", f"{found.flops / 1e6:.3f}",
             f"{found.bytes / 1e3:.1f}", f"{found.sum_of_seconds * 1e6:.2f}",
             f"{found.roofline_seconds * 1e6:.2f}",
             f"{_percent(found.roofline_seconds, found.sum_of_seconds):.0f}", "",
@@ -328,7 +328,7 @@ def _table(found: Profile) -> str:
             for i, (cell, w) in enumerate(zip(row, widths, strict=False))
         )
         lines.append(f"{text}  {row[-1]}".rstrip())
-    host = f", {found.host_steps} HOST STEPS (NumPy)" if found.host_steps else ", no host steps"
+    host = f", {found.host_nodes} HOST NODES (NumPy)" if found.host_nodes else ", no host nodes"
     lines.append(
         f"whole step: {found.seconds * 1e6:.2f} us, {found.flops / found.seconds / 1e9:.1f} "
         f"GFLOP/s; roofline {found.roofline_seconds * 1e6:.2f} us: "

@@ -17,7 +17,7 @@ from handmill.ir.dims import FloorDiv, Shape, Symbol, SymbolicDim, holds_dims
 from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES
-from handmill.ir.tile import TILE, TileStep, tile_code
+from handmill.ir.tile import TILE, TileInstruction, tile_code
 
 HOST = "host"
 
@@ -196,13 +196,19 @@ def _rule(
     specs = [v.spec for v in node.inputs]
     if op is TILE:
         dtypes = [spec.dtype for spec in specs]
-        return "tile", tile_code(dtypes, node.attrs["steps"], node.attrs["results"], opcodes), None
+        return (
+            "tile",
+            tile_code(dtypes, node.attrs["instructions"], node.attrs["results"], opcodes),
+            None,
+        )
     if op.kernel is not None and op.native(specs, node.attrs):
         return op.kernel, _plain(node, expressions), None
     if op.elementwise and op.native(specs, node.attrs):
         dtypes, result = [spec.dtype for spec in specs], node.outputs[0].dtype
-        step = TileStep(op, tuple(range(len(specs))), tuple(node.attrs.items()), result)
-        return "tile", tile_code(dtypes, (step,), (0,), opcodes), None
+        instruction = TileInstruction(
+            op, tuple(range(len(specs))), tuple(node.attrs.items()), result
+        )
+        return "tile", tile_code(dtypes, (instruction,), (0,), opcodes), None
     return HOST, {"name": op.name, **({"guard": True} if op.guard else {})}, _host(node, symbols)
 
 
@@ -237,7 +243,7 @@ def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
 def _host(
     node: Node, symbols: Sequence[Symbol]
 ) -> Callable[[Sequence[Array], Sequence[int]], tuple[Array, ...]]:
-    """A step that runs the operator's reference, on views of the program's memory."""
+    """A host node: runs the operator's reference, on views of the program's memory."""
 
     def run(operands: Sequence[Array], sizes: Sequence[int]) -> tuple[Array, ...]:
         from handmill.ir.interpret import run_node

@@ -110,7 +110,7 @@ def _always(specs: Sequence[Spec], attrs: Attrs) -> bool:
 
 
 def never_native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-    """The rule of operators that have no kernel: they run as host steps."""
+    """The rule of operators that have no kernel: they run on the host."""
     return False
 
 

@@ -20,11 +20,11 @@ from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.hoist import hoist
 from handmill.ir.op import FUSIONS
 from handmill.ir.shapes import numpy_dtype
-from handmill.ir.tile import CONVERT, TILE, TileStep
+from handmill.ir.tile import CONVERT, TILE, TileInstruction
 from handmill.ir.verify import verify
 
 MAX_TILE_OPERANDS = 14
-MAX_TILE_STEPS = 24
+MAX_TILE_INSTRUCTIONS = 24
 FOLD_LIMIT = 4096
 
 
@@ -396,7 +396,7 @@ def _results(
 
 
 def _joinable(nodes: list[Node], uses: dict[Value, list[Node]], roots: set[Value]) -> bool:
-    if len(nodes) > MAX_TILE_STEPS:
+    if len(nodes) > MAX_TILE_INSTRUCTIONS:
         return False
     operands = len(_external(nodes)) + len(_results(nodes, uses, roots))
     return operands <= MAX_TILE_OPERANDS
@@ -473,17 +473,17 @@ def _emit_group(
         return
     inputs = _external(group.nodes)
     number = {value: i for i, value in enumerate(inputs)}
-    steps = []
+    instructions = []
     for at, node in enumerate(group.nodes):
         operands = tuple(number[v] for v in node.inputs)
         attrs = tuple(sorted(node.attrs.items()))
-        steps.append(TileStep(node.op, operands, attrs, node.outputs[0].dtype))
+        instructions.append(TileInstruction(node.op, operands, attrs, node.outputs[0].dtype))
         number[node.outputs[0]] = len(inputs) + at
     results = _results(group.nodes, uses, roots)
     outputs = new.append(
         TILE,
         [mapping.get(v, v) for v in inputs],
-        {"steps": tuple(steps), "results": tuple(i for i, _ in results)},
+        {"instructions": tuple(instructions), "results": tuple(i for i, _ in results)},
         group.nodes[-1].scope,
         [value.spec for _, value in results],
     )

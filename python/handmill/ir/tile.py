@@ -52,12 +52,12 @@ def computes_in(opcode: str, dtypes: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class TileStep:
+class TileInstruction:
     """One elementwise operator inside a tile program.
 
     Attributes:
         op: the operator.
-        operands: below the number of inputs: that input; else the result of an earlier step.
+        operands: below the number of inputs: that input; else the result of an earlier instruction.
         attrs: the operator's attributes as items.
         dtype: of the result.
     """
@@ -69,22 +69,29 @@ class TileStep:
 
 
 def _run(
-    arguments: Sequence[Any], steps: tuple[TileStep, ...], results: tuple[int, ...], rule: str
+    arguments: Sequence[Any],
+    instructions: tuple[TileInstruction, ...],
+    results: tuple[int, ...],
+    rule: str,
 ) -> tuple[Any, ...]:
     values = list(arguments)
-    for step in steps:
-        operands = (values[i] for i in step.operands)
-        values.append(getattr(step.op, rule)(*operands, **dict(step.attrs)))
+    for instruction in instructions:
+        operands = (values[i] for i in instruction.operands)
+        values.append(getattr(instruction.op, rule)(*operands, **dict(instruction.attrs)))
     return tuple(values[len(arguments) + i] for i in results)
 
 
-def _infer(*specs: Spec, steps: tuple[TileStep, ...], results: tuple[int, ...]) -> Any:
-    found = _run(specs, steps, results, "infer")
+def _infer(
+    *specs: Spec, instructions: tuple[TileInstruction, ...], results: tuple[int, ...]
+) -> Any:
+    found = _run(specs, instructions, results, "infer")
     return found if len(found) > 1 else found[0]
 
 
-def _reference(*arrays: Array, steps: tuple[TileStep, ...], results: tuple[int, ...]) -> Any:
-    found = _run(arrays, steps, results, "reference")
+def _reference(
+    *arrays: Array, instructions: tuple[TileInstruction, ...], results: tuple[int, ...]
+) -> Any:
+    found = _run(arrays, instructions, results, "reference")
     return found if len(found) > 1 else found[0]
 
 
@@ -93,14 +100,14 @@ TILE = Op(
     infer=_infer,
     reference=_reference,
     samples=lambda: (),
-    bound=Exact(),  # each step has its own bound; compare() sums them
+    bound=Exact(),  # each instruction has its own bound; compare() sums them
     kernel="tile",
 )
 
 
 def tile_code(
     inputs: Sequence[str],
-    steps: tuple[TileStep, ...],
+    instructions: tuple[TileInstruction, ...],
     results: tuple[int, ...],
     opcodes: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -111,11 +118,11 @@ def tile_code(
 
     Args:
         inputs: the dtypes of the inputs.
-        steps: the operators, in an order in which they can run.
-        results: which steps are outputs.
+        instructions: the operators, in an order in which they can run.
+        results: which instructions are outputs.
         opcodes: the number of each instruction.
     """
-    return _Coder(inputs, steps, results, opcodes).code()
+    return _Coder(inputs, instructions, results, opcodes).code()
 
 
 class _Coder:
@@ -124,13 +131,13 @@ class _Coder:
     def __init__(
         self,
         inputs: Sequence[str],
-        steps: tuple[TileStep, ...],
+        instructions: tuple[TileInstruction, ...],
         results: tuple[int, ...],
         opcodes: Mapping[str, int],
     ) -> None:
-        self.steps, self.results, self.opcodes = steps, results, opcodes
+        self.instructions, self.results, self.opcodes = instructions, results, opcodes
         self.n_inputs = len(inputs)
-        self.dtypes = [*inputs, *(step.dtype for step in steps)]
+        self.dtypes = [*inputs, *(instruction.dtype for instruction in instructions)]
         # A bool among the inputs has the type of its first reader.
         self.types: dict[int, int] = {
             i: _TYPES[dtype] for i, dtype in enumerate(inputs) if dtype != "bool"
@@ -146,10 +153,12 @@ class _Coder:
 
     def code(self) -> dict[str, Any]:
         last: dict[int, int] = {}
-        for at, step in enumerate(self.steps):
-            last.update(dict.fromkeys(step.operands, at))
-        for at, step in enumerate(self.steps):
-            self._step(self.n_inputs + at, step, [i for i in step.operands if last[i] == at])
+        for at, instruction in enumerate(self.instructions):
+            last.update(dict.fromkeys(instruction.operands, at))
+        for at, instruction in enumerate(self.instructions):
+            self._instruction(
+                self.n_inputs + at, instruction, [i for i in instruction.operands if last[i] == at]
+            )
         outputs = [self.n_inputs + result for result in self.results]
         types = [self.types.get(i, 0) for i in (*range(self.n_inputs), *outputs)]
         return {
@@ -159,15 +168,15 @@ class _Coder:
             "n_temps": self.n_temps,
         }
 
-    def _step(self, value: int, step: TileStep, done: Sequence[int]) -> None:
-        if step.op.tile == CONVERT:
-            self._convert(value, step.operands[0])
+    def _instruction(self, value: int, instruction: TileInstruction, done: Sequence[int]) -> None:
+        if instruction.op.tile == CONVERT:
+            self._convert(value, instruction.operands[0])
             self._release(done)
             return
-        opcode = str(step.op.tile)
-        kind = self._type_of(opcode, step.operands)
+        opcode = str(instruction.op.tile)
+        kind = self._type_of(opcode, instruction.operands)
         operands, copies = [], []
-        for i in step.operands:
+        for i in instruction.operands:
             found = self.types.setdefault(i, kind)
             if found == kind:
                 operands.append(self.register[i])
@@ -179,10 +188,10 @@ class _Coder:
         self._release(done)
         target = self._place(value)
         self.types[value] = kind
-        imm = step.op.tile_imm(dict(step.attrs)) if step.op.tile_imm else ()
+        imm = instruction.op.tile_imm(dict(instruction.attrs)) if instruction.op.tile_imm else ()
         self._emit(opcode, kind, target, operands, imm)
-        if opcode in _WIDENING and step.dtype in _WRAPS:
-            self._emit(_WRAPS[step.dtype], kind, target, [target])
+        if opcode in _WIDENING and instruction.dtype in _WRAPS:
+            self._emit(_WRAPS[instruction.dtype], kind, target, [target])
 
     def _type_of(self, opcode: str, operands: Sequence[int]) -> int:
         """The type of operands that are not bool; of bools that of the first that has one."""

@@ -395,7 +395,7 @@ class Trainer(Predicting, OlderNames):
         Returns:
             A :class:`handmill.inspection.profiling.Profile`. Printed, it is a table: kernel,
             instruction set level, FLOP, bytes, microseconds and distance from the roofline of each
-            step. ``to_dict()`` and ``to_json()`` hold the same.
+            launch. ``to_dict()`` and ``to_json()`` hold the same.
 
         Raises:
             ValueError: for data that do not fit, or fewer rows than ``batch_size``.
@@ -405,7 +405,7 @@ class Trainer(Predicting, OlderNames):
             >>> import numpy as np, handmill
             >>> model = handmill.Sequential([handmill.Input((4,)), handmill.layers.Dense(3)])
             >>> found = model.profile(np.ones((32, 4), "float32"))
-            >>> found.steps[0].kernel, found.host_steps
+            >>> found.launches[0].kernel, found.host_nodes
             ('matmul', 0)
         """
         from handmill import config

@@ -169,7 +169,7 @@ def _absorb(
 ) -> tuple[Op, tuple[Value, ...], Attrs] | None:
     """Builds an epilogue into a product (see Op.absorb).
 
-    The order of the steps is fixed: bias, residual, activation, derivative. A step can be
+    The order of the parts is fixed: bias, residual, activation, derivative. A part can be
     taken in only if none of it and none after it is there yet.
     """
     plain = "activation" not in attrs
@@ -225,7 +225,7 @@ def _linear_infer(a: Spec, b: Spec, *rest: Spec, **attrs: Any) -> Spec:
     return Spec(shape, a.dtype)
 
 
-def epilogue_steps(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
+def epilogue_parts(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
     """The operators after the product, in order, with their second operands."""
     operands = iter(rest)
     if attrs["has_bias"]:
@@ -240,14 +240,14 @@ def epilogue_steps(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any
 
 def _linear_reference(a: Array, b: Array, *rest: Array, **attrs: Any) -> Array:
     y = _reference(a, b, transpose_a=attrs["transpose_a"], transpose_b=attrs["transpose_b"])
-    for name, operand in epilogue_steps(rest, attrs):
+    for name, operand in epilogue_parts(rest, attrs):
         y = REGISTRY[name].reference(y) if operand is None else REGISTRY[name].reference(y, operand)
     return y
 
 
 def _linear_composite(a: Any, b: Any, *rest: Any, **attrs: Any) -> Any:
     y = _product(a, b, attrs["transpose_a"], attrs["transpose_b"])
-    for name, operand in epilogue_steps(rest, attrs):
+    for name, operand in epilogue_parts(rest, attrs):
         y = apply(REGISTRY[name], y) if operand is None else apply(REGISTRY[name], y, operand)
     return y
 

@@ -16,7 +16,7 @@ from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.ir.trace import apply
 from handmill.primitives.matmul import (
     NO_EPILOGUE,
-    epilogue_steps,
+    epilogue_parts,
     flops_of_product,
     product_gradients,
     product_shape,
@@ -50,7 +50,7 @@ def _operand(x: Array, transposed: bool) -> Array:
 
 def _reference(a: Array, b: Array, *rest: Array, dtype: str, **attrs: Any) -> Array:
     y = np.matmul(_operand(a, attrs["transpose_a"]), _operand(b, attrs["transpose_b"]))
-    for name, operand in epilogue_steps(rest, attrs):
+    for name, operand in epilogue_parts(rest, attrs):
         more = () if operand is None else (operand.astype(y.dtype),)
         y = REGISTRY[name].reference(y, *more)
     return np.asarray(y if y.dtype == np.float64 else y.astype(numpy_dtype(dtype)))
