@@ -391,6 +391,20 @@ def test_a_loop_stacks_what_is_read_once() -> None:
     np.testing.assert_array_equal(found[2], X)
 
 
+def test_bodies_count_in_the_memory_of_traces() -> None:
+    def bytes_of(depth: int) -> int:
+        def long(x: Any) -> Any:
+            for _ in range(depth):
+                x = ops.tanh(x) * 2.0
+            return x
+
+        traced = TracedFunction(lambda x: ops.map(long, x), batched=False)
+        bound = traced.signature(traced.specs_of([X]))
+        return bound.trace.nbytes
+
+    assert bytes_of(20) > bytes_of(1) + 19 * 2 * 1000
+
+
 def test_programs_are_shown_with_their_bodies() -> None:
     text = str(graph_of(lambda x: ops.map(lambda r: ops.matmul(x, r), x), X))
     assert "scan(" in text

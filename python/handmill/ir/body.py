@@ -7,7 +7,7 @@ assigns to variables becomes a result. Passes, the verifier and both executors g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from handmill.ir.dims import Atom, Dimensioned, attrs_with, holds_dims
@@ -117,6 +117,14 @@ def map_bodies(node: Node, function: Callable[[Graph], Graph]) -> dict[str, Any]
         return tuple(map(mapped, attr)) if isinstance(attr, tuple) else attr
 
     return {name: mapped(attr) for name, attr in node.attrs.items()}
+
+
+def within(graph: Graph) -> Iterator[Graph]:
+    """The graph and those of all bodies in it."""
+    yield graph
+    for node in graph.nodes:
+        for body in bodies_of(node):
+            yield from within(body.graph)
 
 
 def any_op(node: Node, test: Callable[[Any], bool]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from handmill.ir.body import within
 from handmill.ir.graph import Graph, Value
 from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
@@ -78,8 +79,10 @@ class Trace:
     @property
     def nbytes(self) -> int:
         """About how much memory the graphs need."""
-        constants = sum([int(v.origin.nbytes) for v in self.traced.constants])
-        return _BYTES_OF_A_TRACE + _BYTES_OF_A_NODE * len(self.traced.nodes) + 2 * constants
+        graphs = list(within(self.traced))
+        nodes = sum([len(graph.nodes) for graph in graphs])
+        constants = sum([int(v.origin.nbytes) for graph in graphs for v in graph.constants])
+        return _BYTES_OF_A_TRACE + _BYTES_OF_A_NODE * nodes + 2 * constants
 
     @property
     def optimized(self) -> Graph:
