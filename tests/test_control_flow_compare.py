@@ -77,6 +77,15 @@ def test_the_worst_step_is_reported() -> None:
     assert rows[0].want == pytest.approx(np.tanh(0.75) + 1)
 
 
+def test_equal_bodies_are_told_apart() -> None:
+    """They are equal as attributes, but their values are not the same."""
+
+    def run(x: Any) -> Any:
+        return ops.map(ops.tanh, x), ops.map(ops.tanh, x * 2.0)
+
+    compare_function(TracedFunction(run, batched=False), [X]).raise_if_failed()
+
+
 @pytest.mark.parametrize("kind", ("scan", "while_loop", "switch"))
 def test_a_loop_that_gives_something_else_than_its_steps_is_named(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -368,6 +368,29 @@ def test_what_a_loop_has_no_use_for_is_dropped() -> None:
     assert "exp" not in str(graph)
 
 
+def test_a_loop_stacks_what_is_read_once() -> None:
+    def run(x: Any, w: Any) -> Any:
+        def step(carry: Any, row: Any) -> Any:
+            after = ops.tanh(carry * w + row)
+            return after, (after, ops.exp(after), row, after)
+
+        with handmill.GradientTape() as tape:
+            w = tape.watch(w)
+            last, (every, _, rows, again) = ops.scan(step, x[0], x)
+            loss = ops.sum(every) + ops.sum(again * again)
+        return last, every, rows, tape.gradient(loss, w)
+
+    graph = graph_of(run, X, X[0])
+    (forward,) = [n for n in graph.nodes if n.op.name == "scan" and n.attrs["n_carry"] == 1]
+    (body,) = bodies_of(forward)
+    assert len(forward.outputs) == 3  # the carry after, what a step gives and what it began with
+    assert "exp" not in str(body.graph)
+    found, want = TracedFunction(run, batched=False)(X, X[0]), run(X, X[0])
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_allclose(a, np.asarray(b), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[2], X)
+
+
 def test_programs_are_shown_with_their_bodies() -> None:
     text = str(graph_of(lambda x: ops.map(lambda r: ops.matmul(x, r), x), X))
     assert "scan(" in text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import layers, ops
+from handmill import config, layers, ops
 from handmill.errors import RowError
 from handmill.runtime.function import TracedFunction
 
@@ -149,6 +149,77 @@ def test_a_new_length_traces_nothing(traces: list[Any]) -> None:
     fixed.set_weights(model.get_weights())
     x = normal(6, 7, 4)
     np.testing.assert_array_equal(fixed.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_the_same_bits_for_any_number_of_threads() -> None:
+    found = []
+    before = config.num_threads()
+    for threads in (1, 2, 3):
+        config.set_num_threads(threads)
+        try:
+            handmill.utils.set_random_seed(1)
+            inputs = handmill.Input((None, 32))
+            model = handmill.Model(inputs, layers.Dense(3)(Recurrent(96, dropout=0.1)(inputs)))
+            model.compile("adam", "mse")
+            rng = np.random.default_rng(0)
+            x = rng.normal(size=(96, 9, 32)).astype("float32")
+            y = rng.normal(size=(96, 9, 3)).astype("float32")
+            losses = model.fit(x, y, batch_size=48, epochs=2, shuffle=False, verbose=0).history
+            found.append((losses, model.get_weights()))
+        finally:
+            config.set_num_threads(before)
+    for losses, weights in found[1:]:
+        assert losses == found[0][0]
+        for a, b in zip(weights, found[0][1], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+LENGTHS = {
+    "length": lambda x: ops.scan(
+        lambda c, i: ((c[0] + 1, c[1] + x[:, 0] * ops.cast(c[0], "float32")), c[1]),
+        (ops.cast(0, "int32"), ops.zeros_like(x[:, 0])),
+        length=x.shape[1],
+    )[0][1],
+    "fori": lambda x: ops.fori_loop(
+        0,
+        x.shape[1],
+        lambda i, y: ops.tanh(y + ops.take(x, i, axis=1)),
+        ops.zeros_like(x[:, 0]),
+    ),
+    "batch": lambda x: ops.map(lambda row: ops.tanh(row) * ops.mean(row, axis=0), x),
+    "both": lambda x: ops.map(
+        lambda row: ops.scan(lambda c, item: (c + item, c * item), row[0], row)[1], x
+    ),
+    "while": lambda x: ops.while_loop(
+        lambda i, y: i < x.shape[1], lambda i, y: (i + 1, y + x[:, 0]), (0, x[:, 0])
+    )[1],
+    "cond": lambda x: ops.cond(
+        ops.sum(x) > 0, lambda: ops.mean(x, axis=1), lambda: ops.max(x, axis=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("backend", ("native", "numpy"))
+def test_sizes_that_a_call_decides(name: str, backend: str, traces: list[Any]) -> None:
+    function = LENGTHS[name]
+
+    def gradient(x: Any) -> Any:
+        with handmill.GradientTape() as tape:
+            x = tape.watch(x)
+            y = function(x)
+            loss = ops.sum(y * y)
+        return tape.gradient(loss, x)
+
+    functions = [function] if name == "while" else [function, gradient]
+    with handmill.use_backend(backend):
+        for fn in functions:
+            run = TracedFunction(fn, lengths=lambda shapes: [(0, 1)])
+            traces.clear()
+            for shape in ((4, 5, 3), (2, 7, 3), (6, 1, 3), (3, 5, 3), (1, 2, 3)):
+                x = normal(*shape)
+                np.testing.assert_allclose(run(x), np.asarray(fn(x)), rtol=1e-4, atol=1e-5)
+            assert sum("[B" in str(specs) for _, specs in traces) == 1
 
 
 def test_no_row_at_all() -> None:

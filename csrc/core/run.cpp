@@ -125,7 +125,8 @@ void Plan::prepare(Instance& instance, const void* const* inputs, void* const* o
 
 std::byte* Plan::value_data(const Instance& instance, int value) const {
   const Location& at = layout_.values[static_cast<size_t>(value)];
-  return at.slot < 0 ? nullptr : instance.bases[static_cast<size_t>(at.slot)] + at.offset;
+  std::byte* base = at.slot < 0 ? nullptr : instance.bases[static_cast<size_t>(at.slot)];
+  return base == nullptr ? nullptr : base + at.offset;
 }
 
 void Plan::run_host(const Instance& instance, int node) const {
@@ -218,6 +219,8 @@ GuardFailure Plan::run(Instance& instance, const void* const* inputs, void* cons
 GuardFailure Plan::run_values(Instance& instance, const void* const* inputs) const {
   require(keep_all_, "values of a plan can be seen only if it was specialised with keep_all=True");
   prepare(instance, inputs, nullptr);
+  // What lies in a branch that is not taken has no address: an earlier run's may be gone.
+  for (int i = slots_.moving; i < slots_.packed; ++i) set_base(instance, i, nullptr);
   instance.reserve_scratch(1, scratch_);
   const Worker caller(0, 1);
   Cursor cursor(*this, instance, caller);

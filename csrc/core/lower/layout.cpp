@@ -78,7 +78,8 @@ class Planner {
     }
     for (int value : program_.outputs) last(root(value).value) = end_;
     for (const Update& update : program_.updates) last(root(update.source).value) = end_;
-    for (const Flow& flow : program_.flows) extend(flow);
+    // Later ones first: they may read for longer where an earlier one left its result.
+    for (size_t i = program_.flows.size(); i-- > 0;) extend(program_.flows[i]);
     if (lowering_.keep_all) std::fill(last_.begin(), last_.end(), end_);
   }
 

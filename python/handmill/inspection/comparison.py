@@ -168,7 +168,7 @@ class _Comparer:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._plans: dict[Body, tuple[Any, dict[Value, int]]] = {}
+        self._plans: dict[Graph, tuple[Any, dict[Value, int]]] = {}
 
     def graph(self, graph: Graph, env: Mapping[Value, Array], sizes: Sizes) -> _Rows:
         """Compares every operator of a graph whose values were these."""
@@ -219,11 +219,11 @@ class _Comparer:
         from handmill import _core
 
         graph = body.graph
-        if body not in self._plans:
+        if graph not in self._plans:
             arguments, number = describe(graph, _core.tile_opcodes(), feeds=False)
             plan = _core.Program(**arguments).specialize((), keep_all=True).bind()
-            self._plans[body] = plan, number
-        plan, number = self._plans[body]
+            self._plans[graph] = plan, number
+        plan, number = self._plans[graph]
         kept = plan.values(*arrays)
         env: dict[Value, Array] = {v: kept[i] for v, i in number.items() if i in kept}
         env.update(zip(graph.inputs, arrays, strict=True))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
-from handmill.ir.body import any_op, bodies_of, map_bodies
+from handmill.ir.body import Body, any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.hoist import hoist
@@ -197,6 +197,42 @@ def join_scans(graph: Graph) -> Graph:
         return made[best][: len(node.outputs)]
 
     return rewrite(graph, visit)
+
+
+def trim_scans(graph: Graph) -> Graph:
+    """Drops stacked results of scans that nothing reads, or that are there already.
+
+    A step that returns its carry as its result too would write it twice where the gradient keeps
+    the carry, and a copy is a launch in every step.
+    """
+    if not any(node.op.name == "scan" for node in graph.nodes):
+        return graph
+    needed = {*graph.roots(), *graph.uses()}
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if node.op.name != "scan" or not operands:
+            return None
+        (body,) = bodies_of(node)
+        n_carry, n_xs = node.attrs["n_carry"], node.attrs["n_xs"]
+        rows = zip(body.graph.inputs[n_carry : n_carry + n_xs], operands[n_carry:], strict=False)
+        known = dict(rows)  # what stands for each value of a step, stacked
+        kept: dict[Value, int] = {}
+        for i, value in enumerate(body.graph.outputs[n_carry:], n_carry):
+            if value not in known and node.outputs[i] in needed:
+                kept.setdefault(value, i)
+        if len(kept) == len(node.outputs) - n_carry:
+            return None
+        inner = body.graph.without_nodes()
+        inner.nodes = body.graph.nodes
+        inner.outputs = [*body.graph.outputs[:n_carry], *kept]
+        specs = [node.outputs[i].spec for i in (*range(n_carry), *kept.values())]
+        attrs = {**node.attrs, "body": Body(inner)}
+        found = new.append(node.op, operands, attrs, node.scope, specs)
+        known.update(zip(kept, found[n_carry:], strict=True))
+        unread = operands[0]  # in the place of what nothing reads
+        return [*found[:n_carry], *[known.get(v, unread) for v in body.graph.outputs[n_carry:]]]
+
+    return dce(rewrite(graph, visit))
 
 
 def fuse_penalties(graph: Graph) -> Graph:
@@ -517,6 +553,7 @@ def schedule(graph: Graph) -> Graph:
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     join_scans,
+    trim_scans,
     hoist,
     drop_transparent,
     fold,
