@@ -274,6 +274,28 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "hook", ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+)
+def test_formats_of_a_layer_of_its_own_are_refused(tmp_path, hook):
+    own = type("Own", (layers.Dense,), {hook: lambda self, store: None})
+    inner = handmill.Sequential([handmill.Input((3,)), own(2)])
+    model = handmill.Sequential([handmill.Input((3,)), inner])
+    plain = handmill.Sequential([handmill.Input((3,)), layers.Dense(2)])
+    plain.save_weights(tmp_path / "plain.weights.hmill")
+    weights = model.get_weights()
+    for call in (
+        lambda: model.save(tmp_path / "m.hmill"),
+        lambda: model.save_weights(tmp_path / "m.weights.hmill"),
+        lambda: model.load_weights(tmp_path / "plain.weights.hmill"),
+    ):
+        with pytest.raises(NotImplementedError, match=f"Own.{hook} would not be called"):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.weights.hmill"]
+    for before, now in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, now)
+
+
 def test_unsafe_loading_does_not_exist(tmp_path):
     classifier().save(tmp_path / "m.hmill")
     with pytest.raises(ValueError, match="safe_mode"):

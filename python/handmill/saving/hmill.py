@@ -21,7 +21,7 @@ from handmill.saving.objects import (
     serialize_keras_object,
 )
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
-from handmill.saving.weights import assign, named
+from handmill.saving.weights import assign, named, refuse_own_formats
 
 FORMAT_VERSION = 1
 
@@ -37,6 +37,7 @@ def members_of(model: Any) -> dict[str, bytes]:
         raise ValueError(
             f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
         )
+    refuse_own_formats(model)
     config = serialize_keras_object(model)
     if (build := model.get_build_config()) is not None:
         config["build_config"] = build

@@ -13,7 +13,7 @@ from handmill.saving.atomic_file import write_bytes
 from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
 from handmill.saving.tensors import from_tensors, to_tensors
-from handmill.saving.weights import assign, named
+from handmill.saving.weights import assign, named, refuse_own_formats
 
 
 def checked_suffix(filepath: Any, weights_only: bool = False, loading: bool = False) -> str:
@@ -108,6 +108,7 @@ def save_weights(
         raise ValueError("`max_shard_size` is not supported yet")
     if not model.built:
         raise ValueError(f"model {model.name!r} has no weights yet; call it on data first")
+    refuse_own_formats(model)
     tensors = to_tensors(named(model.variables))
     if path.suffix == ".safetensors":
         if not overwrite and path.exists():
@@ -139,6 +140,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
         raise ValueError(
             f"model {model.name!r} has no weights yet to load into; call it on data, or build it"
         )
+    refuse_own_formats(model)
     path = Path(name)
     if path.suffix == ".safetensors":
         with open_regular(path) as file:

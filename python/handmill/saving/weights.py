@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
@@ -13,6 +14,32 @@ def named(variables: Sequence[Variable]) -> dict[str, Array]:
     """Arrays under names that sort in order: number, then path."""
     names = tensor_names(v.path for v in variables)
     return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
+
+
+_HOOKS = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+
+
+def refuse_own_formats(model: Any) -> None:
+    """Refuses layers that say themselves what a file holds of them: nobody would ask them.
+
+    Raises:
+        NotImplementedError: naming the layer and its method.
+    """
+    parts = [model.optimizer, model]
+    seen: set[int] = set()
+    while parts:
+        part = parts.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        parts += part._flatten_layers() if part is not model.optimizer else ()
+        for hook in _HOOKS:
+            if hasattr(type(part), hook):
+                raise NotImplementedError(
+                    f"{type(part).__name__}.{hook} would not be called: files hold every variable "
+                    "of a layer under its path, and nothing else. Keep what must be saved in "
+                    "variables (add_weight) or in get_config, and remove the method."
+                )
 
 
 def assign(
