@@ -555,7 +555,7 @@ def test_names_of_another_model_do_not_show():
         model = network()
         model.fit(X, Y, verbose=0)
         known = {layer.name for layer in model.layers} | {""}
-        assert {step.scope for step in model.profile(X, batch_size=8).steps} <= known
+        assert {launch.scope for launch in model.profile(X, batch_size=8).launches} <= known
         assert {row.scope for row in handmill.compare(model, X, Y).rows} <= known
 
 
