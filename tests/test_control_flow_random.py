@@ -191,12 +191,21 @@ def check_gradient(seed: int) -> None:
             np.testing.assert_allclose(a / scale, np.asarray(b) / scale, atol=2e-3)
 
 
-@pytest.mark.parametrize("seed", range(40))
+def seeds(first: int, plain: int, all_of_them: int) -> list[object]:
+    """The first few, and as slow ones the others."""
+    later = range(first + plain, first + all_of_them)
+    return [
+        *range(first, first + plain),
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in later),
+    ]
+
+
+@pytest.mark.parametrize("seed", seeds(0, 8, 40))
 def test_random_programs(seed: int) -> None:
     check(seed)
 
 
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", seeds(100, 6, 30))
 def test_random_gradients(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Maker, "while", Maker.fori)
     check_gradient(seed)
