@@ -36,7 +36,7 @@ int posix_memalign(void **p, size_t a, size_t n) {
   return *p ? 0 : 12;
 }
 """
-FEW, MANY = 10, 210
+FEW, MANY = 50, 250
 
 
 def count_allocations(workloads: Sequence[str]) -> dict[str, dict[str, float]] | None:

@@ -117,7 +117,7 @@ def _describe(
 def _has_place(value: Value) -> bool:
     """Whether a value is the carry after a loop, which lies in the loop's memory."""
     node = value.node
-    if node is None or not bodies_of(node):
+    if node is None or node.op.loop is None:
         return False
-    carries: int = node.attrs.get("n_carry") or node.attrs.get("n_vars") or 0
-    return value.index < carries
+    n_carry, _ = node.op.loop(node.attrs)
+    return value.index < n_carry

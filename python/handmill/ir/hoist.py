@@ -24,9 +24,9 @@ def hoist(graph: Graph) -> Graph:
             return None
         attrs = map_bodies(node, hoist)
         specs = [v.spec for v in node.outputs]
-        first = node.op.first_capture(attrs) if node.op.first_capture is not None else None
-        if first is None:
+        if node.op.loop is None:
             return new.append(node.op, operands, attrs, node.scope, specs)
+        first = sum(node.op.loop(attrs))
         found: list[Value] = list(operands)
         for name in [key for key, attr in attrs.items() if isinstance(attr, Body)]:
             rest, more = _take_out(new, attrs[name], found, first)

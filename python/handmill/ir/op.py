@@ -163,8 +163,8 @@ class Op:
             ``run(body, operands, step)`` for each of its bodies.
         flow: how a loop or choice, whose attributes hold bodies, is described to C++
             (:mod:`handmill.ir.flows`).
-        first_capture: attrs -> the position of the first operand that is the same in each step of
-            a loop; those after it are, too.
+        loop: attrs -> how many operands are the carry of a loop, and how many it goes over row by
+            row; those after them are the same in each step. Results beyond the carry are stacked.
     """
 
     name: str
@@ -194,7 +194,7 @@ class Op:
     view: bool = False
     steps: Callable[..., tuple[Array, ...]] | None = None
     flow: Callable[[Any, Any], None] | None = None
-    first_capture: Callable[[Attrs], int] | None = None
+    loop: Callable[[Attrs], tuple[int, int]] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

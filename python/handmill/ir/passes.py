@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.bfloat16 import BFLOAT16, compute_in_float32, run_reference
-from handmill.ir.body import Body, any_op, bodies_of, map_bodies
+from handmill.ir.body import any_op, bodies_of, map_bodies
 from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.hoist import hoist
@@ -122,11 +122,11 @@ def cse(graph: Graph) -> Graph:
     early: dict[Node, tuple[Value, ...]] = {}
     computed: dict[Value, Value] = {}
 
-    def hoist(new: Graph, node: Node) -> tuple[Value, ...]:
+    def compute_early(new: Graph, node: Node) -> tuple[Value, ...]:
         if node not in early:
             for value in node.inputs:
                 if value.node is not None and value not in computed:
-                    hoist(new, value.node)
+                    compute_early(new, value.node)
             early[node] = new.keep_node(
                 node, [computed.get(v, same.get(v, v)) for v in node.inputs]
             )
@@ -142,7 +142,7 @@ def cse(graph: Graph) -> Graph:
             if offer is not None:
                 other, output = offer
                 if all(_ready(v, node, computed) for v in other.inputs):
-                    return (hoist(new, other)[output],)
+                    return (compute_early(new, other)[output],)
         if same:
             operands = tuple([same.get(v, v) for v in operands])
         key = key_of(node.op.name, operands, node.attrs)
@@ -172,7 +172,7 @@ def join_scans(graph: Graph) -> Graph:
     key_of: dict[Node, Any] = {}
     for node in graph.nodes:
         bodies = bodies_of(node)
-        if len(bodies) != 1 or any_op(node, lambda op: op.random):
+        if node.op.loop is None or len(bodies) != 1:
             continue
         inputs, nodes, outputs = bodies[0].key
         other = frozenset((k, v) for k, v in node.attrs.items() if v is not bodies[0])
@@ -205,15 +205,17 @@ def trim_scans(graph: Graph) -> Graph:
     A step that returns its carry as its result too would write it twice where the gradient keeps
     the carry, and a copy is a launch in every step.
     """
-    if not any(node.op.name == "scan" for node in graph.nodes):
+    if not any(node.op.loop is not None for node in graph.nodes):
         return graph
     needed = {*graph.roots(), *graph.uses()}
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
-        if node.op.name != "scan" or not operands:
+        if node.op.loop is None or not operands:
+            return None
+        n_carry, n_xs = node.op.loop(node.attrs)
+        if len(node.outputs) == n_carry:
             return None
         (body,) = bodies_of(node)
-        n_carry, n_xs = node.attrs["n_carry"], node.attrs["n_xs"]
         rows = zip(body.graph.inputs[n_carry : n_carry + n_xs], operands[n_carry:], strict=False)
         known = dict(rows)  # what stands for each value of a step, stacked
         kept: dict[Value, int] = {}
@@ -226,7 +228,7 @@ def trim_scans(graph: Graph) -> Graph:
         inner.nodes = body.graph.nodes
         inner.outputs = [*body.graph.outputs[:n_carry], *kept]
         specs = [node.outputs[i].spec for i in (*range(n_carry), *kept.values())]
-        attrs = {**node.attrs, "body": Body(inner)}
+        attrs = map_bodies(node, lambda _: inner)
         found = new.append(node.op, operands, attrs, node.scope, specs)
         known.update(zip(kept, found[n_carry:], strict=True))
         unread = operands[0]  # in the place of what nothing reads

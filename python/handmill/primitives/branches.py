@@ -9,15 +9,20 @@ import numpy as np
 
 from handmill.errors import ShapeError
 from handmill.ir.body import Body, captures_of, trace_body
-from handmill.ir.dims import same_shape
 from handmill.ir.flows import describe_switch
 from handmill.ir.graph import Graph, State, Value, current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import as_value
-from handmill.primitives.loops import RunBody, body_graph, check_operands, run_body
+from handmill.primitives.loops import (
+    RunBody,
+    body_graph,
+    check_operands,
+    check_results,
+    run_body,
+)
 from handmill.primitives.pullback import Pullback
-from handmill.primitives.samples import both, given, integers
+from handmill.primitives.samples import body_of, both, given, integers
 
 
 def _infer(*specs: Spec, branches: tuple[Body, ...]) -> tuple[Spec, ...]:
@@ -27,12 +32,7 @@ def _infer(*specs: Spec, branches: tuple[Body, ...]) -> tuple[Spec, ...]:
     first = [v.spec for v in branches[0].graph.outputs]
     for i, branch in enumerate(branches):
         check_operands("switch", branch, operands)
-        found = [v.spec for v in branch.graph.outputs]
-        if len(found) != len(first):
-            raise ShapeError(f"switch: branch 0 has {len(first)} results, branch {i} {len(found)}")
-        for a, b in zip(first, found, strict=True):
-            if a.dtype != b.dtype or not same_shape(a.shape, b.shape):
-                raise ShapeError(f"switch: branch 0 gives {a} where branch {i} gives {b}")
+        check_results(f"switch: branch {i}", first, [v.spec for v in branch.graph.outputs])
     return tuple(first)
 
 
@@ -71,16 +71,11 @@ def _vjp(
 
 
 def _samples() -> Iterator[Sample]:
-    row = Spec((5, 3))
-
-    def branch(function: Callable[..., Sequence[Any]]) -> Body:
-        body, arguments, results = trace_body(Graph(), function, (row, row), "branch")
-        return body.close(arguments, list(results), [])
-
+    rows = Spec((5, 3)), Spec((5, 3))
     branches = (
-        branch(lambda x, y: [x + y, x * y]),
-        branch(lambda x, y: [y, x]),
-        branch(lambda x, y: [x - y, x - y]),
+        body_of(lambda x, y: [x + y, x * y], *rows),
+        body_of(lambda x, y: [y, x], *rows),
+        body_of(lambda x, y: [x - y, x - y], *rows),
     )
     for index in (0, 1, 2, -3, 7):
         make = both(given(np.array(index, np.int32)), integers((5, 3), (5, 3), dtype="float32"))

@@ -18,7 +18,7 @@ from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.ir.trace import apply, as_value
 from handmill.primitives import emit
 from handmill.primitives.pullback import Pullback, zeros
-from handmill.primitives.samples import both, given, integers, uniform
+from handmill.primitives.samples import body_of, both, given, integers, uniform
 
 RunBody: TypeAlias = Callable[[Body, Sequence[Array], int | None], Sequence[Array]]
 """Runs a body on operands; where there are steps, with the row that this one goes over."""
@@ -47,6 +47,19 @@ def check_operands(name: str, body: Body, specs: Sequence[Spec]) -> None:
             raise ShapeError(f"{name}: operand {i} of the body is {value.spec}, got {spec}")
 
 
+def check_results(name: str, wanted: Sequence[Spec], found: Sequence[Spec]) -> None:
+    """Checks that a body gives what the steps before it, or the branches beside it, give.
+
+    Raises:
+        ShapeError: naming the first that differs.
+    """
+    if len(wanted) != len(found):
+        raise ShapeError(f"{name}: expected {len(wanted)} results of the body, got {len(found)}")
+    for i, (a, b) in enumerate(zip(wanted, found, strict=True)):
+        if a.dtype != b.dtype or not same_shape(a.shape, b.shape):
+            raise ShapeError(f"{name}: result {i} of the body must be {a}, got {b}")
+
+
 # --- scan ---
 
 
@@ -60,9 +73,7 @@ def _infer_scan(
         rows.append(Spec(spec.shape[1:], spec.dtype))
     check_operands("scan", body, [*specs[:n_carry], *rows, *specs[n_carry + n_xs :]])
     outputs = [v.spec for v in body.graph.outputs]
-    for i, (before, after) in enumerate(zip(specs[:n_carry], outputs, strict=False)):
-        if before.dtype != after.dtype or not same_shape(before.shape, after.shape):
-            raise ShapeError(f"scan: carry {i} goes in as {before} and comes out as {after}")
+    check_results("scan", specs[:n_carry], outputs[:n_carry])
     stacked = [Spec((length, *spec.shape), spec.dtype) for spec in outputs[n_carry:]]
     return (*specs[:n_carry], *stacked)
 
@@ -173,12 +184,6 @@ def _given(graph: Graph, dy: Value | None, x: Value) -> Value:
     return zeros(graph, x.spec) if dy is None else dy
 
 
-def _body_of(function: Callable[..., Sequence[Value]], *specs: Spec) -> Body:
-    """A body for samples; the last specs are those of captured values."""
-    body, arguments, results = trace_body(Graph(), function, specs, "body")
-    return body.close(arguments, list(results), [])
-
-
 def _scan_samples() -> Iterator[Sample]:
     row = Spec((3, 5))
 
@@ -190,13 +195,13 @@ def _scan_samples() -> Iterator[Sample]:
         return [x, count + 1, carry]
 
     for length in (0, 1, 4):
-        body = _body_of(step, row, row, Spec((5,)))
+        body = body_of(step, row, row, Spec((5,)))
         make = integers((3, 5), (length, 3, 5), (5,), low=-3, high=4, dtype="float32")
         for reverse in (False, True):
             attrs = {"body": body, "length": length, "n_carry": 1, "n_xs": 1, "reverse": reverse}
             name = f"{length}_steps" + ("_reverse" if reverse else "")
             yield Sample(name, make, attrs, smooth=length > 0)
-    body = _body_of(twice, row, Spec((), "int32"), row)
+    body = body_of(twice, row, Spec((), "int32"), row)
     make = both(
         integers((3, 5), dtype="float32"), integers(()), integers((6, 3, 5), dtype="float32")
     )
@@ -209,7 +214,7 @@ def _scan_samples() -> Iterator[Sample]:
     yield Sample("no_steps", make, attrs, smooth=False)
 
     tall, square = Spec((64, 256)), Spec((256, 256))
-    recurrent = _body_of(_recurrent, tall, tall, square)
+    recurrent = body_of(_recurrent, tall, tall, square)
     attrs = {"body": recurrent, "length": 20, "n_carry": 1, "n_xs": 1, "reverse": False}
     make = uniform((64, 256), (20, 64, 256), (256, 256), low=-0.1, high=0.1)
     yield Sample("bench_recurrent", make, attrs, smooth=False, bench=True)
@@ -233,7 +238,7 @@ SCAN: Op = register(
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_scan_vjp,
         flow=describe_scan,
-        first_capture=lambda attrs: attrs["n_carry"] + attrs["n_xs"],
+        loop=lambda attrs: (attrs["n_carry"], attrs["n_xs"]),
     )
 )
 
@@ -249,12 +254,7 @@ def _infer_while(
     (test,) = condition.graph.outputs
     if test.spec != Spec((), "bool"):
         raise ShapeError(f"while_loop: the condition must be one bool, got {test.spec}")
-    outputs = [v.spec for v in body.graph.outputs]
-    if len(outputs) != n_vars:
-        raise ShapeError(f"while_loop: {n_vars} variables go in, {len(outputs)} come out")
-    for i, (before, after) in enumerate(zip(specs, outputs, strict=False)):
-        if before.dtype != after.dtype or not same_shape(before.shape, after.shape):
-            raise ShapeError(f"while_loop: variable {i} goes in as {before}, comes out as {after}")
+    check_results("while_loop", specs[:n_vars], [v.spec for v in body.graph.outputs])
     return tuple(specs[:n_vars])
 
 
@@ -294,8 +294,8 @@ def _while_vjp(
 def _while_samples() -> Iterator[Sample]:
     count, row = Spec((), "int32"), Spec((7,))
     specs = (count, row, row)
-    condition = _body_of(lambda i, x, w: [emit.less(i, 5)], *specs)
-    body = _body_of(lambda i, x, w: [i + 1, x + w], *specs)
+    condition = body_of(lambda i, x, w: [emit.less(i, 5)], *specs)
+    body = body_of(lambda i, x, w: [i + 1, x + w], *specs)
     make = integers((7,), (7,), dtype="float32")
     attrs = {"condition": condition, "body": body, "n_vars": 2}
     for start, most in ((0, None), (0, 3), (9, None), (2, 0)):
@@ -315,7 +315,7 @@ WHILE_LOOP: Op = register(
         bound=Exact(),  # of the samples; compare() looks into bodies
         vjp=_while_vjp,
         flow=describe_while,
-        first_capture=lambda attrs: attrs["n_vars"],
+        loop=lambda attrs: (attrs["n_vars"], 0),
     )
 )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from handmill.ir.body import Body, trace_body
+from handmill.ir.graph import Graph
 from handmill.ir.op import Array, Sample
 from handmill.ir.shapes import Spec
 
@@ -62,6 +64,12 @@ def integers(
 ) -> Callable[[np.random.Generator], tuple[Array, ...]]:
     """Returns a maker of integer arrays drawn from [low, high)."""
     return lambda rng: tuple(rng.integers(low, high, s).astype(dtype) for s in shapes)
+
+
+def body_of(function: Callable[..., Sequence[Any]], *specs: Spec) -> Body:
+    """Returns a body that takes tensors of these specs."""
+    body, arguments, results = trace_body(Graph(), function, specs, "body")
+    return body.close(arguments, list(results), [])
 
 
 def both(
