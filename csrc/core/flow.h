@@ -20,6 +20,7 @@
 // the row that the step before wrote.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,9 @@ namespace handmill {
 
 /// What a node is to the order in which launches run.
 enum class Control : uint8_t { none, scan, repeat, test, choose, branch, end_branch, end };
+
+/// How deep flows may lie in one another.
+constexpr size_t kMostDeep = 8;
 
 /// The control of the nodes with this kernel.
 Control control_of(std::string_view kernel);
@@ -52,8 +56,7 @@ struct Flow {
   std::vector<int> branches{};  // nodes
   std::vector<Carry> carries{};
   std::vector<Rows> xs{}, ys{};
-  std::vector<int> results{};                // values, of a choice
-  std::vector<std::pair<int, int>> gives{};  // (value of a branch, the result that it is)
+  std::vector<int> results{};  // values, of a choice
 };
 
 }  // namespace handmill

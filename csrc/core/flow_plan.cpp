@@ -6,7 +6,12 @@
 
 namespace handmill {
 
-int64_t length_of(const NodeView& scan) { return scan.ints("length")[0]; }
+int64_t length_of(const NodeView& scan) {
+  const std::span<const int64_t> length = scan.ints("length");
+  require(length.size() == 1 && length[0] >= 0,
+          "scan: the length must be one number, not negative");
+  return length[0];
+}
 
 void Plan::make_flow_plans(const Lowering& lowering) {
   const auto location = [&](int value) { return layout_.values[static_cast<size_t>(value)]; };
@@ -20,7 +25,8 @@ void Plan::make_flow_plans(const Lowering& lowering) {
                   .length = std::numeric_limits<int64_t>::max(),
                   .reverse = node.flag("reverse")};
     if (flow.kind == Flow::Kind::scan) plan.length = length_of(node);
-    if (node.has("maximum_iterations")) plan.length = node.i64("maximum_iterations");
+    if (node.has("maximum_iterations"))
+      plan.length = std::max<int64_t>(0, node.i64("maximum_iterations"));
     if (flow.decides >= 0) plan.decides = location(flow.decides);
     for (const auto* list : {&flow.xs, &flow.ys}) {
       for (const Flow::Rows& rows : *list) {

@@ -40,7 +40,7 @@ struct Plan::FlowPlan {
 
 /// Goes through the segments of a plan in the order in which they run. Every thread of a region has
 /// one, and all of them go the same way: what they decide on was written before a barrier, and is
-/// not overwritten before the next one.
+/// not overwritten before the flow ends (core/lower/layout.cpp: extend).
 class Plan::Cursor {
  public:
   Cursor(const Plan& plan, Instance& instance, const Worker& worker)
@@ -70,7 +70,7 @@ class Plan::Cursor {
   Instance& instance_;
   const Worker& worker_;
   int at_ = 0;
-  int64_t steps_[8] = {};  // of the loop at each depth
+  int64_t steps_[kMostDeep] = {};  // of the loop at each depth
 };
 
 }  // namespace handmill

@@ -18,8 +18,6 @@ constexpr Name kNames[] = {
     {"end_scan", Control::end},    {"end_while", Control::end}, {"end_switch", Control::end},
 };
 
-constexpr size_t kMostDeep = 8;
-
 size_t at(int i) { return static_cast<size_t>(i); }
 
 }  // namespace
@@ -52,24 +50,29 @@ void FlowReader::node(int index) {
             "test_while: one bool decides on a loop");
     flow.decides = node.inputs[0];
   } else if (node.control == Control::branch) {
-    require(flow.kind == Flow::Kind::choose, "branch: it is not in a switch");
+    require(flow.kind == Flow::Kind::choose && !is_in_branch_.back(),
+            "branch: it is not in a switch, or the one before has no end");
+    is_in_branch_.back() = true;
     flow.branches.push_back(index);
   } else if (node.control == Control::end_branch) {
     end_branch(node, flow);
   } else {
+    constexpr std::string_view kEnds[] = {"end_scan", "end_while", "end_switch"};
+    require(node.kernel == kEnds[static_cast<size_t>(flow.kind)], node.kernel,
+            ": another flow is open");
     flow.end = index;
-    if (flow.kind != Flow::Kind::choose) end_loop(node, flow);
-    require(flow.decides >= 0 || flow.kind == Flow::Kind::scan, "end_while: there is no test");
-    open_.pop_back();
+    if (flow.kind != Flow::Kind::choose) return end_loop(node, flow);
+    require(!flow.branches.empty() && !is_in_branch_.back(), "end_switch: no branch was ended");
+    close();
   }
+  require(node.outputs.empty(), node.kernel, ": it has no results");
 }
 
 void FlowReader::finish() const { require(open_.empty(), "a loop or choice has no end"); }
 
 void FlowReader::begin_loop(int index, Flow::Kind kind) {
   NodeRecord& node = program_.nodes[at(index)];
-  require(open_.size() < kMostDeep, "loops and choices lie too deep in one another");
-  node.flow = static_cast<int>(program_.flows.size());
+  node.flow = begin();
   Flow flow{.kind = kind, .depth = static_cast<int>(open_.size()), .begin = index};
   const bool is_scan = kind == Flow::Kind::scan;
   const auto n_carry = at(static_cast<int>(integer(node, "n_carry")));
@@ -103,25 +106,23 @@ void FlowReader::begin_loop(int index, Flow::Kind kind) {
     move(flow.xs.back().row);
   }
   while (next < node.outputs.size()) flow.ys.push_back({take(), -1});
+  require(is_scan || flow.ys.empty(), "while: it has too many results");
   for (const Flow::Carry& carry : flow.carries) {
     require(carry.row < static_cast<int>(flow.ys.size()), "scan: there is no such row");
   }
-  open_.push_back(node.flow);
   program_.flows.push_back(std::move(flow));
 }
 
 void FlowReader::begin_choice(int index) {
   NodeRecord& node = program_.nodes[at(index)];
-  require(open_.size() < kMostDeep, "loops and choices lie too deep in one another");
   require(node.inputs.size() == 1 && program_.values[at(node.inputs[0])].dtype == Dtype::int32,
           "switch: one int32 decides");
-  node.flow = static_cast<int>(program_.flows.size());
+  node.flow = begin();
   program_.flows.push_back({.kind = Flow::Kind::choose,
                             .depth = static_cast<int>(open_.size()),
                             .begin = index,
                             .decides = node.inputs[0],
                             .results = node.outputs});
-  open_.push_back(node.flow);
 }
 
 void FlowReader::end_loop(NodeRecord& node, Flow& flow) {
@@ -149,25 +150,40 @@ void FlowReader::end_loop(NodeRecord& node, Flow& flow) {
     require_written(carry.out, flow.begin);
     move(carry.out);
   }
+  require(flow.decides >= 0 || flow.kind == Flow::Kind::scan, "end_while: there is no test");
+  close();
 }
 
 void FlowReader::end_branch(const NodeRecord& node, Flow& flow) {
-  require(flow.kind == Flow::Kind::choose && !flow.branches.empty() &&
+  require(flow.kind == Flow::Kind::choose && is_in_branch_.back() &&
               node.inputs.size() == flow.results.size(),
           "end_branch: a branch gives other results than its switch");
+  is_in_branch_.back() = false;
   for (size_t i = 0; i < flow.results.size(); ++i) {
     const int value = node.inputs[i];
     require_written(value, flow.branches.back());
     require_same(value, flow.results[i]);
     require(!program_.is_placed(value), "end_branch: a value has two places");
     program_.result_of[at(value)] = flow.results[i];
-    flow.gives.emplace_back(value, flow.results[i]);
   }
 }
 
-Flow& FlowReader::open(const NodeRecord& node) {
+int FlowReader::begin() {
+  require(open_.size() < kMostDeep, "loops and choices lie too deep in one another");
+  const int flow = static_cast<int>(program_.flows.size());
+  open_.push_back(flow);
+  is_in_branch_.push_back(false);
+  return flow;
+}
+
+void FlowReader::close() {
+  open_.pop_back();
+  is_in_branch_.pop_back();
+}
+
+Flow& FlowReader::open(NodeRecord& node) {
   require(!open_.empty(), node.kernel, ": there is no loop or choice around it");
-  const_cast<NodeRecord&>(node).flow = open_.back();
+  node.flow = open_.back();
   return program_.flows[at(open_.back())];
 }
 

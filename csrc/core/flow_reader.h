@@ -27,7 +27,9 @@ class FlowReader {
   void end_loop(NodeRecord& node, Flow& flow);
   void end_branch(const NodeRecord& node, Flow& flow);
 
-  Flow& open(const NodeRecord& node);
+  int begin();
+  void close();
+  Flow& open(NodeRecord& node);
   int64_t integer(const NodeRecord& node, std::string_view name) const;
   void move(int value);
   void require_written(int value, int after) const;
@@ -35,7 +37,8 @@ class FlowReader {
   void require_rows(int whole, int row) const;
 
   Program& program_;
-  std::vector<int> open_;  // flows, the innermost last
+  std::vector<int> open_;           // flows, the innermost last
+  std::vector<bool> is_in_branch_;  // of each of them
 };
 
 }  // namespace handmill

@@ -11,7 +11,7 @@ class Worker {
   Worker(int index, int count) : index_(index), count_(count) {}
   int index() const { return index_; }
   int count() const { return count_; }
-  /// Waits until every thread of the region is here. Spins for some 40 us, then sleeps.
+  /// Waits until every thread of the region is here. Spins for some 200 us, then sleeps.
   void barrier() const {
     if (count_ > 1) wait(nullptr, nullptr);
   }

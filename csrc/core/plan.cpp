@@ -103,7 +103,9 @@ void Plan::make_steps(const Lowering& lowering) {
       count_times(lowering, step, times);
       new_segment({.control = step.control, .flow = flow});
       new_segment({});
-      work_.add_barriers(times.back());
+      const bool is_met = step.control != Control::branch && step.control != Control::end_branch;
+      work_.add_barriers(is_met ? times.back() : 0);
+      has_open_end_ |= step.control == Control::repeat;
       continue;
     }
     const bool is_host = step.function == nullptr;

@@ -89,7 +89,7 @@ class Plan {
   /// The memory of one instance, beside scratch and what run_fed adds.
   int64_t bytes() const;
   /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
-  bool is_long() const { return work_.cost() > kLongCost || has_host_steps_; }
+  bool is_long() const { return work_.cost() > kLongCost || has_host_steps_ || has_open_end_; }
   std::span<const int64_t> shape(int value) const;
   int64_t value_bytes(int value) const { return layout_.values[static_cast<size_t>(value)].bytes; }
   std::span<const StepRecord> records() const { return records_; }
@@ -185,6 +185,7 @@ class Plan {
   Work work_, pack_work_;              // of one run, and of the pack steps
   int64_t scratch_ = 0;                // bytes a thread
   bool has_host_steps_ = false;
+  bool has_open_end_ = false;  // a loop whose number of steps only the run knows
 
   mutable Pace pace_, fed_pace_;
   mutable std::atomic<uint64_t> last_use_;

@@ -198,8 +198,10 @@ GuardFailure Plan::run_all(Instance& instance, int threads) const {
   Cursor cursor(*this, instance, caller);
   while (const Segment* segment = cursor.next()) {
     if (segment->host >= 0) run_host(instance, segment->host);
-    RunContext context{*this, instance, segment};
-    run_context(threads, context);
+    if (segment->begin < segment->end) {
+      RunContext context{*this, instance, segment};
+      run_context(threads, context);
+    }
     if (const GuardFailure failure = check_guards(instance, segment->guards)) return failure;
   }
   return {};
@@ -220,7 +222,8 @@ GuardFailure Plan::run_values(Instance& instance, const void* const* inputs) con
   require(keep_all_, "values of a plan can be seen only if it was specialised with keep_all=True");
   prepare(instance, inputs, nullptr);
   // What lies in a branch that is not taken has no address: an earlier run's may be gone.
-  for (int i = slots_.moving; i < slots_.packed; ++i) set_base(instance, i, nullptr);
+  std::fill(instance.bases.begin() + slots_.moving, instance.bases.begin() + slots_.packed,
+            nullptr);
   instance.reserve_scratch(1, scratch_);
   const Worker caller(0, 1);
   Cursor cursor(*this, instance, caller);
@@ -249,7 +252,7 @@ std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
   instance.reserve_scratch(threads, scratch_);
   for (const FlowPlan& flow : flows_) {
     if (flow.kind == Flow::Kind::choose) continue;
-    if (flow.length > 0) enter_step(instance, flow, 0);
+    enter_step(instance, flow, 0);  // of a loop without steps, too: one inside of it starts there
     leave_loop(instance, flow, std::min<int64_t>(flow.length, 1));
   }
   std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());

@@ -197,7 +197,13 @@ STEP, END = tile("neg", [1], 4), node("end_scan", (4,), (5,))
         ([BEGIN, node("end_scan", (0,), (5,))], "not computed in the body"),
         ([BEGIN, node("end_scan", (1,), (5,))], "not computed in the body"),
         ([node("switch", (0,), (1,))], "one int32 decides"),
-        ([node("while", (0,), (1, 2, 3), n_carry=1), STEP, END], "no test"),
+        ([node("while", (0,), (1, 2, 3), n_carry=1), STEP, END], "another flow is open"),
+        (
+            [node("while", (0,), (1, 2, 3), n_carry=1), STEP, node("end_while", (4,), (5,))],
+            "no test",
+        ),
+        ([node("while", (0,), (1, 2, 3, 5), n_carry=1)], "too many results"),
+        ([BEGIN, STEP, node("end_switch", (), ())], "another flow is open"),
     ),
 )
 def test_descriptions_are_checked(nodes, text):
@@ -213,6 +219,102 @@ def test_descriptions_are_checked(nodes, text):
     _core.Program(nodes=[BEGIN, STEP, END], **description).specialize([])
     with pytest.raises(ValueError, match=text):
         _core.Program(nodes=nodes, **description)
+
+
+SWITCH = node("switch", (0,), (1,))
+BRANCH = [node("branch", (), ()), node("view", (0,), (2,)), node("end_branch", (2,), ())]
+CLOSE = node("end_switch", (0,), ())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    (
+        ([SWITCH, CLOSE], "no branch"),
+        ([SWITCH, *BRANCH[:2], CLOSE], "no branch was ended"),
+        ([SWITCH, BRANCH[0], *BRANCH, CLOSE], "the one before has no end"),
+        ([SWITCH, node("end_branch", (0,), ()), CLOSE], "other results"),
+        ([SWITCH, *BRANCH[:2], node("end_branch", (), ()), CLOSE], "other results"),
+        ([SWITCH, node("branch", (), (3,)), *BRANCH[1:], CLOSE], "has no results"),
+        ([SWITCH, *BRANCH, node("end_switch", (0,), (3,))], "has no results"),
+    ),
+)
+def test_descriptions_of_choices_are_checked(nodes, text):
+    description = {
+        "values": [(I32, ())] * 4,
+        "inputs": [0],
+        "constants": [],
+        "variables": [],
+        "outputs": [],
+        "updates": [],
+        "feeds": [],
+    }
+    _core.Program(nodes=[SWITCH, *BRANCH, CLOSE], **description).specialize([])
+    with pytest.raises(ValueError, match=text):
+        _core.Program(nodes=nodes, **description)
+
+
+@pytest.mark.parametrize("length", ((), (2, 3), (-1,)))
+def test_the_length_is_checked(length):
+    begin = node("scan", (0,), (1, 2, 3), n_carry=1, n_xs=0, length=length)
+    made = program([(2,)] * 6, [begin, STEP, END], inputs=[0], outputs=[5])
+    with pytest.raises(ValueError, match="length must be one number"):
+        made.specialize(1)
+
+
+def rows_and_the_last(reverse):
+    """A scan whose carry is its result, and the product of both, which could lie over the rows."""
+    h0, x, h, xt, spare, ys, new, last, product, total = range(10)
+    return program(
+        [
+            (ROWS, WIDTH),
+            (STEPS, ROWS, WIDTH),
+            *[(ROWS, WIDTH)] * 3,
+            (STEPS, ROWS, WIDTH),
+            *[(ROWS, WIDTH)] * 2,
+            *[(STEPS, ROWS, WIDTH)] * 2,
+        ],
+        [
+            node(
+                "scan",
+                (h0, x),
+                (h, xt, spare, ys),
+                n_carry=1,
+                n_xs=1,
+                rows=(0,),
+                length=(STEPS,),
+                reverse=reverse,
+            ),
+            tile("add", [h, xt], new),
+            node("end_scan", (new, new), (last,)),
+            tile("mul", [ys, last], product, alias=[(0, 0)]),
+            tile("neg", [product], total),
+        ],
+        inputs=[h0, x],
+        outputs=[total],
+    )
+
+
+@pytest.mark.parametrize("threads", (1, 2, 4))
+@pytest.mark.parametrize("reverse", (False, True))
+def test_rows_that_hold_the_carry_are_not_written_over(reverse, threads):
+    h, x = random(ROWS, WIDTH), random(STEPS, ROWS, WIDTH, seed=1)
+    ys, carry = np.empty_like(x), h
+    for i in reversed(range(STEPS)) if reverse else range(STEPS):
+        carry = ys[i] = carry + x[i]
+    plan, before = rows_and_the_last(reverse).specialize(1), _core.num_threads()
+    try:
+        _core.set_num_threads(threads)
+        for _ in range(20):
+            assert equal([plan(h, x)], [-(ys * carry)])
+    finally:
+        _core.set_num_threads(before)
+
+
+def test_profile_of_loops_without_steps():
+    x = np.full(4, 3, np.float32)
+    plan = doubling(0).specialize(1)
+    assert len(plan.profile(x, repeats=1)) == len(plan.summary())
+    assert equal([plan(x)], [x])
 
 
 def test_lengths_are_checked():

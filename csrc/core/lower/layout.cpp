@@ -66,6 +66,7 @@ class Planner {
 
   void find_readers() {
     last_.assign(program_.values.size(), -1);
+    is_lent_.assign(program_.values.size(), false);
     for (size_t v = 0; v < program_.values.size(); ++v) {
       const Origin& from = origin(static_cast<int>(v));
       if (from.kind == Kind::node) last(root(static_cast<int>(v)).value) = from.index;
@@ -99,12 +100,16 @@ class Planner {
       const int read = std::max(flow.end, last(root(carry.after).value));
       until(carry.before, flow.end);
       for (int buffer : carry.buffers) until(buffer, read);
-      if (carry.row >= 0) until(flow.ys[static_cast<size_t>(carry.row)].whole, read);
+      if (carry.row < 0) continue;
+      const int whole = flow.ys[static_cast<size_t>(carry.row)].whole;
+      until(whole, read);
+      is_lent_[static_cast<size_t>(root(whole).value)] = true;
     }
   }
 
   // Whether every operand of the node that lies in `memory` is offered to result `out`.
   bool may_overwrite(int node_index, int out, int memory) const {
+    if (is_lent_[static_cast<size_t>(memory)]) return false;
     const NodeRecord& node = program_.nodes[static_cast<size_t>(node_index)];
     const auto offers = lowering_.offers_of(node_index);
     for (size_t p = 0; p < node.inputs.size(); ++p) {
@@ -303,7 +308,8 @@ class Planner {
   const Slots slots_;
   const int end_;  // the time of the copies at the end
   std::vector<Root> roots_;
-  std::vector<int> last_;  // of each root: the last node that reads it
+  std::vector<int> last_;      // of each root: the last node that reads it
+  std::vector<bool> is_lent_;  // of each root: a row of it is what a loop's carry ended with
   Layout layout_;
 };
 
@@ -311,6 +317,32 @@ struct Span {  // memory that a step touches
   int slot;
   int64_t begin, end;
   bool write;
+};
+
+// The memory in which what a loop left may lie: its slot says only where it does.
+class MovingMemory {
+ public:
+  MovingMemory(const Lowering& lowering, const Layout& layout) {
+    const Slots slots(lowering.program);
+    for (const Flow& flow : lowering.program.flows) {
+      for (const Flow::Carry& carry : flow.carries) {
+        const int slot = slots.moving + lowering.program.moving[static_cast<size_t>(carry.after)];
+        for (int value : {carry.buffers[0], carry.buffers[1],
+                          carry.row < 0 ? -1 : flow.ys[static_cast<size_t>(carry.row)].whole}) {
+          if (value >= 0) places_.emplace_back(slot, layout.values[static_cast<size_t>(value)]);
+        }
+      }
+    }
+  }
+
+  void add_to(std::vector<Span>& spans, int slot, bool write) const {
+    for (const auto& [of, at] : places_) {
+      if (of == slot) spans.push_back({at.slot, at.offset, at.offset + at.bytes, write});
+    }
+  }
+
+ private:
+  std::vector<std::pair<int, Location>> places_;
 };
 
 bool conflict(const std::vector<Span>& earlier, const Span& now) {
@@ -384,6 +416,7 @@ Layout lay_out(Lowering& lowering) { return Planner(lowering).run(); }
 std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
                                 const std::vector<int>& order) {
   std::vector<bool> barriers(order.size(), false);
+  const MovingMemory moving(lowering, layout);
   std::vector<Span> serial, shared, now;  // since the last barrier: by the first thread, by several
   for (size_t i = 0; i < order.size(); ++i) {
     const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
@@ -392,8 +425,9 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
     for (uint32_t k = 0; k < step.num_accesses; ++k) {
       const Access& access = lowering.accesses[step.first_access + k];
       const Location at = layout.locate(lowering, access.ref);
-      now.push_back(
-          {at.slot, at.offset, at.offset + at.bytes, (access.access & Access::kWrite) != 0});
+      const bool write = (access.access & Access::kWrite) != 0;
+      now.push_back({at.slot, at.offset, at.offset + at.bytes, write});
+      moving.add_to(now, at.slot, write);
     }
     const bool hazard = std::any_of(now.begin(), now.end(), [&](const Span& span) {
       return conflict(shared, span) || (several && conflict(serial, span));

@@ -27,7 +27,8 @@ Layout lay_out(Lowering& lowering);
 
 /// For each step, whether a barrier must stand before it: a step touches what a step of other
 /// threads has written since the last barrier, or writes what one has read. Steps of one block all
-/// run on the first thread. Host steps and guards end a region and count as barriers.
+/// run on the first thread. Host steps, guards and steps that control others end a region and count
+/// as barriers.
 std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
                                 const std::vector<int>& order);
 

@@ -57,8 +57,6 @@ struct RawStep {
   uint32_t first_access, num_accesses;
   StepInfo info;
   Control control = Control::none;
-
-  bool is_host() const { return function == nullptr && control == Control::none; }
 };
 
 struct Workspace {
