@@ -95,3 +95,32 @@ def test_random_numbers_stay():
     _, (body,), found = bodies(draw, np.zeros((4, 3, 8), "f"))
     assert any("normal" in name for name in body)
     assert len(np.unique(np.asarray(found))) == np.asarray(found).size
+
+
+def test_a_forward_scan_that_draws_runs_once():
+    """What is drawn depends on operands alone, so a gradient need not draw again."""
+    import handmill
+
+    seed = handmill.random.SeedGenerator(3)
+
+    def loss_and_gradient(x, w):
+        def step(h, row):
+            noise = handmill.random.normal((3, 8), seed=seed)
+            h = ops.tanh(ops.matmul((h + row) * noise, w))
+            return h, h
+
+        with handmill.GradientTape() as tape:
+            tape.watch(w)
+            _, ys = ops.scan(step, ops.zeros((3, 8)), x)
+            loss = ops.sum(ys * ys)
+        return loss, tape.gradient(loss, w)
+
+    traced = TracedFunction(loss_and_gradient, "loss_and_gradient", batched=False)
+    graph = traced.signature(traced.specs_of((X, W))).optimized
+    assert names(graph).count("scan") == 2
+    state = seed.state.numpy().copy()
+    found = [np.asarray(v) for v in traced(X, W)]
+    seed.state.assign(state)
+    with handmill.use_backend("numpy"):
+        for got, wanted in zip(found, traced(X, W), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
