@@ -14,11 +14,11 @@ from pathlib import Path
 SKIPPED = re.compile(r"^SKIPPED \[\d+\] (?P<file>[^:]+?)(?::\d+)?: (?P<reason>.*)$", re.M)
 
 
-def allowed() -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
+def allowed() -> list[tuple[str, re.Pattern[str]]]:
     """The file and the beginning of the reason of each skip that is listed."""
     lines = (Path(__file__).parent / "allowed_skips.txt").read_text(encoding="utf-8").splitlines()
     rows = [line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#")]
-    return [(re.compile(file), re.compile(reason)) for file, reason in rows]
+    return [(file, re.compile(reason)) for file, reason in rows]
 
 
 def unexpected(log: str) -> list[str]:
@@ -28,7 +28,7 @@ def unexpected(log: str) -> list[str]:
         found[0]
         for found in SKIPPED.finditer(log)
         if not any(
-            file.fullmatch(found["file"]) and reason.match(found["reason"])
+            f"/{found['file']}".endswith(f"/{file}") and reason.match(found["reason"])
             for file, reason in known
         )
     ]

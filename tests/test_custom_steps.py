@@ -519,3 +519,20 @@ def test_callbacks_see_every_nth_batch(source):
     ]  # fmt: skip
     with pytest.raises(ValueError, match="steps_per_execution"):
         made(steps_per_execution=0)
+
+
+def test_an_error_in_a_step_is_raised_once():
+    """It is not taken for a guard that refused a batch, which would look for the row."""
+    calls = []
+
+    class Failing(keras.Model):
+        def call(self, x):
+            calls.append(1)
+            raise ValueError("mine")
+
+    model = Failing()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="mine") as caught:
+        model.fit(np.ones((8, 2), np.float32), np.ones((8, 1), np.float32), verbose=0)
+    assert len(calls) == 1
+    assert caught.value.__context__ is None

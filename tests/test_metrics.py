@@ -217,3 +217,23 @@ def test_a_metric_updated_inside_a_layer_is_reported(policy):
     model.compile("sgd", "mse")
     assert model.fit(x, x[:, :1], verbose=0).history["size"] == [1.0]
     assert model.evaluate(x, x[:, :1], verbose=0, return_dict=True)["size"] == 1.0
+
+
+def test_a_metric_of_a_user_may_keep_another_under_any_name():
+    class Wrapper(handmill.metrics.Metric):
+        def __init__(self):
+            super().__init__(name="wrapper")
+            self._inner = handmill.metrics.Mean()
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self._inner.update_state(y_pred)
+
+        def result(self):
+            return self._inner.result()
+
+    metric = Wrapper()
+    metric.update_state([0.0], [3.0])
+    assert len(metric.variables) == 2
+    assert float(metric.result()) == 3.0
+    metric.reset_state()
+    assert float(metric.result()) == 0.0

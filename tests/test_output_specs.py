@@ -122,3 +122,9 @@ def test_losses_of_symbolic_calls_are_no_losses_of_the_layer():
         layer = layers.Dense(2, activity_regularizer="l2")
         layer(handmill.Input((3,)))
         assert layer.losses == []
+
+
+def test_a_warning_is_given_each_time():
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="size 1|one"):
+            handmill.Sequential([handmill.Input((3,)), layers.Dense(1, activation="softmax")])

@@ -176,3 +176,26 @@ def test_changed_weights_reach_a_plan_that_was_dropped(limit):
         for rows in range(1, 9):
             np.testing.assert_array_equal(model(x[:rows]), model.get_weights()[0][:rows])
         model.set_weights([np.full((8, 8), turn, np.float32)])
+
+
+def test_the_trace_that_trains_is_not_the_first_to_go(monkeypatch):
+    """A fed run finds its plan in C++: that it uses its trace is known by its plans."""
+    x = np.ones((32, 5), np.float32)
+    model = handmill.Sequential([handmill.Input((5,)), layers.Dense(3), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], verbose=0)
+    traces = []
+    real = TracedFunction._trace
+
+    def counted(self, specs):
+        traces.append(self.name)
+        return real(self, specs)
+
+    monkeypatch.setattr(TracedFunction, "_trace", counted)
+    functions = []
+    monkeypatch.setattr(plans.TRACES, "limit", plans.TRACES.nbytes + (1 << 18))
+    for n in range(200):
+        functions.append(TracedFunction(lambda y, n=n: ops.exp(y) * float(n) + y, f"other{n}"))
+        functions[-1](x)
+        model.fit(x, x[:, :1], verbose=0)
+    assert not [name for name in traces if not name.startswith("other")]

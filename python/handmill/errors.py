@@ -52,8 +52,14 @@ class KerasDifferenceWarning(UserWarning):
     """handmill does on purpose something else than Keras; docs/differences.md lists each case."""
 
 
+warnings_given = 0
+"""How often :func:`warn_caller` was called: what is known from before would not warn again."""
+
+
 def warn_caller(text: str, category: type[Warning]) -> None:
     """Warns at the line outside handmill from which the current call came."""
+    global warnings_given
+    warnings_given += 1
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "handmill":
         level, frame = level + 1, frame.f_back

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=0.1, help="of a round of a library (default: 0.1)"
     )
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--profile", action="store_true", help="print the steps of our plans, too")
+    parser.add_argument(
+        "--profile", action="store_true", help="print the launches of our plans, too"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

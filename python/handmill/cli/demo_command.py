@@ -137,8 +137,8 @@ def explain_gap(model: Any, x: Array, y: Array, test: float) -> None:
 def compare_with_numpy(model: Any, x: Array, y: Array) -> None:
     """Prints part 4: the kernels of one training step against their references."""
     found = handmill.compare(model, x[:32], y[:32])
-    steps = found.worst.op.count("+") + 1
-    name = found.worst.op if steps == 1 else f"{steps} fused operators"
+    fused = found.worst.op.count("+") + 1
+    name = found.worst.op if fused == 1 else f"{fused} fused operators"
     verdict = "every kernel keeps its bound" if found.ok else "A KERNEL IS WRONG"
     print(
         f"4. One training step against NumPy: {len(found.rows)} results compared, {verdict}; "

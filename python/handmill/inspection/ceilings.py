@@ -75,13 +75,13 @@ class Ceilings:
     def memory_time(
         self, read: float, written: float, in_place: float, footprint: float | None = None
     ) -> float:
-        """Seconds that the traffic of a step takes at least.
+        """Seconds that the traffic of a launch takes at least.
 
         Args:
-            read: bytes that the step reads.
+            read: bytes that the launch reads.
             written: bytes that it writes.
             in_place: bytes of both that lie in the same place.
-            footprint: of the memory that they are a part of; default: of the step.
+            footprint: of the memory that they are a part of; default: of the launch.
         """
         footprint = footprint or read + written - in_place
         copied = min(read, written) - in_place

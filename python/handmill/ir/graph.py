@@ -565,8 +565,8 @@ def current_graph() -> Graph | None:
 
 def _is_traced(graph: Graph) -> bool:
     """Whether this thread traces ``graph``, or a body inside of it."""
-    stack: list[Graph | None] = getattr(_LOCAL, "stack", [])
-    return bool(stack) and stack[-1] is not None and graph in stack
+    stack = _LOCAL.stack
+    return stack is not None and bool(stack) and stack[-1] is not None and graph in stack
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from handmill import dtype_policies, regularizers, tree
+from handmill import dtype_policies, errors, regularizers, tree
 from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
@@ -466,7 +466,10 @@ class Layer(Watched):
         known = None if key is None else _OUTPUT_SPECS.get(key)
         if known is not None:
             return KerasTensor(spec=known)
+        warned = errors.warnings_given
         found = self._traced_output_spec(args, kwargs)
+        if errors.warnings_given != warned:
+            return found
         if key is not None and type(found) is KerasTensor and found.mask is None:
             if len(_OUTPUT_SPECS) >= _MOST_OUTPUT_SPECS:
                 _OUTPUT_SPECS.clear()
@@ -484,7 +487,8 @@ class Layer(Watched):
         if args[0].mask is not None:
             return None
         try:
-            self._maybe_build(args)
+            with collected_losses(), Graph(self.name):
+                self._maybe_build(args)
         except ShapeError as error:
             raise _located(error, self, args) from None
         structure = Structure((self,), trainable=False)

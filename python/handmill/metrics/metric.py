@@ -60,13 +60,13 @@ class Metric(Watched):
         name: default: the class name in snake case.
     """
 
-    _unwatched = frozenset({"name", "_inner"})
+    _unwatched = frozenset({"name", "_metrics_found"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or auto_name(type(self).__name__)
         self._dtype = "float32" if dtype is None else str(dtype)
         self._variables: list[Variable] = []
-        self._inner: tuple[int, list[Metric]] = (-1, [])
+        self._metrics_found: tuple[int, list[Metric]] = (-1, [])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,9 +115,12 @@ class Metric(Watched):
 
     def _inner_metrics(self) -> list[Metric]:
         """Metrics among the attributes; looked for when an attribute was set."""
-        if self._inner[0] != self._changed:
-            self._inner = self._changed, [v for v in vars(self).values() if isinstance(v, Metric)]
-        return self._inner[1]
+        if self._metrics_found[0] != self._changed:
+            self._metrics_found = (
+                self._changed,
+                [v for v in vars(self).values() if isinstance(v, Metric)],
+            )
+        return self._metrics_found[1]
 
     @property
     def dtype(self) -> str:

@@ -90,12 +90,12 @@ def _output_shape(layer: Any) -> str:
 
 def _shape_of_built(layer: Any) -> str:
     """The shape for the inputs that the layer was built for: of one called by other layers."""
-    config = layer.get_build_config() if layer.built else None
-    if not config or "input_shape" not in config:
-        return "?"
     try:
+        config = layer.get_build_config() if layer.built else None
+        if not config or "input_shape" not in config:
+            return "?"
         return _text(layer.compute_output_shape(as_tuples(config["input_shape"])))
-    except Exception:  # a layer of somebody's, whose call takes more than that
+    except Exception:  # a layer of somebody's, which says or takes something else
         return "?"
 
 

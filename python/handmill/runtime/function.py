@@ -253,6 +253,11 @@ class TracedFunction:
         self._bound.pop(specs, None)
         self._fitted.clear()
 
+    def trace_of(self, specs: Any) -> Trace | None:
+        """The trace for ``specs``, if there is one."""
+        bound = self._bound.get(specs)
+        return None if bound is None else bound.trace
+
     def structure_for(self, arrays: Sequence[Array]) -> Any:
         """What ``fn`` said of its outputs when it was traced for such arrays."""
         if len(self._outputs) == 1:
@@ -328,16 +333,24 @@ class TracedFunction:
         if self._subject is not None and self._seen != watch.now:
             self._renew()
 
+        program: Fitted | None = None  # found in this call
+        is_traced = True
+
         def miss() -> Any:
-            return self._plan(self.fitted(feed.batch(batch_size)), feeds=True)
+            nonlocal program, is_traced
+            is_traced = False
+            program = self.fitted(feed.batch(batch_size))
+            plan = self._plan(program, feeds=True)
+            is_traced = True
+            return plan
 
         run = (self._native or self.native).run_fed
         try:
             return run(feed.native, batch_size, max_steps, deadline, miss)  # type: ignore[no-any-return]
         except ValueError:
-            if feed.position + batch_size <= feed.rows:
-                signature = self.fitted(feed.batch(batch_size)).signature
-                _refuse(signature, feed, batch_size)
+            if is_traced and feed.position + batch_size <= feed.rows:
+                program = program or self.fitted(feed.batch(batch_size))
+                _refuse(program.signature, feed, batch_size)
             raise
 
     # Traces, and whether they are current.

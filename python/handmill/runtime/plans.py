@@ -97,7 +97,7 @@ class Traces:
         """Notes that ``owner`` holds a trace under ``key``, to be told when it must be dropped.
 
         Args:
-            owner: has ``drop_trace(key)``.
+            owner: has ``drop_trace(key)`` and ``trace_of(key)``.
             key: hashable.
             trace: the trace; a shared one is counted already.
         """
@@ -135,10 +135,18 @@ class Traces:
         for key, (_, owner) in list(self._held.items()):
             if owner is not None and owner() is None:
                 self._drop(key)
-        for key in list(self._held)[:-1]:
+        for key in sorted(list(self._held)[:-1], key=self._last_use):
             if self.nbytes <= self.limit - self.limit // 8:
                 break
             self._drop(key)
+
+    def _last_use(self, key: Any) -> int:
+        """When a plan of the trace ran last, which those who call plans in C++ do not say here."""
+        owner = self._held[key][1]
+        holder = owner() if owner is not None else None
+        trace = self._shared[key] if owner is None else holder and holder.trace_of(key[1])
+        plans = [] if trace is None else list(trace.plans.values())
+        return max((plan.last_use for plan in plans), default=0)
 
     def _drop(self, key: Any) -> None:
         nbytes, owner = self._held.pop(key)
