@@ -168,6 +168,20 @@ def test_traces_have_a_limit_too(monkeypatch):
         np.testing.assert_array_equal(function(x), np.full((2, 2), 2, np.float32))
 
 
+def test_a_trace_that_has_not_run_yet_is_not_the_first_to_go(monkeypatch):
+    functions = [TracedFunction(lambda x: ops.exp(x) + 1.0, f"f{i}") for i in range(40)]
+    x = np.zeros((2, 2), np.float32)
+    for function in functions[:38]:
+        function(x)
+    new = functions[38]
+    trace = new.signature(new.specs_of([x])).trace  # made, and not run
+    monkeypatch.setattr(plans.TRACES, "limit", plans.TRACES.nbytes)
+    for other in (functions[39], *functions[:2]):
+        other(x)
+    assert plans.TRACES.nbytes <= plans.TRACES.limit
+    assert new.signature(new.specs_of([x])).trace is trace
+
+
 def test_changed_weights_reach_a_plan_that_was_dropped(limit):
     model = handmill.Sequential([handmill.Input((8,)), layers.Dense(8, use_bias=False)])
     x = np.eye(8, dtype=np.float32)

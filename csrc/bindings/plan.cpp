@@ -75,7 +75,7 @@ py::dict values(const BoundPlan& bound, const py::args& args) {
 
 py::list summary(const Plan& plan) {
   py::list list;
-  for (const StepRecord& record : plan.records()) {
+  for (const LaunchRecord& record : plan.records()) {
     const NodeRecord* node =
         record.node < 0 ? nullptr : &plan.program().nodes[static_cast<size_t>(record.node)];
     py::dict row;

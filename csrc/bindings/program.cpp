@@ -67,10 +67,10 @@ HostFunction host_function(const py::object& callable) {
     for (size_t i = 0; i < sizes.size(); ++i) values[i] = py::int_(sizes[i]);
     const py::object returned = take_gil([&] { return (*held)(arguments, values); });
     const auto results = py::reinterpret_steal<py::object>(
-        PySequence_Fast(returned.ptr(), "a host step must return a tuple of arrays"));
+        PySequence_Fast(returned.ptr(), "a host node must return a tuple of arrays"));
     if (!results) throw py::error_already_set();
     require(static_cast<size_t>(PySequence_Fast_GET_SIZE(results.ptr())) == outputs.size(),
-            "a host step must return ", outputs.size(), " arrays");
+            "a host node must return ", outputs.size(), " arrays");
     for (size_t i = 0; i < outputs.size(); ++i) {
       copy_into(outputs[i].data, outputs[i].dtype, outputs[i].shape,
                 PySequence_Fast_GET_ITEM(results.ptr(), static_cast<Py_ssize_t>(i)));
@@ -92,7 +92,7 @@ NodeRecord parse_node(const Node& description) {
     if (node.attrs.back().name == "guard") node.guard = node.attrs.back().integer != 0;
   }
   require((kernel == "host") == !host.is_none(), "node \"", kernel,
-          "\": a host step, and nothing else, has a host function");
+          "\": a host node, and nothing else, has a host function");
   if (!host.is_none()) node.host = host_function(host);
   return node;
 }

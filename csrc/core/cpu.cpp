@@ -11,7 +11,7 @@
 namespace handmill {
 namespace {
 
-constexpr std::string_view kNames[kIsaCount] = {"portable", "avx2", "avx512", "avx512_bf16"};
+constexpr std::string_view kIsaNames[kIsaCount] = {"portable", "avx2", "avx512", "avx512_bf16"};
 
 #if defined(HM_HAS_AVX2) || defined(HM_HAS_AVX512)
 
@@ -91,11 +91,11 @@ std::string read_environment() {
 }
 
 const std::string forced_name = read_environment();
-std::atomic<int> chosen{-1};
+std::atomic<int> chosen_isa{-1};
 
 }  // namespace
 
-std::string_view isa_name(Isa isa) { return kNames[static_cast<int>(isa)]; }
+std::string_view isa_name(Isa isa) { return kIsaNames[static_cast<int>(isa)]; }
 
 const std::string& cpu_vendor() {
   static const std::string vendor = find_vendor();
@@ -126,7 +126,7 @@ Isa find_isa(std::string_view name) {
 }
 
 Isa current_isa() {
-  const int isa = chosen.load(std::memory_order_relaxed);
+  const int isa = chosen_isa.load(std::memory_order_relaxed);
   if (isa >= 0) [[likely]] {
     return static_cast<Isa>(isa);
   }
@@ -134,6 +134,6 @@ Isa current_isa() {
   return current_isa();
 }
 
-void set_isa(Isa isa) { chosen.store(static_cast<int>(isa), std::memory_order_relaxed); }
+void set_isa(Isa isa) { chosen_isa.store(static_cast<int>(isa), std::memory_order_relaxed); }
 
 }  // namespace handmill

@@ -169,7 +169,7 @@ struct Plan::FedContext {
         &rows);
   }
 
-  // The same with host steps, which run between regions, on the calling thread.
+  // The same with host nodes, which run between regions, on the calling thread.
   void run_with_host(int threads, int gather_threads) {
     for (int64_t step = 0; step < steps; ++step) {
       gather_batch(step, gather_threads);
@@ -188,8 +188,8 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, feed.rows() - feed.position);
   Work work = work_, gather_work = work_.empty();
   for (const Gather& gather : gathers) {
-    work.add_step(gather.cost(), gather.blocks);
-    gather_work.add_step(gather.cost(), gather.blocks);
+    work.add_launch(gather.cost(), gather.blocks);
+    gather_work.add_launch(gather.cost(), gather.blocks);
   }
   work.add_barriers(2);  // after the gathers, and at the end
   gather_work.add_barriers(1);
@@ -203,7 +203,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
                      std::clamp<int64_t>(max_steps, 0, rows / batch),
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
-  if (has_host_steps_) {
+  if (has_host_nodes_) {
     context.run_with_host(threads, gather_work.threads(num_threads()));
   } else {
     while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {

@@ -7,12 +7,12 @@
 namespace handmill {
 namespace {
 
-struct Name {
+struct FlowKindName {
   std::string_view kernel;
   Control control;
 };
 
-constexpr Name kNames[] = {
+constexpr FlowKindName kFlowKinds[] = {
     {"scan", Control::scan},       {"while", Control::repeat},  {"switch", Control::choose},
     {"test_while", Control::test}, {"branch", Control::branch}, {"end_branch", Control::end_branch},
     {"end_scan", Control::end},    {"end_while", Control::end}, {"end_switch", Control::end},
@@ -23,7 +23,7 @@ size_t at(int i) { return static_cast<size_t>(i); }
 }  // namespace
 
 Control control_of(std::string_view kernel) {
-  for (const Name& name : kNames) {
+  for (const FlowKindName& name : kFlowKinds) {
     if (name.kernel == kernel) return name.control;
   }
   return Control::none;

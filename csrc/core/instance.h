@@ -21,7 +21,7 @@ struct Plan::Instance {
   uint64_t resolved_for = 0;         // id of the binding that the variables' bases belong to, or 0
   uint64_t epoch = 0;                // of packing, when they were found
   std::vector<std::shared_ptr<Buffer>> storages;  // keep what the variables' bases point to
-  std::vector<std::shared_ptr<Packed>> packed;    // of each pack step
+  std::vector<std::shared_ptr<Packed>> packed;    // of each pack launch
   std::vector<bool> packs_variable;               // of each, whether it reads a variable
   HeldBytes held;
 

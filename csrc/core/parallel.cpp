@@ -193,7 +193,7 @@ void in_child() {
   owners.store(pool.is_owner ? 1 : 0);
 }
 
-[[maybe_unused]] const int fork_handlers = pthread_atfork(before_fork, nullptr, in_child);
+[[maybe_unused]] const int threads_at_fork = pthread_atfork(before_fork, nullptr, in_child);
 
 int64_t now() { return Clock::now().time_since_epoch().count(); }
 

@@ -1,4 +1,4 @@
-// Building plans: lowering, layout, steps, relocations; instances.
+// Building plans: lowering, layout, launches, relocations; instances.
 
 #include "core/plan.h"
 
@@ -14,24 +14,24 @@ namespace {
 
 std::atomic<uint64_t> plans_made{0};
 
-// What a step costs, in floating-point operations; a byte of traffic weighs as much as two.
-double step_cost(const StepRecord& step) {
-  return step.flops + 2 * (step.traffic.read + step.traffic.written);
+// What a launch costs, in floating-point operations; a byte of traffic weighs as much as two.
+double launch_cost(const LaunchRecord& launch) {
+  return launch.flops + 2 * (launch.traffic.read + launch.traffic.written);
 }
 
 // The steps of a loop whose end only the run knows count as so many.
 constexpr double kStepsOfAWhile = 8;
 
-// Follows how often the steps after a step that controls them are taken.
-void count_times(const Lowering& lowering, const RawStep& step, std::vector<double>& times) {
-  if (step.control == Control::end) {
+// Follows how often the launches after a launch that controls them are taken.
+void count_times(const Lowering& lowering, const RawLaunch& launch, std::vector<double>& times) {
+  if (launch.control == Control::end) {
     times.pop_back();
-  } else if (step.control == Control::repeat) {
+  } else if (launch.control == Control::repeat) {
     times.push_back(times.back() * kStepsOfAWhile);
-  } else if (step.control == Control::scan) {
-    const NodeView node(lowering, lowering.program.nodes[static_cast<size_t>(step.node)]);
+  } else if (launch.control == Control::scan) {
+    const NodeView node(lowering, lowering.program.nodes[static_cast<size_t>(launch.node)]);
     times.push_back(times.back() * static_cast<double>(length_of(node)));
-  } else if (step.control == Control::choose) {
+  } else if (launch.control == Control::choose) {
     times.push_back(times.back());
   }
 }
@@ -52,7 +52,7 @@ Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, b
   Lowering lowering(*program_, sizes_, isa, keep_all);
   lowering.lower_nodes();
   layout_ = lay_out(lowering);
-  make_steps(lowering);
+  make_launches(lowering);
   make_flow_plans(lowering);
   make_relocs(lowering);
   make_packings(lowering);
@@ -64,65 +64,67 @@ Plan::Plan(std::shared_ptr<const Program> program, std::vector<int64_t> sizes, b
 
 Plan::~Plan() = default;
 
-void Plan::append_step(const Lowering& lowering, int raw, bool barrier, double times) {
-  const RawStep& step = lowering.steps[static_cast<size_t>(raw)];
-  const bool cached = step.info.pack;
-  records_.push_back({step.name, step.node, step.info.blocks, step.info.flops,
-                      count_traffic(lowering, layout_, step), step.function == nullptr, barrier,
+void Plan::append_launch(const Lowering& lowering, int raw, bool barrier, double times) {
+  const RawLaunch& launch = lowering.launches[static_cast<size_t>(raw)];
+  const bool cached = launch.info.pack;
+  records_.push_back({launch.name, launch.node, launch.info.blocks, launch.info.flops,
+                      count_traffic(lowering, layout_, launch), launch.function == nullptr, barrier,
                       cached, times});
-  if (step.function == nullptr) return;
-  (cached ? pack_steps_ : steps_).push_back({step.function, step.info.blocks, step.args, barrier});
-  scratch_ = std::max(scratch_, step.info.scratch);
+  if (launch.function == nullptr) return;
+  (cached ? pack_launches_ : launches_)
+      .push_back({launch.function, launch.info.blocks, launch.args, barrier});
+  scratch_ = std::max(scratch_, launch.info.scratch);
   Work& work = cached ? pack_work_ : work_;
-  work.add_step(times * step_cost(records_.back()), step.info.blocks);
+  work.add_launch(times * launch_cost(records_.back()), launch.info.blocks);
   work.add_barriers(barrier ? times : 0);
 }
 
-void Plan::make_steps(const Lowering& lowering) {
+void Plan::make_launches(const Lowering& lowering) {
   std::vector<int> packs, order;
-  for (size_t i = 0; i < lowering.steps.size(); ++i) {
-    (lowering.steps[i].info.pack ? packs : order).push_back(static_cast<int>(i));
+  for (size_t i = 0; i < lowering.launches.size(); ++i) {
+    (lowering.launches[i].info.pack ? packs : order).push_back(static_cast<int>(i));
   }
   const std::vector<bool> pack_barriers = find_barriers(lowering, layout_, packs);
-  for (size_t i = 0; i < packs.size(); ++i) append_step(lowering, packs[i], pack_barriers[i], 1);
+  for (size_t i = 0; i < packs.size(); ++i) append_launch(lowering, packs[i], pack_barriers[i], 1);
   const std::vector<bool> barriers = find_barriers(lowering, layout_, order);
   segments_.push_back({});
   int guards = 0;
-  std::vector<double> times = {1};  // that a run takes the steps at hand
+  std::vector<double> times = {1};  // that a run takes the launches at hand
   const auto new_segment = [&](Segment segment) {
-    segment.begin = segment.end = static_cast<int>(steps_.size());
+    segment.begin = segment.end = static_cast<int>(launches_.size());
     segments_.push_back(segment);
   };
   for (size_t i = 0; i < order.size(); ++i) {
-    const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
-    if (order[i] == static_cast<int>(lowering.first_end_step)) {
-      end_copies_ = static_cast<int>(steps_.size());
+    const RawLaunch& launch = lowering.launches[static_cast<size_t>(order[i])];
+    if (order[i] == static_cast<int>(lowering.first_end_launch)) {
+      end_copies_ = static_cast<int>(launches_.size());
     }
-    if (step.control != Control::none) {
-      const int flow = program_->nodes[static_cast<size_t>(step.node)].flow;
-      count_times(lowering, step, times);
-      new_segment({.control = step.control, .flow = flow});
+    if (launch.control != Control::none) {
+      const int flow = program_->nodes[static_cast<size_t>(launch.node)].flow;
+      count_times(lowering, launch, times);
+      new_segment({.control = launch.control, .flow = flow});
       new_segment({});
-      const bool is_met = step.control != Control::branch && step.control != Control::end_branch;
+      const bool is_met =
+          launch.control != Control::branch && launch.control != Control::end_branch;
       work_.add_barriers(is_met ? times.back() : 0);
-      has_open_end_ |= step.control == Control::repeat;
+      has_open_end_ |= launch.control == Control::repeat;
       continue;
     }
-    const bool is_host = step.function == nullptr;
+    const bool is_host = launch.function == nullptr;
     if (is_host) {
-      new_segment({.host = step.node});
-      has_host_steps_ = true;
+      new_segment({.host = launch.node});
+      has_host_nodes_ = true;
     }
-    append_step(lowering, order[i], barriers[i], times.back());
-    segments_.back().end = static_cast<int>(steps_.size());
-    if (!is_host && lowering.ends_region(step)) {
+    append_launch(lowering, order[i], barriers[i], times.back());
+    segments_.back().end = static_cast<int>(launches_.size());
+    if (!is_host && lowering.ends_region(launch)) {
       segments_.back().guards = ++guards;
       work_.add_barriers(times.back());
       new_segment({});
     }
   }
-  if (lowering.first_end_step == lowering.steps.size()) {
-    end_copies_ = static_cast<int>(steps_.size());
+  if (lowering.first_end_launch == lowering.launches.size()) {
+    end_copies_ = static_cast<int>(launches_.size());
   }
 }
 
@@ -153,15 +155,15 @@ void Plan::make_relocs(const Lowering& lowering) {
 // What decides on the content of a copy, beside the variable or constant, is the kernel (and so the
 // level) and its arguments, without their pointers but with the place where it reads.
 void Plan::make_packings(const Lowering& lowering) {
-  for (const RawStep& step : lowering.steps) {
-    if (!step.info.pack) continue;
+  for (const RawLaunch& launch : lowering.launches) {
+    if (!launch.info.pack) continue;
     Packing packing{.slot = 0, .bytes = 0, .key = {}};
-    std::vector<std::byte> args(lowering.blob.begin() + step.args,
-                                lowering.blob.begin() + step.args + step.args_bytes);
+    std::vector<std::byte> args(lowering.blob.begin() + launch.args,
+                                lowering.blob.begin() + launch.args + launch.args_bytes);
     int64_t read_at = 0;
-    for (uint32_t k = 0; k < step.num_accesses; ++k) {
-      const Access& access = lowering.accesses[step.first_access + k];
-      std::memset(args.data() + (access.field - step.args), 0, sizeof(void*));
+    for (uint32_t k = 0; k < launch.num_accesses; ++k) {
+      const Access& access = lowering.accesses[launch.first_access + k];
+      std::memset(args.data() + (access.field - launch.args), 0, sizeof(void*));
       const Location at = layout_.locate(lowering, access.ref);
       if (access.access == Access::kWrite) {
         packing.slot = at.slot;
@@ -176,7 +178,7 @@ void Plan::make_packings(const Lowering& lowering) {
     const auto append = [&](const void* data, size_t bytes) {
       packing.key.append(static_cast<const char*>(data), bytes);
     };
-    append(&step.function, sizeof(step.function));
+    append(&launch.function, sizeof(launch.function));
     append(&read_at, sizeof(read_at));
     append(args.data(), args.size());
     packings_.push_back(std::move(packing));
@@ -193,8 +195,8 @@ int64_t Plan::bytes() const {
 int64_t Plan::description_bytes() const {
   const auto bytes = [](const auto& items) { return items.capacity() * sizeof(items[0]); };
   size_t total = sizeof(*this) + bytes(layout_.values) + bytes(layout_.packed_bytes) +
-                 bytes(dims_) + bytes(blob_) + bytes(pack_steps_) + bytes(packings_) +
-                 bytes(steps_) + bytes(segments_) + bytes(flows_) + bytes(records_) +
+                 bytes(dims_) + bytes(blob_) + bytes(pack_launches_) + bytes(packings_) +
+                 bytes(launches_) + bytes(segments_) + bytes(flows_) + bytes(records_) +
                  bytes(relocs_) + bytes(first_reloc_) + bytes(guards_);
   for (const Packing& packing : packings_) total += packing.key.capacity();
   return static_cast<int64_t>(total);

@@ -1,4 +1,4 @@
-// A program made ready for certain sizes: a flat list of steps over one arena.
+// A program made ready for certain sizes: a flat list of launches over one arena.
 #pragma once
 
 #include <atomic>
@@ -22,15 +22,15 @@
 
 namespace handmill {
 
-struct Step {
+struct Launch {
   KernelFunction function;
   int64_t blocks;
   uint32_t args;  // position in the blob
-  bool barrier;   // before the step
+  bool barrier;   // before the launch
 };
 
-/// What a plan tells of a step.
-struct StepRecord {
+/// What a plan tells of a launch.
+struct LaunchRecord {
   std::string_view kernel;
   int node;  // -1: a copy at the end
   int64_t blocks;
@@ -89,13 +89,13 @@ class Plan {
   /// The memory of one instance, beside scratch and what run_fed adds.
   int64_t bytes() const;
   /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
-  bool is_long() const { return work_.cost() > kLongCost || has_host_steps_ || has_open_end_; }
+  bool is_long() const { return work_.cost() > kLongCost || has_host_nodes_ || has_open_end_; }
   std::span<const int64_t> shape(int value) const;
   int64_t value_bytes(int value) const { return layout_.values[static_cast<size_t>(value)].bytes; }
-  std::span<const StepRecord> records() const { return records_; }
+  std::span<const LaunchRecord> records() const { return records_; }
 
   /// Runs once. Input and output pointers are in the program's order; no input may lie in a
-  /// variable that the program writes. Throws what a host step throws.
+  /// variable that the program writes. Throws what a host node throws.
   GuardFailure run(Instance& instance, const void* const* inputs, void* const* outputs) const;
 
   /// Runs without the copies to outputs and variables: of keep_all plans, which write nothing else.
@@ -121,15 +121,15 @@ class Plan {
     int64_t offset;
   };
   struct Segment {
-    int host = -1;           // node of a host step, which runs first
-    int begin = 0, end = 0;  // steps
+    int host = -1;           // node of a host node, which runs first
+    int begin = 0, end = 0;  // launches
     int guards = 0;          // guard results known at the end of the segment, 0 if no new ones
-    Control control = Control::none;  // of a segment without steps: what to do with `flow`
+    Control control = Control::none;  // of a segment without launches: what to do with `flow`
     int flow = -1;
   };
   struct FlowPlan;
   class Cursor;
-  struct Packing {  // of the pack step at the same position
+  struct Packing {  // of the pack launch at the same position
     int variable = -1, constant = -1;
     int slot;
     int64_t bytes;
@@ -139,11 +139,11 @@ class Plan {
   struct RunContext;
   struct FedContext;
 
-  void make_steps(const Lowering& lowering);
+  void make_launches(const Lowering& lowering);
   void make_relocs(const Lowering& lowering);
   void make_packings(const Lowering& lowering);
   void make_flow_plans(const Lowering& lowering);
-  void append_step(const Lowering& lowering, int raw, bool barrier, double times);
+  void append_launch(const Lowering& lowering, int raw, bool barrier, double times);
 
   int64_t description_bytes() const;
   std::unique_ptr<Instance> make_instance() const;
@@ -172,19 +172,19 @@ class Plan {
   Layout layout_;
   std::vector<int64_t> dims_;
   std::vector<std::byte> blob_;
-  std::vector<Step> pack_steps_;  // run when the variable that they read has changed
+  std::vector<Launch> pack_launches_;  // run when the variable that they read has changed
   std::vector<Packing> packings_;
-  std::vector<Step> steps_;
+  std::vector<Launch> launches_;
   std::vector<Segment> segments_;
   std::vector<FlowPlan> flows_;
-  std::vector<StepRecord> records_;    // pack steps, then steps and host steps in order
+  std::vector<LaunchRecord> records_;  // pack launches, then launches and host nodes in order
   std::vector<Reloc> relocs_;          // sorted by slot
   std::vector<uint32_t> first_reloc_;  // of each slot, and the end
   std::vector<int> guards_;            // node of each guard result
-  int end_copies_ = 0;                 // where the copies at the end begin in steps_
-  Work work_, pack_work_;              // of one run, and of the pack steps
+  int end_copies_ = 0;                 // where the copies at the end begin in launches_
+  Work work_, pack_work_;              // of one run, and of the pack launches
   int64_t scratch_ = 0;                // bytes a thread
-  bool has_host_steps_ = false;
+  bool has_host_nodes_ = false;
   bool has_open_end_ = false;  // a loop whose number of steps only the run knows
 
   mutable Pace pace_, fed_pace_;

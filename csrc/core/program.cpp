@@ -7,7 +7,7 @@
 
 namespace handmill {
 
-#define HM_BUILDER(name) void lower_##name(const NodeView& node, StepWriter& writer);
+#define HM_BUILDER(name) void lower_##name(const NodeView& node, LaunchWriter& writer);
 #include "core/lower/builders.def"
 #undef HM_BUILDER
 
@@ -18,7 +18,7 @@ struct RuleRecord {
   LoweringRule rule;
 };
 
-constexpr RuleRecord kRules[] = {
+constexpr RuleRecord kRuleRecords[] = {
 #define HM_BUILDER(name) {#name, lower_##name},
 #include "core/lower/builders.def"
 #undef HM_BUILDER
@@ -34,11 +34,11 @@ class Checker {
   }
 
   void sources() {
-    using Kind = Origin::Kind;
-    for (size_t i = 0; i < program_.inputs.size(); ++i) define(program_.inputs[i], Kind::input, i);
+    for (size_t i = 0; i < program_.inputs.size(); ++i)
+      define(program_.inputs[i], Origin::Kind::input, i);
     for (size_t i = 0; i < program_.constants.size(); ++i) {
       const Constant& constant = program_.constants[i];
-      define(constant.value, Kind::constant, i);
+      define(constant.value, Origin::Kind::constant, i);
       check_static(constant.value, "constant");
       const ValueRecord& record = program_.values[static_cast<size_t>(constant.value)];
       require(
@@ -46,7 +46,7 @@ class Checker {
           "constant ", constant.value, " has an array of another size");
     }
     for (size_t i = 0; i < program_.variables.size(); ++i) {
-      define(program_.variables[i], Kind::variable, i);
+      define(program_.variables[i], Origin::Kind::variable, i);
       check_static(program_.variables[i], "variable");
     }
   }
@@ -121,7 +121,7 @@ class Checker {
 }  // namespace
 
 LoweringRule find_lowering_rule(std::string_view name) {
-  for (const RuleRecord& record : kRules) {
+  for (const RuleRecord& record : kRuleRecords) {
     if (record.name == name) return record.rule;
   }
   return nullptr;
@@ -129,7 +129,7 @@ LoweringRule find_lowering_rule(std::string_view name) {
 
 std::vector<std::string> lowering_rule_names() {
   std::vector<std::string> names;
-  for (const RuleRecord& record : kRules) {
+  for (const RuleRecord& record : kRuleRecords) {
     if (record.rule != nullptr) names.emplace_back(record.name);
   }
   return names;

@@ -17,8 +17,8 @@
 namespace handmill {
 
 class NodeView;
-class StepWriter;
-using LoweringRule = void (*)(const NodeView& node, StepWriter& writer);
+class LaunchWriter;
+using LoweringRule = void (*)(const NodeView& node, LaunchWriter& writer);
 
 /// The rule of that name, null if there is none.
 LoweringRule find_lowering_rule(std::string_view name);
@@ -32,7 +32,7 @@ struct ArrayRef {
   std::span<const int64_t> shape;
 };
 
-/// What a host step calls, on the thread that called the plan. It may throw.
+/// What a host node calls, on the thread that called the plan. It may throw.
 using HostFunction =
     std::function<void(std::span<const ArrayRef> inputs, std::span<const ArrayRef> outputs,
                        std::span<const int64_t> sizes)>;

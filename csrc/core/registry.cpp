@@ -23,7 +23,7 @@ void matmul_bf16(const MatmulArgs& args, Range blocks, void* scratch);
 
 namespace {
 
-constexpr std::string_view kNames[] = {
+constexpr std::string_view kKernelNames[] = {
 #define HM_KERNEL(name, Args) #name,
 #include "kernels/kernels.def"
 #undef HM_KERNEL
@@ -53,7 +53,7 @@ void dot_matmul(const void* args, Range blocks, void* scratch) {
 
 }  // namespace
 
-std::string_view kernel_name(Kernel kernel) { return kNames[static_cast<int>(kernel)]; }
+std::string_view kernel_name(Kernel kernel) { return kKernelNames[static_cast<int>(kernel)]; }
 
 KernelFunction kernel_function(Isa isa, Kernel kernel) {
 #if defined(HM_HAS_AVX512_BF16)

@@ -1,4 +1,4 @@
-// Running plans: one region a call, guards, host steps, cached pack steps.
+// Running plans: one region a call, guards, host nodes, cached pack launches.
 
 #include <algorithm>
 #include <chrono>
@@ -22,24 +22,26 @@ std::byte* scratch_of(const Buffer& scratch, int64_t bytes_each, const Worker& w
 
 // Each thread takes an even share of the blocks. Which one takes which is of no matter: blocks are
 // independent, and what they compute does not depend on the number of threads.
-void run_step(const Step& step, const std::byte* blob, std::byte* scratch, const Worker& worker) {
+void run_launch(const Launch& launch, const std::byte* blob, std::byte* scratch,
+                const Worker& worker) {
   const int64_t i = worker.index(), n = worker.count();
-  const Range share{step.blocks * i / n, step.blocks * (i + 1) / n};
-  if (share.begin < share.end) step.function(blob + step.args, share, scratch);
+  const Range share{launch.blocks * i / n, launch.blocks * (i + 1) / n};
+  if (share.begin < share.end) launch.function(blob + launch.args, share, scratch);
 }
 
-void run_steps(std::span<const Step> steps, const std::byte* blob, std::byte* scratch,
-               const Worker& worker) {
+void run_launches(std::span<const Launch> launches, const std::byte* blob, std::byte* scratch,
+                  const Worker& worker) {
   if (worker.count() == 1) {
-    for (const Step& step : steps) step.function(blob + step.args, {0, step.blocks}, scratch);
+    for (const Launch& launch : launches)
+      launch.function(blob + launch.args, {0, launch.blocks}, scratch);
     return;
   }
-  for (const Step& step : steps) {
-    if (step.barrier) worker.barrier();
-    if (step.blocks > 1) {
-      run_step(step, blob, scratch, worker);
+  for (const Launch& launch : launches) {
+    if (launch.barrier) worker.barrier();
+    if (launch.blocks > 1) {
+      run_launch(launch, blob, scratch, worker);
     } else if (worker.index() == 0) {
-      step.function(blob + step.args, {0, 1}, scratch);
+      launch.function(blob + launch.args, {0, 1}, scratch);
     }
   }
 }
@@ -52,14 +54,14 @@ void run_context(int threads, Context& context) {
       &context);
 }
 
-struct StepsContext {
-  std::span<const Step> steps;
+struct LaunchesContext {
+  std::span<const Launch> launches;
   const Buffer& blob;
   const Buffer& scratch;
   int64_t scratch_each;
 
   void run(const Worker& worker) const noexcept {
-    run_steps(steps, blob.data(), scratch_of(scratch, scratch_each, worker), worker);
+    run_launches(launches, blob.data(), scratch_of(scratch, scratch_each, worker), worker);
   }
 };
 
@@ -102,7 +104,7 @@ void Plan::refresh_packed(Instance& instance) const {
       set_base(instance, packing.slot, memory);
       const int threads = pack_work_.threads(num_threads());
       instance.reserve_scratch(threads, scratch_);
-      StepsContext context{{&pack_steps_[i], 1}, instance.blob, instance.scratch, scratch_};
+      LaunchesContext context{{&pack_launches_[i], 1}, instance.blob, instance.scratch, scratch_};
       run_context(threads, context);
     });
     set_base(instance, packing.slot, held->memory.data());
@@ -145,8 +147,10 @@ void Plan::run_host(const Instance& instance, int node) const {
 
 void Plan::run_segment(const Instance& instance, const Segment& segment,
                        const Worker& worker) const {
-  const std::span<const Step> steps(steps_.data() + segment.begin, steps_.data() + segment.end);
-  run_steps(steps, instance.blob.data(), scratch_of(instance.scratch, scratch_, worker), worker);
+  const std::span<const Launch> launches(launches_.data() + segment.begin,
+                                         launches_.data() + segment.end);
+  run_launches(launches, instance.blob.data(), scratch_of(instance.scratch, scratch_, worker),
+               worker);
   if (segment.guards > 0) worker.barrier();
 }
 
@@ -178,10 +182,10 @@ struct Plan::RunContext {
   }
 };
 
-// All segments, in one region unless host steps lie between them.
+// All segments, in one region unless host nodes lie between them.
 GuardFailure Plan::run_all(Instance& instance, int threads) const {
   instance.reserve_scratch(threads, scratch_);
-  if (!has_host_steps_) {
+  if (!has_host_nodes_) {
     RunContext context{*this, instance};
     if (threads == 1) {
       context.run(Worker(0, 1));
@@ -257,17 +261,17 @@ std::vector<double> Plan::profile(Instance& instance, const void* const* inputs,
   }
   std::vector<double> least(records_.size(), std::numeric_limits<double>::infinity());
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    size_t pack = 0, step = 0;
+    size_t pack = 0, launch = 0;
     for (size_t i = 0; i < records_.size(); ++i) {
-      const StepRecord& record = records_[i];
+      const LaunchRecord& record = records_[i];
       const Clock::time_point begin = Clock::now();
       if (record.times == 0) {  // a loop without steps, whose rows do not exist
-        step += !record.host;
+        launch += !record.host;
       } else if (record.host) {
         run_host(instance, record.node);
       } else {
-        const Step* next = record.cached ? &pack_steps_[pack++] : &steps_[step++];
-        StepsContext context{{next, 1}, instance.blob, instance.scratch, scratch_};
+        const Launch* next = record.cached ? &pack_launches_[pack++] : &launches_[launch++];
+        LaunchesContext context{{next, 1}, instance.blob, instance.scratch, scratch_};
         run_context(static_cast<int>(std::min<int64_t>(threads, next->blocks)), context);
       }
       const std::chrono::duration<double> seconds = Clock::now() - begin;

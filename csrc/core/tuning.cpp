@@ -113,7 +113,7 @@ const Tuning& detect() {
   return *find(best == Isa::avx2 ? "avx2" : "generic");
 }
 
-std::atomic<const Tuning*> chosen{nullptr};
+std::atomic<const Tuning*> chosen_tuning{nullptr};
 
 }  // namespace
 
@@ -137,7 +137,7 @@ const Tuning& detected_tuning() {
 }
 
 const Tuning& current_tuning() {
-  const Tuning* tuning = chosen.load(std::memory_order_relaxed);
+  const Tuning* tuning = chosen_tuning.load(std::memory_order_relaxed);
   return tuning == nullptr ? detected_tuning() : *tuning;
 }
 
@@ -148,7 +148,7 @@ void set_tuning(std::string_view name) {
     for (const Tuning& t : kTunings) list += (list.empty() ? "" : ", ") + std::string(t.name);
     throw std::runtime_error("no tuning \"" + std::string(name) + "\"; there are: " + list);
   }
-  chosen.store(tuning, std::memory_order_relaxed);
+  chosen_tuning.store(tuning, std::memory_order_relaxed);
 }
 
 }  // namespace handmill

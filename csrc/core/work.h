@@ -16,8 +16,8 @@ class Work {
   /// No work yet, at the same costs.
   Work empty() const { return Work(costs_); }
 
-  /// Adds a step, of which each block can be done by another thread.
-  void add_step(double cost, int64_t blocks) {
+  /// Adds a launch, of which each block can be done by another thread.
+  void add_launch(double cost, int64_t blocks) {
     (blocks > 1 ? shared_ : alone_) += cost;
     most_blocks_ = std::max(most_blocks_, blocks);
   }

@@ -171,7 +171,7 @@ def test_host_nodes_in_fed_runs():
     np.testing.assert_array_equal(np.concatenate(seen), x)
 
 
-def test_an_error_in_a_host_step_frees_the_feed():
+def test_an_error_in_a_host_node_frees_the_feed():
     made = program([(-1,), (-1,)], [host(lambda a: 1 / 0, (0,), (1,))], inputs=[0], feeds=[0])
     feed = _core.Feed([random(8)])
     plan = made.specialize(4)

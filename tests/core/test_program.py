@@ -377,7 +377,7 @@ def test_host_nodes_run_among_kernels():
         (lambda arrays: 1 / 0, ZeroDivisionError),
     ),
 )
-def test_a_failing_host_step_leaves_variables_as_they_were(result, error):
+def test_a_failing_host_node_leaves_variables_as_they_were(result, error):
     w = state(np.ones(4))
     made = program(
         [(4,), (4,), (4,)],

@@ -11,6 +11,7 @@ namespace handmill {
 inline constexpr int64_t kBlockElements = 8192;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
 /// Items of `item_size` elements for one block.
 inline int64_t items_per_block(int64_t item_size, int64_t elements = kBlockElements) {

@@ -93,32 +93,32 @@ std::span<const double> NodeView::floats(std::string_view name) const {
   return attr->floats;
 }
 
-Isa StepWriter::isa() const { return lowering_.isa; }
+Isa LaunchWriter::isa() const { return lowering_.isa; }
 
-Ref StepWriter::workspace(int64_t bytes) {
+Ref LaunchWriter::workspace(int64_t bytes) {
   return {Ref::Kind::workspace, lowering_.new_workspace(bytes, lowering_.node_)};
 }
 
-void StepWriter::pointer(void* field, const Ref& ref, int access) {
+void LaunchWriter::pointer(void* field, const Ref& ref, int access) {
   lowering_.pending_.push_back({static_cast<const std::byte*>(field), ref, access});
 }
 
-void StepWriter::table_field(void* field, const void* items, size_t bytes) {
+void LaunchWriter::table_field(void* field, const void* items, size_t bytes) {
   lowering_.pending_tables_.push_back(
       {static_cast<const std::byte*>(field), static_cast<const std::byte*>(items), bytes});
 }
 
-void StepWriter::guard(GuardResult** field) {
+void LaunchWriter::guard(GuardResult** field) {
   const Ref ref(Ref::Kind::guard, static_cast<int>(lowering_.guards.size()));
   lowering_.guards.push_back(lowering_.node_);
   pointer(field, ref, kWrite);
 }
 
-void StepWriter::may_overwrite(int output, int input) {
+void LaunchWriter::may_overwrite(int output, int input) {
   lowering_.offers.emplace_back(output, input);
 }
 
-void StepWriter::view(const ValueView& output, const ValueView& input, int64_t byte_offset) {
+void LaunchWriter::view(const ValueView& output, const ValueView& input, int64_t byte_offset) {
   const auto out = static_cast<size_t>(output.id);
   const Origin& origin = lowering_.program.origins[out];
   require(origin.kind == Origin::Kind::node && origin.index == lowering_.node_ &&
@@ -132,9 +132,10 @@ void StepWriter::view(const ValueView& output, const ValueView& input, int64_t b
   lowering_.parent_offset[out] = byte_offset;
 }
 
-void StepWriter::add_step(Kernel kernel, const void* args, size_t bytes, const StepInfo& info) {
-  lowering_.finish_step(kernel_function(lowering_.isa, kernel), kernel_name(kernel), args, bytes,
-                        info);
+void LaunchWriter::add_launch(Kernel kernel, const void* args, size_t bytes,
+                              const LaunchInfo& info) {
+  lowering_.finish_launch(kernel_function(lowering_.isa, kernel), kernel_name(kernel), args, bytes,
+                          info);
 }
 
 }  // namespace handmill

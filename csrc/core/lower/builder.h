@@ -1,10 +1,10 @@
-// What a lowering rule sees (NodeView) and what it writes (StepWriter).
+// What a lowering rule sees (NodeView) and what it writes (LaunchWriter).
 //
-// A lowering rule turns one node of a program, whose shapes are all known by now, into steps: a
+// A lowering rule turns one node of a program, whose shapes are all known by now, into launches: a
 // kernel, its arguments, and the number of blocks that threads share. It runs each time a program
 // is specialised for new sizes, so it should cost about a microsecond. Example:
 //
-//   void lower_softmax(const NodeView& node, StepWriter& writer) {
+//   void lower_softmax(const NodeView& node, LaunchWriter& writer) {
 //     const ValueView x = node.input(0), y = node.output(0);
 //     SoftmaxArgs args{};
 //     args.N = x.dim(-1);
@@ -15,7 +15,7 @@
 //     writer.add<Kernel::softmax>(args, {.blocks = ..., .flops = 8.0 * x.size()});
 //   }
 //
-// registered by the row HM_BUILDER(softmax) in builders.def. Steps of a node run in the order of
+// registered by the row HM_BUILDER(softmax) in builders.def. Launches of a node run in the order of
 // add(); a barrier stands between two of them only where one touches what the other writes.
 #pragma once
 
@@ -101,7 +101,7 @@ struct Ref {
   Kind kind;
   int id;
   int64_t offset = 0;   // bytes
-  int64_t length = -1;  // bytes that the step may touch from `offset` on; -1: all of the rest
+  int64_t length = -1;  // bytes that the launch may touch from `offset` on; -1: all of the rest
 
   Ref(const ValueView& value) : kind(Kind::value), id(value.id) {}  // NOLINT: meant to convert
   Ref(Kind kind_, int id_) : kind(kind_), id(id_) {}
@@ -114,32 +114,32 @@ struct Ref {
   }
 };
 
-struct StepInfo {
-  int64_t blocks = 1;   // 0: nothing to do, the step is left out
+struct LaunchInfo {
+  int64_t blocks = 1;   // 0: nothing to do, the launch is left out
   int64_t scratch = 0;  // bytes that each thread needs
   /// Additions, multiplications, divisions, roots and comparisons; a function such as exp in a tile
   /// program counts as one.
   double flops = 0;
-  /// Compulsory traffic; -1: all memory that the step may read (write), each byte once.
+  /// Compulsory traffic; -1: all memory that the launch may read (write), each byte once.
   double bytes_read = -1, bytes_written = -1;
-  /// The step computes a workspace from variables or constants alone, as packing weights does.
+  /// The launch computes a workspace from variables or constants alone, as packing weights does.
   /// It is then run again only after one of them was written.
   bool pack = false;
 };
 
-class StepWriter {
+class LaunchWriter {
  public:
-  explicit StepWriter(Lowering& lowering) : lowering_(lowering) {}
+  explicit LaunchWriter(Lowering& lowering) : lowering_(lowering) {}
 
   /// The level to lower for: block sizes may depend on it.
   Isa isa() const;
 
-  /// Memory for the steps of this node, 64-byte aligned, of any content at first.
+  /// Memory for the launches of this node, 64-byte aligned, of any content at first.
   Ref workspace(int64_t bytes);
 
   /// Declares a pointer field of the arguments (or of a table) handed to the next add(): the
-  /// address of `ref` goes there, and the step reads, writes, or does both with it. A workspace or
-  /// value of zero bytes gives some valid address.
+  /// address of `ref` goes there, and the launch reads, writes, or does both with it. A workspace
+  /// or value of zero bytes gives some valid address.
   template <class T>
   void read(T** field, const Ref& ref) {
     pointer(field, ref, kRead);
@@ -163,22 +163,22 @@ class StepWriter {
     table_field(field, items.data(), items.size_bytes());
   }
 
-  /// For the last step of a guard node, which has one block: where it writes what it found.
+  /// For the last launch of a guard node, which has one block: where it writes what it found.
   void guard(GuardResult** field);
 
-  /// Ends a step. `args` must be the object whose fields were declared.
+  /// Ends a launch. `args` must be the object whose fields were declared.
   template <Kernel kernel>
-  void add(const KernelArgs<kernel>& args, const StepInfo& info) {
+  void add(const KernelArgs<kernel>& args, const LaunchInfo& info) {
     static_assert(std::is_trivially_copyable_v<KernelArgs<kernel>>);
-    add_step(kernel, &args, sizeof(args), info);
+    add_launch(kernel, &args, sizeof(args), info);
   }
 
   /// Offers that result `output` may take the memory of operand `input`, beside what the node says:
-  /// every step of the node reads an element of it before it writes the one in the same place, in
+  /// every launch of the node reads an element of it before it writes the one in the same place, in
   /// the same block.
   void may_overwrite(int output, int input);
 
-  /// The output is the input's memory, from byte_offset on, as a reshape is. No step is needed.
+  /// The output is the input's memory, from byte_offset on, as a reshape is. No launch is needed.
   void view(const ValueView& output, const ValueView& input, int64_t byte_offset = 0);
 
  private:
@@ -186,7 +186,7 @@ class StepWriter {
 
   void pointer(void* field, const Ref& ref, int access);
   void table_field(void* field, const void* items, size_t bytes);
-  void add_step(Kernel kernel, const void* args, size_t bytes, const StepInfo& info);
+  void add_launch(Kernel kernel, const void* args, size_t bytes, const LaunchInfo& info);
 
   Lowering& lowering_;
 };

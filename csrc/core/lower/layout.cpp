@@ -245,13 +245,14 @@ class Planner {
     }
   }
 
-  // Barriers stand where one step needs another's result; every buffer is still apart. Between two
-  // of them a thread may be at any step while others are at any other: memory that changed hands
-  // there would ask for one more barrier (28 instead of 18 in a step of a net of seven layers).
+  // Barriers stand where one launch needs another's result; every buffer is still apart. Between
+  // two of them a thread may be at any launch while others are at any other: memory that changed
+  // hands there would ask for one more barrier (28 instead of 18 in a step of a net of seven
+  // layers).
   void widen_to_intervals(std::vector<Lifetime>& lifetimes) {
     std::vector<int> order;
-    for (size_t i = 0; i < lowering_.steps.size(); ++i) {
-      if (!lowering_.steps[i].info.pack) order.push_back(static_cast<int>(i));
+    for (size_t i = 0; i < lowering_.launches.size(); ++i) {
+      if (!lowering_.launches[i].info.pack) order.push_back(static_cast<int>(i));
     }
     const std::vector<bool> barriers = find_barriers(lowering_, layout_, order);
     struct Interval {
@@ -261,12 +262,12 @@ class Planner {
     std::vector<Interval> intervals;
     bool ended = true;
     for (size_t i = 0; i < order.size(); ++i) {
-      const RawStep& step = lowering_.steps[static_cast<size_t>(order[i])];
-      const int node = step.node < 0 ? end_ : step.node;
+      const RawLaunch& launch = lowering_.launches[static_cast<size_t>(order[i])];
+      const int node = launch.node < 0 ? end_ : launch.node;
       if (ended || barriers[i]) intervals.push_back({node, node, false});
       intervals.back().last = node;
-      intervals.back().shared = intervals.back().shared || step.info.blocks > 1;
-      ended = lowering_.ends_region(step);
+      intervals.back().shared = intervals.back().shared || launch.info.blocks > 1;
+      ended = lowering_.ends_region(launch);
     }
     if (intervals.empty()) return;
     for (Lifetime& life : lifetimes) {
@@ -313,7 +314,7 @@ class Planner {
   Layout layout_;
 };
 
-struct Span {  // memory that a step touches
+struct Span {  // memory that a launch touches
   int slot;
   int64_t begin, end;
   bool write;
@@ -419,11 +420,11 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
   const MovingMemory moving(lowering, layout);
   std::vector<Span> serial, shared, now;  // since the last barrier: by the first thread, by several
   for (size_t i = 0; i < order.size(); ++i) {
-    const RawStep& step = lowering.steps[static_cast<size_t>(order[i])];
-    const bool several = step.info.blocks > 1;
+    const RawLaunch& launch = lowering.launches[static_cast<size_t>(order[i])];
+    const bool several = launch.info.blocks > 1;
     now.clear();
-    for (uint32_t k = 0; k < step.num_accesses; ++k) {
-      const Access& access = lowering.accesses[step.first_access + k];
+    for (uint32_t k = 0; k < launch.num_accesses; ++k) {
+      const Access& access = lowering.accesses[launch.first_access + k];
       const Location at = layout.locate(lowering, access.ref);
       const bool write = (access.access & Access::kWrite) != 0;
       now.push_back({at.slot, at.offset, at.offset + at.bytes, write});
@@ -432,7 +433,7 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
     const bool hazard = std::any_of(now.begin(), now.end(), [&](const Span& span) {
       return conflict(shared, span) || (several && conflict(serial, span));
     });
-    const bool stops = lowering.ends_region(step);
+    const bool stops = lowering.ends_region(launch);
     barriers[i] = hazard;
     if (hazard || stops) {
       serial.clear();
@@ -446,12 +447,12 @@ std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
   return barriers;
 }
 
-Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawStep& step) {
-  if (step.control != Control::none) return {};
-  if (step.function == nullptr) return count_host_traffic(lowering, step.node);
+Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawLaunch& launch) {
+  if (launch.control != Control::none) return {};
+  if (launch.function == nullptr) return count_host_traffic(lowering, launch.node);
   std::vector<Span> spans[2];  // read, written
-  for (uint32_t k = 0; k < step.num_accesses; ++k) {
-    const Access& access = lowering.accesses[step.first_access + k];
+  for (uint32_t k = 0; k < launch.num_accesses; ++k) {
+    const Access& access = lowering.accesses[launch.first_access + k];
     const Location at = layout.locate(lowering, access.ref);
     for (const bool write : {false, true}) {
       if ((access.access & (write ? Access::kWrite : Access::kRead)) == 0) continue;
@@ -461,8 +462,8 @@ Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawS
   Traffic traffic{bytes_covered(spans[0]), bytes_covered(spans[1])};
   const double touched = bytes_covered(spans[0], spans[1]);
   traffic.in_place = traffic.read + traffic.written - touched;
-  if (step.info.bytes_read >= 0) traffic.read = step.info.bytes_read;
-  if (step.info.bytes_written >= 0) traffic.written = step.info.bytes_written;
+  if (launch.info.bytes_read >= 0) traffic.read = launch.info.bytes_read;
+  if (launch.info.bytes_written >= 0) traffic.written = launch.info.bytes_written;
   traffic.in_place = std::min({traffic.in_place, traffic.read, traffic.written});
   return traffic;
 }

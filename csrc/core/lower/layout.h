@@ -11,7 +11,7 @@ struct Layout {
   std::vector<Location> values;
   std::vector<Location> workspaces;
   int64_t arena_bytes = 0;
-  std::vector<int64_t> packed_bytes;  // of each copy that a pack step makes
+  std::vector<int64_t> packed_bytes;  // of each copy that a pack launch makes
   int64_t lower_bound = 0;            // of arena_bytes
 
   Location locate(const Lowering& lowering, const Ref& ref) const;
@@ -22,23 +22,23 @@ struct Layout {
 ///
 /// A new value of a variable is computed in the variable's own memory if nobody reads the old one
 /// after that (a reader that is the same node must offer it as an alias), and if no guard or host
-/// step, which may end the run, comes later.
+/// launch, which may end the run, comes later.
 Layout lay_out(Lowering& lowering);
 
-/// For each step, whether a barrier must stand before it: a step touches what a step of other
-/// threads has written since the last barrier, or writes what one has read. Steps of one block all
-/// run on the first thread. Host steps, guards and steps that control others end a region and count
-/// as barriers.
+/// For each launch, whether a barrier must stand before it: a launch touches what a launch of other
+/// threads has written since the last barrier, or writes what one has read. Launches of one block
+/// all run on the first thread. Host nodes, guards and launches that control others end a region
+/// and count as barriers.
 std::vector<bool> find_barriers(const Lowering& lowering, const Layout& layout,
                                 const std::vector<int>& order);
 
-/// What a step moves between the cores and memory, in bytes. Memory that several of its operands
+/// What a launch moves between the cores and memory, in bytes. Memory that several of its operands
 /// share counts once.
 struct Traffic {
   double read = 0, written = 0;
   double in_place = 0;  // read and written in the same place; part of both
 };
 
-Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawStep& step);
+Traffic count_traffic(const Lowering& lowering, const Layout& layout, const RawLaunch& launch);
 
 }  // namespace handmill

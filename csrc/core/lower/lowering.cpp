@@ -45,7 +45,7 @@ Lowering::Lowering(const Program& program_in, std::span<const int64_t> sizes, Is
   parent_offset.assign(n, 0);
   for (size_t v = 0; v < n; ++v) parent[v] = program.result_of[v];
   blob.reserve(program.nodes.size() * 512);
-  steps.reserve(program.nodes.size() * 2);
+  launches.reserve(program.nodes.size() * 2);
   accesses.reserve(program.nodes.size() * 6);
 }
 
@@ -76,31 +76,31 @@ int Lowering::new_workspace(int64_t size, int node) {
 }
 
 void Lowering::lower_nodes() {
-  StepWriter writer(*this);
+  LaunchWriter writer(*this);
   for (size_t i = 0; i < program.nodes.size(); ++i) {
     const NodeRecord& node = program.nodes[i];
     node_ = static_cast<int>(i);
-    const size_t first_step = steps.size();
+    const size_t first_launch = launches.size();
     first_offer.push_back(offers.size());
     offers.insert(offers.end(), node.alias.begin(), node.alias.end());
     if (node.host || node.control != Control::none) {
       const std::string_view name = node.host ? std::string_view("host") : node.kernel;
       const auto none = static_cast<uint32_t>(accesses.size());
-      steps.push_back({nullptr, name, node_, 0, 0, none, 0, {}, node.control});
+      launches.push_back({nullptr, name, node_, 0, 0, none, 0, {}, node.control});
       continue;
     }
     const size_t first_guard = guards.size();
     node.rule(NodeView(*this, node), writer);
     require(pending_.empty() && pending_tables_.empty(), node.kernel,
-            ": the lowering rule declared pointers without a step");
+            ": the lowering rule declared pointers without a launch");
     require(node.guard == (guards.size() > first_guard), node.kernel,
             ": a node is a guard if and only if its lowering rule writes a guard result");
-    check_written(node, first_step);
-    keep_packed(first_step);
+    check_written(node, first_launch);
+    keep_packed(first_launch);
   }
   node_ = -1;
   first_offer.push_back(offers.size());
-  first_end_step = steps.size();
+  first_end_launch = launches.size();
 }
 
 uint32_t Lowering::append(const void* data, size_t bytes) {
@@ -112,8 +112,8 @@ uint32_t Lowering::append(const void* data, size_t bytes) {
   return static_cast<uint32_t>(begin);
 }
 
-void Lowering::finish_step(KernelFunction function, std::string_view name, const void* args,
-                           size_t bytes, const StepInfo& info) {
+void Lowering::finish_launch(KernelFunction function, std::string_view name, const void* args,
+                             size_t bytes, const LaunchInfo& info) {
   struct Region {  // where memory of the rule went
     const std::byte* begin;
     size_t bytes;
@@ -147,54 +147,55 @@ void Lowering::finish_step(KernelFunction function, std::string_view name, const
   }
   pending_.clear();
   pending_tables_.clear();
-  RawStep step{function,
-               name,
-               node_,
-               regions[0].position,
-               static_cast<uint32_t>(bytes),
-               first_access,
-               static_cast<uint32_t>(accesses.size()) - first_access,
-               info,
-               Control::none};
-  steps.push_back(step);
+  RawLaunch launch{function,
+                   name,
+                   node_,
+                   regions[0].position,
+                   static_cast<uint32_t>(bytes),
+                   first_access,
+                   static_cast<uint32_t>(accesses.size()) - first_access,
+                   info,
+                   Control::none};
+  launches.push_back(launch);
 }
 
-// Every result has bytes that a step writes, or is a view, or has none: what is left out would be
+// Every result has bytes that a launch writes, or is a view, or has none: what is left out would be
 // what lay in memory before.
-void Lowering::check_written(const NodeRecord& node, size_t first_step) const {
+void Lowering::check_written(const NodeRecord& node, size_t first_launch) const {
   for (int output : node.outputs) {
     const bool is_view = parent[static_cast<size_t>(output)] >= 0 && !program.is_placed(output);
     if (bytes(output) == 0 || is_view) continue;
     bool is_written = false;
-    for (size_t i = first_step; i < steps.size() && !is_written; ++i) {
-      for (uint32_t k = 0; k < steps[i].num_accesses && !is_written; ++k) {
-        const Access& access = accesses[steps[i].first_access + k];
+    for (size_t i = first_launch; i < launches.size() && !is_written; ++i) {
+      for (uint32_t k = 0; k < launches[i].num_accesses && !is_written; ++k) {
+        const Access& access = accesses[launches[i].first_access + k];
         is_written = access.ref.kind == Ref::Kind::value && access.ref.id == output &&
                      (access.access & Access::kWrite) != 0;
       }
     }
-    require(is_written, node.kernel, ": no step writes the result");
+    require(is_written, node.kernel, ": no launch writes the result");
   }
 }
 
-// Lets a step of the node at hand be a pack step only if it writes one workspace, as no other step
-// does, from one constant, or variable that the program does not write.
-void Lowering::keep_packed(size_t first_step) {
-  for (size_t i = first_step; i < steps.size(); ++i) {
-    RawStep& step = steps[i];
-    const std::span<const Access> touched(accesses.data() + step.first_access, step.num_accesses);
+// Lets a launch of the node at hand be a pack launch only if it writes one workspace, as no other
+// launch does, from one constant, or variable that the program does not write.
+void Lowering::keep_packed(size_t first_launch) {
+  for (size_t i = first_launch; i < launches.size(); ++i) {
+    RawLaunch& launch = launches[i];
+    const std::span<const Access> touched(accesses.data() + launch.first_access,
+                                          launch.num_accesses);
     int reads = 0, writes = 0;
     for (const Access& access : touched) {
       reads += access.access == Access::kRead && access.ref.kind == Ref::Kind::value &&
                is_stable(access.ref.id);
       writes += access.access == Access::kWrite && access.ref.kind == Ref::Kind::workspace;
     }
-    step.info.pack = step.info.pack && reads == 1 && writes == 1 && touched.size() == 2;
+    launch.info.pack = launch.info.pack && reads == 1 && writes == 1 && touched.size() == 2;
     for (const Access& access : touched) {
       if (access.ref.kind != Ref::Kind::workspace || access.access == Access::kRead) continue;
       Workspace& workspace = workspaces[static_cast<size_t>(access.ref.id)];
-      require(!workspace.packed, step.name, ": writes what a pack step keeps");
-      workspace.packed = step.info.pack;
+      require(!workspace.packed, launch.name, ": writes what a pack launch keeps");
+      workspace.packed = launch.info.pack;
     }
   }
 }
@@ -222,9 +223,9 @@ int64_t Lowering::bytes_of(const Ref& ref) const {
   return 0;
 }
 
-bool Lowering::ends_region(const RawStep& step) const {
-  const std::span<const Access> touched(accesses.data() + step.first_access, step.num_accesses);
-  return step.function == nullptr ||
+bool Lowering::ends_region(const RawLaunch& launch) const {
+  const std::span<const Access> touched(accesses.data() + launch.first_access, launch.num_accesses);
+  return launch.function == nullptr ||
          std::any_of(touched.begin(), touched.end(),
                      [](const Access& access) { return access.ref.kind == Ref::Kind::guard; });
 }
@@ -233,8 +234,8 @@ void Lowering::add_copy(const Ref& from, const Ref& to, int64_t size) {
   CopyArgs args{nullptr, nullptr, size};
   pending_.push_back({reinterpret_cast<const std::byte*>(&args.from), from, Access::kRead});
   pending_.push_back({reinterpret_cast<const std::byte*>(&args.to), to, Access::kWrite});
-  finish_step(copy_blocks, "copy", &args, sizeof(args),
-              {.blocks = (size + kCopyBlock - 1) / kCopyBlock});
+  finish_launch(copy_blocks, "copy", &args, sizeof(args),
+                {.blocks = (size + kCopyBlock - 1) / kCopyBlock});
 }
 
 }  // namespace handmill

@@ -1,4 +1,4 @@
-// One specialisation under way: a program at certain sizes, its steps, and then its memory.
+// One specialisation under way: a program at certain sizes, its launches, and then its memory.
 #pragma once
 
 #include <deque>
@@ -19,7 +19,7 @@ struct Slots {
   static constexpr int kGuards = 2;  // GuardResult of each guard
   int inputs, outputs, variables, constants;
   int moving;  // what lies elsewhere in each step of a loop
-  int packed;  // from here on: the copies that pack steps make
+  int packed;  // from here on: the copies that pack launches make
 
   explicit Slots(const Program& program)
       : inputs(kGuards + 1),
@@ -49,20 +49,20 @@ struct TableField {
   uint32_t field, target;
 };
 
-struct RawStep {
-  KernelFunction function;  // null: a host step, or one that only controls others
+struct RawLaunch {
+  KernelFunction function;  // null: a host node, or one that only controls others
   std::string_view name;
   int node;                   // -1: the copies at the end
   uint32_t args, args_bytes;  // position and size in the blob
   uint32_t first_access, num_accesses;
-  StepInfo info;
+  LaunchInfo info;
   Control control = Control::none;
 };
 
 struct Workspace {
   int64_t bytes;
   int node;
-  bool packed = false;  // written by a pack step
+  bool packed = false;  // written by a pack launch
 };
 
 class Lowering {
@@ -95,9 +95,9 @@ class Lowering {
 
   int new_workspace(int64_t bytes, int node);
 
-  /// Whether the threads must come together after the step: a host step, one that guards, or one
+  /// Whether the threads must come together after the launch: a host node, one that guards, or one
   /// that controls others.
-  bool ends_region(const RawStep& step) const;
+  bool ends_region(const RawLaunch& launch) const;
 
   /// Appends a copy of `bytes` bytes, done by blocks.
   void add_copy(const Ref& from, const Ref& to, int64_t bytes);
@@ -112,17 +112,17 @@ class Lowering {
   std::vector<int> parent;           // of a view: whose memory it is; -1 for all else
   std::vector<int64_t> parent_offset;
   std::vector<std::byte> blob;
-  std::vector<RawStep> steps;
+  std::vector<RawLaunch> launches;
   std::vector<Access> accesses;
   std::vector<TableField> table_fields;
   std::vector<Workspace> workspaces;
   std::vector<int> guards;                  // node of each guard result
   std::vector<std::pair<int, int>> offers;  // positions (output, input) that may share memory
   std::vector<size_t> first_offer;          // of each node, and the end
-  size_t first_end_step = 0;                // from here on: copies to outputs and variables
+  size_t first_end_launch = 0;              // from here on: copies to outputs and variables
 
  private:
-  friend class StepWriter;
+  friend class LaunchWriter;
 
   struct Pending {  // an access whose field is still in the rule's hands
     const std::byte* field;
@@ -136,10 +136,10 @@ class Lowering {
   };
 
   uint32_t append(const void* data, size_t bytes);
-  void finish_step(KernelFunction function, std::string_view name, const void* args, size_t bytes,
-                   const StepInfo& info);
-  void check_written(const NodeRecord& node, size_t first_step) const;
-  void keep_packed(size_t first_step);
+  void finish_launch(KernelFunction function, std::string_view name, const void* args, size_t bytes,
+                     const LaunchInfo& info);
+  void check_written(const NodeRecord& node, size_t first_launch) const;
+  void keep_packed(size_t first_launch);
 
   int node_ = -1;
   mutable std::deque<std::vector<int64_t>> resolved_;  // of attributes

@@ -29,6 +29,7 @@ class Plans:
 
     def __init__(self, limit: int = PLAN_BYTES) -> None:
         self.limit = limit
+        self.latest = 0  # ``last_use`` of the plan that was made last
         self._owners: list[tuple[weakref.ref[Trace], Any]] = []
 
     def __len__(self) -> int:
@@ -39,6 +40,7 @@ class Plans:
         from handmill import _core
 
         self._owners.append((weakref.ref(trace), key))
+        self.latest = trace.plans[key].last_use
         if _core.plan_bytes() > self.limit:
             self._shrink(_core)
         elif len(self._owners) % 256 == 0:
@@ -78,7 +80,8 @@ class Traces:
     def __init__(self, limit: int = TRACE_BYTES) -> None:
         self.limit = limit
         self._shared: dict[Any, Trace] = {}
-        self._held: OrderedDict[Any, tuple[int, Any]] = OrderedDict()  # bytes, owner or None
+        # Bytes, owner or None, and the plan that had been made last when it was noted.
+        self._held: OrderedDict[Any, tuple[int, Any, int]] = OrderedDict()
         self.nbytes = 0
 
     def find(self, key: Any) -> Trace | None:
@@ -117,13 +120,13 @@ class Traces:
 
     def release(self, owner: Any, key: Any) -> None:
         """Notes that ``owner`` has let go of a trace."""
-        nbytes, _ = self._held.pop((id(owner), key), (0, None))
+        nbytes, *_ = self._held.pop((id(owner), key), (0, None, 0))
         self.nbytes -= nbytes
 
     def _hold(self, key: Any, nbytes: int, owner: Any) -> None:
         before = self._held.pop(key, None)
         self.nbytes += nbytes - (before[0] if before is not None else 0)
-        self._held[key] = nbytes, owner
+        self._held[key] = nbytes, owner, PLANS.latest
         if self.nbytes > self.limit:
             self._shrink()
 
@@ -132,7 +135,7 @@ class Traces:
 
         The latest stays.
         """
-        for key, (_, owner) in list(self._held.items()):
+        for key, (_, owner, _) in list(self._held.items()):
             if owner is not None and owner() is None:
                 self._drop(key)
         for key in sorted(list(self._held)[:-1], key=self._last_use):
@@ -141,15 +144,18 @@ class Traces:
             self._drop(key)
 
     def _last_use(self, key: Any) -> int:
-        """When a plan of the trace ran last, which those who call plans in C++ do not say here."""
-        owner = self._held[key][1]
+        """When a plan of the trace ran last, which those who call plans in C++ do not say here.
+
+        Of a trace without plans: when it was made.
+        """
+        _, owner, since = self._held[key]
         holder = owner() if owner is not None else None
         trace = self._shared[key] if owner is None else holder and holder.trace_of(key[1])
         plans = [] if trace is None else list(trace.plans.values())
-        return max((plan.last_use for plan in plans), default=0)
+        return max((plan.last_use for plan in plans), default=since)
 
     def _drop(self, key: Any) -> None:
-        nbytes, owner = self._held.pop(key)
+        nbytes, owner, _ = self._held.pop(key)
         self.nbytes -= nbytes
         if owner is None:
             del self._shared[key]

@@ -5,7 +5,7 @@
 namespace handmill {
 
 // x -> y, of the output's dtype
-void lower_cast(const NodeView& node, StepWriter& writer) {
+void lower_cast(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), y = node.output(0);
   CastArgs args{};
   args.size = x.size();
@@ -18,7 +18,7 @@ void lower_cast(const NodeView& node, StepWriter& writer) {
 }
 
 // x (int64) -> x + 1
-void lower_increment(const NodeView& node, StepWriter& writer) {
+void lower_increment(const NodeView& node, LaunchWriter& writer) {
   IncrementArgs args{};
   args.size = node.input(0).size();
   require(node.input(0).dtype == Dtype::int64, "increment: int64 only");

@@ -5,7 +5,7 @@
 namespace handmill {
 
 // (x; axis, reverse) -> y
-void lower_cumsum(const NodeView& node, StepWriter& writer) {
+void lower_cumsum(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0);
   const int axis = static_cast<int>(node.i64("axis"));
   require(0 <= axis && axis < x.rank(), "cumsum: axis ", axis, " does not exist");

@@ -22,8 +22,6 @@ constexpr TileOpInfo kTileOps[] = {
 #undef HM_TILE_OP
 };
 
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 /// Strides of an operand in the dimensions of `shape`, 0 where it repeats.
 std::vector<int64_t> broadcast_strides(const TileShape& operand, std::span<const int64_t> shape) {
   const size_t rank = operand.shape.size();
@@ -220,7 +218,7 @@ std::vector<TileInstr> read_instrs(const NodeView& node) {
 
 /// A tile program over a part of its operands.
 struct TileLowering {
-  StepWriter& writer;
+  LaunchWriter& writer;
   std::span<const TileInstr> instrs;
   int n_inputs, n_temps, element_bytes;
 
@@ -249,7 +247,7 @@ struct TileLowering {
                                             .flops = size * static_cast<double>(instrs.size())});
   }
 
-  /// Too many dimensions for the kernel: one step for each index of the first.
+  /// Too many dimensions for the kernel: one launch for each index of the first.
   void add_slices(std::span<const int64_t> shape, std::span<const TileShape> operands,
                   std::span<const Ref> places) {
     std::vector<TileShape> inner(operands.begin(), operands.end());
@@ -290,7 +288,7 @@ bool is_read_before(std::span<const TileInstr> instrs, int input, int output) {
 
 // inputs -> outputs, all of the shape of the first output after broadcasting. types: the TileType
 // of each. instrs: op, type, dst, a, b, c of every instruction; imms: its two immediates; n_temps.
-void lower_tile(const NodeView& node, StepWriter& writer) {
+void lower_tile(const NodeView& node, LaunchWriter& writer) {
   const std::vector<TileInstr> instrs = read_instrs(node);
   const int n_inputs = node.num_inputs(), n_outputs = node.num_outputs();
   const int n_temps = static_cast<int>(node.i64("n_temps"));

@@ -8,7 +8,7 @@ namespace handmill {
 
 // (x, indices; axis = 0, from_end = true, zeros = false) -> y. Out of range: 0, for floats NaN (all
 // bits set) unless zeros; a check_labels guard on the indices refuses the batch instead.
-void lower_take(const NodeView& node, StepWriter& writer) {
+void lower_take(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), indices = node.input(1);
   const int64_t given = node.i64("axis", 0);
   const int axis = static_cast<int>(given < 0 ? given + x.rank() : given);
@@ -36,7 +36,7 @@ void lower_take(const NodeView& node, StepWriter& writer) {
 }
 
 // (dy, indices; from_end = true) -> y of the output's shape (rows, ...)
-void lower_scatter_add(const NodeView& node, StepWriter& writer) {
+void lower_scatter_add(const NodeView& node, LaunchWriter& writer) {
   const ValueView dy = node.input(0), indices = node.input(1), y = node.output(0);
   ScatterAddArgs args{};
   args.rows = y.dim(0);
@@ -57,7 +57,7 @@ void lower_scatter_add(const NodeView& node, StepWriter& writer) {
 }
 
 // (indices; depth) -> float32 (..., depth)
-void lower_one_hot(const NodeView& node, StepWriter& writer) {
+void lower_one_hot(const NodeView& node, LaunchWriter& writer) {
   const ValueView indices = node.input(0), y = node.output(0);
   OneHotArgs args{};
   args.size = indices.size();

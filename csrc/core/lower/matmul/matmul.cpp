@@ -104,8 +104,8 @@ Ref part(const Ref& whole, Dtype dtype, int64_t offset, int64_t extent) {
   return whole.at(offset * dtype_bytes(dtype), extent * dtype_bytes(dtype));
 }
 
-void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands& x, int64_t offset,
-                   int64_t extent) {
+void bind_epilogue(LaunchWriter& writer, MatmulEpilogue& epilogue, const Operands& x,
+                   int64_t offset, int64_t extent) {
   if (x.bias != nullptr) writer.read(&epilogue.bias, *x.bias);
   if (x.residual != nullptr) {
     writer.read(&epilogue.residual, part(*x.residual, x.residual->dtype, offset, extent));
@@ -118,13 +118,13 @@ void bind_epilogue(StepWriter& writer, MatmulEpilogue& epilogue, const Operands&
 // The kernels of a type of numbers.
 template <Kernel kPack, Kernel kProduct, Kernel kCombine>
 struct Kernels {
-  static void add_steps(StepWriter& writer, const MatmulProblem& problem, const Operands& x,
-                        const Offsets& at) {
-    add_steps(writer, problem, plan_matmul(problem), x, at);
+  static void add_launches(LaunchWriter& writer, const MatmulProblem& problem, const Operands& x,
+                           const Offsets& at) {
+    add_launches(writer, problem, plan_matmul(problem), x, at);
   }
 
-  static void add_steps(StepWriter& writer, const MatmulProblem& problem, MatmulPlan plan,
-                        const Operands& x, const Offsets& at) {
+  static void add_launches(LaunchWriter& writer, const MatmulProblem& problem, MatmulPlan plan,
+                           const Operands& x, const Offsets& at) {
     if (plan.blocks == 0) return;
     const Extents extent(problem.args);
     MatmulArgs& args = plan.matmul;
@@ -141,9 +141,9 @@ struct Kernels {
     writer.read(&args.a.data, part(x.a, x.a.dtype, at.a, extent.a));
     const double elements =
         static_cast<double>(args.M * args.N) * static_cast<double>(args.batch[0] * args.batch[1]);
-    StepInfo info{.blocks = plan.blocks,
-                  .scratch = plan.scratch_bytes,
-                  .flops = 2.0 * elements * static_cast<double>(args.K)};
+    LaunchInfo info{.blocks = plan.blocks,
+                    .scratch = plan.scratch_bytes,
+                    .flops = 2.0 * elements * static_cast<double>(args.K)};
     const Ref c = part(x.c, args.c_dtype, at.c, extent.c);
     if (args.slices > 1) {
       const Ref partial = writer.workspace(plan.partial_bytes);
@@ -198,7 +198,8 @@ void describe(MatmulArgs& args, int64_t M, int64_t N, int64_t K, bool transpose_
   args.b.col = transpose_b ? K : 1;
 }
 
-MatmulProblem problem_of(const MatmulNumbers& numbers, const StepWriter& writer, bool constant_b) {
+MatmulProblem problem_of(const MatmulNumbers& numbers, const LaunchWriter& writer,
+                         bool constant_b) {
   return {.numbers = numbers,
           .isa = writer.isa(),
           .tuning = current_tuning().matmul(writer.isa()),
@@ -215,7 +216,7 @@ void check_dtypes(const NodeView& node, const MatmulNumbers& numbers) {
 }
 
 template <class Kernels>
-void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers& numbers) {
+void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbers& numbers) {
   const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
   const std::string_view act_grad = node.text("act_grad");
   const bool has_bias = node.flag("has_bias"), has_residual = node.flag("residual");
@@ -293,7 +294,7 @@ void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers
       at.b += index[d] * axes[d].b;
       at.c += index[d] * axes[d].c;
     }
-    Kernels::add_steps(writer, problem, x, at);
+    Kernels::add_launches(writer, problem, x, at);
     size_t d = outer;
     while (d > 0 && ++index[d - 1] == axes[d - 1].extent) index[--d] = 0;
     if (d == 0) return;
@@ -304,18 +305,18 @@ void lower_product(const NodeView& node, StepWriter& writer, const MatmulNumbers
 
 // (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
 // has_bias, residual, activation, act_grad) -> c = act_grad(act(a b + bias + residual))
-void lower_matmul(const NodeView& node, StepWriter& writer) {
+void lower_matmul(const NodeView& node, LaunchWriter& writer) {
   lower_product<Float32Kernels>(node, writer, kFloat32Numbers);
 }
 
 // The same of float32 or bfloat16 matrices, rounded to bfloat16 before, summed in float32.
-void lower_matmul_bf16(const NodeView& node, StepWriter& writer) {
+void lower_matmul_bf16(const NodeView& node, LaunchWriter& writer) {
   lower_product<Bfloat16Kernels>(node, writer, kBfloat16Numbers);
 }
 
 // (a, b, p, ..., scalars...; transpose_a, transpose_b, update and its attributes) -> (p, ...)
 // p is updated by the gradient a b, a matrix of its shape.
-void lower_matmul_update(const NodeView& node, StepWriter& writer) {
+void lower_matmul_update(const NodeView& node, LaunchWriter& writer) {
   const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
   ValueView a = node.input(0), b = node.input(1);
   const ValueView p = node.output(0);
@@ -339,11 +340,11 @@ void lower_matmul_update(const NodeView& node, StepWriter& writer) {
   const MatmulPlan plan = plan_matmul(problem);
   if (can_update(plan.matmul)) {
     const Operands x{.a = a, .b = b, .c = p, .update = &update};
-    Float32Kernels::add_steps(writer, problem, plan, x, {});
+    Float32Kernels::add_launches(writer, problem, plan, x, {});
     return;
   }
   const Ref gradient = writer.workspace(p.bytes());
-  Float32Kernels::add_steps(writer, problem, plan, {.a = a, .b = b, .c = gradient}, {});
+  Float32Kernels::add_launches(writer, problem, plan, {.a = a, .b = b, .c = gradient}, {});
   add_update(node.text("update"), update, {gradient}, p.size(), writer);
 }
 

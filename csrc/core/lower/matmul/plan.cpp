@@ -9,7 +9,7 @@ namespace handmill {
 namespace {
 
 int64_t odd_lines(int64_t words) { return ((words + 15) / 16 * 16) | 16; }
-int64_t align_bytes(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
+int64_t align_bytes(int64_t bytes) { return round_up(bytes, 64); }
 
 constexpr int64_t kWord = 4;  // bytes
 // How much longer a multiplication with one row takes: it waits for B.
@@ -18,7 +18,7 @@ constexpr double kRowCost = 2.5;
 constexpr int64_t kRowSlice = 64;
 // Rows of C of a tall product.
 constexpr int64_t kTallRows = 2048;
-// Rows of C from which packing B once, for all blocks, is worth a step of its own, unless B is
+// Rows of C from which packing B once, for all blocks, is worth a launch of its own, unless B is
 // narrow.
 constexpr int64_t kPackRows = 1024;
 // Floats of B that stay in L1, and the rows of C from which it is copied all the same.
@@ -36,7 +36,7 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kKeptBytes = 512 * 1024;
 // Rows of C of one block: its sums of one panel stay in L2.
 constexpr int64_t kMaxBlockRows = 256;
-// Where blocks share B, a larger one is packed once, in a step of its own.
+// Where blocks share B, a larger one is packed once, in a launch of its own.
 constexpr int64_t kSharedBytes = 32 * 1024;
 
 // Blocks wanted: enough for 2 threads early, for 32 and more when the work is large. A finer grid

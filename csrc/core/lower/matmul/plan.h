@@ -21,16 +21,16 @@ struct MatmulProblem {
   bool constant_b = false;
 };
 
-/// Steps run in order, each after the one before has finished: packing B where it is packed
+/// Launches run in order, each after the one before has finished: packing B where it is packed
 /// (MatmulBLayout::kPacked), the product, combining its slices where there are several. Blocks of a
-/// step may run in any order, on any threads.
+/// launch may run in any order, on any threads.
 struct MatmulPlan {
   MatmulArgs matmul;
   MatmulPackArgs pack;
   MatmulCombineArgs combine;
   int64_t pack_blocks = 0, blocks = 0, combine_blocks = 0;  // blocks == 0: nothing to do
   int64_t scratch_bytes = 0, combine_scratch_bytes = 0;     // of every thread
-  int64_t packed_bytes = 0, partial_bytes = 0;              // from one step to the next
+  int64_t packed_bytes = 0, partial_bytes = 0;              // from one launch to the next
 };
 
 MatmulPlan plan_matmul(const MatmulProblem& problem);

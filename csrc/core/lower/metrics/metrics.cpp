@@ -7,7 +7,7 @@ namespace handmill {
 namespace {
 
 template <class Args>
-StepInfo cut_rows(Args& args, const ValueView& predictions) {
+LaunchInfo cut_rows(Args& args, const ValueView& predictions) {
   args.N = predictions.dim(-1);
   args.M = predictions.product(0, predictions.rank() - 1);
   args.rows_per_block = items_per_block(args.N);
@@ -48,9 +48,9 @@ bool weights_as_matrix(std::span<const int64_t> values, const ValueView& weights
 }  // namespace
 
 // (labels, predictions) -> y
-void lower_sparse_match(const NodeView& node, StepWriter& writer) {
+void lower_sparse_match(const NodeView& node, LaunchWriter& writer) {
   SparseMatchArgs args{};
-  const StepInfo info = cut_rows(args, node.input(1));
+  const LaunchInfo info = cut_rows(args, node.input(1));
   args.label_type = node.input(0).dtype;
   writer.read(&args.labels, node.input(0));
   writer.read(&args.predictions, node.input(1));
@@ -59,9 +59,9 @@ void lower_sparse_match(const NodeView& node, StepWriter& writer) {
 }
 
 // (targets, predictions) -> y
-void lower_dense_match(const NodeView& node, StepWriter& writer) {
+void lower_dense_match(const NodeView& node, LaunchWriter& writer) {
   DenseMatchArgs args{};
-  const StepInfo info = cut_rows(args, node.input(1));
+  const LaunchInfo info = cut_rows(args, node.input(1));
   writer.read(&args.targets, node.input(0));
   writer.read(&args.predictions, node.input(1));
   writer.write(&args.y, node.output(0));
@@ -69,7 +69,7 @@ void lower_dense_match(const NodeView& node, StepWriter& writer) {
 }
 
 // (total, count, values, weights) -> (total, count)
-void lower_accumulate_mean(const NodeView& node, StepWriter& writer) {
+void lower_accumulate_mean(const NodeView& node, LaunchWriter& writer) {
   const ValueView values = node.input(2), weights = node.input(3);
   AccumulateMeanArgs args{};
   Ref weights_ref = weights;

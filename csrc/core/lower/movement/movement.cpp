@@ -80,7 +80,7 @@ uint64_t bits_of(double value, Dtype dtype) {
   }
 }
 
-void add_constant(StepWriter& writer, const ValueView& y, double value) {
+void add_constant(LaunchWriter& writer, const ValueView& y, double value) {
   Strided axes;
   axes.push(y.size(), 0, 1);
   copy_strided(writer, y, nullptr, axes, dtype_bytes(y.dtype), bits_of(value, y.dtype));
@@ -96,8 +96,8 @@ void Strided::push(int64_t dim, int64_t x, int64_t y) {
   ++rank;
 }
 
-void copy_strided(StepWriter& writer, const Ref& y, const Ref* x, Strided axes, int64_t item_bytes,
-                  uint64_t value) {
+void copy_strided(LaunchWriter& writer, const Ref& y, const Ref* x, Strided axes,
+                  int64_t item_bytes, uint64_t value) {
   int64_t size = 1;
   for (int axis = 0; axis < axes.rank; ++axis) size *= axes.shape[axis];
   if (size == 0) return;
@@ -145,7 +145,7 @@ void copy_strided(StepWriter& writer, const Ref& y, const Ref* x, Strided axes, 
                                     .bytes_written = static_cast<double>(size * item_bytes)});
 }
 
-void broadcast_into(StepWriter& writer, const Ref& y, std::span<const int64_t> y_shape,
+void broadcast_into(LaunchWriter& writer, const Ref& y, std::span<const int64_t> y_shape,
                     const Ref& x, std::span<const int64_t> x_shape, int64_t item_bytes) {
   const Strides x_strides = contiguous_strides(x_shape), y_strides = contiguous_strides(y_shape);
   const size_t added = y_shape.size() - x_shape.size();
@@ -157,7 +157,7 @@ void broadcast_into(StepWriter& writer, const Ref& y, std::span<const int64_t> y
   copy_strided(writer, y, &x, axes, item_bytes);
 }
 
-void transpose_into(StepWriter& writer, const Ref& y, const Ref& x,
+void transpose_into(LaunchWriter& writer, const Ref& y, const Ref& x,
                     std::span<const int64_t> x_shape, std::span<const int64_t> perm,
                     int64_t item_bytes) {
   const Strides x_strides = contiguous_strides(x_shape);
@@ -172,19 +172,19 @@ void transpose_into(StepWriter& writer, const Ref& y, const Ref& x,
 }
 
 // (x; perm) -> y
-void lower_transpose(const NodeView& node, StepWriter& writer) {
+void lower_transpose(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0);
   transpose_into(writer, node.output(0), x, x.shape, node.ints("perm"), dtype_bytes(x.dtype));
 }
 
 // x -> y, of the output's shape
-void lower_broadcast(const NodeView& node, StepWriter& writer) {
+void lower_broadcast(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), y = node.output(0);
   broadcast_into(writer, y, y.shape, x, x.shape, dtype_bytes(x.dtype));
 }
 
 // (x_0, x_1, ...; axis) -> y
-void lower_concatenate(const NodeView& node, StepWriter& writer) {
+void lower_concatenate(const NodeView& node, LaunchWriter& writer) {
   const ValueView y = node.output(0);
   const int axis = static_cast<int>(node.i64("axis"));
   const int64_t item_bytes = dtype_bytes(y.dtype);
@@ -204,7 +204,7 @@ void lower_concatenate(const NodeView& node, StepWriter& writer) {
 }
 
 // (x; start, stop, step) -> y = x[start:stop:step]; a part of x in one piece is not copied.
-void lower_slice(const NodeView& node, StepWriter& writer) {
+void lower_slice(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), y = node.output(0);
   const std::span<const int64_t> start = node.ints("start"), step = node.ints("step");
   const int64_t item_bytes = dtype_bytes(x.dtype);
@@ -226,7 +226,7 @@ void lower_slice(const NodeView& node, StepWriter& writer) {
 
 // (x; paddings (before, after, before, after, ...), value) -> y. The border is written as two slabs
 // an axis, which cover the corners only once.
-void lower_pad(const NodeView& node, StepWriter& writer) {
+void lower_pad(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), y = node.output(0);
   const std::span<const int64_t> paddings = node.ints("paddings");
   const int64_t item_bytes = dtype_bytes(x.dtype);
@@ -261,12 +261,12 @@ void lower_pad(const NodeView& node, StepWriter& writer) {
 }
 
 // (; dim) -> the number
-void lower_dim_value(const NodeView& node, StepWriter& writer) {
+void lower_dim_value(const NodeView& node, LaunchWriter& writer) {
   add_constant(writer, node.output(0), static_cast<double>(node.i64("dim")));
 }
 
 // (; start, step) -> start, start + step, ...: a copy of a table.
-void lower_arange(const NodeView& node, StepWriter& writer) {
+void lower_arange(const NodeView& node, LaunchWriter& writer) {
   const ValueView y = node.output(0);
   const int64_t start = node.i64("start"), step = node.i64("step"), bytes = dtype_bytes(y.dtype);
   const bool is_float = y.dtype == Dtype::float32 || y.dtype == Dtype::float64;
@@ -291,7 +291,7 @@ void lower_arange(const NodeView& node, StepWriter& writer) {
 }
 
 // (x; axis) -> the number of elements along the axes
-void lower_size_along(const NodeView& node, StepWriter& writer) {
+void lower_size_along(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0);
   int64_t size = 1;
   for (int64_t axis : node.ints("axis")) size *= x.dim(static_cast<int>(axis));

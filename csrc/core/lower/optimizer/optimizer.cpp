@@ -14,7 +14,7 @@ bool has_decay(const UpdateOperands& x) {
 
 class Binder {
  public:
-  Binder(const UpdateOperands& operands, StepWriter& writer) : x_(operands), writer_(writer) {}
+  Binder(const UpdateOperands& operands, LaunchWriter& writer) : x_(operands), writer_(writer) {}
 
   // (p, lr) -> p
   void bind(SgdArgs& args) {
@@ -98,7 +98,7 @@ class Binder {
   }
 
   const UpdateOperands& x_;
-  StepWriter& writer_;
+  LaunchWriter& writer_;
 };
 
 struct Rule {
@@ -130,7 +130,7 @@ double update_flops(std::string_view name, const UpdateOperands& operands) {
 }
 
 void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands& operands,
-                 StepWriter& writer) {
+                 LaunchWriter& writer) {
   Binder binder(operands, writer);
   update.rule = rule_of(name).rule;
   switch (update.rule) {
@@ -150,7 +150,7 @@ void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands
 }
 
 void add_update(std::string_view name, const UpdateOperands& operands, const Gradient& gradient,
-                int64_t size, StepWriter& writer) {
+                int64_t size, LaunchWriter& writer) {
   const double flops = update_flops(name, operands);
   Binder binder(operands, writer);
   switch (rule_of(name).rule) {
@@ -170,14 +170,14 @@ void add_update(std::string_view name, const UpdateOperands& operands, const Gra
 }
 
 // (p, ..., g, scalars...; update, penalty) -> (p, ...)
-void lower_update(const NodeView& node, StepWriter& writer) {
+void lower_update(const NodeView& node, LaunchWriter& writer) {
   const int arrays = node.num_outputs();
   add_update(node.text("update"), {node, 0, arrays + 1}, {node.input(arrays)},
              node.output(0).size(), writer);
 }
 
 // (g, scale, p, ..., scalars...; update) -> (p, ...): by the gradient g * scale
-void lower_scaled_update(const NodeView& node, StepWriter& writer) {
+void lower_scaled_update(const NodeView& node, LaunchWriter& writer) {
   const Ref scale = node.input(1);
   add_update(node.text("update"), {node, 2, 2 + node.num_outputs()}, {node.input(0), &scale},
              node.output(0).size(), writer);

@@ -1,4 +1,4 @@
-// Updates of a parameter by its gradient, as steps of their own or as a part of the matmul that
+// Updates of a parameter by its gradient, as launches of their own or as a part of the matmul that
 // computes the gradient.
 #pragma once
 
@@ -25,13 +25,13 @@ struct Gradient {
 /// no update has.
 double update_flops(std::string_view name, const UpdateOperands& operands);
 
-/// Declares the pointers of an update that is a part of another step, whose arguments hold
+/// Declares the pointers of an update that is a part of another launch, whose arguments hold
 /// `update`.
 void bind_update(UpdateArgs& update, std::string_view name, const UpdateOperands& operands,
-                 StepWriter& writer);
+                 LaunchWriter& writer);
 
-/// Adds a step for an update of `size` elements.
+/// Adds a launch for an update of `size` elements.
 void add_update(std::string_view name, const UpdateOperands& operands, const Gradient& gradient,
-                int64_t size, StepWriter& writer);
+                int64_t size, LaunchWriter& writer);
 
 }  // namespace handmill

@@ -11,7 +11,7 @@ constexpr int64_t kPerBlock = 4096;
 static_assert(kPerBlock % 128 == 0, "the kernels make 128 numbers at once");
 
 template <Kernel kernel>
-void lower_random(const NodeView& node, StepWriter& writer, double flops) {
+void lower_random(const NodeView& node, LaunchWriter& writer, double flops) {
   RandomArgs args{};
   args.size = node.output(0).size();
   args.per_block = kPerBlock;
@@ -24,15 +24,15 @@ void lower_random(const NodeView& node, StepWriter& writer, double flops) {
 }  // namespace
 
 // seed_state -> y, of the output's shape
-void lower_random_uniform(const NodeView& node, StepWriter& writer) {
+void lower_random_uniform(const NodeView& node, LaunchWriter& writer) {
   lower_random<Kernel::random_uniform>(node, writer, 12);
 }
-void lower_random_normal(const NodeView& node, StepWriter& writer) {
+void lower_random_normal(const NodeView& node, LaunchWriter& writer) {
   lower_random<Kernel::random_normal>(node, writer, 30);
 }
 
 // (x, seed_state; rate) -> x / (1 - rate) where a word is at least rate 2^32, else 0
-void lower_dropout(const NodeView& node, StepWriter& writer) {
+void lower_dropout(const NodeView& node, LaunchWriter& writer) {
   const double rate = node.f64("rate");
   require(rate >= 0.0 && rate <= 1.0, "dropout: rate must be in [0, 1], got ", rate);
   DropoutArgs args{};
@@ -50,7 +50,7 @@ void lower_dropout(const NodeView& node, StepWriter& writer) {
 }
 
 // seed_state -> seed_state
-void lower_advance_seed(const NodeView& node, StepWriter& writer) {
+void lower_advance_seed(const NodeView& node, LaunchWriter& writer) {
   AdvanceSeedArgs args{};
   writer.read(&args.seed_state, node.input(0));
   writer.write(&args.y, node.output(0));

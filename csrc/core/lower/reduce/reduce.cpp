@@ -15,14 +15,14 @@ constexpr int64_t kSliceElements = 32768;
 // Fewer blocks than kFewBlocks are cut into slices, until there are about kEnoughBlocks.
 constexpr int64_t kFewBlocks = 8;
 constexpr int64_t kEnoughBlocks = 64;
-// Rows up to which a block takes all of its columns: a second step costs more than a second thread
-// gains (some 10 us for the most).
+// Rows up to which a block takes all of its columns: a second launch costs more than a second
+// thread gains (some 10 us for the most).
 constexpr int64_t kWholeRows = 2048;
 // Columns that reduce_columns takes at once at the widest level.
 constexpr int64_t kTileColumns = 64;
 
 struct Reduction {
-  ReduceKind kind;  // of this step
+  ReduceKind kind;  // of this launch
   double divisor;
   Dtype dtype;
   const UpdateOperands* update = nullptr;  // of a parameter by the result, which is not written
@@ -40,9 +40,7 @@ double flops_of(ReduceKind kind, int64_t elements) {
 
 int64_t most_slices(int64_t blocks) { return blocks < kFewBlocks ? kEnoughBlocks / blocks : 1; }
 
-int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
-
-void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
+void add_rows(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
               Reduction how) {
   ReduceArgs args{};
   args.outer = outer;
@@ -59,8 +57,8 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
       args.slices > 1 ? writer.workspace(workspace_bytes(outer * args.slices, how.dtype)) : y;
   writer.read(&args.x, x);
   writer.write(&args.y, target);
-  const StepInfo info{.blocks = ceil_div(outer * args.slices, args.slices_per_block),
-                      .flops = flops_of(how.kind, outer * R)};
+  const LaunchInfo info{.blocks = ceil_div(outer * args.slices, args.slices_per_block),
+                        .flops = flops_of(how.kind, outer * R)};
   if (how.dtype == Dtype::float32) {
     writer.add<Kernel::reduce_rows>(args, info);
   } else {
@@ -71,7 +69,7 @@ void add_rows(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int
   }
 }
 
-void add_columns_step(StepWriter& writer, const ReduceArgs& args, const StepInfo& info) {
+void add_columns_launch(LaunchWriter& writer, const ReduceArgs& args, const LaunchInfo& info) {
   if (args.dtype == Dtype::float32) {
     writer.add<Kernel::reduce_columns>(args, info);
   } else {
@@ -79,13 +77,13 @@ void add_columns_step(StepWriter& writer, const ReduceArgs& args, const StepInfo
   }
 }
 
-// The last step of a reduction of columns.
-void add_last_columns(StepWriter& writer, ReduceArgs& args, const Ref& x, const Ref& y,
-                      StepInfo info, const UpdateOperands* update) {
+// The last launch of a reduction of columns.
+void add_last_columns(LaunchWriter& writer, ReduceArgs& args, const Ref& x, const Ref& y,
+                      LaunchInfo info, const UpdateOperands* update) {
   if (update == nullptr) {
     writer.read(&args.x, x);
     writer.write(&args.y, y);
-    add_columns_step(writer, args, info);
+    add_columns_launch(writer, args, info);
     return;
   }
   const std::string_view name = update->node.text("update");
@@ -98,7 +96,7 @@ void add_last_columns(StepWriter& writer, ReduceArgs& args, const Ref& x, const 
   writer.add<Kernel::reduce_columns_update>(both, info);
 }
 
-void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
+void add_columns(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
                  int64_t inner, Reduction how) {
   // Few columns: several rows side by side make one wide row, whose parts are combined afterwards.
   const int64_t side_by_side =
@@ -123,8 +121,8 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
   const int64_t parts = args.slices * side_by_side;
   args.kind = how.kind;
   args.dtype = how.dtype;
-  const StepInfo info{.blocks = blocks * args.slices,
-                      .flops = flops_of(how.kind, outer * R * inner)};
+  const LaunchInfo info{.blocks = blocks * args.slices,
+                        .flops = flops_of(how.kind, outer * R * inner)};
   if (parts == 1) {
     args.divisor = how.divisor;
     add_last_columns(writer, args, x, y, info, how.update);
@@ -133,7 +131,7 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
     const Ref target = writer.workspace(workspace_bytes(outer * parts * inner, how.dtype));
     writer.read(&args.x, x);
     writer.write(&args.y, target);
-    add_columns_step(writer, args, info);
+    add_columns_launch(writer, args, info);
     // At most kEnoughBlocks * kTileColumns rows: too few to be put side by side again and again.
     ReduceArgs last{};
     last.outer = outer;
@@ -153,7 +151,7 @@ void add_columns(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, 
   }
 }
 
-void add_reduction(StepWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
+void add_reduction(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
                    int64_t inner, Reduction how) {
   if (outer == 0 || inner == 0) return;
   if (inner == 1 && R != 1) {
@@ -182,7 +180,7 @@ struct Run {
 }  // namespace
 
 // (x; kind, axis (all if absent)) -> y, whose shape says nothing that matters here
-void lower_reduce(const NodeView& node, StepWriter& writer) {
+void lower_reduce(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0);
   const std::string_view name = node.text("kind");
   ReduceKind kind = kind_of(name);
@@ -240,7 +238,7 @@ void lower_reduce(const NodeView& node, StepWriter& writer) {
 
 // (x, p, ..., scalars...; axis: all but the last, update and its attributes) -> (p, ...)
 // p is updated by the sums of the columns of x.
-void lower_reduce_update(const NodeView& node, StepWriter& writer) {
+void lower_reduce_update(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), p = node.output(0);
   const int64_t N = p.size();
   require(p.rank() == 1 && x.rank() >= 1 && x.dim(-1) == N,
@@ -254,7 +252,7 @@ void lower_reduce_update(const NodeView& node, StepWriter& writer) {
 }
 
 // (x; kind "argmax" or "argmin", axis: int, absent for the flattened array) -> int32
-void lower_argreduce(const NodeView& node, StepWriter& writer) {
+void lower_argreduce(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0);
   ArgReduceArgs args{};
   args.is_min = node.text("kind") == "argmin" || node.text("kind") == "min";
@@ -281,7 +279,7 @@ void lower_argreduce(const NodeView& node, StepWriter& writer) {
   args.dtype = x.dtype;
   writer.read(&args.x, x);
   writer.write(&args.y, node.output(0));
-  const StepInfo info{.blocks = blocks, .flops = 2.0 * static_cast<double>(x.size())};
+  const LaunchInfo info{.blocks = blocks, .flops = 2.0 * static_cast<double>(x.size())};
   if (x.dtype == Dtype::float32) {
     writer.add<Kernel::argreduce>(args, info);
   } else {
