@@ -15,13 +15,7 @@ from handmill.ir.op import REGISTRY, Op
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
-from handmill.runtime.variable import Variable
 from levels import levels
-
-try:
-    from handmill import _core
-except ImportError:  # a build without kernels
-    _core = None
 
 pytestmark = [
     pytest.mark.skipif(not config.has_kernels(), reason="a build without kernels"),
@@ -85,22 +79,40 @@ def test_results_over_nan_and_between_sentinels(name, isa):
         inputs = sample.make(np.random.default_rng(0))
         want = as_tuple(apply(op, *inputs, **sample.attrs))
         specs = as_tuple(op.infer(*(Spec(x.shape, x.dtype.name) for x in inputs), **sample.attrs))
-        results = [Variable(filled(spec), name="result") for spec in specs]
-        marks = [Variable(np.full(16, 7.5, np.float32), name="mark") for _ in range(len(specs) + 1)]
-        line = [v for pair in zip(marks, results, strict=False) for v in pair] + [marks[-1]]
-        _core.pack_states([v.state for v in line])
+        memory, is_mark, results = between_marks([filled(spec) for spec in specs])
 
-        def run(*values, op=op, sample=sample, results=results):
-            found = apply(op, *values, **sample.attrs)
-            for result, value in zip(results, as_tuple(found), strict=True):
-                result.assign(value)
-            return ()
+        def run(*values, op=op, sample=sample):
+            return apply(op, *values, **sample.attrs)
 
-        TracedFunction(run, op.name, batched=False)(*inputs)
+        function = TracedFunction(run, op.name, batched=False)
+        arrays = [np.asarray(x) for x in inputs]
+        bound = function.signature(function.specs_of(arrays))
+        sizes, _ = bound.trace.fits(arrays)
+        bound.plan(sizes, False).run_into(*arrays, outputs=results)
         for result, value in zip(results, want, strict=True):
-            np.testing.assert_array_equal(result.numpy(), value, err_msg=sample.name)
-        for mark in marks:
-            assert (mark.numpy() == 7.5).all(), sample.name
+            np.testing.assert_array_equal(result, value, err_msg=sample.name)
+        assert (memory[is_mark] == MARK).all(), sample.name
+
+
+MARK = 0x5A
+
+
+def between_marks(arrays):
+    """Copies of arrays in one memory: its bytes, which of them are marks, the copies."""
+    starts, end = [], 64
+    for array in arrays:
+        starts.append(end)
+        end = (end + array.nbytes + 127) // 64 * 64  # 64 bytes or more behind it
+    memory = np.full(end + 64, MARK, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][:end]
+    is_mark = np.ones(end, bool)
+    copies = []
+    for array, start in zip(arrays, starts, strict=True):
+        piece = slice(start, start + array.nbytes)
+        is_mark[piece] = False
+        copies.append(memory[piece].view(array.dtype).reshape(array.shape))
+        copies[-1][...] = array
+    return memory, is_mark, copies
 
 
 def filled(spec: Spec) -> np.ndarray:

@@ -67,7 +67,8 @@ FedResult run_fed(const BoundPlan& bound, FeedHolder& holder, int64_t max_steps,
 }
 
 void register_feed(py::module_& m) {
-  py::class_<FeedHolder>(m, "Feed", "Rows of arrays, in an order, for Plan.run_fed.")
+  py::class_<FeedHolder>(m, "Feed",
+                         "Rows of arrays, in an order, for run_fed of functions and plans.")
       .def(py::init(&make_feed), py::arg("sources"), py::arg("order") = py::none())
       .def("set_order", &set_order, py::arg("order"),
            "Sets the order of the rows (int64 positions in the sources); None: as they lie.")

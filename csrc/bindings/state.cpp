@@ -52,15 +52,6 @@ void zero(State& state) {
   state.bump();
 }
 
-void pack(const std::vector<std::shared_ptr<State>>& states) {
-  std::vector<State*> pointers;
-  for (const auto& state : states) {
-    require(state != nullptr, "pack_states takes states, not None");
-    pointers.push_back(state.get());
-  }
-  pack_states(pointers);
-}
-
 }  // namespace
 
 void register_state(py::module_& m) {
@@ -71,7 +62,7 @@ void register_state(py::module_& m) {
              return std::make_shared<State>(std::move(shape), dtype_of_code(dtype));
            }),
            py::arg("shape"), py::arg("dtype"))
-      .def("view", &view, "A read-only array over the memory. Packing leaves it behind.")
+      .def("view", &view, "A read-only array over the memory.")
       .def("copy", &copy, "A copy of the content.")
       .def("write", &write, py::arg("array"),
            "Copies an array of the same shape into the memory, converting its dtype.")
@@ -86,8 +77,6 @@ void register_state(py::module_& m) {
                              [](const State& state) { return static_cast<int>(state.dtype()); })
       .def_property_readonly(
           "address", [](const State& state) { return reinterpret_cast<uintptr_t>(state.data()); });
-  m.def("pack_states", &pack, py::arg("states"),
-        "Moves the contents of the states into one storage, in order.");
 }
 
 }  // namespace handmill

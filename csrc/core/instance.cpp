@@ -15,7 +15,6 @@ constexpr size_t kEnough = 4;
 
 void Plan::Instance::forget_states() {
   resolved_for = 0;
-  std::fill(storages.begin(), storages.end(), nullptr);
   for (size_t i = 0; i < packed.size(); ++i) {
     if (packs_variable[i]) packed[i] = nullptr;
   }

@@ -19,10 +19,8 @@ struct Plan::Instance {
   std::vector<GuardResult> guards;
   const Binding* binding = nullptr;  // of the call that runs, null in the pool
   uint64_t resolved_for = 0;         // id of the binding that the variables' bases belong to, or 0
-  uint64_t epoch = 0;                // of packing, when they were found
-  std::vector<std::shared_ptr<Buffer>> storages;  // keep what the variables' bases point to
-  std::vector<std::shared_ptr<Packed>> packed;    // of each pack launch
-  std::vector<bool> packs_variable;               // of each, whether it reads a variable
+  std::vector<std::shared_ptr<Packed>> packed;  // of each pack launch
+  std::vector<bool> packs_variable;             // of each, whether it reads a variable
   HeldBytes held;
 
   /// Makes scratch large enough for so many threads.
@@ -36,7 +34,7 @@ struct Plan::Instance {
   /// To be called when buffers have grown.
   void count() { held.set(arena.taken() + blob.taken() + scratch.taken() + fed.taken()); }
 
-  /// Lets go of the variables' memory and of the copies of it.
+  /// Forgets the variables and lets go of the copies of them.
   void forget_states();
 };
 

@@ -214,7 +214,6 @@ std::unique_ptr<Plan::Instance> Plan::make_instance() const {
   if (!blob_.empty()) std::memcpy(instance->blob.data(), blob_.data(), blob_.size());
   instance->guards.assign(guards_.size(), {-1, 0.0});
   instance->bases.assign(static_cast<size_t>(num_slots()), nullptr);
-  instance->storages.resize(program_->variables.size());
   instance->packed.resize(packings_.size());
   for (const Packing& packing : packings_) {
     instance->packs_variable.push_back(packing.variable >= 0);

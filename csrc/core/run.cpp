@@ -68,22 +68,15 @@ struct LaunchesContext {
 }  // namespace
 
 void Plan::refresh_variables(Instance& instance) const {
-  const uint64_t epoch = pack_epoch();
   const Binding& binding = *instance.binding;
-  const bool is_known = instance.resolved_for == binding.id();
-  if (is_known && instance.epoch == epoch) [[likely]] {
+  if (instance.resolved_for == binding.id()) [[likely]] {
     return;
   }
-  if (!is_known) {
-    binding.note(pool_);
-    instance.forget_states();
-  }
+  binding.note(pool_);
+  instance.forget_states();
   for (size_t i = 0; i < binding.size(); ++i) {
-    const State& state = binding.state(i);
-    instance.storages[i] = state.storage();
-    set_base(instance, slots_.variables + static_cast<int>(i), state.data());
+    set_base(instance, slots_.variables + static_cast<int>(i), binding.state(i).data());
   }
-  instance.epoch = epoch;
   instance.resolved_for = binding.id();
 }
 

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "core/buffer.h"
@@ -12,8 +11,7 @@
 
 namespace handmill {
 
-/// An array with a version number, which each write raises. Its memory may move (pack_states);
-/// whoever holds the storage keeps the old memory valid.
+/// An array with a version number, which each write raises. Its memory never moves.
 class State {
  public:
   /// Zeros.
@@ -22,7 +20,8 @@ class State {
   const std::vector<int64_t>& shape() const { return shape_; }
   Dtype dtype() const { return dtype_; }
   int64_t bytes() const { return bytes_; }
-  std::byte* data() const { return data_; }
+  std::byte* data() const { return storage_->data(); }
+  /// For views that outlive the State.
   const std::shared_ptr<Buffer>& storage() const { return storage_; }
 
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
@@ -31,22 +30,12 @@ class State {
   PackedCopies& packed() { return packed_; }
 
  private:
-  friend void pack_states(std::span<State* const> states);
-
   std::vector<int64_t> shape_;
   Dtype dtype_;
   int64_t bytes_;
   std::shared_ptr<Buffer> storage_;
-  std::byte* data_;
   std::atomic<uint64_t> version_{0};
   PackedCopies packed_;
 };
-
-/// Moves the contents into one storage, in order, each at a multiple of 64 bytes, zeros between.
-/// Contents and versions stay. No plan that writes one of the states may be running.
-void pack_states(std::span<State* const> states);
-
-/// Grows each time that states have moved.
-uint64_t pack_epoch();
 
 }  // namespace handmill

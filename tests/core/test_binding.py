@@ -58,7 +58,6 @@ def test_packed_weights_belong_to_the_state():
             np.testing.assert_allclose(calls[i](x), x @ weights[i], rtol=1e-3, atol=1e-3)
         weights[1] = weights[1] + np.float32(turn)
         states[1].write(weights[1])
-        _core.pack_states(states[turn:])
 
 
 def test_the_states_must_fit():
