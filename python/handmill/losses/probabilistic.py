@@ -10,7 +10,6 @@ import numpy as np
 from handmill import config, ops
 from handmill.losses.loss import (
     LossFunctionWrapper,
-    _check_broadcast,
     _shown,
     as_float,
     fixed_size,
@@ -26,6 +25,22 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     y_true = ops.clip(y_true, config.epsilon(), 1.0)
     y_pred = ops.clip(y_pred, config.epsilon(), 1.0)
     return ops.sum(ops.multiply(y_true, ops.log(ops.divide(y_true, y_pred))), axis=-1)
+
+
+def poisson(y_true: Any, y_pred: Any) -> Any:
+    """Mean of ``y_pred - y_true * log(y_pred + 1e-7)`` along the last axis.
+
+    Args:
+        y_true: counts.
+        y_pred: expected counts, not negative.
+
+    Example:
+        >>> poisson([[1.0, 0.0]], [[1.0, 2.0]])
+        array([1.5], dtype=float32)
+    """
+    y_true, y_pred = pair(y_true, y_pred)
+    logs = ops.log(ops.add(y_pred, config.epsilon()))
+    return ops.mean(ops.subtract(y_pred, ops.multiply(y_true, logs)), axis=-1)
 
 
 def binary_crossentropy(
@@ -44,12 +59,7 @@ def binary_crossentropy(
         label_smoothing: how far targets are moved towards 0.5.
         axis: the axis of the mean.
     """
-    y_pred = as_float(y_pred)
-    y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
-    y_true, y_pred = same_rank(y_true, y_pred)
-    _check_broadcast(y_true, y_pred)
-    if label_smoothing:
-        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), 0.5 * label_smoothing)
+    y_true, y_pred = binary_pair(y_true, y_pred, label_smoothing)
     return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
 
 
@@ -69,22 +79,48 @@ def categorical_crossentropy(
         label_smoothing: how far targets are moved towards the uniform distribution.
         axis: the axis of the classes.
     """
+    y_true, y_pred = categorical_pair(
+        "categorical_crossentropy", y_true, y_pred, label_smoothing, axis
+    )
+    return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+
+
+def binary_pair(y_true: Any, y_pred: Any, label_smoothing: float) -> tuple[Any, Any]:
+    """Returns yes-or-no targets, smoothed, and predictions of one dtype and rank."""
+    y_true, y_pred = pair(y_true, y_pred)
+    if label_smoothing:
+        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), 0.5 * label_smoothing)
+    return y_true, y_pred
+
+
+def categorical_pair(
+    name: str, y_true: Any, y_pred: Any, label_smoothing: float, axis: int
+) -> tuple[Any, Any]:
+    """Returns rows of probabilities, smoothed, and predictions of one dtype.
+
+    Args:
+        name: of the loss, for warnings.
+        y_true: one row of probabilities a sample.
+        y_pred: predictions.
+        label_smoothing: how far targets are moved towards the uniform distribution.
+        axis: the axis of the classes, checked here.
+    """
     _check_axis(axis)
     y_pred = as_float(y_pred)
     y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
     shape = shape_of(y_pred)
     if shape and shape[-1] == 1:
         warnings.warn(
-            "In loss categorical_crossentropy, expected y_pred.shape to be (batch_size, "
+            f"In loss {name}, expected y_pred.shape to be (batch_size, "
             f"num_classes) with num_classes > 1. Received: y_pred.shape={_shown(shape)}. "
             "Consider using 'binary_crossentropy' if you only have 2 classes.",
             SyntaxWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     if label_smoothing:
         classes = fixed_size(y_true, -1)
         y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), label_smoothing / classes)
-    return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+    return y_true, y_pred
 
 
 def sparse_categorical_crossentropy(
@@ -163,6 +199,24 @@ class KLDivergence(LossFunctionWrapper):
         dtype: Any = None,
     ) -> None:
         super().__init__(kl_divergence, reduction, name, dtype)
+
+
+class Poisson(LossFunctionWrapper):
+    """Mean of ``y_pred - y_true * log(y_pred)``: minus the log-likelihood of counts.
+
+    Args:
+        reduction: see :class:`Loss`.
+        name: the loss's name.
+        dtype: must be ``"float32"`` or None.
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "poisson",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(poisson, reduction, name, dtype)
 
 
 class BinaryCrossentropy(LossFunctionWrapper):
