@@ -18,7 +18,7 @@ def dice(y_true: Any, y_pred: Any, axis: int | Sequence[int] | None = None) -> A
         axis: the axes of each area. Default: all, which gives one number for the batch.
 
     Example:
-        >>> float(dice([[1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]).round(4))
+        >>> round(float(dice([[1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]])), 4)
         0.3333
     """
     y_true, y_pred = pair(y_true, y_pred)

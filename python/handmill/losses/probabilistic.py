@@ -139,10 +139,10 @@ def sparse_categorical_crossentropy(
         ignore_class: a class number whose samples do not count.
         axis: the axis of the classes.
     """
-    return _sparse(y_true, y_pred, from_logits, ignore_class, axis)[0]
+    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis)[0]
 
 
-def _sparse(
+def sparse_values(
     y_true: Any, y_pred: Any, from_logits: bool, ignore_class: int | None, axis: int
 ) -> tuple[Any, Any]:
     """Returns the loss of each sample, and which samples count (None: all)."""
@@ -318,7 +318,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         """Returns the reduced loss; ignored samples do not count in a mean."""
         if self._fn_kwargs["ignore_class"] is None:
             return super().__call__(y_true, y_pred, sample_weight)
-        values, counts = _sparse(y_true, y_pred, **self._fn_kwargs)
+        values, counts = sparse_values(y_true, y_pred, **self._fn_kwargs)
         weights = ops.cast(counts, "float32")
         if self.reduction in ("mean", "sum_over_batch_size"):
             every = ops.cast(count_along(weights, range(len(shape_of(weights)))), "float32")

@@ -47,8 +47,23 @@ def _labels(y_true: Any, y_pred: Any) -> Any:
     return y_true
 
 
-def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
-    """1 where fewer than ``k`` entries of the prediction exceed the target's entry, else 0."""
+def sparse_top_k_categorical_accuracy(
+    y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
+) -> Any:
+    """1 where fewer than ``k`` entries of the prediction exceed the target's entry, else 0.
+
+    Args:
+        y_true: class numbers.
+        y_pred: a number for each class; with ``from_sorted_ids`` class numbers, the most likely
+            first.
+        k: how many.
+        from_sorted_ids: see there.
+    """
+    if from_sorted_ids:
+        y_pred = ops.convert_to_tensor(y_pred)
+        labels = ops.cast(_labels(y_true, y_pred), ops.dtype(y_pred))
+        hits = ops.equal(ops.expand_dims(labels, -1), y_pred[..., :k])
+        return ops.cast(ops.any(hits, axis=-1), "float32")
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
     labels = ops.cast(_labels(y_true, y_pred), "int32")
     chosen = ops.one_hot(labels, fixed_size(y_pred, -1))
@@ -146,9 +161,15 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
         k: how many.
         name: the metric's name.
         dtype: must be ``"float32"`` or None.
+        from_sorted_ids: whether predictions are class numbers, the most likely first.
     """
 
     def __init__(
-        self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: Any = None
+        self,
+        k: int = 5,
+        name: str = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+        from_sorted_ids: bool = False,
     ) -> None:
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+        sorted_ids = {"from_sorted_ids": True} if from_sorted_ids else {}
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, **sorted_ids)

@@ -127,6 +127,17 @@ class Metric(Watched):
         """The dtype of the result."""
         return self._dtype
 
+    def build_for(self, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[Any, ...]) -> None:
+        """Makes variables whose shapes follow those of the data; most metrics have none.
+
+        A compiled model calls it before it looks for a trace to share: what a metric holds is
+        part of the description of a step.
+
+        Args:
+            y_true_shape: the shape of the targets.
+            y_pred_shape: the shape of the predictions.
+        """
+
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a batch into account."""
         raise NotImplementedError(f"{type(self).__name__} must define update_state()")
