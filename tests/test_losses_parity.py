@@ -269,7 +269,45 @@ def test_a_loss_by_the_name_of_a_function_in_compile() -> None:
         np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
+@CASE
+def test_dtype_is_that_of_the_result(case: str) -> None:
+    pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
+    theirs, ours, y, p = both(case, dtype="bfloat16")
+    got, want = ours(y, p), theirs(y, p)
+    assert str(got.dtype) == str(want.dtype) == ours.dtype == "bfloat16"
+    scale = abs(float(both(case)[1](y, p)))
+    np.testing.assert_allclose(float(got), float(want), atol=0.05 * scale + 0.02)
+    assert losses.get(losses.serialize(ours)).dtype == "bfloat16"
+    assert str(both(case, dtype="float64")[1](y, p).dtype) == "float64"
+
+
+def test_arguments_are_attributes() -> None:
+    loss = losses.BinaryFocalCrossentropy(gamma=3.0, alpha=0.5)
+    assert (loss.gamma, loss.alpha, loss.axis, loss.from_logits) == (3.0, 0.5, -1, False)
+    loss.gamma = 1.0
+    y, p = CASES["binary_focal"][2:]
+    assert loss(y, p) == losses.BinaryFocalCrossentropy(gamma=1.0, alpha=0.5)(y, p)
+    assert loss.get_config()["gamma"] == 1.0
+    with pytest.raises(AttributeError, match="no attribute 'delta'"):
+        _ = loss.delta
+
+
+def test_ignored_classes_are_left_out_beside_masked_steps() -> None:
+    x, start = normal(10, 5, 3), [normal(3, 4), normal(4)]
+    x[0, 3:] = x[2] = 0.0
+    y, found = RNG.integers(0, 4, (10, 5)), []
+    for library in (keras, handmill):
+        model = network(library, (5, 3), masked=True)
+        model.set_weights(start)
+        loss = library.losses.SparseCategoricalCrossentropy(ignore_class=1, from_logits=True)
+        model.compile("sgd", loss)
+        found.append(model.evaluate(x, y, verbose=0))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="a loss needs a floating dtype"):
+        losses.Hinge(dtype="int32")
     with pytest.raises(ValueError, match=r"q must be in the interval \(0, 1\)"):
         losses.CategoricalGeneralizedCrossEntropy(q=1.0)
     with pytest.raises(ValueError, match="`axis` must be of type `int`"):

@@ -215,6 +215,29 @@ def test_configs(case: str) -> None:
         assert [v.name for v in ours.variables] == [v.name for v in theirs.variables]
 
 
+@pytest.mark.parametrize("dtype", ("bfloat16", "float64"))
+def test_dtype_of_means_and_sums(dtype: str) -> None:
+    pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
+    for metric in (metrics.Mean(dtype=dtype), metrics.Sum(dtype=dtype), metrics.Hinge(dtype=dtype)):
+        metric.update_state(*(np.array([1.0, 2.5]),) * (1 + isinstance(metric, metrics.Hinge)))
+        assert str(metric.result().dtype) == metric.dtype == metric.get_config()["dtype"] == dtype
+    model = handmill.Sequential([handmill.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[metrics.MeanAbsoluteError(name="m", dtype=dtype)])
+    seen = model.evaluate(normal(8, 2), normal(8, 1), verbose=0, return_dict=True)["m"]
+    (metric,) = model.metrics[1].metrics
+    assert seen == float(metric.result())
+    assert len(metrics.Sum().variables) == 1
+
+
+def test_arguments_are_attributes() -> None:
+    metric = metrics.TopKCategoricalAccuracy(k=2)
+    y, p = one_hot(N), shares(N, 4)
+    assert metric.k == 2
+    metric.k = 3
+    assert metric(y, p) == metrics.TopKCategoricalAccuracy(k=3)(y, p)
+    assert metrics.SparseTopKCategoricalAccuracy().from_sorted_ids is False
+
+
 def test_names_are_those_of_keras() -> None:
     for name in ("auc", "AUC", "f1_score", "precision", "true_positives", "msle", "log_cosh_error"):
         theirs, ours = keras.metrics.get(name), metrics.get(name)

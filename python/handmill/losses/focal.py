@@ -122,7 +122,7 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
         axis: the axis of the mean.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
         axis: the axis of the classes.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
         q: between 0 and 1; the larger, the less wrong labels do.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
 
     Raises:
         ValueError: for another ``q``.

@@ -63,7 +63,7 @@ class Hinge(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SquaredHinge(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class CategoricalHinge(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(

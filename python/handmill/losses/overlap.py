@@ -60,7 +60,7 @@ class Dice(LossFunctionWrapper):
         reduction: see :class:`Loss`.
         name: the loss's name.
         axis: the axes of each area. Default: all.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Tversky(LossFunctionWrapper):
         reduction: see :class:`Loss`.
         name: the loss's name.
         axis: the axes of each area. Default: all.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.ir.trace import mask_of
 from handmill.losses.loss import (
     LossFunctionWrapper,
     _shown,
     as_float,
     fixed_size,
     pair,
-    same_rank,
 )
-from handmill.primitives.operands import count_along, shape_of
+from handmill.primitives.operands import shape_of
 
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
@@ -189,7 +189,7 @@ class KLDivergence(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Poisson(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class BinaryCrossentropy(LossFunctionWrapper):
         axis: the axis of the mean.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         axis: the axis of the classes.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -292,7 +292,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         reduction: see :class:`Loss`.
         axis: the axis of the classes.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -318,14 +318,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         """Returns the reduced loss; ignored samples do not count in a mean."""
         if self._fn_kwargs["ignore_class"] is None:
             return super().__call__(y_true, y_pred, sample_weight)
+        mask = mask_of(y_pred)
+        y_true, y_pred = self._operand(y_true), self._operand(y_pred)
         values, counts = sparse_values(y_true, y_pred, **self._fn_kwargs)
-        weights = ops.cast(counts, "float32")
-        if self.reduction in ("mean", "sum_over_batch_size"):
-            every = ops.cast(count_along(weights, range(len(shape_of(weights)))), "float32")
-            weights = ops.multiply(weights, ops.divide_no_nan(every, ops.sum(weights)))
-        if sample_weight is not None:
-            weights = ops.multiply(*same_rank(weights, ops.cast(sample_weight, "float32")))
-        return self.reduce(values, weights)
+        mask = counts if mask is None else ops.logical_and(mask, counts)
+        return self.reduce(values, sample_weight, mask)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -108,7 +108,7 @@ class MeanSquaredError(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class MeanAbsoluteError(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class MeanAbsolutePercentageError(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class MeanSquaredLogarithmicError(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class CosineSimilarity(LossFunctionWrapper):
         axis: the axis of the vectors.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class LogCosh(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Huber(LossFunctionWrapper):
         delta: the error from which on the loss grows linearly.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class Circle(LossFunctionWrapper):
         remove_diagonal: whether a sample is no pair with itself.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(

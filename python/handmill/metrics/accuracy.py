@@ -87,7 +87,7 @@ class Accuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
@@ -99,7 +99,7 @@ class BinaryAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         threshold: predictions above it mean 1.
     """
 
@@ -114,7 +114,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "categorical_accuracy", dtype: Any = None) -> None:
@@ -126,7 +126,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
 
     Example:
         >>> m = SparseCategoricalAccuracy()
@@ -145,7 +145,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     Args:
         k: how many.
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     Args:
         k: how many.
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_sorted_ids: whether predictions are class numbers, the most likely first.
     """
 
@@ -171,5 +171,13 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ) -> None:
-        sorted_ids = {"from_sorted_ids": True} if from_sorted_ids else {}
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, **sorted_ids)
+        super().__init__(
+            sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        config = super().get_config()
+        if not self.from_sorted_ids:
+            del config["from_sorted_ids"]
+        return config

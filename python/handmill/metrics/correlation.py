@@ -63,7 +63,7 @@ class PearsonCorrelation(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         axis: the axis of what is compared.
     """
 
@@ -78,7 +78,7 @@ class ConcordanceCorrelation(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         axis: the axis of what is compared.
     """
 

@@ -13,7 +13,7 @@ class Hinge(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "hinge", dtype: Any = None) -> None:
@@ -25,7 +25,7 @@ class SquaredHinge(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "squared_hinge", dtype: Any = None) -> None:
@@ -37,7 +37,7 @@ class CategoricalHinge(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "categorical_hinge", dtype: Any = None) -> None:

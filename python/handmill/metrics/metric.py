@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from handmill import config, dtype_policies
 from handmill.ir.graph import current_graph
 from handmill.naming import auto_name
 from handmill.runtime.variable import Variable, zeros
@@ -56,7 +57,7 @@ class Metric(Watched):
     part of the training step.
 
     Args:
-        dtype: must be ``"float32"`` or None.
+        dtype: a dtype, its name or a policy. Default: ``"float32"``.
         name: default: the class name in snake case.
     """
 
@@ -64,7 +65,7 @@ class Metric(Watched):
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or auto_name(type(self).__name__)
-        self._dtype = "float32" if dtype is None else str(dtype)
+        self._dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype
         self._variables: list[Variable] = []
         self._metrics_found: tuple[int, list[Metric]] = (-1, [])
 

@@ -24,7 +24,7 @@ class KLDivergence(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "kl_divergence", dtype: Any = None) -> None:
@@ -36,7 +36,7 @@ class Poisson(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "poisson", dtype: Any = None) -> None:
@@ -48,7 +48,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
         label_smoothing: how far targets are moved towards 0.5.
     """
@@ -74,7 +74,7 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
         label_smoothing: how far targets are moved towards the uniform distribution.
         axis: the axis of the classes.
@@ -103,7 +103,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
         ignore_class: a class number whose samples have a loss of 0, and weigh nothing where
             weights are given (without weights they count in the mean, as in Keras).

@@ -23,7 +23,7 @@ class MeanSquaredError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_squared_error", dtype: Any = None) -> None:
@@ -35,7 +35,7 @@ class RootMeanSquaredError(Mean):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     _direction = "down"
@@ -62,7 +62,7 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
@@ -74,7 +74,7 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None) -> None:
@@ -86,7 +86,7 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_squared_logarithmic_error", dtype: Any = None) -> None:
@@ -98,7 +98,7 @@ class LogCoshError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "logcosh", dtype: Any = None) -> None:
@@ -110,7 +110,7 @@ class CosineSimilarity(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         axis: the axis of the vectors.
     """
 
