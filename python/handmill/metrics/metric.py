@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from handmill import config, dtype_policies
+from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
 from handmill.naming import auto_name
 from handmill.runtime.variable import Variable, zeros
-from handmill.runtime.watch import Watched
+from handmill.runtime.watch import Watched, collect, sum_of_marks
 
 
 class _Noted(threading.local):
@@ -50,6 +50,9 @@ def _noting(result: Any) -> Any:
     return noting
 
 
+_OWN = frozenset({"_variables", "_metrics_found"})
+
+
 class Metric(Watched):
     """Base class: state, ``update_state``, ``result``, ``reset_state``.
 
@@ -67,7 +70,7 @@ class Metric(Watched):
         self.name = name or auto_name(type(self).__name__)
         self._dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype
         self._variables: list[Variable] = []
-        self._metrics_found: tuple[int, list[Metric]] = (-1, [])
+        self._metrics_found: tuple[int, list[Any], int, list[Metric]] = (-1, [], 0, [])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,13 +118,19 @@ class Metric(Watched):
         return found
 
     def _inner_metrics(self) -> list[Metric]:
-        """Metrics among the attributes; looked for when an attribute was set."""
-        if self._metrics_found[0] != self._changed:
-            self._metrics_found = (
-                self._changed,
-                [v for v in vars(self).values() if isinstance(v, Metric)],
-            )
-        return self._metrics_found[1]
+        """Metrics among the attributes, and in their lists and dicts; looked for after changes."""
+        changed, containers, marks, metrics = self._metrics_found
+        if changed != self._changed or marks != sum_of_marks(containers):
+            containers, metrics = [], []
+            for name, value in vars(self).items():
+                if isinstance(value, Metric):
+                    metrics.append(value)
+                elif isinstance(value, list | tuple | dict | set) and name not in _OWN:
+                    collect(value, containers)
+                    metrics += [v for v in tree.flatten(value) if isinstance(v, Metric)]
+            marks = sum_of_marks(containers)
+            self._metrics_found = self._changed, containers, marks, metrics
+        return metrics
 
     @property
     def dtype(self) -> str:
