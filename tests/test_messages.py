@@ -30,9 +30,8 @@ def compiled():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     (
-        ({"metrics": ["auc"]}, "metrics.AUC"),
-        ({"metrics": ["F1Score"]}, "metrics.F1Score"),
-        ({"loss": "dice"}, "losses.dice"),
+        ({"loss": "ctc"}, "losses.ctc"),
+        ({"loss": "CTC"}, "losses.CTC"),
         ({"optimizer": "nadam"}, "optimizers.Nadam"),
     ),
 )

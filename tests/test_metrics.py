@@ -237,3 +237,33 @@ def test_a_metric_of_a_user_may_keep_another_under_any_name():
     assert float(metric.result()) == 3.0
     metric.reset_state()
     assert float(metric.result()) == 0.0
+
+
+@pytest.mark.parametrize("kind", (list, tuple, dict))
+def test_metrics_in_the_containers_of_a_metric_belong_to_it(kind):
+    class Parts(metrics.Metric):
+        def __init__(self):
+            super().__init__(name="parts")
+            inner = [metrics.Mean(), metrics.Sum()]
+            self.parts = dict(enumerate(inner)) if kind is dict else kind(inner)
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            for part in handmill.tree.flatten(self.parts):
+                part.update_state(y_pred)
+
+        def result(self):
+            return self.parts[1].result()
+
+    metric = Parts()
+    assert len(metric.variables) == 3
+    if kind is not tuple:
+        metric.parts[1] = metrics.Mean()
+        assert len(metric.variables) == 4
+        metric.parts[1] = metrics.Sum()
+    x = np.ones((8, 2), "float32")
+    model = handmill.Sequential([handmill.Input((2,)), handmill.layers.Identity()])
+    model.compile("sgd", "mse", metrics=[metric])
+    for _ in range(2):
+        assert model.evaluate(x, x, verbose=0, return_dict=True)["parts"] == 16.0
+    metric.reset_state()
+    assert all(v.numpy() == 0 for v in metric.variables)

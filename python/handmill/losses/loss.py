@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handmill import ops
+from handmill import config, dtype_policies, ops
 from handmill.errors import ShapeError
 from handmill.ir.dims import SymbolicDim, as_none, is_fixed
-from handmill.ir.shapes import size_of
+from handmill.ir.shapes import FLOATS, size_of
 from handmill.ir.trace import mask_of
 from handmill.naming import auto_name, object_name
 from handmill.primitives.operands import count_along, shape_of, widened
@@ -27,10 +27,11 @@ class Loss(Watched):
         name: default: the class name in snake case.
         reduction: ``"sum_over_batch_size"``, ``"sum"``, ``"mean"``,
             ``"mean_with_sample_weight"`` or None.
-        dtype: must be ``"float32"`` or None.
+        dtype: the floating dtype of targets, predictions and result, or a policy. Default: that of
+            the predictions, but float32 for bfloat16.
 
     Raises:
-        ValueError: for an unknown reduction.
+        ValueError: for an unknown reduction or dtype.
     """
 
     _unwatched = frozenset({"name"})
@@ -48,6 +49,14 @@ class Loss(Watched):
             )
         self.name = name or auto_name(type(self).__name__)
         self.reduction = reduction
+        self._dtype = None if dtype is None else dtype_policies.get(dtype).compute_dtype
+        if self._dtype is not None and self._dtype not in FLOATS:
+            raise ValueError(f"a loss needs a floating dtype. Received: dtype={dtype!r}")
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the result."""
+        return self._dtype or config.floatx()
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns one number a sample."""
@@ -62,11 +71,16 @@ class Loss(Watched):
             sample_weight: a factor for each sample.
         """
         mask = mask_of(y_pred)
-        y_pred = widened(ops.convert_to_tensor(y_pred))
-        y_true = widened(ops.convert_to_tensor(y_true))
+        y_pred, y_true = self._operand(y_pred), self._operand(y_true)
         if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
             y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
         return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
+
+    def _operand(self, y: Any) -> Any:
+        y = ops.convert_to_tensor(y)
+        if self._dtype is None:
+            return widened(y)
+        return ops.cast(y, self._dtype) if ops.dtype(y) in FLOATS else y
 
     def reduce(self, values: Any, sample_weight: Any = None, mask: Any = None) -> Any:
         """Reduces one number a sample to a scalar.
@@ -76,6 +90,10 @@ class Loss(Watched):
             sample_weight: a factor for each sample.
             mask: which entries of the predictions count.
         """
+        reduced = self._reduced(values, sample_weight, mask)
+        return reduced if self._dtype is None else ops.cast(reduced, self._dtype)
+
+    def _reduced(self, values: Any, sample_weight: Any, mask: Any) -> Any:
         if (out_mask := mask_of(values)) is not None:
             mask = out_mask if mask is None else ops.logical_and(mask, out_mask)
         is_mean = self.reduction in ("mean", "sum_over_batch_size")
@@ -98,7 +116,8 @@ class Loss(Watched):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        return {"name": self.name, "reduction": self.reduction}
+        own = {} if self._dtype is None else {"dtype": self._dtype}
+        return {"name": self.name, "reduction": self.reduction, **own}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
@@ -109,14 +128,30 @@ class Loss(Watched):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-class LossFunctionWrapper(Loss):
+class FunctionArguments:
+    """Arguments of a function, kept in ``_fn_kwargs``: attributes of what wraps the function."""
+
+    def __getattr__(self, name: str) -> Any:
+        arguments = self.__dict__.get("_fn_kwargs", {})
+        if name in arguments:
+            return arguments[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        arguments = self.__dict__.get("_fn_kwargs", {})
+        if name in arguments:
+            name, value = "_fn_kwargs", {**arguments, name: value}
+        super().__setattr__(name, value)
+
+
+class LossFunctionWrapper(FunctionArguments, Loss):
     """A loss made of a function ``(y_true, y_pred) -> one number a sample``.
 
     Args:
         fn: the function.
         reduction: see :class:`Loss`.
         name: default: the function's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
         **kwargs: further arguments of the function.
     """
 

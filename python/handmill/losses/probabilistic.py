@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.ir.trace import mask_of
 from handmill.losses.loss import (
     LossFunctionWrapper,
-    _check_broadcast,
     _shown,
     as_float,
     fixed_size,
     pair,
-    same_rank,
 )
-from handmill.primitives.operands import count_along, shape_of
+from handmill.primitives.operands import shape_of
 
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
@@ -26,6 +25,22 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     y_true = ops.clip(y_true, config.epsilon(), 1.0)
     y_pred = ops.clip(y_pred, config.epsilon(), 1.0)
     return ops.sum(ops.multiply(y_true, ops.log(ops.divide(y_true, y_pred))), axis=-1)
+
+
+def poisson(y_true: Any, y_pred: Any) -> Any:
+    """Mean of ``y_pred - y_true * log(y_pred + 1e-7)`` along the last axis.
+
+    Args:
+        y_true: counts.
+        y_pred: expected counts, not negative.
+
+    Example:
+        >>> poisson([[1.0, 0.0]], [[1.0, 2.0]])
+        array([1.5], dtype=float32)
+    """
+    y_true, y_pred = pair(y_true, y_pred)
+    logs = ops.log(ops.add(y_pred, config.epsilon()))
+    return ops.mean(ops.subtract(y_pred, ops.multiply(y_true, logs)), axis=-1)
 
 
 def binary_crossentropy(
@@ -44,12 +59,7 @@ def binary_crossentropy(
         label_smoothing: how far targets are moved towards 0.5.
         axis: the axis of the mean.
     """
-    y_pred = as_float(y_pred)
-    y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
-    y_true, y_pred = same_rank(y_true, y_pred)
-    _check_broadcast(y_true, y_pred)
-    if label_smoothing:
-        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), 0.5 * label_smoothing)
+    y_true, y_pred = binary_pair(y_true, y_pred, label_smoothing)
     return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
 
 
@@ -69,22 +79,48 @@ def categorical_crossentropy(
         label_smoothing: how far targets are moved towards the uniform distribution.
         axis: the axis of the classes.
     """
+    y_true, y_pred = categorical_pair(
+        "categorical_crossentropy", y_true, y_pred, label_smoothing, axis
+    )
+    return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+
+
+def binary_pair(y_true: Any, y_pred: Any, label_smoothing: float) -> tuple[Any, Any]:
+    """Returns yes-or-no targets, smoothed, and predictions of one dtype and rank."""
+    y_true, y_pred = pair(y_true, y_pred)
+    if label_smoothing:
+        y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), 0.5 * label_smoothing)
+    return y_true, y_pred
+
+
+def categorical_pair(
+    name: str, y_true: Any, y_pred: Any, label_smoothing: float, axis: int
+) -> tuple[Any, Any]:
+    """Returns rows of probabilities, smoothed, and predictions of one dtype.
+
+    Args:
+        name: of the loss, for warnings.
+        y_true: one row of probabilities a sample.
+        y_pred: predictions.
+        label_smoothing: how far targets are moved towards the uniform distribution.
+        axis: the axis of the classes, checked here.
+    """
     _check_axis(axis)
     y_pred = as_float(y_pred)
     y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
     shape = shape_of(y_pred)
     if shape and shape[-1] == 1:
         warnings.warn(
-            "In loss categorical_crossentropy, expected y_pred.shape to be (batch_size, "
+            f"In loss {name}, expected y_pred.shape to be (batch_size, "
             f"num_classes) with num_classes > 1. Received: y_pred.shape={_shown(shape)}. "
             "Consider using 'binary_crossentropy' if you only have 2 classes.",
             SyntaxWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     if label_smoothing:
         classes = fixed_size(y_true, -1)
         y_true = ops.add(ops.multiply(y_true, 1.0 - label_smoothing), label_smoothing / classes)
-    return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+    return y_true, y_pred
 
 
 def sparse_categorical_crossentropy(
@@ -103,10 +139,10 @@ def sparse_categorical_crossentropy(
         ignore_class: a class number whose samples do not count.
         axis: the axis of the classes.
     """
-    return _sparse(y_true, y_pred, from_logits, ignore_class, axis)[0]
+    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis)[0]
 
 
-def _sparse(
+def sparse_values(
     y_true: Any, y_pred: Any, from_logits: bool, ignore_class: int | None, axis: int
 ) -> tuple[Any, Any]:
     """Returns the loss of each sample, and which samples count (None: all)."""
@@ -153,7 +189,7 @@ class KLDivergence(LossFunctionWrapper):
     Args:
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -165,6 +201,24 @@ class KLDivergence(LossFunctionWrapper):
         super().__init__(kl_divergence, reduction, name, dtype)
 
 
+class Poisson(LossFunctionWrapper):
+    """Mean of ``y_pred - y_true * log(y_pred)``: minus the log-likelihood of counts.
+
+    Args:
+        reduction: see :class:`Loss`.
+        name: the loss's name.
+        dtype: see :class:`Loss`.
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "poisson",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(poisson, reduction, name, dtype)
+
+
 class BinaryCrossentropy(LossFunctionWrapper):
     """Cross-entropy of yes-or-no targets.
 
@@ -174,7 +228,7 @@ class BinaryCrossentropy(LossFunctionWrapper):
         axis: the axis of the mean.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -206,7 +260,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         axis: the axis of the classes.
         reduction: see :class:`Loss`.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -238,7 +292,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         reduction: see :class:`Loss`.
         axis: the axis of the classes.
         name: the loss's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: see :class:`Loss`.
     """
 
     def __init__(
@@ -264,14 +318,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         """Returns the reduced loss; ignored samples do not count in a mean."""
         if self._fn_kwargs["ignore_class"] is None:
             return super().__call__(y_true, y_pred, sample_weight)
-        values, counts = _sparse(y_true, y_pred, **self._fn_kwargs)
-        weights = ops.cast(counts, "float32")
-        if self.reduction in ("mean", "sum_over_batch_size"):
-            every = ops.cast(count_along(weights, range(len(shape_of(weights)))), "float32")
-            weights = ops.multiply(weights, ops.divide_no_nan(every, ops.sum(weights)))
-        if sample_weight is not None:
-            weights = ops.multiply(*same_rank(weights, ops.cast(sample_weight, "float32")))
-        return self.reduce(values, weights)
+        mask = mask_of(y_pred)
+        y_true, y_pred = self._operand(y_true), self._operand(y_pred)
+        values, counts = sparse_values(y_true, y_pred, **self._fn_kwargs)
+        mask = counts if mask is None else ops.logical_and(mask, counts)
+        return self.reduce(values, sample_weight, mask)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

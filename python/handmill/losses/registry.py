@@ -5,57 +5,86 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from handmill.losses.focal import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+)
+from handmill.losses.hinge import (
+    CategoricalHinge,
+    Hinge,
+    SquaredHinge,
+    categorical_hinge,
+    hinge,
+    squared_hinge,
+)
 from handmill.losses.loss import Loss, LossFunctionWrapper
+from handmill.losses.overlap import Dice, Tversky, dice, tversky
 from handmill.losses.probabilistic import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     KLDivergence,
+    Poisson,
     SparseCategoricalCrossentropy,
     binary_crossentropy,
     categorical_crossentropy,
     kl_divergence,
+    poisson,
     sparse_categorical_crossentropy,
 )
 from handmill.losses.regression import (
+    CosineSimilarity,
     Huber,
+    LogCosh,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    cosine_similarity,
     huber,
+    log_cosh,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
+    mean_squared_logarithmic_error,
 )
+from handmill.losses.similarity import Circle, circle
 from handmill.naming import known_names, object_name
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
 
-_CLASSES: tuple[type[Loss], ...] = (
-    MeanSquaredError,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    Huber,
-    KLDivergence,
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    SparseCategoricalCrossentropy,
-)
+CLASS_OF_FUNCTION: dict[Callable[..., Any], type[Loss]] = {
+    mean_squared_error: MeanSquaredError,
+    mean_absolute_error: MeanAbsoluteError,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    cosine_similarity: CosineSimilarity,
+    log_cosh: LogCosh,
+    huber: Huber,
+    hinge: Hinge,
+    squared_hinge: SquaredHinge,
+    categorical_hinge: CategoricalHinge,
+    kl_divergence: KLDivergence,
+    poisson: Poisson,
+    binary_crossentropy: BinaryCrossentropy,
+    binary_focal_crossentropy: BinaryFocalCrossentropy,
+    categorical_crossentropy: CategoricalCrossentropy,
+    categorical_focal_crossentropy: CategoricalFocalCrossentropy,
+    categorical_generalized_cross_entropy: CategoricalGeneralizedCrossEntropy,
+    sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+    dice: Dice,
+    tversky: Tversky,
+    circle: Circle,
+}
 
-
-FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    mean_squared_error,
-    mean_absolute_error,
-    mean_absolute_percentage_error,
-    huber,
-    kl_divergence,
-    binary_crossentropy,
-    categorical_crossentropy,
-    sparse_categorical_crossentropy,
-)
+FUNCTIONS: tuple[Callable[..., Any], ...] = tuple(CLASS_OF_FUNCTION)
 
 
 TABLE: dict[str, Any] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **{f.__name__: f for f in FUNCTIONS},
+    **{cls.__name__: cls for cls in CLASS_OF_FUNCTION.values()},
+    **{f.__name__: f for f in CLASS_OF_FUNCTION},
     "mse": mean_squared_error,
     "MSE": mean_squared_error,
     "mae": mean_absolute_error,
@@ -64,14 +93,11 @@ TABLE: dict[str, Any] = {
     "MAPE": mean_absolute_percentage_error,
     "bce": binary_crossentropy,
     "BCE": binary_crossentropy,
+    "msle": mean_squared_logarithmic_error,
+    "MSLE": mean_squared_logarithmic_error,
     "kld": kl_divergence,
     "KLD": kl_divergence,
 }
-
-
-CLASS_OF_FUNCTION: dict[Callable[..., Any], type[Loss]] = dict(
-    zip(FUNCTIONS, _CLASSES, strict=True)
-)
 
 
 def get(identifier: Any) -> Any:
@@ -124,8 +150,8 @@ def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[
     if isinstance(found, Loss):
         return found
     name = identifier if isinstance(identifier, str) else object_name(found)
-    if found is sparse_categorical_crossentropy:
-        return SparseCategoricalCrossentropy(name=name)
+    if found in (sparse_categorical_crossentropy, circle):  # whose classes know what counts
+        return CLASS_OF_FUNCTION[found](name=name)
     return LossFunctionWrapper(found, name=name)
 
 

@@ -47,8 +47,23 @@ def _labels(y_true: Any, y_pred: Any) -> Any:
     return y_true
 
 
-def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
-    """1 where fewer than ``k`` entries of the prediction exceed the target's entry, else 0."""
+def sparse_top_k_categorical_accuracy(
+    y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
+) -> Any:
+    """1 where fewer than ``k`` entries of the prediction exceed the target's entry, else 0.
+
+    Args:
+        y_true: class numbers.
+        y_pred: a number for each class; with ``from_sorted_ids`` class numbers, the most likely
+            first.
+        k: how many.
+        from_sorted_ids: see there.
+    """
+    if from_sorted_ids:
+        y_pred = ops.convert_to_tensor(y_pred)
+        labels = ops.cast(_labels(y_true, y_pred), ops.dtype(y_pred))
+        hits = ops.equal(ops.expand_dims(labels, -1), y_pred[..., :k])
+        return ops.cast(ops.any(hits, axis=-1), "float32")
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
     labels = ops.cast(_labels(y_true, y_pred), "int32")
     chosen = ops.one_hot(labels, fixed_size(y_pred, -1))
@@ -72,7 +87,7 @@ class Accuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
@@ -84,7 +99,7 @@ class BinaryAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         threshold: predictions above it mean 1.
     """
 
@@ -99,7 +114,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "categorical_accuracy", dtype: Any = None) -> None:
@@ -111,7 +126,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
 
     Example:
         >>> m = SparseCategoricalAccuracy()
@@ -130,7 +145,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     Args:
         k: how many.
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(
@@ -145,10 +160,24 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     Args:
         k: how many.
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
+        from_sorted_ids: whether predictions are class numbers, the most likely first.
     """
 
     def __init__(
-        self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: Any = None
+        self,
+        k: int = 5,
+        name: str = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+        from_sorted_ids: bool = False,
     ) -> None:
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+        super().__init__(
+            sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        config = super().get_config()
+        if not self.from_sorted_ids:
+            del config["from_sorted_ids"]
+        return config

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
 from handmill.naming import auto_name
 from handmill.runtime.variable import Variable, zeros
-from handmill.runtime.watch import Watched
+from handmill.runtime.watch import Watched, collect, sum_of_marks
 
 
 class _Noted(threading.local):
@@ -49,6 +50,9 @@ def _noting(result: Any) -> Any:
     return noting
 
 
+_OWN = frozenset({"_variables", "_metrics_found"})
+
+
 class Metric(Watched):
     """Base class: state, ``update_state``, ``result``, ``reset_state``.
 
@@ -56,7 +60,7 @@ class Metric(Watched):
     part of the training step.
 
     Args:
-        dtype: must be ``"float32"`` or None.
+        dtype: a dtype, its name or a policy. Default: ``"float32"``.
         name: default: the class name in snake case.
     """
 
@@ -64,9 +68,9 @@ class Metric(Watched):
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or auto_name(type(self).__name__)
-        self._dtype = "float32" if dtype is None else str(dtype)
+        self._dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype
         self._variables: list[Variable] = []
-        self._metrics_found: tuple[int, list[Metric]] = (-1, [])
+        self._metrics_found: tuple[int, list[Any], int, list[Metric]] = (-1, [], 0, [])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,18 +118,35 @@ class Metric(Watched):
         return found
 
     def _inner_metrics(self) -> list[Metric]:
-        """Metrics among the attributes; looked for when an attribute was set."""
-        if self._metrics_found[0] != self._changed:
-            self._metrics_found = (
-                self._changed,
-                [v for v in vars(self).values() if isinstance(v, Metric)],
-            )
-        return self._metrics_found[1]
+        """Metrics among the attributes, and in their lists and dicts; looked for after changes."""
+        changed, containers, marks, metrics = self._metrics_found
+        if changed != self._changed or marks != sum_of_marks(containers):
+            containers, metrics = [], []
+            for name, value in vars(self).items():
+                if isinstance(value, Metric):
+                    metrics.append(value)
+                elif isinstance(value, list | tuple | dict | set) and name not in _OWN:
+                    collect(value, containers)
+                    metrics += [v for v in tree.flatten(value) if isinstance(v, Metric)]
+            marks = sum_of_marks(containers)
+            self._metrics_found = self._changed, containers, marks, metrics
+        return metrics
 
     @property
     def dtype(self) -> str:
         """The dtype of the result."""
         return self._dtype
+
+    def build_for(self, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[Any, ...]) -> None:
+        """Makes variables whose shapes follow those of the data; most metrics have none.
+
+        A compiled model calls it before it looks for a trace to share: what a metric holds is
+        part of the description of a step.
+
+        Args:
+            y_true_shape: the shape of the targets.
+            y_pred_shape: the shape of the predictions.
+        """
 
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a batch into account."""

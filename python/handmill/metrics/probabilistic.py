@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from handmill import ops
+from handmill.ir.trace import mask_of
+from handmill.losses.loss import weights_of
 from handmill.losses.probabilistic import (
     binary_crossentropy,
     categorical_crossentropy,
     kl_divergence,
+    poisson,
     sparse_categorical_crossentropy,
+    sparse_values,
 )
-from handmill.metrics.reduction import MeanMetricWrapper
+from handmill.metrics.reduction import Mean, MeanMetricWrapper
+from handmill.primitives.operands import widened
 
 
 class KLDivergence(MeanMetricWrapper):
@@ -18,11 +24,23 @@ class KLDivergence(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "kl_divergence", dtype: Any = None) -> None:
         super().__init__(kl_divergence, name, dtype)
+
+
+class Poisson(MeanMetricWrapper):
+    """Mean of ``y_pred - y_true * log(y_pred)``: minus the log-likelihood of counts.
+
+    Args:
+        name: the metric's name.
+        dtype: the dtype of the result. Default: ``"float32"``.
+    """
+
+    def __init__(self, name: str = "poisson", dtype: Any = None) -> None:
+        super().__init__(poisson, name, dtype)
 
 
 class BinaryCrossentropy(MeanMetricWrapper):
@@ -30,7 +48,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
         label_smoothing: how far targets are moved towards 0.5.
     """
@@ -56,7 +74,7 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
         label_smoothing: how far targets are moved towards the uniform distribution.
         axis: the axis of the classes.
@@ -85,9 +103,10 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         from_logits: whether predictions are logits.
-        ignore_class: not supported in the metric; must be None.
+        ignore_class: a class number whose samples have a loss of 0, and weigh nothing where
+            weights are given (without weights they count in the mean, as in Keras).
         axis: the axis of the classes.
     """
 
@@ -96,16 +115,28 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
         from_logits: bool = False,
-        ignore_class: None = None,
+        ignore_class: int | None = None,
         axis: int = -1,
     ) -> None:
-        if ignore_class is not None:
-            raise ValueError("`ignore_class` is not supported in the metric yet")
         super().__init__(
             sparse_categorical_crossentropy,
             name,
             dtype,
             from_logits=from_logits,
-            ignore_class=None,
+            ignore_class=ignore_class,
             axis=axis,
         )
+
+    def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        """Takes a batch into account."""
+        if self._fn_kwargs["ignore_class"] is None:
+            super().update_state(y_true, y_pred, sample_weight)
+            return
+        sample_weight = weights_of(sample_weight, mask_of(y_pred), is_mean=False)
+        y_true, y_pred = (widened(ops.convert_to_tensor(y)) for y in (y_true, y_pred))
+        values, counts = sparse_values(y_true, y_pred, **self._fn_kwargs)
+        if sample_weight is not None:
+            sample_weight = weights_of(sample_weight, counts, is_mean=False)
+        Mean.update_state(self, values, sample_weight)

@@ -11,7 +11,7 @@ from handmill import ops
 from handmill.ir.dims import SymbolicDim
 from handmill.ir.graph import current_graph
 from handmill.ir.trace import mask_of
-from handmill.losses.loss import same_rank, weights_of
+from handmill.losses.loss import FunctionArguments, same_rank, weights_of
 from handmill.metrics.metric import Metric
 from handmill.naming import object_name
 from handmill.primitives.metrics import accumulate_mean
@@ -24,7 +24,7 @@ class Mean(Metric):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
 
     Example:
         >>> m = Mean()
@@ -60,8 +60,8 @@ class Mean(Metric):
 
     def result(self) -> Any:
         """Returns the mean so far, 0 if nothing was seen."""
-        if current_graph() is not None:
-            return ops.cast(ops.divide_no_nan(self.total, self.count), "float32")
+        if current_graph() is not None or self._dtype != "float32":
+            return ops.cast(ops.divide_no_nan(self.total, self.count), self._dtype)
         count = self.count.state.item()
         return np.float32(self.total.state.item() / count if count else 0.0)
 
@@ -76,7 +76,10 @@ def plain_means(metrics: Sequence[Any]) -> dict[str, float] | None:
     """
     found = {}
     for metric in metrics:
-        if getattr(metric.result, "__func__", None) is not _MEAN_RESULT:
+        if (
+            getattr(metric.result, "__func__", None) is not _MEAN_RESULT
+            or metric.dtype != "float32"
+        ):
             return None
         count = metric.count.state.item()
         mean = metric.total.state.item() / count if count else 0.0
@@ -89,13 +92,12 @@ class Sum(Metric):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "sum", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self.total = self.add_variable((), dtype="float64", name="total")
-        self._seen = self.add_variable((), dtype="float64", name="seen")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Takes ``values`` into account."""
@@ -107,24 +109,23 @@ class Sum(Metric):
             missing = len(shape_of(values)) - len(shape_of(weights))
             if missing > 0:
                 weights = ops.reshape(weights, (*shape_of(weights), *(1,) * missing))
-        total, seen = accumulate_mean(self.total.value, self._seen.value, values, weights)
+        total, _ = accumulate_mean(self.total.value, np.zeros(()), values, weights)
         self.total.assign(total)
-        self._seen.assign(seen)
 
     def result(self) -> Any:
         """Returns the sum so far."""
-        if current_graph() is not None:
-            return ops.cast(self.total, "float32")
+        if current_graph() is not None or self._dtype != "float32":
+            return ops.cast(self.total, self._dtype)
         return np.float32(self.total.state.item())
 
 
-class MeanMetricWrapper(Mean):
+class MeanMetricWrapper(FunctionArguments, Mean):
     """The mean of a function of targets and predictions.
 
     Args:
         fn: ``(y_true, y_pred, **kwargs) -> one number a sample``.
         name: default: the function's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
         **kwargs: further arguments of the function.
     """
 

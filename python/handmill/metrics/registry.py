@@ -7,6 +7,7 @@ from typing import Any
 
 from handmill import losses
 from handmill.losses.registry import FUNCTIONS, kind_of_targets
+from handmill.losses.regression import cosine
 from handmill.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -21,18 +22,45 @@ from handmill.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
+from handmill.metrics.auc import AUC
+from handmill.metrics.correlation import (
+    ConcordanceCorrelation,
+    PearsonCorrelation,
+    R2Score,
+    concordance_correlation,
+    pearson_correlation,
+)
+from handmill.metrics.decisions import (
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    PrecisionAtRecall,
+    Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+    TrueNegatives,
+    TruePositives,
+)
+from handmill.metrics.f_score import F1Score, FBetaScore
+from handmill.metrics.hinge import CategoricalHinge, Hinge, SquaredHinge
+from handmill.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 from handmill.metrics.metric import Metric
 from handmill.metrics.probabilistic import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     KLDivergence,
+    Poisson,
     SparseCategoricalCrossentropy,
 )
 from handmill.metrics.reduction import Mean, MeanMetricWrapper, Sum
 from handmill.metrics.regression import (
+    CosineSimilarity,
+    LogCoshError,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanSquaredError,
+    MeanSquaredLogarithmicError,
     RootMeanSquaredError,
 )
 from handmill.naming import object_name, to_snake_case
@@ -42,7 +70,13 @@ _CLASSES: tuple[type[Metric], ...] = (
     Mean, Sum, MeanMetricWrapper, Accuracy, BinaryAccuracy, CategoricalAccuracy,
     SparseCategoricalAccuracy, TopKCategoricalAccuracy, SparseTopKCategoricalAccuracy,
     MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, MeanAbsolutePercentageError,
-    KLDivergence, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy,
+    MeanSquaredLogarithmicError, LogCoshError, CosineSimilarity,
+    KLDivergence, Poisson, BinaryCrossentropy, CategoricalCrossentropy,
+    SparseCategoricalCrossentropy, Hinge, SquaredHinge, CategoricalHinge,
+    TruePositives, FalsePositives, TrueNegatives, FalseNegatives, Precision, Recall, AUC,
+    SensitivityAtSpecificity, SpecificityAtSensitivity, PrecisionAtRecall, RecallAtPrecision,
+    F1Score, FBetaScore, IoU, BinaryIoU, MeanIoU, OneHotIoU, OneHotMeanIoU,
+    R2Score, PearsonCorrelation, ConcordanceCorrelation,
 )  # fmt: skip
 
 
@@ -55,6 +89,8 @@ TABLE: dict[str, Any] = {
     "MAE": MeanAbsoluteError,
     "mape": MeanAbsolutePercentageError,
     "MAPE": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "MSLE": MeanSquaredLogarithmicError,
     "rmse": RootMeanSquaredError,
     "bce": BinaryCrossentropy,
     "kld": KLDivergence,
@@ -112,8 +148,9 @@ def direction_of(fn: Callable[..., Any]) -> str | None:
     """``"up"`` where more is better, ``"down"`` where less is; None for functions of users."""
     if fn in FUNCTIONS:
         return "down"
-    accuracies = (
+    of_more = (
         accuracy, binary_accuracy, categorical_accuracy, sparse_categorical_accuracy,
-        top_k_categorical_accuracy, sparse_top_k_categorical_accuracy,
+        top_k_categorical_accuracy, sparse_top_k_categorical_accuracy, cosine, pearson_correlation,
+        concordance_correlation,
     )  # fmt: skip
-    return "up" if fn in accuracies else None
+    return "up" if fn in of_more else None

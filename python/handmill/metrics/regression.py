@@ -7,9 +7,12 @@ from typing import Any
 from handmill import ops
 from handmill.losses.loss import same_rank
 from handmill.losses.regression import (
+    cosine,
+    log_cosh,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
+    mean_squared_logarithmic_error,
 )
 from handmill.metrics.reduction import Mean, MeanMetricWrapper
 from handmill.primitives.operands import widened
@@ -20,7 +23,7 @@ class MeanSquaredError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_squared_error", dtype: Any = None) -> None:
@@ -32,7 +35,7 @@ class RootMeanSquaredError(Mean):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     _direction = "down"
@@ -59,7 +62,7 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
@@ -71,8 +74,45 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 
     Args:
         name: the metric's name.
-        dtype: must be ``"float32"`` or None.
+        dtype: the dtype of the result. Default: ``"float32"``.
     """
 
     def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None) -> None:
         super().__init__(mean_absolute_percentage_error, name, dtype)
+
+
+class MeanSquaredLogarithmicError(MeanMetricWrapper):
+    """Mean of ``(log(1 + y_true) - log(1 + y_pred)) ** 2``.
+
+    Args:
+        name: the metric's name.
+        dtype: the dtype of the result. Default: ``"float32"``.
+    """
+
+    def __init__(self, name: str = "mean_squared_logarithmic_error", dtype: Any = None) -> None:
+        super().__init__(mean_squared_logarithmic_error, name, dtype)
+
+
+class LogCoshError(MeanMetricWrapper):
+    """Mean of ``log(cosh(y_pred - y_true))``.
+
+    Args:
+        name: the metric's name.
+        dtype: the dtype of the result. Default: ``"float32"``.
+    """
+
+    def __init__(self, name: str = "logcosh", dtype: Any = None) -> None:
+        super().__init__(log_cosh, name, dtype)
+
+
+class CosineSimilarity(MeanMetricWrapper):
+    """The cosine of the angle between targets and predictions: 1 is the best.
+
+    Args:
+        name: the metric's name.
+        dtype: the dtype of the result. Default: ``"float32"``.
+        axis: the axis of the vectors.
+    """
+
+    def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1) -> None:
+        super().__init__(cosine, name, dtype, axis=axis)

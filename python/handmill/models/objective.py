@@ -188,7 +188,10 @@ class Objective(Watched):
             items = tree.flatten(group) if group is not None else []
             if items and shape is None:
                 raise ValueError(f"`{argument}` need targets for each output that they measure")
-            made.append([metric_for(item, *shape) for item in items if item is not None])
+            found = [metric_for(item, *shape) for item in items if item is not None]
+            for metric in found:
+                metric.build_for(*shape)
+            made.append(found)
         return made
 
     def total(
