@@ -33,7 +33,6 @@ def compiled():
         ({"metrics": ["auc"]}, "metrics.AUC"),
         ({"metrics": ["F1Score"]}, "metrics.F1Score"),
         ({"loss": "dice"}, "losses.dice"),
-        ({"optimizer": "nadam"}, "optimizers.Nadam"),
     ),
 )
 def test_names_that_keras_has(arguments, name):

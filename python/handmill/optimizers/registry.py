@@ -6,11 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill.naming import known_names
+from handmill.optimizers.adadelta import Adadelta
+from handmill.optimizers.adafactor import Adafactor
+from handmill.optimizers.adamax import Adamax
 from handmill.optimizers.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
 from handmill.optimizers.base import Optimizer
+from handmill.optimizers.ftrl import Ftrl
+from handmill.optimizers.lamb import Lamb
+from handmill.optimizers.lion import Lion
+from handmill.optimizers.loss_scale import LossScaleOptimizer
+from handmill.optimizers.multi import MultiOptimizer
+from handmill.optimizers.muon import Muon
+from handmill.optimizers.nadam import Nadam
+from handmill.optimizers.schedule_free import ScheduleFreeAdamW
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
-_CLASSES: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad)
+_CLASSES: tuple[type[Optimizer], ...] = (
+    SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adafactor, Adamax, Ftrl, Lamb, Lion, Muon, Nadam,
+    ScheduleFreeAdamW, LossScaleOptimizer, MultiOptimizer,
+)  # fmt: skip
 _TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
