@@ -93,6 +93,7 @@ def test_strict_keras_refuses_the_older_name():
         (lambda: optimizers.get("adm"), "Did you mean 'adam'"),
         (lambda: optimizers.get(3), "Could not interpret"),
         (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps"),
+        (lambda: schedules.CosineDecayRestarts(0.1, 0), "first_decay_steps"),
         (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "length of boundaries"),
     ),
 )
@@ -142,6 +143,48 @@ def test_schedule_survives_the_config():
 )
 def test_schedules(schedule, step, want):
     np.testing.assert_allclose(schedule(step), want, rtol=1e-5, atol=1e-7)
+
+
+class Halved(schedules.LearningRateSchedule):
+    """As the documentation of Keras shows a schedule of one's own."""
+
+    def __init__(self, initial_learning_rate):
+        self.initial_learning_rate = initial_learning_rate
+
+    def __call__(self, step):
+        return self.initial_learning_rate / (step + 1)
+
+    def get_config(self):
+        return {"initial_learning_rate": self.initial_learning_rate}
+
+
+def test_a_schedule_of_ones_own():
+    w = variable()
+    opt = optimizers.SGD(Halved(0.5))
+    for want in ([0.5, 1.5], [0.25, 1.25]):
+        opt.apply([np.ones(2, "float32")], [w])
+        np.testing.assert_allclose(w.numpy(), want, rtol=1e-6)
+    again = optimizers.SGD.from_config(opt.get_config(), {"Halved": Halved})
+    np.testing.assert_allclose(np.asarray(again.learning_rate), 0.5)
+
+
+def constant_rate():
+    return 0.25
+
+
+def test_a_function_as_learning_rate():
+    w = variable()
+    opt = optimizers.SGD(constant_rate)
+    opt.apply([np.ones(2, "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.75, 1.75])
+    assert [v.name for v in opt.variables] == ["iteration"]
+    again = optimizers.SGD.from_config(opt.get_config(), {"constant_rate": constant_rate})
+    assert again.learning_rate == 0.25
+    with pytest.raises(TypeError, match="is a function"):
+        opt.learning_rate = 0.5
+    opt.learning_rate = lambda: 0.5
+    opt.apply([np.ones(2, "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.25, 1.25])
 
 
 def test_infinite_gradients_are_not_hidden_by_global_clipnorm():
