@@ -187,6 +187,61 @@ def test_a_function_as_learning_rate():
     np.testing.assert_allclose(w.numpy(), [0.25, 1.25])
 
 
+def test_no_optimizer():
+    assert optimizers.get(None) is None
+    model = handmill.Sequential([handmill.Input((2,)), handmill.layers.Dense(1)])
+    with pytest.raises(ValueError, match="needs an optimizer"):
+        model.compile(None, "mse")
+
+
+@pytest.mark.parametrize(
+    "make", (lambda: optimizers.SGD(0.5), lambda: optimizers.Adam(0.1), optimizers.Lion)
+)
+def test_double_precision(make):
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(2, 5))
+    w = [handmill.Variable(start.astype(t), name="w") for t in ("float32", "float64")]
+    for variable in w:
+        opt = make()
+        for _ in range(3):
+            opt.apply([gradient], [variable])
+    assert w[1].dtype == "float64"
+    np.testing.assert_allclose(w[0].numpy(), w[1].numpy(), rtol=1e-5, atol=1e-6)
+
+
+WRAPPED = {
+    "adam": lambda: optimizers.Adam(0.1, weight_decay=0.1),
+    "accumulation": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2, use_ema=True),
+    "loss_scale": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 4.0),
+    "multi": lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.Nadam(0.1))),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_step_as_a_function(name):
+    arrays = [np.array([1.0, 2.0], "float32"), np.array([[3.0], [4.0]], "float32")]
+    gradients = [np.array([0.5, -1.0], "float32"), np.array([[2.0], [0.25]], "float32")]
+    w = [handmill.Variable(a, name=f"w{i}") for i, a in enumerate(arrays)]
+    opt = WRAPPED[name]()
+    with pytest.raises(ValueError, match="must be built"):
+        opt.stateless_apply([], gradients, arrays)
+    opt.build(w)
+    state = [v.numpy() for v in opt.variables]
+    values = arrays
+    for _ in range(3):
+        values, state = opt.stateless_apply(state, gradients, values)
+    for variable, array in zip(w, arrays, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), array)
+    assert int(np.asarray(opt.iterations)) == 0
+    for _ in range(3):
+        opt.apply(gradients, w)
+    for variable, value in zip((*w, *opt.variables), (*values, *state), strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    for given in ([], arrays), (state, []):
+        with pytest.raises(ValueError, match="corresponding 1:1"):
+            opt.stateless_apply(given[0], gradients, given[1])
+
+
 def test_infinite_gradients_are_not_hidden_by_global_clipnorm():
     w = variable()
     optimizers.SGD(0.1, global_clipnorm=1.0).apply([np.array([np.inf, 1.0], "float32")], [w])
@@ -203,6 +258,8 @@ def test_state_can_be_set():
     assert opt.iterations.numpy() == 1
     with pytest.raises(ValueError, match="variables, got 1 arrays"):
         opt.set_weights(saved[:1])
+    with pytest.raises(ValueError, match="has not yet been built"):
+        optimizers.Adam(0.1).set_weights(saved)
 
 
 @pytest.mark.parametrize("trained", (False, True))

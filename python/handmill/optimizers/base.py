@@ -14,6 +14,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.structure import Walk, describe_watched
@@ -130,8 +131,8 @@ class Optimizer(Watched):
             _index={},
             _excluded=[],
             _excluded_names=[],
-            _averages=[],
-            _sums=[],
+            _model_variables_moving_average=[],
+            _accumulated_gradients=[],
             _update_when=None,
             _eager=None,
         )
@@ -165,8 +166,8 @@ class Optimizer(Watched):
     _index: dict[int, int]
     _excluded: list[Any]  # variables; from files: their paths or positions
     _excluded_names: list[str]
-    _averages: list[Variable]
-    _sums: list[Variable]
+    _model_variables_moving_average: list[Variable]
+    _accumulated_gradients: list[Variable]
     _update_when: Any
     _eager: Any
     _learning_rate: Any
@@ -251,9 +252,13 @@ class Optimizer(Watched):
         self._trainable_variables = list(variables)
         self._index = {id(v): i for i, v in enumerate(variables)}
         if self.use_ema:
-            self._averages = self.add_optimizer_variables(variables, "average")
+            self._model_variables_moving_average = self.add_optimizer_variables(
+                variables, "average"
+            )
         if self.gradient_accumulation_steps:
-            self._sums = self.add_optimizer_variables(variables, "gradient_accumulator")
+            self._accumulated_gradients = self.add_optimizer_variables(
+                variables, "gradient_accumulator"
+            )
         self.build_slots(list(variables))
         self.built = True
 
@@ -332,11 +337,16 @@ class Optimizer(Watched):
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Replaces the state; arrays in the order of :attr:`variables`."""
+        if not self.built:
+            raise ValueError(
+                "You are calling `set_weights()` on an optimizer that has not yet been built. "
+                "Please call `optimizer.build(trainable_variables)` to create the optimizer "
+                "weights before calling `set_weights()`."
+            )
         variables = self.variables
         if len(weights) != len(variables):
             raise ValueError(
-                f"optimizer {self.name!r} has {len(variables)} variables, got "
-                f"{len(weights)} arrays (an optimizer is built by its first step)"
+                f"optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays"
             )
         for variable, array in zip(variables, weights, strict=True):
             if variable.shape != np.shape(array):
@@ -388,6 +398,27 @@ class Optimizer(Watched):
             )
         self._step([g for g, _ in pairs], [v for _, v in pairs])
 
+    def stateless_apply(
+        self,
+        optimizer_variables: Sequence[Any],
+        grads: Sequence[Any],
+        trainable_variables: Sequence[Any],
+    ) -> tuple[list[Any], list[Any]]:
+        """Returns what a step makes of values, and changes no variable.
+
+        Args:
+            optimizer_variables: a value for each of :attr:`variables`.
+            grads: one gradient, or None, for each trainable variable.
+            trainable_variables: a value for each variable that the optimizer was built with.
+
+        Returns:
+            The new values of the trainable variables, and those of :attr:`variables`.
+
+        Raises:
+            ValueError: if the optimizer is not built, or the lists do not fit.
+        """
+        return stateless_apply(self, optimizer_variables, grads, trainable_variables)
+
     def _variables_for(self, grads: list[Any], variables: Any) -> list[Variable]:
         if variables is None:
             if not self.built:
@@ -427,7 +458,8 @@ class Optimizer(Watched):
 
             subject = _Applied(self, variables)
             self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
-        self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
+        pairs = zip(grads, variables, strict=True)
+        self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:
         if self.loss_scale_factor is not None:
@@ -435,7 +467,7 @@ class Optimizer(Watched):
         self._update_when = None
         if self.gradient_accumulation_steps:
             grads = self._accumulated(grads, variables)
-        grads = self._clipped(grads)
+        grads = self._clip_gradients(grads)
         rate = self.learning_rate
         rate = rate.value if isinstance(rate, Variable) else ops.cast(rate, "float32")
         self.begin_step(rate)
@@ -500,14 +532,14 @@ class Optimizer(Watched):
         when = self._every(count, number)
         means = []
         for gradient, variable in zip(grads, variables, strict=True):
-            sums = self.slot(self._sums, variable)
+            sums = self.slot(self._accumulated_gradients, variable)
             total = ops.add(sums.value, gradient)
             sums.assign(ops.where(when, ops.multiply(total, 0.0), total))
             means.append(ops.divide(total, float(count)))
         self._update_when = when
         return means
 
-    def _clipped(self, grads: list[Any]) -> list[Any]:
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         if self.clipnorm and self.clipnorm > 0:
             limit = float(self.clipnorm)
             return [
@@ -564,7 +596,7 @@ class Optimizer(Watched):
         first = ops.cast(ops.equal(number, 1.0), "float32")
         keep = ops.multiply(ops.subtract(1.0, first), float(self.ema_momentum))
         for variable in variables:
-            average = self.slot(self._averages, variable)
+            average = self.slot(self._model_variables_moving_average, variable)
             mixed = ops.add(
                 ops.multiply(keep, average.value),
                 ops.multiply(ops.subtract(1.0, keep), variable.value),
@@ -579,7 +611,9 @@ class Optimizer(Watched):
         if self.use_ema and self.built:
             for variable in var_list:
                 if id(variable) in self._index:
-                    variable.assign(self.slot(self._averages, variable).read())
+                    variable.assign(
+                        self.slot(self._model_variables_moving_average, variable).read()
+                    )
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs and identities."""
@@ -667,6 +701,12 @@ def _checked_exclusions(excluded: Any) -> tuple[list[Any], list[str]]:
             f"`names`. Received: {excluded!r}"
         )
     return list(variables), list(names)
+
+
+def _gradient_of(variable: Variable, gradient: Any) -> Any:
+    """A gradient as an array: float32, or float64 as the variable is."""
+    is_double = variable.dtype == "float64"
+    return np.asarray(gradient, np.float64 if is_double else np.float32)
 
 
 def _squares(gradient: Any) -> Any:

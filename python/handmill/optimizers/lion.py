@@ -67,7 +67,7 @@ class Lion(Optimizer):
         )
         if beta_1 <= 0 or beta_1 > 1:
             raise ValueError(
-                "Argument `beta_1` must be in the [0, 1] range, and not 0: otherwise the optimizer "
+                "Argument `beta_1` must be in the [0, 1] range. Otherwise, the optimizer "
                 f"degenerates to SignSGD. Received: beta_1={beta_1}."
             )
         self.beta_1 = beta_1

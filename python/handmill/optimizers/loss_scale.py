@@ -58,8 +58,8 @@ class LossScaleOptimizer(Optimizer):
     ) -> None:
         if not kwargs.pop("dynamic", True):
             raise ValueError(
-                "LossScaleOptimizer does not support `dynamic=False`. Set `loss_scale_factor` on "
-                "the `inner_optimizer` instead."
+                "LossScaleOptimizer does not support `dynamic=False`. Instead, set "
+                "`loss_scale_factor` on the `inner_optimizer`."
             )
         for argument, default in _BELONG_INSIDE.items():
             if kwargs.pop(argument, default) != default:
@@ -68,7 +68,8 @@ class LossScaleOptimizer(Optimizer):
                     "`inner_optimizer` instead."
                 )
         if kwargs:
-            raise ValueError(f"LossScaleOptimizer does not support arguments: {sorted(kwargs)}")
+            names = ", ".join(f"`{name}`" for name in kwargs)
+            raise ValueError(f"LossScaleOptimizer does not support arguments: {names}.")
         if not isinstance(inner_optimizer, Optimizer):
             raise TypeError(
                 f"`inner_optimizer` must be an optimizer. Received: {inner_optimizer!r} of type "

@@ -287,6 +287,6 @@ def _refuse_wrappers(optimizer: Optimizer) -> None:
     for kind in (LossScaleOptimizer, MultiOptimizer):
         if isinstance(optimizer, kind):
             raise ValueError(
-                f"a {kind.__name__} cannot be used inside a MultiOptimizer or OptimizerMap. "
-                f"Received: {optimizer!r}"
+                f"optimizer cannot be {kind.__name__}. {kind.__name__} cannot be used inside an "
+                f"MultiOptimizer. Received: {optimizer!r}"
             )

@@ -120,11 +120,11 @@ class Muon(Optimizer):
         for variable in variables:
             self.momentums.append(self.add_variable_from_reference(variable, "momentum"))
             squares = None
-            if self._is_adams(variable):
+            if self._should_use_adamw(variable):
                 squares = self.add_variable_from_reference(variable, "velocity")
             self.adam_velocities.append(squares)
 
-    def _is_adams(self, variable: Variable) -> bool:
+    def _should_use_adamw(self, variable: Variable) -> bool:
         if variable.ndim != 2:
             return True
         if self.exclude_embeddings and "embedding" in variable.path.lower():
@@ -148,9 +148,8 @@ class Muon(Optimizer):
         direction = m.value
         if self.nesterov:
             direction = ops.add(gradient, ops.multiply(m.value, float(self.momentum)))
-        scale = 1.0 if self.rms_rate is None else math.sqrt(max(variable.shape)) * self.rms_rate
-        step = ops.multiply(self._orthogonal(direction), ops.multiply(learning_rate, scale))
-        self.assign_sub(variable, step)
+        step = self.zeropower_via_newtonschulz5(direction, self.ns_steps)
+        self.assign_sub(variable, self.lr_adjust(ops.multiply(step, learning_rate)))
 
     def _adam_step(
         self, gradient: Any, variable: Variable, learning_rate: Any, m: Variable, v: Variable
@@ -174,13 +173,32 @@ class Muon(Optimizer):
         self.assign(m, mean)
         self.assign(v, squares)
 
-    def _orthogonal(self, x: Any) -> Any:
+    def lr_adjust(self, x: Any) -> Any:
+        """Scales the step of a matrix to the size of Adam's steps (Liu et al., 2025)."""
+        if self.rms_rate is None:
+            return x
+        return ops.multiply(x, math.sqrt(max(x.shape)) * self.rms_rate)
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Approaches the nearest matrix with orthogonal rows or columns.
+
+        Args:
+            x: a matrix.
+            steps: how often the iteration is repeated.
+
+        Raises:
+            ValueError: if ``x`` is no matrix.
+        """
+        if len(x.shape) != 2:
+            raise ValueError(
+                f"Expected gradient or momentum to have 2 dimensions. Received: shape={x.shape}"
+            )
         a, b, c = float(self.muon_a), float(self.muon_b), float(self.muon_c)
         is_tall = x.shape[0] > x.shape[1]
         if is_tall:
             x = ops.transpose(x)
         x = ops.divide(x, ops.add(ops.sqrt(apply(SUM_OF_SQUARES, x)), 1e-7))
-        for _ in range(self.ns_steps):
+        for _ in range(steps):
             products = ops.matmul(x, ops.transpose(x))
             squared = ops.matmul(ops.multiply(products, c), products)
             rows = ops.add(ops.multiply(products, b), squared)

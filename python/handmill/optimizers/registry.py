@@ -28,11 +28,11 @@ _CLASSES: tuple[type[Optimizer], ...] = (
 _TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
-def get(identifier: Any) -> Optimizer:
+def get(identifier: Any) -> Optimizer | None:
     """Returns the optimizer that ``identifier`` means.
 
     Args:
-        identifier: a name, an optimizer, or a config dictionary.
+        identifier: a name, an optimizer, a config dictionary, or None, which stays None.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
@@ -41,7 +41,7 @@ def get(identifier: Any) -> Optimizer:
         >>> type(get("adam")).__name__
         'Adam'
     """
-    if isinstance(identifier, Optimizer):
+    if identifier is None or isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, dict | str):
         return deserialize(identifier)
