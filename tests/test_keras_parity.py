@@ -467,7 +467,7 @@ def test_initializers(name):
     [("losses", n) for n in LOSS_TABLE if n[0].isupper() and n[1].islower()]
     + [("metrics", n) for n in METRIC_TABLE if n[0].isupper() and n[1].islower()]
     + [("optimizers", n) for n in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")]
-    + [("regularizers", n) for n in ("L1", "L2", "L1L2")]
+    + [("regularizers", n) for n in ("L1", "L2", "L1L2", "OrthogonalRegularizer")]
     + [("constraints", n) for n in ("MaxNorm", "NonNeg", "UnitNorm", "MinMaxNorm")],
 )
 def test_configs(module, name):
