@@ -189,6 +189,26 @@ def test_the_update_is_part_of_the_program(name):
     assert [s["kernel"] for s in steps if s["host"]] == []
 
 
+@pytest.mark.parametrize("policy", ("mixed_bfloat16", "bfloat16"))
+@pytest.mark.parametrize("name", (*CASES, "clipped", "clipped_together"))
+def test_bfloat16(name, policy):
+    """The scale is float32, and so is what it divides; the update takes the variable's dtype."""
+    handmill.config.set_dtype_policy(policy)
+    try:
+        model = network(handmill)
+    finally:
+        handmill.config.set_dtype_policy("float32")
+    clipped = {
+        "clipped": optimizers.Adam(0.01, clipnorm=1.0),
+        "clipped_together": optimizers.SGD(0.01, global_clipnorm=1.0, momentum=0.5),
+    }
+    optimizer = clipped[name] if name in clipped else CASES[name](optimizers)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    losses = [model.train_on_batch(X[0], Y[0]) for _ in range(12)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("name", [n for n in CASES if "function" not in n])
 def test_training_goes_on_from_a_file(name, tmp_path):
     model = made(name)
@@ -289,6 +309,22 @@ def test_ema_of_variables_without_a_gradient():
     np.testing.assert_array_equal(other.numpy(), [1.0, 1.0])
 
 
+@pytest.mark.parametrize("wrapped", ("", "loss_scale", "multi"))
+def test_fit_ends_with_the_running_means(wrapped):
+    inner = optimizers.Lion(0.01, use_ema=True)
+    optimizer = {
+        "": lambda: inner,
+        "loss_scale": lambda: optimizers.LossScaleOptimizer(inner, 4.0),
+        "multi": lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(inner)),
+    }[wrapped]()
+    model = network(handmill)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    model.fit(X[0], Y[0], epochs=3, verbose=0)
+    averages = inner._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), average.numpy())
+
+
 class WithoutGuard(optimizers.Optimizer):
     """As the documentation of Keras shows an optimizer of one's own."""
 
@@ -337,6 +373,8 @@ def test_an_optimizer_of_ones_own():
             ValueError,
             "l2_shrinkage",
         ),
+        (lambda: optimizers.Muon(ns_steps=-1), ValueError, "ns_steps"),
+        (lambda: optimizers.Muon(ns_steps=10**9), ValueError, "ns_steps"),
         (lambda: optimizers.Nadam(speed=2), ValueError, "not recognized"),
         (lambda: optimizers.LossScaleOptimizer("sgd"), TypeError, "must be an optimizer"),
         (

@@ -209,6 +209,13 @@ def test_double_precision(make):
     np.testing.assert_allclose(w[0].numpy(), w[1].numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", (lambda: optimizers.Adam(0.1), lambda: optimizers.Lion(0.1)))
+def test_bfloat16_by_hand(make):
+    w = handmill.Variable(np.ones(3), dtype="bfloat16", name="w")
+    make().apply([np.array([1.0, -2.0, 3.0])], [w])
+    np.testing.assert_allclose(w.numpy().astype("float32"), [0.9, 1.1, 0.9], rtol=0.01)
+
+
 WRAPPED = {
     "adam": lambda: optimizers.Adam(0.1, weight_decay=0.1),
     "accumulation": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2, use_ema=True),

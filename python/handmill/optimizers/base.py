@@ -472,6 +472,7 @@ class Optimizer(Watched):
         rate = rate.value if isinstance(rate, Variable) else ops.cast(rate, "float32")
         self.begin_step(rate)
         for gradient, variable in zip(grads, variables, strict=True):
+            gradient = ops.cast(gradient, variable.dtype)  # scaled and clipped in float32
             decay = self.decay_of(variable)
             if decay is not None and not self.decays_itself:
                 shrink = ops.multiply(rate, float(decay))
@@ -605,6 +606,11 @@ class Optimizer(Watched):
             if self.ema_overwrite_frequency:
                 when = self._every(self.ema_overwrite_frequency, number)
                 self.assign(variable, ops.where(when, average.value, variable.value))
+
+    @property
+    def finalizes(self) -> bool:
+        """Whether :meth:`finalize_variable_values` may change anything."""
+        return self.use_ema or not is_ours(type(self))
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Sets variables to their running means, if there are any; ``fit`` does so at its end."""

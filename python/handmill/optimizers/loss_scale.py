@@ -122,6 +122,11 @@ class LossScaleOptimizer(Optimizer):
         """Exempts variables from the weight decay of the inner optimizer."""
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
+    @property
+    def finalizes(self) -> bool:
+        """Whether the inner optimizer has running means."""
+        return self.inner_optimizer.finalizes
+
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Sets variables to the running means of the inner optimizer, if there are any."""
         self.inner_optimizer.finalize_variable_values(var_list)

@@ -255,6 +255,11 @@ class MultiOptimizer(Optimizer):
                 optimizer._apply_to_values(own_grads, own)
         self._iterations.assign(apply(INCREMENT, self._iterations.value))
 
+    @property
+    def finalizes(self) -> bool:
+        """Whether one of the optimizers has running means."""
+        return any(optimizer.finalizes for optimizer in self._inner_optimizers)
+
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Sets variables to the running means of their optimizers, where there are any."""
         if self.built:

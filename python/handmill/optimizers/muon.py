@@ -15,6 +15,8 @@ from handmill.primitives.optimizer import ADAM_UPDATE
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.variable import Variable
 
+_MOST_STEPS = 100
+
 
 class Muon(Optimizer):
     """Momentum made orthogonal for matrices (Jordan et al., 2024), Adam for all else.
@@ -53,6 +55,9 @@ class Muon(Optimizer):
         rms_rate: how large the step is beside Adam's; None for its own size (Liu et al.,
             2025).
         **kwargs: the older names ``lr`` and ``decay``.
+
+    Raises:
+        ValueError: if ``ns_steps`` is no integer from 0 to 100.
     """
 
     def __init__(
@@ -98,6 +103,12 @@ class Muon(Optimizer):
             name,
             **kwargs,
         )
+        is_count = isinstance(ns_steps, int) and not isinstance(ns_steps, bool)
+        if not is_count or not 0 <= ns_steps <= _MOST_STEPS:
+            raise ValueError(
+                f"`ns_steps` must be an integer from 0 to {_MOST_STEPS}: each is a part of the "
+                f"program. Received: ns_steps={ns_steps!r}"
+            )
         self.exclude_layers = list(exclude_layers or [])
         self.adam_beta_1 = adam_beta_1
         self.adam_beta_2 = adam_beta_2
