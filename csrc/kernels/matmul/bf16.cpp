@@ -105,7 +105,7 @@ void matmul_bf16(const MatmulArgs& p, Range blocks, void* scratch) {
             2 * (batch_offset(p.b.batch, block.outer, block.inner) + all_pairs * n +
                  block.pair_begin * padded);
       } else {
-        uint16_t* copy = b_scratch + 2 * block.K2 * (n - block_n);
+        uint16_t* copy = b_scratch + (p.blocks_m > 1 ? 2 * block.K2 * (n - block_n) : 0);
         if (!b_is_copied) {
           const int64_t offset = batch_offset(p.b.batch, block.outer, block.inner) +
                                  2 * block.pair_begin * p.b.row + n * p.b.col;

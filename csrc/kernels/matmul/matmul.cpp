@@ -178,20 +178,22 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
     tile.last_lanes = columns - (panel_vectors - 1) * W;
     bool masked = false;
     RegisterKernel first = nullptr;  // the first tile, where it copies or fetches B
+    // A copy that no other block reads makes room for the next panel's, so that it stays in cache.
+    float* const copy = p.blocks_m > 1 ? b_copy + K * (n - block_n) : b_copy;
     tile.b_stride = panel_vectors * W;
     switch (p.b_layout) {
       case MatmulBLayout::kPacked:
         tile.b = b + p.K * n + k_begin * tile.b_stride;
         break;
       case MatmulBLayout::kCopy:
-        tile.b = b_copy + K * (n - block_n);
+        tile.b = copy;
         if (block.b_is_copied) break;
         if (p.b.col == 1 && a_rows && block.gradient == nullptr) {
           first = storing_kernel(first_rows, panel_vectors, tile.last_lanes != W);
         }
         if (first == nullptr) {
           copy_panel(b + k_begin * p.b.row + n * p.b.col, p.b.row, p.b.col, K, columns,
-                     panel_vectors, b_copy + K * (n - block_n));
+                     panel_vectors, copy);
         }
         break;
       default:
@@ -244,7 +246,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
         RegisterTile in_place = tile;
         in_place.b = b + k_begin * p.b.row + n;
         in_place.b_stride = p.b.row;
-        in_place.b_copy = b_copy + K * (n - block_n);
+        in_place.b_copy = copy;
         in_place.rows_ahead = p.rows_ahead;
         first(in_place);
         first = nullptr;
@@ -310,8 +312,8 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Fini
 
 }  // namespace
 
-// scratch: the copied panels of B, one chunk with blocks_m == 1, else all that a slice needs, for
-// the block after it to find; then A (see plan_scratch in core/lower/matmul/plan.cpp).
+// scratch: the copied panels of B, one chunk of one with blocks_m == 1, else all that a slice
+// needs, for the block after it to find; then A (see plan_scratch in core/lower/matmul/plan.cpp).
 void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   if (p.M == 0 || p.N == 0) return;
   const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);
