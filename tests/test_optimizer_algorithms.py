@@ -517,6 +517,28 @@ def test_there_is_no_one_learning_rate():
     assert int(opt.iterations.numpy()) == 1
 
 
+def test_an_optimizer_in_several_places_is_one_after_loading(tmp_path):
+    """Keras makes several of it, and then cannot load its state."""
+    adam = optimizers.Adam(0.01)
+    chosen = optimizers.OptimizerMap(
+        optimizers.SGD(0.1), {"first/.*": adam, "last/kernel": optimizers.Lion(), ".*/bias": adam}
+    )
+    del chosen[".*/bias"]
+    chosen["last/bias"] = adam
+    model = network(handmill)
+    model.compile(optimizers.MultiOptimizer(chosen), "sparse_categorical_crossentropy")
+    model.train_on_batch(X[0], Y[0])
+    model.save(tmp_path / "m.hmill")
+    again = handmill.models.load_model(tmp_path / "m.hmill")
+    assert [type(o).__name__ for o in again.optimizer.optimizers] == ["Adam", "Lion", "SGD"]
+    for i in range(1, 4):
+        assert model.train_on_batch(X[i], Y[i]) == again.train_on_batch(X[i], Y[i])
+    config = chosen.get_config()
+    for wrong in ([0, 1], [0, 1, 2, 4], "0123", [0, 1, True, 1], [0, -1, 2, 1]):
+        with pytest.raises(ValueError, match="earlier places"):
+            optimizers.OptimizerMap.from_config({**config, "first_places": wrong})
+
+
 @pytest.mark.parametrize("pattern", ("encoder/.*", "(a|b)/dense_[0-9]+/kernel", r"\w+/x", "a{2}"))
 def test_patterns_that_files_hold(pattern):
     chosen = optimizers.OptimizerMap(optimizers.SGD(), {pattern: optimizers.Lion()})

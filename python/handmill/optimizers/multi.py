@@ -14,6 +14,10 @@ from handmill.primitives.cast import INCREMENT
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
+FIRST = "first_places"
+"""Key of a config, there only where an optimizer stands in several places: for the default and for
+each pattern, the first place of the same one. Keras has no such key and makes several."""
+
 
 class OptimizerMap(MutableMapping[str, Any]):
     """Optimizers by the paths of variables, or by patterns of them.
@@ -97,10 +101,13 @@ class OptimizerMap(MutableMapping[str, Any]):
         """
         for pattern in self._optimizer_map:
             check_pattern(pattern)
-        return {
+        config = {
             "default_optimizer": serialize_keras_object(self._default_optimizer),
             "optimizer_map": serialize_keras_object(self._optimizer_map),
         }
+        all_of_them = [self._default_optimizer, *self._optimizer_map.values()]
+        first = [next(i for i, o in enumerate(all_of_them) if o is one) for one in all_of_them]
+        return config if first == list(range(len(first))) else {**config, FIRST: first}
 
     @classmethod
     def from_config(
@@ -112,8 +119,14 @@ class OptimizerMap(MutableMapping[str, Any]):
         given = config["optimizer_map"]
         if not isinstance(given, Mapping):
             raise TypeError(f"optimizer_map must be a dictionary. Received: {given!r}")
-        chosen = {check_pattern(p): deserialize(o, custom_objects) for p, o in given.items()}
-        return cls(deserialize(config["default_optimizer"], custom_objects), chosen)
+        patterns = [check_pattern(pattern) for pattern in given]
+        configs = [config["default_optimizer"], *given.values()]
+        made: list[Any] = []
+        for place, first in enumerate(_checked_places(config.get(FIRST), len(configs))):
+            made.append(
+                made[first] if first < place else deserialize(configs[place], custom_objects)
+            )
+        return cls(made[0], dict(zip(patterns, made[1:], strict=True)))
 
 
 class MultiOptimizer(Optimizer):
@@ -286,6 +299,22 @@ class MultiOptimizer(Optimizer):
             arguments.pop("optimizer_map"), custom_objects, kind="map of optimizers"
         )
         return cls(chosen, **arguments)
+
+
+def _checked_places(places: Any, count: int) -> list[int]:
+    """Where each of ``count`` optimizers stands first, as a config says.
+
+    Raises:
+        ValueError: for anything but earlier places.
+    """
+    found = list(range(count)) if places is None else places
+    if (
+        not isinstance(found, list)
+        or len(found) != count
+        or not all(type(f) is int and 0 <= f <= i for i, f in enumerate(found))
+    ):
+        raise ValueError(f"`{FIRST}` should hold {count} earlier places. Received: {places!r:.200}")
+    return found
 
 
 def _refuse_wrappers(optimizer: Optimizer) -> None:
