@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -11,14 +9,6 @@ import handmill
 from handmill import constraints, initializers, layers, random, regularizers
 
 RNG = np.random.default_rng(2)
-
-
-@pytest.fixture
-def keras():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("jax", reason="Keras runs on JAX in these tests")
-        return pytest.importorskip("keras", reason="Keras is the oracle of these tests")
 
 
 # Initializers.
