@@ -183,6 +183,33 @@ def test_reduce_lr_on_plateau():
         callbacks.ReduceLROnPlateau(factor=1.0)
 
 
+def test_several_learning_rates(capsys):
+    """Those of a MultiOptimizer change together, each from where it is."""
+    o = handmill.optimizers
+    for make, wanted in (
+        (
+            lambda: callbacks.LearningRateScheduler(lambda epoch, r: r * 0.5, verbose=1),
+            [0.5, 0.25],
+        ),
+        (
+            lambda: callbacks.ReduceLROnPlateau("loss", 0.1, 1, verbose=1, min_delta=10.0),
+            [1.0, 1.0, 0.1],
+        ),
+    ):
+        optimizer = o.MultiOptimizer(
+            o.OptimizerMap(o.SGD(0.08, name="slow"), {".*/bias": o.SGD(0.2, name="fast")})
+        )
+        model = regression()
+        model.compile(optimizer, "mse")
+        history = model.fit(X, Y, epochs=len(wanted), verbose=0, callbacks=[make()]).history
+        for name, rate in (("slow", 0.08), ("fast", 0.2)):
+            np.testing.assert_allclose(
+                history[f"learning_rate_{name}"], np.multiply(wanted, rate), rtol=1e-5
+            )
+        assert "learning_rate" not in history
+        assert "fast learning rate to" in capsys.readouterr().out
+
+
 def test_csv_logger(tmp_path):
     path = tmp_path / "log.csv"
     model = regression()

@@ -13,7 +13,7 @@ from handmill.metrics.registry import TABLE as METRIC_TABLE
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     keras = pytest.importorskip("keras", reason="Keras is the oracle of these tests")
-    pytest.importorskip("jax", reason="Keras runs on JAX in these tests")
+    jax = pytest.importorskip("jax", reason="Keras runs on JAX in these tests")
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
@@ -97,6 +97,8 @@ OPTIMIZERS = {
     "cosine_warmup": lambda o: o.SGD(
         o.schedules.CosineDecay(0.0, 12, warmup_target=0.2, warmup_steps=6)
     ),
+    "restarts": lambda o: o.SGD(o.schedules.CosineDecayRestarts(0.2, 4, 1.5, 0.8, 0.1)),
+    "restarts_of_one_length": lambda o: o.SGD(o.schedules.CosineDecayRestarts(0.2, 5, 1.0, 0.7)),
     "inverse_time": lambda o: o.Adam(o.schedules.InverseTimeDecay(0.02, 3, 0.5)),
 }
 
@@ -114,6 +116,36 @@ def test_optimizers(name):
     steps, updates = (int(np.asarray(m.optimizer.iterations)) for m in (theirs, ours))
     assert updates == steps == STEPS // (ours.optimizer.gradient_accumulation_steps or 1)
     assert len(ours.optimizer.variables) == len(theirs.optimizer.variables)
+
+
+SCHEDULES = {
+    "restarts_2": ("CosineDecayRestarts", (0.1, 10), {}),
+    "restarts_1.5": ("CosineDecayRestarts", (0.1, 7, 1.5, 0.9), {}),
+    "restarts_1": ("CosineDecayRestarts", (0.1, 10, 1.0, 0.5, 0.1), {}),
+    "restarts_3": ("CosineDecayRestarts", (0.1, 10, 3.0), {"alpha": 0.2}),
+    "restarts_1.1": ("CosineDecayRestarts", (0.1, 6, 1.1), {}),
+    "cosine": ("CosineDecay", (0.1, 30), {"alpha": 0.2, "warmup_target": 0.4, "warmup_steps": 9}),
+    "inverse": ("InverseTimeDecay", (0.1, 7, 0.5), {"staircase": True}),
+    "polynomial": ("PolynomialDecay", (0.1, 13, 0.01, 2.0), {"cycle": True}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    cls, positional, named = SCHEDULES[name]
+    ours, theirs = (
+        getattr(m.optimizers.schedules, cls)(*positional, **named) for m in (handmill, keras)
+    )
+    planned = jax.jit(theirs)
+    for step in range(80):
+        want = float(planned(np.int32(step)))
+        np.testing.assert_allclose(float(ours(step)), want, rtol=2e-5, atol=1e-7)
+    assert handmill.optimizers.schedules.serialize(ours) == (
+        keras.optimizers.schedules.serialize(theirs)
+    )
+    again = handmill.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(theirs))
+    assert type(again) is type(ours)
+    assert again.get_config() == theirs.get_config()
 
 
 LOSSES = {
@@ -448,7 +480,7 @@ NEEDED = {
     [("losses", n) for n in LOSS_TABLE if n[0].isupper() and n[1].islower()]
     + [("metrics", n) for n in METRIC_TABLE if n[0].isupper() and n[1].islower()]
     + [("optimizers", n) for n in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")]
-    + [("regularizers", n) for n in ("L1", "L2", "L1L2")]
+    + [("regularizers", n) for n in ("L1", "L2", "L1L2", "OrthogonalRegularizer")]
     + [("constraints", n) for n in ("MaxNorm", "NonNeg", "UnitNorm", "MinMaxNorm")],
 )
 def test_configs(module, name):

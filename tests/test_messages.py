@@ -32,7 +32,6 @@ def compiled():
     (
         ({"loss": "ctc"}, "losses.ctc"),
         ({"loss": "CTC"}, "losses.CTC"),
-        ({"optimizer": "nadam"}, "optimizers.Nadam"),
     ),
 )
 def test_names_that_keras_has(arguments, name):

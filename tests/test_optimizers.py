@@ -93,6 +93,7 @@ def test_strict_keras_refuses_the_older_name():
         (lambda: optimizers.get("adm"), "Did you mean 'adam'"),
         (lambda: optimizers.get(3), "Could not interpret"),
         (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps"),
+        (lambda: schedules.CosineDecayRestarts(0.1, 0), "first_decay_steps"),
         (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "length of boundaries"),
     ),
 )
@@ -144,6 +145,110 @@ def test_schedules(schedule, step, want):
     np.testing.assert_allclose(schedule(step), want, rtol=1e-5, atol=1e-7)
 
 
+class Halved(schedules.LearningRateSchedule):
+    """As the documentation of Keras shows a schedule of one's own."""
+
+    def __init__(self, initial_learning_rate):
+        self.initial_learning_rate = initial_learning_rate
+
+    def __call__(self, step):
+        return self.initial_learning_rate / (step + 1)
+
+    def get_config(self):
+        return {"initial_learning_rate": self.initial_learning_rate}
+
+
+def test_a_schedule_of_ones_own():
+    w = variable()
+    opt = optimizers.SGD(Halved(0.5))
+    for want in ([0.5, 1.5], [0.25, 1.25]):
+        opt.apply([np.ones(2, "float32")], [w])
+        np.testing.assert_allclose(w.numpy(), want, rtol=1e-6)
+    again = optimizers.SGD.from_config(opt.get_config(), {"Halved": Halved})
+    np.testing.assert_allclose(np.asarray(again.learning_rate), 0.5)
+
+
+def constant_rate():
+    return 0.25
+
+
+def test_a_function_as_learning_rate():
+    w = variable()
+    opt = optimizers.SGD(constant_rate)
+    opt.apply([np.ones(2, "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.75, 1.75])
+    assert [v.name for v in opt.variables] == ["iteration"]
+    again = optimizers.SGD.from_config(opt.get_config(), {"constant_rate": constant_rate})
+    assert again.learning_rate == 0.25
+    with pytest.raises(TypeError, match="is a function"):
+        opt.learning_rate = 0.5
+    opt.learning_rate = lambda: 0.5
+    opt.apply([np.ones(2, "float32")], [w])
+    np.testing.assert_allclose(w.numpy(), [0.25, 1.25])
+
+
+def test_no_optimizer():
+    assert optimizers.get(None) is None
+    model = handmill.Sequential([handmill.Input((2,)), handmill.layers.Dense(1)])
+    with pytest.raises(ValueError, match="needs an optimizer"):
+        model.compile(None, "mse")
+
+
+@pytest.mark.parametrize(
+    "make", (lambda: optimizers.SGD(0.5), lambda: optimizers.Adam(0.1), optimizers.Lion)
+)
+def test_double_precision(make):
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(2, 5))
+    w = [handmill.Variable(start.astype(t), name="w") for t in ("float32", "float64")]
+    for variable in w:
+        opt = make()
+        for _ in range(3):
+            opt.apply([gradient], [variable])
+    assert w[1].dtype == "float64"
+    np.testing.assert_allclose(w[0].numpy(), w[1].numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", (lambda: optimizers.Adam(0.1), lambda: optimizers.Lion(0.1)))
+def test_bfloat16_by_hand(make):
+    w = handmill.Variable(np.ones(3), dtype="bfloat16", name="w")
+    make().apply([np.array([1.0, -2.0, 3.0])], [w])
+    np.testing.assert_allclose(w.numpy().astype("float32"), [0.9, 1.1, 0.9], rtol=0.01)
+
+
+WRAPPED = {
+    "adam": lambda: optimizers.Adam(0.1, weight_decay=0.1),
+    "accumulation": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2, use_ema=True),
+    "loss_scale": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 4.0),
+    "multi": lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.Nadam(0.1))),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_step_as_a_function(name):
+    arrays = [np.array([1.0, 2.0], "float32"), np.array([[3.0], [4.0]], "float32")]
+    gradients = [np.array([0.5, -1.0], "float32"), np.array([[2.0], [0.25]], "float32")]
+    w = [handmill.Variable(a, name=f"w{i}") for i, a in enumerate(arrays)]
+    opt = WRAPPED[name]()
+    with pytest.raises(ValueError, match="must be built"):
+        opt.stateless_apply([], gradients, arrays)
+    opt.build(w)
+    state = [v.numpy() for v in opt.variables]
+    values = arrays
+    for _ in range(3):
+        values, state = opt.stateless_apply(state, gradients, values)
+    for variable, array in zip(w, arrays, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), array)
+    assert int(np.asarray(opt.iterations)) == 0
+    for _ in range(3):
+        opt.apply(gradients, w)
+    for variable, value in zip((*w, *opt.variables), (*values, *state), strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    for given in ([], arrays), (state, []):
+        with pytest.raises(ValueError, match="corresponding 1:1"):
+            opt.stateless_apply(given[0], gradients, given[1])
+
+
 def test_infinite_gradients_are_not_hidden_by_global_clipnorm():
     w = variable()
     optimizers.SGD(0.1, global_clipnorm=1.0).apply([np.array([np.inf, 1.0], "float32")], [w])
@@ -160,6 +265,8 @@ def test_state_can_be_set():
     assert opt.iterations.numpy() == 1
     with pytest.raises(ValueError, match="variables, got 1 arrays"):
         opt.set_weights(saved[:1])
+    with pytest.raises(ValueError, match="has not yet been built"):
+        optimizers.Adam(0.1).set_weights(saved)
 
 
 @pytest.mark.parametrize("trained", (False, True))

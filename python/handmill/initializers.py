@@ -71,10 +71,18 @@ class Constant(Initializer):
         value: a number or an array.
     """
 
+    only_shape: tuple[int, ...] | None = None
+    """The one shape that it makes, where ``get`` was handed an array."""
+
     def __init__(self, value: Any = 0.0) -> None:
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        if self.only_shape not in (None, tuple(shape)):
+            raise ValueError(
+                f"Expected `shape` to be {self.only_shape} for direct tensor as initializer. "
+                f"Received shape={tuple(shape)}"
+            )
         return _cast(np.broadcast_to(np.asarray(self.value), tuple(shape)), dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -104,13 +112,123 @@ class Identity(Initializer):
             )
         return _cast(self.gain * np.eye(shape[0], shape[1]), dtype)
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"gain": self.gain}
+
+
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
+"""Name -> weights of the cosines that make a window."""
+
+
+def _window(name: str, length: int, is_periodic: bool) -> Array:
+    weights = _WINDOWS.get(name)
+    if weights is None:
+        try:
+            from scipy.signal import get_window
+        except ImportError as error:
+            raise ImportError(
+                f"the window {name!r} needs scipy; without it there are {', '.join(_WINDOWS)}, and "
+                "arrays"
+            ) from error
+        found: Array = get_window(name, length, fftbins=is_periodic)
+        return found
+    last = length if is_periodic else length - 1
+    angles = 2.0 * math.pi * np.arange(length) / max(last, 1)
+    if length == 1:
+        return np.ones(1)
+    terms = [(-1) ** k * weight * np.cos(k * angles) for k, weight in enumerate(weights)]
+    return np.asarray(np.sum(terms, axis=0))
+
+
+class STFT(Initializer):
+    """Kernels of convolutions that compute a short-time Fourier transform.
+
+    Values of shape ``(T, 1, F)``: ``cos(2 pi t f / (2 (F - 1)))``, or the negative sine, times a
+    window of length T.
+
+    Args:
+        side: ``"real"`` for the cosine, ``"imag"`` for the sine.
+        window: ``"hann"``, ``"hamming"``, ``"blackman"``, another name that
+            ``scipy.signal.get_window`` knows, the values themselves, or None.
+        scaling: what the window is divided by: ``"density"``, its norm; ``"spectrum"``, its sum;
+            or None.
+        periodic: whether the window ends one step before it would repeat.
+
+    Raises:
+        ValueError: for another side, scaling or window.
+        ImportError: for windows that need scipy, where it is missing.
+    """
+
+    def __init__(
+        self,
+        side: str = "real",
+        window: Any = "hann",
+        scaling: str | None = "density",
+        periodic: bool = False,
+    ) -> None:
+        if side not in ("real", "imag"):
+            raise ValueError(f"side should be 'real' or 'imag', not {side!r}")
+        if isinstance(window, str):
+            _window(window, 1, False)  # is the name known?
+        if scaling not in (None, "density", "spectrum"):
+            raise ValueError(
+                "Scaling is invalid, it must be `None`, 'density' or 'spectrum'. Received "
+                f"scaling={scaling!r}"
+            )
+        self.side = side
+        self.window = window
+        self.scaling = scaling
+        self.periodic = periodic
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            raise ValueError(
+                "STFT makes values of shape (length of the window, 1, frequencies), of at least 2 "
+                f"frequencies. Received: shape={tuple(shape)}"
+            )
+        length, _, frequencies = shape
+        turns = np.outer(np.arange(length), np.arange(frequencies)) / (2 * (frequencies - 1))
+        angles = 2.0 * math.pi * turns
+        kernel = np.cos(angles) if self.side == "real" else -np.sin(angles)
+        if self.window is not None:
+            window = self.window
+            if isinstance(window, str):
+                window = _window(window, length, self.periodic)
+            window = np.asarray(window, np.float64)
+            if window.shape != (length,):
+                raise ValueError(
+                    f"The shape of `window` must be equal to [frame_length], here {length}. "
+                    f"Received: window shape={window.shape}"
+                )
+            scale = {
+                "density": math.sqrt(np.sum(window * window)),
+                "spectrum": float(np.sum(np.abs(window))),
+            }.get(self.scaling or "", 1.0)
+            kernel = kernel * (window / scale)[:, None]
+        return _cast(kernel[:, None, :], dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            "side": self.side,
+            "window": serialize_keras_object(self.window),
+            "periodic": self.periodic,
+            "scaling": self.scaling,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Initializer:
+        """Makes an initializer from its config."""
+        return cls(**{**config, "window": deserialize_keras_object(config["window"])})
+
 
 class RandomInitializer(Initializer):
     """Base of initializers that draw random numbers.
 
     Args:
         seed: an integer; default: the next one after ``utils.set_random_seed``. One object
-            gives the same values at each call.
+            gives the same values at each call. Or a ``random.SeedGenerator``: new values each time.
 
     Attributes:
         draws_numbers: whether that can wait where stored values take their place.
@@ -118,17 +236,23 @@ class RandomInitializer(Initializer):
 
     draws_numbers = True
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Any = None) -> None:
         from handmill import random
 
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-            raise ValueError(f"`seed` must be an integer or None, got seed={seed!r}")
+        if isinstance(seed, dict):
+            seed = deserialize_keras_object(seed)
+        is_number = isinstance(seed, int) and not isinstance(seed, bool)
+        if not (seed is None or is_number or isinstance(seed, random.SeedGenerator)):
+            raise ValueError(
+                "`seed` argument should be an instance of `random.SeedGenerator` or an integer. "
+                f"Received: seed={seed!r}"
+            )
         self._given_seed = seed
         self.seed = random.next_host_seed() if seed is None else seed
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        return {"seed": self._given_seed}
+        return {"seed": serialize_keras_object(self._given_seed)}
 
 
 class RandomNormal(RandomInitializer):
@@ -140,7 +264,7 @@ class RandomNormal(RandomInitializer):
         seed: see :class:`RandomInitializer`.
     """
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None) -> None:
         self.mean = mean
         self.stddev = stddev
         super().__init__(seed)
@@ -180,9 +304,7 @@ class RandomUniform(RandomInitializer):
         seed: see :class:`RandomInitializer`.
     """
 
-    def __init__(
-        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
-    ) -> None:
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None) -> None:
         self.minval = minval
         self.maxval = maxval
         super().__init__(seed)
@@ -217,7 +339,7 @@ class VarianceScaling(RandomInitializer):
         scale: float = 1.0,
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
-        seed: int | None = None,
+        seed: Any = None,
         input_axes: Any = None,
         output_axes: Any = None,
     ) -> None:
@@ -274,9 +396,7 @@ class _FixedScaling(VarianceScaling):
 
     _rule: tuple[float, str, str]
 
-    def __init__(
-        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
-    ) -> None:
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None) -> None:
         super().__init__(*self._rule, seed, input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
@@ -329,7 +449,7 @@ class Orthogonal(RandomInitializer):
         seed: see :class:`RandomInitializer`.
     """
 
-    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+    def __init__(self, gain: float = 1.0, seed: Any = None) -> None:
         self.gain = gain
         super().__init__(seed)
 
@@ -375,19 +495,29 @@ def compute_fans(
 _CLASSES: tuple[type[Initializer], ...] = (
     Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform,
     VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal,
-    Orthogonal,
+    Orthogonal, STFT,
 )  # fmt: skip
 _TABLE: dict[str, type[Initializer]] = {
     **{cls.__name__: cls for cls in _CLASSES},
     **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
     "uniform": RandomUniform,
     "normal": RandomNormal,
-    "orthogonal": Orthogonal,
     "IdentityInitializer": Identity,
     "OrthogonalInitializer": Orthogonal,
+    "STFTInitializer": STFT,
     "one": Ones,
     "zero": Zeros,
 }
+
+IdentityInitializer = identity = Identity
+OrthogonalInitializer = orthogonal = Orthogonal
+STFTInitializer = stft = STFT
+constant, ones, zeros = Constant, Ones, Zeros
+glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform
+he_normal, he_uniform = HeNormal, HeUniform
+lecun_normal, lecun_uniform = LecunNormal, LecunUniform
+random_normal, random_uniform = RandomNormal, RandomUniform
+truncated_normal, variance_scaling = TruncatedNormal, VarianceScaling
 
 
 def get(identifier: Any) -> Any:
@@ -404,8 +534,10 @@ def get(identifier: Any) -> Any:
         >>> get("he_normal").get_config()
         {'seed': None, 'input_axes': None, 'output_axes': None}
     """
-    if isinstance(identifier, np.ndarray):
-        return Constant(identifier)
+    if isinstance(identifier, np.ndarray | np.generic):
+        made = Constant(identifier)
+        made.only_shape = identifier.shape
+        return made
     return interpret(identifier, "initializer", deserialize, _CLASSES)
 
 

@@ -1,21 +1,16 @@
-"""The older names of dtype policies."""
+"""The older names of dtype policies, and the optimizer that scales losses."""
 
-from __future__ import annotations
+from handmill.lazy import lazy_exports
 
-from handmill.dtype_policies import DTypePolicy, dtype_policy, set_dtype_policy
-from handmill.lazy import plain_module
-
-Policy = DTypePolicy
-global_policy = dtype_policy
-set_global_policy = set_dtype_policy
-
-__all__ = [
-    "DTypePolicy",
-    "Policy",
-    "dtype_policy",
-    "global_policy",
-    "set_dtype_policy",
-    "set_global_policy",
-]
-
-__getattr__ = plain_module(__name__)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "DTypePolicy": "handmill.dtype_policies",
+        "LossScaleOptimizer": "handmill.optimizers.loss_scale",
+        "Policy": "handmill.dtype_policies:DTypePolicy",
+        "dtype_policy": "handmill.dtype_policies",
+        "global_policy": "handmill.dtype_policies:dtype_policy",
+        "set_dtype_policy": "handmill.dtype_policies",
+        "set_global_policy": "handmill.dtype_policies:set_dtype_policy",
+    },
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -259,6 +259,15 @@ class SeedGenerator(Watched):
         state = self.state.numpy() if current_graph() is None else self.state.value
         self.state.assign(advance_seed(state))
         return state
+
+    def get_config(self) -> dict[str, Any]:
+        """The seed; how many numbers were drawn is state."""
+        return {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> SeedGenerator:
+        """Makes a generator from its config."""
+        return cls(**config)
 
 
 if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy

@@ -109,11 +109,58 @@ class L2(Regularizer):
         return {"l2": self.l2}
 
 
+class OrthogonalRegularizer(Regularizer):
+    """Keeps the rows or columns of a matrix orthogonal to each other.
+
+    ``factor`` times the mean of the absolute products of any two of them, each divided by its
+    norm.
+
+    Args:
+        factor: the factor.
+        mode: ``"rows"`` or ``"columns"``.
+
+    Raises:
+        ValueError: for another mode, or a factor that is no number from 0 on.
+
+    Example:
+        >>> import numpy as np
+        >>> float(OrthogonalRegularizer(2.0)(np.array([[1.0, 0.0], [2.0, 0.0]], "float32")))
+        2.0
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        self.factor = _factor(factor, "factor")
+        if mode not in ("rows", "columns"):
+            raise ValueError(
+                "Invalid value for argument `mode`. Expected one of "
+                f'{{"rows", "columns"}}. Received: mode={mode}'
+            )
+        self.mode = mode
+
+    def __call__(self, inputs: Any) -> Any:
+        if len(inputs.shape) != 2:
+            raise ValueError(
+                "Inputs to OrthogonalRegularizer must have rank 2. Received: inputs.shape="
+                f"{inputs.shape}"
+            )
+        rows = ops.normalize(inputs if self.mode == "rows" else ops.transpose(inputs), axis=1)
+        count = rows.shape[0]
+        products = ops.matmul(rows, ops.transpose(rows))
+        others = ops.multiply(products, ops.subtract(1.0, ops.eye(count, dtype=products.dtype)))
+        pairs = count * (count - 1.0)
+        return ops.multiply(ops.sum(ops.absolute(others)), ops.divide(self.factor, pairs))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"factor": float(np.float32(self.factor)), "mode": self.mode}
+
+
 l1 = L1
 l2 = L2
 l1_l2 = L1L2
+orthogonal_regularizer = OrthogonalRegularizer
 
-_CLASSES: tuple[type[Regularizer], ...] = (L1, L2, L1L2)
+_CLASSES: tuple[type[Regularizer], ...] = (L1, L2, L1L2, OrthogonalRegularizer)
 _TABLE: dict[str, Any] = {
     **{cls.__name__: cls for cls in _CLASSES},
     **{to_snake_case(cls.__name__): cls for cls in _CLASSES},

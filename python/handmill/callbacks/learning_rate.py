@@ -13,10 +13,25 @@ from handmill.callbacks.monitor import MonitorCallback
 from handmill.runtime.variable import Variable
 
 
-def _rate(callback: Callback) -> float:
-    optimizer = callback.model.optimizer
+def _rate(optimizer: Any) -> float:
     rate = optimizer.learning_rate
     return float(rate.read() if isinstance(rate, Variable) else np.asarray(rate))
+
+
+def _optimizers(callback: Callback) -> list[tuple[str, Any]]:
+    """The optimizers whose rates change, and what sets each apart in texts and logs.
+
+    A MultiOptimizer has several, told apart by their names.
+    """
+    optimizer = callback.model.optimizer
+    several = getattr(optimizer, "optimizers", None)
+    return [("", optimizer)] if several is None else [(o.name, o) for o in several]
+
+
+def _log_rates(callback: Callback, logs: Any) -> None:
+    if isinstance(logs, dict):
+        for name, optimizer in _optimizers(callback):
+            logs[f"learning_rate_{name}" if name else "learning_rate"] = _rate(optimizer)
 
 
 class LearningRateScheduler(Callback):
@@ -34,8 +49,12 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Sets the learning rate."""
+        for name, optimizer in _optimizers(self):
+            self._set(epoch, optimizer, f"{name} " if name else "")
+
+    def _set(self, epoch: int, optimizer: Any, name: str) -> None:
         try:
-            rate = self.schedule(epoch, _rate(self))
+            rate = self.schedule(epoch, _rate(optimizer))
         except TypeError:
             rate = self.schedule(epoch)
         if not isinstance(rate, float | np.floating):
@@ -43,14 +62,15 @@ class LearningRateScheduler(Callback):
                 "The output of the `schedule` function should be a float. "
                 f"Got: {rate} (type {type(rate).__name__})"
             )
-        self.model.optimizer.learning_rate = rate
+        optimizer.learning_rate = rate
         if self.verbose > 0:
-            print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+            print(
+                f"\nEpoch {epoch + 1}: LearningRateScheduler setting {name}learning rate to {rate}."
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the learning rate to the logs."""
-        if isinstance(logs, dict):
-            logs["learning_rate"] = _rate(self)
+        _log_rates(self, logs)
 
 
 class ReduceLROnPlateau(MonitorCallback):
@@ -106,8 +126,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compares the epoch with the best one."""
-        if isinstance(logs, dict):
-            logs["learning_rate"] = _rate(self)
+        _log_rates(self, logs)
         current = self.monitored(logs)
         if current is None:
             return
@@ -123,16 +142,24 @@ class ReduceLROnPlateau(MonitorCallback):
                 self._reduce(epoch)
 
     def _reduce(self, epoch: int) -> None:
-        old = _rate(self)
-        if old <= np.float32(self.min_lr):
+        pairs = _optimizers(self)
+        if not any([self._reduce_one(epoch, optimizer, name) for name, optimizer in pairs]):
             return
-        rate = max(old * self.factor, self.min_lr)
-        try:
-            self.model.optimizer.learning_rate = rate
-        except TypeError as error:
-            warnings.warn(f"ReduceLROnPlateau: {error}", stacklevel=3)
-            return
-        if self.verbose > 0:
-            print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
         self.cooldown_counter = self.cooldown
         self.wait = 0
+
+    def _reduce_one(self, epoch: int, optimizer: Any, name: str) -> bool:
+        """Reduces one rate; whether it could."""
+        old = _rate(optimizer)
+        if old <= np.float32(self.min_lr):
+            return False
+        rate = max(old * self.factor, self.min_lr)
+        try:
+            optimizer.learning_rate = rate
+        except TypeError as error:
+            warnings.warn(f"ReduceLROnPlateau: {error}", stacklevel=4)
+            return False
+        if self.verbose > 0:
+            of = f" {name}" if name else ""
+            print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing{of} learning rate to {rate}.")
+        return True

@@ -137,7 +137,7 @@ def fit(
             if model.stop_training:
                 break
     finally:
-        if epochs and model.optimizer.use_ema:
+        if epochs and model.optimizer.finalizes:
             model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.end("train", logs)
 

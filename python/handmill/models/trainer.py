@@ -102,6 +102,11 @@ class Trainer(Predicting, OlderNames):
         from handmill import optimizers
 
         made = optimizers.get(optimizer)
+        if made is None:
+            raise ValueError(
+                "compile() needs an optimizer: a name such as 'adam', an optimizer, or a config "
+                "dictionary. Received: optimizer=None"
+            )
         steps = _checked_count("steps_per_execution", steps_per_execution)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made

@@ -204,7 +204,7 @@ class Adam(Optimizer):
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable."""
-        decay = self._decay if self._decays(variable) else None
+        decay = None if self.decay_of(variable) is None else self._decay
         m, v = self.slot(self._momentums, variable), self.slot(self._velocities, variable)
         if self.amsgrad:
             self._update_amsgrad(gradient, variable, m, v, decay)

@@ -14,6 +14,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
 from handmill.runtime.structure import Walk, describe_watched
@@ -57,7 +58,8 @@ class Optimizer(Watched):
     An update is traced as part of the training step. Subclasses define ``update_step``.
 
     Args:
-        learning_rate: a number or a LearningRateSchedule.
+        learning_rate: a number, a LearningRateSchedule, or a function without arguments that
+            returns a number; a function is asked while the step is traced.
         weight_decay: each update first shrinks variables by ``weight_decay * learning_rate``.
         clipnorm: largest norm of the gradient of one variable.
         clipvalue: largest absolute value in a gradient.
@@ -129,15 +131,15 @@ class Optimizer(Watched):
             _index={},
             _excluded=[],
             _excluded_names=[],
-            _averages=[],
-            _sums=[],
+            _model_variables_moving_average=[],
+            _accumulated_gradients=[],
             _update_when=None,
             _eager=None,
         )
         self._iterations = self._track(
             Variable(np.zeros((), np.int64), trainable=False, name="iteration")
         )
-        if isinstance(learning_rate, LearningRateSchedule):
+        if _is_computed(learning_rate):
             self._learning_rate = learning_rate
         else:
             self._learning_rate = self._track(
@@ -164,8 +166,8 @@ class Optimizer(Watched):
     _index: dict[int, int]
     _excluded: list[Any]  # variables; from files: their paths or positions
     _excluded_names: list[str]
-    _averages: list[Variable]
-    _sums: list[Variable]
+    _model_variables_moving_average: list[Variable]
+    _accumulated_gradients: list[Variable]
     _update_when: Any
     _eager: Any
     _learning_rate: Any
@@ -208,11 +210,13 @@ class Optimizer(Watched):
         """The current learning rate."""
         if isinstance(self._learning_rate, LearningRateSchedule):
             return self._learning_rate(self._iterations)
-        return self._learning_rate
+        if isinstance(self._learning_rate, Variable):
+            return self._learning_rate
+        return self._learning_rate()
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        if isinstance(value, LearningRateSchedule):
+        if _is_computed(value):
             if isinstance(self._learning_rate, Variable):
                 rate = self._learning_rate
                 self._variables = [v for v in self._variables if v is not rate]
@@ -224,8 +228,13 @@ class Optimizer(Watched):
                 "If you need the learning rate to be settable, you should instantiate the "
                 "optimizer with a float `learning_rate` argument."
             )
-        else:
+        elif isinstance(self._learning_rate, Variable):
             self._learning_rate.assign(np.float32(_checked_rate(value)))
+        else:
+            raise TypeError(
+                "the learning rate of this optimizer is a function, so it cannot be set to "
+                f"{value!r}: set it to another function, or make the optimizer with a number"
+            )
 
     @property
     def lr(self) -> Any:
@@ -243,9 +252,13 @@ class Optimizer(Watched):
         self._trainable_variables = list(variables)
         self._index = {id(v): i for i, v in enumerate(variables)}
         if self.use_ema:
-            self._averages = self.add_optimizer_variables(variables, "average")
+            self._model_variables_moving_average = self.add_optimizer_variables(
+                variables, "average"
+            )
         if self.gradient_accumulation_steps:
-            self._sums = self.add_optimizer_variables(variables, "gradient_accumulator")
+            self._accumulated_gradients = self.add_optimizer_variables(
+                variables, "gradient_accumulator"
+            )
         self.build_slots(list(variables))
         self.built = True
 
@@ -287,32 +300,61 @@ class Optimizer(Watched):
     def add_optimizer_variables(
         self, trainable_variables: Sequence[Variable], name: Any, initializer: Any = "zeros"
     ) -> Any:
-        """Makes one variable, or several named ones, for each trainable variable."""
+        """Makes one variable, or several named ones, for each trainable variable.
+
+        Args:
+            trainable_variables: the variables.
+            name: a name, or a list of names.
+            initializer: of all of them, or a list with one for each name.
+
+        Returns:
+            A list; a tuple of lists for a list of names.
+
+        Raises:
+            ValueError: if there are not as many initializers as names.
+        """
         names = [name] if isinstance(name, str) else list(name)
+        several = isinstance(initializer, list | tuple)
+        initializers = list(initializer) if several else [initializer] * len(names)
+        if len(names) != len(initializers):
+            raise ValueError(
+                "The number of provided names must match the number of provided initializers. "
+                f"Received name={name!r}, initializer={initializer!r}"
+            )
         found: tuple[list[Variable], ...] = tuple([] for _ in names)
         for variable in trainable_variables:
-            for slots, slot_name in zip(found, names, strict=True):
-                slots.append(self.add_variable_from_reference(variable, slot_name, initializer))
+            for slots, slot_name, made in zip(found, names, initializers, strict=True):
+                slots.append(self.add_variable_from_reference(variable, slot_name, made))
         return found[0] if isinstance(name, str) else found
 
     def slot(self, slots: Sequence[Variable], variable: Variable) -> Variable:
         """Returns the slot that belongs to ``variable``."""
-        return slots[self._index[id(variable)]]
+        return slots[self._get_variable_index(variable)]
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        """The place of ``variable`` among those the optimizer was built with."""
+        return self._index[id(variable)]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Replaces the state; arrays in the order of :attr:`variables`."""
-        if len(weights) != len(self._variables):
+        if not self.built:
             raise ValueError(
-                f"optimizer {self.name!r} has {len(self._variables)} variables, got "
-                f"{len(weights)} arrays (an optimizer is built by its first step)"
+                "You are calling `set_weights()` on an optimizer that has not yet been built. "
+                "Please call `optimizer.build(trainable_variables)` to create the optimizer "
+                "weights before calling `set_weights()`."
             )
-        for variable, array in zip(self._variables, weights, strict=True):
+        variables = self.variables
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays"
+            )
+        for variable, array in zip(variables, weights, strict=True):
             if variable.shape != np.shape(array):
                 raise ValueError(
                     f"Optimizer variable {variable.path} has shape {variable.shape} not "
                     f"compatible with provided weight shape {np.shape(array)}."
                 )
-        for variable, array in zip(self._variables, weights, strict=True):
+        for variable, array in zip(variables, weights, strict=True):
             variable.assign(array)
 
     # Updates.
@@ -339,7 +381,11 @@ class Optimizer(Watched):
         variables = self._variables_for(grads, trainable_variables)
         if current_graph() is None:
             self._apply_to_arrays(grads, variables)
-            return
+        else:
+            self._apply_to_values(grads, variables)
+
+    def _apply_to_values(self, grads: list[Any], variables: list[Variable]) -> None:
+        """Makes a step a part of the program that is being traced."""
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         if not pairs:
             raise ValueError("No gradients provided for any variable.")
@@ -348,9 +394,30 @@ class Optimizer(Watched):
             warnings.warn(
                 f"Gradients do not exist for variables {missing} when minimizing the loss. If "
                 "using `model.compile()`, did you forget to provide a `loss` argument?",
-                stacklevel=2,
+                stacklevel=3,
             )
         self._step([g for g, _ in pairs], [v for _, v in pairs])
+
+    def stateless_apply(
+        self,
+        optimizer_variables: Sequence[Any],
+        grads: Sequence[Any],
+        trainable_variables: Sequence[Any],
+    ) -> tuple[list[Any], list[Any]]:
+        """Returns what a step makes of values, and changes no variable.
+
+        Args:
+            optimizer_variables: a value for each of :attr:`variables`.
+            grads: one gradient, or None, for each trainable variable.
+            trainable_variables: a value for each variable that the optimizer was built with.
+
+        Returns:
+            The new values of the trainable variables, and those of :attr:`variables`.
+
+        Raises:
+            ValueError: if the optimizer is not built, or the lists do not fit.
+        """
+        return stateless_apply(self, optimizer_variables, grads, trainable_variables)
 
     def _variables_for(self, grads: list[Any], variables: Any) -> list[Variable]:
         if variables is None:
@@ -367,7 +434,8 @@ class Optimizer(Watched):
                 )
             return self._trainable_variables
         found = list(variables)
-        self.build(found)
+        if not self.built:  # a build() of a user's need not ask
+            self.build(found)
         for variable in found:
             if id(variable) not in self._index:
                 raise ValueError(
@@ -390,7 +458,8 @@ class Optimizer(Watched):
 
             subject = _Applied(self, variables)
             self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
-        self._eager[1](*(np.asarray(g, np.float32) for g in grads if g is not None))
+        pairs = zip(grads, variables, strict=True)
+        self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:
         if self.loss_scale_factor is not None:
@@ -398,23 +467,25 @@ class Optimizer(Watched):
         self._update_when = None
         if self.gradient_accumulation_steps:
             grads = self._accumulated(grads, variables)
-        grads = self._clipped(grads)
+        grads = self._clip_gradients(grads)
         rate = self.learning_rate
         rate = rate.value if isinstance(rate, Variable) else ops.cast(rate, "float32")
         self.begin_step(rate)
         for gradient, variable in zip(grads, variables, strict=True):
-            if self._decays(variable) and not self.decays_itself:
-                shrink = ops.multiply(rate, float(self.weight_decay or 0.0))
+            gradient = ops.cast(gradient, variable.dtype)  # scaled and clipped in float32
+            decay = self.decay_of(variable)
+            if decay is not None and not self.decays_itself:
+                shrink = ops.multiply(rate, float(decay))
                 value = variable.value
                 self.assign(variable, ops.subtract(value, ops.multiply(value, shrink)))
             self.update_step(gradient, variable, rate)
         self.end_step()
+        self._update_when = None
         if self.use_ema:
-            self._average(variables)
+            self._average(self._trainable_variables)
         for variable in variables:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable.value))
-        self._update_when = None
         self._iterations.assign(apply(INCREMENT, self._iterations.value))
 
     decays_itself = False
@@ -462,14 +533,14 @@ class Optimizer(Watched):
         when = self._every(count, number)
         means = []
         for gradient, variable in zip(grads, variables, strict=True):
-            sums = self.slot(self._sums, variable)
+            sums = self.slot(self._accumulated_gradients, variable)
             total = ops.add(sums.value, gradient)
             sums.assign(ops.where(when, ops.multiply(total, 0.0), total))
             means.append(ops.divide(total, float(count)))
         self._update_when = when
         return means
 
-    def _clipped(self, grads: list[Any]) -> list[Any]:
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         if self.clipnorm and self.clipnorm > 0:
             limit = float(self.clipnorm)
             return [
@@ -507,8 +578,9 @@ class Optimizer(Watched):
         self._excluded = list(var_list or ())
         self._excluded_names = sorted(set(var_names or ()))
 
-    def _decays(self, variable: Variable) -> bool:
-        return self.weight_decay is not None and not self._is_excluded(variable)
+    def decay_of(self, variable: Variable) -> float | None:
+        """The weight decay of ``variable``; None where it does not decay."""
+        return None if self._is_excluded(variable) else self.weight_decay
 
     def _is_excluded(self, variable: Variable) -> bool:
         position = self._index.get(id(variable), -1)
@@ -520,11 +592,12 @@ class Optimizer(Watched):
         return any(re.search(name, variable.name) for name in self._excluded_names)
 
     def _average(self, variables: list[Variable]) -> None:
+        """Moves the running means, in each step: those that only accumulate gradients too."""
         number = self.step_number()
         first = ops.cast(ops.equal(number, 1.0), "float32")
         keep = ops.multiply(ops.subtract(1.0, first), float(self.ema_momentum))
         for variable in variables:
-            average = self.slot(self._averages, variable)
+            average = self.slot(self._model_variables_moving_average, variable)
             mixed = ops.add(
                 ops.multiply(keep, average.value),
                 ops.multiply(ops.subtract(1.0, keep), variable.value),
@@ -534,12 +607,19 @@ class Optimizer(Watched):
                 when = self._every(self.ema_overwrite_frequency, number)
                 self.assign(variable, ops.where(when, average.value, variable.value))
 
+    @property
+    def finalizes(self) -> bool:
+        """Whether :meth:`finalize_variable_values` may change anything."""
+        return self.use_ema or not is_ours(type(self))
+
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Sets variables to their running means, if there are any; ``fit`` does so at its end."""
         if self.use_ema and self.built:
             for variable in var_list:
                 if id(variable) in self._index:
-                    variable.assign(self.slot(self._averages, variable).read())
+                    variable.assign(
+                        self.slot(self._model_variables_moving_average, variable).read()
+                    )
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs and identities."""
@@ -562,9 +642,9 @@ class Optimizer(Watched):
         return {
             **self._excluded_config(),
             "name": self.name,
-            "learning_rate": serialize_keras_object(rate)
-            if isinstance(rate, LearningRateSchedule)
-            else float(rate.read()),
+            "learning_rate": float(rate.read())
+            if isinstance(rate, Variable)
+            else serialize_keras_object(rate),
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "global_clipnorm": self.global_clipnorm,
@@ -629,8 +709,19 @@ def _checked_exclusions(excluded: Any) -> tuple[list[Any], list[str]]:
     return list(variables), list(names)
 
 
+def _gradient_of(variable: Variable, gradient: Any) -> Any:
+    """A gradient as an array: float32, or float64 as the variable is."""
+    is_double = variable.dtype == "float64"
+    return np.asarray(gradient, np.float64 if is_double else np.float32)
+
+
 def _squares(gradient: Any) -> Any:
     return apply(SUM_OF_SQUARES, gradient)
+
+
+def _is_computed(rate: Any) -> bool:
+    """Whether a learning rate is a schedule or another function."""
+    return callable(rate) and not isinstance(rate, Variable | type)
 
 
 def _checked_rate(rate: Any) -> float:

@@ -6,19 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill.naming import known_names
+from handmill.optimizers.adadelta import Adadelta
+from handmill.optimizers.adafactor import Adafactor
+from handmill.optimizers.adamax import Adamax
 from handmill.optimizers.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
 from handmill.optimizers.base import Optimizer
+from handmill.optimizers.ftrl import Ftrl
+from handmill.optimizers.lamb import Lamb
+from handmill.optimizers.lion import Lion
+from handmill.optimizers.loss_scale import LossScaleOptimizer
+from handmill.optimizers.multi import MultiOptimizer
+from handmill.optimizers.muon import Muon
+from handmill.optimizers.nadam import Nadam
+from handmill.optimizers.schedule_free import ScheduleFreeAdamW
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
-_CLASSES: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad)
+_CLASSES: tuple[type[Optimizer], ...] = (
+    SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adafactor, Adamax, Ftrl, Lamb, Lion, Muon, Nadam,
+    ScheduleFreeAdamW, LossScaleOptimizer, MultiOptimizer,
+)  # fmt: skip
 _TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
-def get(identifier: Any) -> Optimizer:
+def get(identifier: Any) -> Optimizer | None:
     """Returns the optimizer that ``identifier`` means.
 
     Args:
-        identifier: a name, an optimizer, or a config dictionary.
+        identifier: a name, an optimizer, a config dictionary, or None, which stays None.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
@@ -27,7 +41,7 @@ def get(identifier: Any) -> Optimizer:
         >>> type(get("adam")).__name__
         'Adam'
     """
-    if isinstance(identifier, Optimizer):
+    if identifier is None or isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, dict | str):
         return deserialize(identifier)

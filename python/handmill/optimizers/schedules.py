@@ -295,10 +295,90 @@ class CosineDecay(LearningRateSchedule):
         }
 
 
+class CosineDecayRestarts(LearningRateSchedule):
+    """Half a cosine after another, each longer than the last (Loshchilov and Hutter, 2016).
+
+    Args:
+        initial_learning_rate: the first rate.
+        first_decay_steps: updates of the first one.
+        t_mul: how many times longer each is than the one before.
+        m_mul: how many times higher each starts than the one before.
+        alpha: the lowest rate, as a fraction of the first.
+        name: for configs.
+
+    Raises:
+        ValueError: if ``first_decay_steps`` is not positive.
+
+    Example:
+        >>> schedule = CosineDecayRestarts(1.0, 10, m_mul=0.5)
+        >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 20, 30)]
+        [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: float,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ) -> None:
+        if first_decay_steps <= 0:
+            raise ValueError(
+                "Argument `first_decay_steps` must be > 0. Received: "
+                f"first_decay_steps={first_decay_steps}"
+            )
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = first_decay_steps
+        self._t_mul = t_mul
+        self._m_mul = m_mul
+        self.alpha = alpha
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        restarts, done = self._place(ops.divide(_float(step), float(self.first_decay_steps)))
+        wave = ops.multiply(ops.add(ops.cos(ops.multiply(done, math.pi)), 1.0), 0.5)
+        if self._m_mul != 1.0:
+            wave = ops.multiply(wave, ops.power(float(self._m_mul), restarts))
+        share = ops.add(ops.multiply(wave, 1.0 - self.alpha), float(self.alpha))
+        return ops.multiply(share, float(self.initial_learning_rate))
+
+    def _place(self, passed: Any) -> tuple[Any, Any]:
+        """How often it has started again, and how much of the decay since then is over.
+
+        Args:
+            passed: the time so far, in lengths of the first decay.
+        """
+        if self._t_mul == 1.0:
+            restarts = ops.floor(passed)
+            return restarts, ops.subtract(passed, restarts)
+        growth = self._t_mul - 1.0
+        ratio = ops.log(ops.add(ops.multiply(passed, growth), 1.0))
+        restarts = ops.floor(ops.divide(ratio, math.log(self._t_mul)))
+        length = ops.power(float(self._t_mul), restarts)
+        before = ops.divide(ops.subtract(length, 1.0), growth)  # the decays that are over
+        done = ops.divide(ops.subtract(passed, before), length)
+        is_over = ops.greater_equal(done, 1.0)  # the logarithm was rounded down at a restart
+        return ops.add(restarts, ops.cast(is_over, "float32")), ops.where(is_over, 0.0, done)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "first_decay_steps": self.first_decay_steps,
+            "t_mul": self._t_mul,
+            "m_mul": self._m_mul,
+            "alpha": self.alpha,
+            "name": self.name,
+        }
+
+
 _TABLE: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay, CosineDecay,
+        CosineDecayRestarts,
     )
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ MODULES = {
     "optimizers.schedules": "handmill.optimizers.schedules",
     "models": "handmill.models",
     "activations": "handmill.activations",
+    "random": "handmill.random",
 }
 """Module name in a file, below ``keras`` or ``handmill`` -> module whose table is searched."""
 

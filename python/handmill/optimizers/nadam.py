@@ -1,0 +1,119 @@
+"""Nadam: the formulas of Keras 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill import ops
+from handmill.optimizers.base import Optimizer
+from handmill.runtime.variable import Variable
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat, 2016).
+
+    With ``u(t) = beta_1 * (1 - 0.96 ** t / 2)`` and the product ``U(t)`` of all so far,
+    ``m += (g - m) * (1 - beta_1)``, ``v += (g * g - v) * (1 - beta_2)``,
+    ``h = u(t + 1) * m / (1 - U(t + 1)) + (1 - u(t)) * g / (1 - U(t))``,
+    ``p -= lr * h / (sqrt(v / (1 - beta_2 ** t)) + epsilon)``
+
+    Args:
+        learning_rate: a number or a schedule.
+        beta_1: weight of the old mean of gradients.
+        beta_2: weight of the old mean of squared gradients.
+        epsilon: added to the square root.
+        weight_decay: see :class:`Optimizer`, as all that follow.
+        clipnorm: largest norm of the gradient of one variable.
+        clipvalue: largest absolute value in a gradient.
+        global_clipnorm: largest norm of all gradients together.
+        use_ema: whether a running mean of the variables is kept.
+        ema_momentum: weight of the old running mean.
+        ema_overwrite_frequency: updates after which variables are set to it.
+        loss_scale_factor: factor of the loss before gradients are taken.
+        gradient_accumulation_steps: update once in so many steps.
+        name: default: the class name in snake case.
+        **kwargs: the older names ``lr`` and ``decay``.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            weight_decay,
+            clipnorm,
+            clipvalue,
+            global_clipnorm,
+            use_ema,
+            ema_momentum,
+            ema_overwrite_frequency,
+            loss_scale_factor,
+            gradient_accumulation_steps,
+            name,
+            **kwargs,
+        )
+        self._u_product: Any = None
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self._momentums: list[Any] = []
+        self._velocities: list[Any] = []
+
+    def build_slots(self, variables: list[Variable]) -> None:
+        """Makes the two means for each variable, and the product of all ``u`` so far."""
+        self._momentums, self._velocities = self.add_optimizer_variables(
+            variables, ["momentum", "velocity"]
+        )
+        self._u_product = self.add_variable((), "ones", name="u_product")
+
+    def begin_step(self, learning_rate: Any) -> None:
+        """Moves the product on."""
+        self.assign(
+            self._u_product, ops.multiply(self._u_product.value, self._share(self.step_number()))
+        )
+
+    def _share(self, number: Any) -> Any:
+        """``u`` of an update: how much of the momentum counts in it."""
+        less = ops.multiply(ops.power(0.96, number), 0.5)
+        return ops.multiply(ops.subtract(1.0, less), float(self.beta_1))
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
+        """Updates one variable."""
+        number = self.step_number()
+        now, then = self._share(number), self._share(ops.add(number, 1.0))
+        product = self._u_product.value
+        m, v = self.slot(self._momentums, variable), self.slot(self._velocities, variable)
+        self.assign_add(m, ops.multiply(ops.subtract(gradient, m.value), 1.0 - self.beta_1))
+        self.assign_add(
+            v, ops.multiply(ops.subtract(ops.square(gradient), v.value), 1.0 - self.beta_2)
+        )
+        ahead = ops.divide(then, ops.subtract(1.0, ops.multiply(product, then)))
+        here = ops.divide(ops.subtract(1.0, now), ops.subtract(1.0, product))
+        mean = ops.add(ops.multiply(m.value, ahead), ops.multiply(gradient, here))
+        missing = ops.subtract(1.0, ops.power(float(self.beta_2), number))
+        root = ops.add(ops.sqrt(ops.divide(v.value, missing)), float(self.epsilon))
+        self.assign_sub(variable, ops.divide(ops.multiply(mean, learning_rate), root))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,65 @@
+"""A step of an optimizer as a function: values in, values out, nothing remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from handmill.ir.graph import current_graph
+from handmill.runtime.variable import Variable
+
+if TYPE_CHECKING:
+    from handmill.optimizers.base import Optimizer
+
+
+def stateless_apply(
+    optimizer: Optimizer,
+    optimizer_variables: Sequence[Any],
+    grads: Sequence[Any],
+    trainable_variables: Sequence[Any],
+) -> tuple[list[Any], list[Any]]:
+    """Returns what a step makes of values; variables stay as they are.
+
+    Args:
+        optimizer: a built optimizer.
+        optimizer_variables: a value for each of ``optimizer.variables``.
+        grads: one gradient, or None, for each trainable variable.
+        trainable_variables: a value for each variable that the optimizer was built with.
+
+    Raises:
+        ValueError: if the optimizer is not built, or the lists do not fit.
+    """
+    if not optimizer.built:
+        raise ValueError(
+            f"To call `stateless_apply`, {type(optimizer).__name__} must be built (i.e. its "
+            "variables must have been created). You can build it via "
+            "`optimizer.build(trainable_variables)`."
+        )
+    own, trained = optimizer.variables, list(optimizer._trainable_variables)
+    for name, values, variables in (
+        ("optimizer_variables", optimizer_variables, own),
+        ("trainable_variables", trainable_variables, trained),
+    ):
+        if len(values) != len(variables):
+            raise ValueError(
+                f"Argument `{name}` must be a list of tensors corresponding 1:1 to the variables "
+                f"that {type(optimizer).__name__} has. Received list with length {len(values)}, "
+                f"but expected {len(variables)} variables."
+            )
+    variables = [*trained, *own]
+    kept = [_content(v) for v in variables]
+    try:
+        for variable, value in zip(
+            variables, (*trainable_variables, *optimizer_variables), strict=True
+        ):
+            variable.assign(value)
+        optimizer.apply(grads, trained)
+        found = [_content(v) for v in variables]
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+    return found[: len(trained)], found[len(trained) :]
+
+
+def _content(variable: Variable) -> Any:
+    return variable.numpy() if current_graph() is None else variable.value
