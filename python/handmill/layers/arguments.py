@@ -102,6 +102,24 @@ def checked_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def positive_integer(name: str, value: Any) -> int:
+    """Returns an argument that is a size."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value <= 0:
+        raise ValueError(
+            f"Received an invalid value for `{name}`, expected a positive integer. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def refuse_unsupported(**arguments: Any) -> None:
+    """Raises ValueError for arguments of Keras that are not supported and not None."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"`{name}` is not supported yet. Received: {name}={value!r}")
+
+
 def input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """Takes Keras's older ways to name the input's shape out of ``kwargs``."""
     batch = kwargs.pop("batch_size", None)

@@ -717,14 +717,13 @@ _NOT_NOTICED = frozenset(
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
 _NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
 """Attributes that are not described with a layer: a training step describes the last two itself."""
+_MADE = (
+    "alpha", "beta", "bias", "embeddings", "gamma", "kernel", "moving_mean", "moving_variance",
+)  # fmt: skip
 _NOT_READ_BY_OURS = (
     _NOT_READ
     | {"name", "seed"}
-    | {
-        f"{weight}_{what}"
-        for weight in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha")
-        for what in ("initializer", "regularizer", "constraint")
-    }
+    | {f"{w}_{what}" for w in _MADE for what in ("initializer", "regularizer", "constraint")}
 )
 """Of our layers, not even those that are read when weights are made: variables have them."""
 _BASE_ARGUMENTS = frozenset(
