@@ -63,9 +63,9 @@ class Lambda(Layer):
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """Applies the function."""
-        known = {"mask": mask, "training": training}
-        given = {**self.arguments, **{name: known[name] for name in self._takes}}
-        outputs = self.function(inputs, **given)
+        given = {"mask": mask, "training": training}
+        known = {name: given[name] for name in self._takes}
+        outputs = self.function(inputs, **self.arguments, **known)
         if self._output_shape is not None:
             self._compare(inputs, outputs)
         return outputs
