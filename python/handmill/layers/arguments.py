@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.layers.symbolic import shape_of_spec
 
 
@@ -111,6 +112,29 @@ def positive_integer(name: str, value: Any) -> int:
             f"Received: {name}={value!r}"
         )
     return int(value)
+
+
+def checked_fraction(name: str, value: Any) -> float:
+    """Returns an argument from 0 to 1."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(
+            f"Invalid value received for argument `{name}`. Expected a float value between 0 and "
+            f"1. Received: {name}={value}"
+        )
+    return value
+
+
+def data_format_argument(data_format: str | None) -> str:
+    """Returns where channels lie: ``"channels_last"`` or ``"channels_first"``."""
+    found = data_format or config.image_data_format()
+    if found not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
+            f"Received: data_format={data_format}"
+        )
+    return found
 
 
 def refuse_unsupported(**arguments: Any) -> None:
