@@ -32,6 +32,7 @@ __getattr__, __dir__ = lazy_exports(
         "LeakyReLU": ".activations.leaky_relu",
         "Masking": ".core.masking",
         "OpLayer": ".operation",
+        "PReLU": ".activations.prelu",
         "Permute": ".reshaping.permute",
         "RMSNormalization": ".normalization.rms_normalization",
         "ReLU": ".activations.relu",

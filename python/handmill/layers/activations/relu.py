@@ -1,4 +1,4 @@
-"""Activation functions as layers: ReLU, LeakyReLU, ELU, Softmax."""
+"""The rectifier."""
 
 from __future__ import annotations
 
