@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from handmill import config
+from handmill import config, tree
+from handmill.errors import ShapeError
 from handmill.layers.symbolic import shape_of_spec
 
 
@@ -168,3 +169,16 @@ def call_site() -> str:
             return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def located(error: ShapeError, layer: Any, args: Any) -> ShapeError:
+    """Returns an error that names the layer, the shape of its input and the caller too."""
+    text = str(error)
+    if "\n  in layer " in text:
+        return error
+    received = tree.map_structure(shape_of_leaf, args)
+    where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
+    if site := call_site():
+        where += f" at {site}"
+    problem, mark, hint = text.partition("\n  hint:")
+    return ShapeError(problem + where + mark + hint)

@@ -21,6 +21,7 @@ class Softmax(Layer):
         super().__init__(**kwargs)
         self.axis = axis
         self.supports_masking = True
+        self._build_at_init()
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Computes the output; 0 where the mask, which must broadcast to the inputs, is False."""

@@ -32,6 +32,7 @@ class UnitNormalization(Layer):
         super().__init__(**kwargs)
         self.axis = axis_argument(axis)
         self.supports_masking = True
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""

@@ -88,6 +88,7 @@ class Dropout(Layer):
         self.supports_masking = True
         if rate > 0:
             self.seed_generator = SeedGenerator(seed)
+        self._build_at_init()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Computes the output."""

@@ -30,6 +30,7 @@ class GaussianNoise(Layer):
         self.supports_masking = True
         if stddev > 0:
             self.seed_generator = SeedGenerator(seed)
+        self._build_at_init()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Computes the output."""
@@ -66,6 +67,7 @@ class GaussianDropout(Layer):
         self.supports_masking = True
         if rate > 0:
             self.seed_generator = SeedGenerator(seed)
+        self._build_at_init()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Computes the output."""

@@ -40,6 +40,7 @@ class Reshape(Layer):
                 f"Received: target_shape={target}."
             )
         self.target_shape = target
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
