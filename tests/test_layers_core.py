@@ -317,6 +317,16 @@ def test_lambda_hands_on_training_and_masks() -> None:
         assert layers.Lambda(lambda y: y * 1.0)(layers.Masking()(inputs)).mask is None
 
 
+def test_a_mask_can_be_given_to_lambda_as_it_is() -> None:
+    layer = layers.Lambda(lambda x: x * 2.0, mask=np.array([[True, False, True]]))
+    inputs = handmill.Input((3, 2))
+    tensor = layer(inputs)
+    assert tensor.mask is not None
+    seen = layers.Lambda(lambda x, mask=None: ops.cast(mask, "float32"), mask=lambda x, mask: mask)
+    model = handmill.Model(inputs, seen(tensor))
+    np.testing.assert_array_equal(model(normal(1, 3, 2)), [[1, 0, 1]])
+
+
 def test_a_wrong_declared_shape_is_named() -> None:
     with pytest.raises(ValueError, match=r"declares the shape \(None, 7\).*returned \(None, 3\)"):
         layers.Lambda(lambda x: x, output_shape=(7,))(handmill.Input((3,)))

@@ -184,6 +184,8 @@ def test_a_noise_shape_that_does_not_fit_is_named() -> None:
     for shape in ((None, 3), (None, 1, None)):
         with pytest.raises(ValueError, match="`noise_shape` needs an entry for each axis"):
             layers.Dropout(0.5, noise_shape=shape)(normal(6, 4), training=True)
+    with pytest.raises(ValueError, match="fixes the batch size to 6"):
+        layers.Dropout(0.5, noise_shape=(6, 1))(normal(6, 4), training=True)
 
 
 @pytest.mark.peers

@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from handmill import tree
-from handmill.ir.graph import Value
-from handmill.ir.trace import mask_of, with_mask
+from handmill.ir.graph import Value, current_graph
+from handmill.ir.trace import as_value, mask_of, with_mask
 
 
 def masks_of(structure: Any) -> Any:
@@ -81,4 +83,7 @@ def carry(layer: Any, inputs: Any, outputs: Any, previous: Any) -> None:
         return
     for value, mask in zip(flat, tree.flatten(masks), strict=False):
         if mask_of(value) is None:
+            graph = current_graph()
+            if graph is not None and mask is not None and not isinstance(mask, Value):
+                mask = as_value(graph, np.asarray(mask, bool))
             with_mask(value, mask)

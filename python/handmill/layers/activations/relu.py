@@ -40,7 +40,8 @@ class ReLU(Layer):
         for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
             if value is None or value < 0.0:
                 raise ValueError(
-                    f"{name} of a ReLU layer cannot be a negative value. Received: {name}={value}"
+                    f"{name} of a ReLU layer cannot be None or a negative value. "
+                    f"Received: {name}={value}"
                 )
         self.max_value = max_value
         self.negative_slope = negative_slope

@@ -170,7 +170,7 @@ def _shapes(
         )
     inputs, kernel, outputs = found["inputs"], found["kernel"], found["outputs"]
     free = len(input_shape) - len(inputs)
-    if free < 0 or (free and not found["left"] and not found["right"]):
+    if free < 0:
         raise ShapeError(
             f"The equation {equation!r} names {len(inputs)} axes of the input. Received: "
             f"input_shape={tuple(input_shape)}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+
 from handmill import constraints, initializers, ops, regularizers
-from handmill.layers.arguments import positive_integer, refuse_unsupported
+from handmill.layers.arguments import refuse_unsupported
 from handmill.layers.layer import Layer
 from handmill.primitives.gather import INDEX_DTYPES
 from handmill.primitives.loss import check_labels
@@ -65,8 +67,13 @@ class Embedding(Layer):
         refuse_unsupported(
             lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
         )
-        input_dim = positive_integer("input_dim", input_dim)
-        output_dim = positive_integer("output_dim", output_dim)
+        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
+            whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+            if not whole or size <= 0:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={size!r} (of type "
+                    f"{type(size).__name__})"
+                )
         if kwargs.pop("input_length", None) is not None:
             warnings.warn(
                 "Argument `input_length` is deprecated: the length follows from the data. Remove "
@@ -74,8 +81,8 @@ class Embedding(Layer):
                 stacklevel=2,
             )
         super().__init__(**kwargs)
-        self.input_dim = input_dim
-        self.output_dim = output_dim
+        self.input_dim = int(input_dim)
+        self.output_dim = int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)

@@ -23,7 +23,8 @@ class Wrapper(Layer):
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
         if not isinstance(layer, Layer):
             raise ValueError(
-                f"{type(self).__name__} wraps a layer, an instance of handmill.layers.Layer. "
+                f"Layer {layer!r} supplied to {type(self).__name__} isn't a supported layer type: "
+                "an instance of handmill.layers.Layer was expected. "
                 f"Received: layer={layer!r} (of type {type(layer).__name__})"
             )
         super().__init__(**kwargs)

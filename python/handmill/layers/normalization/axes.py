@@ -19,7 +19,8 @@ def axis_argument(axis: Any) -> int | list[int]:
     if isinstance(axis, int) and not isinstance(axis, bool):
         return axis
     raise TypeError(
-        f"Expected an int or a list/tuple of ints for the argument 'axis'. Received: axis={axis!r}"
+        "Invalid value for `axis` argument: expected an int or a list/tuple of ints. "
+        f"Received: axis={axis!r}"
     )
 
 

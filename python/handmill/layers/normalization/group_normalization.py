@@ -84,6 +84,11 @@ class GroupNormalization(AffineLayer):
         if self.axis % len(input_shape) == 0:
             raise ShapeError(f"{self.describe()}: axis {self.axis} is the batch, not channels")
         groups = channels if self.groups == -1 else self.groups
+        if groups > channels:
+            raise ShapeError(
+                f"{self.describe()}: the number of groups ({groups}) cannot be more than the "
+                f"number of channels ({channels})"
+            )
         if channels % groups:
             raise ShapeError(
                 f"{self.describe()}: {channels} channels cannot be divided into {groups} groups of "

@@ -48,8 +48,8 @@ class SpectralNormalization(Wrapper):
             self.kernel = getattr(self.layer, "embeddings", None)
         if self.kernel is None:
             raise ValueError(
-                f"{self.describe()}: {type(self.layer).__name__} has neither a 'kernel' nor "
-                "'embeddings'"
+                f"{self.describe()}: {type(self.layer).__name__} object has no attribute "
+                "'kernel' nor 'embeddings', it has nothing to divide"
             )
         if len(self.kernel.shape) < 2:
             raise ShapeError(

@@ -26,9 +26,10 @@ def noise_shape_argument(noise_shape: Any) -> tuple[int | None, ...] | None:
     for index, size in enumerate(noise_shape):
         whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
         if size is not None and (not whole or size <= 0):
+            wanted = "dimensions to be positive integers" if whole else "elements to be integers"
             raise ValueError(
-                "Invalid value received for argument `noise_shape`. Expected positive integers "
-                f"and None. Received: {size!r} at index {index}"
+                f"Invalid value received for argument `noise_shape`. Expected all {wanted} or "
+                f"None. Received: {size!r} at index {index}"
             )
     return tuple(None if size is None else int(size) for size in noise_shape)
 
@@ -51,6 +52,11 @@ def shape_of_noise(inputs: Any, noise_shape: tuple[int | None, ...] | None) -> t
             "`noise_shape` needs an entry for each axis of the inputs: None, 1 or its size. "
             f"Received: noise_shape={noise_shape} for inputs of rank {len(shape)} with sizes "
             f"{tuple(own if isinstance(own, int) else None for own in shape)}"
+        )
+    if shape and not isinstance(shape[0], int) and noise_shape[0] not in (None, 1):
+        raise ValueError(
+            f"`noise_shape` fixes the batch size to {noise_shape[0]}, but programs are made for "
+            f"any: write None for it. Received: noise_shape={noise_shape}"
         )
     return tuple(
         own if size is None else size for size, own in zip(noise_shape, shape, strict=True)

@@ -32,8 +32,8 @@ class Permute(Layer):
         self.dims = tuple(dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(
-                "`dims` of a Permute layer must be the axes from 1 on, in some order; the batch is "
-                f"none of them. Received: dims={dims}"
+                "Invalid permutation `dims` of a Permute layer: it must be the axes from 1 on, in "
+                f"some order; the batch is none of them. Received: dims={dims}"
             )
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
