@@ -46,7 +46,7 @@ def missing_masks(
     tensors = {
         name: value
         for name, value in given.items()
-        if any(isinstance(x, Value) for x in tree.flatten(value))
+        if any(isinstance(x, Value) or mask_of(x) is not None for x in tree.flatten(value))
     }
     single = len(tensors) == 1
     wanted = {"mask" if single else f"{name}_mask": value for name, value in tensors.items()}
