@@ -10,7 +10,15 @@ import pytest
 
 import handmill
 from handmill import layers, ops
-from layer_parity import check_config, check_layer, check_policy, errors_of, normal
+from layer_parity import (
+    check_config,
+    check_layer,
+    check_policy,
+    errors_of,
+    normal,
+    same_weights,
+    weights_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
 
@@ -186,6 +194,51 @@ def test_a_number_outside_is_refused_before_anything_is_written(wrong: int, back
             model.predict(ids, verbose=0)
         with pytest.raises(ValueError, match=r"embedding index 1\.5"):
             layers.Embedding(7, 4)(np.array([[1.0, 1.5]], "float32"))
+
+
+REVERSIBLE: dict[str, Any] = {
+    "tied": {},
+    "own": {"tie_weights": False},
+    "capped": {"logit_soft_cap": 0.5, "embeddings_regularizer": "l2"},
+    "dtype": {"reverse_dtype": "float32"},
+}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", REVERSIBLE)
+def test_reversible_embedding_is_that_of_keras(keras: Any, name: str, tmp_path: Any) -> None:
+    labels = np.roll(IDS, 1, axis=1)
+    models = []
+    for library in (keras, handmill):
+        inputs = library.Input((None,), dtype="int32")
+        layer = library.layers.ReversibleEmbedding(7, 4, **REVERSIBLE[name])
+        outputs = layer(library.layers.Dense(4)(layer(inputs)), reverse=True)
+        model = library.Model(inputs, outputs)
+        loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(library.optimizers.SGD(0.1), loss)
+        models.append((model, layer))
+    (theirs, their_layer), (ours, our_layer) = models
+    same_weights(theirs, ours)
+    check_config(keras, their_layer, our_layer)
+    assert ours.output_shape == tuple(theirs.output_shape) == (None, None, 7)
+    want = theirs.predict(IDS, verbose=0)
+    np.testing.assert_allclose(ours.predict(IDS, verbose=0), want, rtol=2e-5, atol=2e-6)
+    for _ in range(3):
+        loss = float(theirs.train_on_batch(IDS, labels))
+        np.testing.assert_allclose(ours.train_on_batch(IDS, labels), loss, rtol=1e-4)
+    for a, b in zip(ours.get_weights(), weights_of(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    ours.save(tmp_path / "model.hmill")
+    again = handmill.models.load_model(tmp_path / "model.hmill")
+    np.testing.assert_array_equal(again.predict(IDS, verbose=0), ours.predict(IDS, verbose=0))
+
+
+def test_the_mask_of_a_reversible_embedding_ends_where_it_is_reversed() -> None:
+    inputs = handmill.Input((5,), dtype="int32")
+    layer = layers.ReversibleEmbedding(7, 4, mask_zero=True)
+    vectors = layer(inputs)
+    assert vectors.mask is not None
+    assert layer(vectors, reverse=True).mask is None
 
 
 def test_embeddings_start_from_given_vectors() -> None:

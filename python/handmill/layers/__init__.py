@@ -39,6 +39,7 @@ __getattr__, __dir__ = lazy_exports(
         "RepeatVector": ".reshaping.repeat_vector",
         "Rescaling": ".preprocessing.rescaling",
         "Reshape": ".reshaping.reshape",
+        "ReversibleEmbedding": ".core.reversible_embedding",
         "Softmax": ".activations.softmax",
         "SpectralNormalization": ".normalization.spectral_normalization",
         "UnitNormalization": ".normalization.unit_normalization",
