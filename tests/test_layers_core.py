@@ -169,6 +169,16 @@ def test_numbers_of_any_dtype_are_taken(dtype: str) -> None:
     np.testing.assert_array_equal(layer(ids), layer.embeddings.numpy()[IDS % 2])
 
 
+def test_floats_that_cannot_tell_the_numbers_apart_are_refused() -> None:
+    layer = layers.Embedding((1 << 24) + 1, 1, embeddings_initializer="zeros")
+    with pytest.raises(ValueError, match=r"float32, which cannot hold .*dtype='int32'"):
+        layer(np.array([[1.0]], "float32"))
+    assert layer(np.array([[1 << 24]])).shape == (1, 1, 1)
+    assert layers.Embedding(256, 2)(handmill.Input((3,), dtype="bfloat16")).shape == (None, 3, 2)
+    with pytest.raises(ValueError, match="bfloat16, which cannot hold"):
+        layers.Embedding(257, 2)(handmill.Input((3,), dtype="bfloat16"))
+
+
 @pytest.mark.parametrize("wrong", (-1, 7, 2**31 - 1))
 @pytest.mark.parametrize("backend", ("native", "numpy"))
 def test_a_number_outside_is_refused_before_anything_is_written(wrong: int, backend: str) -> None:

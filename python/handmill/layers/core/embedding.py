@@ -13,6 +13,9 @@ from handmill.layers.layer import Layer
 from handmill.primitives.gather import INDEX_DTYPES
 from handmill.primitives.loss import check_labels
 
+_EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
+"""Up to where these dtypes hold every whole number."""
+
 
 class Embedding(Layer):
     """Gives each whole number from 0 to ``input_dim - 1`` a vector that is learned.
@@ -109,7 +112,13 @@ class Embedding(Layer):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
-        numbers = inputs if ops.dtype(inputs) in INDEX_DTYPES else ops.cast(inputs, "int32")
+        dtype = ops.dtype(inputs)
+        if self.input_dim > _EXACT.get(dtype, self.input_dim):
+            raise ValueError(
+                f"{self.describe()}: its input is {dtype}, which cannot hold each number up to "
+                f"{self.input_dim - 1}: begin the model with Input(..., dtype='int32')"
+            )
+        numbers = inputs if dtype in INDEX_DTYPES else ops.cast(inputs, "int32")
         numbers = check_labels(numbers, self.input_dim, "embedding index")
         return ops.cast(ops.take(self.embeddings, numbers, axis=0), self.compute_dtype)
 
