@@ -274,3 +274,39 @@ def test_calls_with_keywords_and_several_arrays():
     got = Affine()(X, scale=2 * np.ones_like(X), shift=1.0)
     np.testing.assert_allclose(got, 2 * X + 1)
     np.testing.assert_allclose(Affine()(X, scale=X), X * X)
+
+
+@pytest.mark.peers
+def test_layers_without_weights_are_built_when_they_are_made(keras):
+    makes = (
+        lambda k: k.Activation("relu"),
+        lambda k: k.ReLU(),
+        lambda k: k.Softmax(),
+        lambda k: k.Dropout(0.5),
+        lambda k: k.SpatialDropout1D(0.5),
+        lambda k: k.GaussianNoise(0.5),
+        lambda k: k.UnitNormalization(),
+        lambda k: k.Masking(),
+        lambda k: k.Identity(),
+        lambda k: k.Reshape((2, 3)),
+        lambda k: k.Dense(2),
+        lambda k: k.LayerNormalization(),
+        lambda k: k.Add(),
+    )
+    for make in makes:
+        ours, theirs = make(layers), make(keras.layers)
+        assert ours.built == theirs.built, ours
+        if ours.built:
+            assert ours.count_params() == 0
+
+    class Scaled(layers.Dropout):
+        def build(self, input_shape):
+            self.factor = self.add_weight((input_shape[-1],), initializer="ones")
+
+        def call(self, inputs, training=False):
+            return super().call(inputs, training) * self.factor
+
+    layer = Scaled(0.5)
+    assert not layer.built
+    assert layer(np.ones((2, 3), "float32")).shape == (2, 3)
+    assert layer.count_params() == 3

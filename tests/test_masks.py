@@ -9,6 +9,7 @@ import pytest
 
 import handmill
 from handmill import layers, ops
+from handmill.ir.trace import mask_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 5, 3)).astype("float32")
@@ -155,3 +156,41 @@ def test_training_with_masks_is_that_of_keras(keras: Any, merge: str) -> None:
         np.testing.assert_allclose(results[0][0][name], results[1][0][name], rtol=2e-5)
     for mine, other in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("merge", ("Add", "Multiply", "Maximum", "Concatenate"))
+def test_masks_travel_in_steps_that_python_runs(merge: str) -> None:
+    second = RNG.normal(size=X.shape).astype("float32")
+    second[3, :2] = 1.0
+    found = []
+    for eagerly in (False, True):
+        handmill.utils.set_random_seed(3)
+        model = build(handmill, merge)
+        model.compile("sgd", "mse", metrics=["mae"], run_eagerly=eagerly)
+        history = model.fit([X, second], Y, epochs=2, shuffle=False, verbose=0).history
+        scores = model.evaluate([X, second], Y, verbose=0)
+        found.append([*history["loss"], *history["mae"], *scores, *model.get_weights()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_of_a_step_that_python_runs_end_with_it() -> None:
+    seen: list[Any] = []
+
+    class Noting(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.supports_masking = True
+
+        def call(self, inputs: Any, mask: Any = None) -> Any:
+            seen.append((inputs, mask))
+            return inputs
+
+    inputs = handmill.Input((5, 3))
+    model = handmill.Model(inputs, Noting()(layers.Masking()(inputs)))
+    seen.clear()
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.evaluate(X, X, verbose=0)
+    (array, mask) = seen[0]
+    np.testing.assert_array_equal(mask, MASK)
+    assert mask_of(array) is None

@@ -16,6 +16,7 @@ import numpy as np
 
 from handmill import config
 from handmill.ir.op import Array
+from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import Watched
@@ -113,7 +114,7 @@ def uniform(
     numbers = unit(shape, *_draw(seed))
     numbers *= np.float32(maxval - minval)
     numbers += np.float32(minval)
-    return numbers.astype(dtype or "float32", copy=False)
+    return numbers.astype(numpy_dtype(dtype or "float32"), copy=False)
 
 
 def normal(
@@ -145,7 +146,11 @@ def normal(
         drawn = ops.multiply(random_normal(state, tuple(shape)), np.float32(stddev))
         return ops.cast(ops.add(drawn, np.float32(mean)), dtype or "float32")
     numbers = _standard_normal(_count(shape), *_draw(seed)) * stddev + mean
-    return numbers.astype(np.float32).astype(dtype or "float32", copy=False).reshape(shape)
+    return (
+        numbers.astype(np.float32)
+        .astype(numpy_dtype(dtype or "float32"), copy=False)
+        .reshape(shape)
+    )
 
 
 def truncated_normal(
@@ -178,7 +183,7 @@ def truncated_normal(
         kept = np.concatenate([kept, drawn[np.abs(drawn) <= 2.0]])
         call += 1
     numbers = (kept[:n] * stddev + mean).astype(np.float32)
-    return numbers.astype(dtype or "float32", copy=False).reshape(shape)
+    return numbers.astype(numpy_dtype(dtype or "float32"), copy=False).reshape(shape)
 
 
 def _count(shape: Sequence[int]) -> int:

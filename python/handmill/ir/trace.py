@@ -60,14 +60,43 @@ def read(graph: Graph, state: Any) -> Value:
 
 def mask_of(x: Any) -> Any:
     """The mask attached to a value or symbolic tensor (handmill.layers.masks), None if none is."""
-    return x.mask if isinstance(x, Value) or hasattr(type(x), "apply_symbolically") else None
+    if isinstance(x, Value) or hasattr(type(x), "apply_symbolically"):
+        return x.mask
+    known = _ARRAYS.masks.get(id(x)) if _ARRAYS.masks else None
+    return None if known is None else known[1]
 
 
 def with_mask(x: Any, mask: Any) -> Any:
-    """Attaches a mask to a value, and returns the value. Arrays have no room for one."""
-    if mask is not None and (isinstance(x, Value) or hasattr(type(x), "apply_symbolically")):
+    """Attaches a mask to a value, and returns the value.
+
+    Arrays have no room for one: theirs are kept beside them, in :func:`masks_of_arrays`.
+    """
+    if mask is None:
+        return x
+    if isinstance(x, Value) or hasattr(type(x), "apply_symbolically"):
         x.mask = mask
+    elif _ARRAYS.masks is not None:
+        _ARRAYS.masks[id(x)] = (x, mask)
     return x
+
+
+class _Arrays(threading.local):
+    """The masks of arrays, by identity, each with its array; None where none are kept."""
+
+    masks: dict[int, tuple[Any, Any]] | None = None
+
+
+_ARRAYS = _Arrays()
+
+
+@contextmanager
+def masks_of_arrays() -> Iterator[None]:
+    """Keeps masks beside the arrays that this thread computes in the ``with`` block."""
+    before, _ARRAYS.masks = _ARRAYS.masks, {}
+    try:
+        yield
+    finally:
+        _ARRAYS.masks = before
 
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config, tree
+from handmill.errors import ShapeError
 from handmill.layers.symbolic import shape_of_spec
 
 
@@ -102,6 +104,47 @@ def checked_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def positive_integer(name: str, value: Any) -> int:
+    """Returns an argument that is a size."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value <= 0:
+        raise ValueError(
+            f"Received an invalid value for `{name}`, expected a positive integer. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def checked_fraction(name: str, value: Any) -> float:
+    """Returns an argument from 0 to 1."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(
+            f"Invalid value received for argument `{name}`. Expected a float value between 0 and "
+            f"1. Received: {name}={value}"
+        )
+    return value
+
+
+def data_format_argument(data_format: str | None) -> str:
+    """Returns where channels lie: ``"channels_last"`` or ``"channels_first"``."""
+    found = data_format or config.image_data_format()
+    if found not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
+            f"Received: data_format={data_format}"
+        )
+    return found
+
+
+def refuse_unsupported(**arguments: Any) -> None:
+    """Raises ValueError for arguments of Keras that are not supported and not None."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"`{name}` is not supported yet. Received: {name}={value!r}")
+
+
 def input_shape_argument(kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """Takes Keras's older ways to name the input's shape out of ``kwargs``."""
     batch = kwargs.pop("batch_size", None)
@@ -126,3 +169,16 @@ def call_site() -> str:
             return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def located(error: ShapeError, layer: Any, args: Any) -> ShapeError:
+    """Returns an error that names the layer, the shape of its input and the caller too."""
+    text = str(error)
+    if "\n  in layer " in text:
+        return error
+    received = tree.map_structure(shape_of_leaf, args)
+    where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
+    if site := call_site():
+        where += f" at {site}"
+    problem, mark, hint = text.partition("\n  hint:")
+    return ShapeError(problem + where + mark + hint)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from handmill.ir.trace import masks_of_arrays
+
 
 class CallContext(threading.local):
     """What calls of layers share; each thread has its own.
@@ -50,7 +52,8 @@ def eager_calls() -> Iterator[None]:
     before, CONTEXT.eager = CONTEXT.eager, True
     eager_scopes.append(1)
     try:
-        yield
+        with masks_of_arrays():
+            yield
     finally:
         eager_scopes.pop()
         CONTEXT.eager = before

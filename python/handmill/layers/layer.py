@@ -20,12 +20,12 @@ from handmill.layers.arguments import (
     as_lists,
     as_tuples,
     bound_arguments,
-    call_site,
     checked_bool,
     checked_name,
     input_shape_argument,
     is_shape,
     leaves_of,
+    located,
     positional,
     shape_of_leaf,
     unique,
@@ -333,11 +333,17 @@ class Layer(Watched):
         """
         self.built = True
 
+    def _build_at_init(self) -> None:
+        """For layers without weights: there is nothing to build, unless a subclass has some."""
+        self.built = type(self).build is Layer.build
+
     def _maybe_build(self, args: tuple[Any, ...]) -> None:
-        if self.built:
+        if self.built and self._build_shapes is not None:
             return
         shapes = tree.map_structure(shape_of_leaf, args)
         self._build_shapes = shapes[0] if shapes else None
+        if self.built:
+            return
         if len(shapes) > 1 and len(positional(type(self).build)) > 1:
             self.build(*shapes[: len(positional(type(self).build))])
         else:
@@ -416,7 +422,7 @@ class Layer(Watched):
             if CONTEXT.observer is not None:
                 CONTEXT.observer(self, outputs)
         except ShapeError as error:
-            raise _located(error, self, args) from None
+            raise located(error, self, args) from None
         finally:
             scopes.pop()
             CONTEXT.training = outer
@@ -490,7 +496,7 @@ class Layer(Watched):
             with collected_losses(), Graph(self.name):
                 self._maybe_build(args)
         except ShapeError as error:
-            raise _located(error, self, args) from None
+            raise located(error, self, args) from None
         structure = Structure((self,), trainable=False)
         return (args[0].spec, structure.key) if structure.is_shared else None
 
@@ -717,14 +723,13 @@ _NOT_NOTICED = frozenset(
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
 _NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
 """Attributes that are not described with a layer: a training step describes the last two itself."""
+_MADE = (
+    "alpha", "beta", "bias", "embeddings", "gamma", "kernel", "moving_mean", "moving_variance",
+)  # fmt: skip
 _NOT_READ_BY_OURS = (
     _NOT_READ
     | {"name", "seed"}
-    | {
-        f"{weight}_{what}"
-        for weight in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha")
-        for what in ("initializer", "regularizer", "constraint")
-    }
+    | {f"{w}_{what}" for w in _MADE for what in ("initializer", "regularizer", "constraint")}
 )
 """Of our layers, not even those that are read when weights are made: variables have them."""
 _BASE_ARGUMENTS = frozenset(
@@ -781,18 +786,6 @@ def _as_tensor(graph: Graph, x: Any) -> KerasTensor:
     mask = None if value.mask is None else KerasTensor(spec=value.mask.spec)
     tensor: KerasTensor = with_mask(KerasTensor(spec=value.spec), mask)
     return tensor
-
-
-def _located(error: ShapeError, layer: Layer, args: Any) -> ShapeError:
-    text = str(error)
-    if "\n  in layer " in text:
-        return error
-    received = tree.map_structure(shape_of_leaf, args)
-    where = f"\n  in {layer.describe()}, called on an input of shape {received[0]}"
-    if site := call_site():
-        where += f" at {site}"
-    problem, mark, hint = text.partition("\n  hint:")
-    return ShapeError(problem + where + mark + hint)
 
 
 __all__ = ["InputSpec", "Layer"]

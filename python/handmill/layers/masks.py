@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from handmill import tree
-from handmill.ir.graph import Value
-from handmill.ir.trace import mask_of, with_mask
+from handmill.ir.graph import Value, current_graph
+from handmill.ir.trace import as_value, mask_of, with_mask
 
 
 def masks_of(structure: Any) -> Any:
@@ -44,7 +46,7 @@ def missing_masks(
     tensors = {
         name: value
         for name, value in given.items()
-        if any(isinstance(x, Value) for x in tree.flatten(value))
+        if any(isinstance(x, Value) or mask_of(x) is not None for x in tree.flatten(value))
     }
     single = len(tensors) == 1
     wanted = {"mask" if single else f"{name}_mask": value for name, value in tensors.items()}
@@ -81,4 +83,7 @@ def carry(layer: Any, inputs: Any, outputs: Any, previous: Any) -> None:
         return
     for value, mask in zip(flat, tree.flatten(masks), strict=False):
         if mask_of(value) is None:
+            graph = current_graph()
+            if graph is not None and mask is not None and not isinstance(mask, Value):
+                mask = as_value(graph, np.asarray(mask, bool))
             with_mask(value, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from handmill import config
@@ -45,6 +46,7 @@ from handmill.primitives.operands import (
     Axis,
     Tensor,
     check_dtype,
+    common_dtype,
     dtype_of,
     normal_axes,
     normal_axis,
@@ -606,3 +608,90 @@ def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None 
         squares = sum(square(x), axis, keepdims=True)
         return multiply(x, rsqrt(maximum(squares, least * least)))
     return divide(x, maximum(norm(x, order, axis, keepdims=True), least))
+
+
+def layer_normalization(
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    axis: int | Sequence[int] = -1,
+    epsilon: float | None = None,
+) -> Any:
+    """Gives the elements along axes mean 0 and variance 1, then scales and shifts them.
+
+    It computes in float32 at least. The mean is subtracted before anything is multiplied, so no
+    digits are lost where it is large.
+
+    Args:
+        x: the input.
+        gamma: factors, one for each element along the axes.
+        beta: offsets, one for each element along the axes.
+        axis: the axis or axes.
+        epsilon: added to the variance. Default: ``config.epsilon()``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.layer_normalization([[1.0, 3.0]], epsilon=0.0)
+        array([[-1.,  1.]], dtype=float32)
+    """
+    x, given, axes = _in_float32(x, axis)
+    least = config.epsilon() if epsilon is None else epsilon
+    centered = subtract(x, mean(x, axes, keepdims=True))
+    y = multiply(centered, rsqrt(add(mean(square(centered), axes, keepdims=True), least)))
+    if gamma is not None:
+        y = multiply(y, _along_axes(gamma, x, axes))
+    if beta is not None:
+        y = add(y, _along_axes(beta, x, axes))
+    return cast(y, given)
+
+
+def rms_normalization(
+    x: Tensor,
+    scale: Tensor | None = None,
+    axis: int | Sequence[int] = -1,
+    epsilon: float | None = None,
+) -> Any:
+    """Divides by the root of the mean square along axes, then scales; in float32 at least.
+
+    Args:
+        x: the input.
+        scale: factors, one for each element along the axes.
+        axis: the axis or axes.
+        epsilon: added to the mean square. Default: ``config.epsilon()``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.rms_normalization([[1.0, 7.0]], epsilon=0.0)
+        array([[0.2, 1.4]], dtype=float32)
+    """
+    x, given, axes = _in_float32(x, axis)
+    least = config.epsilon() if epsilon is None else epsilon
+    y = multiply(x, rsqrt(add(mean(square(x), axes, keepdims=True), least)))
+    if scale is not None:
+        y = multiply(y, _along_axes(scale, x, axes))
+    return cast(y, given)
+
+
+def _in_float32(x: Tensor, axis: int | Sequence[int]) -> tuple[Any, str, tuple[int, ...]]:
+    """A tensor in float32 at least, its own dtype, and axes in ascending order."""
+    x = tensor(x)
+    given = dtype_of(x)
+    axes = (axis,) if isinstance(axis, int) else tuple(sorted(axis))
+    rank = len(shape_of(x))
+    if not rank:
+        x, rank = reshape(x, (1,)), 1
+    for one in axes:
+        normal_axis("normalization", one, rank)
+    return cast(x, common_dtype((given, "float32"))), given, axes
+
+
+def _along_axes(factors: Tensor, x: Any, axes: tuple[int, ...]) -> Any:
+    """Factors of the elements along ``axes``, so that they broadcast."""
+    rank = len(shape_of(x))
+    factors = cast(tensor(factors), dtype_of(x))
+    if len(shape_of(factors)) == rank or [axis % rank for axis in axes] == [rank - 1]:
+        return factors
+    sizes: list[Any] = [1] * rank
+    for axis in axes:
+        sizes[axis] = shape_of(x)[axis]
+    return reshape(factors, tuple(sizes))

@@ -336,26 +336,27 @@ SOFTMAX_CROSS_ENTROPY_GRAD = register(
 # --- the guard -----------------------------------------------------------------------------------
 
 
-def _check_reference(labels: Array, *, num_classes: int) -> Array:
+def _check_reference(labels: Array, *, num_classes: int, what: str = "label") -> Array:
     flat = labels.ravel()
     wrong = (flat < 0) | (flat >= num_classes) | (flat != np.floor(flat))
     if np.any(wrong):
         index = int(np.argmax(wrong))
         row = index * len(labels) // flat.size if labels.ndim else 0
-        raise RowError(f"label {flat[index]} is not an integer from 0 to {num_classes - 1}", row)
+        raise RowError(f"{what} {flat[index]} is not an integer from 0 to {num_classes - 1}", row)
     return labels
 
 
 CHECK_LABELS = register(
     Op(
         "check_labels",
-        infer=lambda labels, *, num_classes: labels,
+        infer=lambda labels, *, num_classes, what="label": labels,
         reference=_check_reference,
         samples=lambda: [
             Sample("int32", integers((17,)), {"num_classes": 10}, smooth=False),
             Sample("uint8", integers((4, 3), dtype="uint8"), {"num_classes": 10}, smooth=False),
             Sample("float32", integers((9,), dtype="float32"), {"num_classes": 10}, smooth=False),
             Sample("empty", integers((0,)), {"num_classes": 1}, smooth=False),
+            Sample("rows", integers((9,)), {"num_classes": 10, "what": "row"}, smooth=False),
         ],
         bound=Exact(),
         kernel="check_labels",
@@ -368,8 +369,13 @@ CHECK_LABELS = register(
 # --- public functions ----------------------------------------------------------------------------
 
 
-def check_labels(labels: Tensor, num_classes: int) -> Any:
+def check_labels(labels: Tensor, num_classes: int, what: str = "label") -> Any:
     """Returns the labels, after it has refused those that are not classes.
+
+    Args:
+        labels: whole numbers, of any dtype.
+        num_classes: how many classes there are.
+        what: what the numbers are called in the error.
 
     Raises:
         ValueError: if a label is not an integer from 0 to ``num_classes - 1``. In a training
@@ -380,4 +386,5 @@ def check_labels(labels: Tensor, num_classes: int) -> Any:
         >>> loss.check_labels([0, 2], num_classes=3)
         array([0, 2], dtype=int32)
     """
-    return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes))
+    named = {} if what == "label" else {"what": what}
+    return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes), **named)

@@ -1,4 +1,4 @@
-"""Activation functions as layers: ReLU, LeakyReLU, ELU, Softmax."""
+"""The rectifier."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class ReLU(Layer):
         for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
             if value is None or value < 0.0:
                 raise ValueError(
-                    f"{name} of a ReLU layer cannot be a negative value. Received: {name}={value}"
+                    f"{name} of a ReLU layer cannot be None or a negative value. "
+                    f"Received: {name}={value}"
                 )
         self.max_value = max_value
         self.negative_slope = negative_slope
         self.threshold = threshold
         self.supports_masking = True
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""

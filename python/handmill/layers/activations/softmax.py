@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from handmill import activations, ops
+from handmill.errors import ShapeError
+from handmill.ir.dims import same
 from handmill.layers.layer import Layer
 
 
@@ -21,6 +23,7 @@ class Softmax(Layer):
         super().__init__(**kwargs)
         self.axis = axis
         self.supports_masking = True
+        self._build_at_init()
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Computes the output; 0 where the mask, which must broadcast to the inputs, is False."""
@@ -41,11 +44,11 @@ class Softmax(Layer):
 
     def _check_mask(self, inputs: Any, mask: Any) -> None:
         pairs = zip(reversed(mask), reversed(inputs), strict=False)
-        if len(mask) > len(inputs) or any(m != 1 and m != d for m, d in pairs):
-            raise ValueError(
-                f"{self.name}: `mask` must broadcast to the inputs: each of its dimensions is 1 or "
-                f"that of the inputs, counted from the last. Got inputs of shape {inputs} and a "
-                f"mask of shape {mask}"
+        if len(mask) > len(inputs) or not all(m == 1 or same(m, d) for m, d in pairs):
+            raise ShapeError(
+                f"{self.name}: `mask` must be broadcastable to the inputs and must not have more "
+                "dimensions: each is 1 or that of the inputs, counted from the last. Got inputs of "
+                f"shape {inputs} and a mask of shape {mask}"
             )
 
     def get_config(self) -> dict[str, Any]:

@@ -1,13 +1,12 @@
-"""Core layers: Input, Dense, Activation, Flatten, Reshape, Dropout, Rescaling, Identity."""
+"""The fully connected layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
+from handmill.layers.arguments import positive_integer, refuse_unsupported
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 
@@ -27,6 +26,8 @@ class Dense(Layer):
         kernel_constraint: condition on the kernel.
         bias_constraint: condition on the bias.
         lora_rank: not supported; must be None.
+        lora_alpha: not supported; must be None.
+        quantization_config: not supported; must be None.
         **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
 
     Input shape:
@@ -58,12 +59,15 @@ class Dense(Layer):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
         **kwargs: Any,
     ) -> None:
-        if lora_rank is not None:
-            raise ValueError("`lora_rank` is not supported yet")
+        refuse_unsupported(
+            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        )
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = _positive_integer("units", units)
+        self.units = positive_integer("units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -124,13 +128,3 @@ class Dense(Layer):
             "bias_constraint": constraints.serialize(self.bias_constraint),
             "quantization_config": None,
         }
-
-
-def _positive_integer(name: str, value: Any) -> int:
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value <= 0:
-        raise ValueError(
-            f"Received an invalid value for `{name}`, expected a positive integer. "
-            f"Received: {name}={value!r}"
-        )
-    return int(value)

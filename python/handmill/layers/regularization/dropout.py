@@ -1,13 +1,66 @@
-"""Noise against overfitting."""
+"""Noise against overfitting: values that are left out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from handmill import ops
+from handmill.layers.arguments import checked_fraction
 from handmill.layers.layer import Layer
 from handmill.primitives.random import dropout
 from handmill.random import SeedGenerator
+
+
+def noise_shape_argument(noise_shape: Any) -> tuple[int | None, ...] | None:
+    """Returns an argument ``noise_shape`` as a tuple of sizes and None."""
+    if noise_shape is None:
+        return None
+    if isinstance(noise_shape, str) or not isinstance(noise_shape, Sequence | np.ndarray):
+        raise ValueError(
+            "Invalid value received for argument `noise_shape`. Expected a tuple or list of "
+            f"integers and None. Received: noise_shape={noise_shape!r}"
+        )
+    for index, size in enumerate(noise_shape):
+        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if size is not None and (not whole or size <= 0):
+            wanted = "dimensions to be positive integers" if whole else "elements to be integers"
+            raise ValueError(
+                f"Invalid value received for argument `noise_shape`. Expected all {wanted} or "
+                f"None. Received: {size!r} at index {index}"
+            )
+    return tuple(None if size is None else int(size) for size in noise_shape)
+
+
+def shape_of_noise(inputs: Any, noise_shape: tuple[int | None, ...] | None) -> tuple[Any, ...]:
+    """The shape of the random numbers: that of the inputs where ``noise_shape`` leaves it open.
+
+    Raises:
+        ValueError: if it does not broadcast to that of the inputs.
+    """
+    shape = tuple(inputs.shape)
+    if noise_shape is None:
+        return shape
+    fits = len(noise_shape) == len(shape) and all(
+        size in (None, 1) or not isinstance(own, int) or size == own
+        for size, own in zip(noise_shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "`noise_shape` needs an entry for each axis of the inputs: None, 1 or its size. "
+            f"Received: noise_shape={noise_shape} for inputs of rank {len(shape)} with sizes "
+            f"{tuple(own if isinstance(own, int) else None for own in shape)}"
+        )
+    if shape and not isinstance(shape[0], int) and noise_shape[0] not in (None, 1):
+        raise ValueError(
+            f"`noise_shape` fixes the batch size to {noise_shape[0]}, but programs are made for "
+            f"any: write None for it. Received: noise_shape={noise_shape}"
+        )
+    return tuple(
+        own if size is None else size for size, own in zip(noise_shape, shape, strict=True)
+    )
 
 
 class Dropout(Layer):
@@ -18,7 +71,8 @@ class Dropout(Layer):
 
     Args:
         rate: the fraction set to zero, from 0 to 1.
-        noise_shape: not supported; must be None.
+        noise_shape: the shape of the mask: 1 for axes along which whole slices are kept or left
+            out together, None for those of the inputs. Default: a decision for each element.
         seed: an integer; default: the next one after ``utils.set_random_seed``.
         **kwargs: ``name`` and the like.
 
@@ -27,22 +81,20 @@ class Dropout(Layer):
     """
 
     def __init__(
-        self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise ValueError(
-                "Invalid value received for argument `rate`. Expected a float value between 0 "
-                f"and 1. Received: rate={rate}"
-            )
-        if noise_shape is not None:
-            raise ValueError("`noise_shape` is not supported yet")
-        self.rate = rate
+        self.rate = checked_fraction("rate", rate)
         self.seed = seed
-        self.noise_shape = noise_shape
+        self.noise_shape = noise_shape_argument(noise_shape)
         self.supports_masking = True
         if rate > 0:
             self.seed_generator = SeedGenerator(seed)
+        self._build_at_init()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Computes the output."""
@@ -50,7 +102,18 @@ class Dropout(Layer):
             return inputs
         if self.rate == 1:
             return ops.multiply(inputs, 0.0)
-        return dropout(inputs, self.seed_generator.next(), self.rate)
+        state = self.seed_generator.next()
+        shape = self._noise_shape(inputs)
+        if shape is None:
+            return dropout(inputs, state, self.rate)
+        # 0 or 1 / (1 - rate), once for all elements that share a decision.
+        factor = dropout(ops.ones(shape), state, self.rate)
+        scaled = ops.multiply(inputs, ops.cast(factor, inputs.dtype))
+        return ops.where(ops.greater(factor, 0.0), scaled, ops.zeros_like(inputs))
+
+    def _noise_shape(self, inputs: Any) -> tuple[Any, ...] | None:
+        """The shape of the mask; None for that of the inputs."""
+        return None if self.noise_shape is None else shape_of_noise(inputs, self.noise_shape)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

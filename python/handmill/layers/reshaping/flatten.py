@@ -6,6 +6,7 @@ from typing import Any
 
 from handmill import ops
 from handmill.ir.shapes import size_of
+from handmill.layers.arguments import data_format_argument
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 
@@ -32,13 +33,7 @@ class Flatten(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        data_format = data_format or "channels_last"
-        if data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
-                f"Received: data_format={data_format}"
-            )
-        self.data_format = data_format
+        self.data_format = data_format_argument(data_format)
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs: Any) -> Any:

@@ -29,12 +29,18 @@ class Reshape(Layer):
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         target = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
+        if any(d < -1 for d in target):
+            raise ValueError(
+                "Each dimension in `target_shape` must be a non-negative integer, or `-1` for a "
+                f"single unknown dimension. Received: target_shape={target}."
+            )
         if sum(d == -1 for d in target) > 1:
             raise ValueError(
                 "There must be at most one unknown dimension in `target_shape`. "
                 f"Received: target_shape={target}."
             )
         self.target_shape = target
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""

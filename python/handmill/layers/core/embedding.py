@@ -1,0 +1,141 @@
+"""Vectors for whole numbers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from handmill import constraints, initializers, ops, regularizers
+from handmill.layers.arguments import refuse_unsupported
+from handmill.layers.layer import Layer
+from handmill.primitives.gather import INDEX_DTYPES
+from handmill.primitives.loss import check_labels
+
+_EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
+"""Up to where these dtypes hold every whole number."""
+
+
+class Embedding(Layer):
+    """Gives each whole number from 0 to ``input_dim - 1`` a vector that is learned.
+
+    A number outside that range is refused, with its row, before anything is written.
+
+    Args:
+        input_dim: how many numbers there are.
+        output_dim: the length of the vectors.
+        embeddings_initializer: initial values of the vectors.
+        embeddings_regularizer: penalty on the vectors.
+        embeddings_constraint: condition on the vectors.
+        mask_zero: whether 0 is padding, which layers behind, losses and metrics leave out.
+        weights: the vectors, of shape ``(input_dim, output_dim)``, or a list that holds them.
+        lora_rank: not supported; must be None.
+        lora_alpha: not supported; must be None.
+        quantization_config: not supported; must be None.
+        **kwargs: ``name`` and the like.
+
+    Input shape:
+        ``(batch, ...)``
+
+    Output shape:
+        ``(batch, ..., output_dim)``
+
+    Raises:
+        ValueError: if a size is not a positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> from handmill.layers import Embedding
+        >>> table = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+        >>> Embedding(3, 2, weights=table)(np.array([2, 1]))
+        array([[3., 4.],
+               [1., 2.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
+        **kwargs: Any,
+    ) -> None:
+        refuse_unsupported(
+            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        )
+        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
+            whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+            if not whole or size <= 0:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={size!r} (of type "
+                    f"{type(size).__name__})"
+                )
+        if kwargs.pop("input_length", None) is not None:
+            warnings.warn(
+                "Argument `input_length` is deprecated: the length follows from the data. Remove "
+                "it.",
+                stacklevel=2,
+            )
+        super().__init__(**kwargs)
+        self.input_dim = int(input_dim)
+        self.output_dim = int(output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.supports_masking = bool(mask_zero)
+        # The rows that are taken are converted, not the whole table.
+        self.autocast = False
+        if weights is not None:
+            self.build()
+            single = isinstance(weights, list) and len(weights) == 1
+            self.set_weights(weights if single else [weights])
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the vectors."""
+        if self.built:
+            return
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the output."""
+        dtype = ops.dtype(inputs)
+        if self.input_dim > _EXACT.get(dtype, self.input_dim):
+            raise ValueError(
+                f"{self.describe()}: its input is {dtype}, which cannot hold each number up to "
+                f"{self.input_dim - 1}: begin the model with Input(..., dtype='int32')"
+            )
+        numbers = inputs if dtype in INDEX_DTYPES else ops.cast(inputs, "int32")
+        numbers = check_labels(numbers, self.input_dim, "embedding index")
+        return ops.cast(ops.take(self.embeddings, numbers, axis=0), self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """True where a number is not the padding; None without ``mask_zero``."""
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+            "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
+            "mask_zero": self.mask_zero,
+            "quantization_config": None,
+        }
