@@ -12,19 +12,19 @@ namespace {
 
 // One lock for all copies: they are made once and then after each change of the weights. It is held
 // while one is packed, so that the others who want it wait instead of making their own.
-std::mutex packing;
+std::mutex packing_mutex;
 
 #if defined(__unix__) || defined(__APPLE__)
 // A child forked while another thread packs must not find the lock taken for ever.
-[[maybe_unused]] const int packing_at_fork =
-    pthread_atfork([] { packing.lock(); }, [] { packing.unlock(); }, [] { packing.unlock(); });
+[[maybe_unused]] const int packing_at_fork = pthread_atfork(
+    [] { packing_mutex.lock(); }, [] { packing_mutex.unlock(); }, [] { packing_mutex.unlock(); });
 #endif
 
 }  // namespace
 
 void PackedCopies::update(std::shared_ptr<Packed>& held, const std::string& key, int64_t bytes,
                           uint64_t version, const Pack& pack) {
-  const std::lock_guard lock(packing);
+  const std::lock_guard lock(packing_mutex);
   const auto found =
       std::find_if(copies_.begin(), copies_.end(), [&](auto& copy) { return copy.first == key; });
   std::shared_ptr<Packed> copy = found == copies_.end() ? nullptr : found->second.lock();

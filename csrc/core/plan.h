@@ -121,7 +121,7 @@ class Plan {
     int64_t offset;
   };
   struct Segment {
-    int host = -1;           // node of a host node, which runs first
+    int host = -1;           // a host node, which runs first
     int begin = 0, end = 0;  // launches
     int guards = 0;          // guard results known at the end of the segment, 0 if no new ones
     Control control = Control::none;  // of a segment without launches: what to do with `flow`

@@ -75,7 +75,7 @@ Choice default_choice() {
   return {cpus, concat("affinity to ", cpus, " CPUs")};
 }
 
-std::mutex setting;
+std::mutex settings_mutex;
 std::atomic<int> current{0};
 std::atomic<bool> is_fixed{false};
 std::string reason;
@@ -145,7 +145,7 @@ int num_threads() {
     return n;
   }
   const Choice choice = default_choice();
-  const std::lock_guard lock(setting);
+  const std::lock_guard lock(settings_mutex);
   if (current.load(std::memory_order_acquire) == 0) {
     reason = choice.reason;
     current.store(choice.threads, std::memory_order_release);
@@ -155,7 +155,7 @@ int num_threads() {
 
 void set_num_threads(int threads) {
   require(threads >= 1, "the number of threads must be at least 1, got ", threads);
-  const std::lock_guard lock(setting);
+  const std::lock_guard lock(settings_mutex);
   reason = "set_num_threads";
   is_fixed.store(true, std::memory_order_relaxed);
   current.store(threads, std::memory_order_release);
@@ -165,7 +165,7 @@ bool threads_are_fixed() { return is_fixed.load(std::memory_order_relaxed); }
 
 std::string thread_reason() {
   num_threads();
-  const std::lock_guard lock(setting);
+  const std::lock_guard lock(settings_mutex);
   return reason;
 }
 

@@ -220,8 +220,9 @@ int64_t plan_scratch(const MatmulNumbers& numbers, MatmulArgs& args, const Shape
   const int64_t panel = int64_t{args.panel_vectors} * width;
   if (args.b_layout == MatmulBLayout::kCopy) {
     b = chunk * panel;  // for the next panel, too, if no other block reads it
-    if (args.blocks_m > 1)
+    if (args.blocks_m > 1) {
       b *= ceil_div(args.chunks, args.slices) * ceil_div(s.panels, args.blocks_n);
+    }
   }
   if (args.a_layout == MatmulALayout::kCopyRows) a = rows * odd_lines(chunk);
   if (args.a_layout == MatmulALayout::kCopyColumns) a = chunk * odd_lines(rows);
