@@ -363,8 +363,8 @@ def test_learning_rate_change_needs_no_new_trace():
 def test_ema_weights_after_fit():
     model = classifier(optimizer=handmill.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
     model.fit(X, Y, epochs=2, verbose=0)
-    averages = [v.numpy() for v in model.optimizer._averages]
-    for a, b in zip(averages, model.get_weights(), strict=True):
+    averages = model.optimizer._model_variables_moving_average
+    for a, b in zip([v.numpy() for v in averages], model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

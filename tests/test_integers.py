@@ -251,5 +251,5 @@ def test_softmax_layer_takes_a_mask(backend):
     assert np.allclose(found, [[*share, 0.0], [0.0, 0.0, 0.0]])
     assert np.allclose(layers.Softmax()(x, mask=keep.astype("float32")), found)
     assert np.allclose(layers.Softmax(axis=(0, 1))(x).sum(), 1.0)
-    with pytest.raises(ValueError, match="must broadcast to the inputs"):
+    with pytest.raises(ValueError, match="must be broadcastable to the inputs"):
         layers.Softmax()(x, mask=np.ones((3, 2), bool))
