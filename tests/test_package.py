@@ -161,7 +161,7 @@ def test_version_matches_metadata() -> None:
 FLOORS = (
     "keras_names",
     "lazy errors naming files",
-    "tree dtype_policies",
+    "tree dtype_policies as_keras",
     "config mixed_precision ir",
     "primitives",
     "runtime",

@@ -53,6 +53,7 @@ __getattr__, __dir__ = lazy_exports(
         "FloatDTypePolicy": "handmill.dtype_policies:FloatDTypePolicy",
         "use_backend": "handmill.config:use_backend",
         "compare": "handmill.inspection.comparison:compare",
+        "install_as_keras": "handmill.as_keras:install_as_keras",
         "TrainingWarning": "handmill.errors:TrainingWarning",
         "KerasDifferenceWarning": "handmill.errors:KerasDifferenceWarning",
     },
