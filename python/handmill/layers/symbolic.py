@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import ElementwiseEquality, operator_table
-from handmill.ir.op import Array
+from handmill.ir.numpy_calls import NumpyOperand
 from handmill.ir.shapes import Spec
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
@@ -58,7 +58,7 @@ def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
     return as_none(spec.shape)
 
 
-class KerasTensor(ElementwiseEquality):
+class KerasTensor(NumpyOperand, ElementwiseEquality):
     """A tensor without content: what ``Input`` and layers called on tensors return.
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
@@ -70,7 +70,12 @@ class KerasTensor(ElementwiseEquality):
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
 
-    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
+    _numpy_error = ValueError
+    _numpy_subject = "a KerasTensor"
+    _numpy_reason = (
+        " (a KerasTensor has no content: it stands for a layer's output while a model is put "
+        "together)"
+    )
 
     def __init__(
         self,
@@ -118,12 +123,6 @@ class KerasTensor(ElementwiseEquality):
         if self._keras_history is None:
             raise ValueError(f"{self!r} was not made by a layer")
         return self._keras_history
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise ValueError(
-            "A KerasTensor has no content: it stands for a layer's output while a model is put "
-            "together. Use functions of handmill.ops or layers on it, not NumPy."
-        )
 
     def __bool__(self) -> bool:
         raise TypeError("A symbolic KerasTensor cannot be used as a boolean.")
