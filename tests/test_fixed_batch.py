@@ -42,7 +42,8 @@ def test_a_mask_of_softmax_may_have_fewer_dimensions():
 
 def test_noise_shape_may_name_the_batch():
     y = layers.Dropout(0.5, noise_shape=(6, 1), seed=2)(np.ones((6, 40), "float32"), training=True)
-    assert set(np.unique(y)) == {0.0, 2.0} and (y == y[:, :1]).all()
+    assert set(np.unique(y)) == {0.0, 2.0}
+    assert (y == y[:, :1]).all()
     model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5, noise_shape=(6, 1), seed=1)])
     model.add(layers.Dense(1))
     model.compile("sgd", "mse")

@@ -169,7 +169,7 @@ FLOORS = (
     "session activations initializers constraints regularizers data losses optimizers callbacks",
     "metrics layers datasets preprocessing",
     "models inspection",
-    "utils sklearn cli",
+    "utils backend sklearn cli",
     "__init__ __main__",
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}

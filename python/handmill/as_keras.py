@@ -1,4 +1,4 @@
-"""``import keras`` means handmill: the one mechanism of ``install_as_keras`` and ``handmill run``."""
+"""``import keras`` means handmill: what ``install_as_keras`` and ``handmill run`` do."""
 
 from __future__ import annotations
 
