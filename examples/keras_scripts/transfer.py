@@ -40,8 +40,10 @@ unchanged = all(np.array_equal(a, b) for a, b in zip(before, base.get_weights(),
 print("weights that learn", len(model.trainable_weights), "base unchanged", unchanged)
 print("head alone {:.4f} {:.4f}".format(*model.evaluate(x_new[200:], y_new[200:], verbose=0)))
 
-for layer in base.layers:  # but for the averages, which a frozen layer keeps as they are
-    layer.trainable = not isinstance(layer, layers.BatchNormalization)
+base.trainable = True
+for layer in base.layers:
+    if isinstance(layer, layers.BatchNormalization):
+        layer.trainable = False  # it keeps its averages as they are
 model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_new[:200], y_new[:200], batch_size=20, epochs=6, shuffle=False, verbose=0)
 print("weights that learn", len(model.trainable_weights))
