@@ -102,6 +102,22 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
         return OpLayer(op.name, attrs)(*operands)
 
+    @staticmethod
+    def record_function(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Records a function applied to arguments that hold symbolic tensors as a layer."""
+        from handmill.layers.operation import FunctionLayer
+
+        leaves = tree.flatten(arguments)
+        places = [i for i, x in enumerate(leaves) if isinstance(x, KerasTensor)]
+
+        def call(*values: Any) -> Any:
+            found = list(leaves)
+            for i, value in zip(places, values, strict=True):
+                found[i] = value
+            return function(*tree.pack_sequence_as(arguments, found))
+
+        return FunctionLayer(call, uniquify(name))(*[leaves[i] for i in places])
+
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape; None is what a call decides."""
