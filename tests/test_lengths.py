@@ -476,3 +476,20 @@ def test_masked_loss():
     model.compile(handmill.optimizers.SGD(0.0), masked)
     want = np.mean(np.where(y == -1, 0, (y - x.sum(1, keepdims=True)) ** 2))
     assert abs(model.fit(x, y, verbose=0).history["loss"][0] - want) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ("native", "numpy"))
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda n: ops.zeros((n, 2)),
+        lambda n: ops.full((2, n), 3),
+        lambda n: ops.broadcast_to(np.ones((1, 2), "float32"), (n, 2)),
+        ops.arange,
+        lambda n: ops.tile(np.ones((1, 3), "float32"), (n, 1)),
+    ),
+)
+def test_a_size_of_the_functional_api_needs_a_tensor(make, backend):
+    size = ops.shape(handmill.Input((4,)))[0]
+    with use_backend(backend), pytest.raises(TypeError, match="while a model is put togeth"):
+        make(size)

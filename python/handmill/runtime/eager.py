@@ -10,6 +10,7 @@ import numpy as np
 from handmill import config
 from handmill.ir import trace
 from handmill.ir.bfloat16 import run_reference
+from handmill.ir.dims import holds_dims
 from handmill.ir.op import Op
 from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.runtime.function import TracedFunction, as_array
@@ -23,16 +24,27 @@ def run_eagerly(op: Op, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any
     """Runs ``op`` on arrays, variables and numbers."""
     arrays = [_operand(x) for x in operands]
     if config.backend() != "native":
+        _check_sizes(op, attrs)
         return _run_reference(op, arrays, attrs)
     key = (op, *attrs.items()) if attrs else op
     function = _FUNCTIONS.get(key)
     if function is None:
+        _check_sizes(op, attrs)
         if len(_FUNCTIONS) >= _MOST_FUNCTIONS:
             _FUNCTIONS.clear()
         function = _FUNCTIONS[key] = TracedFunction(
             lambda *values: trace.apply(op, *values, **attrs), op.name, batched=False
         )
     return function.native(*arrays)
+
+
+def _check_sizes(op: Op, attrs: dict[str, Any]) -> None:
+    """Refuses sizes of a symbolic tensor where no tensor among the operands will tell them."""
+    if any(map(holds_dims, attrs.values())):
+        raise TypeError(
+            f"{op.name}: the size is not known while a model is put together; call it in the "
+            "`call` of a layer, or make it from a tensor, as ops.zeros_like does"
+        )
 
 
 def _operand(x: Any) -> Any:
