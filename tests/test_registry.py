@@ -29,9 +29,9 @@ PUBLIC = ops.__all__
 WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor")
 }
-# Float results without a gradient: derivatives and updates come after the last gradient, and
-# `linear` is built by a pass that runs later still.
-WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
+# Float results without a gradient: derivatives and updates come after the last gradient, as do the
+# sums of rows that updates need, and `linear` is built by a pass that runs later still.
+WITHOUT_GRADIENT = {"linear", "sum_rows"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
 WITHOUT_OPERATOR = {"truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),

@@ -11,12 +11,15 @@ import numpy as np
 
 from handmill import config, ops
 from handmill.ir.graph import current_graph
+from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.optimizers.sparse_rows import gradients_of_rows
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.primitives.rows import ROWS_UPDATES
 from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
@@ -134,6 +137,7 @@ class Optimizer(Watched):
             _model_variables_moving_average=[],
             _accumulated_gradients=[],
             _update_when=None,
+            _rows={},
             _eager=None,
         )
         self._iterations = self._track(
@@ -169,11 +173,12 @@ class Optimizer(Watched):
     _model_variables_moving_average: list[Variable]
     _accumulated_gradients: list[Variable]
     _update_when: Any
+    _rows: dict[int, Any]  # of tables: the rows of their gradients, while a step is traced
     _eager: Any
     _learning_rate: Any
 
     _unwatched = frozenset(
-        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_alpha", "_decay"}
+        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_rows", "_alpha", "_decay"}
     )
 
     def describe_structure(self, walk: Walk) -> None:
@@ -462,6 +467,7 @@ class Optimizer(Watched):
         self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:
+        grads, self._rows = gradients_of_rows(self, grads, variables)
         if self.loss_scale_factor is not None:
             grads = [ops.divide(g, float(self.loss_scale_factor)) for g in grads]
         self._update_when = None
@@ -480,7 +486,7 @@ class Optimizer(Watched):
                 self.assign(variable, ops.subtract(value, ops.multiply(value, shrink)))
             self.update_step(gradient, variable, rate)
         self.end_step()
-        self._update_when = None
+        self._update_when, self._rows = None, {}
         if self.use_ema:
             self._average(self._trainable_variables)
         for variable in variables:
@@ -500,6 +506,33 @@ class Optimizer(Watched):
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable and its slots; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define update_step()")
+
+    def updates_rows(self) -> bool:
+        """Whether ``update_step`` leaves all to :meth:`run_update`, and so can update rows alone."""
+        return False
+
+    def run_update(
+        self, update: Op, written: Sequence[Variable], gradient: Any, *numbers: Any, **attrs: Any
+    ) -> None:
+        """Updates a variable and its slots by one operator.
+
+        Args:
+            update: from :mod:`handmill.primitives.optimizer`.
+            written: the variable, then the slots, as the operator takes and gives them.
+            gradient: as ``update_step`` received it.
+            *numbers: the other operands.
+            **attrs: the attributes.
+        """
+        values = [v.value for v in written]
+        at = self._rows.get(id(written[0]))
+        if at is None:
+            found = apply(update, *values, gradient, *numbers, **attrs)
+        else:
+            found = apply(ROWS_UPDATES[update.name], gradient, at, *values, *numbers, **attrs)
+        for variable, value in zip(
+            written, found if isinstance(found, tuple) else (found,), strict=True
+        ):
+            self.assign(variable, value)
 
     def assign(self, variable: Variable, value: Any) -> None:
         """Writes a variable, unless this step only accumulates gradients."""

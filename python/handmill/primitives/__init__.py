@@ -19,6 +19,7 @@ from handmill.primitives import (  # noqa: F401
     optimizer,
     random,
     reduce,
+    rows,
     softmax,
     sort,
 )

@@ -172,6 +172,7 @@ class Variable(ElementwiseEquality, Watched):
 
     Attributes:
         autocast: whether layers see it in the dtype in which they compute.
+        sparse_rows: whether optimizers update only the rows that a step has looked up.
 
     Example:
         >>> import handmill
@@ -253,6 +254,7 @@ class Variable(ElementwiseEquality, Watched):
     spec: Spec
     state: Any
     _trainable: bool
+    sparse_rows: bool = False
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
 
