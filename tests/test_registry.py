@@ -31,7 +31,9 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the
 # sums of rows that updates need, and `linear` is built by a pass that runs later still.
-WITHOUT_GRADIENT = {"linear", "sum_rows"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
+WITHOUT_GRADIENT = {"linear", "sum_rows"} | {
+    n for n in REGISTRY if n.endswith(("_grad", "_update"))
+}
 # Instructions that passes and the core use by themselves.
 WITHOUT_OPERATOR = {"truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),
@@ -63,6 +65,8 @@ NOT_DIFFERENTIABLE = {
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
     "sgd_update momentum_update adam_update rmsprop_update adagrad_update": "updates in place",
+    "rows_sgd_update rows_momentum_update rows_adam_update rows_rmsprop_update "
+    "rows_adagrad_update sum_rows": "updates in place, and what they need of a gradient",
 }
 
 

@@ -15,11 +15,10 @@ from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
-from handmill.optimizers.sparse_rows import gradients_of_rows
+from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.primitives.rows import ROWS_UPDATES
 from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
@@ -178,7 +177,8 @@ class Optimizer(Watched):
     _learning_rate: Any
 
     _unwatched = frozenset(
-        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_rows", "_alpha", "_decay"}
+        {"name", "learning_rate", "lr", "_index", "_eager"}
+        | {"_update_when", "_rows", "_alpha", "_decay"}
     )
 
     def describe_structure(self, walk: Walk) -> None:
@@ -508,7 +508,7 @@ class Optimizer(Watched):
         raise NotImplementedError(f"{type(self).__name__} must define update_step()")
 
     def updates_rows(self) -> bool:
-        """Whether ``update_step`` leaves all to :meth:`run_update`, and so can update rows alone."""
+        """Whether ``update_step`` leaves all to :meth:`run_update`: rows alone can be updated."""
         return False
 
     def run_update(
@@ -525,13 +525,8 @@ class Optimizer(Watched):
         """
         values = [v.value for v in written]
         at = self._rows.get(id(written[0]))
-        if at is None:
-            found = apply(update, *values, gradient, *numbers, **attrs)
-        else:
-            found = apply(ROWS_UPDATES[update.name], gradient, at, *values, *numbers, **attrs)
-        for variable, value in zip(
-            written, found if isinstance(found, tuple) else (found,), strict=True
-        ):
+        found = updated(update, values, gradient, at, numbers, attrs)
+        for variable, value in zip(written, found, strict=True):
             self.assign(variable, value)
 
     def assign(self, variable: Variable, value: Any) -> None:
@@ -646,8 +641,11 @@ class Optimizer(Watched):
         return self.use_ema or not is_ours(type(self))
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
-        """Sets variables to their running means, if there are any; ``fit`` does so at its end."""
-        if self.use_ema and self.built:
+        """Sets variables to their running means, if there are any; ``fit`` does so at its end.
+
+        Before the first step there are none: a ``fit`` that fails at once changes nothing.
+        """
+        if self.use_ema and self.built and self._iterations.read() > 0:
             for variable in var_list:
                 if id(variable) in self._index:
                     variable.assign(

@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill import ops
 from handmill.optimizers.base import Optimizer
-from handmill.optimizers.sparse_rows import refuse
+from handmill.optimizers.sparse_rows import refuse as refuse_table
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import serialize_keras_object
 
@@ -135,7 +135,7 @@ class LossScaleOptimizer(Optimizer):
     def _apply_to_values(self, grads: list[Any], variables: list[Variable]) -> None:
         for variable in variables:
             if variable.sparse_rows:
-                refuse(variable, "LossScaleOptimizer looks at the gradient of all of it")
+                refuse_table(variable, "LossScaleOptimizer looks at the gradient of all of it")
         finite: Any = True
         for gradient in grads:
             if gradient is not None:

@@ -4,19 +4,22 @@ The gradient of such a table is handed to the optimizer as rows: as many as the 
 each once, with what it is added up to. Norms and bounds of gradients are those of the whole table,
 whose other rows are zero. What the whole table would be needed for is refused.
 
-The rule is the lazy one: a row that the batch did not use stays as it is, and so do its slots.
-Plain SGD and Adagrad do the same with the whole table. Momentum would go on moving the row, and
-the means of Adam and RMSprop would decay; here they wait for the row's next use. Adam's bias
-corrections count all steps, as for other variables. Weight decay of Adam and AdamW shrinks the rows
-that are used. (The "lazy Adam" of TensorFlow Addons and the SparseAdam of PyTorch follow this rule.)
+The rule is the lazy one of TensorFlow Addons' LazyAdam and PyTorch's SparseAdam: a row that the
+batch did not use stays as it is, and so do its slots. Plain SGD and Adagrad do the same with the
+whole table. Momentum would go on moving the row, and the means of Adam and RMSprop would decay;
+here they wait for the row's next use. Adam's bias corrections count all steps, as for other
+variables. Weight decay of Adam and AdamW shrinks the rows that are used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from handmill.ir.graph import Value
-from handmill.primitives.rows import looked_up
+from handmill.ir.op import Attrs, Op
+from handmill.ir.trace import apply
+from handmill.primitives.rows import ROWS_UPDATES, looked_up
 from handmill.runtime.variable import Variable
 
 if TYPE_CHECKING:
@@ -55,6 +58,26 @@ def gradients_of_rows(
     return found, rows
 
 
+def updated(
+    update: Op, values: list[Any], gradient: Any, at: Any, numbers: Sequence[Any], attrs: Attrs
+) -> tuple[Any, ...]:
+    """Returns what an update makes of a variable and its slots.
+
+    Args:
+        update: its operator.
+        values: of the variable, then of the slots.
+        gradient: of the variable, or of rows.
+        at: which rows these are; None: it is of the variable.
+        numbers: the operands behind the gradient.
+        attrs: the attributes.
+    """
+    if at is None:
+        found = apply(update, *values, gradient, *numbers, **attrs)
+    else:
+        found = apply(ROWS_UPDATES[update.name], gradient, at, *values, *numbers, **attrs)
+    return found if isinstance(found, tuple) else (found,)
+
+
 def refuse(variable: Variable, why: str | None) -> None:
     """Raises a ValueError that says why the whole of a table would be needed; None: it is not."""
     if why is not None:
@@ -84,8 +107,8 @@ def _needs_the_table(optimizer: Optimizer, variable: Variable) -> str | None:
         )
     if not _updates_rows(optimizer):
         return (
-            f"{name} with these settings updates all of it (rows alone: SGD; Adam and AdamW without "
-            "amsgrad; RMSprop without momentum, not centered; Adagrad)"
+            f"{name} with these settings updates all of it (rows alone: SGD; Adam and AdamW "
+            "without amsgrad; RMSprop without momentum, not centered; Adagrad)"
         )
     return None
 
