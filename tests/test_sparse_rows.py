@@ -7,6 +7,7 @@ import pytest
 
 import handmill
 from handmill import config, layers, models, ops, optimizers
+from handmill.ir import passes
 from levels import levels
 
 pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
@@ -76,6 +77,23 @@ def test_the_same_bits_as_with_the_whole_table(name, level):
         assert_same(
             trained(OPTIMIZERS[name](), True, **sizes), trained(OPTIMIZERS[name](), False, **sizes)
         )
+
+
+@needs_kernels
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_whole_table_needs_no_gradient_in_memory(monkeypatch, name, level):
+    """Joined with its update, the gradient of a table gives the bits that it gave apart."""
+    config.set_isa(level)
+    sizes = {"batch": 40, "rows": 15_000, "width": 40}
+    together = trained(OPTIMIZERS[name](), False, **sizes)
+    for rows, kernel in ((ROWS, "scatter_add"), (15_000, "update_table")):
+        steps = steps_of(model_of(OPTIMIZERS[name](), False, rows, 40), 32, rows, 40)
+        assert {s["kernel"] for s in steps} & {"scatter_add", "update_table"} == {kernel}
+    monkeypatch.setattr(
+        passes, "PASSES", tuple(p for p in passes.PASSES if p is not passes.fuse_updates)
+    )
+    assert_same(together, trained(OPTIMIZERS[name](), False, **sizes))
 
 
 def lazy(name, table, x, y, batch):
@@ -148,8 +166,8 @@ def test_the_same_bits_for_any_number_of_threads(level):
         assert_same(trained(OPTIMIZERS["adam"](), **sizes), alone)
 
 
-def steps_of(model, batch=32):
-    x, y = data_of(batch, steps=1)
+def steps_of(model, batch=32, rows=ROWS, width=WIDTH):
+    x, y = data_of(batch, 1, rows, width)
     function, arrays = model.step_to_compare(x, y)
     return function.plan(*arrays).summary()
 

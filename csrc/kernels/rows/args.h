@@ -44,4 +44,14 @@ struct UpdateRowsArgs {
   int32_t num_arrays;
 };
 
+// All rows of what the update writes: row at[u] by the gradient g[u], those that are not in `at` by
+// zeros. The rows in `at` ascend, up to a first -1.
+struct UpdateTableArgs {
+  UpdateArgs update;
+  const float* g;
+  const int64_t* at;
+  int64_t N, rows, num_updates;
+  int64_t rows_per_block, rows_per_piece;  // a piece of gradients lies in the scratch memory
+};
+
 }  // namespace handmill

@@ -1,10 +1,11 @@
 // Gradients of the rows of a table that a step used, summed by row, and the update of these rows.
 // A row has one owner, which adds in the order of the positions: the same bits for any threads.
-#include "kernels/rows/args.h"
+#include <cstring>
 
 #include "kernels/labels.h"
 #include "kernels/lanes.h"
 #include "kernels/optimizer/apply_update.h"
+#include "kernels/rows/args.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -98,6 +99,34 @@ void update_rows(const UpdateRowsArgs& a, Range blocks, void*) {
     const int64_t row = a.at[u];
     if (row >= 0 && row < a.rows) apply_update(a.update, a.g + u * a.N, row * a.N, a.N);
   });
+}
+
+void update_table(const UpdateTableArgs& a, Range blocks, void* scratch) {
+  const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+  float* gradient = static_cast<float*>(scratch);
+  std::memset(gradient, 0, static_cast<size_t>(a.rows_per_piece * a.N) * sizeof(float));
+  int64_t u = 0;
+  for (int64_t end = a.num_updates; u < end;) {  // the first one in these rows
+    const int64_t middle = (u + end) / 2;
+    if (a.at[middle] >= 0 && a.at[middle] < rows.begin) {
+      u = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  const size_t row_bytes = static_cast<size_t>(a.N) * sizeof(float);
+  for (int64_t row = rows.begin; row < rows.end; row += a.rows_per_piece) {
+    const int64_t left = rows.end - row;
+    const int64_t count = left < a.rows_per_piece ? left : a.rows_per_piece;
+    const int64_t first = u;
+    for (; u < a.num_updates && a.at[u] >= 0 && a.at[u] < row + count; ++u) {
+      std::memcpy(gradient + (a.at[u] - row) * a.N, a.g + u * a.N, row_bytes);
+    }
+    apply_update(a.update, gradient, row * a.N, count * a.N);
+    for (int64_t v = first; v < u; ++v) {
+      std::memset(gradient + (a.at[v] - row) * a.N, 0, row_bytes);
+    }
+  }
 }
 
 }  // namespace handmill::HM_ISA

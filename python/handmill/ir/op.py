@@ -230,6 +230,10 @@ def register(op: Op) -> Op:
     return op
 
 
+def _always_pays(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Fusion:
     """A consumer that one operator computes together with one of its operands.
@@ -238,12 +242,14 @@ class Fusion:
         position: of the operand, which ``producer`` computes for this consumer alone.
         op: its operands are the producer's, then the consumer's others; its attributes are those
             of both; its results are the consumer's.
+        pays: (specs of the producer's operands, its attributes) -> whether that is faster.
     """
 
     consumer: Op
     position: int
     producer: Op
     op: Op
+    pays: Callable[[Sequence[Spec], Attrs], bool] = _always_pays
 
 
 FUSIONS: dict[tuple[str, str], Fusion] = {}

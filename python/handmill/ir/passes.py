@@ -312,6 +312,8 @@ def fuse_updates(graph: Graph) -> Graph:
             fusion = FUSIONS.get((node.op.name, producer.op.name))
             if fusion is None or fusion.position != position or _count(node, old) != 1:
                 continue
+            if not fusion.pays([v.spec for v in producer.inputs], producer.attrs):
+                continue
             inputs = (*producer.inputs, *operands[:position], *operands[position + 1 :])
             attrs = {**producer.attrs, **node.attrs}
             if fusion.op.native([v.spec for v in inputs], attrs):

@@ -181,6 +181,8 @@ def _scatter_vjp(inputs: Any, outputs: Any, dys: Any, *, rows: Dim, from_end: bo
     return apply(TAKE, dys[0], inputs[1], axis=0, **options), None
 
 
+SCATTER_BOUND = Accumulate(_scatter_terms, _scatter_magnitude)
+
 # dy[k] goes to row indices[k]; equal indices add up in the order of k, whatever the threads.
 SCATTER_ADD_ROWS = register(
     Op(
@@ -188,7 +190,7 @@ SCATTER_ADD_ROWS = register(
         infer=_scatter_infer,
         reference=_scatter_reference,
         samples=_scatter_samples,
-        bound=Accumulate(_scatter_terms, _scatter_magnitude),
+        bound=SCATTER_BOUND,
         vjp=_scatter_vjp,
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),
