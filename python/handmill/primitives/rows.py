@@ -250,8 +250,8 @@ def _samples(update: Op) -> Iterable[Sample]:
             name = "_".join(filter(None, (f"{count}of{rows}", draws.label)))
             yield Sample(name, make, draws.attrs, smooth=False)
     draws = UPDATES[update.name][0]
-    table = (30000, 128)
-    make = both(uniform((2048, 128)), _places(2048, 30000), draws.arrays(table), draws.numbers())
+    table = (30000, 32)
+    make = both(uniform((2048, 32)), _places(2048, 30000), draws.arrays(table), draws.numbers())
     yield Sample("bench", make, draws.attrs, smooth=False, bench=True)
 
 
