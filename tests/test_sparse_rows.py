@@ -232,14 +232,16 @@ def shared(sparse, join, optimizer):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize("name", ("sgd", "adam"))
-def test_two_calls_add_up_in_one_update(name):
-    ours = shared(True, False, OPTIMIZERS[name]())
-    others = [shared(True, True, OPTIMIZERS[name]())]
-    others += [shared(False, False, OPTIMIZERS[name]())] if name == "sgd" else []
-    for theirs in others:
-        for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("name", SAME_AS_DENSE)
+def test_two_calls_add_up_as_whole_tables_do(name):
+    assert_same(shared(True, False, OPTIMIZERS[name]()), shared(False, False, OPTIMIZERS[name]()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_two_calls_make_one_update(name):
+    ours, theirs = (shared(True, join, OPTIMIZERS[name]()) for join in (False, True))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_number_outside_changes_nothing():

@@ -31,7 +31,6 @@ from handmill.ir.op import (
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.elementwise.arithmetic import ADD
-from handmill.primitives.emit import reshape
 from handmill.primitives.gather import INDEX_DTYPES, SCATTER_ADD_ROWS, check_indices, valid_rows
 from handmill.primitives.optimizer import UPDATES
 from handmill.primitives.samples import both, elements, given, integers, uniform
@@ -122,21 +121,14 @@ def looked_up(gradient: Value, rows: int) -> tuple[Value, Value] | None:
     parts = _parts(gradient)
     if parts is None:
         return None
-    dys, indices, options = zip(*parts, strict=True)
-    if any(o != options[0] for o in options):
-        return None
-    dy, index = dys[0], indices[0]
-    if len(parts) > 1:  # of a table that several layers, or several calls, share
-        row = gradient.shape[1:]
-        join = REGISTRY["concatenate"]
-        dtype = "int64" if any(i.dtype != index.dtype for i in indices) else index.dtype
-        cast = REGISTRY["cast"]
-        flat = [i if i.dtype == dtype else apply(cast, i, dtype=dtype) for i in indices]
-        index = apply(join, *[reshape(i, (math.prod(i.shape),)) for i in flat], axis=0)
-        counts = [math.prod(i.shape) for i in indices]
-        pairs = zip(dys, counts, strict=True)
-        dy = apply(join, *[reshape(d, (count, *row)) for d, count in pairs], axis=0)
-    sums, at = apply(SUM_ROWS, dy, index, **options[0])
+    found = [apply(SUM_ROWS, dy, indices, **attrs) for dy, indices, attrs in parts]
+    if len(found) == 1:
+        sums, at = found[0]
+        return sums, at
+    # Several look-ups share the table: the sums of each are added up, as whole tables would be.
+    join = REGISTRY["concatenate"]
+    sums, at = (apply(join, *each, axis=0) for each in zip(*found, strict=True))
+    sums, at = apply(SUM_ROWS, sums, at, rows=rows, from_end=False)
     return sums, at
 
 
