@@ -186,6 +186,23 @@ def test_a_step_moves_as_many_bytes_whatever_the_size_of_the_table(name):
 
 
 @needs_kernels
+@pytest.mark.parametrize("sparse", (True, False))
+def test_updates_stay_in_place_beside_what_runs_on_the_host(sparse):
+    """A step that sorts (in NumPy) copied each table and slot instead, before or behind it."""
+    model = model_of(OPTIMIZERS["adam"](), sparse)
+    model.compile(
+        OPTIMIZERS["adam"](),
+        "mse",
+        metrics=[lambda y, p: ops.cast(ops.argsort(p)[0, 0], "float32")],
+    )
+    steps = steps_of(model)
+    assert any(s["host"] for s in steps)
+    assert not any(s["kernel"] == "copy" for s in steps)
+    (update,) = [s for s in steps if s["kernel"] in ("update_rows", "adam_update")]
+    assert update["bytes_in_place"] == update["bytes_written"]
+
+
+@needs_kernels
 def test_models_that_differ_in_nothing_else_have_programs_of_their_own():
     kernels = [
         [s["kernel"] for s in steps_of(model_of(OPTIMIZERS["adam"](), sparse))]

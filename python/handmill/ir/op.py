@@ -213,6 +213,11 @@ class Op:
                     raise shape_error(self.name, f"a size is negative: {spec.shape}", given)
         return found
 
+    def runs_on_host(self, inputs: Sequence[Spec], attrs: Attrs) -> bool:
+        """Whether no lowering rule covers these dtypes and attributes: its reference runs."""
+        has_rule = self.kernel is not None or self.elementwise
+        return self.flow is None and not (has_rule and self.native(inputs, attrs))
+
     @property
     def elementwise(self) -> bool:
         """Whether the operator works element by element under NumPy's broadcasting."""
