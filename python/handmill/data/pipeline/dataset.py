@@ -45,6 +45,11 @@ class Dataset:
         (3, ElementSpec(shape=(None,), dtype='int64'))
     """
 
+    class_names: list[str]
+    """The names of the classes, where a folder of files tells them."""
+    file_paths: list[str]
+    """The files, of data sets made of them."""
+
     def __init__(self) -> None:
         self._passes = 0
         self._start = 0
@@ -284,6 +289,24 @@ class Dataset:
         from handmill.data.pipeline.stages import Batched
 
         return Batched(self, count_of("batch_size", batch_size), bool(drop_remainder))
+
+    def padded_batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+        """Joins elements to batches, each array padded with zeros to the longest of its batch.
+
+        Args:
+            batch_size: elements of a batch.
+            drop_remainder: leaves out a last batch that would be smaller.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> data = Dataset.from_generator(lambda: [[1], [2, 3]])
+            >>> [x.tolist() for x in data.padded_batch(2)]
+            [[[1, 0], [2, 3]]]
+        """
+        from handmill.data.pipeline.stages import Batched
+
+        size = count_of("batch_size", batch_size)
+        return Batched(self, size, bool(drop_remainder), pads=True)
 
     def unbatch(self) -> Dataset:
         """Takes batches apart: elements are the rows of each."""

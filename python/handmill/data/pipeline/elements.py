@@ -149,6 +149,20 @@ def _stack(column: Sequence[Any]) -> Array:
     return result
 
 
+def padded(elements: Sequence[Any]) -> list[Any]:
+    """Returns elements whose arrays have been padded with zeros to the largest among them."""
+    columns = list(zip(*(parts(element) for element in elements), strict=True))
+    for i, column in enumerate(columns):
+        shapes = {np.shape(value) for value in column}
+        if len(shapes) > 1 and len({len(shape) for shape in shapes}) == 1:
+            largest = np.max(list(shapes), axis=0)
+            columns[i] = tuple(
+                np.pad(value, [(0, int(n)) for n in largest - np.shape(value)]) for value in column
+            )
+    rows = zip(*columns, strict=True)
+    return [rebuilt(element, row) for element, row in zip(elements, rows, strict=True)]
+
+
 def rows_of(element: Any, place: str) -> int:
     """Returns how many rows the arrays of an element have.
 

@@ -248,6 +248,11 @@ class RowBatches(Dataset):
         """The arrays, equally long."""
         return self._rows.arrays
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return int(self._batches.size)
+
     def pieces(self, pass_: int, start: int) -> Iterator[Piece]:
         """Yields what comes from a batch of a pass on."""
         return cut_pieces(self._batches.pieces(pass_), start, -1)

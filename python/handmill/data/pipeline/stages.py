@@ -20,6 +20,7 @@ from handmill.data.pipeline.dataset import (
 from handmill.data.pipeline.elements import (
     ElementSpec,
     as_element,
+    padded,
     parts,
     rebuilt,
     rows_of,
@@ -237,10 +238,11 @@ class Filtered(_Derived):
 class Batched(_Derived):
     """Batches of elements."""
 
-    def __init__(self, above: Dataset, size: int, drop_remainder: bool) -> None:
+    def __init__(self, above: Dataset, size: int, drop_remainder: bool, pads: bool = False) -> None:
         super().__init__(above)
         self._batch_size = size
         self._drop = drop_remainder
+        self._pads = pads
 
     def cardinality(self) -> int:
         count = self._above.cardinality()
@@ -250,7 +252,10 @@ class Batched(_Derived):
 
     def _spec(self) -> Any:
         exact = self._drop or self._above.cardinality() == INFINITE
-        return batch_spec(self._above.element_spec, self._batch_size if exact else None)
+        above = self._above.element_spec
+        if self._pads:
+            above = _of_any_size(above)
+        return batch_spec(above, self._batch_size if exact else None)
 
     def _open(self, pass_: int, start: int) -> Iterator[Any]:
         size = self._batch_size
@@ -258,7 +263,15 @@ class Batched(_Derived):
         while elements := list(islice(above, size)):
             if len(elements) < size and self._drop:
                 return
-            yield stacked(elements)
+            yield stacked(padded(elements) if self._pads else elements)
+
+
+def _of_any_size(spec: Any) -> Any:
+    if isinstance(spec, ElementSpec):
+        return ElementSpec((None,) * len(spec.shape), spec.dtype)
+    if isinstance(spec, dict):
+        return {key: _of_any_size(item) for key, item in spec.items()}
+    return tuple(_of_any_size(item) for item in spec)
 
 
 class Unbatched(_Derived):
