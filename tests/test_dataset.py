@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -352,8 +354,30 @@ def test_workers_make_batches_ahead_and_in_order() -> None:
 
 
 def test_processes_make_batches() -> None:
-    by_processes = Noted(workers=2, use_multiprocessing=True)
-    model = model_of()
-    expected = model.evaluate(Noted(), verbose=0)
-    assert model.evaluate(by_processes, verbose=0) == expected
-    assert by_processes.makers == set()
+    """In a process of its own, because other libraries loaded here warn of forks."""
+    code = """
+import os
+import numpy as np
+import handmill
+from handmill.data import PyDataset
+
+class Numbers(PyDataset):
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        return np.full((2, 1), index, "float32"), np.full((2, 1), os.getpid(), "int64")
+
+if __name__ == "__main__":
+    model = handmill.Sequential([handmill.Input((1,)), handmill.layers.Activation("linear")])
+    data = Numbers(workers=2, use_multiprocessing=True)
+    for _ in range(2):
+        print(model.predict(data, verbose=0)[::2, 0].tolist())
+    from handmill.data.dataset import batches_of
+    print(os.getpid() in {int(y[0, 0]) for _, y in batches_of(data, range(6))})
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    row = str([float(i) for i in range(6)])
+    assert done.stdout.split("\n")[:3] == [row, row, "False"]

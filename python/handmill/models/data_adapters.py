@@ -14,10 +14,12 @@ from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.data.dataset import batches_of
 from handmill.data.pipeline.dataset import INFINITE, Dataset
 from handmill.data.pipeline.rows import RowBatches
+from handmill.data.tables import is_lazy_table, is_table
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
+from handmill.models.layout import Layout, as_data, has_sparse, is_sparse, leaves, nested, split
 from handmill.models.piece_data import PieceData
 from handmill.models.portions import Given, Rows, warn_out_of_data
+from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
 
 
@@ -223,7 +225,7 @@ def is_arrays(x: Any) -> bool:
     """Whether ``x`` is arrays in memory, not something that makes batches."""
     if isinstance(x, _IN_MEMORY):
         return True
-    return hasattr(x, "__array__") or hasattr(x, "dtypes")
+    return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
 def check_rows(layout: Layout, arrays: list[Array]) -> int:
@@ -242,15 +244,15 @@ def check_rows(layout: Layout, arrays: list[Array]) -> int:
                 f"Received: {array} of rank 0."
             )
         if rows < 0:
-            rows = len(array)
-        elif len(array) != rows:
+            rows = array.shape[0]
+        elif array.shape[0] != rows:
             names = ("x", "y", "sample_weight")
             sizes, start = [], 0
             for name, count in zip(names, layout.counts, strict=True):
                 part = arrays[start : start + count]
                 start += count
                 if part:
-                    sizes.append(f"'{name}' sizes: {', '.join(str(len(a)) for a in part)}")
+                    sizes.append(f"'{name}' sizes: {', '.join(str(a.shape[0]) for a in part)}")
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
                 f"samples. {'; '.join(sizes)}"
@@ -270,7 +272,7 @@ def make_data(
     class_weight: Mapping[Any, float] | None,
     orders: Callable[[int], Array] | None,
     check: Callable[[Any], Any] | None = None,
-) -> ArrayData | BatchData | PieceData:
+) -> ArrayData | BatchData | PieceData | SparseData:
     """Returns data as steps.
 
     Args:
@@ -290,9 +292,10 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
-    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        if is_sparse(given):
-            as_data(given, name)  # which says what to do
+    if is_lazy_table(x):
+        as_data(x, "x")  # which says what to do
+    if is_sparse(y):
+        y = as_data(y, "y")
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
@@ -315,7 +318,8 @@ def make_data(
         y = check(y)
     if class_weight is not None:
         sample_weight = weights_of_classes(y, class_weight, sample_weight)
-    layout, arrays = split(x, y, sample_weight)
+    sparse = has_sparse(x)
+    layout, arrays = split(x, y, sample_weight, sparse)
     rows = check_rows(layout, arrays)
     order: Callable[[], Array] | None = None
     if shuffle and orders is not None:
@@ -323,6 +327,8 @@ def make_data(
             order = _batchwise(orders, rows, size)
         elif rows > 1:
             order = _rowwise(orders, rows)
+    if sparse:
+        return SparseData(layout, arrays, size, int(steps) if steps else None, order)
     return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
 
 
@@ -394,7 +400,7 @@ def split_validation(
             "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
             f"incompatible type in the input: {type(x)}"
         )
-    layout, arrays = split(x, y, sample_weight)
+    layout, arrays = split(x, y, sample_weight, keeps_sparse=True)
     rows = check_rows(layout, arrays)
     at = math.floor(rows * (1.0 - fraction))
     if at in (0, rows):

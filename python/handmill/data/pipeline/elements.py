@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handmill.data.tables import as_array, holds_numbers, is_table
 from handmill.ir.op import Array
 
 
@@ -42,6 +43,8 @@ def as_element(value: Any) -> Any:
         return tuple(as_element(item) for item in value)
     if isinstance(value, str | bytes):
         return value
+    if is_table(value):
+        return as_array(value, "tensors") if holds_numbers(value) else _texts(value)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     try:
@@ -52,6 +55,12 @@ def as_element(value: Any) -> Any:
             "use a tuple for parts that belong together, or pad the entries"
         ) from None
     return array.astype(np.float32) if _is_of_floats(value, array) else array
+
+
+def _texts(table: Any) -> Array:
+    """A column of texts or other things; a frame of several dtypes is refused by name."""
+    found = table.to_numpy()
+    return as_array(table, "tensors") if np.ndim(found) > 1 else np.asarray(found)
 
 
 def _is_of_floats(value: Any, array: Array) -> bool:
