@@ -10,6 +10,7 @@ __getattr__, __dir__ = lazy_exports(
         "PyDataset": "handmill.data.dataset",
         "Sequence": "handmill.data.dataset:PyDataset",
         "audio_dataset_from_directory": "handmill.data.folders.recordings",
+        "get_file": "handmill.data.downloads",
         "image_dataset_from_directory": "handmill.data.folders.images",
         "split_dataset": "handmill.data.splitting",
         "text_dataset_from_directory": "handmill.data.folders.texts",
