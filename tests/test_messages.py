@@ -76,21 +76,6 @@ def test_rows_that_are_not_finite_are_named(value):
         compiled().fit(x, np.zeros(40, "int32"), batch_size=8, verbose=0)
 
 
-def test_sparse_matrices():
-    scipy_sparse = pytest.importorskip("scipy.sparse")
-    matrix, model = scipy_sparse.csr_matrix(X), compiled()
-    y = np.zeros(40, "int32")
-    for call in (
-        lambda: model.fit(matrix, y, verbose=0),
-        lambda: model.predict(matrix, verbose=0),
-        lambda: model.evaluate(scipy_sparse.coo_array(X), y, verbose=0),
-        lambda: model.fit(X, scipy_sparse.csc_matrix(X), verbose=0),
-        lambda: model.fit([matrix], y, verbose=0),
-    ):
-        with pytest.raises(ValueError, match=r"sparse matrix .* pass [xy]\.toarray\(\)"):
-            call()
-
-
 # Frames. These columns behave as those of pandas do, so that the tests run without it too.
 
 

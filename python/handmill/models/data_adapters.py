@@ -4,79 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from handmill import random
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.errors import warn_caller
+from handmill.data.dataset import batches_of
+from handmill.data.pipeline.dataset import INFINITE, Dataset
+from handmill.data.pipeline.rows import RowBatches
+from handmill.data.tables import is_lazy_table, is_table
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
+from handmill.models.layout import Layout, as_data, has_sparse, is_sparse, leaves, nested, split
+from handmill.models.piece_data import PieceData
+from handmill.models.portions import Given, Rows, warn_out_of_data
+from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
-
-DEADLINE = 0.05
-"""Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
-
-
-class Rows:
-    """The next steps of :class:`ArrayData`: batches that the program gathers by itself.
-
-    Attributes:
-        layout: how the arrays lie.
-        steps: how many steps of one batch size there are.
-    """
-
-    __slots__ = ("_data", "layout", "size", "steps")
-
-    def __init__(self, data: ArrayData, size: int, steps: int) -> None:
-        self.layout = data.layout
-        self.steps = steps
-        self.size = size
-        self._data = data
-
-    @property
-    def sample(self) -> list[Array]:
-        """Arrays from which these batches come."""
-        return self._data.arrays
-
-    def run(self, function: Any, count: int) -> int:
-        """Runs ``count`` steps, or what the deadline lets run; returns how many."""
-        return function.run_fed(self._data.feed, self.size, count, DEADLINE)  # type: ignore[no-any-return]
-
-    def take(self) -> list[Array]:
-        """Returns the next batch as arrays."""
-        feed = self._data.feed
-        start = feed.position
-        feed.position = start + self.size
-        if self._data.shuffled:
-            return feed.take(start, self.size)[0]
-        return [a[start : start + self.size] for a in self._data.arrays]
-
-
-class Given:
-    """The next step of :class:`BatchData`: one batch, as it was made."""
-
-    __slots__ = ("_arrays", "layout")
-    steps = 1
-
-    def __init__(self, layout: Layout, arrays: list[Array]) -> None:
-        self.layout = layout
-        self._arrays = arrays
-
-    @property
-    def sample(self) -> list[Array]:
-        """The arrays of the batch."""
-        return self._arrays
-
-    def run(self, function: Any, count: int) -> int:
-        """Runs the step."""
-        function(*self._arrays)
-        return 1
-
-    def take(self) -> list[Array]:
-        """Returns the batch as arrays."""
-        return self._arrays
 
 
 class ArrayData:
@@ -175,11 +119,7 @@ class BatchData:
         self._passes = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
-        self._known: int | None = None
-        if hasattr(source, "__len__"):
-            self._known = len(source)
-        elif getattr(source, "num_batches", None) is not None:
-            self._known = source.num_batches
+        self._known = _number_of_batches(source)
         if self._known == 0:
             raise ValueError(f"{type(source).__name__} has no batches (its length is 0)")
 
@@ -194,17 +134,16 @@ class BatchData:
         if self._indexed and self._known is not None:
             return self._indexed_pass()
         if self._indexed:
-            return (self.source[i] for i in _count())
+            return batches_of(self.source, count())
         return iter(self.source)
 
     def _indexed_pass(self) -> Iterator[Any]:
-        count = int(self._known or 0)
-        order: Any = range(count)
+        batches = int(self._known or 0)
+        order: Any = range(batches)
         if self._seed is not None:
-            order = random.permutation(self._seed, self._passes, count)
+            order = random.permutation(self._seed, self._passes, batches)
         self._passes += 1
-        for index in order:
-            yield self.source[int(index)]
+        return batches_of(self.source, order)
 
     def _notify(self, hook: str) -> None:
         if self._indexed and hasattr(self.source, hook):
@@ -267,21 +206,16 @@ class BatchData:
         self._notify("on_epoch_end")
 
 
-def _count() -> Iterator[int]:
-    index = 0
-    while True:
-        yield index
-        index += 1
-
-
-def warn_out_of_data() -> None:
-    """Says that a generator ended early, in Keras's words."""
-    warn_caller(
-        "Your input ran out of data; interrupting training. Make sure that your dataset or "
-        "generator can generate at least `steps_per_epoch * epochs` batches. You may need to use "
-        "the `.repeat()` function when building your dataset.",
-        UserWarning,
-    )
+def _number_of_batches(source: Any) -> int | None:
+    if isinstance(source, Dataset):
+        return source.num_batches
+    if hasattr(source, "__len__"):
+        try:
+            return len(source)
+        except TypeError:  # a DataLoader has a length that its data set may not know
+            return None
+    found: int | None = getattr(source, "num_batches", None)
+    return found
 
 
 _IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
@@ -291,7 +225,7 @@ def is_arrays(x: Any) -> bool:
     """Whether ``x`` is arrays in memory, not something that makes batches."""
     if isinstance(x, _IN_MEMORY):
         return True
-    return hasattr(x, "__array__") or hasattr(x, "dtypes")
+    return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
 def check_rows(layout: Layout, arrays: list[Array]) -> int:
@@ -310,15 +244,15 @@ def check_rows(layout: Layout, arrays: list[Array]) -> int:
                 f"Received: {array} of rank 0."
             )
         if rows < 0:
-            rows = len(array)
-        elif len(array) != rows:
+            rows = array.shape[0]
+        elif array.shape[0] != rows:
             names = ("x", "y", "sample_weight")
             sizes, start = [], 0
             for name, count in zip(names, layout.counts, strict=True):
                 part = arrays[start : start + count]
                 start += count
                 if part:
-                    sizes.append(f"'{name}' sizes: {', '.join(str(len(a)) for a in part)}")
+                    sizes.append(f"'{name}' sizes: {', '.join(str(a.shape[0]) for a in part)}")
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
                 f"samples. {'; '.join(sizes)}"
@@ -338,7 +272,7 @@ def make_data(
     class_weight: Mapping[Any, float] | None,
     orders: Callable[[int], Array] | None,
     check: Callable[[Any], Any] | None = None,
-) -> ArrayData | BatchData:
+) -> ArrayData | BatchData | PieceData | SparseData:
     """Returns data as steps.
 
     Args:
@@ -358,9 +292,10 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
-    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        if is_sparse(given):
-            as_data(given, name)  # which says what to do
+    if is_lazy_table(x):
+        as_data(x, "x")  # which says what to do
+    if is_sparse(y):
+        y = as_data(y, "y")
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
@@ -370,13 +305,21 @@ def make_data(
                 )
         if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
             raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
+        if isinstance(x, Dataset) and steps is None and x.cardinality() == INFINITE:
+            raise ValueError(
+                "the data set is endless (it repeats for ever): say how many steps an epoch has "
+                "(`steps_per_epoch`, `validation_steps`, `steps`), or end it with take(n)"
+            )
+        if isinstance(x, RowBatches) and x.num_batches != 0:
+            return PieceData(x, steps, class_weight, weights_of_classes, check)
         return BatchData(x, steps, bool(shuffle), class_weight, check)
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
     if class_weight is not None:
         sample_weight = weights_of_classes(y, class_weight, sample_weight)
-    layout, arrays = split(x, y, sample_weight)
+    sparse = has_sparse(x)
+    layout, arrays = split(x, y, sample_weight, sparse)
     rows = check_rows(layout, arrays)
     order: Callable[[], Array] | None = None
     if shuffle and orders is not None:
@@ -384,6 +327,8 @@ def make_data(
             order = _batchwise(orders, rows, size)
         elif rows > 1:
             order = _rowwise(orders, rows)
+    if sparse:
+        return SparseData(layout, arrays, size, int(steps) if steps else None, order)
     return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
 
 
@@ -455,7 +400,7 @@ def split_validation(
             "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
             f"incompatible type in the input: {type(x)}"
         )
-    layout, arrays = split(x, y, sample_weight)
+    layout, arrays = split(x, y, sample_weight, keeps_sparse=True)
     rows = check_rows(layout, arrays)
     at = math.floor(rows * (1.0 - fraction))
     if at in (0, rows):

@@ -19,7 +19,7 @@ from handmill.models.data_adapters import (
     is_arrays,
     make_data,
 )
-from handmill.models.layout import Layout, key_of, split
+from handmill.models.layout import Layout, has_sparse, key_of, split
 from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
 
 
@@ -117,7 +117,8 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
-        if callbacks is None and verbose == 0 and steps is None and is_arrays(x) and planned:
+        plain = is_arrays(x) and not has_sparse(x)
+        if callbacks is None and verbose == 0 and steps is None and plain and planned:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)

@@ -21,7 +21,6 @@ from handmill.layers.layer import all_layers, metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
-    Given,
     check_rows,
     make_data,
     split_validation,
@@ -31,6 +30,7 @@ from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames
 from handmill.models.outputs import outputs_of
+from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
 from handmill.models.steps import (
     EagerStep,

@@ -256,7 +256,7 @@ class DataFrameIterator(_FilesIterator):
     """Batches of files named in a table; made by ``ImageDataGenerator.flow_from_dataframe``.
 
     Args:
-        dataframe: a pandas DataFrame, or a mapping of column names to sequences.
+        dataframe: a DataFrame of pandas or polars, or a mapping of column names to sequences.
         directory: to which the file names are relative.
         image_data_generator: how to augment and normalise.
         x_col: the column of file names.
@@ -381,7 +381,8 @@ class DataFrameIterator(_FilesIterator):
         self, table: Any, y_col: Any, class_mode: str, classes: Any, rows: list[int]
     ) -> tuple[list[int], list[Any]]:
         """The rows whose label is a known class, and their labels as numbers."""
-        values = list(table[y_col])
+        # Lists in a column of polars are columns themselves.
+        values = [v.to_list() if hasattr(v, "to_list") else v for v in table[y_col]]
         allowed = (str, list, tuple) if class_mode == "categorical" else str
         if not all(isinstance(value, allowed) for value in values):
             kind = "type string, list or tuple" if class_mode == "categorical" else "strings"
