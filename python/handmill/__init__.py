@@ -31,6 +31,7 @@ _MODULES = (
     "regularizers",
     "saving",
     "sklearn",
+    "tree",
     "utils",
 )
 
@@ -51,6 +52,7 @@ __getattr__, __dir__ = lazy_exports(
         "stop_gradient": "handmill.ops:stop_gradient",
         "DTypePolicy": "handmill.dtype_policies:DTypePolicy",
         "FloatDTypePolicy": "handmill.dtype_policies:FloatDTypePolicy",
+        "name_scope": "handmill.naming:name_scope",
         "use_backend": "handmill.config:use_backend",
         "compare": "handmill.inspection.comparison:compare",
         "TrainingWarning": "handmill.errors:TrainingWarning",

@@ -178,7 +178,7 @@ class Model(Trainer, Layer):
     def names_of_outputs(self, y_pred: Any) -> list[str]:
         """Returns a name for each output, in flat order."""
         if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
-            return sorted(y_pred)
+            return tree.ordered_keys(y_pred)
         if self._graph is not None:
             return self.output_names
         return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
@@ -224,7 +224,7 @@ class Model(Trainer, Layer):
                 )
             flat = [inputs[name] for name in names]
         else:
-            flat = tree.flatten(inputs)
+            flat = list(_leaves_by_key(wanted, inputs))
         if len(flat) != len(graph.inputs):
             raise ValueError(
                 f"Model {self.name!r} expects {len(graph.inputs)} inputs "
@@ -386,6 +386,18 @@ def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     if len(found) == len(wanted) - 1:
         return "\n  hint: a single sample x is passed as x[None], a batch of one"
     return ""
+
+
+def _leaves_by_key(wanted: Any, given: Any) -> Iterator[Any]:
+    """The leaves of ``given``; those of dicts by the keys, and in the order, of ``wanted``."""
+    if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() >= wanted.keys():
+        for key in tree.ordered_keys(wanted):
+            yield from _leaves_by_key(wanted[key], given[key])
+    elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple):
+        for i, item in enumerate(given):
+            yield from _leaves_by_key(wanted[i] if i < len(wanted) else None, item)
+    else:
+        yield from tree.flatten(given)
 
 
 def _call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
