@@ -355,14 +355,18 @@ class Layer(Watched):
             self._parent_path = current_path()
         return name_scope(self.name, caller=self)
 
+    def _place(self) -> None:
+        """Notes the path, which the policy may depend on, where the layer is first used."""
+        if self._path is None:
+            with self._name_scope():
+                self._path = current_path()
+
     def _maybe_build(self, args: tuple[Any, ...]) -> None:
         if self.built and self._build_shapes is not None:
             return
         shapes = tree.map_structure(shape_of_leaf, args)
         self._build_shapes = shapes[0] if shapes else None
-        if self._path is None:
-            with self._name_scope():
-                self._path = current_path()
+        self._place()
         if self.built:
             return
         if len(shapes) > 1 and len(positional(type(self).build)) > 1:
@@ -426,6 +430,7 @@ class Layer(Watched):
         CONTEXT.training = training
         scopes.append(self.name)
         try:
+            self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
             self._maybe_build(args)
@@ -610,17 +615,17 @@ class Layer(Watched):
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def variable_dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation, into which float inputs are converted."""
-        return self.dtype_policy.compute_dtype
+        return self.dtype_policy.of_path(self._path).compute_dtype
 
     @property
     def metrics(self) -> list[Any]:
@@ -746,8 +751,8 @@ def _marking_built(build: Any) -> Any:
 
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
+        self._place()
         with self._name_scope():
-            self._path = current_path()
             build(self, *args, **kwargs)
         self.built = True
         if self._build_shapes is None and args:
