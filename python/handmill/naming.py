@@ -131,6 +131,13 @@ def uniquify(prefix: str) -> str:
     return prefix if count == 0 else f"{prefix}_{count}"
 
 
+def version() -> str:
+    """The version of handmill, as ``handmill.__version__``."""
+    from handmill import __version__
+
+    return __version__
+
+
 def reset_names() -> None:
     """Starts the numbering again, as ``clear_session`` does."""
     _counts.clear()

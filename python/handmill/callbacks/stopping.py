@@ -8,6 +8,7 @@ from typing import Any
 
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.monitor import MonitorCallback
+from handmill.console import say
 
 
 class EarlyStopping(MonitorCallback):
@@ -78,10 +79,10 @@ class EarlyStopping(MonitorCallback):
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the best weights back."""
         if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose > 0:
-                print(
+                say(
                     "Restoring model weights from the end of the best epoch: "
                     f"{self.best_epoch + 1}."
                 )

@@ -399,19 +399,22 @@ class Layer(Watched):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        graph = current_graph()
-        if graph is not None:
-            return self._call_traced(graph, args, kwargs)
-        if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
-            return self._call_traced(None, args, kwargs)
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
-            if run := self._programs.get(None):
-                return run(args[0])
-        elif _has_symbols(args, kwargs):
-            return self._call_symbolically(args, kwargs)
-        from handmill.layers.eager import call_on_arrays
+        try:
+            graph = current_graph()
+            if graph is not None:
+                return self._call_traced(graph, args, kwargs)
+            if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+                return self._call_traced(None, args, kwargs)
+            if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
+                if run := self._programs.get(None):
+                    return run(args[0])
+            elif _has_symbols(args, kwargs):
+                return self._call_symbolically(args, kwargs)
+            from handmill.layers.eager import call_on_arrays
 
-        return call_on_arrays(self, args, kwargs)
+            return call_on_arrays(self, args, kwargs)
+        except Exception as error:
+            raise errors.of_caller(error)  # noqa: B904  (the same error, shortened)
 
     def _call_traced(
         self, graph: Graph | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -556,6 +559,35 @@ class Layer(Watched):
 
         outputs = self.compute_output_spec(tensors(input_shape))
         return tree.map_structure(lambda t: t.shape, outputs)
+
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Calls the layer as if its variables held other values; they stay as they are.
+
+        Args:
+            trainable_variables: a value for each of :attr:`trainable_variables`.
+            non_trainable_variables: a value for each of :attr:`non_trainable_variables`.
+            *args: arguments of the call.
+            return_losses: whether penalties are returned too.
+            **kwargs: arguments of the call.
+
+        Returns:
+            The outputs, and what the call made of the non-trainable variables; then the losses.
+
+        Raises:
+            ValueError: if the layer is not built, or the lists do not fit.
+        """
+        from handmill.layers.stateless import stateless_call
+
+        return stateless_call(
+            self, trainable_variables, non_trainable_variables, args, return_losses, kwargs
+        )
 
     # Losses.
 

@@ -190,6 +190,30 @@ def is_keras_tensor(x: Any) -> bool:
     return isinstance(x, KerasTensor)
 
 
+def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
+    """Returns the inputs that a tensor of the functional API is computed from.
+
+    Args:
+        tensor: a tensor that ``Input`` or a layer returned.
+    """
+    found: dict[int, KerasTensor] = {}
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one._keras_history is None:
+            found[id(one)] = one
+            continue
+        node = one.history.operation._inbound_nodes[one.history.node_index]
+        if node.is_input:
+            found.update((id(made), made) for made in node.output_tensors)
+        waiting += reversed(node.input_tensors)
+    return list(found.values())
+
+
 class Node:
     """One call of a layer on symbolic tensors.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from handmill import random
+from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
@@ -17,6 +17,9 @@ from handmill.runtime.feed import Feed
 
 DEADLINE = 0.05
 """Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
+
+
+D = TypeVar("D", bound="ArrayData | BatchData")
 
 
 class Rows:
@@ -370,7 +373,7 @@ def make_data(
                 )
         if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
             raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
-        return BatchData(x, steps, bool(shuffle), class_weight, check)
+        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check))
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
@@ -384,7 +387,16 @@ def make_data(
             order = _batchwise(orders, rows, size)
         elif rows > 1:
             order = _rowwise(orders, rows)
-    return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
+    return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
+
+
+def _limited(data: D) -> D:
+    """Cuts what is longer than ``config.max_steps_per_epoch``."""
+    limit = config.max_steps_per_epoch()
+    if limit is not None and (data.num_batches is None or data.num_batches > limit):
+        warn_caller(f"Limiting steps_per_epoch to {limit}", UserWarning)
+        data.steps = limit
+    return data
 
 
 def checked_batch_size(batch_size: Any) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill import ops, tree
+from handmill import console, ops, tree
+from handmill.console import say
 from handmill.errors import ShapeError
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import dtype_of, mask_of, with_mask
-from handmill.layers.arguments import as_tuples
+from handmill.layers.arguments import as_tuples, unique
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
@@ -294,7 +294,7 @@ class Model(Trainer, Layer):
         if print_fn is None:
             from handmill.callbacks.progbar import can_write
 
-            print(text if can_write(sys.stdout, text) else in_ascii(text))
+            say(text if can_write(console.stream(), text) else in_ascii(text))
         else:
             print_fn(text)
 
@@ -324,6 +324,46 @@ class Model(Trainer, Layer):
             with CustomObjectScope(custom_objects or {}):
                 return model_from_graph_config(cls, config)
         return super().from_config(config)
+
+    # State.
+
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """Returns all variables of the model, its optimizer and its metrics, nested by path.
+
+        Args:
+            value_format: ``"backend_tensor"`` for read-only views, ``"numpy_array"`` for copies.
+
+        Raises:
+            ValueError: for another format, or if two variables have one path.
+        """
+        from handmill.layers.stateless import as_tree
+
+        return {name: as_tree(v, value_format) for name, v in self._state_parts().items()}
+
+    def set_state_tree(self, state_tree: Mapping[str, Any]) -> None:
+        """Assigns what :meth:`get_state_tree` returned, or a part of it.
+
+        Raises:
+            ValueError: for what the model does not have, or another shape; nothing is assigned.
+        """
+        from handmill.layers.stateless import pairs_of_tree
+
+        parts = self._state_parts()
+        pairs = []
+        for name, values in state_tree.items():
+            if name not in parts:
+                raise ValueError(f"Unknown variable name: {name}. Known: {list(parts)}")
+            pairs += pairs_of_tree(parts[name], values, name)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def _state_parts(self) -> dict[str, list[Any]]:
+        return {
+            "trainable_variables": self.trainable_variables,
+            "non_trainable_variables": self.non_trainable_variables,
+            "optimizer_variables": self.optimizer.variables if self.optimizer is not None else [],
+            "metrics_variables": unique([v for m in self.metrics for v in m.variables]),
+        }
 
     # Files.
 
