@@ -26,6 +26,7 @@ _MODULES = (
     "models",
     "ops",
     "optimizers",
+    "plot",
     "preprocessing",
     "random",
     "regularizers",
