@@ -154,7 +154,8 @@ def test_subclassed_model():
     history = model.fit(X, X, epochs=3, verbose=0)
     assert len(history.history["loss"]) == 3
     assert model.predict(X, verbose=0).shape == (20, 4)
-    assert [v.path for v in model.trainable_weights] == ["dense/kernel", "dense/bias"]
+    paths = [v.path for v in model.trainable_weights]
+    assert paths == ["residual/dense/kernel", "residual/dense/bias"]
     with pytest.raises(AttributeError, match="no defined"):
         _ = model.output_shape
 

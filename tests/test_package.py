@@ -162,7 +162,7 @@ def test_version_matches_metadata() -> None:
 # and from floors below. (What a function imports when it is called is another matter.)
 FLOORS = (
     "keras_names",
-    "lazy errors naming files",
+    "lazy errors naming files console device",
     "tree dtype_policies",
     "config mixed_precision ir",
     "primitives",
@@ -171,7 +171,7 @@ FLOORS = (
     "session activations initializers constraints regularizers data losses optimizers callbacks",
     "metrics layers datasets preprocessing",
     "models inspection",
-    "utils sklearn cli",
+    "utils plot sklearn cli",
     "__init__ __main__",
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}

@@ -116,7 +116,9 @@ def test_contents_can_be_read_with_ordinary_tools(tmp_path):
         tensors = safetensors.numpy.load(archive.read("model.safetensors"))
     assert config["class_name"] == "Sequential"
     assert config["compile_config"]["loss"] == "sparse_categorical_crossentropy"
-    np.testing.assert_array_equal(tensors["00000.first.kernel"], model.get_weights()[0])
+    np.testing.assert_array_equal(
+        tensors[f"00000.{model.name}.first.kernel"], model.get_weights()[0]
+    )
 
 
 def test_functional_and_nested_models(tmp_path):

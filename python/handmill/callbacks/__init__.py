@@ -15,6 +15,9 @@ __getattr__, __dir__ = lazy_exports(
         "ModelCheckpoint": ".checkpoint",
         "ProgbarLogger": ".logging",
         "ReduceLROnPlateau": ".learning_rate",
+        "RemoteMonitor": ".remote",
+        "SwapEMAWeights": ".averages",
+        "TensorBoard": ".tensorboard",
         "TerminateOnNaN": ".stopping",
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
+
+from handmill import console
 
 BAR_WIDTH = 20
 
@@ -87,9 +88,7 @@ class Progbar:
         self.interval = interval
         self.stateful_metrics = set(stateful_metrics or ())
         self.unit_name = unit_name
-        given = stream if stream is not None else sys.stdout
-        # A process without a standard output (pythonw, some services) has None there.
-        self._stream: TextIO = io.StringIO() if given is None else given
+        self._stream: TextIO = console.stream() if stream is None else stream
         self._live = is_live(self._stream)
         self._sums: dict[str, tuple[float, int]] = {}
         self._start = time.perf_counter()

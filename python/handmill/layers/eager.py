@@ -172,24 +172,19 @@ def _is_number(x: Any) -> bool:
 
 
 def _split(structure: Any, arrays: list[Any]) -> Any:
-    if isinstance(structure, dict):
-        return {key: _split(structure[key], arrays) for key in sorted(structure)}
-    if isinstance(structure, list | tuple):
-        return type(structure)(_split(item, arrays) for item in structure)
-    if isinstance(structure, Variable | np.ndarray | np.generic) or (
-        hasattr(structure, "__array__") and not isinstance(structure, type)
-    ):
-        arrays.append(structure)
-        return _ARRAY
-    return structure
+    def part(x: Any) -> Any:
+        if isinstance(x, Variable | np.ndarray | np.generic) or (
+            hasattr(x, "__array__") and not isinstance(x, type)
+        ):
+            arrays.append(x)
+            return _ARRAY
+        return x
+
+    return tree.map_structure(part, structure)
 
 
 def _join(pattern: Any, values: Any) -> Any:
-    if isinstance(pattern, dict):
-        return {key: _join(item, values) for key, item in pattern.items()}
-    if isinstance(pattern, list | tuple):
-        return type(pattern)(_join(item, values) for item in pattern)
-    return next(values) if pattern is _ARRAY else pattern
+    return tree.map_structure(lambda x: next(values) if x is _ARRAY else x, pattern)
 
 
 def _key(pattern: Any) -> Any:

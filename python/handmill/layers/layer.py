@@ -30,10 +30,19 @@ from handmill.layers.arguments import (
     shape_of_leaf,
     unique,
 )
+from handmill.layers.attributes import (
+    BASE_ARGUMENTS,
+    FUNCTIONS,
+    NOT_NOTICED,
+    NOT_READ,
+    NOT_READ_BY_OURS,
+    PROGRAMS,
+    UNTRACKED,
+)
 from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
-from handmill.naming import auto_name
+from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
 from handmill.runtime.structure import Structure, Walk
 from handmill.runtime.variable import Variable
@@ -114,6 +123,8 @@ class Layer(Watched):
         self.built = False
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self.input_spec: Any = None
+        self._path: str | None = None
+        self._parent_path: str | None = None
         self._trainable = checked_bool("trainable", trainable)
         self._own_weights: list[Variable] = []
         self._build_shapes: Any = None
@@ -173,7 +184,8 @@ class Layer(Watched):
             )
         except MemoryError as error:
             raise MemoryError(f"{self.describe()}: {error}") from error
-        weight.path = f"{self.name}/{name}"
+        with self._name_scope():
+            weight.path = path_of(name)
         if not autocast:
             weight.autocast = False
         self._own_weights.append(weight)
@@ -187,7 +199,7 @@ class Layer(Watched):
         found: list[Any] = []
         containers: list[Any] | None = [self]
         for key, value in vars(self).items():
-            if value is None or type(value) in _PLAIN or key in _UNTRACKED:
+            if value is None or type(value) in _PLAIN or key in UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
@@ -337,11 +349,24 @@ class Layer(Watched):
         """For layers without weights: there is nothing to build, unless a subclass has some."""
         self.built = type(self).build is Layer.build
 
+    def _name_scope(self) -> name_scope:
+        """The scope in which this layer is built and called; it stays where it was first opened."""
+        if self._parent_path is None:
+            self._parent_path = current_path()
+        return name_scope(self.name, caller=self)
+
+    def _place(self) -> None:
+        """Notes the path, which the policy may depend on, where the layer is first used."""
+        if self._path is None:
+            with self._name_scope():
+                self._path = current_path()
+
     def _maybe_build(self, args: tuple[Any, ...]) -> None:
         if self.built and self._build_shapes is not None:
             return
         shapes = tree.map_structure(shape_of_leaf, args)
         self._build_shapes = shapes[0] if shapes else None
+        self._place()
         if self.built:
             return
         if len(shapes) > 1 and len(positional(type(self).build)) > 1:
@@ -374,19 +399,22 @@ class Layer(Watched):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        graph = current_graph()
-        if graph is not None:
-            return self._call_traced(graph, args, kwargs)
-        if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
-            return self._call_traced(None, args, kwargs)
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
-            if run := self._programs.get(None):
-                return run(args[0])
-        elif _has_symbols(args, kwargs):
-            return self._call_symbolically(args, kwargs)
-        from handmill.layers.eager import call_on_arrays
+        try:
+            graph = current_graph()
+            if graph is not None:
+                return self._call_traced(graph, args, kwargs)
+            if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+                return self._call_traced(None, args, kwargs)
+            if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
+                if run := self._programs.get(None):
+                    return run(args[0])
+            elif _has_symbols(args, kwargs):
+                return self._call_symbolically(args, kwargs)
+            from handmill.layers.eager import call_on_arrays
 
-        return call_on_arrays(self, args, kwargs)
+            return call_on_arrays(self, args, kwargs)
+        except Exception as error:
+            raise errors.of_caller(error)  # noqa: B904  (the same error, shortened)
 
     def _call_traced(
         self, graph: Graph | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -405,6 +433,7 @@ class Layer(Watched):
         CONTEXT.training = training
         scopes.append(self.name)
         try:
+            self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
             self._maybe_build(args)
@@ -413,7 +442,7 @@ class Layer(Watched):
             if self._call_takes_masks:
                 kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
-            with autocast_scope(self._autocast_dtype()):
+            with autocast_scope(self._autocast_dtype()), self._name_scope():
                 outputs = self.call(*args, **kwargs)
             self._carry_masks(args[0] if args else None, outputs, previous)
             if self.activity_regularizer is not None:
@@ -531,6 +560,35 @@ class Layer(Watched):
         outputs = self.compute_output_spec(tensors(input_shape))
         return tree.map_structure(lambda t: t.shape, outputs)
 
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Calls the layer as if its variables held other values; they stay as they are.
+
+        Args:
+            trainable_variables: a value for each of :attr:`trainable_variables`.
+            non_trainable_variables: a value for each of :attr:`non_trainable_variables`.
+            *args: arguments of the call.
+            return_losses: whether penalties are returned too.
+            **kwargs: arguments of the call.
+
+        Returns:
+            The outputs, and what the call made of the non-trainable variables; then the losses.
+
+        Raises:
+            ValueError: if the layer is not built, or the lists do not fit.
+        """
+        from handmill.layers.stateless import stateless_call
+
+        return stateless_call(
+            self, trainable_variables, non_trainable_variables, args, return_losses, kwargs
+        )
+
     # Losses.
 
     def add_loss(self, loss: Any) -> None:
@@ -578,23 +636,28 @@ class Layer(Watched):
         walk.watched.append(self)
         walk.names.append(self.name)
         walk.flags.append(self._trainable)
-        skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
+        skipped = NOT_READ_BY_OURS if is_ours(type(self)) else NOT_READ
         walk.attributes(self, skipped, self._undescribed)
+
+    @property
+    def path(self) -> str | None:
+        """The names of the layers around this one and its own; None before it is built."""
+        return self._path
 
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def variable_dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation, into which float inputs are converted."""
-        return self.dtype_policy.compute_dtype
+        return self.dtype_policy.of_path(self._path).compute_dtype
 
     @property
     def metrics(self) -> list[Any]:
@@ -633,7 +696,7 @@ class Layer(Watched):
         if getattr(type(self).get_config, "collects_arguments", False):
             from handmill.saving.objects import serialize_keras_object
 
-            extra = {k: v for k, v in self._init_arguments.items() if k not in _BASE_ARGUMENTS}
+            extra = {k: v for k, v in self._init_arguments.items() if k not in BASE_ARGUMENTS}
             try:
                 config.update({k: serialize_keras_object(v) for k, v in extra.items()})
             except TypeError as error:
@@ -656,7 +719,7 @@ class Layer(Watched):
         arguments.pop("quantization_config", None)
         if getattr(cls.get_config, "collects_arguments", False):
             arguments = {
-                k: deserialize_keras_object(v) if k not in _BASE_ARGUMENTS else v
+                k: deserialize_keras_object(v) if k not in BASE_ARGUMENTS else v
                 for k, v in arguments.items()
             }
         try:
@@ -675,9 +738,9 @@ class Layer(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs, which are traced again."""
-        found = {k: v for k, v in vars(self).items() if k not in _PROGRAMS}
+        found = {k: v for k, v in vars(self).items() if k not in PROGRAMS}
         found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
-        return found | {k: None for k in _FUNCTIONS if k in vars(self)}
+        return found | {k: None for k in FUNCTIONS if k in vars(self)}
 
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
@@ -700,44 +763,7 @@ _PLAIN = frozenset({bool, float, int, str})
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
-_FUNCTIONS = ("train_function", "test_function", "predict_function")
-_UNTRACKED = frozenset(
-    {
-        "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
-        "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_known_parts", *_FUNCTIONS,
-    }
-)  # fmt: skip
-_PROGRAMS = frozenset(
-    {"_programs", "_steps", "_predictors", "_augmenting", "_known_parts", *_FUNCTIONS}
-)
-_NOT_NOTICED = frozenset(
-    {
-        "trainable", "_trainable", "_known_parts", "_inbound_nodes", "_programs", "_eager_losses",
-        "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
-        "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
-        "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
-        "steps_per_execution", *_FUNCTIONS,
-    }
-)  # fmt: skip
-"""Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
-_NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
-"""Attributes that are not described with a layer: a training step describes the last two itself."""
-_MADE = (
-    "alpha", "beta", "bias", "embeddings", "gamma", "kernel", "moving_mean", "moving_variance",
-)  # fmt: skip
-_NOT_READ_BY_OURS = (
-    _NOT_READ
-    | {"name", "seed"}
-    | {f"{w}_{what}" for w in _MADE for what in ("initializer", "regularizer", "constraint")}
-)
-"""Of our layers, not even those that are read when weights are made: variables have them."""
-_BASE_ARGUMENTS = frozenset(
-    {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
-)
-
-
-Layer._unwatched = _NOT_NOTICED
+Layer._unwatched = NOT_NOTICED
 
 
 def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -757,7 +783,9 @@ def _marking_built(build: Any) -> Any:
 
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
+        self._place()
+        with self._name_scope():
+            build(self, *args, **kwargs)
         self.built = True
         if self._build_shapes is None and args:
             self._build_shapes = args[0]

@@ -26,7 +26,8 @@ def sizes_of_run() -> Mapping[Atom, Any]:
 def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
     sizes: dict[Atom, Any] = {}
     for tensor, value in zip(tensors, values, strict=True):
-        for dim, size in zip(tensor.spec.shape, value.shape, strict=False):
+        shape = value.spec.shape if isinstance(value, KerasTensor) else value.shape
+        for dim, size in zip(tensor.spec.shape, shape, strict=False):
             sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)
     return sizes
 
@@ -188,6 +189,30 @@ for _method, _name in {
 def is_keras_tensor(x: Any) -> bool:
     """Whether ``x`` is a tensor of the functional API."""
     return isinstance(x, KerasTensor)
+
+
+def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
+    """Returns the inputs that a tensor of the functional API is computed from.
+
+    Args:
+        tensor: a tensor that ``Input`` or a layer returned.
+    """
+    found: dict[int, KerasTensor] = {}
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one._keras_history is None:
+            found[id(one)] = one
+            continue
+        node = one.history.operation._inbound_nodes[one.history.node_index]
+        if node.is_input:
+            found.update((id(made), made) for made in node.output_tensors)
+        waiting += reversed(node.input_tensors)
+    return list(found.values())
 
 
 class Node:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from handmill import random
+from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.data.dataset import batches_of
 from handmill.data.pipeline.dataset import INFINITE, Dataset
 from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
+from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, as_data, has_sparse, is_sparse, leaves, nested, split
 from handmill.models.piece_data import PieceData
 from handmill.models.portions import Given, Rows, warn_out_of_data
 from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
+
+D = TypeVar("D", bound="ArrayData | BatchData | PieceData | SparseData")
 
 
 class ArrayData:
@@ -311,8 +314,8 @@ def make_data(
                 "(`steps_per_epoch`, `validation_steps`, `steps`), or end it with take(n)"
             )
         if isinstance(x, RowBatches) and x.num_batches != 0:
-            return PieceData(x, steps, class_weight, weights_of_classes, check)
-        return BatchData(x, steps, bool(shuffle), class_weight, check)
+            return _limited(PieceData(x, steps, class_weight, weights_of_classes, check))
+        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check))
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
@@ -328,8 +331,17 @@ def make_data(
         elif rows > 1:
             order = _rowwise(orders, rows)
     if sparse:
-        return SparseData(layout, arrays, size, int(steps) if steps else None, order)
-    return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
+        return _limited(SparseData(layout, arrays, size, int(steps) if steps else None, order))
+    return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
+
+
+def _limited(data: D) -> D:
+    """Cuts what is longer than ``config.max_steps_per_epoch``."""
+    limit = config.max_steps_per_epoch()
+    if limit is not None and (data.num_batches is None or data.num_batches > limit):
+        warn_caller(f"Limiting steps_per_epoch to {limit}", UserWarning)
+        data.steps = limit
+    return data
 
 
 def checked_batch_size(batch_size: Any) -> int:

@@ -64,7 +64,7 @@ class Layout:
 def key_of(structure: Any) -> Any:
     """Returns a hashable description of a nesting."""
     if isinstance(structure, dict):
-        return ("dict", *((key, key_of(structure[key])) for key in sorted(structure)))
+        return ("dict", *((key, key_of(structure[key])) for key in tree.ordered_keys(structure)))
     if isinstance(structure, list | tuple):
         return ("list", *map(key_of, structure))
     return None if structure is None else PLAIN
@@ -78,7 +78,7 @@ def leaves(structure: Any) -> list[Any]:
 def fill(structure: Any, values: Any) -> Any:
     """Returns ``structure`` with its leaves (in order, except None) replaced."""
     if isinstance(structure, dict):
-        made = {key: fill(structure[key], values) for key in sorted(structure)}
+        made = {key: fill(structure[key], values) for key in tree.ordered_keys(structure)}
         return {key: made[key] for key in structure}
     if isinstance(structure, list | tuple):
         return [fill(item, values) for item in structure]

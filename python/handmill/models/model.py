@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill import ops, tree
+from handmill import console, ops, tree
+from handmill.console import say
 from handmill.errors import ShapeError
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import dtype_of, mask_of, with_mask
-from handmill.layers.arguments import as_tuples
+from handmill.layers.arguments import as_tuples, unique
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
@@ -178,7 +178,7 @@ class Model(Trainer, Layer):
     def names_of_outputs(self, y_pred: Any) -> list[str]:
         """Returns a name for each output, in flat order."""
         if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
-            return sorted(y_pred)
+            return tree.ordered_keys(y_pred)
         if self._graph is not None:
             return self.output_names
         return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
@@ -224,7 +224,7 @@ class Model(Trainer, Layer):
                 )
             flat = [inputs[name] for name in names]
         else:
-            flat = tree.flatten(inputs)
+            flat = list(_leaves_by_key(wanted, inputs))
         if len(flat) != len(graph.inputs):
             raise ValueError(
                 f"Model {self.name!r} expects {len(graph.inputs)} inputs "
@@ -294,7 +294,7 @@ class Model(Trainer, Layer):
         if print_fn is None:
             from handmill.callbacks.progbar import can_write
 
-            print(text if can_write(sys.stdout, text) else in_ascii(text))
+            say(text if can_write(console.stream(), text) else in_ascii(text))
         else:
             print_fn(text)
 
@@ -324,6 +324,46 @@ class Model(Trainer, Layer):
             with CustomObjectScope(custom_objects or {}):
                 return model_from_graph_config(cls, config)
         return super().from_config(config)
+
+    # State.
+
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """Returns all variables of the model, its optimizer and its metrics, nested by path.
+
+        Args:
+            value_format: ``"backend_tensor"`` for read-only views, ``"numpy_array"`` for copies.
+
+        Raises:
+            ValueError: for another format, or if two variables have one path.
+        """
+        from handmill.layers.stateless import as_tree
+
+        return {name: as_tree(v, value_format) for name, v in self._state_parts().items()}
+
+    def set_state_tree(self, state_tree: Mapping[str, Any]) -> None:
+        """Assigns what :meth:`get_state_tree` returned, or a part of it.
+
+        Raises:
+            ValueError: for what the model does not have, or another shape; nothing is assigned.
+        """
+        from handmill.layers.stateless import pairs_of_tree
+
+        parts = self._state_parts()
+        pairs = []
+        for name, values in state_tree.items():
+            if name not in parts:
+                raise ValueError(f"Unknown variable name: {name}. Known: {list(parts)}")
+            pairs += pairs_of_tree(parts[name], values, name)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def _state_parts(self) -> dict[str, list[Any]]:
+        return {
+            "trainable_variables": self.trainable_variables,
+            "non_trainable_variables": self.non_trainable_variables,
+            "optimizer_variables": self.optimizer.variables if self.optimizer is not None else [],
+            "metrics_variables": unique([v for m in self.metrics for v in m.variables]),
+        }
 
     # Files.
 
@@ -386,6 +426,18 @@ def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     if len(found) == len(wanted) - 1:
         return "\n  hint: a single sample x is passed as x[None], a batch of one"
     return ""
+
+
+def _leaves_by_key(wanted: Any, given: Any) -> Iterator[Any]:
+    """The leaves of ``given``; those of dicts by the keys, and in the order, of ``wanted``."""
+    if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() >= wanted.keys():
+        for key in tree.ordered_keys(wanted):
+            yield from _leaves_by_key(wanted[key], given[key])
+    elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple):
+        for i, item in enumerate(given):
+            yield from _leaves_by_key(wanted[i] if i < len(wanted) else None, item)
+    else:
+        yield from tree.flatten(given)
 
 
 def _call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:

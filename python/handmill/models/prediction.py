@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from handmill import tree
+from handmill import config, tree
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
+from handmill.errors import clean_traceback
 from handmill.ir.op import Array
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -82,6 +83,7 @@ class Predicting:
             found = self._predictors.setdefault(key, found)
         return found
 
+    @clean_traceback
     def predict(
         self,
         x: Any,
@@ -117,8 +119,9 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
-        plain = is_arrays(x) and not has_sparse(x)
-        if callbacks is None and verbose == 0 and steps is None and plain and planned:
+        plain = callbacks is None and verbose == 0 and steps is None and is_arrays(x)
+        plain = plain and planned and not has_sparse(x)
+        if plain and config.max_steps_per_epoch() is None:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)
@@ -177,6 +180,7 @@ class Predicting:
             yield nested(predictor.nesting(arrays), outputs)
             done += 1
 
+    @clean_traceback
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
         self.make_predict_function()

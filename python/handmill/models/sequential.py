@@ -8,6 +8,7 @@ from typing import Any
 from handmill import dtype_policies
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
+from handmill.layers.placement import put_below
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.graph_config import layer_config
 from handmill.models.model import Model
@@ -149,6 +150,8 @@ class Sequential(Model):
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
         self._build_shapes = inputs.shape
+        for layer in self._layers[1:]:
+            put_below(self, layer)
 
     @property
     def layers(self) -> list[Layer]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from handmill import random, tree
+from handmill import config, random, tree
 from handmill.callbacks.callback import History
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.errors import warn_caller
+from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
@@ -503,6 +503,7 @@ class Trainer(Predicting, OlderNames):
 
     # Training.
 
+    @clean_traceback
     def fit(
         self,
         x: Any = None,
@@ -555,6 +556,10 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
+        limit = config.max_epochs()
+        if limit is not None and limit < epochs:
+            warn_caller(f"Limiting epochs to {limit}", UserWarning)
+            epochs = limit
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_validation(
                 x, y, sample_weight, validation_split
@@ -602,6 +607,7 @@ class Trainer(Predicting, OlderNames):
         x, y, weight = unpack_x_y_sample_weight(data)
         return make_data(x, y, weight, batch_size, steps, False, None, None, check)
 
+    @clean_traceback
     def evaluate(
         self,
         x: Any = None,
@@ -656,6 +662,7 @@ class Trainer(Predicting, OlderNames):
 
     # Single batches.
 
+    @clean_traceback
     def train_on_batch(
         self,
         x: Any,
@@ -686,6 +693,7 @@ class Trainer(Predicting, OlderNames):
             sample_weight = weights_of_classes(y, class_weight, None)
         return self._one_batch(x, y, sample_weight, "train", return_dict)
 
+    @clean_traceback
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:

@@ -16,6 +16,7 @@ from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
+from handmill.naming import path_of
 from handmill.primitives.operands import converted
 from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
@@ -218,7 +219,7 @@ class Variable(ElementwiseEquality, Watched):
         found = tuple([int(d) for d in shape or ()]) if content is None else content.shape
         self.__dict__.update(  # nobody depends on a variable that is being made
             name=name,
-            path=name,
+            path=path_of(name),
             _trainable=trainable,
             autocast=True,
             regularizer=regularizer,

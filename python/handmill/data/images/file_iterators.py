@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.console import say
 from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.directory import (
     IMAGE_SUFFIXES,
@@ -241,7 +242,7 @@ class DirectoryIterator(_FilesIterator):
             dtype,
             cache_bytes,
         )
-        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+        say(f"Found {self.samples} images belonging to {self.num_classes} classes.")
 
     def _require_samples(self) -> None:
         if self.n == 0:
@@ -375,7 +376,7 @@ class DataFrameIterator(_FilesIterator):
             cache_bytes,
         )
         validated = "validated" if validate_filenames else "non-validated"
-        print(f"Found {self.samples} {validated} image filenames{kinds}.")
+        say(f"Found {self.samples} {validated} image filenames{kinds}.")
 
     def _label_rows(
         self, table: Any, y_col: Any, class_mode: str, classes: Any, rows: list[int]
