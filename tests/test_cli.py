@@ -314,6 +314,8 @@ for line in (
     "from keras.layers import LSTM",
     "from keras import applications",
     "from keras import Modell",
+    "from tensorflow import data",
+    "import tensorflow.nn",
 ):
     try:
         exec(line)
@@ -324,7 +326,8 @@ for line in (
     done = run("run", "script.py", "--flag", "3", cwd=tmp_path)
     text = good(done)
     assert done.stderr.startswith("handmill run: in script.py, keras means handmill")
-    assert "tensorflow.constant is not here" in text
+    for name in ("constant", "data", "nn"):
+        assert f"tensorflow.{name} is not here; handmill stands in for tensorflow.keras" in text
     assert "handmill has no layers.LSTM yet" in text
     assert "handmill has no applications yet" in text
     assert "Did you mean 'Model'?" in text

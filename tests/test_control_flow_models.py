@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -483,3 +484,30 @@ def test_a_wrong_label_in_a_loop_refuses_the_batch(over: str, backend: str) -> N
         assert layer.seen.numpy() == seen
         for a, b in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+KERAS_TENSORS: dict[str, Callable[[Any], Any]] = {
+    "scan": lambda k: ops.scan(lambda c, r: (c + r, {"both": (c, r)}), k[0] * 0.0, k)[1]["both"][0],
+    "scan without init": lambda k: ops.scan(lambda c, r: ((), r * 2.0), (), k, reverse=True)[1],
+    "map": lambda k: ops.map(lambda r: r + 1.0, k),
+    "vectorized_map": lambda k: ops.vectorized_map(ops.sum, k),
+    "while_loop": lambda k: ops.while_loop(
+        lambda i, x: ops.sum(x) < 100.0, lambda i, x: (i + 1, x * 2.0), (0, k)
+    )[1],
+    "fori_loop": lambda k: ops.fori_loop(0, 3, lambda i, x: x * 2.0, k),
+    "switch": lambda k: ops.switch(
+        ops.cast(ops.sum(k) > 0, "int32"), [lambda x, y: x, lambda x, y: -x * y], k, 2.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_TENSORS)
+def test_loops_and_choices_of_the_functional_api(name: str) -> None:
+    """On KerasTensors they are recorded as layers, which compute what they compute on arrays."""
+    inputs = handmill.Input((3, 2))
+    model = handmill.Model(inputs, KERAS_TENSORS[name](inputs))
+    x = np.abs(normal(4, 3, 2)) + 0.1
+    want = np.asarray(KERAS_TENSORS[name](x))
+    np.testing.assert_allclose(np.asarray(model(x)), want, rtol=1e-5)
+    with pytest.raises(TypeError, match=r"holds the functions of a loop or branch"):
+        model.get_config()

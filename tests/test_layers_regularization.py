@@ -185,7 +185,7 @@ def test_a_noise_shape_that_does_not_fit_is_named() -> None:
         with pytest.raises(ValueError, match="`noise_shape` needs an entry for each axis"):
             layers.Dropout(0.5, noise_shape=shape)(normal(6, 4), training=True)
     with pytest.raises(ValueError, match="fixes the batch size to 6"):
-        layers.Dropout(0.5, noise_shape=(6, 1))(normal(6, 4), training=True)
+        layers.Dropout(0.5, noise_shape=(6, 1))(normal(5, 4), training=True)
 
 
 @pytest.mark.peers

@@ -163,7 +163,7 @@ def test_version_matches_metadata() -> None:
 FLOORS = (
     "keras_names",
     "lazy errors naming files console device",
-    "tree dtype_policies",
+    "tree dtype_policies as_keras",
     "config mixed_precision ir",
     "primitives",
     "runtime",
@@ -171,7 +171,7 @@ FLOORS = (
     "session activations initializers constraints regularizers data losses optimizers callbacks",
     "metrics layers datasets preprocessing",
     "models inspection",
-    "utils plot sklearn cli",
+    "utils backend plot sklearn cli",
     "__init__ __main__",
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}

@@ -27,10 +27,10 @@ PAGE = ROOT / "docs" / "supported.md"
 ARGUMENTS = "## Arguments\n"
 
 # Modules that nobody calls in a script, or that are built on other frameworks.
-UNLISTED = ("backend", "distillation", "quantizers", "tree", "wrappers", "applications")
+UNLISTED = ("distillation", "quantizers", "tree", "wrappers", "applications")
 
 OWN = {
-    "": "compare use_backend TrainingWarning KerasDifferenceWarning",
+    "": "compare inspect install_as_keras use_backend TrainingWarning KerasDifferenceWarning",
     "config": (
         "available_isas has_kernels image_decoder isa num_threads set_image_decoder set_isa "
         "set_num_threads set_strict_keras strict_keras"

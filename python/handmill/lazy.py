@@ -14,7 +14,7 @@ _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 
 def lazy_exports(
-    package: str, names: Mapping[str, str]
+    package: str, names: Mapping[str, str], absent: Callable[[str], str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Makes the ``__getattr__`` and ``__dir__`` of a package.
 
@@ -23,6 +23,7 @@ def lazy_exports(
         names: public name -> module that defines it, ``".core"`` being relative to the package.
             A module listed under its own last name, such as ``"layers": ".layers"``, is
             exported itself; ``".core:make"`` exports ``make`` under another name.
+        absent: words the error for another name; default: :func:`missing_name`.
 
     Returns:
         The two functions, to be bound in the package's ``__init__.py``.
@@ -37,6 +38,8 @@ def lazy_exports(
         if name == "__all__":  # of `from package import *`
             return sorted(names)
         where = names.get(name)
+        if where is None and absent is not None:
+            raise _error(package, absent(name))
         if where is None:
             raise missing_name(package, name, list(names))
         module_name, _, attribute = where.partition(":")
@@ -130,9 +133,11 @@ def missing_name(module: str, name: str, known: list[str]) -> Exception:
             near = difflib.get_close_matches(name, known, n=1)
             if near:
                 text += f". Did you mean {near[0]!r}?"
-    if _is_import_from():
-        return ImportError(text, name=module)
-    return AttributeError(text)
+    return _error(module, text)
+
+
+def _error(module: str, text: str) -> Exception:
+    return ImportError(text, name=module) if _is_import_from() else AttributeError(text)
 
 
 def _is_import_from() -> bool:

@@ -7,9 +7,10 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 
+from handmill.as_keras import PREFIXES
 from handmill.keras_names import KERAS_METHODS, KERAS_NAMES
 
-ROOTS = ("tensorflow.keras", "tf_keras", "keras", "handmill")
+ROOTS = (*PREFIXES, "handmill")
 
 TENSORFLOW = "tensorflow"
 

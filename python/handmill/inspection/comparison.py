@@ -125,7 +125,7 @@ def compare(model: Any, x: Any, y: Any = None) -> Comparison:
 
 def compare_function(function: TracedFunction, arrays: Sequence[Array]) -> Comparison:
     """Compares one run of a traced function; see :func:`compare`."""
-    signature = function.signature(function.specs_of(arrays))
+    signature = function.fitted(arrays).signature
     rows: list[Row] = []
     for fused in (False, True):
         program, number, graph = signature.program(feeds=False, fused=fused)

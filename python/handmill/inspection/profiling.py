@@ -175,7 +175,7 @@ def profile_program(
     arrays = [np.ascontiguousarray(a) for a in arrays]
     batch = [np.ascontiguousarray(a[:batch_size]) for a in arrays]
     plan = function.plan(*batch)
-    signature = function.signature(function.specs_of(batch))
+    signature = function.fitted(batch).signature
     ceilings = ceilings_of(_core.isa(), _core.num_threads())
     with _Untouched(signature.written):
         if training:

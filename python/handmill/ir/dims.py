@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from handmill.errors import TracedValueError
+from handmill.ir.numpy_calls import NumpyOperand
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ Shape: TypeAlias = "tuple[int | SymbolicDim, ...]"
 _arithmetic: Callable[..., Any] | None = None
 
 
-class SymbolicDim:
+class SymbolicDim(NumpyOperand):
     """A polynomial in symbols; immutable, hashable, equal to equal polynomials.
 
     Sums, differences and products with integers and each other, ``//`` and ``%`` by positive
@@ -65,7 +66,7 @@ class SymbolicDim:
     """
 
     __slots__ = ("_hash", "terms")
-    __array_ufunc__ = None  # NumPy's numbers leave the arithmetic to this class
+    _numpy_subject = "a size that differs from call to call"
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms

@@ -59,7 +59,7 @@ def pullback(
         NotDifferentiableError: if an operator on the way has no gradient.
     """
     nodes = list(graph.nodes if nodes is None else nodes)
-    needed = _depends_on(nodes, wrt)
+    needed = depends_on(nodes, wrt)
     found: dict[Value, Value] = {}
     for target, seed in zip(targets, seeds, strict=True):
         if target in needed:
@@ -104,7 +104,7 @@ def _vjp(graph: Graph, node: Node, dys: list[Value | None]) -> Sequence[Value | 
         graph.scopes = scope
 
 
-def _depends_on(nodes: Sequence[Node], wrt: Sequence[Value]) -> set[Value]:
+def depends_on(nodes: Sequence[Node], wrt: Sequence[Value]) -> set[Value]:
     """The float values that ``nodes`` compute from ``wrt``, themselves included."""
     needed = set(wrt)
     for node in nodes:

@@ -20,6 +20,7 @@ from handmill.ir.dims import (
     pop_assumptions,
     push_assumptions,
 )
+from handmill.ir.numpy_calls import NumpyOperand, user_function
 from handmill.ir.op import Array, Attrs, Op
 from handmill.ir.shapes import Sizes, Spec, bind, name_of_dtype, symbols_in
 
@@ -43,7 +44,6 @@ class Operators:
     __slots__ = ()
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
-    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 
     def __add__(self, other: Any) -> Any:
         return self.operators["add"](self, other)
@@ -172,7 +172,7 @@ class ElementwiseEquality:
         return operator_table()["not_equal"](self, other) if is_operand(other) else NotImplemented
 
 
-class Value(Operators):
+class Value(NumpyOperand, Operators):
     """A tensor in a graph: a spec, and where it comes from.
 
     Attributes:
@@ -230,18 +230,21 @@ class Value(Operators):
             "use handmill.ops.where, or handmill.ops.cond, instead of if"
         )
 
-    def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TracedValueError(_NO_ARRAY)
-
     def numpy(self) -> Array:
         """Raises an error: there is no array while a program is traced."""
-        raise TracedValueError("the content of a symbolic value is not known while it is traced")
+        raise _no_number("the content")
+
+    def item(self) -> Any:
+        """Raises an error: there is no number while a program is traced."""
+        raise _no_number("the Python number")
+
+    tolist = item
 
     def __float__(self) -> float:
-        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+        raise _no_number("the Python number (float(), math.exp, ...)")
 
     def __int__(self) -> int:
-        raise TracedValueError("a symbolic value is not a Python number while it is traced")
+        raise _no_number("the Python number (int(), range(), ...)")
 
     # Element by element while the value's program is traced; elsewhere a value equals itself alone,
     # and it is hashed as such: graphs keep values in dicts and sets.
@@ -262,10 +265,11 @@ class Value(Operators):
         return f"Value({self.spec})"
 
 
-_NO_ARRAY = (
-    "a NumPy function received a symbolic value while a model is traced; "
-    "use the function of the same name in handmill.ops"
-)
+def _no_number(what: str) -> TracedValueError:
+    return TracedValueError(
+        f"{user_function()} asked for {what} of a symbolic value, which is not known while a "
+        "model is traced; compute with functions of handmill.ops"
+    )
 
 
 def is_operand(x: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from handmill.ir.dims import BATCH, FloorDiv, SymbolicDim, attrs_with, exact_quotient, symbol
@@ -48,6 +48,30 @@ class OpLayer(Layer):
             "op": self._op.name,
             "attrs": {key: _as_data(value) for key, value in self._attrs.items()},
         }
+
+
+class FunctionLayer(Layer):
+    """Calls a function: what a loop or choice over symbolic tensors becomes in a model.
+
+    Args:
+        function: takes and returns tensors.
+        name: the layer's name.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        super().__init__(name=name, autocast=False)
+        self._function = function
+
+    def call(self, *operands: Any) -> Any:
+        """Calls the function."""
+        return self._function(*operands)
+
+    def get_config(self) -> dict[str, Any]:
+        """Raises an error: functions are code and not data."""
+        raise TypeError(
+            f"{self.describe()} holds the functions of a loop or branch, which files and copies "
+            "of a model have no form for; write the loop in the call of a layer of your own"
+        )
 
 
 def _as_data(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import ElementwiseEquality, operator_table
-from handmill.ir.op import Array
+from handmill.ir.numpy_calls import NumpyOperand
 from handmill.ir.shapes import Spec
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
@@ -59,7 +59,7 @@ def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
     return as_none(spec.shape)
 
 
-class KerasTensor(ElementwiseEquality):
+class KerasTensor(NumpyOperand, ElementwiseEquality):
     """A tensor without content: what ``Input`` and layers called on tensors return.
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
@@ -71,7 +71,12 @@ class KerasTensor(ElementwiseEquality):
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
 
-    __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
+    _numpy_error = ValueError
+    _numpy_subject = "a KerasTensor"
+    _numpy_reason = (
+        " (a KerasTensor has no content: it stands for a layer's output while a model is put "
+        "together)"
+    )
 
     def __init__(
         self,
@@ -98,6 +103,22 @@ class KerasTensor(ElementwiseEquality):
 
         return OpLayer(op.name, attrs)(*operands)
 
+    @staticmethod
+    def record_function(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Records a function applied to arguments that hold symbolic tensors as a layer."""
+        from handmill.layers.operation import FunctionLayer
+
+        leaves = tree.flatten(arguments)
+        places = [i for i, x in enumerate(leaves) if isinstance(x, KerasTensor)]
+
+        def call(*values: Any) -> Any:
+            found = list(leaves)
+            for i, value in zip(places, values, strict=True):
+                found[i] = value
+            return function(*tree.pack_sequence_as(arguments, found))
+
+        return FunctionLayer(call, uniquify(name))(*[leaves[i] for i in places])
+
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape; None is what a call decides."""
@@ -119,12 +140,6 @@ class KerasTensor(ElementwiseEquality):
         if self._keras_history is None:
             raise ValueError(f"{self!r} was not made by a layer")
         return self._keras_history
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise ValueError(
-            "A KerasTensor has no content: it stands for a layer's output while a model is put "
-            "together. Use functions of handmill.ops or layers on it, not NumPy."
-        )
 
     def __bool__(self) -> bool:
         raise TypeError("A symbolic KerasTensor cannot be used as a boolean.")

@@ -238,7 +238,7 @@ class Trainer(Predicting, OlderNames):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
             y_pred = self(x, training=True)  # type: ignore[operator]
-            loss = _loss_of(self, x, y, y_pred, sample_weight, True)
+            loss = loss_of(self, x, y, y_pred, sample_weight, True)
             if isinstance(loss, int | float | np.number):
                 raise ValueError(
                     "No loss to compute. Provide a `loss` argument in `compile()`, or add a loss "
@@ -261,7 +261,7 @@ class Trainer(Predicting, OlderNames):
         """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)  # type: ignore[operator]
-        loss = _loss_of(self, x, y, y_pred, sample_weight, False)
+        loss = loss_of(self, x, y, y_pred, sample_weight, False)
         return self._measured(x, y, y_pred, sample_weight, loss)
 
     def _measured(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, loss: Any) -> Any:
@@ -742,7 +742,7 @@ def _takes_training(compute_loss: Any) -> bool:
     return "training" in inspect.signature(compute_loss).parameters
 
 
-def _loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
+def loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
     """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
     arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
     compute_loss = model.compute_loss

@@ -211,9 +211,12 @@ class TracedFunction:
         specs = self._axes.specs_of(arrays)
         try:
             signature = self.signature(specs)
-        except Exception:
+        except Exception as error:
             if not _has_lengths(specs):
-                raise
+                found = self._fit_exactly(arrays) if isinstance(error, ShapeError) else None
+                if found is None:
+                    raise
+                return found
             self._axes.refuse(arrays, specs)
             return self._fit(arrays)
         sizes, problem = signature.trace.fits(arrays)
@@ -233,6 +236,16 @@ class TracedFunction:
             if sizes is not None:
                 return Fitted(specs, signature, sizes)
         raise ShapeError(f"{self.name}: {problem}")
+
+    def _fit_exactly(self, arrays: Sequence[Any]) -> Fitted | None:
+        """The program for these very sizes, where axis 0 is not a batch; None if there is none."""
+        specs = self._axes.fixed(arrays, batch=False)
+        try:
+            signature = self.signature(specs)
+        except (TypeError, ValueError):
+            return None
+        sizes, _ = signature.trace.fits(arrays)
+        return None if sizes is None else Fitted(specs, signature, sizes)
 
     def signature(self, specs: tuple[Spec, ...]) -> Bound:
         """The program for ``specs``, traced if it is new or not current any more."""

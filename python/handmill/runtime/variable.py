@@ -13,6 +13,7 @@ import numpy as np
 
 from handmill.errors import TracedValueError
 from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table, outside_graph
+from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
@@ -398,8 +399,8 @@ class Variable(ElementwiseEquality, Watched):
 def _refuse_in_trace(variable: Variable) -> None:
     if current_graph() is not None:
         raise TracedValueError(
-            f"the numbers of variable {variable.name!r} were asked for while a model is traced; "
-            "use the variable itself as an operand"
+            f"{user_function()} asked for the numbers of variable {variable.name!r} while a model "
+            "is traced; use the variable itself as an operand of functions of handmill.ops"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.errors import ShapeError
 from handmill.layers.arguments import checked_fraction
 from handmill.layers.layer import Layer
 from handmill.primitives.random import dropout
@@ -38,7 +39,7 @@ def shape_of_noise(inputs: Any, noise_shape: tuple[int | None, ...] | None) -> t
     """The shape of the random numbers: that of the inputs where ``noise_shape`` leaves it open.
 
     Raises:
-        ValueError: if it does not broadcast to that of the inputs.
+        ShapeError: if it does not broadcast to that of the inputs.
     """
     shape = tuple(inputs.shape)
     if noise_shape is None:
@@ -48,15 +49,15 @@ def shape_of_noise(inputs: Any, noise_shape: tuple[int | None, ...] | None) -> t
         for size, own in zip(noise_shape, shape, strict=True)
     )
     if not fits:
-        raise ValueError(
+        raise ShapeError(
             "`noise_shape` needs an entry for each axis of the inputs: None, 1 or its size. "
             f"Received: noise_shape={noise_shape} for inputs of rank {len(shape)} with sizes "
             f"{tuple(own if isinstance(own, int) else None for own in shape)}"
         )
     if shape and not isinstance(shape[0], int) and noise_shape[0] not in (None, 1):
-        raise ValueError(
-            f"`noise_shape` fixes the batch size to {noise_shape[0]}, but programs are made for "
-            f"any: write None for it. Received: noise_shape={noise_shape}"
+        raise ShapeError(
+            f"`noise_shape` fixes the batch size to {noise_shape[0]}, but there are batches of "
+            f"other sizes: write None for it. Received: noise_shape={noise_shape}"
         )
     return tuple(
         own if size is None else size for size, own in zip(noise_shape, shape, strict=True)

@@ -64,7 +64,8 @@ def scan(
     del unroll
     carry = [tensor(x) for x in _leaves(init)]
     rows = [tensor(x) for x in _leaves(xs)]
-    _refuse_keras_tensors("scan", [*carry, *rows])
+    if _has_keras_tensors([*carry, *rows]):
+        return _recorded("scan", lambda c, r: scan(f, c, r, length, reverse), (init, xs))
     steps = _length(rows, length)
     structure: list[Any] = []
 
@@ -117,7 +118,8 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
         >>> ops.map(lambda x: x * x, np.arange(4))
         array([0, 1, 4, 9])
     """
-    _refuse_keras_tensors("map", _leaves(xs))
+    if _has_keras_tensors(_leaves(xs)):
+        return _recorded("map", lambda rows: map(f, rows), (xs,))
     return scan(lambda carry, x: (carry, f(x)), (), xs)[1]
 
 
@@ -134,7 +136,6 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
         >>> ops.vectorized_map(lambda x: x + 1, np.arange(3))
         array([1, 2, 3])
     """
-    _refuse_keras_tensors("vectorized_map", _leaves(elements))
     return map(function, elements)
 
 
@@ -184,7 +185,12 @@ def while_loop(
         return _same_specs("while_loop", now, _results(tuple(found)))
 
     values = [tensor(x) for x in _leaves(variables)]
-    _refuse_keras_tensors("while_loop", values)
+    if _has_keras_tensors(values):
+        return _recorded(
+            "while_loop",
+            lambda now: while_loop(cond, body, now, maximum_iterations),
+            (loop_vars,),
+        )
     graph = current_graph()
     if graph is not None:
         given = [as_value(graph, x) for x in values]
@@ -217,7 +223,12 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         >>> ops.fori_loop(0, 3, lambda i, x: x * 2.0, 1.0)
         array(8., dtype=float32)
     """
-    _refuse_keras_tensors("fori_loop", [lower, upper, *_leaves(init_val)])
+    if _has_keras_tensors([lower, upper, *_leaves(init_val)]):
+        return _recorded(
+            "fori_loop",
+            lambda first, end, value: fori_loop(first, end, body_fun, value),
+            (lower, upper, init_val),
+        )
     if isinstance(lower, int | SymbolicDim) and isinstance(upper, int | SymbolicDim):
         steps = upper - lower
         if isinstance(steps, int):
@@ -276,10 +287,11 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     """
     if not branches:
         raise ValueError("switch: there is no branch to choose")
+    if _has_keras_tensors([index, *_leaves(operands)]):
+        return _recorded("switch", lambda i, xs: switch(i, branches, *xs), (index, operands))
     number = tensor(index)
     if shape_of(number) != () or not dtype_of(number).startswith(("int", "uint")):
         raise ValueError(f"switch: index must be one integer, got {_text(number)}")
-    _refuse_keras_tensors("switch", [number, *_leaves(operands)])
     given = tree.map_structure(lambda x: None if x is None else tensor(x), operands)
     if not isinstance(number, Value):
         return branches[min(max(int(number), 0), len(branches) - 1)](*given)
@@ -498,8 +510,13 @@ def _truth(what: str, x: Any) -> Any:
     """
     if x is None or isinstance(x, str):
         raise ValueError(f"{what} one bool, got {x!r}")
+    if _has_keras_tensors([x]):
+        raise TypeError(
+            f"{what} one bool, got a KerasTensor: the functions of ops.cond take no arguments, so "
+            "they would see no values of the model; use ops.switch, which hands operands to its "
+            "branches, or write a small layer of your own"
+        )
     found = tensor(x)
-    _refuse_keras_tensors(what.partition(":")[0], [found])
     if shape_of(found) != ():
         raise ValueError(
             f"{what} one bool, got {_text(found)}; handmill.ops.any and all make one of many"
@@ -535,9 +552,13 @@ def _agrees(a: Any, b: Any) -> bool:
     return all(_fits(x, y) for x, y in zip(_results(a), _results(b), strict=True))
 
 
-def _refuse_keras_tensors(name: str, tensors: Sequence[Any]) -> None:
-    if any(hasattr(type(x), "history") for x in tensors):
-        raise TypeError(
-            f"ops.{name} got a KerasTensor: loops and branches are called in the call of a layer, "
-            "not on the tensors of the functional API; write a small layer of your own"
-        )
+def _has_keras_tensors(tensors: Sequence[Any]) -> bool:
+    return any(hasattr(type(x), "record_function") for x in tensors)
+
+
+def _recorded(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Records a loop or choice over KerasTensors as a layer; its functions get their rows."""
+    record = next(
+        type(x).record_function for x in _leaves(arguments) if hasattr(type(x), "record_function")
+    )
+    return record(name, function, arguments)
