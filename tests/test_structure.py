@@ -421,7 +421,7 @@ def test_equal_models_share_programs_and_nothing_else():
 
 def test_equal_models_without_an_input_are_built_each():
     for _ in range(2):
-        model = models.Sequential([layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
+        model = handmill.Sequential([layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
         model.compile("adam", "mse")
         model.fit(X, X[:, :1], verbose=0)
         assert len(model.weights) == 8
