@@ -164,6 +164,8 @@ class Reader:
     def text(self, path: str, name: str) -> str | None:
         """A text beside the group or array at ``path``; None if there is none."""
         found = self._attribute(path, name)
+        if isinstance(found, bytes | str) and len(found) > _LONGEST_TEXT:
+            raise self._refuse(f"{path}:{name}", "is longer than 16 MB")
         if isinstance(found, bytes):
             with self._damage():
                 return found.decode()
