@@ -153,7 +153,7 @@ def test_model_checkpoint(tmp_path):
 
 def test_model_checkpoint_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"must end in `\.hmill`"):
-        callbacks.ModelCheckpoint(tmp_path / "m.keras")
+        callbacks.ModelCheckpoint(tmp_path / "m.pkl")
     with pytest.raises(ValueError, match=r"must end in `\.weights\.hmill`"):
         callbacks.ModelCheckpoint(tmp_path / "m.hmill", save_weights_only=True)
     with pytest.raises(ValueError, match="save_freq"):

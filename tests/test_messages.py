@@ -56,12 +56,12 @@ def test_models_without_inputs_or_outputs(inputs):
 
 
 def test_loading_words_the_suffix_as_loading(tmp_path):
-    with pytest.raises(ValueError, match=r"extension for loading.*Keras's own formats"):
-        models.load_model(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="extension for loading"):
+        models.load_model(tmp_path / "m.pkl")
     with pytest.raises(ValueError, match="load_weights"):
         models.load_model(tmp_path / "m.weights.hmill")
     with pytest.raises(ValueError, match="extension for saving"):
-        net().save(tmp_path / "m.keras")
+        net().save(tmp_path / "m.weights.h5")
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf))

@@ -208,7 +208,7 @@ def test_code_is_refused_when_saving(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ("m.keras", "m.h5", "m", "m.weights.hmill"))
+@pytest.mark.parametrize("name", ("m.pkl", "m.weights.h5", "m", "m.weights.hmill"))
 def test_other_suffixes(tmp_path, name):
     model = classifier()
     with pytest.raises(ValueError, match=r"must end in `\.hmill`"):
@@ -240,7 +240,7 @@ def test_weights_alone(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end in `\.weights\.hmill`"):
         model.save_weights(tmp_path / "w.h5")
     with pytest.raises(ValueError, match="File format not supported"):
-        model.load_weights(tmp_path / "w.h5")
+        model.load_weights(tmp_path / "w.pkl")
 
 
 def test_weights_of_a_whole_model_file(tmp_path):

@@ -419,6 +419,14 @@ def test_equal_models_share_programs_and_nothing_else():
         np.testing.assert_array_equal(a, b)
 
 
+def test_equal_models_without_an_input_are_built_each():
+    for _ in range(2):
+        model = handmill.Sequential([layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(X, X[:, :1], verbose=0)
+        assert len(model.weights) == 8
+
+
 @pytest.mark.parametrize(
     "other",
     (

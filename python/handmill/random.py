@@ -49,6 +49,36 @@ def next_host_seed() -> int:
     return (high << 32 | low) & (1 << 62) - 1
 
 
+def state() -> dict[str, Any]:
+    """What all draws to come without a seed of their own depend on, as plain data."""
+    programs = None if _of_programs is None else [int(n) for n in _of_programs.state.read()]
+    with _LOCK:
+        return {"root": _root, "drawn": _drawn, "programs": programs}
+
+
+def is_state(data: Any) -> bool:
+    """Whether ``data`` is what :func:`state` returns."""
+    if not isinstance(data, dict) or set(data) != {"root", "drawn", "programs"}:
+        return False
+    programs = data["programs"]
+    if programs is not None and not (isinstance(programs, list) and len(programs) == 2):
+        return False
+    numbers = [data["drawn"], *(programs or ()), *([] if data["root"] is None else [data["root"]])]
+    return all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+
+
+def restore_state(data: Mapping[str, Any]) -> None:
+    """Lets draws go on from what :func:`state` returned."""
+    global _root, _drawn, _of_programs
+    programs = data["programs"]
+    if programs is not None:
+        if _of_programs is None:
+            _of_programs = SeedGenerator(0)
+        _of_programs.state.assign(np.array(programs, np.int64))
+    with _LOCK:
+        _root, _drawn = data["root"], data["drawn"]
+
+
 def _checked_seed(seed: int) -> int:
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise ValueError(f"seed: expected an integer, got {seed!r}")

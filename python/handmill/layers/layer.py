@@ -47,9 +47,10 @@ from handmill.runtime import watch
 from handmill.runtime.structure import Structure, Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
+from handmill.saving.stored_variables import StoredVariables
 
 
-class Layer(Watched):
+class Layer(StoredVariables, Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -225,6 +226,10 @@ class Layer(Watched):
             if isinstance(value, Variable) and not any(value is v for v in found):
                 found.append(value)
         return found
+
+    def variables_to_store(self) -> list[Variable]:
+        """The weights of this layer itself: trainable ones first."""
+        return sorted(self._own_variables(), key=lambda v: not v.trainable)
 
     def _seed_states(self) -> list[Variable]:
         from handmill.random import SeedGenerator

@@ -80,6 +80,18 @@ class ArrayData:
         """Lets the next epoch start with the first row."""
         self._started = False
 
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        return {"started": self._started, "rows": self.feed.position}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave; the order of a begun pass is drawn again."""
+        rows = position["rows"]
+        self._started = bool(position["started"])
+        if self._started and self._orders is not None and rows < self.rows:
+            self.feed.set_order(self._orders())
+        self.feed.position = rows
+
     def next_portion(self, done: int) -> Rows | None:
         """Returns the batches that come next, None if the pass has no rows left."""
         left = self.rows - self.feed.position
@@ -120,6 +132,9 @@ class BatchData:
         self._indexed = not self._endless and hasattr(source, "__getitem__")
         self._seed = random.next_host_seed() if shuffle and self._indexed else None
         self._passes = 0
+        self._taken = 0  # batches of the pass that is under way
+        self._drawn = 0  # batches of all passes
+        self._epochs = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
         self._known = _number_of_batches(source)
@@ -135,18 +150,18 @@ class BatchData:
         if self._endless or hasattr(self.source, "__next__"):
             return self.source  # type: ignore[no-any-return]
         if self._indexed and self._known is not None:
-            return self._indexed_pass()
+            self._passes += 1
+            return self._indexed_pass(0)
         if self._indexed:
             return batches_of(self.source, count())
         return iter(self.source)
 
-    def _indexed_pass(self) -> Iterator[Any]:
+    def _indexed_pass(self, start: int) -> Iterator[Any]:
         batches = int(self._known or 0)
         order: Any = range(batches)
         if self._seed is not None:
-            order = random.permutation(self._seed, self._passes, batches)
-        self._passes += 1
-        return batches_of(self.source, order)
+            order = random.permutation(self._seed, self._passes - 1, batches)
+        return batches_of(self.source, order[start:])
 
     def _notify(self, hook: str) -> None:
         if self._indexed and hasattr(self.source, hook):
@@ -155,7 +170,11 @@ class BatchData:
     def _next(self) -> Any:
         if self._iterator is None:
             self._iterator = iter(self._open())
-        return next(self._iterator)
+            self._taken = 0
+        batch = next(self._iterator)
+        self._taken += 1
+        self._drawn += 1
+        return batch
 
     def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
         x, y, weight = unpack_x_y_sample_weight(batch)
@@ -197,8 +216,55 @@ class BatchData:
         """The first batch of a data set that ended exactly where the last epoch did."""
         if self.num_batches is None or hasattr(self.source, "__next__"):
             return None
-        self._iterator = iter(self._open())
-        return next(self._iterator, None)
+        self._iterator = None
+        try:
+            return self._next()
+        except StopIteration:
+            return None
+
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        return {
+            "seed": self._seed,
+            "passes": self._passes,
+            "taken": self._taken if self._iterator is not None else 0,
+            "is_open": self._iterator is not None,
+            "drawn": self._drawn,
+            "epochs": self._epochs,
+            "known": self._known,
+            "source": self._state_of_source(),
+        }
+
+    def _state_of_source(self) -> Any:
+        source = self.source
+        if not isinstance(source, Dataset):
+            return None
+        return source.get_state() if self._iterator is not None else source.next_pass()
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave, in a source that is at its beginning.
+
+        A source with an index or a state, or that can skip batches, is not asked for those before;
+        any other makes them once more. One that is told when epochs begin and end is told so.
+        """
+        taken, drawn = position["taken"], position["drawn"]
+        self._known = position["known"]
+        for _ in range(position["epochs"]):
+            self._notify("on_epoch_begin")
+            self._notify("on_epoch_end")
+        if isinstance(self.source, Dataset):
+            self.source.set_state(position["source"])
+            self._iterator = iter(self._open()) if position["is_open"] else None
+        elif hasattr(self.source, "skip_batches"):
+            self.source.skip_batches(drawn)
+            self._iterator = iter(self._open()) if position["is_open"] else None
+        elif self._indexed and self._known is not None:
+            self._seed, self._passes = position["seed"], position["passes"]
+            self._iterator = self._indexed_pass(taken) if position["is_open"] else None
+        elif position["is_open"]:
+            for _ in range(drawn if hasattr(self.source, "__next__") else taken):
+                self._next()
+        self._taken, self._drawn, self._epochs = taken, drawn, position["epochs"]
 
     def end_epoch(self, done: int) -> None:
         """Notes the length of a pass, and tells the source that the epoch is over."""
@@ -206,6 +272,7 @@ class BatchData:
             self._known = done
         if self.steps is None and not self._endless and not hasattr(self.source, "__next__"):
             self._iterator = None
+        self._epochs += 1
         self._notify("on_epoch_end")
 
 

@@ -368,17 +368,19 @@ class Model(Trainer, Layer):
     # Files.
 
     def save(self, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
-        """Writes architecture, weights, optimizer and counters to a ``.hmill`` file.
+        """Writes architecture, weights, optimizer and counters to a file.
 
         The file appears complete or not at all.
 
         Args:
-            filepath: a path that ends in ``.hmill``.
+            filepath: a path that ends in ``.hmill``; for Keras 3 in ``.keras``, or in ``.h5``
+                for its older format (these need h5py).
             overwrite: whether an existing file may be replaced.
             zipped: accepted for Keras; must be None or True.
 
         Raises:
             ValueError: for another suffix.
+            ImportError: for files of Keras without h5py.
         """
         from handmill.saving.model_file import save_model
 
@@ -387,10 +389,11 @@ class Model(Trainer, Layer):
     def save_weights(
         self, filepath: Any, overwrite: bool = True, max_shard_size: None = None
     ) -> None:
-        """Writes the weights to a ``.weights.hmill`` file.
+        """Writes the weights to a file.
 
         Args:
-            filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``.
+            filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``, or in
+                ``.weights.h5`` for Keras 3, with the state of the optimizer (needs h5py).
             overwrite: whether an existing file may be replaced.
             max_shard_size: not supported; must be None.
         """
@@ -399,18 +402,19 @@ class Model(Trainer, Layer):
         save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Reads weights that :meth:`save_weights` or :meth:`save` wrote.
+        """Reads weights that :meth:`save_weights` or :meth:`save` wrote, here or in Keras.
 
         Args:
             filepath: the file.
             skip_mismatch: whether weights of another shape are left out instead of refused.
-            **kwargs: none are known; for Keras's error.
+            **kwargs: ``by_name=True`` finds layers by their names; for ``.h5`` files of Keras 2.
         """
         from handmill.saving.model_file import load_weights
 
+        by_name = kwargs.pop("by_name", False)
         if kwargs:
             raise ValueError(f"Invalid keyword arguments: {kwargs}")
-        load_weights(self, filepath, skip_mismatch=skip_mismatch)
+        load_weights(self, filepath, skip_mismatch=skip_mismatch, by_name=by_name)
 
 
 class Functional(Model):

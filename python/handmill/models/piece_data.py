@@ -74,6 +74,18 @@ class PieceData:
     def _position(self) -> tuple[int, int]:
         return self._pass, self._done + -(-self.feed.position // self._size)
 
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        is_open = self._pieces is not None
+        state = self.source.get_state() if is_open else self.source.next_pass()
+        return {"is_open": is_open, "source": state}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave."""
+        self.source.set_state(position["source"])
+        if position["is_open"]:
+            self._open()
+
     def _next_piece(self) -> bool:
         piece = None if self._pieces is None else next(self._pieces, None)
         if piece is None:

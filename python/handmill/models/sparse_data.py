@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,17 @@ class SparseData:
     def restart(self) -> None:
         """Lets the next epoch start with the first row."""
         self._order = None
+
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        return {"started": self._order is not None, "rows": self._next}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave; the order of a begun pass is drawn again."""
+        self._order = None
+        if position["started"]:
+            self._order = np.arange(self.rows) if self._orders is None else self._orders()
+        self._next = position["rows"]
 
     def next_portion(self, done: int) -> Given | None:
         """Returns the next batch, None if the pass has no rows left."""

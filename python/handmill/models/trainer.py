@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, random, tree
+from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback import History
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
@@ -522,6 +523,7 @@ class Trainer(Predicting, OlderNames):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        resume: Any = None,
     ) -> History:
         """Trains the model.
 
@@ -543,6 +545,9 @@ class Trainer(Predicting, OlderNames):
             validation_steps: steps of a validation.
             validation_batch_size: rows of a batch in validation; default: ``batch_size``.
             validation_freq: epochs between validations, or a list of epochs (from 1).
+            resume: a path that ends in ``.hmill``: the state of the run is written there after
+                each epoch, and if the file is there, the run goes on from it. A run that was ended
+                at any moment then gives the same bits as one that was not.
 
         Returns:
             A History: ``.history`` holds the numbers of each epoch by name.
@@ -594,11 +599,14 @@ class Trainer(Predicting, OlderNames):
             validation = self._validation_data(
                 validation_data, validation_batch_size or batch_size, validation_steps, check
             )
+        resumption = _resumption(resume, callbacks)
         checks = TrainingChecks(self, x)
         numbers = range(initial_epoch, epochs)
         self._fitting = True
         try:
-            loop.fit(self, data, callbacks, numbers, checks, validation, validation_freq)
+            loop.fit(
+                self, data, callbacks, numbers, checks, validation, validation_freq, resumption
+            )
         finally:
             self._fitting = False
         return self.history  # type: ignore[return-value]
@@ -749,3 +757,13 @@ def loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool
     if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
         arguments["training"] = training
     return compute_loss(**arguments)
+
+
+def _resumption(resume: Any, callbacks: CallbackList) -> Any:
+    """What ``fit(resume=...)`` and BackupAndRestore mean; imported only where there is one."""
+    backups = [c for c in callbacks.callbacks if isinstance(c, BackupAndRestore)]
+    if resume is None and not backups:
+        return None
+    from handmill.models.resumption import resumption_of
+
+    return resumption_of(resume, backups)

@@ -23,6 +23,7 @@ from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.saving.stored_variables import StoredVariables
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
@@ -54,7 +55,7 @@ class _Applied:
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
 
-class Optimizer(Watched):
+class Optimizer(StoredVariables, Watched):
     """Base class: turns gradients into updates of variables.
 
     An update is traced as part of the training step. Subclasses define ``update_step``.
@@ -198,6 +199,10 @@ class Optimizer(Watched):
     def variables(self) -> list[Variable]:
         """All state: iterations, learning rate, then what ``build`` made."""
         return list(self._variables)
+
+    def variables_to_store(self) -> list[Variable]:
+        """All state, in the order in which files hold it."""
+        return self.variables
 
     @property
     def iterations(self) -> Any:

@@ -7,7 +7,8 @@ dictionary. Nothing is ever imported by a name that comes from a file.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -232,7 +233,32 @@ def deserialize_keras_object(
         return _deserialize(config, module_objects, kind)
 
 
+_shared: ContextVar[dict[Any, Any] | None] = ContextVar("_shared", default=None)
+
+
+@contextmanager
+def shared_objects() -> Iterator[None]:
+    """Makes an object that several places of a description share once, in a ``with`` block.
+
+    Keras gives each such description the same number.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
+    made, number = _shared.get(), isinstance(config, dict) and config.get("shared_object_id")
+    if made is None or not isinstance(number, int) or number is False:
+        return _make(config, module_objects, kind)
+    if number not in made:
+        made[number] = _make(config, module_objects, kind)
+    return made[number]
+
+
+def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
     if isinstance(config, list | tuple):
         return [_deserialize(item, module_objects, kind) for item in config]
     if isinstance(config, str) and module_objects is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
+from handmill.saving.stored_variables import ASSET_HOOKS, StoredVariables
 from handmill.saving.tensors import tensor_names
 
 
@@ -16,7 +17,7 @@ def named(variables: Sequence[Variable]) -> dict[str, Array]:
     return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
 
 
-_HOOKS = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+_HOOKS = ("save_own_variables", "load_own_variables", *ASSET_HOOKS)
 
 
 def refuse_own_formats(model: Any) -> None:
@@ -34,11 +35,12 @@ def refuse_own_formats(model: Any) -> None:
         seen.add(id(part))
         parts += part._flatten_layers() if part is not model.optimizer else ()
         for hook in _HOOKS:
-            if hasattr(type(part), hook):
+            if getattr(type(part), hook, None) is not getattr(StoredVariables, hook, None):
                 raise NotImplementedError(
                     f"{type(part).__name__}.{hook} would not be called: files hold every variable "
                     "of a layer under its path, and nothing else. Keep what must be saved in "
-                    "variables (add_weight) or in get_config, and remove the method."
+                    "variables (add_weight) or in get_config, and remove the method; or save to "
+                    "`.keras` or `.weights.h5`, where it is called."
                 )
 
 

@@ -107,6 +107,10 @@ class Dataset:
         pass_, done = (self._passes, self._start) if self._cursor is None else self._cursor()
         return {"pass": pass_, "element": done}
 
+    def next_pass(self) -> dict[str, int]:
+        """Returns where the next pass begins; see :meth:`set_state`."""
+        return {"pass": self._passes, "element": self._start}
+
     def set_state(self, state: dict[str, int]) -> None:
         """Lets the next pass go on where another data set, made by the same chain, stood.
 
