@@ -65,10 +65,10 @@ def scan(
     carry = [tensor(x) for x in _leaves(init)]
     rows = [tensor(x) for x in _leaves(xs)]
     if _has_keras_tensors([*carry, *rows]):
-        found: tuple[Any, Any] = _recorded(
+        recorded: tuple[Any, Any] = _recorded(
             "scan", lambda c, r: scan(f, c, r, length, reverse), (init, xs)
         )
-        return found
+        return recorded
     steps = _length(rows, length)
     structure: list[Any] = []
 
