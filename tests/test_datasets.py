@@ -553,6 +553,7 @@ def test_arrays_that_claim_more_than_there_is(tmp_path: Path) -> None:
         ("fashion_mnist", gzip.compress(bytes(30)), "no array of bytes of rank 3"),
         ("cifar10", tar_of({"cifar-10-batches-py/data_batch_1": pickle.dumps([1])}), "3072 pixels"),
     ),
+    ids=("mnist", "imdb", "fashion_mnist", "cifar10"),  # the bytes of archives hold the time
 )
 def test_other_files_are_named(
     home: Path, tmp_path: Path, name: str, content: bytes, text: str, monkeypatch: Any
