@@ -256,6 +256,18 @@ def test_fit_sees_the_batches_that_a_loop_sees(name: str) -> None:
 
 
 @pytest.mark.parametrize("make", (by_slices, by_generator))
+def test_the_executor_in_numpy_sees_the_same_batches(make: Callable[[], Dataset]) -> None:
+    def numbers() -> Any:
+        model = model_of()
+        model.fit(make().shuffle(20, seed=2).batch(6), epochs=2, verbose=0)
+        return np.concatenate([w.reshape(-1) for w in model.get_weights()])
+
+    expected = numbers()
+    with handmill.use_backend("numpy"):
+        np.testing.assert_allclose(numbers(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", (by_slices, by_generator))
 def test_steps_per_epoch_goes_on_in_the_pass(make: Callable[[], Dataset]) -> None:
     def by_hand(model: Any) -> None:
         iterator = iter(make().shuffle(5, seed=1).repeat().batch(6))
