@@ -113,6 +113,17 @@ def test_orders_follow_the_global_seed() -> None:
     assert run(1) == run(1) != run(2)
 
 
+@pytest.mark.parametrize("make", (by_slices, by_generator))
+def test_looking_twice_shows_other_elements(make: Callable[[], Dataset]) -> None:
+    def looks() -> list[Any]:
+        data = make().shuffle(20, seed=1).map(lambda x, y: x)
+        return [elements(data.take(3)) for _ in range(3)]
+
+    first, second, third = looks()
+    assert first != second != third
+    assert looks() == [first, second, third]
+
+
 def test_zip_joins_arrays_and_other_data_sets() -> None:
     images, labels = Dataset.from_tensor_slices(X), Dataset.from_tensor_slices(Y)
     expected = elements(by_slices())
