@@ -110,7 +110,7 @@ def test_splits_are_those_of_keras(texts: Path, keras: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     (
-        ({"labels": "guessed"}, '`labels` must be "inferred"'),
+        ({"labels": "guessed"}, '`labels` argument should be "inferred"'),
         ({"labels": [1, 2]}, "we found 9 files"),
         ({"labels": [1], "class_names": ["a"]}, "only pass `class_names` if"),
         ({"label_mode": "one"}, "`label_mode` argument"),

@@ -113,6 +113,17 @@ def test_orders_follow_the_global_seed() -> None:
     assert run(1) == run(1) != run(2)
 
 
+@pytest.mark.parametrize("make", (by_slices, by_generator))
+def test_looking_twice_shows_other_elements(make: Callable[[], Dataset]) -> None:
+    def looks() -> list[Any]:
+        data = make().shuffle(20, seed=1).map(lambda x, y: x)
+        return [elements(data.take(3)) for _ in range(3)]
+
+    first, second, third = looks()
+    assert first != second != third
+    assert looks() == [first, second, third]
+
+
 def test_zip_joins_arrays_and_other_data_sets() -> None:
     images, labels = Dataset.from_tensor_slices(X), Dataset.from_tensor_slices(Y)
     expected = elements(by_slices())
@@ -253,6 +264,18 @@ def test_fit_sees_the_batches_that_a_loop_sees(name: str) -> None:
     expected = weights_after(by_hand)
     assert weights_after(lambda m: m.fit(chain(by_slices()), epochs=3, verbose=0)) == expected
     assert weights_after(lambda m: m.fit(chain(by_generator()), epochs=3, verbose=0)) == expected
+
+
+@pytest.mark.parametrize("make", (by_slices, by_generator))
+def test_the_executor_in_numpy_sees_the_same_batches(make: Callable[[], Dataset]) -> None:
+    def numbers() -> Any:
+        model = model_of()
+        model.fit(make().shuffle(20, seed=2).batch(6), epochs=2, verbose=0)
+        return np.concatenate([w.reshape(-1) for w in model.get_weights()])
+
+    expected = numbers()
+    with handmill.use_backend("numpy"):
+        np.testing.assert_allclose(numbers(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", (by_slices, by_generator))

@@ -26,6 +26,7 @@ IMPORT_MILLISECONDS = 30.0
 LAZY = (
     "PIL", "tqdm", "safetensors", "h5py", "matplotlib", "sklearn", "scipy", "ml_dtypes", "onnx",
     "cv2", "optuna", "tensorboard", "tokenizers", "soundfile", "mpi4py", "torch", "keras", "jax",
+    "pandas", "polars",
 )  # fmt: skip
 
 

@@ -17,7 +17,15 @@ from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, has_sparse, is_sparse, leaves, nested, split
+from handmill.models.layout import (
+    Layout,
+    as_data,
+    has_sparse,
+    is_sparse,
+    leaves,
+    nested,
+    split,
+)
 from handmill.models.piece_data import PieceData
 from handmill.models.portions import Given, Rows, warn_out_of_data
 from handmill.models.sparse_data import SparseData
@@ -177,6 +185,11 @@ class BatchData:
         return batch
 
     def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
+        if type(batch) is tuple and len(batch) == 2 and self.class_weight is None:
+            # What nearly every batch is; the long way costs two microseconds more.
+            x, y = batch
+            if type(x) is type(y) is np.ndarray and x.ndim and y.ndim and len(x) == len(y) > 0:
+                return split(x, y if self.check is None else self.check(y), None)
         x, y, weight = unpack_x_y_sample_weight(batch)
         if self.check is not None and y is not None:
             y = self.check(y)

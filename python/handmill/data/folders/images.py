@@ -11,7 +11,6 @@ import numpy as np
 from handmill.data.folders.index import FileArguments, checked_format, make_datasets
 from handmill.data.images.files import (
     COLOR_MODES,
-    checked_color_mode,
     checked_data_format,
     read_image,
 )
@@ -97,7 +96,12 @@ def image_dataset_from_directory(
         (2, 4, 4, 3) [0, 1] ['cat', 'dog']
     """
     checked_format(format)
-    channels = COLOR_MODES[checked_color_mode(color_mode)]
+    if color_mode not in COLOR_MODES:
+        raise ValueError(
+            f"`color_mode` must be one of {', '.join(COLOR_MODES)}. Received: "
+            f"color_mode={color_mode!r}"
+        )
+    channels = COLOR_MODES[color_mode]
     size = _checked_size(image_size)
     if str(interpolation).lower() not in INTERPOLATIONS:
         raise ValueError(
@@ -132,7 +136,7 @@ def image_dataset_from_directory(
         follow_links,
         verbose,
     )
-    return make_datasets(given, SUFFIXES, "image", load)
+    return make_datasets(given, SUFFIXES, "images", load)
 
 
 def _checked_size(image_size: Any) -> tuple[int, int]:

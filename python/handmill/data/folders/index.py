@@ -89,7 +89,7 @@ def make_datasets(
         if not chosen.paths:
             part = f"{subset} " if subset else ""
             raise ValueError(
-                f"No {part}{kind} files found in directory {os.fspath(given.directory)!r}. Allowed "
+                f"No {part}{kind} found in directory {os.fspath(given.directory)!r}. Allowed "
                 f"formats: {', '.join(suffixes)}"
             )
         shuffles = given.shuffle and not (given.subset == "both" and subset == "validation")
@@ -111,8 +111,8 @@ def _check(given: FileArguments) -> None:
     if given.labels is not None and not isinstance(given.labels, str):
         if not isinstance(given.labels, list | tuple | np.ndarray):
             raise ValueError(
-                '`labels` must be "inferred", None or a list of class numbers, one for each file '
-                f"in the order of sorted paths. Received: labels={given.labels!r}"
+                '`labels` argument should be "inferred", None or a list of class numbers, one for '
+                f"each file in the order of sorted paths. Received: labels={given.labels!r}"
             )
         if given.class_names:
             raise ValueError(
@@ -121,7 +121,8 @@ def _check(given: FileArguments) -> None:
             )
     elif given.labels not in ("inferred", None):
         raise ValueError(
-            f'`labels` must be "inferred", None or a list, got labels={given.labels!r}'
+            '`labels` argument should be "inferred", None or a list of class numbers. Received: '
+            f"labels={given.labels!r}"
         )
     if given.label_mode not in LABEL_MODES:
         raise ValueError(
@@ -241,8 +242,7 @@ def _dataset(
     if size is not None:
         data = batch(data, size)
     data = data.prefetch(AUTOTUNE)
-    if listing.class_names is not None:
-        data.class_names = listing.class_names
+    data.class_names = listing.class_names
     data.file_paths = listing.paths
     return data
 

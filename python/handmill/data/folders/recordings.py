@@ -80,6 +80,8 @@ def audio_dataset_from_directory(
         Found 1 files belonging to 1 classes.
         [((1, 100, 1), [0])]
     """
+    if ragged and output_sequence_length is not None:
+        raise ValueError("Cannot set both `ragged` and `output_sequence_length`")
     if ragged:
         raise ValueError(
             "`ragged=True` gives ragged tensors, which handmill does not have: without it batches "
@@ -89,8 +91,10 @@ def audio_dataset_from_directory(
         ("sampling_rate", sampling_rate),
         ("output_sequence_length", output_sequence_length),
     ):
-        if value is not None and (not isinstance(value, int) or value <= 0):
-            raise ValueError(f"`{name}` should be a positive integer. Received: {name}={value!r}")
+        if value is not None and not isinstance(value, int):
+            raise ValueError(f"`{name}` should have an integer value. Received: {name}={value!r}")
+        if value is not None and value <= 0:
+            raise ValueError(f"`{name}` should be higher than 0. Received: {name}={value}")
 
     def load(path: str) -> Array:
         samples, rate = read_wav(path)
@@ -114,7 +118,7 @@ def audio_dataset_from_directory(
         verbose,
     )
     join = Dataset.padded_batch if output_sequence_length is None else Dataset.batch
-    return make_datasets(given, SUFFIXES, "audio", load, join)
+    return make_datasets(given, SUFFIXES, "audio files", load, join)
 
 
 def read_wav(path: str) -> tuple[Array, int]:

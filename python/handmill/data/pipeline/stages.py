@@ -138,7 +138,7 @@ class _Derived(Dataset):
     """A stage over one other."""
 
     def __init__(self, above: Dataset) -> None:
-        super().__init__()
+        super().__init__(above)
         self._above = above
 
     def cardinality(self) -> int:
@@ -407,7 +407,7 @@ class Concatenated(Dataset):
     """The elements of two data sets, one after the other."""
 
     def __init__(self, first: Dataset, second: Dataset) -> None:
-        super().__init__()
+        super().__init__(first)
         if not isinstance(second, Dataset):
             raise TypeError(f"concatenate: expected a Dataset, got {type(second).__name__}")
         self._both = (first, second)
@@ -483,9 +483,9 @@ class _Row(Dataset):
     """Tuples or dicts of elements of several data sets."""
 
     def __init__(self, nested: Any) -> None:
-        super().__init__()
-        self._nested = nested
         self._all: list[Dataset] = parts(nested)
+        super().__init__(self._all[0])
+        self._nested = nested
 
     def cardinality(self) -> int:
         counts = [part.cardinality() for part in self._all]
