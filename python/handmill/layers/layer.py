@@ -178,6 +178,8 @@ class Layer(Watched):
                 shape,
                 dtype,
                 trainable=trainable,
+                autocast=autocast,
+                aggregation=aggregation,
                 name=name,
                 regularizer=regularizers.get(regularizer),
                 constraint=constraints.get(constraint),
@@ -186,8 +188,6 @@ class Layer(Watched):
             raise MemoryError(f"{self.describe()}: {error}") from error
         with self._name_scope():
             weight.path = path_of(name)
-        if not autocast:
-            weight.autocast = False
         self._own_weights.append(weight)
         return weight
 
