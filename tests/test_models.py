@@ -366,3 +366,35 @@ def test_compare_names_no_error():
     assert handmill.compare(model, X).ok
     model.compile("adam", "mse")
     assert handmill.compare(model, X, X[:, :2]).ok
+
+
+def test_nested_outputs():
+    """Losses may be nested as the outputs are; a tuple stays one in a config."""
+    x = handmill.Input((4,))
+    a, b, c = (layers.Dense(n, name=f"d{n}")(x) for n in (1, 2, 3))
+    model = handmill.Model(x, (a, [b, c]))
+    y = (X[:, :1], [X[:, :2], X[:, :3]])
+    results = []
+    for loss in (("mse", ["mae", "mse"]), ["mse", "mae", "mse"]):
+        model.compile("sgd", loss, loss_weights=[1.0, [2.0, 3.0]])
+        results.append(model.evaluate(X, y, return_dict=True, verbose=0))
+    assert results[0] == results[1]
+    found = [results[0][f"d{n}_loss"] * n for n in (1, 2, 3)]
+    assert results[0]["loss"] == pytest.approx(sum(found), rel=1e-5)
+    again = handmill.Model.from_config(model.get_config())
+    made = again(X)
+    assert isinstance(made, tuple)
+    assert isinstance(made[1], list)
+    assert len(model.metrics_variables) == 8
+    single = handmill.Model(x, [a])
+    single.compile("sgd", [["mse"]])
+    assert single.evaluate(X, [X[:, :1]], verbose=0) > 0
+    model.compile("sgd", {"d9": "mse"})
+    with pytest.raises(ValueError, match=r"Invalid `loss`.*d9.*Expected keys.*d1"):
+        model.fit(X, y, verbose=0)
+
+
+def test_layers_cannot_be_replaced():
+    for model, hint in ((small(), "Use `add"), (handmill.Model(), "use another name")):
+        with pytest.raises(AttributeError, match=f"reserved(.|\n)*{hint}"):
+            model.layers = []

@@ -96,6 +96,12 @@ class Model(Trainer, Layer):
             return list(super()._flatten_layers())
         return [x for x in self._graph.operations if not isinstance(x, OpLayer)]
 
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Model.layers` attribute is reserved and should not be used. Please use another name."
+        )
+
     def _flatten_layers(self) -> Iterator[Layer]:
         if self._graph is None:
             yield from super()._flatten_layers()
@@ -327,6 +333,11 @@ class Model(Trainer, Layer):
 
     # State.
 
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """The state of all metrics."""
+        return unique([v for metric in self.metrics for v in metric.variables])
+
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Returns all variables of the model, its optimizer and its metrics, nested by path.
 
@@ -362,7 +373,7 @@ class Model(Trainer, Layer):
             "trainable_variables": self.trainable_variables,
             "non_trainable_variables": self.non_trainable_variables,
             "optimizer_variables": self.optimizer.variables if self.optimizer is not None else [],
-            "metrics_variables": unique([v for m in self.metrics for v in m.variables]),
+            "metrics_variables": self.metrics_variables,
         }
 
     # Files.

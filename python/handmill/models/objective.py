@@ -351,11 +351,13 @@ def per_output(
     if isinstance(given, dict):
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(
-                f"`{argument}` names outputs that the model does not have: {unknown}. "
-                f"Its outputs: {names}"
+                f"Invalid `{argument}`: it names outputs that the model does not have: {unknown}. "
+                f"Expected keys: {names}"
             )
         return [given.get(name) for name in names]
     if isinstance(given, list | tuple):
+        if argument in ("loss", "loss_weights") and any(tree.is_nested(item) for item in given):
+            given = tree.flatten(given)  # nested like the outputs
         if len(given) != len(names):
             raise ValueError(
                 f"`{argument}` has {len(given)} entries, but the model has {len(names)} outputs: "

@@ -159,6 +159,13 @@ class Sequential(Model):
         layers = vars(self).get("_layers", [])
         return list(layers[1:] if layers and isinstance(layers[0], InputLayer) else layers)
 
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Sequential.layers` attribute is reserved and should not be used. Use `add()` and "
+            "`pop()` to change the layers in this model."
+        )
+
     @property
     def operations(self) -> list[Layer]:
         """The layers, without the input."""
