@@ -398,3 +398,14 @@ def test_layers_cannot_be_replaced():
     for model, hint in ((small(), "Use `add"), (handmill.Model(), "use another name")):
         with pytest.raises(AttributeError, match=f"reserved(.|\n)*{hint}"):
             model.layers = []
+
+
+def test_inputs_of_another_structure_warn():
+    """As in Keras: what a dict holds besides, and lists where names are wanted."""
+    a, b = handmill.Input((4,), name="a"), handmill.Input((4,), name="b")
+    model = handmill.Model({"a": a, "b": b}, a - b)
+    wanted = model({"a": X, "b": 2 * X})
+    for given in ([X, 2 * X], {"a": X, "b": 2 * X, "c": X}):
+        with pytest.warns(UserWarning, match="doesn't match the expected structure"):
+            made = model(given)
+        np.testing.assert_array_equal(made, wanted)
