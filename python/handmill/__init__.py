@@ -60,7 +60,7 @@ __getattr__, __dir__ = lazy_exports(
         "Operation": "handmill.layers:Layer",
         "Optimizer": "handmill.optimizers:Optimizer",
         "Regularizer": "handmill.regularizers:Regularizer",
-        "device": "handmill.device:device",
+        "device": "handmill.devices:device",
         "version": "handmill.naming:version",
         "DTypePolicy": "handmill.dtype_policies:DTypePolicy",
         "FloatDTypePolicy": "handmill.dtype_policies:FloatDTypePolicy",

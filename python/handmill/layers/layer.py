@@ -500,7 +500,7 @@ class Layer(Watched):
         key = self._key_of_output(args, kwargs)
         known = None if key is None else _OUTPUT_SPECS.get(key)
         if known is not None:
-            return KerasTensor(spec=known)
+            return KerasTensor.of_spec(known)
         warned = errors.warnings_given
         found = self._traced_output_spec(args, kwargs)
         if errors.warnings_given != warned:
@@ -811,8 +811,8 @@ def _as_tensor(graph: Graph, x: Any) -> KerasTensor:
     from handmill.ir.trace import as_value
 
     value = as_value(graph, x)
-    mask = None if value.mask is None else KerasTensor(spec=value.mask.spec)
-    tensor: KerasTensor = with_mask(KerasTensor(spec=value.spec), mask)
+    mask = None if value.mask is None else KerasTensor.of_spec(value.mask.spec)
+    tensor: KerasTensor = with_mask(KerasTensor.of_spec(value.spec), mask)
     return tensor
 
 

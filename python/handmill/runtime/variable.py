@@ -170,8 +170,8 @@ class Variable(ElementwiseEquality, Watched):
         autocast: whether layers see it in the dtype in which they compute.
         aggregation: how replicas would be joined; there are none, so that it decides nothing.
         synchronization: when replicas would be joined; it decides nothing either.
-        layout: not supported; must be None.
         name: for summaries and files; default: ``variable``.
+        layout: not supported; must be None.
         regularizer: added to the loss by models: callable ``Value -> scalar Value``.
         constraint: applied after each update: callable ``Value -> Value``.
 
@@ -192,8 +192,8 @@ class Variable(ElementwiseEquality, Watched):
         autocast: bool = True,
         aggregation: str | None = "none",
         synchronization: str = "auto",
-        layout: None = None,
         name: str | None = None,
+        layout: None = None,
         *,
         regularizer: Callable[[Any], Any] | None = None,
         constraint: Callable[[Any], Any] | None = None,
