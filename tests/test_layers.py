@@ -374,6 +374,13 @@ def test_input_specs_by_name():
         layers.InputSpec(axes={"a": 1})
 
 
+def test_older_name_of_add_weight():
+    layer = layers.Dense(2)
+    made = layer.add_variable((3,), "ones", trainable=False, name="steps")
+    assert made is layer.non_trainable_weights[0]
+    np.testing.assert_array_equal(made.numpy(), np.ones(3))
+
+
 def test_arguments_of_variables():
     variable = handmill.Variable(1.0, autocast=False, aggregation="mean")
     assert (variable.name, variable.autocast, variable.aggregation, variable.synchronization) == (

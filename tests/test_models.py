@@ -389,6 +389,8 @@ def test_nested_outputs():
     single = handmill.Model(x, [a])
     single.compile("sgd", [["mse"]])
     assert single.evaluate(X, [X[:, :1]], verbose=0) > 0
+    single.compile("sgd", {"d1": ["mse"]})
+    assert single.evaluate(X, [X[:, :1]], verbose=0) > 0
     model.compile("sgd", {"d9": "mse"})
     with pytest.raises(ValueError, match=r"Invalid `loss`.*d9.*Expected keys.*d1"):
         model.fit(X, y, verbose=0)

@@ -332,6 +332,11 @@ def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:
         )
 
 
+def _alone(item: Any) -> Any:
+    """A loss that stands in a list of its own."""
+    return item[0] if isinstance(item, list | tuple) and len(item) == 1 else item
+
+
 def per_output(
     argument: str, given: Any, names: list[str], single: Callable[[Any], list[Any]]
 ) -> list[Any]:
@@ -354,7 +359,8 @@ def per_output(
                 f"Invalid `{argument}`: it names outputs that the model does not have: {unknown}. "
                 f"Expected keys: {names}"
             )
-        return [given.get(name) for name in names]
+        found = [given.get(name) for name in names]
+        return [_alone(item) for item in found] if argument == "loss" else found
     if isinstance(given, list | tuple):
         if argument in ("loss", "loss_weights") and any(tree.is_nested(item) for item in given):
             given = tree.flatten(given)  # nested like the outputs
