@@ -395,6 +395,9 @@ def test_what_is_averaged_on_the_bar():
 
     assert "/row - a: 3.0000 - b: 3.0000" in last()
     assert "a: 4.0000 - b: 3.0000" in last(stateful_metrics=["a"])
+    stream = Terminal()
+    Progbar(2, stream=stream).update(2, [("a", [1.0, 4.0]), ("b", np.float32(2.0))])
+    assert "a: 2.5000 - b: 2.0000" in stream.getvalue()
     assert "a: 3.0000 - b: 4.0000" in last(stateless_metrics=["a"])
     with pytest.raises(ValueError, match="Only one of"):
         Progbar(4, stateful_metrics=["a"], stateless_metrics=["b"])

@@ -396,6 +396,16 @@ def test_nested_outputs():
         model.fit(X, y, verbose=0)
 
 
+def test_build_does_not_contradict_the_input():
+    model = small()
+    model.build((None, 4))
+    model.build((7, 4))
+    for shape in ((None, 5), (None, 4, 1)):
+        with pytest.raises(ValueError, match="already been configured to use input shape"):
+            model.build(shape)
+    assert model.built
+
+
 def test_layers_cannot_be_replaced():
     for model, hint in ((small(), "Use `add"), (handmill.Model(), "use another name")):
         with pytest.raises(AttributeError, match=f"reserved(.|\n)*{hint}"):

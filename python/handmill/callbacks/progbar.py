@@ -121,14 +121,15 @@ class Progbar:
             finalize = self.target is not None and current >= self.target
         steps = max(current - self._seen, 1)
         for name, value in values or ():
+            value = float(np.mean(np.asarray(value, np.float64)))
             averaged = self.stateless_metrics
             if (
                 name in self.stateful_metrics if averaged is None else name not in averaged
             ) or finalize:
-                self._sums[name] = (float(value), 1)
+                self._sums[name] = (value, 1)
             else:
                 total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + steps * float(value), count + steps)
+                self._sums[name] = (total + steps * value, count + steps)
         self._seen = current
         self.show(current, {k: t / max(n, 1) for k, (t, n) in self._sums.items()}, finalize)
 
