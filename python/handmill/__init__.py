@@ -61,7 +61,7 @@ __getattr__, __dir__ = lazy_exports(
         "stop_gradient": "handmill.ops:stop_gradient",
         "Function": "handmill.layers.function:Function",
         "Operation": "handmill.layers:Layer",
-        "device": "handmill.device:device",
+        "device": "handmill.devices:device",
         "version": "handmill.naming:version",
         "DTypePolicy": "handmill.dtype_policies:DTypePolicy",
         "FloatDTypePolicy": "handmill.dtype_policies:FloatDTypePolicy",

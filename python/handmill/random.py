@@ -271,7 +271,7 @@ class SeedGenerator(Watched):
 
     Args:
         seed: an integer; default: the next seed after ``utils.set_random_seed``.
-        name: for files.
+        name: for files; default: ``seed_generator``.
 
     Attributes:
         state: a Variable of two int64: seed, and number of draws so far.
@@ -279,9 +279,9 @@ class SeedGenerator(Watched):
 
     _unwatched = frozenset({"seed", "name"})
 
-    def __init__(self, seed: int | None = None, name: str = "seed_generator") -> None:
+    def __init__(self, seed: int | None = None, name: str | None = None) -> None:
         self.seed = next_host_seed() if seed is None else _checked_seed(seed)
-        self.name = name
+        self.name = name or "seed_generator"
         self.state = Variable(
             np.array([self.seed, 0], np.int64), trainable=False, name="seed_generator_state"
         )

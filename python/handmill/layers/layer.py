@@ -39,12 +39,12 @@ from handmill.layers.attributes import (
     PROGRAMS,
     UNTRACKED,
 )
-from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
+from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.symbolic import KerasTensor, Node
 from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
-from handmill.runtime.structure import Structure, Walk
+from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 from handmill.saving.stored_variables import StoredVariables
@@ -179,6 +179,8 @@ class Layer(StoredVariables, Watched):
                 shape,
                 dtype,
                 trainable=trainable,
+                autocast=autocast,
+                aggregation=aggregation,
                 name=name,
                 regularizer=regularizers.get(regularizer),
                 constraint=constraints.get(constraint),
@@ -187,10 +189,31 @@ class Layer(StoredVariables, Watched):
             raise MemoryError(f"{self.describe()}: {error}") from error
         with self._name_scope():
             weight.path = path_of(name)
-        if not autocast:
-            weight.autocast = False
         self._own_weights.append(weight)
         return weight
+
+    def add_variable(
+        self,
+        shape: Sequence[int] | int | None,
+        initializer: Any,
+        dtype: str | None = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a weight: :meth:`add_weight` under Keras's older name."""
+        return self.add_weight(
+            shape,
+            initializer,
+            dtype,
+            trainable,
+            autocast=autocast,
+            regularizer=regularizer,
+            constraint=constraint,
+            name=name,
+        )
 
     def _parts(self) -> list[Any]:
         """Layers, variables, metrics among the attributes and in lists, dicts and so on there."""
@@ -502,54 +525,9 @@ class Layer(StoredVariables, Watched):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
-        key = self._key_of_output(args, kwargs)
-        known = None if key is None else _OUTPUT_SPECS.get(key)
-        if known is not None:
-            return KerasTensor(spec=known)
-        warned = errors.warnings_given
-        found = self._traced_output_spec(args, kwargs)
-        if errors.warnings_given != warned:
-            return found
-        if key is not None and type(found) is KerasTensor and found.mask is None:
-            if len(_OUTPUT_SPECS) >= _MOST_OUTPUT_SPECS:
-                _OUTPUT_SPECS.clear()
-            if self._key_of_output(args, kwargs) == key:  # the call has made nothing in the layer
-                _OUTPUT_SPECS[key] = found.spec
-        return found
+        from handmill.layers.output_spec import output_spec
 
-    def _key_of_output(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the spec of the output follows from; None where a trace must tell it.
-
-        Builds the layer where that is enough to know.
-        """
-        if kwargs or len(args) != 1 or type(args[0]) is not KerasTensor or not is_ours(type(self)):
-            return None
-        if args[0].mask is not None:
-            return None
-        try:
-            with collected_losses(), Graph(self.name):
-                self._maybe_build(args)
-        except ShapeError as error:
-            raise located(error, self, args) from None
-        structure = Structure((self,), trainable=False)
-        return (args[0].spec, structure.key) if structure.is_shared else None
-
-    def _traced_output_spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        graph = Graph(self.name)
-        with collected_losses(), graph:
-
-            def enter(x: Any) -> Any:
-                if not isinstance(x, KerasTensor):
-                    return x
-                value = graph.input(x.spec, x.name)
-                if x.mask is not None:
-                    value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
-                return value
-
-            outputs = self._call_traced(
-                graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
-            )
-            return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
+        return output_spec(self, args, kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
@@ -758,11 +736,6 @@ class Layer(StoredVariables, Watched):
         return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
 
 
-_OUTPUT_SPECS: dict[Any, Any] = {}
-"""Specs of outputs by the specs of inputs and the structures of layers."""
-
-_MOST_OUTPUT_SPECS = 1024
-
 _PLAIN = frozenset({bool, float, int, str})
 
 _ADDRESSABLE = 1 << 47
@@ -810,15 +783,6 @@ def all_layers(layer: Layer) -> Iterator[Layer]:
     yield layer
     for inner in layer._flatten_layers():
         yield from all_layers(inner)
-
-
-def _as_tensor(graph: Graph, x: Any) -> KerasTensor:
-    from handmill.ir.trace import as_value
-
-    value = as_value(graph, x)
-    mask = None if value.mask is None else KerasTensor(spec=value.mask.spec)
-    tensor: KerasTensor = with_mask(KerasTensor(spec=value.spec), mask)
-    return tensor
 
 
 __all__ = ["InputSpec", "Layer"]

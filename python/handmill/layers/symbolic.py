@@ -11,7 +11,7 @@ from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import ElementwiseEquality, operator_table
 from handmill.ir.numpy_calls import NumpyOperand
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import Spec, standardize_dtype
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
 
@@ -64,6 +64,14 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
 
+    Args:
+        shape: with None for the batch size and other sizes that differ from call to call.
+        dtype: the dtype's name.
+        sparse: not supported; must be False.
+        ragged: not supported; must be False.
+        record_history: must be True.
+        name: default: ``keras_tensor``, numbered.
+
     Attributes:
         shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
@@ -80,14 +88,30 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
     def __init__(
         self,
-        shape: Sequence[int | None] | None = None,
+        shape: Sequence[int | None],
         dtype: str = "float32",
+        sparse: bool = False,
+        ragged: bool = False,
+        record_history: bool = True,
         name: str | None = None,
-        *,
-        spec: Spec | None = None,
     ) -> None:
-        self.name = name or uniquify("keras_tensor")
-        self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
+        if sparse or ragged:
+            raise ValueError("KerasTensor: sparse and ragged tensors are not supported")
+        if not record_history:
+            raise ValueError("KerasTensor(record_history=False): tensors keep their history here")
+        name = name or uniquify("keras_tensor")
+        self._start(spec_of(shape, standardize_dtype(dtype), name), name)
+
+    @classmethod
+    def of_spec(cls, spec: Spec) -> KerasTensor:
+        """A tensor of a known spec."""
+        made = cls.__new__(cls)
+        made._start(spec, uniquify("keras_tensor"))
+        return made
+
+    def _start(self, spec: Spec, name: str) -> None:
+        self.name = name
+        self.spec = spec
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 

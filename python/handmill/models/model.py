@@ -9,7 +9,7 @@ from typing import Any
 
 from handmill import console, ops, tree
 from handmill.console import say
-from handmill.errors import ShapeError
+from handmill.errors import ShapeError, warn_caller
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import dtype_of, mask_of, with_mask
 from handmill.layers.arguments import as_tuples, unique
@@ -95,6 +95,12 @@ class Model(Trainer, Layer):
         if self._graph is None:
             return list(super()._flatten_layers())
         return [x for x in self._graph.operations if not isinstance(x, OpLayer)]
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Model.layers` attribute is reserved and should not be used. Please use another name."
+        )
 
     def _flatten_layers(self) -> Iterator[Layer]:
         if self._graph is None:
@@ -200,7 +206,7 @@ class Model(Trainer, Layer):
                 f"Model {type(self).__name__} does not have a `call()` method implemented."
             )
         values = self._standardized(inputs)
-        given = [None] * len(values) if mask is None else tree.flatten(mask)
+        given = [None] * len(values) if mask is None else self._flat_inputs(mask)
         values = [with_mask(value, own) for value, own in zip(values, given, strict=True)]
         return self._graph.run(values, _call_layer)
 
@@ -222,9 +228,11 @@ class Model(Trainer, Layer):
                     f"Missing data for input {missing[0]!r}. You passed a data dictionary with "
                     f"keys {sorted(inputs)}. Expected the following keys: {names}"
                 )
-            flat = [inputs[name] for name in names]
-        else:
-            flat = list(_leaves_by_key(wanted, inputs))
+        elif isinstance(wanted, dict) and (
+            not isinstance(inputs, dict) or inputs.keys() != wanted.keys()
+        ):
+            _warn_of_structure(wanted, inputs)
+        flat = self._flat_inputs(inputs)
         if len(flat) != len(graph.inputs):
             raise ValueError(
                 f"Model {self.name!r} expects {len(graph.inputs)} inputs "
@@ -233,6 +241,13 @@ class Model(Trainer, Layer):
         return [
             self._fitted(value, tensor) for value, tensor in zip(flat, graph.inputs, strict=True)
         ]
+
+    def _flat_inputs(self, given: Any) -> list[Any]:
+        """What is nested like the inputs, or a dict by their names, as a flat list."""
+        graph = self._needed_graph("inputs")
+        if isinstance(given, dict) and not isinstance(graph.inputs_struct, dict):
+            return [given.get(t.history.operation.name) for t in graph.inputs]
+        return list(_leaves_by_key(graph.inputs_struct, given))
 
     def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
         shape, wanted, mask = tuple(value.shape), tensor.spec.shape, mask_of(value)
@@ -327,6 +342,11 @@ class Model(Trainer, Layer):
 
     # State.
 
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """The state of all metrics."""
+        return unique([v for metric in self.metrics for v in metric.variables])
+
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Returns all variables of the model, its optimizer and its metrics, nested by path.
 
@@ -362,7 +382,7 @@ class Model(Trainer, Layer):
             "trainable_variables": self.trainable_variables,
             "non_trainable_variables": self.non_trainable_variables,
             "optimizer_variables": self.optimizer.variables if self.optimizer is not None else [],
-            "metrics_variables": unique([v for m in self.metrics for v in m.variables]),
+            "metrics_variables": self.metrics_variables,
         }
 
     # Files.
@@ -430,6 +450,16 @@ def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     if len(found) == len(wanted) - 1:
         return "\n  hint: a single sample x is passed as x[None], a batch of one"
     return ""
+
+
+def _warn_of_structure(wanted: Any, given: Any) -> None:
+    expected = tree.map_structure(lambda t: t.history.operation.name, wanted)
+    received = tree.map_structure(lambda x: f"Tensor(shape={as_none(tuple(x.shape))})", given)
+    warn_caller(
+        "The structure of `inputs` doesn't match the expected structure.\n"
+        f"Expected: {expected}\nReceived: inputs={received}",
+        UserWarning,
+    )
 
 
 def _leaves_by_key(wanted: Any, given: Any) -> Iterator[Any]:

@@ -145,6 +145,8 @@ class Sequential(Model):
                     f"{input_shape}; use handmill.Model(inputs, outputs) for several"
                 )
             self._layers.insert(0, InputLayer(batch_shape=tuple(input_shape)))
+        elif input_shape is not None:
+            _check_shape(self, self._layers[0].batch_shape, input_shape)
         x = inputs = self._layers[0].output
         for layer in self._layers[1:]:
             x = layer._call_symbolically((x,), {})
@@ -158,6 +160,13 @@ class Sequential(Model):
         """The layers, without the input."""
         layers = vars(self).get("_layers", [])
         return list(layers[1:] if layers and isinstance(layers[0], InputLayer) else layers)
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Sequential.layers` attribute is reserved and should not be used. Use `add()` and "
+            "`pop()` to change the layers in this model."
+        )
 
     @property
     def operations(self) -> list[Layer]:
@@ -205,3 +214,20 @@ class Sequential(Model):
         if not model.built and shape is not None:
             model.build(tuple(shape))
         return model
+
+
+def _check_shape(model: Sequential, known: tuple[Any, ...], given: Any) -> None:
+    """Refuses an input shape that contradicts the ``Input`` of a model.
+
+    Raises:
+        ValueError: if it does.
+    """
+    fits = isinstance(given, list | tuple) and len(given) == len(known)
+    if not fits or any(
+        None not in (size, wanted) and size != wanted
+        for size, wanted in zip(given, known, strict=True)
+    ):
+        raise ValueError(
+            f"Sequential model '{model.name}' has already been configured to use input shape "
+            f"{known}. You cannot build it with input_shape {given}"
+        )

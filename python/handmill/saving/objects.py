@@ -90,17 +90,27 @@ def get_registered_name(obj: Any) -> str:
         return str(getattr(obj, "__name__", obj))
 
 
-def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
-    """The object registered as ``name``, None if there is none."""
+def get_registered_object(
+    name: str,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+) -> Any | None:
+    """The object registered as ``name``, None if there is none.
+
+    Args:
+        name: the name.
+        custom_objects: name -> object, looked through first.
+        module_objects: name -> object, looked through last.
+    """
     if not (custom_objects or _custom or _scopes.get()):
-        return None
+        return module_objects.get(name) if module_objects else None
     for table in (custom_objects or {}, *reversed(_scopes.get()), _custom):
         if name in table:
             return table[name]
         short = name.rpartition(">")[2]
         if short in table:
             return table[short]
-    return None
+    return module_objects.get(name) if module_objects else None
 
 
 def get_custom_objects() -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Dataset:
 
     def next_pass(self) -> dict[str, int]:
         """Returns where the next pass begins; see :meth:`set_state`."""
-        return {"pass": self._passes, "element": self._start}
+        return {"pass": self._passes.done, "element": self._start}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Lets the next pass go on where another data set, made by the same chain, stood.
