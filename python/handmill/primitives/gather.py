@@ -39,7 +39,8 @@ def valid_rows(indices: Array, rows: int, from_end: bool = True) -> tuple[Array,
     return at, (at >= 0) & (at < rows)
 
 
-def _check_indices(op: str, indices: Spec) -> None:
+def check_indices(op: str, indices: Spec) -> None:
+    """Refuses dtypes that name no rows."""
     if indices.dtype in ("bool", "bfloat16"):
         raise shape_error(
             op, f"indices must be integers, got {indices.dtype}", {"indices": indices}
@@ -47,7 +48,7 @@ def _check_indices(op: str, indices: Spec) -> None:
 
 
 def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
-    _check_indices("take", indices)
+    check_indices("take", indices)
     if x.rank <= axis:
         raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
@@ -131,7 +132,7 @@ TAKE = register(
 
 
 def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
-    _check_indices("scatter_add_rows", indices)
+    check_indices("scatter_add_rows", indices)
     if not same_shape(dy.shape[: indices.rank], indices.shape):
         raise shape_error(
             "scatter_add_rows",
