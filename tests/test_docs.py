@@ -166,8 +166,6 @@ def keras() -> ModuleType:
 # Defaults that differ, each for a reason.
 DEFAULTS = {
     "Variable": "a name is for messages; 'variable' says more than None",
-    "ops.segment_sum": "the number of segments is a shape; without it no program can be traced",
-    "random.SeedGenerator": "a name is for files",
 }
 
 

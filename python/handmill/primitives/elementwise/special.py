@@ -65,7 +65,7 @@ def _erfinv_reference(x: Array) -> Array:
         log = np.log1p(-size * size)
         half = 2 / (np.pi * 0.147) + log / 2
         y = np.sqrt(np.sqrt(half * half - log / 0.147) - half)
-        for _ in range(2):
+        for _ in range(3):
             # 1 - |x| has digits near 1 that |x| has not.
             error = np.empty_like(y)
             error[near_one] = (1 - size[near_one]) - erfc_reference(y[near_one])
