@@ -163,12 +163,6 @@ def keras() -> ModuleType:
     return supported().keras()
 
 
-# Defaults that differ, each for a reason.
-DEFAULTS = {
-    "ops.segment_sum": "the number of segments is a shape; without it no program can be traced",
-}
-
-
 # Arguments besides Keras's, each for a reason.
 EXTRA = {
     "Variable": "its penalty and its condition; Keras keeps them with what it makes by add_weight",
@@ -181,7 +175,7 @@ def test_arguments_are_those_of_keras(keras: ModuleType) -> None:
     differences = supported().differences()
     assert [d.name for d in differences if d.order] == []
     public = [d for d in differences if not d.name.startswith(("tree.", "saving.", "utils."))]
-    assert {d.name for d in public if d.defaults} <= set(DEFAULTS)
+    assert [d.name for d in public if d.defaults] == []
     assert {d.name for d in public if d.extra} <= set(EXTRA)
 
 

@@ -30,7 +30,6 @@ class Sample:
         attrs: the operator's attributes.
         smooth: whether the operator is differentiable around these inputs (no kinks).
         bench: whether the benchmarks time this sample.
-        equal_nan: whether NaN results are expected (special values).
     """
 
     name: str

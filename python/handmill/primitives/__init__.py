@@ -8,8 +8,11 @@ from handmill.primitives import (  # noqa: F401
     branches,
     cast,
     cumulate,
+    draws,
+    fourier,
     fused_updates,
     gather,
+    linalg,
     loops,
     loss,
     matmul,
@@ -20,7 +23,8 @@ from handmill.primitives import (  # noqa: F401
     random,
     reduce,
     rows,
+    scatter,
     softmax,
     sort,
 )
-from handmill.primitives.elementwise import activations, arithmetic, logic, unary  # noqa: F401
+from handmill.primitives.elementwise import activations, arithmetic, logic, special, unary  # noqa: F401

@@ -40,7 +40,7 @@ def valid_rows(indices: Array, rows: int, from_end: bool = True) -> tuple[Array,
 
 
 def check_indices(op: str, indices: Spec) -> None:
-    """Refuses indices of a dtype that no index has."""
+    """Refuses dtypes that name no rows."""
     if indices.dtype in ("bool", "bfloat16"):
         raise shape_error(
             op, f"indices must be integers, got {indices.dtype}", {"indices": indices}
