@@ -10,6 +10,7 @@ from handmill.primitives import (  # noqa: F401
     cumulate,
     fused_updates,
     gather,
+    hashing,
     loops,
     loss,
     matmul,
