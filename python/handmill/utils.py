@@ -19,6 +19,7 @@ __getattr__, __dir__ = lazy_exports(
         "get_custom_objects": "handmill.saving.objects",
         "get_registered_name": "handmill.saving.objects",
         "get_registered_object": "handmill.saving.objects",
+        "pad_sequences": "handmill.data.sequences",
         "normalize": "handmill.data.arrays",
         "register_keras_serializable": "handmill.saving.objects",
         "serialize_keras_object": "handmill.saving.objects",

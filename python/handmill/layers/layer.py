@@ -32,7 +32,7 @@ from handmill.layers.arguments import (
 )
 from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node
+from handmill.layers.symbolic import KerasTensor, Node, refuse_strings
 from handmill.naming import auto_name
 from handmill.runtime import watch
 from handmill.runtime.structure import Structure, Walk
@@ -90,6 +90,8 @@ class Layer(Watched):
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
+    _convert_input_args = True
+    """Whether lists of numbers that the layer is called on become float32."""
     _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
@@ -468,6 +470,7 @@ class Layer(Watched):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
+        refuse_strings(self, (list(args), kwargs))
         key = self._key_of_output(args, kwargs)
         known = None if key is None else _OUTPUT_SPECS.get(key)
         if known is not None:
@@ -705,7 +708,7 @@ _UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_known_parts", *_FUNCTIONS,
+        "_steps", "_predictors", "_all_metrics", "_known_parts", "_host", *_FUNCTIONS,
     }
 )  # fmt: skip
 _PROGRAMS = frozenset(
@@ -717,7 +720,7 @@ _NOT_NOTICED = frozenset(
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
         "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
         "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
-        "steps_per_execution", *_FUNCTIONS,
+        "steps_per_execution", "_host", *_FUNCTIONS,
     }
 )  # fmt: skip
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""

@@ -15,6 +15,9 @@ from handmill.ir.shapes import Spec
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
 
+STRING = "string"
+"""The dtype of symbolic strings: programs know no such values, some layers do."""
+
 _RUNNING = threading.local()
 
 
@@ -188,6 +191,20 @@ for _method, _name in {
 def is_keras_tensor(x: Any) -> bool:
     """Whether ``x`` is a tensor of the functional API."""
     return isinstance(x, KerasTensor)
+
+
+def refuse_strings(layer: Any, arguments: Any) -> None:
+    """Refuses strings among the arguments of a layer that takes numbers.
+
+    Raises:
+        TypeError: if there are some.
+    """
+    for x in tree.flatten(arguments):
+        if isinstance(x, KerasTensor) and x.dtype == STRING:
+            raise TypeError(
+                f"{layer.describe()} takes numbers, and its input {x.name!r} holds strings; put "
+                "StringLookup, TextVectorization or Hashing between them"
+            )
 
 
 class Node:

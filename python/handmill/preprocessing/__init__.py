@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from handmill.lazy import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(__name__, {"image": "handmill.preprocessing.image"})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"image": "handmill.preprocessing.image", "sequence": "handmill.preprocessing.sequence"},
+)
