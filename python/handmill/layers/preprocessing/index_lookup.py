@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,11 @@ class IndexLookup(StringLayer):
         back = (self.max_tokens or 0) - len(weights) if self.pad_to_max_tokens else 0
         return np.pad(weights, (0, back)).astype(process.floatx())
 
+    def _numbered(self, tokens: Sequence[Any]) -> Vocabulary:
+        mask = 0 if self.output_mode == "int" else IN_NO_CATEGORY
+        others = {} if self.mask_token is None else {self.mask_token: mask}
+        return Vocabulary(tokens, self._token_start(), others)
+
     def _take(self, tokens: Sequence[Any], weights: Array | None) -> None:
         size = self._token_start() + len(tokens)
         fixed = self.output_mode != "int" and not self.pad_to_max_tokens
@@ -255,7 +261,7 @@ class IndexLookup(StringLayer):
                 "vocabulary size cannot be changed after the layer is called. Old vocab size is "
                 f"{self._frozen_vocab_size}, new vocab size is {size}"
             )
-        self._vocabulary = Vocabulary(tokens, self._token_start())
+        self._vocabulary = self._numbered(tokens)
         self._frozen_vocab_size = size
         if weights is not None:
             self.idf_weights = weights
@@ -292,7 +298,7 @@ class IndexLookup(StringLayer):
         self.count_documents(rows.tolist())
 
     def count_documents(self, documents: Iterable[list[Any]]) -> None:
-        """Counts the tokens of documents, each a list of them."""
+        """Counts the tokens of documents, each a list of them, or of bytes in UTF-8."""
         if self._has_input_vocabulary:
             raise ValueError(
                 f"Cannot adapt layer '{self.name}' after setting a static vocabulary via "
@@ -446,11 +452,19 @@ class _Counts:
 
     def add(self, documents: Iterable[list[Any]], by_document: bool) -> None:
         """Counts the tokens of documents; with ``by_document`` also how many hold each."""
-        for document in documents:
-            self.tokens.update(document)
-            self.documents += 1
-            if by_document:
-                self.in_documents.update(set(document))
+        known = list(documents)
+        self.documents += len(known)
+        self.tokens.update(_as_strings(Counter(chain.from_iterable(known))))
+        if by_document:
+            self.in_documents.update(_as_strings(Counter(chain.from_iterable(map(set, known)))))
+
+
+def _as_strings(counts: Counter[Any]) -> dict[Any, int]:
+    """Counts of tokens, bytes among them in UTF-8."""
+    return {
+        t.decode("utf-8", "surrogateescape") if isinstance(t, bytes) else t: n
+        for t, n in counts.items()
+    }
 
 
 def checked_salt(layer: str, salt: Any) -> list[int] | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from handmill.ir.op import Array
-from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLookup
+from handmill.layers.preprocessing.index_lookup import IndexLookup
 from handmill.layers.preprocessing.strings import as_strings, text_array
 from handmill.layers.symbolic import STRING, KerasTensor
 from handmill.primitives.fingerprints import bins_of
+
+_UNKNOWN = -2
+"""Stands for strings whose number has yet to be found; the mask's may be -1."""
 
 
 class StringLookup(IndexLookup):
@@ -109,25 +113,17 @@ class StringLookup(IndexLookup):
     def numbers_of(self, strings: list[Any]) -> Array:
         """Returns the number of each string, or of each in UTF-8 if they are bytes (int64)."""
         in_bytes = bool(strings) and isinstance(strings[0], bytes)
-        known: dict[Any, int] = {}
-        if self._vocabulary is not None:
-            known = self._vocabulary.numbers_of_bytes if in_bytes else self._vocabulary.numbers
-        unknown = self._oov_start() if self.num_oov_indices == 1 else -2
-        if self.mask_token is not None:
-            mask = (
-                self.mask_token.encode("utf-8", "surrogateescape")
-                if in_bytes
-                else (self.mask_token)
-            )
-            known = known | {mask: 0 if self.output_mode == "int" else IN_NO_CATEGORY}
-        get = known.get
-        found = np.fromiter((get(s, unknown) for s in strings), np.int64, len(strings))
+        vocabulary = self._vocabulary or self._numbered(())
+        known = vocabulary.numbers_of_bytes if in_bytes else vocabulary.numbers
+        unknown = self._oov_start() if self.num_oov_indices == 1 else _UNKNOWN
+        numbers = map(known.get, strings, repeat(unknown))
+        found = np.fromiter(numbers, np.int64, len(strings))
         if self.num_oov_indices != 1:
             self._place_unknown(found, strings, in_bytes)
         return found
 
     def _place_unknown(self, found: Array, strings: list[Any], in_bytes: bool) -> None:
-        places = np.flatnonzero(found == -2)
+        places = np.flatnonzero(found == _UNKNOWN)
         if not places.size:
             return
         if self.num_oov_indices == 0:

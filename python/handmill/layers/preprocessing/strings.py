@@ -60,6 +60,9 @@ def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
         array = np.char.decode(array, encoding, "surrogateescape")
     flat = array.reshape(-1).tolist()
     found = np.empty(len(flat), object)
+    if array.dtype.kind in "SU" or set(map(type, flat)) <= {str}:
+        found[:] = flat
+        return found.reshape(array.shape)
     for i, value in enumerate(flat):
         if isinstance(value, bytes):
             value = value.decode(encoding, "surrogateescape")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -144,9 +145,8 @@ class TextVectorization(StringLayer):
     def _update(self, texts: Array) -> None:
         rows, shape = self._tokens(texts)
         if self._split is None and len(shape) < 2:  # without rows they are one document
-            rows = [[token for row in rows for token in row]]
-        decoded = ([t.decode("utf-8", "surrogateescape") for t in row] for row in rows)
-        self._lookup_layer.count_documents(decoded)
+            rows = [list(chain.from_iterable(rows))]
+        self._lookup_layer.count_documents(rows)
 
     def reset_state(self) -> None:
         """Forgets what :meth:`update_state` counted."""
@@ -206,7 +206,8 @@ class TextVectorization(StringLayer):
             content = content[..., 0]
         flat = content.reshape(-1)
         rows = tokens.split(flat, self._split, self.describe(), self._encoding)
-        return [self._grouped(row) for row in rows], (*content.shape, -1)
+        grouped = rows if self._widths is None else [self._grouped(row) for row in rows]
+        return grouped, (*content.shape, -1)
 
     def _grouped(self, row: list[bytes]) -> list[bytes]:
         return row if self._widths is None else tokens.with_ngrams(row, self._widths)
@@ -216,7 +217,7 @@ class TextVectorization(StringLayer):
         rows, shape = self._tokens(self._texts(inputs))
         lookup = self._lookup_layer
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = lookup.numbers_of([token for row in rows for token in row])
+        ids = lookup.numbers_of(list(chain.from_iterable(rows)))
         outer = shape[:-1]
         if self._output_mode == "int":
             length = self._output_sequence_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,23 @@ class Vocabulary:
     Args:
         tokens: strings or whole numbers, all different.
         start: the number of the first.
+        others: the numbers of tokens that are none of the vocabulary, such as the mask's.
     """
 
-    def __init__(self, tokens: Sequence[Any], start: int) -> None:
+    def __init__(
+        self, tokens: Sequence[Any], start: int, others: Mapping[Any, int] | None = None
+    ) -> None:
         self.tokens = list(tokens)
         self.start = start
+        self._others = others or {}
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @functools.cached_property
     def numbers(self) -> dict[Any, int]:
-        """The number of each token."""
-        return {token: self.start + i for i, token in enumerate(self.tokens)}
+        """The number of each token, those of others too."""
+        return {t: self.start + i for i, t in enumerate(self.tokens)} | dict(self._others)
 
     @functools.cached_property
     def numbers_of_bytes(self) -> dict[bytes, int]:
