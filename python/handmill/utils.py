@@ -6,6 +6,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "CustomObjectScope": "handmill.saving.objects",
+        "FeatureSpace": "handmill.models.feature_space",
         "Progbar": "handmill.callbacks.progbar",
         "PyDataset": "handmill.data.dataset",
         "Sequence": "handmill.data.dataset:PyDataset",

@@ -134,7 +134,7 @@ class HostPart:
         )
         if not makes_batches:
             return self(x)
-        return _Indexed(x, self) if hasattr(x, "__getitem__") else _Iterated(x, self)
+        return _mapped(x, self)
 
     def of_validation(self, data: Any) -> Any:
         """Returns validation data with numbers for x: a tuple, or what makes batches."""
@@ -205,6 +205,8 @@ class _Batches:
         self.part = part
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what a class of these has, it defines itself
+            raise AttributeError(name)
         return getattr(self.source, name)
 
 
@@ -212,10 +214,42 @@ class _Indexed(_Batches):
     def __getitem__(self, index: int) -> Any:
         return self.part.of_batch(self.source[index])
 
+
+class _Iterable(_Batches):
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.part.of_batch, self.source)
+
+
+class _Iterator(_Batches):
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.part.of_batch(next(self.source))
+
+
+class _Sized(_Batches):
     def __len__(self) -> int:
         return len(self.source)
 
 
-class _Iterated(_Batches):
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.part.of_batch, self.source)
+class _SizedIndexed(_Indexed, _Sized):
+    pass
+
+
+class _SizedIterable(_Iterable, _Sized):
+    pass
+
+
+class _SizedIterator(_Iterator, _Sized):
+    pass
+
+
+def _mapped(source: Any, part: HostPart) -> _Batches:
+    """Returns a source that can do what ``source`` can."""
+    sized = hasattr(source, "__len__")
+    if hasattr(source, "__next__"):
+        return (_SizedIterator if sized else _Iterator)(source, part)
+    if hasattr(source, "__getitem__"):
+        return (_SizedIndexed if sized else _Indexed)(source, part)
+    return (_SizedIterable if sized else _Iterable)(source, part)

@@ -99,6 +99,7 @@ class TextVectorization(StringLayer):
         size = kwargs.pop("vocabulary_size", None)
         given = kwargs.pop("has_input_vocabulary", vocabulary is not None)
         super().__init__(name=name, **kwargs)
+        self._has_input_vocabulary = given
         self._standardize = standardize
         self._split = split
         self._ngrams_arg = ngrams
