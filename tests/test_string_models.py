@@ -180,6 +180,37 @@ def test_what_was_learned_later_counts() -> None:
     assert model.predict(np.array([[5], [7]]), verbose=0).tolist() == [[0], [1]]
 
 
+@handmill.saving.register_keras_serializable(package="test")
+class OwnModel(handmill.Model):
+    """A model of a user whose layers no file describes."""
+
+    def __init__(self, lookup: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lookup = layers.IntegerLookup(vocabulary=[3, 5]) if lookup is None else lookup
+        self.dense = layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(self.lookup(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def test_a_vocabulary_that_a_file_would_lose_is_refused(tmp_path: Any) -> None:
+    x = np.array([[3], [7]])
+    given = OwnModel()
+    given(x)
+    given.save(tmp_path / "m.hmill")
+    np.testing.assert_array_equal(models.load_model(tmp_path / "m.hmill")(x), given(x))
+    lookup = layers.IntegerLookup()
+    lookup.adapt(x)
+    learned = OwnModel(lookup)
+    learned(x)
+    with pytest.raises(NotImplementedError, match="has learned a vocabulary"):
+        learned.save(tmp_path / "other.hmill")
+    assert not (tmp_path / "other.hmill").exists()
+
+
 @pytest.mark.parametrize(
     ("act", "error", "match"),
     (

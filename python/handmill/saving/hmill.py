@@ -21,7 +21,7 @@ from handmill.saving.objects import (
     serialize_keras_object,
 )
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
-from handmill.saving.weights import assign, named, refuse_own_formats
+from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
 
 FORMAT_VERSION = 1
 
@@ -41,6 +41,7 @@ def members_of(model: Any) -> dict[str, bytes]:
     config = serialize_keras_object(model)
     if (build := model.get_build_config()) is not None:
         config["build_config"] = build
+    refuse_lost_vocabularies(model, config)
     if (compiled := model.get_compile_config()) is not None:
         config["compile_config"] = compiled
     constants: list[Array] = []

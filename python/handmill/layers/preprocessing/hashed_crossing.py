@@ -43,7 +43,7 @@ class HashedCrossing(StringLayer):
         >>> layer = HashedCrossing(num_bins=5, output_mode="one_hot")
         >>> layer((np.array(["A", "B", "A"]), np.array([101, 101, 101])))
         array([[0., 1., 0., 0., 0.],
-               [0., 0., 0., 1., 0.],
+               [0., 0., 0., 0., 1.],
                [0., 1., 0., 0., 0.]], dtype=float32)
     """
 
