@@ -61,8 +61,8 @@ class IntegerLookup(IndexLookup):
         sparse: bool = False,
         pad_to_max_tokens: bool = False,
         oov_method: str = "floormod",
-        name: str | None = None,
         salt: Any = None,
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
         if max_tokens is not None and max_tokens <= 1:

@@ -38,9 +38,8 @@ class StringLookup(IndexLookup):
         pad_to_max_tokens: whether rows have ``max_tokens`` columns.
         sparse: not supported; must be False.
         encoding: how bytes are read.
-        oov_method: accepted for Keras: strings are always hashed.
-        salt: an integer or two: the key with which unknown strings are hashed (SipHash).
         name: the layer's name.
+        salt: an integer or two: the key with which unknown strings are hashed (SipHash).
         **kwargs: ``trainable`` and the like.
 
     Example:
@@ -66,9 +65,8 @@ class StringLookup(IndexLookup):
         pad_to_max_tokens: bool = False,
         sparse: bool = False,
         encoding: str = "utf-8",
-        oov_method: str = "floormod",
-        salt: Any = None,
         name: str | None = None,
+        salt: Any = None,
         **kwargs: Any,
     ) -> None:
         self.encoding = encoding
@@ -85,7 +83,6 @@ class StringLookup(IndexLookup):
             pad_to_max_tokens=pad_to_max_tokens,
             sparse=sparse,
             vocabulary_dtype="string",
-            oov_method=oov_method,
             salt=salt,
             name=name,
             **kwargs,
