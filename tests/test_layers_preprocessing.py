@@ -293,6 +293,15 @@ def test_lookups_refuse(act: Any, error: Any, match: str) -> None:
         act()
 
 
+def test_columns_of_frames() -> None:
+    pandas = pytest.importorskip("pandas", reason="no pandas")
+    layer = layers.StringLookup(vocabulary=["a"])
+    for dtype in ("object", "string", "category"):
+        assert layer(pandas.Series(["a", "c"], dtype=dtype)).tolist() == [1, 0]
+        with pytest.raises(ValueError, match="entry 1 is a missing value"):
+            layer(pandas.Series(["a", None], dtype=dtype))
+
+
 # Hashing.
 
 WORDS = ["", "a", "abc", "abcd", "hello wörld", "x" * 17, "y" * 33, "z" * 64, "q" * 65, "r" * 200]

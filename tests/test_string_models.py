@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -144,6 +146,27 @@ def test_a_frame_is_data_by_columns() -> None:
     model, x = table_model(), table()
     frame = pandas.DataFrame(x)
     np.testing.assert_array_equal(model.predict(frame, verbose=0), model.predict(x, verbose=0))
+
+
+def test_copies_of_a_model() -> None:
+    model = text_model()
+    model.fit(TEXTS, LABELS, verbose=0)
+    found = model.predict(TEXTS, verbose=0)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.predict(TEXTS, verbose=0), found)
+    for other in (models.clone_model(model), models.model_from_json(model.to_json())):
+        other.set_weights(model.get_weights())
+        np.testing.assert_array_equal(other(TEXTS), found)
+
+
+def test_steps_that_python_runs() -> None:
+    model, eager = text_model(), text_model()
+    eager.compile(handmill.optimizers.Adam(0.1), "binary_crossentropy", run_eagerly=True)
+    for each in (model, eager):
+        each.fit(TEXTS, LABELS, batch_size=8, shuffle=False, verbose=0)
+    np.testing.assert_allclose(
+        eager.predict(TEXTS, verbose=0), model.predict(TEXTS, verbose=0), rtol=1e-5
+    )
 
 
 def test_a_model_inside_of_a_model(tmp_path: Any) -> None:

@@ -76,14 +76,15 @@ def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
 
 
 def _shown(x: Any) -> str:
-    text = repr(x)
+    text = " ".join(repr(x).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _place(value: Any, index: int, array: Array) -> str:
     if array.ndim == 0:
         return ", which is no rectangle of strings; pad its rows to one length"
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if value is None or is_nan or type(value).__name__ == "NAType":  # that of pandas
         return (
             f": entry {index} is a missing value ({value!r}); replace missing values first, e.g. "
             "with ''"
