@@ -254,6 +254,33 @@ def test_vocabulary_from_a_file(tmp_path: Any) -> None:
         layers.StringLookup.from_config({**layer.get_config(), "vocabulary": "/etc/hostname"})
 
 
+@pytest.mark.parametrize(
+    "damage",
+    (
+        {"vocabulary": ["b", "b"]},
+        {"vocabulary": {"text": "x", "lengths": "y"}},
+        {"vocabulary": 3},
+        {"vocabulary": ["a"]},
+        {"idf_weights": None},
+    ),
+)
+def test_damaged_vocabularies_are_refused(damage: dict[str, Any]) -> None:
+    layer = layers.StringLookup(output_mode="tf_idf")
+    layer.adapt([["a", "b"], ["b", "c"]])
+    data = saving.serialize_keras_object(layer)
+    data["build_config"] = {**layer.get_build_config(), **damage}
+    with pytest.raises((ValueError, TypeError)):
+        saving.deserialize_keras_object(data)
+    with pytest.raises(ValueError, match="more than a row"):
+        layers.StringLookup(
+            vocabulary=["a"],
+            idf_weights=[1.0],
+            output_mode="tf_idf",
+            max_tokens=1 << 40,
+            pad_to_max_tokens=True,
+        )
+
+
 def test_large_vocabularies_are_kept_in_files(tmp_path: Any) -> None:
     words = [f"word {i} \n é" for i in range(3000)]
     layer = layers.StringLookup()

@@ -124,7 +124,8 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
-        x = self._as_numbers(x)
+        if self._host is not None or not self.built:  # type: ignore[attr-defined]
+            x = self._as_numbers(x)
         if callbacks is None and verbose == 0 and steps is None and is_arrays(x) and planned:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)

@@ -31,6 +31,9 @@ from handmill.layers.preprocessing.vocabulary import (
 from handmill.layers.symbolic import KerasTensor
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
+_MOST_COLUMNS = 1 << 28
+"""Of a row that is filled up with zeros: a gigabyte, so that no file can ask for more."""
+
 MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 IN_NO_CATEGORY = -1
 
@@ -245,6 +248,11 @@ class IndexLookup(StringLayer):
     def _with_back(self, weights: Array) -> Array:
         """Weights of zero for the columns that ``pad_to_max_tokens`` adds."""
         back = (self.max_tokens or 0) - len(weights) if self.pad_to_max_tokens else 0
+        if back > _MOST_COLUMNS:
+            raise ValueError(
+                f"{self.describe()}: max_tokens={self.max_tokens} columns are more than a row can "
+                f"have ({_MOST_COLUMNS})"
+            )
         return np.pad(weights, (0, back)).astype(process.floatx())
 
     def _numbered(self, tokens: Sequence[Any]) -> Vocabulary:
@@ -438,6 +446,14 @@ class IndexLookup(StringLayer):
             weights = np.asarray(deserialize_keras_object(weights), np.float32)
         tokens = tokens_of_data(config["vocabulary"])
         self._check_tokens(tokens, tokens)
+        if self.output_mode == "tf_idf":
+            wanted = self._token_start() + len(tokens)
+            wanted = int(self.max_tokens or 0) if self.pad_to_max_tokens else wanted
+            if weights is None or weights.shape != (wanted,):
+                raise ValueError(
+                    f"the description of {self.describe()} is damaged: {wanted} idf_weights were "
+                    f"expected, found {None if weights is None else weights.shape}"
+                )
         self._take(tokens, weights)
         self.built = True
 
