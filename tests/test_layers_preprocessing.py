@@ -368,3 +368,20 @@ def test_hashed_crossing_is_that_of_keras() -> None:
     for wrong in (letters, [letters], [letters, numbers[:2]], [letters, numbers * 0.5]):
         with pytest.raises(ValueError, match="HashedCrossing"):
             layer(wrong)
+
+
+def test_weights_of_counts_have_a_gradient() -> None:
+    """Also beside numbers that are in no category, in rows of more axes."""
+    ids = np.array([[[0, 1], [1, 5]], [[2, 2], [-1, 0]]])
+    weights = handmill.Variable(np.arange(1.0, 9.0).reshape(2, 2, 2))
+    layer = layers.CategoryEncoding(3, output_mode="count")
+    factors = np.arange(12.0).reshape(2, 2, 3).astype("float32")
+    with handmill.GradientTape() as tape:
+        found = layer(ids, count_weights=weights)
+        loss = handmill.ops.sum(found * factors)
+    gradient = np.asarray(tape.gradient(loss, weights))
+    want = np.zeros((2, 2, 2))
+    for b, n, m in np.ndindex(2, 2, 2):  # samples lie along axis 1
+        if 0 <= ids[b, n, m] < 3:
+            want[b, n, m] = factors[b, m, ids[b, n, m]]
+    np.testing.assert_array_equal(gradient, want)
