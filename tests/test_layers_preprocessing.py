@@ -308,6 +308,9 @@ def test_large_vocabularies_are_kept_in_files(tmp_path: Any) -> None:
         (lambda: layers.StringLookup(vocabulary=["a"])([5]), ValueError, "takes strings"),
         (lambda: layers.IntegerLookup(vocabulary=[1])(["a"]), ValueError, "use StringLookup"),
         (lambda: layers.IntegerLookup(salt=3), ValueError, "farmhash"),
+        (lambda: layers.StringLookup(vocabulary=["a"])(["a"], 3), TypeError, "called with"),
+        (lambda: layers.Hashing(3)(["a"], bins=3), TypeError, "called with"),
+        (lambda: layers.HashedCrossing(3)((["a"], ["b"]), bins=3), TypeError, "called with"),
         (
             lambda: layers.StringLookup(vocabulary=["a"], num_oov_indices=0)(["z"]),
             ValueError,

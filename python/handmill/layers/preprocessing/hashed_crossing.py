@@ -88,7 +88,8 @@ class HashedCrossing(StringLayer):
             )
         parts = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
         _check([tuple(x.shape) for x in parts], [_kind(x) for x in parts])
-        return super().__call__(parts)
+        kwargs.pop("inputs", None)
+        return super().__call__(parts, *args[1:], **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """Computes the output for whole numbers."""

@@ -127,6 +127,11 @@ class StringLayer(Layer):
             inputs
         ):
             return super().__call__(*args, **kwargs)
+        if unknown := set(kwargs) - {"inputs", "training", "mask"} or args[1:]:
+            raise TypeError(
+                f"{self.describe()}: strings are all that it is called with. Received also: "
+                f"{unknown}"
+            )
         if any(isinstance(x, KerasTensor) for x in tree.flatten(inputs)):
             return self._call_symbolically((inputs,), {})
         self.built = True
