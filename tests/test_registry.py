@@ -26,7 +26,7 @@ OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
+WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("put_rows", "segment_max", "segment_min", "segment_prod", "erfc", "erfinv", "fft"),
     *("cholesky", "solve", "solve_triangular", "inv", "det", "logdet", "pinv"),
@@ -67,6 +67,7 @@ def outputs_of(op):
 
 NOT_DIFFERENTIABLE = {
     "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
+    "hash_bin cross_bin": "integers",
     "isfinite isnan isinf logical_not": "booleans",
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "random_truncated_normal random_integers random_order": "drawn from a seed, not from floats",

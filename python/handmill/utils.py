@@ -6,6 +6,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "CustomObjectScope": "handmill.saving.objects",
+        "FeatureSpace": "handmill.models.feature_space",
         "Progbar": "handmill.callbacks.progbar",
         "PyDataset": "handmill.data.dataset",
         "Sequence": "handmill.data.dataset:PyDataset",
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_exports(
         "get_custom_objects": "handmill.saving.objects",
         "get_registered_name": "handmill.saving.objects",
         "get_registered_object": "handmill.saving.objects",
+        "pad_sequences": "handmill.data.sequences",
         "normalize": "handmill.data.arrays",
         "register_keras_serializable": "handmill.saving.objects",
         "serialize_keras_object": "handmill.saving.objects",

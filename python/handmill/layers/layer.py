@@ -41,7 +41,7 @@ from handmill.layers.attributes import (
 )
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node
+from handmill.layers.symbolic import KerasTensor, Node, refuse_strings
 from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
 from handmill.runtime.structure import Walk
@@ -100,6 +100,8 @@ class Layer(StoredVariables, Watched):
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
+    _convert_input_args = True
+    """Whether lists of numbers that the layer is called on become float32."""
     _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
@@ -526,6 +528,8 @@ class Layer(StoredVariables, Watched):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
         from handmill.layers.output_spec import output_spec
+
+        refuse_strings(self, (list(args), kwargs))
 
         return output_spec(self, args, kwargs)
 

@@ -15,6 +15,9 @@ from handmill.ir.shapes import Spec, standardize_dtype
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
 
+STRING = "string"
+"""The dtype of symbolic strings: programs know no such values, some layers do."""
+
 _RUNNING = threading.local()
 
 
@@ -252,6 +255,20 @@ def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
             found.update((id(made), made) for made in node.output_tensors)
         waiting += reversed(node.input_tensors)
     return list(found.values())
+
+
+def refuse_strings(layer: Any, arguments: Any) -> None:
+    """Refuses strings among the arguments of a layer that takes numbers.
+
+    Raises:
+        TypeError: if there are some.
+    """
+    for x in tree.flatten(arguments):
+        if isinstance(x, KerasTensor) and x.dtype == STRING:
+            raise TypeError(
+                f"{layer.describe()} takes numbers, and its input {x.name!r} holds strings; put "
+                "StringLookup, TextVectorization or Hashing between them"
+            )
 
 
 class Node:

@@ -208,6 +208,11 @@ def as_data(x: Any, name: str) -> Array:
             f" (its entries are of type {', '.join(inner)}; a column of objects or a ragged list "
             "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
         )
+    if dtype.kind in "SUT" or (dtype.kind == "O" and inner == ["str"]):
+        hint = (
+            "; strings become numbers with StringLookup, TextVectorization or Hashing: call such a "
+            "layer on the data, or begin the model with Input(shape, dtype='string') and the layer"
+        )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
 
 

@@ -17,6 +17,7 @@ from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.models.host_part import host_part
 from handmill.models.trainer import Trainer
 
 
@@ -79,6 +80,7 @@ class Model(Trainer, Layer):
         if any(not isinstance(t.history.operation, InputLayer) for t in tree.flatten(inputs)):
             inputs, outputs = _from_inner_tensors(inputs, outputs)
         self._graph = LayerGraph(inputs, outputs)
+        self._host = host_part(self._graph)
         self.built = True
         self._build_shapes = tree.map_structure(lambda t: t.shape, inputs)
 
@@ -205,10 +207,18 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"Model {type(self).__name__} does not have a `call()` method implemented."
             )
+        if self._host is not None:  # whose results the inputs are
+            return self._host.rest.run(tree.flatten(inputs), _call_layer)
         values = self._standardized(inputs)
         given = [None] * len(values) if mask is None else self._flat_inputs(mask)
         values = [with_mask(value, own) for value, own in zip(values, given, strict=True)]
         return self._graph.run(values, _call_layer)
+
+    def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._host is None:
+            return super()._call_symbolically(args, kwargs)
+        # Its layers become layers of the model around it, whose data they then come before.
+        return self._needed_graph("inputs").run(tree.flatten(args[0]), _call_layer)
 
     def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
         if self._graph is None:  # else its layers have done so

@@ -33,6 +33,13 @@ class Predicting:
         self._run_eagerly = False
         self._predictors: dict[Any, Predictor] = {}
 
+    _host: Any = None
+    """Of models whose inputs are strings, what makes numbers of them (models/host_part.py)."""
+
+    def _as_numbers(self, x: Any) -> Any:
+        """Returns inputs with numbers for the strings that the model takes, if it takes strings."""
+        return x if self._host is None else self._host.of_data(x)
+
     def predict_step(self, data: Any) -> Any:
         """Predicts one batch; ``predict`` and its siblings run it. Subclasses may override it.
 
@@ -119,6 +126,8 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
+        if self._host is not None or not self.built:  # type: ignore[attr-defined]
+            x = self._as_numbers(x)
         plain = callbacks is None and verbose == 0 and steps is None and is_arrays(x)
         plain = plain and planned and not has_sparse(x)
         if plain and config.max_steps_per_epoch() is None:
@@ -160,7 +169,7 @@ class Predicting:
             >>> [scores.shape for scores in model.predict_iter(batches)]
             [(2, 3), (5, 3)]
         """
-        data = make_data(x, None, None, batch_size, steps, False, None, None)
+        data = make_data(self._as_numbers(x), None, None, batch_size, steps, False, None, None)
         if isinstance(data, BatchData) and batch_size is not None:
             raise ValueError(
                 f"`batch_size` goes with arrays; a {type(x).__name__} makes batches of its own "
@@ -187,7 +196,7 @@ class Predicting:
         return self._predict_batch(x)
 
     def _predict_batch(self, x: Any, may_be_own: bool = True) -> Any:
-        layout, arrays = split(x, None, None)
+        layout, arrays = split(self._as_numbers(x), None, None)
         check_rows(layout, arrays)
         predictor = self._predictor(layout, may_be_own)
         outputs = predictor(arrays)

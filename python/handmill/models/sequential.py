@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from handmill import dtype_policies
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.placement import put_below
+from handmill.layers.preprocessing.strings import StringLayer, as_strings
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.graph_config import layer_config
+from handmill.models.host_part import host_part
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer
 
@@ -109,7 +113,7 @@ class Sequential(Model):
         return layer
 
     def _reset(self) -> None:
-        self._graph = None
+        self._graph = self._host = None
         self.built = False
 
     def _maybe_rebuild(self) -> None:
@@ -151,9 +155,19 @@ class Sequential(Model):
         for layer in self._layers[1:]:
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
+        self._host = host_part(self._graph)
         self._build_shapes = inputs.shape
         for layer in self._layers[1:]:
             put_below(self, layer)
+
+    def _as_numbers(self, x: Any) -> Any:
+        first = self._layers[0] if self._layers and self._graph is None else None
+        arrays = isinstance(first, StringLayer) and isinstance(x, np.ndarray | list)
+        if isinstance(first, StringLayer) and arrays and first.takes_strings(x):
+            shape = as_strings(x, first.describe()).shape
+            self._layers.insert(0, InputLayer(batch_shape=(None, *shape[1:]), dtype="string"))
+            self.build()
+        return super()._as_numbers(x)
 
     @property
     def layers(self) -> list[Layer]:

@@ -378,7 +378,7 @@ class Trainer(Predicting, OlderNames):
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
         """Returns the program that ``handmill.compare`` checks, and a batch for it."""
-        x, y, _ = (x, y, None) if y is not None else (x, None, None)
+        x = self._as_numbers(x)
         layout, arrays = split(x, y, None)
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
@@ -427,7 +427,7 @@ class Trainer(Predicting, OlderNames):
             objective = self._compiled_objective("profile")
             if objective.one_hot is not None:
                 y = objective.one_hot.check(y)
-        layout, arrays = split(x, y, None)
+        layout, arrays = split(self._as_numbers(x), y, None)
         check_rows(layout, arrays)
         if y is not None:
             return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
@@ -565,6 +565,9 @@ class Trainer(Predicting, OlderNames):
         if limit is not None and limit < epochs:
             warn_caller(f"Limiting epochs to {limit}", UserWarning)
             epochs = limit
+        if validation_data is not None and self._host is not None:
+            validation_data = self._host.of_validation(validation_data)
+        x = self._as_numbers(x)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_validation(
                 x, y, sample_weight, validation_split
@@ -651,6 +654,7 @@ class Trainer(Predicting, OlderNames):
         if objective.one_hot is not None:
             objective.one_hot.declare(x)
             check = objective.one_hot.check
+        x = self._as_numbers(x)
         data = make_data(x, y, sample_weight, batch_size, steps, False, None, None, check)
         if hasattr(x, "augments"):
             warn_of_augmented_evaluation(self, x)
@@ -722,7 +726,7 @@ class Trainer(Predicting, OlderNames):
         one_hot = self.objective.one_hot
         if one_hot is not None and y is not None:
             y = one_hot.check(y)
-        layout, arrays = split(x, y, weight)
+        layout, arrays = split(self._as_numbers(x), y, weight)
         check_rows(layout, arrays)
         step = self._step(layout, phase, may_be_own)
         step.run(Given(layout, arrays), 1)

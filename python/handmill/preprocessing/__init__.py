@@ -8,6 +8,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "image": "handmill.preprocessing.image",
+        "sequence": "handmill.preprocessing.sequence",
         "image_dataset_from_directory": "handmill.data.folders.images",
         "text_dataset_from_directory": "handmill.data.folders.texts",
         "timeseries_dataset_from_array": "handmill.data.windows",

@@ -12,6 +12,7 @@ from handmill.primitives import (  # noqa: F401
     fourier,
     fused_updates,
     gather,
+    hashing,
     linalg,
     loops,
     loss,

@@ -21,7 +21,7 @@ from handmill.saving.objects import (
     serialize_keras_object,
 )
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
-from handmill.saving.weights import assign, named, refuse_own_formats
+from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
 
 FORMAT_VERSION = 1
 
@@ -38,11 +38,13 @@ def description_of(model: Any) -> dict[str, Any]:
     """Returns a model as data: its config, for what shape it was built, how it was compiled.
 
     Raises:
+        ValueError: if it would lose a vocabulary.
         TypeError: if something in the model is code and not data.
     """
     config: dict[str, Any] = serialize_keras_object(model)
     if (build := model.get_build_config()) is not None:
         config["build_config"] = build
+    refuse_lost_vocabularies(model, config)
     if (compiled := model.get_compile_config()) is not None:
         config["compile_config"] = compiled
     return config

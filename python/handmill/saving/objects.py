@@ -31,6 +31,7 @@ MODULES = {
     "models": "handmill.models",
     "activations": "handmill.activations",
     "random": "handmill.random",
+    "utils": "handmill.utils",
 }
 """Module name in a file, below ``keras`` or ``handmill`` -> module whose table is searched."""
 
@@ -214,6 +215,8 @@ def public_module(cls: type) -> str | None:
         return None
     if cls.__name__ in ROOT_CLASSES and cls.__module__.startswith("handmill.models"):
         return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
+    if cls.__name__ == "FeatureSpace":
+        return "keras.utils"
     inside = cls.__module__.split(".")[1:]
     if inside[:2] == ["optimizers", "schedules"]:
         return "keras.optimizers.schedules"

@@ -44,6 +44,44 @@ def refuse_own_formats(model: Any) -> None:
                 )
 
 
+def refuse_lost_vocabularies(model: Any, config: Any) -> None:
+    """Refuses layers that learned a vocabulary which the description of the model leaves out.
+
+    Raises:
+        NotImplementedError: naming the layer.
+    """
+    stored: set[str] = set()
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if _holds_vocabulary(part.get("build_config")):
+                stored.add(part["config"].get("name"))
+            parts += part.values()
+        elif isinstance(part, list | tuple):
+            parts += part
+    layers = [model]
+    while layers:
+        layer = layers.pop()
+        if layer.name in stored:
+            continue
+        if hasattr(layer, "get_vocabulary") and _holds_vocabulary(layer.get_build_config()):
+            raise NotImplementedError(
+                f"{layer.describe()} has learned a vocabulary, and it is an attribute of code of "
+                "yours, which no file holds: the loaded model would not know it. Pass "
+                "vocabulary= when the layer is made, or put the layer before the model, in a "
+                "Sequential or functional model around both."
+            )
+        layers += layer._flatten_layers()
+
+
+def _holds_vocabulary(build: Any) -> bool:
+    """Whether a layer's ``build_config``, or one inside it, holds a vocabulary."""
+    return isinstance(build, dict) and (
+        "vocabulary" in build or any(map(_holds_vocabulary, build.values()))
+    )
+
+
 def assign(
     variables: Sequence[Variable], arrays: Sequence[tuple[str, Array]], path: str, skip: bool
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill import config, dtype_policies
 from handmill.layers.layer import Layer
-from handmill.layers.symbolic import KerasTensor, Node
+from handmill.layers.symbolic import STRING, KerasTensor, Node
 
 
 class InputLayer(Layer):
@@ -19,7 +19,7 @@ class InputLayer(Layer):
     Args:
         shape: the shape of one sample.
         batch_size: a fixed batch size; usually None.
-        dtype: the dtype into which data is converted.
+        dtype: the dtype into which data is converted; ``"string"`` for layers that take strings.
         sparse: not supported; must be None or False.
         ragged: not supported; must be None or False.
         batch_shape: ``shape`` and ``batch_size`` in one.
@@ -41,7 +41,8 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, dtype=dtype or config.floatx())
+        is_text = dtype is str or dtype == STRING or getattr(dtype, "kind", "") in ("U", "S")
+        super().__init__(name=name, dtype=config.floatx() if is_text else dtype or config.floatx())
         given = kwargs.pop("input_shape", None)
         if kwargs:
             raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
@@ -78,7 +79,8 @@ class InputLayer(Layer):
         self.batch_shape = _checked_shape(batch_shape)
         tensor = input_tensor
         if tensor is None:
-            tensor = KerasTensor(self.batch_shape, self.compute_dtype, name=self.name)
+            dtype = STRING if is_text else self.compute_dtype
+            tensor = KerasTensor(self.batch_shape, dtype, name=self.name)
         self.built = True
         Node(self, (), {}, tensor)
 
@@ -95,7 +97,7 @@ class InputLayer(Layer):
         """The arguments, as plain data."""
         return {
             "batch_shape": list(self.batch_shape),
-            "dtype": self.compute_dtype,
+            "dtype": self.output.dtype,
             "sparse": False,
             "ragged": False,
             "name": self.name,
@@ -136,7 +138,7 @@ def Input(
     Args:
         shape: the shape of one sample, such as ``(784,)``.
         batch_size: a fixed batch size; usually None.
-        dtype: the dtype into which data is converted.
+        dtype: the dtype into which data is converted; ``"string"`` for layers that take strings.
         sparse: not supported; must be None or False.
         ragged: not supported; must be None or False.
         batch_shape: ``shape`` and ``batch_size`` in one.
