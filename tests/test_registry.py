@@ -27,7 +27,10 @@ PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
-    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor")
+    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
+    *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
+    *("sinh", "cosh", "arcsin", "arccos", "arctan", "arctan2", "arcsinh", "arccosh", "arctanh"),
+    *("bessel_i", "signbit", "cbrt", "nextafter", "ldexp"),
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, and
 # `linear` is built by a pass that runs later still.
@@ -60,6 +63,7 @@ def outputs_of(op):
 NOT_DIFFERENTIABLE = {
     "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
     "isfinite isnan isinf logical_not": "booleans",
+    "searchsorted isin bitcast": "places, membership, bytes",
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
     "sgd_update momentum_update adam_update rmsprop_update adagrad_update": "updates in place",

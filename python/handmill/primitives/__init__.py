@@ -19,7 +19,15 @@ from handmill.primitives import (  # noqa: F401
     optimizer,
     random,
     reduce,
+    search,
     softmax,
     sort,
 )
-from handmill.primitives.elementwise import activations, arithmetic, logic, unary  # noqa: F401
+from handmill.primitives.elementwise import (  # noqa: F401
+    activations,
+    arithmetic,
+    floating,
+    logic,
+    trigonometry,
+    unary,
+)
