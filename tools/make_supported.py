@@ -194,7 +194,18 @@ def page() -> str:
             lines += [f"Here, not in Keras 3: {joined(own.split())}", ""]
         if lacking:
             lines += [f"Not here yet: {joined(lacking)}", ""]
-    return "\n".join(lines) + "\n" + arguments_part()
+    return "\n".join([*lines, *operators_part()]) + "\n" + arguments_part()
+
+
+def operators_part() -> list[str]:
+    """What the functions of ops run on, by the records."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from operator_kinds import KINDS, kinds
+
+    lines = ["## How the functions of keras.ops run", ""]
+    for kind, names in kinds().items():
+        lines += [f"{KINDS[kind]} {joined(names)}", ""]
+    return lines
 
 
 def arguments_part() -> str:
