@@ -1,4 +1,4 @@
-"""Angles, hyperbolic functions and their inverses; they run in NumPy, in float64."""
+"""Angles, hyperbolic functions and their inverses; Bessel functions run in NumPy."""
 
 from __future__ import annotations
 
@@ -33,30 +33,28 @@ def in_float64(function: Callable[..., Any]) -> Callable[..., Array]:
     return reference
 
 
-# float64 holds a unit of its own, far below half a unit of float32, which the rounding adds.
-_ROUNDED_TWICE = Ulp(1)
+# Bounds: the contract of csrc/simd/angles.h.
 
 
-def _of_one(name: str, derivative: Callable[..., Any], low: float, high: float) -> Op:
+def _of_one(name: str, derivative: Callable[..., Any], low: float, high: float, units: int) -> Op:
     return unary_op(
         name,
         in_float64(getattr(np, name)),
         derivative,
         unary(low, high),
-        _ROUNDED_TWICE,
-        kernel=False,
+        Ulp(units),
     )
 
 
-SINH: Op = _of_one("sinh", lambda x, y, dy: dy * apply(COSH, x), -5.0, 5.0)
-COSH: Op = _of_one("cosh", lambda x, y, dy: dy * apply(SINH, x), -5.0, 5.0)
+SINH: Op = _of_one("sinh", lambda x, y, dy: dy * apply(COSH, x), -5.0, 5.0, 4)
+COSH: Op = _of_one("cosh", lambda x, y, dy: dy * apply(SINH, x), -5.0, 5.0, 4)
 # d/dx arcsin = (1 - x^2)^(-1/2); the product keeps the digits that 1 - x^2 loses near 1.
-ARCSIN = _of_one("arcsin", lambda x, y, dy: dy * _rsqrt((1 - x) * (x + 1)), -0.9, 0.9)
-ARCCOS = _of_one("arccos", lambda x, y, dy: negative(dy * _rsqrt((1 - x) * (x + 1))), -0.9, 0.9)
-ARCTAN = _of_one("arctan", lambda x, y, dy: dy / (square(x) + 1), -5.0, 5.0)
-ARCSINH = _of_one("arcsinh", lambda x, y, dy: dy * _rsqrt(square(x) + 1), -5.0, 5.0)
-ARCCOSH = _of_one("arccosh", lambda x, y, dy: dy * _rsqrt((x - 1) * (x + 1)), 1.2, 9.0)
-ARCTANH = _of_one("arctanh", lambda x, y, dy: dy / ((1 - x) * (x + 1)), -0.9, 0.9)
+ARCSIN = _of_one("arcsin", lambda x, y, dy: dy * _rsqrt((1 - x) * (x + 1)), -0.9, 0.9, 4)
+ARCCOS = _of_one("arccos", lambda x, y, dy: negative(dy * _rsqrt((1 - x) * (x + 1))), -0.9, 0.9, 4)
+ARCTAN = _of_one("arctan", lambda x, y, dy: dy / (square(x) + 1), -5.0, 5.0, 3)
+ARCSINH = _of_one("arcsinh", lambda x, y, dy: dy * _rsqrt(square(x) + 1), -5.0, 5.0, 4)
+ARCCOSH = _of_one("arccosh", lambda x, y, dy: dy * _rsqrt((x - 1) * (x + 1)), 1.2, 9.0, 4)
+ARCTANH = _of_one("arctanh", lambda x, y, dy: dy / ((1 - x) * (x + 1)), -0.9, 0.9, 4)
 
 
 def _arctan2_derivatives(y: Any, x: Any, out: Any, d: Any) -> tuple[Any, Any]:
@@ -70,8 +68,7 @@ ARCTAN2 = binary_op(
     in_float64(np.arctan2),
     _arctan2_derivatives,
     binary(0.3, 4.0),
-    _ROUNDED_TWICE,
-    kernel=False,
+    Ulp(3),
 )
 
 
