@@ -27,7 +27,9 @@ PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
-    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
+    *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
+    *("bessel_i", "signbit", "cbrt", "nextafter", "ldexp"),
     *("put_rows", "segment_max", "segment_min", "segment_prod", "erfc", "erfinv", "fft"),
     *("cholesky", "solve", "solve_triangular", "inv", "det", "logdet", "pinv"),
     *("eig", "eigh", "qr", "svd", "lu_factor"),
@@ -69,6 +71,7 @@ NOT_DIFFERENTIABLE = {
     "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
     "hash_bin cross_bin": "integers",
     "isfinite isnan isinf logical_not": "booleans",
+    "searchsorted isin bitcast": "places, membership, bytes",
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "random_truncated_normal random_integers random_order": "drawn from a seed, not from floats",
     "random_gamma random_beta random_binomial": "accepted or rejected, which has no slope",

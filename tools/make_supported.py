@@ -220,7 +220,18 @@ def page() -> str:
         if reasons:
             parts = [f"{joined(names.split())} ({why})" for names, why in reasons.items()]
             lines += [f"Out of scope: {'; '.join(parts)}", ""]
-    return "\n".join(lines) + "\n" + arguments_part()
+    return "\n".join([*lines, *operators_part()]) + "\n" + arguments_part()
+
+
+def operators_part() -> list[str]:
+    """What the functions of ops run on, by the records."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from operator_kinds import KINDS, kinds
+
+    lines = ["## How the functions of keras.ops run", ""]
+    for kind, names in kinds().items():
+        lines += [f"{KINDS[kind]} {joined(names)}", ""]
+    return lines
 
 
 def arguments_part() -> str:

@@ -25,7 +25,16 @@ from handmill.primitives import (  # noqa: F401
     reduce,
     rows,
     scatter,
+    search,
     softmax,
     sort,
 )
-from handmill.primitives.elementwise import activations, arithmetic, logic, special, unary  # noqa: F401
+from handmill.primitives.elementwise import (  # noqa: F401
+    activations,
+    arithmetic,
+    floating,
+    logic,
+    special,
+    trigonometry,
+    unary,
+)
