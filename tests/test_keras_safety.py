@@ -31,7 +31,8 @@ def network(seed=1):
 
 
 def bits_of(model):
-    return [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    state = model.optimizer.variables if model.optimizer is not None else ()
+    return [v.numpy().tobytes() for v in (*model.variables, *state)]
 
 
 @pytest.fixture(scope="module")

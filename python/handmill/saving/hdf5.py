@@ -16,6 +16,7 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.hdf5_heaps import check_heaps
 from handmill.saving.pieces import Pieces, SparseFile, bytes_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -113,6 +114,7 @@ class Reader:
         self._library = h5py()
         self._content = content
         self._name = name
+        self._has_checked_heaps = False
         if not content.startswith(_SIGNATURE):
             raise FileFormatError(f"{name} is not an HDF5 file")
         with self._damage():
@@ -210,6 +212,14 @@ class Reader:
             declared = int(np.prod(attribute.shape, dtype=object)) * attribute.dtype.itemsize
             if declared > min(len(self._content), _LONGEST_TEXT):
                 raise self._refuse(f"{path}:{name}", f"claims {declared} bytes")
+            dtype = attribute.dtype
+            if dtype.kind not in "SfiuO" or (
+                dtype.kind == "O" and library.check_string_dtype(dtype) is None
+            ):
+                raise self._refuse(f"{path}:{name}", f"is of type {dtype}, not text")
+            if dtype.kind == "O" and not self._has_checked_heaps:
+                check_heaps(self._content)
+                self._has_checked_heaps = True
             value = owner.attrs[name]
             return value.tolist() if isinstance(value, np.bytes_) else value
 
