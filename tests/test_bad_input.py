@@ -23,6 +23,8 @@ from handmill import layers, models
 from handmill.errors import RowError, ShapeError, TrainingWarning
 from handmill.runtime.memory import available_bytes
 
+pytestmark = pytest.mark.alone
+
 BACKENDS = ("native", "numpy")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")

@@ -15,7 +15,10 @@ import pytest
 pytest.importorskip("handmill._core", reason="a build without kernels")
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no bench/ beside the tests")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not BENCH.is_dir(), reason="no bench/ beside the tests"),
+]
 
 
 def run_script(name: str, *options: str | Path, cwd: Path) -> str:

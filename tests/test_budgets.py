@@ -28,7 +28,7 @@ from handmill.inspection.benchmarks.handmill_jobs import make_model  # noqa: E40
 from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
 from handmill.runtime.function import TracedFunction  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
+pytestmark = [pytest.mark.alone, pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")]
 
 # Steps of one training step and barriers between them at most, at any level. A number that
 # falls is progress: lower it here. One that rises needs a reason.

@@ -18,6 +18,8 @@ from handmill.data.keyed_random import make_key, permutation, uniform, words
 from handmill.data.prefetch import Prefetcher
 from handmill.preprocessing.image import ImageDataGenerator, Iterator
 
+pytestmark = pytest.mark.alone
+
 AUGMENT = {"rotation_range": 20, "zoom_range": 0.2, "horizontal_flip": True}
 
 

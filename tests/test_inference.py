@@ -16,6 +16,8 @@ import pytest
 import handmill
 from handmill import config, layers
 
+pytestmark = pytest.mark.alone
+
 native = pytest.mark.skipif(not config.has_kernels(), reason="a build without kernels")
 
 

@@ -18,6 +18,8 @@ from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
+pytestmark = pytest.mark.alone
+
 RNG = np.random.default_rng(0)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 WHEEL_BYTES = 2_500_000
 IMPORT_MILLISECONDS = 30.0
 

@@ -15,6 +15,8 @@ from handmill import layers, ops
 from handmill.runtime import plans
 from handmill.runtime.function import TracedFunction
 
+pytestmark = pytest.mark.alone
+
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
 MB = 1 << 20

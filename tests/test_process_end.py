@@ -10,7 +10,10 @@ import pytest
 
 import handmill as hm
 
-pytestmark = pytest.mark.skipif(not hm.config.has_kernels(), reason="needs kernels")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not hm.config.has_kernels(), reason="needs kernels"),
+]
 
 CODE = """
 import sys, threading, time

@@ -20,6 +20,8 @@ from handmill.saving import (
     tensors,
 )
 
+pytestmark = pytest.mark.alone
+
 NAMES = ("输出", "ünit", "(a)", ".x", " a", "π", "a", "Größe", "-", "._.", "a..b", "%s")
 
 

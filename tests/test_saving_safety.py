@@ -22,6 +22,8 @@ import pytest
 import handmill as hm
 from handmill import layers, models
 
+pytestmark = pytest.mark.alone
+
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX files and signals")
 
 

@@ -11,6 +11,8 @@ from core_programs import F32, I32, I64, U8, host, node, program, random, state,
 from handmill import _core
 from handmill.ir.shapes import DTYPES
 
+pytestmark = pytest.mark.alone
+
 
 def summing(shape, dtype=F32):
     """total := total + column sums of the batch, as the sum over a view of rows."""

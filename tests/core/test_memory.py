@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from handmill import _core
 
+pytestmark = pytest.mark.alone
+
 
 @st.composite
 def lifetimes(draw):

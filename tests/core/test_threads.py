@@ -15,7 +15,10 @@ from core_programs import F32, Training, equal, node, program, random, state, ti
 
 from handmill import _core
 
-pytestmark = pytest.mark.skipif(not _core.openmp, reason="this build has no threads")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not _core.openmp, reason="this build has no threads"),
+]
 
 
 @pytest.fixture(autouse=True)
