@@ -293,6 +293,24 @@ def test_descriptions_that_are_too_long(contents, tmp_path):
     refused(path, "damaged|names no layers")
 
 
+def test_texts_that_claim_more_than_there_is(contents, tmp_path):
+    """The library would make room for all of it first."""
+    content = bytearray(contents["m.h5"])
+    with h5py.File(io.BytesIO(contents["m.h5"])) as file:
+        size = len(file.attrs["model_config"])
+    at = content.find(b"model_config\0")
+    at = content.find(size.to_bytes(4, "little"), at)  # the length in the reference
+    for length in (0xFFFFFFF0, size + 1, size - 1):
+        content[at : at + 4] = length.to_bytes(4, "little")
+        (tmp_path / "m.h5").write_bytes(content)
+        refused(tmp_path / "m.h5", f"claims {length} bytes")
+    content[at : at + 4] = size.to_bytes(4, "little")
+    heap = content.find(b"GCOL")
+    content[heap + 8 : heap + 16] = (1 << 40).to_bytes(8, "little")
+    (tmp_path / "m.h5").write_bytes(content)
+    refused(tmp_path / "m.h5", "heap at byte")
+
+
 def test_other_content(tmp_path):
     for name in NAMES:
         for content in (b"", b"PK", b"\x89HDF\r\n\x1a\n", b"x" * 5000):

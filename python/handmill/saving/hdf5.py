@@ -16,7 +16,7 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
-from handmill.saving.hdf5_heaps import check_heaps
+from handmill.saving.hdf5_heaps import check_texts
 from handmill.saving.pieces import Pieces, SparseFile, bytes_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -114,7 +114,6 @@ class Reader:
         self._library = h5py()
         self._content = content
         self._name = name
-        self._has_checked_heaps = False
         if not content.startswith(_SIGNATURE):
             raise FileFormatError(f"{name} is not an HDF5 file")
         with self._damage():
@@ -217,9 +216,8 @@ class Reader:
                 dtype.kind == "O" and library.check_string_dtype(dtype) is None
             ):
                 raise self._refuse(f"{path}:{name}", f"is of type {dtype}, not text")
-            if dtype.kind == "O" and not self._has_checked_heaps:
-                check_heaps(self._content)
-                self._has_checked_heaps = True
+            if dtype.kind == "O":
+                check_texts(self._content, name)
             value = owner.attrs[name]
             return value.tolist() if isinstance(value, np.bytes_) else value
 
