@@ -31,7 +31,8 @@ def network(seed=1):
 
 
 def bits_of(model):
-    return [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    state = model.optimizer.variables if model.optimizer is not None else ()
+    return [v.numpy().tobytes() for v in (*model.variables, *state)]
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +291,24 @@ def test_descriptions_that_are_too_long(contents, tmp_path):
     with h5py.File(path, "r+") as file:
         file["model_weights"].attrs["layer_names"] = h5py.Empty("f4")
     refused(path, "damaged|names no layers")
+
+
+def test_texts_that_claim_more_than_there_is(contents, tmp_path):
+    """The library would make room for all of it first."""
+    content = bytearray(contents["m.h5"])
+    with h5py.File(io.BytesIO(contents["m.h5"])) as file:
+        size = len(file.attrs["model_config"])
+    at = content.find(b"model_config\0")
+    at = content.find(size.to_bytes(4, "little"), at)  # the length in the reference
+    for length in (0xFFFFFFF0, size + 1, size - 1):
+        content[at : at + 4] = length.to_bytes(4, "little")
+        (tmp_path / "m.h5").write_bytes(content)
+        refused(tmp_path / "m.h5", f"claims {length} bytes")
+    content[at : at + 4] = size.to_bytes(4, "little")
+    heap = content.find(b"GCOL")
+    content[heap + 8 : heap + 16] = (1 << 40).to_bytes(8, "little")
+    (tmp_path / "m.h5").write_bytes(content)
+    refused(tmp_path / "m.h5", "heap at byte")
 
 
 def test_other_content(tmp_path):

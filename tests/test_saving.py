@@ -302,6 +302,8 @@ def test_unsafe_loading_does_not_exist(tmp_path):
     classifier().save(tmp_path / "m.hmill")
     with pytest.raises(ValueError, match="safe_mode"):
         models.load_model(tmp_path / "m.hmill", safe_mode=False)
+    with pytest.raises(ValueError, match="safe_mode"):
+        saving.deserialize_keras_object({}, safe_mode=False)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

@@ -7,7 +7,6 @@ size is checked before anything is allocated.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 import struct
@@ -20,6 +19,7 @@ from handmill import files
 from handmill.errors import FileFormatError
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.json_data import MAX_JSON
+from handmill.saving.pieces import Collector, Pieces, size_of
 
 MEMBERS = (
     "config.json",
@@ -39,7 +39,7 @@ def write_file(path: Path, members: Mapping[str, Any], overwrite: bool) -> None:
 
     Args:
         path: where.
-        members: member name -> content.
+        members: member name -> content, or pieces of it.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -51,13 +51,19 @@ def write_file(path: Path, members: Mapping[str, Any], overwrite: bool) -> None:
     write_bytes(Path(os.path.realpath(path)), to_archive(members))
 
 
-def to_archive(members: Mapping[str, Any]) -> memoryview:
-    """Returns the content of a file with these members."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+def to_archive(members: Mapping[str, Any]) -> Pieces:
+    """Returns the content of a file with these members, each bytes or pieces of them."""
+    content = Collector()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    return content.getbuffer()
+            pieces = data if isinstance(data, list) else [data]
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o600 << 16  # as ZipFile.writestr has it
+            entry.file_size = size_of(pieces)
+            with archive.open(entry, "w") as member:
+                for piece in pieces:
+                    member.write(piece)
+    return content.pieces
 
 
 def open_regular(path: Path) -> BinaryIO:

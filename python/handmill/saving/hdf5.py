@@ -16,11 +16,14 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.hdf5_heaps import check_texts
+from handmill.saving.pieces import Pieces, SparseFile, bytes_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BFLOAT16 = "bfloat16"
 _LONGEST_TEXT = 1 << 24
 _LONGEST_PART = 64_000
+_LARGE = 1 << 16  # bytes of an array that is not copied
 
 
 def h5py() -> Any:
@@ -44,8 +47,9 @@ class Writer:
 
     def __init__(self) -> None:
         self._library = h5py()
-        self._content = io.BytesIO()
+        self._content = SparseFile()
         self._file = self._library.File(self._content, "w")
+        self._large: list[tuple[Any, Array]] = []
 
     def group(self, path: str, arrays: Mapping[str, Array], notes: Mapping[str, str]) -> None:
         """Adds a group of arrays.
@@ -59,7 +63,11 @@ class Writer:
         for name, text in notes.items():
             group.attrs[name] = text
         for name, array in arrays.items():
-            dataset = group.create_dataset(name, data=array)
+            if array.nbytes < _LARGE:
+                dataset = group.create_dataset(name, data=array)
+            else:
+                dataset = self._with_room(group, name, array)
+                self._large.append((dataset, array))
             if array.dtype == numpy_dtype(_BFLOAT16):
                 dataset.attrs["dtype"] = _BFLOAT16
 
@@ -75,10 +83,20 @@ class Writer:
             rows = [text.encode() for text in texts[start : start + each]]
             group.attrs[f"{name}{part}"] = np.array(rows, f"S{longest}")
 
-    def content(self) -> memoryview:
+    def _with_room(self, group: Any, name: str, array: Array) -> Any:
+        """Makes an array whose bytes are not written, but have their place."""
+        library = self._library
+        properties = library.h5p.create(library.h5p.DATASET_CREATE)
+        properties.set_layout(library.h5d.CONTIGUOUS)
+        properties.set_alloc_time(library.h5d.ALLOC_TIME_EARLY)
+        properties.set_fill_time(library.h5d.FILL_TIME_NEVER)
+        return group.create_dataset(name, array.shape, array.dtype, dcpl=properties)
+
+    def content(self) -> Pieces:
         """Returns the finished file."""
+        parts = [(dataset.id.get_offset(), bytes_of(array)) for dataset, array in self._large]
         self._file.close()
-        return self._content.getbuffer()
+        return self._content.pieces(parts)
 
 
 class Reader:
@@ -193,6 +211,13 @@ class Reader:
             declared = int(np.prod(attribute.shape, dtype=object)) * attribute.dtype.itemsize
             if declared > min(len(self._content), _LONGEST_TEXT):
                 raise self._refuse(f"{path}:{name}", f"claims {declared} bytes")
+            dtype = attribute.dtype
+            if dtype.kind not in "SfiuO" or (
+                dtype.kind == "O" and library.check_string_dtype(dtype) is None
+            ):
+                raise self._refuse(f"{path}:{name}", f"is of type {dtype}, not text")
+            if dtype.kind == "O":
+                check_texts(self._content, name)
             value = owner.attrs[name]
             return value.tolist() if isinstance(value, np.bytes_) else value
 

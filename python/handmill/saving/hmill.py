@@ -20,6 +20,7 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
+from handmill.saving.pieces import Pieces
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
 from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
 
@@ -50,7 +51,7 @@ def description_of(model: Any) -> dict[str, Any]:
     return config
 
 
-def members_of(model: Any) -> dict[str, bytes]:
+def members_of(model: Any) -> dict[str, bytes | Pieces]:
     """Returns the members of the file of a model.
 
     Raises:
@@ -63,7 +64,7 @@ def members_of(model: Any) -> dict[str, bytes]:
     constants: list[Array] = []
     with contextlib.suppress(RecursionError):  # which to_json words
         config = _without_tables(config, constants)
-    members = {
+    members: dict[str, bytes | Pieces] = {
         "config.json": to_json(config, f"the description of model {model.name!r}"),
         "model.safetensors": to_tensors(named(model.variables)),
     }
@@ -160,7 +161,8 @@ def model_of(
 
     def tensors(member: str) -> dict[str, Array]:
         # Taken out: what was read is freed before the model is made.
-        return from_tensors(members.pop(member, to_tensors({})), f"{path}: {member}")
+        content = members.pop(member, None)
+        return {} if content is None else from_tensors(content, f"{path}: {member}")
 
     arrays = tensors("model.safetensors")
     slots = tensors("optimizer.safetensors")

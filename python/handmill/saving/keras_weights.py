@@ -12,12 +12,13 @@ from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 from handmill.saving.hdf5 import Reader, Writer
 from handmill.saving.keras_tree import saveables
+from handmill.saving.pieces import Pieces
 from handmill.saving.stored_variables import describe, has_own_format, pairs_of
 
 Changes = list[tuple[Variable, Array]]
 
 
-def weights_content(model: Any) -> memoryview:
+def weights_content(model: Any) -> Pieces:
     """Returns the variables of a model and its optimizer as a file.
 
     Raises:

@@ -16,12 +16,13 @@ from handmill.saving.keras2_configs import compile_config_of, in_words_of_keras3
 from handmill.saving.keras_format import WRITTEN_AS
 from handmill.saving.keras_weights import Changes, converted
 from handmill.saving.objects import CustomObjectScope, deserialize_keras_object
+from handmill.saving.pieces import Pieces
 from handmill.saving.weights import refuse_own_formats
 
 _WEIGHTS = "model_weights"
 
 
-def content_of(model: Any) -> memoryview:
+def content_of(model: Any) -> Pieces:
     """Returns a model as a file, as Keras 3 writes one with this suffix.
 
     Raises:
@@ -59,7 +60,7 @@ def _write(writer: Writer, group: str, variables: Sequence[Variable]) -> None:
     arrays: dict[str, Array] = {}
     for variable in variables:
         taken = variable.path in arrays
-        arrays[f"{variable.path}_{len(arrays)}" if taken else variable.path] = variable.numpy()
+        arrays[f"{variable.path}_{len(arrays)}" if taken else variable.path] = variable.read()
     writer.group(group, arrays, {})
     writer.texts(group, "weight_names", list(arrays))
 

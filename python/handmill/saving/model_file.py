@@ -12,6 +12,7 @@ from handmill.saving.archive import open_regular, read_file, write_file
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
+from handmill.saving.pieces import Pieces
 from handmill.saving.tensors import from_tensors, to_tensors
 from handmill.saving.weights import assign, named, refuse_own_formats
 
@@ -139,7 +140,6 @@ def save_weights(
         state = to_json(state_of(model), "state.json")
         write_file(path, {"model.safetensors": tensors, "state.json": state}, overwrite)
         return
-    content: Any
     if path.suffix == ".h5":
         from handmill.saving.keras_weights import weights_content
 
@@ -150,7 +150,7 @@ def save_weights(
     _write(path, content, overwrite)
 
 
-def _write(path: Path, content: Any, overwrite: bool) -> None:
+def _write(path: Path, content: Pieces, overwrite: bool) -> None:
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
     write_bytes(Path(os.path.realpath(path)), content)

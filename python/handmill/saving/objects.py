@@ -228,6 +228,8 @@ def deserialize_keras_object(
     custom_objects: Mapping[str, Any] | None = None,
     module_objects: Mapping[str, Any] | None = None,
     kind: str = "object",
+    *,
+    safe_mode: bool = True,
 ) -> Any:
     """Makes the object that :func:`serialize_keras_object` described.
 
@@ -236,10 +238,13 @@ def deserialize_keras_object(
         custom_objects: name -> class or function of the user's.
         module_objects: name -> class or function searched first.
         kind: what is expected, for the error.
+        safe_mode: must be True: there is no unsafe way to make objects.
 
     Raises:
         ValueError: for a name that is neither handmill's own nor registered.
     """
+    if not safe_mode:
+        raise ValueError("`safe_mode=False` is not supported: code in a config is never run")
     if not custom_objects:
         return _deserialize(config, module_objects, kind)
     with CustomObjectScope(custom_objects):

@@ -26,7 +26,7 @@ class StoredVariables:
             store: gets arrays by name.
         """
         for number, variable in enumerate(self.variables_to_store()):
-            store[str(number)] = variable.numpy()
+            store[str(number)] = variable.read()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Takes back what :meth:`save_own_variables` stored.

@@ -12,9 +12,9 @@ from handmill.saving.tensors import tensor_names
 
 
 def named(variables: Sequence[Variable]) -> dict[str, Array]:
-    """Arrays under names that sort in order: number, then path."""
+    """Views of variables under names that sort in order: number, then path."""
     names = tensor_names(v.path for v in variables)
-    return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
+    return {name: v.read() for name, v in zip(names, variables, strict=True)}
 
 
 _HOOKS = ("save_own_variables", "load_own_variables", *ASSET_HOOKS)
