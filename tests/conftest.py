@@ -12,8 +12,13 @@ from types import ModuleType
 
 import pytest
 
+import handmill
+
 # Keras reads it once, when a test first imports it. JAX, which can train, where it is installed.
 os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "numpy"
+
+# Where a test fails, the frames of handmill are what one wants to see.
+handmill.config.disable_traceback_filtering()
 
 DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -271,11 +271,11 @@ def test_policies_have_keras_names_and_dtypes():
     ("call", "error", "message"),
     (
         (lambda: config.set_dtype_policy("mixed_float16"), ValueError, "mixed_bfloat16"),
-        (lambda: config.set_dtype_policy("brain"), ValueError, "cannot convert 'brain'"),
+        (lambda: config.set_dtype_policy("brain"), ValueError, "Cannot convert 'brain'"),
         (lambda: config.set_dtype_policy(16), ValueError, "Invalid `policy` argument"),
         (lambda: config.set_dtype_policy(None), ValueError, "Invalid `policy` argument"),
         (lambda: handmill.DTypePolicy(3), TypeError, "'name' must be a string"),
-        (lambda: layers.Dense(3, dtype="bfloat17"), ValueError, "Unknown `dtype`"),
+        (lambda: layers.Dense(3, dtype="bfloat17"), ValueError, "unknown `dtype`"),
         (lambda: layers.Dense(3, dtype={"config": 3}), ValueError, "not the config of"),
         (lambda: layers.Dense(3, dtype=[1]), ValueError, "Cannot interpret `dtype`"),
     ),

@@ -153,7 +153,7 @@ def test_model_checkpoint(tmp_path):
 
 def test_model_checkpoint_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"must end in `\.hmill`"):
-        callbacks.ModelCheckpoint(tmp_path / "m.keras")
+        callbacks.ModelCheckpoint(tmp_path / "m.pkl")
     with pytest.raises(ValueError, match=r"must end in `\.weights\.hmill`"):
         callbacks.ModelCheckpoint(tmp_path / "m.hmill", save_weights_only=True)
     with pytest.raises(ValueError, match="save_freq"):
@@ -254,7 +254,7 @@ def test_bar_on_a_terminal():
     assert "3/10" in text
     assert "10/10" in text
     assert "━" in text
-    assert "/step - loss: 0.2929" in text
+    assert "/step - loss: 0.1000" in text  # of the last step, as in Keras
     assert text.count("\n") == 1
 
 
@@ -381,3 +381,23 @@ def test_csv_logger_has_a_column_for_numbers_that_come_later(tmp_path):
     assert lines[0] == ["epoch", "loss", "mae", "val_loss", "val_mae"]
     assert [line[0] for line in lines[1:]] == ["0", "1", "0", "1"]
     assert [line[3] == "NA" for line in lines[1:]] == [True, False, True, False]
+
+
+def test_what_is_averaged_on_the_bar():
+    """As in Keras: means over steps until the last update, which is shown as it is."""
+
+    def last(**given):
+        stream = Terminal()
+        bar = Progbar(4, stream=stream, interval=0, unit_name="row", width=5, **given)
+        bar.update(1, [("a", 1.0), ("b", 1.0)])
+        bar.add(2, [("a", 4.0), ("b", 4.0)])
+        return stream.getvalue().rpartition("3/4")[2]
+
+    assert "/row - a: 3.0000 - b: 3.0000" in last()
+    assert "a: 4.0000 - b: 3.0000" in last(stateful_metrics=["a"])
+    stream = Terminal()
+    Progbar(2, stream=stream).update(2, [("a", [1.0, 4.0]), ("b", np.float32(2.0))])
+    assert "a: 2.5000 - b: 2.0000" in stream.getvalue()
+    assert "a: 3.0000 - b: 4.0000" in last(stateless_metrics=["a"])
+    with pytest.raises(ValueError, match="Only one of"):
+        Progbar(4, stateful_metrics=["a"], stateless_metrics=["b"])

@@ -40,7 +40,7 @@ ERRORS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "no length": (
         lambda x: ops.scan(lambda c, r: (c, c), x),
         ValueError,
-        "xs or length must say how many steps",
+        "must say how many steps",
     ),
     "unequal lengths": (
         lambda x: ops.scan(lambda c, r: (c, c), x[0], (x, x[:2])),

@@ -368,6 +368,17 @@ def test_ema_weights_after_fit():
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_first_batch_that_is_refused_leaves_the_weights():
+    """The running means are no weights before the first step: fit ended with zeros."""
+    model = classifier(optimizer=handmill.optimizers.SGD(0.1, use_ema=True))
+    before = model.get_weights()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="label"):
+            model.fit(X, np.full_like(Y, 99), verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_two_models_share_an_encoder():
     encoder = layers.Dense(3, activation="tanh")
     x = handmill.Input((4,))

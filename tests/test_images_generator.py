@@ -30,6 +30,8 @@ SETTINGS = {
     "reflect": {**TUTORIAL, "fill_mode": "reflect", "shear_range": 30},
     "constant": {**TUTORIAL, "fill_mode": "constant", "cval": 13.0, "rescale": 1 / 255},
     "order 0": {**TUTORIAL, "interpolation_order": 0},
+    "order 3": {**TUTORIAL, "interpolation_order": 3, "rescale": 1 / 255},
+    "order 2": {**TUTORIAL, "interpolation_order": 2, "fill_mode": "reflect"},
     "pixels": {"height_shift_range": 3, "width_shift_range": [1, 2, 5]},
     "fractions": {"height_shift_range": [0.1, 0.3], "width_shift_range": 4.0},
     "colours": {"channel_shift_range": 40.0, "brightness_range": (0.5, 1.5), "rotation_range": 9},
@@ -297,7 +299,7 @@ def test_any_numeric_dtype_and_layout(dtype):
 @pytest.mark.parametrize(
     ("settings", "message"),
     (
-        ({"interpolation_order": 3}, "interpolation_order: expected 0"),
+        ({"interpolation_order": 6}, "interpolation_order: expected 0"),
         ({"fill_mode": "mirror"}, "'nearest', 'constant', 'reflect', 'wrap', got 'mirror'"),
         ({"compat": "keras2"}, "compat: expected"),
         ({"data_format": "last"}, "channels_last, channels_first"),

@@ -29,7 +29,7 @@ def images(n=23):
 
 
 def image_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("handmill-images")]
+    return [t for t in threading.enumerate() if t.name.startswith("handmill-data")]
 
 
 def wait_until(condition, seconds=10.0):

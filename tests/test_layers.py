@@ -310,3 +310,86 @@ def test_layers_without_weights_are_built_when_they_are_made(keras):
     assert not layer.built
     assert layer(np.ones((2, 3), "float32")).shape == (2, 3)
     assert layer.count_params() == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "problem"),
+    (
+        ({"dtype": "int32"}, (2, 3), "expected dtype=int32, found dtype=float32"),
+        ({"shape": (None, 4)}, (2, 3), r"expected shape=\(None, 4\), found shape="),
+        ({"shape": (None, 3)}, (2, 3, 1), "expected ndim=2, found ndim=3"),
+        ({"shape": (None, 3), "allow_last_axis_squeeze": True}, (2, 3, 1), ""),
+        ({"shape": (None, 3, 1), "allow_last_axis_squeeze": True}, (2, 3), ""),
+        ({"shape": (None, 3), "allow_last_axis_squeeze": True}, (2, 4, 1), "expected shape="),
+        ({"min_ndim": 3}, (2, 3), "expected min_ndim=3"),
+        ({"max_ndim": 1}, (2, 3), "expected max_ndim=1"),
+        ({"axes": {-1: 4}}, (2, 3), "axis -1 of input shape to have value 4"),
+    ),
+)
+def test_input_specs(spec, shape, problem):
+    class Asking(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.input_spec = layers.InputSpec(**spec)
+
+        def call(self, x):
+            return x
+
+    x = np.ones(shape, "float32")
+    if not problem:
+        assert Asking()(x).shape == shape
+        return
+    for call in (lambda: Asking()(x), lambda: Asking()(handmill.Input(shape[1:]))):
+        with pytest.raises(ValueError, match=problem):
+            call()
+
+
+def test_input_specs_by_name():
+    class Two(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.input_spec = [
+                layers.InputSpec(ndim=2, name="b"), layers.InputSpec(ndim=3, name="a")
+            ]  # fmt: skip
+
+        def call(self, x):
+            return x["b"]
+
+    a, b = np.ones((2, 3, 1), "float32"), np.ones((2, 3), "float32")
+    assert Two()({"a": a, "b": b}).shape == (2, 3)
+    with pytest.raises(ValueError, match=r'\("b"\).*expected ndim=2, found ndim=3'):
+        Two()({"a": a, "b": a})
+    with pytest.raises(ValueError, match='Missing data for input "a"'):
+        Two()({"b": b, "c": a})
+    spec = layers.InputSpec(dtype="float32", ndim=3, axes={"1": 4}, optional=True)
+    assert spec.get_config() == {
+        "dtype": "float32", "shape": None, "ndim": 3, "max_ndim": None, "min_ndim": None,
+        "axes": {1: 4}, "optional": True,
+    }  # fmt: skip
+    assert layers.InputSpec.from_config(spec.get_config()).optional
+    assert repr(spec) == "InputSpec(dtype=float32, ndim=3, axes={1: 4})"
+    with pytest.raises(ValueError, match="Axis 3 is greater than the maximum allowed value: 2"):
+        layers.InputSpec(ndim=3, axes={3: 1})
+    with pytest.raises(TypeError, match="integer keys"):
+        layers.InputSpec(axes={"a": 1})
+
+
+def test_older_name_of_add_weight():
+    layer = layers.Dense(2)
+    made = layer.add_variable((3,), "ones", trainable=False, name="steps")
+    assert made is layer.non_trainable_weights[0]
+    np.testing.assert_array_equal(made.numpy(), np.ones(3))
+
+
+def test_arguments_of_variables():
+    variable = handmill.Variable(1.0, autocast=False, aggregation="mean")
+    assert (variable.name, variable.autocast, variable.aggregation, variable.synchronization) == (
+        "variable", False, "mean", "auto"
+    )  # fmt: skip
+    for given, problem in (
+        ({"aggregation": "middle"}, "`aggregation`"),
+        ({"synchronization": "never"}, "`synchronization`"),
+        ({"layout": ("data", None)}, "`layout`"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            handmill.Variable(1.0, **given)

@@ -19,7 +19,10 @@ from levels import levels
 _core = pytest.importorskip("handmill._core", reason="a build without kernels")
 
 FULL = os.environ.get("HANDMILL_ULP_FULL") == "1"
-NAMES = ("exp", "exp2", "log", "tanh", "sigmoid", "erf", "expm1", "log1p", "sin", "cos", "rsqrt")
+NAMES = (
+    *("exp", "exp2", "log", "tanh", "sigmoid", "erf", "expm1", "log1p", "sin", "cos", "rsqrt"),
+    *("sinh", "cosh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"),
+)
 CHUNK = 1 << 20
 
 

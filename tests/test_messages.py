@@ -56,12 +56,12 @@ def test_models_without_inputs_or_outputs(inputs):
 
 
 def test_loading_words_the_suffix_as_loading(tmp_path):
-    with pytest.raises(ValueError, match=r"extension for loading.*Keras's own formats"):
-        models.load_model(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="extension for loading"):
+        models.load_model(tmp_path / "m.pkl")
     with pytest.raises(ValueError, match="load_weights"):
         models.load_model(tmp_path / "m.weights.hmill")
     with pytest.raises(ValueError, match="extension for saving"):
-        net().save(tmp_path / "m.keras")
+        net().save(tmp_path / "m.weights.h5")
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf))
@@ -74,21 +74,6 @@ def test_rows_that_are_not_finite_are_named(value):
         TrainingWarning, match=f"2 of 40 rows of the data are not finite: row 17 has {kind}"
     ):
         compiled().fit(x, np.zeros(40, "int32"), batch_size=8, verbose=0)
-
-
-def test_sparse_matrices():
-    scipy_sparse = pytest.importorskip("scipy.sparse")
-    matrix, model = scipy_sparse.csr_matrix(X), compiled()
-    y = np.zeros(40, "int32")
-    for call in (
-        lambda: model.fit(matrix, y, verbose=0),
-        lambda: model.predict(matrix, verbose=0),
-        lambda: model.evaluate(scipy_sparse.coo_array(X), y, verbose=0),
-        lambda: model.fit(X, scipy_sparse.csc_matrix(X), verbose=0),
-        lambda: model.fit([matrix], y, verbose=0),
-    ):
-        with pytest.raises(ValueError, match=r"sparse matrix .* pass [xy]\.toarray\(\)"):
-            call()
 
 
 # Frames. These columns behave as those of pandas do, so that the tests run without it too.

@@ -154,7 +154,8 @@ def test_subclassed_model():
     history = model.fit(X, X, epochs=3, verbose=0)
     assert len(history.history["loss"]) == 3
     assert model.predict(X, verbose=0).shape == (20, 4)
-    assert [v.path for v in model.trainable_weights] == ["dense/kernel", "dense/bias"]
+    paths = [v.path for v in model.trainable_weights]
+    assert paths == ["residual/dense/kernel", "residual/dense/bias"]
     with pytest.raises(AttributeError, match="no defined"):
         _ = model.output_shape
 
@@ -365,3 +366,58 @@ def test_compare_names_no_error():
     assert handmill.compare(model, X).ok
     model.compile("adam", "mse")
     assert handmill.compare(model, X, X[:, :2]).ok
+
+
+def test_nested_outputs():
+    """Losses may be nested as the outputs are; a tuple stays one in a config."""
+    x = handmill.Input((4,))
+    a, b, c = (layers.Dense(n, name=f"d{n}")(x) for n in (1, 2, 3))
+    model = handmill.Model(x, (a, [b, c]))
+    y = (X[:, :1], [X[:, :2], X[:, :3]])
+    results = []
+    for loss in (("mse", ["mae", "mse"]), ["mse", "mae", "mse"]):
+        model.compile("sgd", loss, loss_weights=[1.0, [2.0, 3.0]])
+        results.append(model.evaluate(X, y, return_dict=True, verbose=0))
+    assert results[0] == results[1]
+    found = [results[0][f"d{n}_loss"] * n for n in (1, 2, 3)]
+    assert results[0]["loss"] == pytest.approx(sum(found), rel=1e-5)
+    again = handmill.Model.from_config(model.get_config())
+    made = again(X)
+    assert isinstance(made, tuple)
+    assert isinstance(made[1], list)
+    assert len(model.metrics_variables) == 8
+    single = handmill.Model(x, [a])
+    single.compile("sgd", [["mse"]])
+    assert single.evaluate(X, [X[:, :1]], verbose=0) > 0
+    single.compile("sgd", {"d1": ["mse"]})
+    assert single.evaluate(X, [X[:, :1]], verbose=0) > 0
+    model.compile("sgd", {"d9": "mse"})
+    with pytest.raises(ValueError, match=r"Invalid `loss`.*d9.*Expected keys.*d1"):
+        model.fit(X, y, verbose=0)
+
+
+def test_build_does_not_contradict_the_input():
+    model = small()
+    model.build((None, 4))
+    model.build((7, 4))
+    for shape in ((None, 5), (None, 4, 1)):
+        with pytest.raises(ValueError, match="already been configured to use input shape"):
+            model.build(shape)
+    assert model.built
+
+
+def test_layers_cannot_be_replaced():
+    for model, hint in ((small(), "Use `add"), (handmill.Model(), "use another name")):
+        with pytest.raises(AttributeError, match=f"reserved(.|\n)*{hint}"):
+            model.layers = []
+
+
+def test_inputs_of_another_structure_warn():
+    """As in Keras: what a dict holds besides, and lists where names are wanted."""
+    a, b = handmill.Input((4,), name="a"), handmill.Input((4,), name="b")
+    model = handmill.Model({"a": a, "b": b}, a - b)
+    wanted = model({"a": X, "b": 2 * X})
+    for given in ([X, 2 * X], {"a": X, "b": 2 * X, "c": X}):
+        with pytest.warns(UserWarning, match="doesn't match the expected structure"):
+            made = model(given)
+        np.testing.assert_array_equal(made, wanted)

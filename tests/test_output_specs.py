@@ -5,21 +5,21 @@ import pytest
 
 import handmill
 from handmill import layers, ops
-from handmill.layers.layer import Layer
+from handmill.layers import output_spec
 
 
 @pytest.fixture
 def traced(monkeypatch):
     """The names of the classes whose calls were traced to know their outputs."""
     found = []
-    trace = Layer._traced_output_spec
+    trace = output_spec.traced
 
-    def note(self, args, kwargs):
-        found.append(type(self).__name__)
-        return trace(self, args, kwargs)
+    def note(layer, args, kwargs):
+        found.append(type(layer).__name__)
+        return trace(layer, args, kwargs)
 
-    monkeypatch.setattr(Layer, "_traced_output_spec", note)
-    monkeypatch.setattr("handmill.layers.layer._OUTPUT_SPECS", {})
+    monkeypatch.setattr(output_spec, "traced", note)
+    monkeypatch.setattr(output_spec, "_KNOWN", {})
     return found
 
 

@@ -26,6 +26,7 @@ IMPORT_MILLISECONDS = 30.0
 LAZY = (
     "PIL", "tqdm", "safetensors", "h5py", "matplotlib", "sklearn", "scipy", "ml_dtypes", "onnx",
     "cv2", "optuna", "tensorboard", "tokenizers", "soundfile", "mpi4py", "torch", "keras", "jax",
+    "pandas", "polars",
 )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def test_version_matches_metadata() -> None:
 # and from floors below. (What a function imports when it is called is another matter.)
 FLOORS = (
     "keras_names",
-    "lazy errors naming files",
+    "lazy errors naming files console devices",
     "tree dtype_policies as_keras",
     "config mixed_precision ir",
     "primitives",
@@ -171,7 +172,7 @@ FLOORS = (
     "session activations initializers constraints regularizers data losses optimizers callbacks",
     "metrics layers datasets preprocessing",
     "models inspection",
-    "utils backend sklearn cli",
+    "utils backend plot sklearn cli",
     "__init__ __main__",
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}

@@ -26,12 +26,22 @@ OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = ops.__all__
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "take_along", "add_along"} | {
-    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor")
+WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
+    *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
+    *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
+    *("bessel_i", "signbit", "cbrt", "nextafter", "ldexp"),
+    *("put_rows", "segment_max", "segment_min", "segment_prod", "erfc", "erfinv", "fft"),
+    *("cholesky", "solve", "solve_triangular", "inv", "det", "logdet", "pinv"),
+    *("eig", "eigh", "qr", "svd", "lu_factor"),
+    *("random_truncated_normal", "random_integers", "random_order"),
+    *("random_gamma", "random_beta", "random_binomial"),
 }
-# Float results without a gradient: derivatives and updates come after the last gradient, and
-# `linear` is built by a pass that runs later still.
-WITHOUT_GRADIENT = {"linear"} | {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
+# Float results without a gradient: derivatives and updates come after the last gradient, as do the
+# sums of rows that updates need, and `linear` is built by a pass that runs later still.
+WITHOUT_GRADIENT = {"linear", "sum_rows", "eig", "lu_factor"} | {
+    *("random_gamma", "random_beta", "random_binomial")
+}
+WITHOUT_GRADIENT |= {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.
 WITHOUT_OPERATOR = {"truth"} | {
     *("to_float32", "to_float64", "to_int32", "to_int64"),
@@ -59,10 +69,17 @@ def outputs_of(op):
 
 NOT_DIFFERENTIABLE = {
     "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
+    "hash_bin cross_bin": "integers",
     "isfinite isnan isinf logical_not": "booleans",
+    "searchsorted isin bitcast": "places, membership, bytes",
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
+    "random_truncated_normal random_integers random_order": "drawn from a seed, not from floats",
+    "random_gamma random_beta random_binomial": "accepted or rejected, which has no slope",
+    "eig lu_factor": "for matrices that are not symmetric; exchanges of rows",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
     "sgd_update momentum_update adam_update rmsprop_update adagrad_update": "updates in place",
+    "rows_sgd_update rows_momentum_update rows_adam_update rows_rmsprop_update "
+    "rows_adagrad_update sum_rows": "updates in place, and what they need of a gradient",
 }
 
 

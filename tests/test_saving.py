@@ -116,7 +116,9 @@ def test_contents_can_be_read_with_ordinary_tools(tmp_path):
         tensors = safetensors.numpy.load(archive.read("model.safetensors"))
     assert config["class_name"] == "Sequential"
     assert config["compile_config"]["loss"] == "sparse_categorical_crossentropy"
-    np.testing.assert_array_equal(tensors["00000.first.kernel"], model.get_weights()[0])
+    np.testing.assert_array_equal(
+        tensors[f"00000.{model.name}.first.kernel"], model.get_weights()[0]
+    )
 
 
 def test_functional_and_nested_models(tmp_path):
@@ -206,7 +208,7 @@ def test_code_is_refused_when_saving(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ("m.keras", "m.h5", "m", "m.weights.hmill"))
+@pytest.mark.parametrize("name", ("m.pkl", "m.weights.h5", "m", "m.weights.hmill"))
 def test_other_suffixes(tmp_path, name):
     model = classifier()
     with pytest.raises(ValueError, match=r"must end in `\.hmill`"):
@@ -238,7 +240,7 @@ def test_weights_alone(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end in `\.weights\.hmill`"):
         model.save_weights(tmp_path / "w.h5")
     with pytest.raises(ValueError, match="File format not supported"):
-        model.load_weights(tmp_path / "w.h5")
+        model.load_weights(tmp_path / "w.pkl")
 
 
 def test_weights_of_a_whole_model_file(tmp_path):
@@ -300,6 +302,8 @@ def test_unsafe_loading_does_not_exist(tmp_path):
     classifier().save(tmp_path / "m.hmill")
     with pytest.raises(ValueError, match="safe_mode"):
         models.load_model(tmp_path / "m.hmill", safe_mode=False)
+    with pytest.raises(ValueError, match="safe_mode"):
+        saving.deserialize_keras_object({}, safe_mode=False)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

@@ -52,7 +52,7 @@ def test_files_whose_tensor_names_begin_with_two_points(tmp_path):
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}
     arrays = {f"0000{i}..kernel": w for i, w in enumerate(model.get_weights())}
-    members["model.safetensors"] = tensors.to_tensors(arrays)
+    members["model.safetensors"] = b"".join(tensors.to_tensors(arrays))
     archive.write_file(path, members, overwrite=True)
     np.testing.assert_array_equal(models.load_model(path).get_weights()[0], arrays["00000..kernel"])
 
@@ -63,7 +63,7 @@ def test_files_whose_tensor_names_begin_with_two_points(tmp_path):
 )
 def test_other_tensor_names_are_refused(tmp_path, name):
     path = tmp_path / "w.safetensors"
-    path.write_bytes(tensors.to_tensors({name: np.zeros((4, 2), "float32")}))
+    path.write_bytes(b"".join(tensors.to_tensors({name: np.zeros((4, 2), "float32")})))
     with pytest.raises(ValueError, match="with the name"):
         net().load_weights(path)
 

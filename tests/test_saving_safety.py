@@ -408,8 +408,7 @@ def test_dtypes_of_arrays(content, target, dtype):
 @pytest.mark.parametrize(
     ("name", "right"),
     (
-        ("m.keras", ".hmill"),
-        ("m.h5", ".hmill"),
+        ("m.weights.h5", ".hmill"),
         ("m.pkl", ".hmill"),
         ("m", ".hmill"),
         ("m.weights.hmill", ".hmill"),

@@ -505,12 +505,12 @@ def test_later_versions_are_refused() -> None:
     members = archive.from_archive(io.BytesIO(content), len(content), "file")
     later = {**members, "state.json": members["state.json"].replace(b'ion": 1', b'ion": 9')}
     with pytest.raises(FileFormatError, match="has format version 9"):
-        from_bytes(bytes(archive.to_archive(later)))
+        from_bytes(b"".join(archive.to_archive(later)))
     arrays = tensors.from_tensors(members["model.safetensors"], "file")
     swapped = dict(zip(arrays, reversed(arrays.values()), strict=True))
-    mixed = {**members, "model.safetensors": tensors.to_tensors(swapped)}
+    mixed = {**members, "model.safetensors": b"".join(tensors.to_tensors(swapped))}
     with pytest.raises(FileFormatError, match="weights that do not follow each other"):
-        from_bytes(bytes(archive.to_archive(mixed)))
+        from_bytes(b"".join(archive.to_archive(mixed)))
 
 
 # --- the package ---------------------------------------------------------------------------------

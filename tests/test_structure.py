@@ -419,6 +419,14 @@ def test_equal_models_share_programs_and_nothing_else():
         np.testing.assert_array_equal(a, b)
 
 
+def test_equal_models_without_an_input_are_built_each():
+    for _ in range(2):
+        model = handmill.Sequential([layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(X, X[:, :1], verbose=0)
+        assert len(model.weights) == 8
+
+
 @pytest.mark.parametrize(
     "other",
     (
@@ -671,3 +679,15 @@ def test_a_description_takes_microseconds_to_check():
     assert not found.must_ask
     model.layers[0].use_bias = False
     assert not found.holds()
+
+
+def test_equal_models_that_are_built_by_fit():
+    """The trace of the first knows the names of its outputs, which the second has not yet."""
+    found = []
+    for _ in range(3):
+        handmill.utils.set_random_seed(1)
+        model = handmill.Sequential([layers.Dense(4, activation="relu"), layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae"])
+        x = np.linspace(-1.0, 1.0, 24, dtype="float32").reshape(8, 3)
+        found.append(model.fit(x, x[:, :1], epochs=2, verbose=0, shuffle=False).history)
+    assert found[0] == found[1] == found[2]

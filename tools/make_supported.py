@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "supported.md"
 ARGUMENTS = "## Arguments\n"
 
 # Modules that nobody calls in a script, or that are built on other frameworks.
-UNLISTED = ("distillation", "quantizers", "tree", "wrappers", "applications")
+UNLISTED = ("distillation", "quantizers", "wrappers", "applications")
 
 OWN = {
     "": "compare inspect install_as_keras use_backend TrainingWarning KerasDifferenceWarning",
@@ -36,11 +36,32 @@ OWN = {
         "set_num_threads set_strict_keras strict_keras"
     ),
     "datasets": "digits",
+    "plot": (
+        "confusion_matrix gradient_histograms history precision_recall_curve roc_curve "
+        "weight_histograms"
+    ),
     "preprocessing.image": (
         "DataFrameIterator DirectoryIterator ImageDataGenerator Iterator NumpyArrayIterator"
     ),
 }
 """Public names that Keras 3 lacks: module -> names."""
+
+OUT_OF_SCOPE = {
+    "": {
+        "StatelessScope SymbolicScope": (
+            "parts of Keras's own machinery; `stateless_call`, `stateless_apply` and the "
+            "`stateless_*` of metrics do what they are for"
+        ),
+        "Quantizer quantizers": "quantization has no kernels here",
+        "RematScope remat": "computing activations again saves memory of accelerators",
+        "distribution": "several devices",
+    },
+    "callbacks": {"OrbaxCheckpoint": "files of JAX's Orbax"},
+    "layers": {
+        "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "layers of other frameworks",
+    },
+}
+"""Names of Keras that will not come: module -> names -> reason."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +213,25 @@ def page() -> str:
             lines += [f"Here: {joined(here)}", ""]
         if own := OWN.get(module):
             lines += [f"Here, not in Keras 3: {joined(own.split())}", ""]
-        if lacking:
-            lines += [f"Not here yet: {joined(lacking)}", ""]
-    return "\n".join(lines) + "\n" + arguments_part()
+        reasons = OUT_OF_SCOPE.get(module, {})
+        left_out = {n for names in reasons for n in names.split()}
+        if later := [n for n in lacking if n not in left_out]:
+            lines += [f"Not here yet: {joined(later)}", ""]
+        if reasons:
+            parts = [f"{joined(names.split())} ({why})" for names, why in reasons.items()]
+            lines += [f"Out of scope: {'; '.join(parts)}", ""]
+    return "\n".join([*lines, *operators_part()]) + "\n" + arguments_part()
+
+
+def operators_part() -> list[str]:
+    """What the functions of ops run on, by the records."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from operator_kinds import KINDS, kinds
+
+    lines = ["## How the functions of keras.ops run", ""]
+    for kind, names in kinds().items():
+        lines += [f"{KINDS[kind]} {joined(names)}", ""]
+    return lines
 
 
 def arguments_part() -> str:

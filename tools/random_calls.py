@@ -29,7 +29,9 @@ from handmill import _core, ops
 
 FLOAT_ONLY = {
     *("sqrt", "exp", "exp2", "expm1", "log", "log1p", "floor", "ceil", "tanh", "reciprocal"),
-    *("sin", "cos", "divide", "mean", "var", "std"),
+    *("sin", "cos", "divide", "mean", "var", "std", "median", "nanmedian", "nanmean", "nanvar"),
+    *("sinh", "cosh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "arctan2"),
+    *("nanstd", "deg2rad", "rad2deg", "sinc", "cbrt", "fabs", "hypot", "heaviside", "logaddexp2"),
 }
 DTYPES = ("float32", "float64", "int8", "uint8", "int32", "int64", "bool")
 RARE = ("float16", "int16", "uint16", "uint32", "longdouble")
@@ -150,19 +152,19 @@ def unary(names: str, of: Any = None, tame: bool = False, **options: Any) -> Non
         MAKERS[name] = make
 
 
-def binary(names: str) -> None:
+def binary(names: str, like_numpy: bool = True, tame: bool = False) -> None:
     for name in names.split():
 
         def make(rng: np.random.Generator, name: str = name) -> Call:
             shape = a_shape(rng)
-            x = draw(rng, shrunk(rng, shape), a_dtype(rng))
+            x = draw(rng, shrunk(rng, shape), a_dtype(rng), tame)
             if rng.random() < 0.25:
                 y = NUMBERS[int(rng.integers(len(NUMBERS)))]
             else:
                 same = rng.random() < 0.5
-                y = draw(rng, shrunk(rng, shape), x.dtype.name if same else a_dtype(rng))
+                y = draw(rng, shrunk(rng, shape), x.dtype.name if same else a_dtype(rng), tame)
             pair = (y, x) if rng.random() < 0.3 else (x, y)
-            return Call(name, pair, {}, getattr(np, name, None))
+            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None)
 
         MAKERS[name] = make
 
@@ -181,7 +183,8 @@ def reduction(names: str, one: bool = False, keepdims: bool = True) -> None:
     for name in names.split():
 
         def make(rng: np.random.Generator, name: str = name) -> Call:
-            x = draw(rng, a_shape(rng), a_dtype(rng), tame=name in ("prod", "var", "std"))
+            tame = name in ("prod", "var", "std", "nanprod", "nanvar", "nanstd")
+            x = draw(rng, a_shape(rng), a_dtype(rng), tame)
             axis = an_axis(rng, x.ndim)
             axis = axis[0] if one and isinstance(axis, tuple) else axis
             kwargs: dict[str, Any] = {"axis": axis}
@@ -189,7 +192,8 @@ def reduction(names: str, one: bool = False, keepdims: bool = True) -> None:
                 kwargs["keepdims"] = bool(rng.integers(2))
             size = sized(x)
             # sums of squares for var and std, products grow
-            magnitude = {"var": size**2, "std": size, "prod": 0.0}.get(name, x.size * size)
+            grown = {"var": size**2, "std": size, "prod": 0.0}
+            magnitude = grown.get(name.removeprefix("nan"), x.size * size)
             oracle = ORACLES.get(name, getattr(np, name, None))
             return Call(name, (x,), kwargs, oracle, magnitude)
 
@@ -219,6 +223,17 @@ reduction("argmax argmin", one=True)
 reduction("cumsum", one=True, keepdims=False)
 reduction("sort argsort", one=True, keepdims=False)
 reduction("logsumexp")
+unary("sinh cosh arcsin arccos arctan arcsinh arccosh arctanh cbrt fabs deg2rad rad2deg")
+unary("sinc", tame=True)
+unary("signbit isposinf isneginf fliplr flipud rot90 diagflat trace diagonal", of="none")
+unary("nan_to_num", of="none", nan=lambda rng: NUMBERS[int(rng.integers(len(NUMBERS)))])
+binary("arctan2 hypot fmax fmin fmod heaviside logaddexp2")
+binary("isclose gcd lcm left_shift right_shift nextafter ldexp append isin", like_numpy=False)
+binary("inner kron", like_numpy=False, tame=True)
+reduction("nansum nanmean nanprod nanvar nanstd")
+reduction("nanmax nanmin nanmedian median ptp")
+reduction("nanargmax nanargmin", one=True)
+reduction("nancumsum", one=True, keepdims=False)
 
 
 @case
@@ -452,6 +467,58 @@ def squeeze(rng: np.random.Generator) -> Call:
     x = draw(rng, a_shape(rng), a_dtype(rng))
     axis = int(rng.integers(-x.ndim - 1, x.ndim + 1)) if rng.random() < 0.6 else None
     return Call(str(rng.choice(["squeeze", "expand_dims"])), (x, 0 if axis is None else axis), {})
+
+
+@case
+def cumprod(rng: np.random.Generator) -> Call:
+    x = draw(rng, a_shape(rng), a_dtype(rng), tame=True)
+    axis = int(rng.integers(x.ndim)) if x.ndim and rng.random() < 0.7 else None
+    return Call(str(rng.choice(["cumprod", "nancumprod"])), (x,), {"axis": axis})
+
+
+@case
+def diff(rng: np.random.Generator) -> Call:
+    x = draw(rng, a_shape(rng, 1), a_dtype(rng))
+    kwargs = {"n": int(rng.integers(0, 3)), "axis": int(rng.integers(-x.ndim, x.ndim))}
+    return Call("diff", (x,), kwargs, np.diff if x.dtype.kind == "f" else None, 4 * sized(x))
+
+
+@case
+def quantile(rng: np.random.Generator) -> Call:
+    x = draw(rng, a_shape(rng, 1), a_dtype(rng), tame=True)
+    q: Any = 0.25 if rng.random() < 0.5 else [0.0, 0.4, 1.0]
+    kwargs: dict[str, Any] = {"axis": an_axis(rng, x.ndim), "keepdims": bool(rng.integers(2))}
+    kwargs["method"] = str(rng.choice(["linear", "lower", "higher", "midpoint", "nearest"]))
+    return Call(str(rng.choice(["quantile", "nanquantile"])), (x, q), kwargs, None, sized(x))
+
+
+@case
+def histogram(rng: np.random.Generator) -> Call:
+    x = draw(rng, a_shape(rng, 1, 1), a_dtype(rng), tame=True)
+    kwargs = {"range": (-2, 3)} if rng.random() < 0.3 else {}
+    return Call("histogram", (x, int(rng.integers(0, 9))), kwargs)
+
+
+@case
+def bincount(rng: np.random.Generator) -> Call:
+    x = rng.integers(-(rng.random() < 0.1), 9, a_shape(rng, 0, 2)).astype(rng.choice(DTYPES))
+    weights = draw(rng, x.shape, a_dtype(rng), tame=True) if rng.random() < 0.5 else None
+    size = x.size * sized(weights) if weights is not None else 0.0
+    return Call("bincount", (x, weights, int(rng.integers(0, 12))), {}, None, size)
+
+
+@case
+def searchsorted(rng: np.random.Generator) -> Call:
+    row = np.sort(draw(rng, a_shape(rng, 1, 1), a_dtype(rng)))
+    kwargs = {"side": str(rng.choice(["left", "right"]))} if rng.random() < 0.7 else {}
+    return Call("searchsorted", (row, draw(rng, a_shape(rng), row.dtype.name)), kwargs)
+
+
+@case
+def digitize(rng: np.random.Generator) -> Call:
+    bins = np.sort(draw(rng, a_shape(rng, 1, 1), a_dtype(rng), tame=True))
+    bins = bins[::-1] if rng.random() < 0.5 else bins
+    return Call("digitize", (draw(rng, a_shape(rng), bins.dtype.name), bins), {}, np.digitize)
 
 
 @case

@@ -19,6 +19,14 @@ double launch_cost(const LaunchRecord& launch) {
   return launch.flops + 2 * (launch.traffic.read + launch.traffic.written);
 }
 
+// Whether a copy finds what it copies already there: an update in place.
+bool copies_onto_itself(const Lowering& lowering, const Layout& layout, const RawLaunch& launch) {
+  if (!launch.is_copy) return false;
+  const Location from = layout.locate(lowering, lowering.accesses[launch.first_access].ref);
+  const Location to = layout.locate(lowering, lowering.accesses[launch.first_access + 1].ref);
+  return from.slot == to.slot && from.offset == to.offset;
+}
+
 // The steps of a loop whose end only the run knows count as so many.
 constexpr double kStepsOfAWhile = 8;
 
@@ -82,7 +90,9 @@ void Plan::append_launch(const Lowering& lowering, int raw, bool barrier, double
 void Plan::make_launches(const Lowering& lowering) {
   std::vector<int> packs, order;
   for (size_t i = 0; i < lowering.launches.size(); ++i) {
-    (lowering.launches[i].info.pack ? packs : order).push_back(static_cast<int>(i));
+    const RawLaunch& launch = lowering.launches[i];
+    if (i < lowering.first_end_launch && copies_onto_itself(lowering, layout_, launch)) continue;
+    (launch.info.pack ? packs : order).push_back(static_cast<int>(i));
   }
   const std::vector<bool> pack_barriers = find_barriers(lowering, layout_, packs);
   for (size_t i = 0; i < packs.size(); ++i) append_launch(lowering, packs[i], pack_barriers[i], 1);

@@ -14,4 +14,5 @@
 #include "kernels/optimizer/args.h"
 #include "kernels/random/args.h"
 #include "kernels/reduce/args.h"
+#include "kernels/rows/args.h"
 #include "kernels/softmax/args.h"

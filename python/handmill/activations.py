@@ -128,12 +128,74 @@ def mish(x: Any) -> Any:
     return ops.mish(x)
 
 
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """Continuously differentiable ELU: ``x`` above zero, ``alpha * (exp(x / alpha) - 1)`` below."""
+    return ops.celu(x, alpha)
+
+
+def glu(x: Any, axis: int = -1) -> Any:
+    """Gated linear unit: ``a * sigmoid(b)`` of the halves ``a`` and ``b`` along ``axis``."""
+    return ops.glu(x, axis)
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """Hard shrink: ``x`` where ``|x| > threshold``, else 0."""
+    return ops.hard_shrink(x, threshold)
+
+
+def hard_tanh(x: Any) -> Any:
+    """Piecewise linear tanh: ``x`` limited to the interval from -1 to 1."""
+    return ops.hard_tanh(x)
+
+
+def log_sigmoid(x: Any) -> Any:
+    """Logarithm of the sigmoid."""
+    return ops.log_sigmoid(x)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """Soft shrink: ``x`` moved towards 0 by ``threshold``, not past it."""
+    return ops.soft_shrink(x, threshold)
+
+
+def sparse_plus(x: Any) -> Any:
+    """Sparse softplus: 0 up to -1, ``(x + 1)^2 / 4`` up to 1, ``x`` above."""
+    return ops.sparse_plus(x)
+
+
+def sparse_sigmoid(x: Any) -> Any:
+    """Sparse sigmoid: 0 up to -1, ``(x + 1) / 2`` up to 1, 1 above."""
+    return ops.sparse_sigmoid(x)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """Sparsemax: the probabilities nearest to ``x`` along ``axis``; small ones are exactly 0."""
+    return ops.sparsemax(x, axis)
+
+
+def squareplus(x: Any, b: float = 4) -> Any:
+    """Squareplus: ``(x + sqrt(x^2 + b)) / 2``."""
+    return ops.squareplus(x, b)
+
+
+def tanh_shrink(x: Any) -> Any:
+    """Tanh shrink: ``x - tanh(x)``."""
+    return ops.tanh_shrink(x)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """Threshold: ``x`` where it exceeds ``threshold``, else ``default_value``."""
+    return ops.threshold(x, threshold, default_value)
+
+
 swish = silu
 hard_swish = hard_silu
 
 _FUNCTIONS = (
     linear, relu, leaky_relu, relu6, sigmoid, tanh, softmax, log_softmax, elu, selu, exponential,
-    softplus, softsign, silu, gelu, hard_sigmoid, hard_silu, mish,
+    softplus, softsign, silu, gelu, hard_sigmoid, hard_silu, mish, celu, glu, hard_shrink,
+    hard_tanh, log_sigmoid, soft_shrink, sparse_plus, sparse_sigmoid, sparsemax, squareplus,
+    tanh_shrink, threshold,
 )  # fmt: skip
 _BY_NAME: dict[str, Callable[..., Any]] = {f.__name__: f for f in _FUNCTIONS}
 _ALIASES = {"swish": silu, "hard_swish": hard_silu}

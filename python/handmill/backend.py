@@ -14,6 +14,7 @@ from handmill.config import (
     image_data_format,
     set_epsilon,
     set_floatx,
+    set_image_data_format,
 )
 from handmill.ir.shapes import DTYPES, name_of_dtype
 from handmill.layers.symbolic import is_keras_tensor
@@ -90,6 +91,7 @@ __all__ = [
     "result_type",
     "set_epsilon",
     "set_floatx",
+    "set_image_data_format",
     "standardize_dtype",
 ]
 __getattr__ = plain_module(__name__)

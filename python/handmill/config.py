@@ -8,7 +8,9 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import handmill.console as _console
 import handmill.dtype_policies as _policies
+import handmill.errors as _errors
 from handmill.lazy import plain_module
 
 BACKENDS = ("native", "numpy")
@@ -18,6 +20,10 @@ _chosen: ContextVar[str | None] = ContextVar("handmill backend", default=None)
 _strict_keras = False
 _image_decoder = "pillow"
 _epsilon = 1e-7
+_image_data_format = "channels_last"
+_max_epochs: int | None = None
+_max_steps_per_epoch: int | None = None
+_flash_attention: bool | None = None
 
 
 def has_kernels() -> bool:
@@ -158,6 +164,14 @@ def set_image_decoder(name: str) -> None:
     _image_decoder = name
 
 
+enable_interactive_logging = _console.enable_interactive_logging
+disable_interactive_logging = _console.disable_interactive_logging
+is_interactive_logging_enabled = _console.is_interactive_logging_enabled
+
+enable_traceback_filtering = _errors.enable_traceback_filtering
+disable_traceback_filtering = _errors.disable_traceback_filtering
+is_traceback_filtering_enabled = _errors.is_traceback_filtering_enabled
+
 floatx = _policies.floatx
 set_floatx = _policies.set_floatx
 dtype_policy = _policies.dtype_policy
@@ -177,8 +191,116 @@ def set_epsilon(value: float) -> None:
 
 
 def image_data_format() -> str:
-    """The layout of images: ``"channels_last"``, the only one used inside."""
-    return "channels_last"
+    """The layout of images where an argument ``data_format`` is None: ``"channels_last"`` at first.
+
+    Inside images are always laid out so; others are copied on the way in.
+    """
+    return _image_data_format
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Sets the layout of images where an argument ``data_format`` is None.
+
+    Layers and image functions take it when they are made or called; those that are made stay.
+
+    Args:
+        data_format: ``"channels_last"`` or ``"channels_first"``.
+
+    Raises:
+        ValueError: for another one.
+    """
+    global _image_data_format
+    wanted = str(data_format).lower()
+    if wanted not in ("channels_first", "channels_last"):
+        raise ValueError(
+            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
+            f"Received: data_format={data_format}"
+        )
+    _image_data_format = wanted
+
+
+def max_epochs() -> int | None:
+    """How many epochs any ``fit`` may have; None for no limit."""
+    return _max_epochs
+
+
+def set_max_epochs(max_epochs: int | None) -> None:
+    """Limits the number of epochs of every ``fit``, to try a script out. A cut one warns.
+
+    Args:
+        max_epochs: at least 1; None for no limit.
+    """
+    global _max_epochs
+    _max_epochs = _checked_limit("max_epochs", max_epochs)
+
+
+def max_steps_per_epoch() -> int | None:
+    """How many steps a pass over data may have; None for no limit."""
+    return _max_steps_per_epoch
+
+
+def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
+    """Limits the steps of an epoch in ``fit``, and those of ``evaluate`` and ``predict``.
+
+    Args:
+        max_steps_per_epoch: at least 1; None for no limit.
+    """
+    global _max_steps_per_epoch
+    _max_steps_per_epoch = _checked_limit("max_steps_per_epoch", max_steps_per_epoch)
+
+
+def _checked_limit(name: str, value: int | None) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name}: expected an integer of at least 1, or None, got {value!r}")
+    return value
+
+
+def set_backend(backend: str) -> None:
+    """Keras's way to compute with another library; handmill has kernels of its own and refuses.
+
+    Raises:
+        ValueError: always; it says what can be chosen.
+    """
+    raise ValueError(
+        f"set_backend({backend!r}): handmill computes with its own kernels and cannot hand over to "
+        "tensorflow, jax or torch. Leave the call out; handmill.use_backend('numpy') runs the same "
+        "programs by NumPy, and with Keras itself the backend stays your choice."
+    )
+
+
+def enable_flash_attention() -> None:
+    """Lets attention choose how it computes, as from the start; results stay the same."""
+    global _flash_attention
+    _flash_attention = None
+
+
+def disable_flash_attention() -> None:
+    """Lets attention build whole matrices of scores."""
+    global _flash_attention
+    _flash_attention = False
+
+
+def is_flash_attention_enabled() -> bool | None:
+    """False after :func:`disable_flash_attention`; otherwise None: attention chooses."""
+    return _flash_attention
+
+
+def is_nnx_enabled() -> bool:
+    """False: NNX is a part of Keras's JAX backend."""
+    return False
+
+
+def enable_unsafe_deserialization() -> None:
+    """Keras's way to let files run code; files of handmill hold data only, so this is refused.
+
+    Raises:
+        ValueError: always; it says how to load what a file names.
+    """
+    raise ValueError(
+        "enable_unsafe_deserialization(): handmill never runs code that a file holds, such as "
+        "that of a lambda. Register the function with "
+        "@handmill.saving.register_keras_serializable(), or pass it in custom_objects."
+    )
 
 
 def debug() -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,28 @@ class DTypePolicy:
         """None: there is no quantization."""
         return
 
+    def of_path(self, path: str | None) -> DTypePolicy:
+        """The policy of a layer with a path: this one, for all of them."""
+        return self
+
+    def convert_input(self, x: Any, autocast: bool, dtype: Any) -> Any:
+        """Returns an array or tensor in the dtype of a computation; what is no float stays.
+
+        Args:
+            x: what is called with; what is no array is returned as it is.
+            autocast: whether anything is converted.
+            dtype: the dtype.
+        """
+        from handmill import ops
+        from handmill.ir.shapes import FLOATS
+
+        if not hasattr(x, "shape"):
+            return x
+        x = ops.convert_to_tensor(x)
+        wanted = get(dtype).compute_dtype
+        found = ops.dtype(x)
+        return ops.cast(x, wanted) if autocast and found in FLOATS and found != wanted else x
+
     def describe_structure(self, walk: Any) -> None:
         """Adds the policy to a description (runtime/structure.py)."""
         walk.add(type(self), self._name)
@@ -89,6 +112,143 @@ class FloatDTypePolicy(DTypePolicy):
     """The older name of :class:`DTypePolicy`."""
 
 
+class DTypePolicyMap(DTypePolicy, MutableMapping[str, DTypePolicy]):
+    """Policies of layers by their paths, such as ``"encoder/dense"``.
+
+    A key is a path or a regular expression of whole paths: ``"encoder/.*"``. A layer that was
+    made with such a map, and the layers inside that it handed the map to, look their own path up;
+    what no key fits has the default.
+
+    Args:
+        default_policy: a policy or its name; default: that of the process.
+        policy_map: path or pattern -> policy.
+
+    Raises:
+        ValueError: if ``default_policy`` is a map.
+        TypeError: if ``policy_map`` is not a dict.
+
+    Example:
+        >>> policies = DTypePolicyMap("float32", {"encoder/.*": DTypePolicy("bfloat16")})
+        >>> policies["encoder/dense"].name, policies["decoder/dense"].name
+        ('bfloat16', 'float32')
+    """
+
+    def __init__(
+        self, default_policy: Any = None, policy_map: dict[str, DTypePolicy] | None = None
+    ) -> None:
+        if isinstance(default_policy, DTypePolicyMap):
+            raise ValueError("`default_policy` cannot be a `DTypePolicyMap`.")
+        if policy_map is not None and not isinstance(policy_map, dict):
+            raise TypeError(
+                "If specified, `policy_map` must be a dict. "
+                f"Received: policy_map={policy_map} of type {type(policy_map)}"
+            )
+        get(default_policy)  # refuses what is no policy
+        self._default_policy_arg = default_policy
+        self._policy_map: dict[str, DTypePolicy] = {}
+        for key, policy in (policy_map or {}).items():
+            self[key] = policy
+
+    @property
+    def default_policy(self) -> DTypePolicy:
+        """The policy of paths that no key fits."""
+        return get(self._default_policy_arg)
+
+    @property
+    def name(self) -> str:
+        """``map_`` and the name of the default."""
+        return f"map_{self.default_policy.name}"
+
+    @property
+    def compute_dtype(self) -> str:
+        """That of the default."""
+        return self.default_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """That of the default."""
+        return self.default_policy.variable_dtype
+
+    def of_path(self, path: str | None) -> DTypePolicy:
+        """The policy of a layer; of one whose path is not known yet, the default.
+
+        Raises:
+            ValueError: if several keys fit.
+        """
+        if path is None:
+            return self.default_policy
+        if path in self._policy_map:
+            return self._policy_map[path]
+        fitting = [key for key in self._policy_map if re.fullmatch(key, path)]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"Path '{path}' matches multiple dtype policy keys: {fitting}. Each path may "
+                "match one key at most; make the patterns narrower."
+            )
+        return self._policy_map[fitting[0]] if fitting else self.default_policy
+
+    def __getitem__(self, key: str) -> DTypePolicy:
+        return self.of_path(key)
+
+    def __setitem__(self, key: str, policy: Any) -> None:
+        if key in self._policy_map:
+            raise ValueError(
+                f"{key} already exist in the DTypePolicyMap with value {self._policy_map[key]}. "
+                "Delete it first to replace it."
+            )
+        try:
+            re.compile(key)
+            self._policy_map[key] = get(policy)
+        except (ValueError, TypeError, re.error) as error:
+            raise ValueError(
+                f"Cannot interpret the assigned value: {key!r} -> {policy!r} of type "
+                f"{type(policy)} ({error})"
+            ) from None
+
+    def __delitem__(self, key: str) -> None:
+        del self._policy_map[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._policy_map
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._policy_map)
+
+    def __len__(self) -> int:
+        return len(self._policy_map)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, DTypePolicyMap)
+            and other._policy_map == self._policy_map
+            and other.default_policy == self.default_policy
+        )
+
+    __hash__ = object.__hash__  # a map changes
+
+    def __repr__(self) -> str:
+        pairs = [(key, policy.name) for key, policy in self._policy_map.items()]
+        return f"<DTypePolicyMap default_policy={self.default_policy.name}, mapping={pairs}>"
+
+    def describe_structure(self, walk: Any) -> None:
+        """Adds the map to a description (runtime/structure.py)."""
+        walk.is_shared = False  # what it gives depends on paths
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        default = self._default_policy_arg
+        return {
+            "default_policy": serialize(default) if isinstance(default, DTypePolicy) else default,
+            "policy_map": {key: serialize(policy) for key, policy in self._policy_map.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
+        """Makes a map from its config."""
+        given = config.get("policy_map") or {}
+        return cls(config.get("default_policy"), {key: get(value) for key, value in given.items()})
+
+
 def _dtypes_of(name: str) -> tuple[str, str]:
     if name in _MIXED:
         return _MIXED[name]
@@ -96,7 +256,7 @@ def _dtypes_of(name: str) -> tuple[str, str]:
 
     if name not in DTYPES:
         raise ValueError(
-            f"Unknown `dtype`: cannot convert {name!r} to a DTypePolicy. Known: "
+            f"Cannot convert {name!r:.80} to a DTypePolicy: unknown `dtype`. Known: "
             f"{', '.join((*_MIXED, *DTYPES))}."
             + (" For less than 32 bits use 'mixed_bfloat16'." if "float16" in name else "")
         )
@@ -143,7 +303,7 @@ def set_dtype_policy(policy: Any) -> None:
         >>> handmill.config.set_dtype_policy("float32")
     """
     global _policy
-    if not isinstance(policy, str | DTypePolicy):
+    if not isinstance(policy, str | DTypePolicy) or isinstance(policy, DTypePolicyMap):
         raise ValueError(
             "Invalid `policy` argument. Expected the string name of a policy (such as "
             f"'mixed_bfloat16') or a `DTypePolicy` instance. Received: policy={policy} (of type "
@@ -197,9 +357,10 @@ def get(identifier: Any) -> DTypePolicy:
 
 def serialize(policy: DTypePolicy) -> dict[str, Any]:
     """Returns a policy as Keras writes it in configs."""
+    is_map = isinstance(policy, DTypePolicyMap)
     return {
-        "module": "keras",
-        "class_name": "DTypePolicy",
+        "module": "keras.dtype_policies" if is_map else "keras",
+        "class_name": type(policy).__name__,
         "config": policy.get_config(),
         "registered_name": None,
     }
@@ -216,6 +377,8 @@ def deserialize(config: Mapping[str, Any], custom_objects: Any = None) -> DTypeP
         ValueError: if it describes none.
     """
     found = config.get("config")
+    if config.get("class_name") == "DTypePolicyMap" and isinstance(found, Mapping):
+        return DTypePolicyMap.from_config(found)  # type: ignore[no-any-return]
     name = found.get("name") if isinstance(found, Mapping) else None
     if config.get("class_name") not in ("DTypePolicy", "FloatDTypePolicy") or not isinstance(
         name, str

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ShapeError(ValueError):
@@ -106,3 +113,58 @@ def shape_error(
     if hint:
         lines.append(f"  hint: {hint}")
     return ShapeError("\n".join(lines))
+
+
+_filtering = True
+
+
+def enable_traceback_filtering() -> None:
+    """Leaves handmill's own frames out of tracebacks, as from the start."""
+    global _filtering
+    _filtering = True
+
+
+def disable_traceback_filtering() -> None:
+    """Leaves tracebacks whole, for work on handmill itself."""
+    global _filtering
+    _filtering = False
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """Whether tracebacks come without handmill's own frames.
+
+    Never under ``HANDMILL_DEBUG=1``.
+    """
+    return _filtering and os.environ.get("HANDMILL_DEBUG") != "1"
+
+
+def clean_traceback(function: Callable[P, T]) -> Callable[P, T]:
+    """Lets errors leave ``function`` without handmill's own frames, if that is wanted."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            raise of_caller(error)  # noqa: B904  (the same error, shortened)
+
+    return wrapped
+
+
+def of_caller(error: Exception) -> Exception:
+    """Takes handmill's own frames out of the traceback of ``error``, if that is wanted.
+
+    Where an error leaves handmill; frames of the caller's, such as a layer's ``call``, stay.
+    """
+    if is_traceback_filtering_enabled():
+        kept = []
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] != "handmill":
+                kept.append(trace)
+            trace = trace.tb_next
+        found = None
+        for trace in reversed(kept):
+            found = TracebackType(found, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+        error.__traceback__ = found
+    return error

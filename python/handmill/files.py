@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 
@@ -24,3 +25,16 @@ def open_regular(path: str | os.PathLike[str]) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Returns the bytes of a file.
+
+    Raises:
+        OSError: if it cannot be opened, or is a directory, pipe, device or socket.
+    """
+    descriptor = open_regular(path)
+    if descriptor is None:
+        raise OSError(f"cannot read {os.fspath(path)!r}: it is not a regular file")
+    with io.FileIO(descriptor) as file:  # unbuffered: one read of the whole file
+        return file.readall()

@@ -4,9 +4,105 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
+from types import TracebackType
 from typing import Any
 
 _counts: dict[str, int] = {}
+
+
+class _Open(threading.local):
+    def __init__(self) -> None:
+        self.scopes: list[name_scope] = []
+
+
+_OPEN = _Open()
+
+
+class name_scope:
+    """Puts a name before the paths of variables made in the ``with`` block.
+
+    Layers do the same while they are built and called, so that a weight is called after
+    the layers that it is inside of: ``encoder/dense/kernel``.
+
+    Args:
+        name: the name; without ``/``.
+        caller: the object that opens the scope; its own scope right inside it is not opened again.
+        deduplicate: whether that is so.
+        override_parent: a path that stands for all scopes around this one.
+
+    Raises:
+        ValueError: if ``name`` is not a string or holds a ``/``.
+
+    Example:
+        >>> import handmill
+        >>> with handmill.name_scope("encoder"):
+        ...     rate = handmill.Variable(0.5, name="rate")
+        >>> rate.path
+        'encoder/rate'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        caller: Any = None,
+        deduplicate: bool = True,
+        override_parent: str | None = None,
+    ) -> None:
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(
+                "Argument `name` must be a string and cannot contain character `/`. "
+                f"Received: name={name}"
+            )
+        self.name = name
+        self.caller = caller
+        self.deduplicate = deduplicate
+        if override_parent is None and deduplicate:
+            override_parent = getattr(caller, "_parent_path", None)
+        self.override_parent = override_parent
+        self._opened = False
+
+    def __enter__(self) -> name_scope:
+        scopes = _OPEN.scopes
+        again = (
+            self.deduplicate
+            and self.caller is not None
+            and bool(scopes)
+            and scopes[-1].caller is self.caller
+            and scopes[-1].name == self.name
+        )
+        if not again:
+            scopes.append(self)
+            self._opened = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened:
+            self._opened = False
+            _OPEN.scopes.pop()
+
+
+def current_path() -> str:
+    """The names of the open scopes, joined by ``/``; empty if there is none."""
+    if not _OPEN.scopes:
+        return ""
+    parts: list[str] = []
+    for scope in _OPEN.scopes:
+        if scope.override_parent is not None:
+            parts = [part for part in scope.override_parent.split("/") if part]
+        parts.append(scope.name)
+    return "/".join(parts)
+
+
+def path_of(name: str) -> str:
+    """``name`` below the open scopes."""
+    outside = current_path()
+    return f"{outside}/{name}" if outside else name
 
 
 @functools.lru_cache(1024)
@@ -33,6 +129,13 @@ def uniquify(prefix: str) -> str:
     count = _counts.get(prefix, 0)
     _counts[prefix] = count + 1
     return prefix if count == 0 else f"{prefix}_{count}"
+
+
+def version() -> str:
+    """The version of handmill, as ``handmill.__version__``."""
+    from handmill import __version__
+
+    return __version__
 
 
 def reset_names() -> None:

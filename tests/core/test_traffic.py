@@ -15,7 +15,7 @@ from handmill.ir.op import REGISTRY  # noqa: E402
 from handmill.runtime.function import TracedFunction  # noqa: E402
 
 # Operators that need only a part of an operand.
-READS_LESS = {"slice", "size_along"}
+READS_LESS = {"slice", "size_along"} | {n for n in REGISTRY if n.startswith("rows_")}
 # Operations for each element of a parameter; see the formulas in
 # csrc/kernels/optimizer/optimizer.cpp. A multiply-add is two.
 UPDATE_FLOPS = {

@@ -118,6 +118,10 @@ void LaunchWriter::may_overwrite(int output, int input) {
   lowering_.offers.emplace_back(output, input);
 }
 
+void LaunchWriter::copy(const ValueView& from, const ValueView& to) {
+  lowering_.add_copy(from, to, to.bytes());
+}
+
 void LaunchWriter::view(const ValueView& output, const ValueView& input, int64_t byte_offset) {
   const auto out = static_cast<size_t>(output.id);
   const Origin& origin = lowering_.program.origins[out];

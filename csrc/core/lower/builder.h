@@ -178,6 +178,10 @@ class LaunchWriter {
   /// the same block.
   void may_overwrite(int output, int input);
 
+  /// Copies a value whose rest a launch behind this one leaves as it is. Where the plan finds both
+  /// in the same memory, nothing is done.
+  void copy(const ValueView& from, const ValueView& to);
+
   /// The output is the input's memory, from byte_offset on, as a reshape is. No launch is needed.
   void view(const ValueView& output, const ValueView& input, int64_t byte_offset = 0);
 

@@ -236,6 +236,7 @@ void Lowering::add_copy(const Ref& from, const Ref& to, int64_t size) {
   pending_.push_back({reinterpret_cast<const std::byte*>(&args.to), to, Access::kWrite});
   finish_launch(copy_blocks, "copy", &args, sizeof(args),
                 {.blocks = (size + kCopyBlock - 1) / kCopyBlock});
+  if (size > 0) launches.back().is_copy = true;
 }
 
 }  // namespace handmill

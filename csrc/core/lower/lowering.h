@@ -57,6 +57,7 @@ struct RawLaunch {
   uint32_t first_access, num_accesses;
   LaunchInfo info;
   Control control = Control::none;
+  bool is_copy = false;  // of what the first access reads to where the second one writes
 };
 
 struct Workspace {

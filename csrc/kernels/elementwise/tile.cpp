@@ -9,6 +9,7 @@
 #include "kernels/elementwise/args.h"
 #include "kernels/elementwise/lane_ops.h"
 #include "simd/activations.h"
+#include "simd/angles.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -46,8 +47,16 @@ Vec sign(Vec a) {
 }
 Vec square(Vec a) { return a * a; }
 Vec reciprocal(Vec a) { return Vec::broadcast(1.0f) / a; }
+using HM_ISA::arccos;
+using HM_ISA::arccosh;
+using HM_ISA::arcsin;
+using HM_ISA::arcsinh;
+using HM_ISA::arctan;
+using HM_ISA::arctan2;
+using HM_ISA::arctanh;
 using HM_ISA::ceil;
 using HM_ISA::cos;
+using HM_ISA::cosh;
 using HM_ISA::erf;
 using HM_ISA::exp;
 using HM_ISA::exp2;
@@ -58,6 +67,7 @@ using HM_ISA::log1p;
 using HM_ISA::rsqrt;
 using HM_ISA::sigmoid;
 using HM_ISA::sin;
+using HM_ISA::sinh;
 using HM_ISA::sqrt;
 using HM_ISA::tanh;
 Vec round(Vec a) { return round_nearest(a); }

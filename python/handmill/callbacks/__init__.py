@@ -5,6 +5,7 @@ from handmill.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "BackupAndRestore": ".backup",
         "CSVLogger": ".logging",
         "Callback": ".callback",
         "CallbackList": ".callback_list",
@@ -15,6 +16,9 @@ __getattr__, __dir__ = lazy_exports(
         "ModelCheckpoint": ".checkpoint",
         "ProgbarLogger": ".logging",
         "ReduceLROnPlateau": ".learning_rate",
+        "RemoteMonitor": ".remote",
+        "SwapEMAWeights": ".averages",
+        "TensorBoard": ".tensorboard",
         "TerminateOnNaN": ".stopping",
     },
 )

@@ -15,7 +15,8 @@ class ModelCheckpoint(MonitorCallback):
 
     Args:
         filepath: where; may contain ``{epoch:02d}`` and names from the logs, such as
-            ``{val_loss:.2f}``. Ends in ``.hmill``, or ``.weights.hmill`` for weights.
+            ``{val_loss:.2f}``. Ends in ``.hmill`` or ``.keras``; for weights in
+            ``.weights.hmill`` or ``.weights.h5``.
         monitor: the number that decides what is best.
         verbose: 1 to say what is saved.
         save_best_only: whether a model that is not the best so far is left out.

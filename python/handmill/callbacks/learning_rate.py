@@ -10,6 +10,7 @@ import numpy as np
 
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.monitor import MonitorCallback
+from handmill.console import say
 from handmill.runtime.variable import Variable
 
 
@@ -64,7 +65,7 @@ class LearningRateScheduler(Callback):
             )
         optimizer.learning_rate = rate
         if self.verbose > 0:
-            print(
+            say(
                 f"\nEpoch {epoch + 1}: LearningRateScheduler setting {name}learning rate to {rate}."
             )
 
@@ -161,5 +162,5 @@ class ReduceLROnPlateau(MonitorCallback):
             return False
         if self.verbose > 0:
             of = f" {name}" if name else ""
-            print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing{of} learning rate to {rate}.")
+            say(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing{of} learning rate to {rate}.")
         return True

@@ -11,6 +11,7 @@ import numpy as np
 
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.progbar import Progbar
+from handmill.console import say
 
 
 class ProgbarLogger(Callback):
@@ -62,7 +63,7 @@ class ProgbarLogger(Callback):
             self._bar.close()
         self._start()
         if self._verbose and self.params.get("epochs", 1) > 1:
-            print(f"Epoch {epoch + 1}/{self.params['epochs']}", flush=True)
+            say(f"Epoch {epoch + 1}/{self.params['epochs']}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Completes the line of an epoch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
+
+from handmill import console
 
 BAR_WIDTH = 20
 
@@ -29,13 +30,13 @@ def is_live(stream: TextIO) -> bool:
         return False
 
 
-def format_step(seconds: float) -> str:
+def format_step(seconds: float, unit: str = "step") -> str:
     """Returns the time of a step, such as ``12ms/step``."""
     if seconds >= 1 or seconds == 0:
-        return f"{seconds:.0f}s/step"
+        return f"{seconds:.0f}s/{unit}"
     if seconds >= 1e-3:
-        return f"{seconds * 1e3:.0f}ms/step"
-    return f"{seconds * 1e6:.0f}us/step"
+        return f"{seconds * 1e3:.0f}ms/{unit}"
+    return f"{seconds * 1e6:.0f}us/{unit}"
 
 
 def format_eta(seconds: float) -> str:
@@ -64,12 +65,16 @@ class Progbar:
 
     Args:
         target: the number of steps, None if it is not known.
-        width: accepted for Keras.
+        width: how long the bar is.
         verbose: 0 silent, 1 a bar, 2 one line at the end.
         interval: seconds between updates of the line.
-        stateful_metrics: names of values that are not averaged over steps.
+        stateful_metrics: names of values that are not averaged over steps; all others are.
+        stateless_metrics: names of values that are averaged over steps; all others are not.
         unit_name: what is counted.
         stream: where to write; default: the standard output.
+
+    Raises:
+        ValueError: if both lists of names are given.
     """
 
     def __init__(
@@ -79,19 +84,26 @@ class Progbar:
         verbose: int = 1,
         interval: float = 0.05,
         stateful_metrics: Sequence[str] | None = None,
+        stateless_metrics: Sequence[str] | None = None,
         unit_name: str = "step",
         stream: TextIO | None = None,
     ) -> None:
+        if stateful_metrics is not None and stateless_metrics is not None:
+            raise ValueError(
+                "Only one of `stateful_metrics` or `stateless_metrics` can be provided: the first "
+                "names what is shown as it is, the second what is averaged."
+            )
         self.target = target
+        self.width = width
         self.verbose = verbose
         self.interval = interval
         self.stateful_metrics = set(stateful_metrics or ())
+        self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self.unit_name = unit_name
-        given = stream if stream is not None else sys.stdout
-        # A process without a standard output (pythonw, some services) has None there.
-        self._stream: TextIO = io.StringIO() if given is None else given
+        self._stream: TextIO = console.stream() if stream is None else stream
         self._live = is_live(self._stream)
         self._sums: dict[str, tuple[float, int]] = {}
+        self._seen = 0
         self._start = time.perf_counter()
         self._last = -np.inf
         self._bar: Any = None
@@ -105,19 +117,25 @@ class Progbar:
             values: pairs (name, value).
             finalize: whether this is the end; default: if ``current`` reaches the target.
         """
-        finalize = current == self.target if finalize is None else finalize
+        if finalize is None:
+            finalize = self.target is not None and current >= self.target
+        steps = max(current - self._seen, 1)
         for name, value in values or ():
-            if name in self.stateful_metrics:
-                self._sums[name] = (float(value), 1)
+            value = float(np.mean(np.asarray(value, np.float64)))
+            averaged = self.stateless_metrics
+            if (
+                name in self.stateful_metrics if averaged is None else name not in averaged
+            ) or finalize:
+                self._sums[name] = (value, 1)
             else:
                 total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + float(value), count + 1)
+                self._sums[name] = (total + steps * value, count + steps)
+        self._seen = current
         self.show(current, {k: t / max(n, 1) for k, (t, n) in self._sums.items()}, finalize)
 
     def add(self, n: int, values: Any = None) -> None:
         """Shows that ``n`` more steps are done."""
-        self._seen = getattr(self, "_seen", 0) + n
-        self.update(self._seen, values)
+        self.update(self._seen + n, values)
 
     def show(self, current: int, logs: Mapping[str, Any], finalize: bool) -> None:
         """Writes the line for ``current`` steps and the numbers ``logs``."""
@@ -142,7 +160,7 @@ class Progbar:
             left = format_eta(elapsed)
         else:
             left = format_eta(per_step * (self.target - current))
-        text = f"{left} {format_step(per_step)}"
+        text = f"{left} {format_step(per_step, self.unit_name)}"
         shown = format_logs(logs)
         return f"{text} - {shown}" if shown else text
 
@@ -151,7 +169,7 @@ class Progbar:
             from tqdm import tqdm
 
             count = "{n_fmt}/{total_fmt}" if self.target is not None else "{n_fmt}/Unknown"
-            bar = f" {{bar:{BAR_WIDTH}}}" if self.target is not None else ""
+            bar = f" {{bar:{self.width}}}" if self.target is not None else ""
             self._bar = tqdm(
                 total=self.target,
                 file=self._stream,
@@ -174,7 +192,7 @@ class Progbar:
             self._bar.close()
             # In full: a line that is written over is cut at the edge of the terminal.
             mark = "━" if can_write(self._stream, "━") else "="
-            bar = f"{current}/{self.target} {mark * BAR_WIDTH}" if self.target else f"{current}"
+            bar = f"{current}/{self.target} {mark * self.width}" if self.target else f"{current}"
             self._stream.write(f"{bar} {text}\n")
             self._stream.flush()
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.monitor import MonitorCallback
+from handmill.console import say
 
 
 class EarlyStopping(MonitorCallback):
@@ -78,10 +79,10 @@ class EarlyStopping(MonitorCallback):
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the best weights back."""
         if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose > 0:
-                print(
+                say(
                     "Restoring model weights from the end of the best epoch: "
                     f"{self.best_epoch + 1}."
                 )
@@ -89,12 +90,26 @@ class EarlyStopping(MonitorCallback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends training when the loss is NaN or infinite."""
+    """Ends training when the loss is NaN or infinite.
+
+    Args:
+        raise_error: whether a RuntimeError ends it at once, without ``on_train_end`` of the
+            callbacks; otherwise they are called as if training had ended.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        super().__init__()
+        self.raise_error = raise_error
 
     def on_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at the loss."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
+            if self.raise_error:
+                raise RuntimeError(
+                    f"NaN or Inf loss encountered at batch {batch}. Loss value: {loss}. "
+                    "Terminating training immediately."
+                )
             warnings.warn(
                 f"Batch {batch}: invalid loss {loss}, terminating training.", stacklevel=2
             )

@@ -62,7 +62,9 @@ def keras_uses(source: str) -> dict[str, int]:
 
 def is_supported(use: str) -> bool:
     """Whether handmill has what :func:`keras_uses` found."""
-    if use.startswith(("files ", f"{TENSORFLOW}.")):
+    if use.startswith("files "):  # all of Keras's kinds are read and written
+        return True
+    if use.startswith(f"{TENSORFLOW}."):
         return False
     module, quote, text = use.partition(' "')
     if quote:

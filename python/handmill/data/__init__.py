@@ -1,4 +1,4 @@
-"""Feeding models: images from memory and from folders, augmented, on threads of their own."""
+"""Feeding models: data sets as chains of verbs; images, augmented, on threads of their own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from handmill.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AUTOTUNE": ".pipeline.dataset",
+        "Dataset": ".pipeline.dataset",
         "DataFrameIterator": ".images.file_iterators",
         "DirectoryIterator": ".images.file_iterators",
+        "ElementSpec": ".pipeline.elements",
         "ImageDataGenerator": ".images.generator",
         "Iterator": ".images.iterator",
         "NumpyArrayIterator": ".images.array_iterator",
+        "PyDataset": ".dataset",
         "array_to_img": ".images.files",
         "img_to_array": ".images.files",
         "load_img": ".images.files",

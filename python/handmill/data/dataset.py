@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
+
+from handmill.data.prefetch import made_ahead
 
 
 class PyDataset:
@@ -13,9 +15,11 @@ class PyDataset:
     ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
 
     Args:
-        workers: accepted for Keras; batches are made by the thread that trains.
-        use_multiprocessing: accepted for Keras.
-        max_queue_size: accepted for Keras.
+        workers: threads that make batches ahead of the training, in order; with 1 or 0 the thread
+            that trains makes each when it is needed.
+        use_multiprocessing: whether processes make them instead; each pass sends the data set to
+            them anew, so it and its batches must be picklable where processes are not forked.
+        max_queue_size: batches that may wait at a time.
 
     Example:
         >>> import numpy as np
@@ -49,3 +53,47 @@ class PyDataset:
 
     def on_epoch_end(self) -> None:
         """Called after each pass."""
+
+
+def batches_of(dataset: Any, order: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches of a data set with ``__getitem__``, by its workers if it has some.
+
+    Args:
+        dataset: the data set.
+        order: the numbers of the batches.
+    """
+    workers, ahead, by_processes = 1, 1, False
+    if isinstance(dataset, PyDataset):
+        workers = int(dataset.workers)
+        ahead = max(int(dataset.max_queue_size), 1)
+        by_processes = bool(dataset.use_multiprocessing) and workers > 0
+    if by_processes:
+        yield from _by_processes(dataset, order, workers, ahead)
+    elif workers > 1:
+        yield from made_ahead(map(int, order), dataset.__getitem__, workers, ahead)
+    else:
+        for index in order:
+            yield dataset[int(index)]
+
+
+def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
+    import multiprocessing
+
+    pool = multiprocessing.Pool(workers, _receive, (dataset,))
+    try:
+        work: Callable[[int], Any] = lambda index: pool.apply(_item, (index,))  # noqa: E731
+        yield from made_ahead(map(int, order), work, workers, ahead)
+    finally:
+        pool.terminate()
+        pool.join()
+
+
+_received: list[Any] = []
+
+
+def _receive(dataset: Any) -> None:
+    _received[:] = [dataset]
+
+
+def _item(index: int) -> Any:
+    return _received[0][index]

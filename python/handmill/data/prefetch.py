@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from itertools import count
 from typing import Any
 
 from handmill import config
@@ -92,7 +93,7 @@ class Prefetcher:
             thread = threading.Thread(  # which sees the backend of the caller
                 target=copy_context().run,
                 args=(shared.work,),
-                name=f"handmill-images-{number}",
+                name=f"handmill-data-{number}",
                 daemon=True,
             )
             try:
@@ -104,9 +105,14 @@ class Prefetcher:
         _running.add(shared)
 
     @property
+    def is_of_this_process(self) -> bool:
+        """False in a forked child of the maker, where its threads are not."""
+        return self._shared.process == os.getpid()
+
+    @property
     def is_usable(self) -> bool:
         """False in a forked child of the maker, with another backend, and once closed."""
-        is_ours = self._shared.process == os.getpid() and self._backend == config.backend()
+        is_ours = self.is_of_this_process and self._backend == config.backend()
         return is_ours and not self._shared.closed
 
     def get(self, step: int) -> Any:
@@ -132,6 +138,60 @@ class Prefetcher:
     def close(self) -> None:
         """Ends the threads, each after the step that it is working on."""
         self._shared.close()
+
+
+class _Ended(Exception):
+    """The iterator that elements come from has ended."""
+
+
+def made_ahead(
+    source: Iterator[Any], work: Callable[[Any], Any], threads: int, ahead: int
+) -> Iterator[Any]:
+    """Yields ``work(element)`` for each element of an iterator, made ahead on threads, in order.
+
+    Args:
+        source: where elements come from; one thread at a time asks it.
+        work: called from several threads unless ``threads`` is 1.
+        threads: how many threads.
+        ahead: how many elements may be finished or in work at a time.
+
+    Example:
+        >>> list(made_ahead(iter([1, 2, 3]), lambda x: x * x, threads=2, ahead=4))
+        [1, 4, 9]
+    """
+    lock = threading.Lock()
+    arrived: dict[int, Any] = {}
+    state = {"asked": 0, "ended": False}
+
+    def element_of(step: int) -> Any:
+        with lock:  # a thread may overtake another one on its way here
+            while step not in arrived:
+                if state["ended"]:
+                    raise _Ended
+                try:
+                    arrived[state["asked"]] = next(source)
+                except BaseException as error:
+                    state["ended"] = True
+                    if isinstance(error, StopIteration):
+                        raise _Ended from None
+                    raise
+                state["asked"] += 1
+            return arrived.pop(step)
+
+    prefetcher = Prefetcher(lambda step: work(element_of(step)), 0, threads, ahead)
+    try:
+        for step in count():
+            if not prefetcher.is_of_this_process:
+                raise RuntimeError(
+                    "the process was forked while elements were made ahead on threads, which a "
+                    "child has not: start the iteration in the process that goes through it"
+                )
+            try:
+                yield prefetcher.get(step)
+            except _Ended:
+                return
+    finally:
+        prefetcher.close()
 
 
 _running: weakref.WeakSet[_Shared] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""MNIST, from a file that the user has."""
+"""MNIST, from a file that the user has or a verified download."""
 
 from handmill.data.datasets.mnist import load_data
 

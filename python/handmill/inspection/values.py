@@ -245,7 +245,8 @@ class _Step:
         ]
         for variable, value in graph.variables.items():
             if value.spec.is_float and any(variable is w for w in self.model.weights):
-                seen.append((names.new(variable.path), "weight", value, variable))  # type: ignore[attr-defined]
+                path = variable.path.removeprefix(f"{self.model.name}/")  # type: ignore[attr-defined]
+                seen.append((names.new(path), "weight", value, variable))
         for node in list(graph.nodes):
             for value in node.outputs:
                 scope = node.scope or "loss"

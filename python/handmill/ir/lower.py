@@ -201,15 +201,14 @@ def _rule(
             tile_code(dtypes, node.attrs["instructions"], node.attrs["results"], opcodes),
             None,
         )
-    if op.kernel is not None and op.native(specs, node.attrs):
+    if op.runs_on_host(specs, node.attrs):
+        guard = {"guard": True} if op.guard else {}
+        return HOST, {"name": op.name, **guard}, _host(node, symbols)
+    if op.kernel is not None:
         return op.kernel, _plain(node, expressions), None
-    if op.elementwise and op.native(specs, node.attrs):
-        dtypes, result = [spec.dtype for spec in specs], node.outputs[0].dtype
-        instruction = TileInstruction(
-            op, tuple(range(len(specs))), tuple(node.attrs.items()), result
-        )
-        return "tile", tile_code(dtypes, (instruction,), (0,), opcodes), None
-    return HOST, {"name": op.name, **({"guard": True} if op.guard else {})}, _host(node, symbols)
+    dtypes, result = [spec.dtype for spec in specs], node.outputs[0].dtype
+    instruction = TileInstruction(op, tuple(range(len(specs))), tuple(node.attrs.items()), result)
+    return "tile", tile_code(dtypes, (instruction,), (0,), opcodes), None
 
 
 def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:

@@ -30,7 +30,6 @@ class Sample:
         attrs: the operator's attributes.
         smooth: whether the operator is differentiable around these inputs (no kinks).
         bench: whether the benchmarks time this sample.
-        equal_nan: whether NaN results are expected (special values).
     """
 
     name: str
@@ -213,6 +212,11 @@ class Op:
                     raise shape_error(self.name, f"a size is negative: {spec.shape}", given)
         return found
 
+    def runs_on_host(self, inputs: Sequence[Spec], attrs: Attrs) -> bool:
+        """Whether no lowering rule covers these dtypes and attributes: its reference runs."""
+        has_rule = self.kernel is not None or self.elementwise
+        return self.flow is None and not (has_rule and self.native(inputs, attrs))
+
     @property
     def elementwise(self) -> bool:
         """Whether the operator works element by element under NumPy's broadcasting."""
@@ -230,6 +234,10 @@ def register(op: Op) -> Op:
     return op
 
 
+def _always_pays(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Fusion:
     """A consumer that one operator computes together with one of its operands.
@@ -238,12 +246,14 @@ class Fusion:
         position: of the operand, which ``producer`` computes for this consumer alone.
         op: its operands are the producer's, then the consumer's others; its attributes are those
             of both; its results are the consumer's.
+        pays: (specs of the producer's operands, its attributes) -> whether that is faster.
     """
 
     consumer: Op
     position: int
     producer: Op
     op: Op
+    pays: Callable[[Sequence[Spec], Attrs], bool] = _always_pays
 
 
 FUSIONS: dict[tuple[str, str], Fusion] = {}

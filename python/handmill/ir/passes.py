@@ -312,6 +312,8 @@ def fuse_updates(graph: Graph) -> Graph:
             fusion = FUSIONS.get((node.op.name, producer.op.name))
             if fusion is None or fusion.position != position or _count(node, old) != 1:
                 continue
+            if not fusion.pays([v.spec for v in producer.inputs], producer.attrs):
+                continue
             inputs = (*producer.inputs, *operands[:position], *operands[position + 1 :])
             attrs = {**producer.attrs, **node.attrs}
             if fusion.op.native([v.spec for v in inputs], attrs):
@@ -492,13 +494,21 @@ def _emit_group(
     mapping.update({value: out for (_, value), out in zip(results, outputs, strict=True)})
 
 
+def _runs_on_host(node: Node) -> bool:
+    """Whether the node, or one inside of it, runs its reference in Python."""
+    if any(_runs_on_host(inner) for body in bodies_of(node) for inner in body.graph.nodes):
+        return True
+    return node.op is not TILE and node.op.runs_on_host([v.spec for v in node.inputs], node.attrs)
+
+
 def schedule(graph: Graph) -> Graph:
     """Orders the nodes so that updates can be written in place, each as early as it may be.
 
     Guards come first, so that a refused batch changes nothing. Scalars that depend on
     variables only (the step size of Adam) come next. The node that computes a variable's new
     value comes after every reader of the old value, and then at once: its gradient is still
-    in cache and its memory is free again early.
+    in cache and its memory is free again early. It also comes after what runs on the host, which
+    may fail: an update before that is not written in place, but to a copy.
     """
     position = {node: i for i, node in enumerate(graph.nodes)}
     uses = graph.uses()
@@ -541,9 +551,20 @@ def schedule(graph: Graph) -> Graph:
         return (2, position[node]) if node in writers else (3, position[node])
 
     ranks = {node: rank(node) for node in graph.nodes}
-    try:
-        order = _list_schedule(needs, ranks)
-    except AssertionError:  # variables that swap contents; those are copied at the end
+    wishes = [needs]
+    hosts = [node for node in graph.nodes if _runs_on_host(node)]
+    if hosts:
+        wishes.insert(0, {node: set(above) for node, above in needs.items()})
+        for writer in writers:
+            free = (h for h in hosts if not ancestors[h] >> position[writer] & 1)
+            wishes[0][writer].update(h for h in free if h is not writer)
+    for wish in wishes:
+        try:
+            order = _list_schedule(wish, ranks)
+            break
+        except AssertionError:
+            continue
+    else:  # variables that swap contents; those are copied at the end
         operands = {n: {v.node for v in n.inputs if v.node is not None} for n in graph.nodes}
         order = _list_schedule(operands, ranks)
     ordered = Graph(graph.name, graph.assumptions)

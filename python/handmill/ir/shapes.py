@@ -36,6 +36,42 @@ DTYPES = (
 
 FLOATS = frozenset({"float32", "float64", "bfloat16"})
 
+_OF_KERAS = frozenset(
+    {
+        "float16", "uint16", "uint32", "uint64", "int16", "string", "complex64", "complex128",
+        "float8_e4m3fn", "float8_e5m2",
+    }
+)  # fmt: skip
+_OF_PYTHON: dict[object, str] = {bool: "bool", int: "int32", float: "float32", str: "string"}
+
+
+def standardize_dtype(dtype: object) -> str:
+    """Returns the name of a dtype that is given as text, as a class of Python, or by a library.
+
+    Names of dtypes that Keras has and handmill does not compute in are names too.
+
+    Args:
+        dtype: such as ``"float32"``, ``np.float32``, ``float`` or ``torch.float32``; None stands
+            for float32.
+
+    Raises:
+        ValueError: if it names no dtype.
+
+    Example:
+        >>> standardize_dtype(np.dtype("int64")), standardize_dtype(float), standardize_dtype(None)
+        ('int64', 'float32', 'float32')
+    """
+    if dtype is None:
+        return "float32"
+    found: object = _OF_PYTHON.get(dtype) if isinstance(dtype, type) else None
+    if found is None:
+        found = getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    if found is None:
+        found = {"int": "int32", "float": "float32"}.get(str(dtype), str(dtype).rpartition(".")[2])
+    if found not in DTYPES and found not in _OF_KERAS:
+        raise ValueError(f"Invalid dtype: {dtype!r}. handmill computes in {', '.join(DTYPES)}.")
+    return str(found)
+
 
 Sizes = Mapping[Atom, int]
 """What a call binds: the size of each symbol."""

@@ -35,7 +35,10 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         kwargs: the same, by name.
     """
     leaves: list[Any] = []
-    pattern = _split((_numbers(args), kwargs), leaves)
+    as_numbers = getattr(layer, "_as_numbers", None)  # of models, which may take strings
+    if args and as_numbers is not None:
+        args = (as_numbers(args[0]), *args[1:])
+    pattern = _split((_numbers(args, layer._convert_input_args), kwargs), leaves)
     recording = recorder() if recorders else None
     if recording is not None:
         found = _record(recording, layer, pattern, leaves)
@@ -53,7 +56,7 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if len(layer._programs) >= _MOST_KINDS:
             layer._programs.clear()
         run = layer._programs[key] = _Call(layer, pattern)
-        if key == _PLAIN:
+        if key == _PLAIN and getattr(layer, "_host", None) is None:
             layer._programs[None] = run
     return run(*arrays)
 
@@ -156,13 +159,18 @@ def _has_dict(nesting: Any) -> bool:
     return isinstance(nesting, dict) and bool(nesting)
 
 
-def _numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns ``args`` with lists of numbers made arrays."""
+def _numbers(args: tuple[Any, ...], as_floats: bool) -> tuple[Any, ...]:
+    """Returns ``args`` with lists of numbers made arrays.
+
+    Args:
+        args: nested arrays, lists and plain arguments.
+        as_floats: whether numbers become float32; else whole ones stay whole.
+    """
 
     def convert(x: Any) -> Any:
         if isinstance(x, list | tuple) and x and all(_is_number(v) for v in tree.flatten(x)):
-            return np.asarray(x, np.float32)
-        return x
+            return np.asarray(x, np.float32 if as_floats else None)
+        return x if as_floats or not _is_number(x) else np.asarray(x)
 
     return tuple(convert(x) for x in args)
 
@@ -172,24 +180,19 @@ def _is_number(x: Any) -> bool:
 
 
 def _split(structure: Any, arrays: list[Any]) -> Any:
-    if isinstance(structure, dict):
-        return {key: _split(structure[key], arrays) for key in sorted(structure)}
-    if isinstance(structure, list | tuple):
-        return type(structure)(_split(item, arrays) for item in structure)
-    if isinstance(structure, Variable | np.ndarray | np.generic) or (
-        hasattr(structure, "__array__") and not isinstance(structure, type)
-    ):
-        arrays.append(structure)
-        return _ARRAY
-    return structure
+    def part(x: Any) -> Any:
+        if isinstance(x, Variable | np.ndarray | np.generic) or (
+            hasattr(x, "__array__") and not isinstance(x, type)
+        ):
+            arrays.append(x)
+            return _ARRAY
+        return x
+
+    return tree.map_structure(part, structure)
 
 
 def _join(pattern: Any, values: Any) -> Any:
-    if isinstance(pattern, dict):
-        return {key: _join(item, values) for key, item in pattern.items()}
-    if isinstance(pattern, list | tuple):
-        return type(pattern)(_join(item, values) for item in pattern)
-    return next(values) if pattern is _ARRAY else pattern
+    return tree.map_structure(lambda x: next(values) if x is _ARRAY else x, pattern)
 
 
 def _key(pattern: Any) -> Any:

@@ -30,17 +30,27 @@ from handmill.layers.arguments import (
     shape_of_leaf,
     unique,
 )
-from handmill.layers.context import CONTEXT, collected_losses, eager_scopes
+from handmill.layers.attributes import (
+    BASE_ARGUMENTS,
+    FUNCTIONS,
+    NOT_NOTICED,
+    NOT_READ,
+    NOT_READ_BY_OURS,
+    PROGRAMS,
+    UNTRACKED,
+)
+from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
-from handmill.layers.symbolic import KerasTensor, Node
-from handmill.naming import auto_name
+from handmill.layers.symbolic import KerasTensor, Node, refuse_strings
+from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
-from handmill.runtime.structure import Structure, Walk
+from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
+from handmill.saving.stored_variables import StoredVariables
 
 
-class Layer(Watched):
+class Layer(StoredVariables, Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -90,6 +100,8 @@ class Layer(Watched):
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
+    _convert_input_args = True
+    """Whether lists of numbers that the layer is called on become float32."""
     _unwatched: ClassVar[frozenset[str]]
 
     def __init__(
@@ -114,6 +126,8 @@ class Layer(Watched):
         self.built = False
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self.input_spec: Any = None
+        self._path: str | None = None
+        self._parent_path: str | None = None
         self._trainable = checked_bool("trainable", trainable)
         self._own_weights: list[Variable] = []
         self._build_shapes: Any = None
@@ -167,17 +181,41 @@ class Layer(Watched):
                 shape,
                 dtype,
                 trainable=trainable,
+                autocast=autocast,
+                aggregation=aggregation,
                 name=name,
                 regularizer=regularizers.get(regularizer),
                 constraint=constraints.get(constraint),
             )
         except MemoryError as error:
             raise MemoryError(f"{self.describe()}: {error}") from error
-        weight.path = f"{self.name}/{name}"
-        if not autocast:
-            weight.autocast = False
+        with self._name_scope():
+            weight.path = path_of(name)
         self._own_weights.append(weight)
         return weight
+
+    def add_variable(
+        self,
+        shape: Sequence[int] | int | None,
+        initializer: Any,
+        dtype: str | None = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Makes a weight: :meth:`add_weight` under Keras's older name."""
+        return self.add_weight(
+            shape,
+            initializer,
+            dtype,
+            trainable,
+            autocast=autocast,
+            regularizer=regularizer,
+            constraint=constraint,
+            name=name,
+        )
 
     def _parts(self) -> list[Any]:
         """Layers, variables, metrics among the attributes and in lists, dicts and so on there."""
@@ -187,7 +225,7 @@ class Layer(Watched):
         found: list[Any] = []
         containers: list[Any] | None = [self]
         for key, value in vars(self).items():
-            if value is None or type(value) in _PLAIN or key in _UNTRACKED:
+            if value is None or type(value) in _PLAIN or key in UNTRACKED:
                 continue
             if isinstance(value, (list, tuple, dict, set)):  # half the time of a union
                 found.extend([x for x in leaves_of(value) if isinstance(x, Watched)])
@@ -213,6 +251,10 @@ class Layer(Watched):
             if isinstance(value, Variable) and not any(value is v for v in found):
                 found.append(value)
         return found
+
+    def variables_to_store(self) -> list[Variable]:
+        """The weights of this layer itself: trainable ones first."""
+        return sorted(self._own_variables(), key=lambda v: not v.trainable)
 
     def _seed_states(self) -> list[Variable]:
         from handmill.random import SeedGenerator
@@ -337,11 +379,24 @@ class Layer(Watched):
         """For layers without weights: there is nothing to build, unless a subclass has some."""
         self.built = type(self).build is Layer.build
 
+    def _name_scope(self) -> name_scope:
+        """The scope in which this layer is built and called; it stays where it was first opened."""
+        if self._parent_path is None:
+            self._parent_path = current_path()
+        return name_scope(self.name, caller=self)
+
+    def _place(self) -> None:
+        """Notes the path, which the policy may depend on, where the layer is first used."""
+        if self._path is None:
+            with self._name_scope():
+                self._path = current_path()
+
     def _maybe_build(self, args: tuple[Any, ...]) -> None:
         if self.built and self._build_shapes is not None:
             return
         shapes = tree.map_structure(shape_of_leaf, args)
         self._build_shapes = shapes[0] if shapes else None
+        self._place()
         if self.built:
             return
         if len(shapes) > 1 and len(positional(type(self).build)) > 1:
@@ -374,19 +429,22 @@ class Layer(Watched):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        graph = current_graph()
-        if graph is not None:
-            return self._call_traced(graph, args, kwargs)
-        if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
-            return self._call_traced(None, args, kwargs)
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
-            if run := self._programs.get(None):
-                return run(args[0])
-        elif _has_symbols(args, kwargs):
-            return self._call_symbolically(args, kwargs)
-        from handmill.layers.eager import call_on_arrays
+        try:
+            graph = current_graph()
+            if graph is not None:
+                return self._call_traced(graph, args, kwargs)
+            if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+                return self._call_traced(None, args, kwargs)
+            if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
+                if run := self._programs.get(None):
+                    return run(args[0])
+            elif _has_symbols(args, kwargs):
+                return self._call_symbolically(args, kwargs)
+            from handmill.layers.eager import call_on_arrays
 
-        return call_on_arrays(self, args, kwargs)
+            return call_on_arrays(self, args, kwargs)
+        except Exception as error:
+            raise errors.of_caller(error)  # noqa: B904  (the same error, shortened)
 
     def _call_traced(
         self, graph: Graph | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -405,6 +463,7 @@ class Layer(Watched):
         CONTEXT.training = training
         scopes.append(self.name)
         try:
+            self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
             self._maybe_build(args)
@@ -413,7 +472,7 @@ class Layer(Watched):
             if self._call_takes_masks:
                 kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
-            with autocast_scope(self._autocast_dtype()):
+            with autocast_scope(self._autocast_dtype()), self._name_scope():
                 outputs = self.call(*args, **kwargs)
             self._carry_masks(args[0] if args else None, outputs, previous)
             if self.activity_regularizer is not None:
@@ -468,54 +527,11 @@ class Layer(Watched):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what a call on KerasTensors returns; builds the layer."""
-        key = self._key_of_output(args, kwargs)
-        known = None if key is None else _OUTPUT_SPECS.get(key)
-        if known is not None:
-            return KerasTensor(spec=known)
-        warned = errors.warnings_given
-        found = self._traced_output_spec(args, kwargs)
-        if errors.warnings_given != warned:
-            return found
-        if key is not None and type(found) is KerasTensor and found.mask is None:
-            if len(_OUTPUT_SPECS) >= _MOST_OUTPUT_SPECS:
-                _OUTPUT_SPECS.clear()
-            if self._key_of_output(args, kwargs) == key:  # the call has made nothing in the layer
-                _OUTPUT_SPECS[key] = found.spec
-        return found
+        from handmill.layers.output_spec import output_spec
 
-    def _key_of_output(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the spec of the output follows from; None where a trace must tell it.
+        refuse_strings(self, (list(args), kwargs))
 
-        Builds the layer where that is enough to know.
-        """
-        if kwargs or len(args) != 1 or type(args[0]) is not KerasTensor or not is_ours(type(self)):
-            return None
-        if args[0].mask is not None:
-            return None
-        try:
-            with collected_losses(), Graph(self.name):
-                self._maybe_build(args)
-        except ShapeError as error:
-            raise located(error, self, args) from None
-        structure = Structure((self,), trainable=False)
-        return (args[0].spec, structure.key) if structure.is_shared else None
-
-    def _traced_output_spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        graph = Graph(self.name)
-        with collected_losses(), graph:
-
-            def enter(x: Any) -> Any:
-                if not isinstance(x, KerasTensor):
-                    return x
-                value = graph.input(x.spec, x.name)
-                if x.mask is not None:
-                    value.mask = graph.input(x.mask.spec, f"{x.name}_mask")
-                return value
-
-            outputs = self._call_traced(
-                graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
-            )
-            return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
+        return output_spec(self, args, kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
@@ -530,6 +546,35 @@ class Layer(Watched):
 
         outputs = self.compute_output_spec(tensors(input_shape))
         return tree.map_structure(lambda t: t.shape, outputs)
+
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Calls the layer as if its variables held other values; they stay as they are.
+
+        Args:
+            trainable_variables: a value for each of :attr:`trainable_variables`.
+            non_trainable_variables: a value for each of :attr:`non_trainable_variables`.
+            *args: arguments of the call.
+            return_losses: whether penalties are returned too.
+            **kwargs: arguments of the call.
+
+        Returns:
+            The outputs, and what the call made of the non-trainable variables; then the losses.
+
+        Raises:
+            ValueError: if the layer is not built, or the lists do not fit.
+        """
+        from handmill.layers.stateless import stateless_call
+
+        return stateless_call(
+            self, trainable_variables, non_trainable_variables, args, return_losses, kwargs
+        )
 
     # Losses.
 
@@ -578,23 +623,28 @@ class Layer(Watched):
         walk.watched.append(self)
         walk.names.append(self.name)
         walk.flags.append(self._trainable)
-        skipped = _NOT_READ_BY_OURS if is_ours(type(self)) else _NOT_READ
+        skipped = NOT_READ_BY_OURS if is_ours(type(self)) else NOT_READ
         walk.attributes(self, skipped, self._undescribed)
+
+    @property
+    def path(self) -> str | None:
+        """The names of the layers around this one and its own; None before it is built."""
+        return self._path
 
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def variable_dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation, into which float inputs are converted."""
-        return self.dtype_policy.compute_dtype
+        return self.dtype_policy.of_path(self._path).compute_dtype
 
     @property
     def metrics(self) -> list[Any]:
@@ -633,7 +683,7 @@ class Layer(Watched):
         if getattr(type(self).get_config, "collects_arguments", False):
             from handmill.saving.objects import serialize_keras_object
 
-            extra = {k: v for k, v in self._init_arguments.items() if k not in _BASE_ARGUMENTS}
+            extra = {k: v for k, v in self._init_arguments.items() if k not in BASE_ARGUMENTS}
             try:
                 config.update({k: serialize_keras_object(v) for k, v in extra.items()})
             except TypeError as error:
@@ -656,7 +706,7 @@ class Layer(Watched):
         arguments.pop("quantization_config", None)
         if getattr(cls.get_config, "collects_arguments", False):
             arguments = {
-                k: deserialize_keras_object(v) if k not in _BASE_ARGUMENTS else v
+                k: deserialize_keras_object(v) if k not in BASE_ARGUMENTS else v
                 for k, v in arguments.items()
             }
         try:
@@ -675,9 +725,9 @@ class Layer(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: everything but programs, which are traced again."""
-        found = {k: v for k, v in vars(self).items() if k not in _PROGRAMS}
+        found = {k: v for k, v in vars(self).items() if k not in PROGRAMS}
         found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
-        return found | {k: None for k in _FUNCTIONS if k in vars(self)}
+        return found | {k: None for k in FUNCTIONS if k in vars(self)}
 
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
@@ -690,54 +740,12 @@ class Layer(Watched):
         return f"<{type(self).__name__} name={self.name}, built={vars(self).get('built')}>"
 
 
-_OUTPUT_SPECS: dict[Any, Any] = {}
-"""Specs of outputs by the specs of inputs and the structures of layers."""
-
-_MOST_OUTPUT_SPECS = 1024
-
 _PLAIN = frozenset({bool, float, int, str})
 
 _ADDRESSABLE = 1 << 47
 """Bytes of address space that a process has on today's machines."""
 
-_FUNCTIONS = ("train_function", "test_function", "predict_function")
-_UNTRACKED = frozenset(
-    {
-        "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
-        "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_known_parts", *_FUNCTIONS,
-    }
-)  # fmt: skip
-_PROGRAMS = frozenset(
-    {"_programs", "_steps", "_predictors", "_augmenting", "_known_parts", *_FUNCTIONS}
-)
-_NOT_NOTICED = frozenset(
-    {
-        "trainable", "_trainable", "_known_parts", "_inbound_nodes", "_programs", "_eager_losses",
-        "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
-        "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
-        "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
-        "steps_per_execution", *_FUNCTIONS,
-    }
-)  # fmt: skip
-"""Attributes of layers and models whose changes change no program, or are noticed elsewhere."""
-_NOT_READ = _NOT_NOTICED | {"optimizer", "objective"}
-"""Attributes that are not described with a layer: a training step describes the last two itself."""
-_MADE = (
-    "alpha", "beta", "bias", "embeddings", "gamma", "kernel", "moving_mean", "moving_variance",
-)  # fmt: skip
-_NOT_READ_BY_OURS = (
-    _NOT_READ
-    | {"name", "seed"}
-    | {f"{w}_{what}" for w in _MADE for what in ("initializer", "regularizer", "constraint")}
-)
-"""Of our layers, not even those that are read when weights are made: variables have them."""
-_BASE_ARGUMENTS = frozenset(
-    {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
-)
-
-
-Layer._unwatched = _NOT_NOTICED
+Layer._unwatched = NOT_NOTICED
 
 
 def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -757,7 +765,9 @@ def _marking_built(build: Any) -> Any:
 
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
+        self._place()
+        with self._name_scope():
+            build(self, *args, **kwargs)
         self.built = True
         if self._build_shapes is None and args:
             self._build_shapes = args[0]
@@ -777,15 +787,6 @@ def all_layers(layer: Layer) -> Iterator[Layer]:
     yield layer
     for inner in layer._flatten_layers():
         yield from all_layers(inner)
-
-
-def _as_tensor(graph: Graph, x: Any) -> KerasTensor:
-    from handmill.ir.trace import as_value
-
-    value = as_value(graph, x)
-    mask = None if value.mask is None else KerasTensor(spec=value.mask.spec)
-    tensor: KerasTensor = with_mask(KerasTensor(spec=value.spec), mask)
-    return tensor
 
 
 __all__ = ["InputSpec", "Layer"]

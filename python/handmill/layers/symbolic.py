@@ -11,9 +11,12 @@ from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
 from handmill.ir.graph import ElementwiseEquality, operator_table
 from handmill.ir.numpy_calls import NumpyOperand
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import Spec, standardize_dtype
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
+
+STRING = "string"
+"""The dtype of symbolic strings: programs know no such values, some layers do."""
 
 _RUNNING = threading.local()
 
@@ -26,7 +29,8 @@ def sizes_of_run() -> Mapping[Atom, Any]:
 def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
     sizes: dict[Atom, Any] = {}
     for tensor, value in zip(tensors, values, strict=True):
-        for dim, size in zip(tensor.spec.shape, value.shape, strict=False):
+        shape = value.spec.shape if isinstance(value, KerasTensor) else value.shape
+        for dim, size in zip(tensor.spec.shape, shape, strict=False):
             sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)
     return sizes
 
@@ -63,6 +67,14 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
 
+    Args:
+        shape: with None for the batch size and other sizes that differ from call to call.
+        dtype: the dtype's name.
+        sparse: not supported; must be False.
+        ragged: not supported; must be False.
+        record_history: must be True.
+        name: default: ``keras_tensor``, numbered.
+
     Attributes:
         shape: with None for the batch size and other sizes that differ from call to call.
         dtype: the dtype's name.
@@ -79,14 +91,30 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
     def __init__(
         self,
-        shape: Sequence[int | None] | None = None,
+        shape: Sequence[int | None],
         dtype: str = "float32",
+        sparse: bool = False,
+        ragged: bool = False,
+        record_history: bool = True,
         name: str | None = None,
-        *,
-        spec: Spec | None = None,
     ) -> None:
-        self.name = name or uniquify("keras_tensor")
-        self.spec = spec if spec is not None else spec_of(shape or (), dtype, self.name)
+        if sparse or ragged:
+            raise ValueError("KerasTensor: sparse and ragged tensors are not supported")
+        if not record_history:
+            raise ValueError("KerasTensor(record_history=False): tensors keep their history here")
+        name = name or uniquify("keras_tensor")
+        self._start(spec_of(shape, standardize_dtype(dtype), name), name)
+
+    @classmethod
+    def of_spec(cls, spec: Spec) -> KerasTensor:
+        """A tensor of a known spec."""
+        made = cls.__new__(cls)
+        made._start(spec, uniquify("keras_tensor"))
+        return made
+
+    def _start(self, spec: Spec, name: str) -> None:
+        self.name = name
+        self.spec = spec
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 
@@ -203,6 +231,44 @@ for _method, _name in {
 def is_keras_tensor(x: Any) -> bool:
     """Whether ``x`` is a tensor of the functional API."""
     return isinstance(x, KerasTensor)
+
+
+def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]:
+    """Returns the inputs that a tensor of the functional API is computed from.
+
+    Args:
+        tensor: a tensor that ``Input`` or a layer returned.
+    """
+    found: dict[int, KerasTensor] = {}
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one._keras_history is None:
+            found[id(one)] = one
+            continue
+        node = one.history.operation._inbound_nodes[one.history.node_index]
+        if node.is_input:
+            found.update((id(made), made) for made in node.output_tensors)
+        waiting += reversed(node.input_tensors)
+    return list(found.values())
+
+
+def refuse_strings(layer: Any, arguments: Any) -> None:
+    """Refuses strings among the arguments of a layer that takes numbers.
+
+    Raises:
+        TypeError: if there are some.
+    """
+    for x in tree.flatten(arguments):
+        if isinstance(x, KerasTensor) and x.dtype == STRING:
+            raise TypeError(
+                f"{layer.describe()} takes numbers, and its input {x.name!r} holds strings; put "
+                "StringLookup, TextVectorization or Hashing between them"
+            )
 
 
 class Node:

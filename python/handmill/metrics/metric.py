@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
 from handmill.naming import auto_name
+from handmill.runtime.stateless import check_counts, contents, lent_values
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, collect, sum_of_marks
 
@@ -162,6 +163,49 @@ class Metric(Watched):
             variable.state.zero()
         for metric in self._inner_metrics():
             metric.reset_state()
+
+    def stateless_update_state(
+        self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any
+    ) -> list[Any]:
+        """Returns what :meth:`update_state` makes of values; the state stays as it is.
+
+        Args:
+            metric_variables: a value for each of :attr:`variables`.
+            *args: arguments of ``update_state``.
+            **kwargs: arguments of ``update_state``.
+
+        Raises:
+            ValueError: if the number of values differs.
+        """
+        variables = self._checked_variables(metric_variables)
+        with lent_values(variables, metric_variables):
+            self.update_state(*args, **kwargs)
+            return contents(variables)
+
+    def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
+        """Returns the number that :meth:`result` makes of values; the state stays as it is.
+
+        Args:
+            metric_variables: a value for each of :attr:`variables`.
+
+        Raises:
+            ValueError: if the number of values differs.
+        """
+        with lent_values(self._checked_variables(metric_variables), metric_variables):
+            return self.result()
+
+    def stateless_reset_state(self) -> list[Any]:
+        """Returns what the variables hold after :meth:`reset_state`; they stay as they are."""
+        variables = self._checked_variables()
+        with lent_values(variables, contents(variables)):
+            self.reset_state()
+            return contents(variables)
+
+    def _checked_variables(self, values: Sequence[Any] | None = None) -> list[Variable]:
+        variables = self.variables
+        if values is not None:
+            check_counts(f"metric {self.name!r}", metric_variables=(values, variables))
+        return variables
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Updates, then returns the result."""

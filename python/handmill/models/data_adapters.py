@@ -4,79 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 import numpy as np
 
-from handmill import random
+from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
+from handmill.data.dataset import batches_of
+from handmill.data.pipeline.dataset import INFINITE, Dataset
+from handmill.data.pipeline.rows import RowBatches
+from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.layout import Layout, as_data, is_sparse, leaves, nested, split
+from handmill.models.layout import (
+    Layout,
+    as_data,
+    has_sparse,
+    is_sparse,
+    leaves,
+    nested,
+    split,
+)
+from handmill.models.piece_data import PieceData
+from handmill.models.portions import Given, Rows, warn_out_of_data
+from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
 
-DEADLINE = 0.05
-"""Seconds after which a run of steps returns to Python: for signals, the bar and callbacks."""
-
-
-class Rows:
-    """The next steps of :class:`ArrayData`: batches that the program gathers by itself.
-
-    Attributes:
-        layout: how the arrays lie.
-        steps: how many steps of one batch size there are.
-    """
-
-    __slots__ = ("_data", "layout", "size", "steps")
-
-    def __init__(self, data: ArrayData, size: int, steps: int) -> None:
-        self.layout = data.layout
-        self.steps = steps
-        self.size = size
-        self._data = data
-
-    @property
-    def sample(self) -> list[Array]:
-        """Arrays from which these batches come."""
-        return self._data.arrays
-
-    def run(self, function: Any, count: int) -> int:
-        """Runs ``count`` steps, or what the deadline lets run; returns how many."""
-        return function.run_fed(self._data.feed, self.size, count, DEADLINE)  # type: ignore[no-any-return]
-
-    def take(self) -> list[Array]:
-        """Returns the next batch as arrays."""
-        feed = self._data.feed
-        start = feed.position
-        feed.position = start + self.size
-        if self._data.shuffled:
-            return feed.take(start, self.size)[0]
-        return [a[start : start + self.size] for a in self._data.arrays]
-
-
-class Given:
-    """The next step of :class:`BatchData`: one batch, as it was made."""
-
-    __slots__ = ("_arrays", "layout")
-    steps = 1
-
-    def __init__(self, layout: Layout, arrays: list[Array]) -> None:
-        self.layout = layout
-        self._arrays = arrays
-
-    @property
-    def sample(self) -> list[Array]:
-        """The arrays of the batch."""
-        return self._arrays
-
-    def run(self, function: Any, count: int) -> int:
-        """Runs the step."""
-        function(*self._arrays)
-        return 1
-
-    def take(self) -> list[Array]:
-        """Returns the batch as arrays."""
-        return self._arrays
+D = TypeVar("D", bound="ArrayData | BatchData | PieceData | SparseData")
 
 
 class ArrayData:
@@ -133,6 +88,18 @@ class ArrayData:
         """Lets the next epoch start with the first row."""
         self._started = False
 
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        return {"started": self._started, "rows": self.feed.position}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave; the order of a begun pass is drawn again."""
+        rows = position["rows"]
+        self._started = bool(position["started"])
+        if self._started and self._orders is not None and rows < self.rows:
+            self.feed.set_order(self._orders())
+        self.feed.position = rows
+
     def next_portion(self, done: int) -> Rows | None:
         """Returns the batches that come next, None if the pass has no rows left."""
         left = self.rows - self.feed.position
@@ -173,13 +140,12 @@ class BatchData:
         self._indexed = not self._endless and hasattr(source, "__getitem__")
         self._seed = random.next_host_seed() if shuffle and self._indexed else None
         self._passes = 0
+        self._taken = 0  # batches of the pass that is under way
+        self._drawn = 0  # batches of all passes
+        self._epochs = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
-        self._known: int | None = None
-        if hasattr(source, "__len__"):
-            self._known = len(source)
-        elif getattr(source, "num_batches", None) is not None:
-            self._known = source.num_batches
+        self._known = _number_of_batches(source)
         if self._known == 0:
             raise ValueError(f"{type(source).__name__} has no batches (its length is 0)")
 
@@ -192,19 +158,18 @@ class BatchData:
         if self._endless or hasattr(self.source, "__next__"):
             return self.source  # type: ignore[no-any-return]
         if self._indexed and self._known is not None:
-            return self._indexed_pass()
+            self._passes += 1
+            return self._indexed_pass(0)
         if self._indexed:
-            return (self.source[i] for i in _count())
+            return batches_of(self.source, count())
         return iter(self.source)
 
-    def _indexed_pass(self) -> Iterator[Any]:
-        count = int(self._known or 0)
-        order: Any = range(count)
+    def _indexed_pass(self, start: int) -> Iterator[Any]:
+        batches = int(self._known or 0)
+        order: Any = range(batches)
         if self._seed is not None:
-            order = random.permutation(self._seed, self._passes, count)
-        self._passes += 1
-        for index in order:
-            yield self.source[int(index)]
+            order = random.permutation(self._seed, self._passes - 1, batches)
+        return batches_of(self.source, order[start:])
 
     def _notify(self, hook: str) -> None:
         if self._indexed and hasattr(self.source, hook):
@@ -213,9 +178,18 @@ class BatchData:
     def _next(self) -> Any:
         if self._iterator is None:
             self._iterator = iter(self._open())
-        return next(self._iterator)
+            self._taken = 0
+        batch = next(self._iterator)
+        self._taken += 1
+        self._drawn += 1
+        return batch
 
     def _unpacked(self, batch: Any) -> tuple[Layout, list[Array]]:
+        if type(batch) is tuple and len(batch) == 2 and self.class_weight is None:
+            # What nearly every batch is; the long way costs two microseconds more.
+            x, y = batch
+            if type(x) is type(y) is np.ndarray and x.ndim and y.ndim and len(x) == len(y) > 0:
+                return split(x, y if self.check is None else self.check(y), None)
         x, y, weight = unpack_x_y_sample_weight(batch)
         if self.check is not None and y is not None:
             y = self.check(y)
@@ -255,8 +229,55 @@ class BatchData:
         """The first batch of a data set that ended exactly where the last epoch did."""
         if self.num_batches is None or hasattr(self.source, "__next__"):
             return None
-        self._iterator = iter(self._open())
-        return next(self._iterator, None)
+        self._iterator = None
+        try:
+            return self._next()
+        except StopIteration:
+            return None
+
+    def position(self) -> dict[str, Any]:
+        """The place in the data, as plain data."""
+        return {
+            "seed": self._seed,
+            "passes": self._passes,
+            "taken": self._taken if self._iterator is not None else 0,
+            "is_open": self._iterator is not None,
+            "drawn": self._drawn,
+            "epochs": self._epochs,
+            "known": self._known,
+            "source": self._state_of_source(),
+        }
+
+    def _state_of_source(self) -> Any:
+        source = self.source
+        if not isinstance(source, Dataset):
+            return None
+        return source.get_state() if self._iterator is not None else source.next_pass()
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Goes to a place that :meth:`position` gave, in a source that is at its beginning.
+
+        A source with an index or a state, or that can skip batches, is not asked for those before;
+        any other makes them once more. One that is told when epochs begin and end is told so.
+        """
+        taken, drawn = position["taken"], position["drawn"]
+        self._known = position["known"]
+        for _ in range(position["epochs"]):
+            self._notify("on_epoch_begin")
+            self._notify("on_epoch_end")
+        if isinstance(self.source, Dataset):
+            self.source.set_state(position["source"])
+            self._iterator = iter(self._open()) if position["is_open"] else None
+        elif hasattr(self.source, "skip_batches"):
+            self.source.skip_batches(drawn)
+            self._iterator = iter(self._open()) if position["is_open"] else None
+        elif self._indexed and self._known is not None:
+            self._seed, self._passes = position["seed"], position["passes"]
+            self._iterator = self._indexed_pass(taken) if position["is_open"] else None
+        elif position["is_open"]:
+            for _ in range(drawn if hasattr(self.source, "__next__") else taken):
+                self._next()
+        self._taken, self._drawn, self._epochs = taken, drawn, position["epochs"]
 
     def end_epoch(self, done: int) -> None:
         """Notes the length of a pass, and tells the source that the epoch is over."""
@@ -264,24 +285,20 @@ class BatchData:
             self._known = done
         if self.steps is None and not self._endless and not hasattr(self.source, "__next__"):
             self._iterator = None
+        self._epochs += 1
         self._notify("on_epoch_end")
 
 
-def _count() -> Iterator[int]:
-    index = 0
-    while True:
-        yield index
-        index += 1
-
-
-def warn_out_of_data() -> None:
-    """Says that a generator ended early, in Keras's words."""
-    warn_caller(
-        "Your input ran out of data; interrupting training. Make sure that your dataset or "
-        "generator can generate at least `steps_per_epoch * epochs` batches. You may need to use "
-        "the `.repeat()` function when building your dataset.",
-        UserWarning,
-    )
+def _number_of_batches(source: Any) -> int | None:
+    if isinstance(source, Dataset):
+        return source.num_batches
+    if hasattr(source, "__len__"):
+        try:
+            return len(source)
+        except TypeError:  # a DataLoader has a length that its data set may not know
+            return None
+    found: int | None = getattr(source, "num_batches", None)
+    return found
 
 
 _IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
@@ -291,7 +308,7 @@ def is_arrays(x: Any) -> bool:
     """Whether ``x`` is arrays in memory, not something that makes batches."""
     if isinstance(x, _IN_MEMORY):
         return True
-    return hasattr(x, "__array__") or hasattr(x, "dtypes")
+    return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
 def check_rows(layout: Layout, arrays: list[Array]) -> int:
@@ -310,15 +327,15 @@ def check_rows(layout: Layout, arrays: list[Array]) -> int:
                 f"Received: {array} of rank 0."
             )
         if rows < 0:
-            rows = len(array)
-        elif len(array) != rows:
+            rows = array.shape[0]
+        elif array.shape[0] != rows:
             names = ("x", "y", "sample_weight")
             sizes, start = [], 0
             for name, count in zip(names, layout.counts, strict=True):
                 part = arrays[start : start + count]
                 start += count
                 if part:
-                    sizes.append(f"'{name}' sizes: {', '.join(str(len(a)) for a in part)}")
+                    sizes.append(f"'{name}' sizes: {', '.join(str(a.shape[0]) for a in part)}")
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
                 f"samples. {'; '.join(sizes)}"
@@ -338,7 +355,7 @@ def make_data(
     class_weight: Mapping[Any, float] | None,
     orders: Callable[[int], Array] | None,
     check: Callable[[Any], Any] | None = None,
-) -> ArrayData | BatchData:
+) -> ArrayData | BatchData | PieceData | SparseData:
     """Returns data as steps.
 
     Args:
@@ -358,9 +375,10 @@ def make_data(
         class_weight = {int(key): float(value) for key, value in class_weight.items()}
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
-    for name, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        if is_sparse(given):
-            as_data(given, name)  # which says what to do
+    if is_lazy_table(x):
+        as_data(x, "x")  # which says what to do
+    if is_sparse(y):
+        y = as_data(y, "y")
     if not is_arrays(x):
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
@@ -370,13 +388,21 @@ def make_data(
                 )
         if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
             raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
-        return BatchData(x, steps, bool(shuffle), class_weight, check)
+        if isinstance(x, Dataset) and steps is None and x.cardinality() == INFINITE:
+            raise ValueError(
+                "the data set is endless (it repeats for ever): say how many steps an epoch has "
+                "(`steps_per_epoch`, `validation_steps`, `steps`), or end it with take(n)"
+            )
+        if isinstance(x, RowBatches) and x.num_batches != 0:
+            return _limited(PieceData(x, steps, class_weight, weights_of_classes, check))
+        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check))
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
     if class_weight is not None:
         sample_weight = weights_of_classes(y, class_weight, sample_weight)
-    layout, arrays = split(x, y, sample_weight)
+    sparse = has_sparse(x)
+    layout, arrays = split(x, y, sample_weight, sparse)
     rows = check_rows(layout, arrays)
     order: Callable[[], Array] | None = None
     if shuffle and orders is not None:
@@ -384,7 +410,18 @@ def make_data(
             order = _batchwise(orders, rows, size)
         elif rows > 1:
             order = _rowwise(orders, rows)
-    return ArrayData(layout, arrays, size, int(steps) if steps else None, order)
+    if sparse:
+        return _limited(SparseData(layout, arrays, size, int(steps) if steps else None, order))
+    return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
+
+
+def _limited(data: D) -> D:
+    """Cuts what is longer than ``config.max_steps_per_epoch``."""
+    limit = config.max_steps_per_epoch()
+    if limit is not None and (data.num_batches is None or data.num_batches > limit):
+        warn_caller(f"Limiting steps_per_epoch to {limit}", UserWarning)
+        data.steps = limit
+    return data
 
 
 def checked_batch_size(batch_size: Any) -> int:
@@ -455,7 +492,7 @@ def split_validation(
             "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
             f"incompatible type in the input: {type(x)}"
         )
-    layout, arrays = split(x, y, sample_weight)
+    layout, arrays = split(x, y, sample_weight, keeps_sparse=True)
     rows = check_rows(layout, arrays)
     at = math.floor(rows * (1.0 - fraction))
     if at in (0, rows):

@@ -61,7 +61,8 @@ def _places(structure: Any, place: Any) -> Any:
         return place(structure)
     if isinstance(structure, dict):
         return {key: _places(item, place) for key, item in structure.items()}
-    return [_places(item, place) for item in structure]
+    made = [_places(item, place) for item in structure]
+    return tuple(made) if isinstance(structure, tuple) else made
 
 
 def _node_config(node: Node, used: Mapping[Node, int]) -> dict[str, Any]:
@@ -126,7 +127,8 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
             if found is None:
                 raise ValueError(f"Invalid Functional model configuration: no tensor {places}")
             return found
-        return [tensors(item) for item in places]
+        made = [tensors(item) for item in places]
+        return tuple(made) if isinstance(places, tuple) else made
 
     return cls(
         inputs=tensors(config["input_layers"]),

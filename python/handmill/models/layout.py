@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
+from handmill.data import tables
+from handmill.data.tables import is_table
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, name_of_dtype
+from handmill.runtime.feed import packed
 
 PLAIN = "*"
 _STAND_INS = {
@@ -61,7 +64,7 @@ class Layout:
 def key_of(structure: Any) -> Any:
     """Returns a hashable description of a nesting."""
     if isinstance(structure, dict):
-        return ("dict", *((key, key_of(structure[key])) for key in sorted(structure)))
+        return ("dict", *((key, key_of(structure[key])) for key in tree.ordered_keys(structure)))
     if isinstance(structure, list | tuple):
         return ("list", *map(key_of, structure))
     return None if structure is None else PLAIN
@@ -75,7 +78,7 @@ def leaves(structure: Any) -> list[Any]:
 def fill(structure: Any, values: Any) -> Any:
     """Returns ``structure`` with its leaves (in order, except None) replaced."""
     if isinstance(structure, dict):
-        made = {key: fill(structure[key], values) for key in sorted(structure)}
+        made = {key: fill(structure[key], values) for key in tree.ordered_keys(structure)}
         return {key: made[key] for key in structure}
     if isinstance(structure, list | tuple):
         return [fill(item, values) for item in structure]
@@ -90,8 +93,16 @@ SINGLE = {
 """The layouts of one input, at most one target array and one weight array."""
 
 
-def split(x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list[Array]]:
+def split(
+    x: Any, y: Any, sample_weight: Any, keeps_sparse: bool = False
+) -> tuple[Layout, list[Any]]:
     """Returns the layout of nested data, and its arrays, ready for a program.
+
+    Args:
+        x: the inputs.
+        y: the targets, or None.
+        sample_weight: the sample weights, or None.
+        keeps_sparse: whether sparse inputs stay matrices, of which rows can be taken.
 
     Raises:
         ValueError: for ragged lists, objects and strings.
@@ -105,7 +116,8 @@ def split(x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list[Array]]:
                 arrays.append(as_weights(sample_weight))
             return SINGLE[y is not None, sample_weight is not None], arrays
     x, y, sample_weight = nested(x), nested(y), nested(sample_weight)
-    arrays = [as_data(leaf, "x") for leaf in leaves(x)]
+    as_input = as_data_or_sparse if keeps_sparse else as_data
+    arrays = [as_input(leaf, "x") for leaf in leaves(x)]
     arrays += [as_data(leaf, "y") for leaf in leaves(y)]
     arrays += [as_weights(leaf) for leaf in leaves(sample_weight)]
     places = [tree.map_structure(_place, s) for s in (x, y, sample_weight)]
@@ -126,15 +138,11 @@ def nested(data: Any) -> Any:
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
             return _rectangle(data)
         return [nested(item) for item in data]
-    if _is_table(data):
-        return _table(data)
-    if is_sparse(data):
+    if data is None or isinstance(data, np.ndarray) or is_table(data) or is_sparse(data):
         return data
-    if isinstance(data, memoryview) or (
-        data is not None and not isinstance(data, np.ndarray) and hasattr(data, "__array__")
-    ):
+    if isinstance(data, memoryview) or hasattr(data, "__array__"):
         return np.asarray(data)
-    return data
+    return np.from_dlpack(data) if hasattr(data, "__dlpack__") else data
 
 
 def _first(data: Any) -> Any:
@@ -177,11 +185,10 @@ def as_data(x: Any, name: str) -> Array:
             "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
         )
     if is_sparse(x):
-        raise ValueError(
-            f"`{name}` is a sparse matrix ({type(x).__name__}), and programs take dense arrays: "
-            f"pass {name}.toarray(), or a utils.PyDataset whose batches are"
-        )
-    array = _table(x) if _is_table(x) else x if type(x) is np.ndarray else np.asarray(x)
+        x = x.toarray()
+    if tables.is_lazy_table(x):
+        raise ValueError(f"`{name}` is a query ({type(x).__name__}): pass {name}.collect()")
+    array = tables.as_array(x, name) if is_table(x) else np.asarray(x)
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()
@@ -191,7 +198,7 @@ def as_data(x: Any, name: str) -> Array:
         wanted = _STAND_INS.get(dtype.name, "float32" if dtype.kind == "f" else "int64")
         if dtype.name in DTYPES and dtype.name != "float64":
             wanted = dtype.name
-        return array.astype(wanted)
+        return packed(array, wanted)
     if dtype.kind == "b":
         return array.astype(np.bool_)
     hint = ""
@@ -201,6 +208,11 @@ def as_data(x: Any, name: str) -> Array:
             f" (its entries are of type {', '.join(inner)}; a column of objects or a ragged list "
             "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
         )
+    if dtype.kind in "SUT" or (dtype.kind == "O" and inner == ["str"]):
+        hint = (
+            "; strings become numbers with StringLookup, TextVectorization or Hashing: call such a "
+            "layer on the data, or begin the model with Input(shape, dtype='string') and the layer"
+        )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
 
 
@@ -209,26 +221,16 @@ def is_sparse(x: Any) -> bool:
     return type(x) is not np.ndarray and type(x).__module__.startswith("scipy.sparse")
 
 
-def _is_table(x: Any) -> bool:
-    """Whether ``x`` is a data frame or a column of one, whose columns all hold numbers or bools.
-
-    NumPy makes objects of one with bools beside numbers, and of pandas' own types of numbers.
-    """
-    if not hasattr(x, "to_numpy"):
-        return False
-    dtypes = getattr(x, "dtypes", None)
-    found = [dtypes] if hasattr(dtypes, "kind") else [] if dtypes is None else list(dtypes)
-    return bool(found) and all(getattr(d, "kind", "O") in "biuf" for d in found)
+def has_sparse(x: Any) -> bool:
+    """Whether there is a sparse matrix among the arrays of ``x``."""
+    if isinstance(x, dict):
+        return any(map(has_sparse, x.values()))
+    return any(map(has_sparse, x)) if isinstance(x, list | tuple) else is_sparse(x)
 
 
-def _table(x: Any) -> Array:
-    array = np.asarray(x)
-    if array.dtype.kind != "O":
-        return array
-    dtypes = [x.dtypes] if hasattr(x.dtypes, "kind") else list(x.dtypes)
-    if any(d.kind == "f" for d in dtypes) or x.isna().to_numpy().any():
-        return np.asarray(x.to_numpy(dtype="float32", na_value=np.nan))
-    return np.asarray(x.to_numpy(dtype="bool" if {d.kind for d in dtypes} == {"b"} else "int64"))
+def as_data_or_sparse(x: Any, name: str) -> Any:
+    """Returns an array as :func:`as_data` does, or a sparse matrix whose rows can be taken."""
+    return x.tocsr() if is_sparse(x) else as_data(x, name)
 
 
 def _is_masked(x: Any) -> bool:

@@ -19,6 +19,8 @@ def lengths_of(model: Any, counts: Sequence[int]) -> Callable[..., list[Place]]:
 
     def lengths(shapes: Sequence[tuple[int, ...]]) -> list[Place]:
         graph = getattr(model, "_graph", None)
+        if graph is not None and model._host is not None:
+            graph = model._host.rest
         places: list[Place] = []
         first = 0
         for kind, count in enumerate(counts):

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback_list import CallbackList
 from handmill.models.steps import joined, nested
 from handmill.models.training_checks import TrainingChecks
@@ -32,6 +34,8 @@ class Pass:
     Attributes:
         first: called once after the first step, with some of its arrays.
         halfway: called once when half the steps of the pass are done, where their number is known.
+        prepare: called once with the first step and arrays for it, before it runs.
+        after_batch: called with the number of steps done after callbacks were told of a batch.
         last: the step that ran last.
     """
 
@@ -42,22 +46,26 @@ class Pass:
         self.step_of = step_of
         self.first: Callable[[Any], None] | None = None
         self.halfway: Callable[[], None] | None = None
+        self.prepare: Callable[[Any, Any], None] | None = None
+        self.after_batch: Callable[[int], None] | None = None
         self.last: Any = None
 
-    def run(self, data: Any) -> int:
-        """Runs the steps of an epoch; returns how many were made."""
+    def run(self, data: Any, done: int = 0) -> int:
+        """Runs the steps of an epoch, of which some may be done; returns how many are then."""
         model, phase, callbacks = self.model, self.phase, self.callbacks
         watched, stops = callbacks.watches[phase], _STOPS[phase]
         every = 1 if phase == "predict" else model.steps_per_execution
         opened = False  # whether callbacks were told that a batch begins, and not that it ended
         data.begin_epoch()
         limit = data.num_batches
-        done = 0
         while limit is None or done < limit:
             portion = data.next_portion(done)
             if portion is None:
                 break
             step = self.last = self.step_of(portion.layout)
+            if self.prepare is not None:
+                self.prepare(step, portion.sample)
+                self.prepare = None
             count = portion.steps if limit is None else min(portion.steps, limit - done)
             if watched:
                 count = min(count, every - done % every)
@@ -78,6 +86,8 @@ class Pass:
             if opened and done % every == 0:
                 callbacks.batch_end(phase, done - 1, step.logs())
                 opened = False
+                if self.after_batch is not None and (limit is None or done < limit):
+                    self.after_batch(done)
             if callbacks.shows_progress:
                 callbacks.progress(phase, done, step.logs)
             if not opened and getattr(model, stops):
@@ -96,6 +106,7 @@ def fit(
     checks: TrainingChecks,
     validation: Any = None,
     validation_freq: Any = 1,
+    resumption: Any = None,
 ) -> None:
     """Trains ``model`` for some epochs.
 
@@ -107,6 +118,7 @@ def fit(
         checks: what watches the numbers.
         validation: data to measure the model on between epochs.
         validation_freq: epochs between validations, or a list of epochs (from 1).
+        resumption: the file from which the run goes on, and into which its state is written.
 
     Raises:
         ValueError: if the data give no batch at all.
@@ -116,30 +128,54 @@ def fit(
     logs: dict[str, Any] = {}
     ran = False
     callbacks.begin("train")
+    start = None if resumption is None else resumption.begin(model, data, validation, callbacks)
+    begun = 0  # batches of the first epoch that are done
+    if start is not None:
+        first = epochs.stop if start.stopped else max(start.epoch, epochs.start)
+        epochs, begun, logs = range(first, epochs.stop), start.batch, start.logs
+        model.stop_training = start.stopped
+    finalizes = bool(epochs) or (start is not None and not start.finished)
     try:
         for epoch in epochs:
             model.reset_metrics()
-            checks.start_epoch(steps, data, not ran)
+            if not begun:
+                checks.start_epoch(steps, data, not ran)
             callbacks.on_epoch_begin(epoch, None)
-            done = steps.run(data)
+            if begun:
+                steps.prepare = resumption.restore_epoch
+            if resumption is not None and resumption.batches:
+                steps.after_batch = functools.partial(_save_if_due, resumption, callbacks, epoch)
+            done, begun = steps.run(data, begun), 0
             if not done:
                 if not ran:
                     raise ValueError("fit() received no batch: the data set gave none")
                 break
-            logs = steps.last.epoch_logs()
-            checks.end_epoch(steps, done, logs, data, first=not ran)
+            if steps.last is None:  # nothing was left of the epoch that was begun
+                logs = model.get_metrics_result()
+            else:
+                logs = steps.last.epoch_logs()
+                checks.end_epoch(steps, done, logs, data, first=not ran)
             ran = True
             if validation is not None and _validates(epoch, validation_freq):
                 validation.restart()
                 results = evaluate(model, validation, callbacks)
                 logs.update({f"val_{name}": value for name, value in results.items()})
             callbacks.on_epoch_end(epoch, logs)
+            if resumption is not None:
+                resumption.save(epoch + 1, 0, logs)
             if model.stop_training:
                 break
     finally:
-        if epochs and model.optimizer.finalizes:
+        if finalizes and model.optimizer.finalizes:
             model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.end("train", logs)
+    if resumption is not None:
+        resumption.end(epochs.stop, logs)
+
+
+def _save_if_due(resumption: Any, callbacks: CallbackList, epoch: int, done: int) -> None:
+    if any([c.is_due() for c in callbacks.callbacks if isinstance(c, BackupAndRestore)]):
+        resumption.save(epoch, done)
 
 
 def evaluate(model: Any, data: Any, callbacks: CallbackList) -> dict[str, Any]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill import ops, tree
-from handmill.errors import ShapeError
+from handmill import console, ops, tree
+from handmill.console import say
+from handmill.errors import ShapeError, warn_caller
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import dtype_of, mask_of, with_mask
-from handmill.layers.arguments import as_tuples
+from handmill.layers.arguments import as_tuples, unique
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.models.host_part import host_part
 from handmill.models.trainer import Trainer
 
 
@@ -79,6 +80,7 @@ class Model(Trainer, Layer):
         if any(not isinstance(t.history.operation, InputLayer) for t in tree.flatten(inputs)):
             inputs, outputs = _from_inner_tensors(inputs, outputs)
         self._graph = LayerGraph(inputs, outputs)
+        self._host = host_part(self._graph)
         self.built = True
         self._build_shapes = tree.map_structure(lambda t: t.shape, inputs)
 
@@ -95,6 +97,12 @@ class Model(Trainer, Layer):
         if self._graph is None:
             return list(super()._flatten_layers())
         return [x for x in self._graph.operations if not isinstance(x, OpLayer)]
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Model.layers` attribute is reserved and should not be used. Please use another name."
+        )
 
     def _flatten_layers(self) -> Iterator[Layer]:
         if self._graph is None:
@@ -178,7 +186,7 @@ class Model(Trainer, Layer):
     def names_of_outputs(self, y_pred: Any) -> list[str]:
         """Returns a name for each output, in flat order."""
         if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
-            return sorted(y_pred)
+            return tree.ordered_keys(y_pred)
         if self._graph is not None:
             return self.output_names
         return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
@@ -199,10 +207,18 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"Model {type(self).__name__} does not have a `call()` method implemented."
             )
+        if self._host is not None:  # whose results the inputs are
+            return self._host.rest.run(tree.flatten(inputs), _call_layer)
         values = self._standardized(inputs)
-        given = [None] * len(values) if mask is None else tree.flatten(mask)
+        given = [None] * len(values) if mask is None else self._flat_inputs(mask)
         values = [with_mask(value, own) for value, own in zip(values, given, strict=True)]
         return self._graph.run(values, _call_layer)
+
+    def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._host is None:
+            return super()._call_symbolically(args, kwargs)
+        # Its layers become layers of the model around it, whose data they then come before.
+        return self._needed_graph("inputs").run(tree.flatten(args[0]), _call_layer)
 
     def _carry_masks(self, inputs: Any, outputs: Any, previous: Any) -> None:
         if self._graph is None:  # else its layers have done so
@@ -222,9 +238,11 @@ class Model(Trainer, Layer):
                     f"Missing data for input {missing[0]!r}. You passed a data dictionary with "
                     f"keys {sorted(inputs)}. Expected the following keys: {names}"
                 )
-            flat = [inputs[name] for name in names]
-        else:
-            flat = tree.flatten(inputs)
+        elif isinstance(wanted, dict) and (
+            not isinstance(inputs, dict) or inputs.keys() != wanted.keys()
+        ):
+            _warn_of_structure(wanted, inputs)
+        flat = self._flat_inputs(inputs)
         if len(flat) != len(graph.inputs):
             raise ValueError(
                 f"Model {self.name!r} expects {len(graph.inputs)} inputs "
@@ -233,6 +251,13 @@ class Model(Trainer, Layer):
         return [
             self._fitted(value, tensor) for value, tensor in zip(flat, graph.inputs, strict=True)
         ]
+
+    def _flat_inputs(self, given: Any) -> list[Any]:
+        """What is nested like the inputs, or a dict by their names, as a flat list."""
+        graph = self._needed_graph("inputs")
+        if isinstance(given, dict) and not isinstance(graph.inputs_struct, dict):
+            return [given.get(t.history.operation.name) for t in graph.inputs]
+        return list(_leaves_by_key(graph.inputs_struct, given))
 
     def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
         shape, wanted, mask = tuple(value.shape), tensor.spec.shape, mask_of(value)
@@ -294,7 +319,7 @@ class Model(Trainer, Layer):
         if print_fn is None:
             from handmill.callbacks.progbar import can_write
 
-            print(text if can_write(sys.stdout, text) else in_ascii(text))
+            say(text if can_write(console.stream(), text) else in_ascii(text))
         else:
             print_fn(text)
 
@@ -325,20 +350,67 @@ class Model(Trainer, Layer):
                 return model_from_graph_config(cls, config)
         return super().from_config(config)
 
+    # State.
+
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """The state of all metrics."""
+        return unique([v for metric in self.metrics for v in metric.variables])
+
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """Returns all variables of the model, its optimizer and its metrics, nested by path.
+
+        Args:
+            value_format: ``"backend_tensor"`` for read-only views, ``"numpy_array"`` for copies.
+
+        Raises:
+            ValueError: for another format, or if two variables have one path.
+        """
+        from handmill.layers.stateless import as_tree
+
+        return {name: as_tree(v, value_format) for name, v in self._state_parts().items()}
+
+    def set_state_tree(self, state_tree: Mapping[str, Any]) -> None:
+        """Assigns what :meth:`get_state_tree` returned, or a part of it.
+
+        Raises:
+            ValueError: for what the model does not have, or another shape; nothing is assigned.
+        """
+        from handmill.layers.stateless import pairs_of_tree
+
+        parts = self._state_parts()
+        pairs = []
+        for name, values in state_tree.items():
+            if name not in parts:
+                raise ValueError(f"Unknown variable name: {name}. Known: {list(parts)}")
+            pairs += pairs_of_tree(parts[name], values, name)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def _state_parts(self) -> dict[str, list[Any]]:
+        return {
+            "trainable_variables": self.trainable_variables,
+            "non_trainable_variables": self.non_trainable_variables,
+            "optimizer_variables": self.optimizer.variables if self.optimizer is not None else [],
+            "metrics_variables": self.metrics_variables,
+        }
+
     # Files.
 
     def save(self, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
-        """Writes architecture, weights, optimizer and counters to a ``.hmill`` file.
+        """Writes architecture, weights, optimizer and counters to a file.
 
         The file appears complete or not at all.
 
         Args:
-            filepath: a path that ends in ``.hmill``.
+            filepath: a path that ends in ``.hmill``; for Keras 3 in ``.keras``, or in ``.h5``
+                for its older format (these need h5py).
             overwrite: whether an existing file may be replaced.
             zipped: accepted for Keras; must be None or True.
 
         Raises:
             ValueError: for another suffix.
+            ImportError: for files of Keras without h5py.
         """
         from handmill.saving.model_file import save_model
 
@@ -347,10 +419,11 @@ class Model(Trainer, Layer):
     def save_weights(
         self, filepath: Any, overwrite: bool = True, max_shard_size: None = None
     ) -> None:
-        """Writes the weights to a ``.weights.hmill`` file.
+        """Writes the weights to a file.
 
         Args:
-            filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``.
+            filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``, or in
+                ``.weights.h5`` for Keras 3, with the state of the optimizer (needs h5py).
             overwrite: whether an existing file may be replaced.
             max_shard_size: not supported; must be None.
         """
@@ -359,18 +432,19 @@ class Model(Trainer, Layer):
         save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Reads weights that :meth:`save_weights` or :meth:`save` wrote.
+        """Reads weights that :meth:`save_weights` or :meth:`save` wrote, here or in Keras.
 
         Args:
             filepath: the file.
             skip_mismatch: whether weights of another shape are left out instead of refused.
-            **kwargs: none are known; for Keras's error.
+            **kwargs: ``by_name=True`` finds layers by their names; for ``.h5`` files of Keras 2.
         """
         from handmill.saving.model_file import load_weights
 
+        by_name = kwargs.pop("by_name", False)
         if kwargs:
             raise ValueError(f"Invalid keyword arguments: {kwargs}")
-        load_weights(self, filepath, skip_mismatch=skip_mismatch)
+        load_weights(self, filepath, skip_mismatch=skip_mismatch, by_name=by_name)
 
 
 class Functional(Model):
@@ -386,6 +460,28 @@ def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     if len(found) == len(wanted) - 1:
         return "\n  hint: a single sample x is passed as x[None], a batch of one"
     return ""
+
+
+def _warn_of_structure(wanted: Any, given: Any) -> None:
+    expected = tree.map_structure(lambda t: t.history.operation.name, wanted)
+    received = tree.map_structure(lambda x: f"Tensor(shape={as_none(tuple(x.shape))})", given)
+    warn_caller(
+        "The structure of `inputs` doesn't match the expected structure.\n"
+        f"Expected: {expected}\nReceived: inputs={received}",
+        UserWarning,
+    )
+
+
+def _leaves_by_key(wanted: Any, given: Any) -> Iterator[Any]:
+    """The leaves of ``given``; those of dicts by the keys, and in the order, of ``wanted``."""
+    if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() >= wanted.keys():
+        for key in tree.ordered_keys(wanted):
+            yield from _leaves_by_key(wanted[key], given[key])
+    elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple):
+        for i, item in enumerate(given):
+            yield from _leaves_by_key(wanted[i] if i < len(wanted) else None, item)
+    else:
+        yield from tree.flatten(given)
 
 
 def _call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:

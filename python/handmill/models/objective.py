@@ -332,6 +332,11 @@ def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:
         )
 
 
+def _alone(item: Any) -> Any:
+    """A loss that stands in a list of its own."""
+    return item[0] if isinstance(item, list | tuple) and len(item) == 1 else item
+
+
 def per_output(
     argument: str, given: Any, names: list[str], single: Callable[[Any], list[Any]]
 ) -> list[Any]:
@@ -351,11 +356,14 @@ def per_output(
     if isinstance(given, dict):
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(
-                f"`{argument}` names outputs that the model does not have: {unknown}. "
-                f"Its outputs: {names}"
+                f"Invalid `{argument}`: it names outputs that the model does not have: {unknown}. "
+                f"Expected keys: {names}"
             )
-        return [given.get(name) for name in names]
+        found = [given.get(name) for name in names]
+        return [_alone(item) for item in found] if argument == "loss" else found
     if isinstance(given, list | tuple):
+        if argument in ("loss", "loss_weights") and any(tree.is_nested(item) for item in given):
+            given = tree.flatten(given)  # nested like the outputs
         if len(given) != len(names):
             raise ValueError(
                 f"`{argument}` has {len(given)} entries, but the model has {len(names)} outputs: "

@@ -44,7 +44,7 @@ def align(data: Any, y_pred: Any, names: list[str], argument: str) -> list[Any]:
             )
         return [data.get(name) for name in names]
     if isinstance(data, dict) and isinstance(y_pred, dict):
-        return [data.get(key) for key in sorted(y_pred)]
+        return [data.get(key) for key in tree.ordered_keys(y_pred)]
     flat = tree.flatten(data)
     if len(flat) != count:
         raise ValueError(

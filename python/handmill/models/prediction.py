@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from handmill import tree
+from handmill import config, tree
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
+from handmill.errors import clean_traceback
 from handmill.ir.op import Array
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -19,7 +20,7 @@ from handmill.models.data_adapters import (
     is_arrays,
     make_data,
 )
-from handmill.models.layout import Layout, key_of, split
+from handmill.models.layout import Layout, has_sparse, key_of, split
 from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
 
 
@@ -31,6 +32,13 @@ class Predicting:
         self.predict_function: Any = None
         self._run_eagerly = False
         self._predictors: dict[Any, Predictor] = {}
+
+    _host: Any = None
+    """Of models whose inputs are strings, what makes numbers of them (models/host_part.py)."""
+
+    def _as_numbers(self, x: Any) -> Any:
+        """Returns inputs with numbers for the strings that the model takes, if it takes strings."""
+        return x if self._host is None else self._host.of_data(x)
 
     def predict_step(self, data: Any) -> Any:
         """Predicts one batch; ``predict`` and its siblings run it. Subclasses may override it.
@@ -82,6 +90,7 @@ class Predicting:
             found = self._predictors.setdefault(key, found)
         return found
 
+    @clean_traceback
     def predict(
         self,
         x: Any,
@@ -117,7 +126,11 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
-        if callbacks is None and verbose == 0 and steps is None and is_arrays(x) and planned:
+        if self._host is not None or not self.built:  # type: ignore[attr-defined]
+            x = self._as_numbers(x)
+        plain = callbacks is None and verbose == 0 and steps is None and is_arrays(x)
+        plain = plain and planned and not has_sparse(x)
+        if plain and config.max_steps_per_epoch() is None:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)
@@ -156,7 +169,7 @@ class Predicting:
             >>> [scores.shape for scores in model.predict_iter(batches)]
             [(2, 3), (5, 3)]
         """
-        data = make_data(x, None, None, batch_size, steps, False, None, None)
+        data = make_data(self._as_numbers(x), None, None, batch_size, steps, False, None, None)
         if isinstance(data, BatchData) and batch_size is not None:
             raise ValueError(
                 f"`batch_size` goes with arrays; a {type(x).__name__} makes batches of its own "
@@ -176,13 +189,14 @@ class Predicting:
             yield nested(predictor.nesting(arrays), outputs)
             done += 1
 
+    @clean_traceback
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch."""
         self.make_predict_function()
         return self._predict_batch(x)
 
     def _predict_batch(self, x: Any, may_be_own: bool = True) -> Any:
-        layout, arrays = split(x, None, None)
+        layout, arrays = split(self._as_numbers(x), None, None)
         check_rows(layout, arrays)
         predictor = self._predictor(layout, may_be_own)
         outputs = predictor(arrays)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from handmill import dtype_policies
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
+from handmill.layers.placement import put_below
+from handmill.layers.preprocessing.strings import StringLayer, as_strings
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.graph_config import layer_config
+from handmill.models.host_part import host_part
 from handmill.models.model import Model
 from handmill.models.trainer import Trainer
 
@@ -108,7 +113,7 @@ class Sequential(Model):
         return layer
 
     def _reset(self) -> None:
-        self._graph = None
+        self._graph = self._host = None
         self.built = False
 
     def _maybe_rebuild(self) -> None:
@@ -144,17 +149,38 @@ class Sequential(Model):
                     f"{input_shape}; use handmill.Model(inputs, outputs) for several"
                 )
             self._layers.insert(0, InputLayer(batch_shape=tuple(input_shape)))
+        elif input_shape is not None:
+            _check_shape(self, self._layers[0].batch_shape, input_shape)
         x = inputs = self._layers[0].output
         for layer in self._layers[1:]:
             x = layer._call_symbolically((x,), {})
         self._graph = LayerGraph(inputs, x)
+        self._host = host_part(self._graph)
         self._build_shapes = inputs.shape
+        for layer in self._layers[1:]:
+            put_below(self, layer)
+
+    def _as_numbers(self, x: Any) -> Any:
+        first = self._layers[0] if self._layers and self._graph is None else None
+        arrays = isinstance(first, StringLayer) and isinstance(x, np.ndarray | list)
+        if isinstance(first, StringLayer) and arrays and first.takes_strings(x):
+            shape = as_strings(x, first.describe()).shape
+            self._layers.insert(0, InputLayer(batch_shape=(None, *shape[1:]), dtype="string"))
+            self.build()
+        return super()._as_numbers(x)
 
     @property
     def layers(self) -> list[Layer]:
         """The layers, without the input."""
         layers = vars(self).get("_layers", [])
         return list(layers[1:] if layers and isinstance(layers[0], InputLayer) else layers)
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            "`Sequential.layers` attribute is reserved and should not be used. Use `add()` and "
+            "`pop()` to change the layers in this model."
+        )
 
     @property
     def operations(self) -> list[Layer]:
@@ -202,3 +228,20 @@ class Sequential(Model):
         if not model.built and shape is not None:
             model.build(tuple(shape))
         return model
+
+
+def _check_shape(model: Sequential, known: tuple[Any, ...], given: Any) -> None:
+    """Refuses an input shape that contradicts the ``Input`` of a model.
+
+    Raises:
+        ValueError: if it does.
+    """
+    fits = isinstance(given, list | tuple) and len(given) == len(known)
+    if not fits or any(
+        None not in (size, wanted) and size != wanted
+        for size, wanted in zip(given, known, strict=True)
+    ):
+        raise ValueError(
+            f"Sequential model '{model.name}' has already been configured to use input shape "
+            f"{known}. You cannot build it with input_shape {given}"
+        )

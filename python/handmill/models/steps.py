@@ -152,6 +152,8 @@ class TracedStep(Step):
         model = self.model
         if memo is not None and not model.objective.built:
             targets, predictions, names = memo
+            if names is None and model._graph is None:
+                return  # the other model was built by its trace; this one is not: it is traced too
             model.objective.build_for(targets, predictions, names or model.output_names)
         if self.training and not model.optimizer.built:
             variables = model.trainable_variables

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from handmill import random, tree
+from handmill import config, random, tree
+from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback import History
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.errors import warn_caller
+from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
@@ -21,7 +22,6 @@ from handmill.layers.layer import all_layers, metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
-    Given,
     check_rows,
     make_data,
     split_validation,
@@ -31,6 +31,7 @@ from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames
 from handmill.models.outputs import outputs_of
+from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
 from handmill.models.steps import (
     EagerStep,
@@ -377,7 +378,7 @@ class Trainer(Predicting, OlderNames):
 
     def step_to_compare(self, x: Any, y: Any = None) -> tuple[Any, list[Array]]:
         """Returns the program that ``handmill.compare`` checks, and a batch for it."""
-        x, y, _ = (x, y, None) if y is not None else (x, None, None)
+        x = self._as_numbers(x)
         layout, arrays = split(x, y, None)
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
@@ -426,7 +427,7 @@ class Trainer(Predicting, OlderNames):
             objective = self._compiled_objective("profile")
             if objective.one_hot is not None:
                 y = objective.one_hot.check(y)
-        layout, arrays = split(x, y, None)
+        layout, arrays = split(self._as_numbers(x), y, None)
         check_rows(layout, arrays)
         if y is not None:
             return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
@@ -503,6 +504,7 @@ class Trainer(Predicting, OlderNames):
 
     # Training.
 
+    @clean_traceback
     def fit(
         self,
         x: Any = None,
@@ -521,6 +523,7 @@ class Trainer(Predicting, OlderNames):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        resume: Any = None,
     ) -> History:
         """Trains the model.
 
@@ -542,6 +545,9 @@ class Trainer(Predicting, OlderNames):
             validation_steps: steps of a validation.
             validation_batch_size: rows of a batch in validation; default: ``batch_size``.
             validation_freq: epochs between validations, or a list of epochs (from 1).
+            resume: a path that ends in ``.hmill``: the state of the run is written there after
+                each epoch, and if the file is there, the run goes on from it. A run that was ended
+                at any moment then gives the same bits as one that was not.
 
         Returns:
             A History: ``.history`` holds the numbers of each epoch by name.
@@ -555,6 +561,13 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
+        limit = config.max_epochs()
+        if limit is not None and limit < epochs:
+            warn_caller(f"Limiting epochs to {limit}", UserWarning)
+            epochs = limit
+        if validation_data is not None and self._host is not None:
+            validation_data = self._host.of_validation(validation_data)
+        x = self._as_numbers(x)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_validation(
                 x, y, sample_weight, validation_split
@@ -589,11 +602,14 @@ class Trainer(Predicting, OlderNames):
             validation = self._validation_data(
                 validation_data, validation_batch_size or batch_size, validation_steps, check
             )
+        resumption = _resumption(resume, callbacks)
         checks = TrainingChecks(self, x)
         numbers = range(initial_epoch, epochs)
         self._fitting = True
         try:
-            loop.fit(self, data, callbacks, numbers, checks, validation, validation_freq)
+            loop.fit(
+                self, data, callbacks, numbers, checks, validation, validation_freq, resumption
+            )
         finally:
             self._fitting = False
         return self.history  # type: ignore[return-value]
@@ -602,6 +618,7 @@ class Trainer(Predicting, OlderNames):
         x, y, weight = unpack_x_y_sample_weight(data)
         return make_data(x, y, weight, batch_size, steps, False, None, None, check)
 
+    @clean_traceback
     def evaluate(
         self,
         x: Any = None,
@@ -637,6 +654,7 @@ class Trainer(Predicting, OlderNames):
         if objective.one_hot is not None:
             objective.one_hot.declare(x)
             check = objective.one_hot.check
+        x = self._as_numbers(x)
         data = make_data(x, y, sample_weight, batch_size, steps, False, None, None, check)
         if hasattr(x, "augments"):
             warn_of_augmented_evaluation(self, x)
@@ -656,6 +674,7 @@ class Trainer(Predicting, OlderNames):
 
     # Single batches.
 
+    @clean_traceback
     def train_on_batch(
         self,
         x: Any,
@@ -686,6 +705,7 @@ class Trainer(Predicting, OlderNames):
             sample_weight = weights_of_classes(y, class_weight, None)
         return self._one_batch(x, y, sample_weight, "train", return_dict)
 
+    @clean_traceback
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -706,7 +726,7 @@ class Trainer(Predicting, OlderNames):
         one_hot = self.objective.one_hot
         if one_hot is not None and y is not None:
             y = one_hot.check(y)
-        layout, arrays = split(x, y, weight)
+        layout, arrays = split(self._as_numbers(x), y, weight)
         check_rows(layout, arrays)
         step = self._step(layout, phase, may_be_own)
         step.run(Given(layout, arrays), 1)
@@ -741,3 +761,13 @@ def loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool
     if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
         arguments["training"] = training
     return compute_loss(**arguments)
+
+
+def _resumption(resume: Any, callbacks: CallbackList) -> Any:
+    """What ``fit(resume=...)`` and BackupAndRestore mean; imported only where there is one."""
+    backups = [c for c in callbacks.callbacks if isinstance(c, BackupAndRestore)]
+    if resume is None and not backups:
+        return None
+    from handmill.models.resumption import resumption_of
+
+    return resumption_of(resume, backups)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
-from handmill.ir.trace import apply
 from handmill.optimizers.base import Optimizer
 from handmill.primitives.optimizer import (
     ADAGRAD_UPDATE,
@@ -89,20 +88,20 @@ class SGD(Optimizer):
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable."""
         if self.momentum == 0:
-            self.assign(variable, apply(SGD_UPDATE, variable.value, gradient, learning_rate))
+            self.run_update(SGD_UPDATE, [variable], gradient, learning_rate)
             return
-        slot = self.slot(self.momentums, variable)
-        value, momentum = apply(
+        self.run_update(
             MOMENTUM_UPDATE,
-            variable.value,
-            slot.value,
+            [variable, self.slot(self.momentums, variable)],
             gradient,
             learning_rate,
             momentum=float(self.momentum),
             nesterov=bool(self.nesterov),
         )
-        self.assign(variable, value)
-        self.assign(slot, momentum)
+
+    def updates_rows(self) -> bool:
+        """Always."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -209,11 +208,9 @@ class Adam(Optimizer):
         if self.amsgrad:
             self._update_amsgrad(gradient, variable, m, v, decay)
             return
-        value, first, second = apply(
+        self.run_update(
             ADAM_UPDATE,
-            variable.value,
-            m.value,
-            v.value,
+            [variable, m, v],
             gradient,
             self._alpha,
             *(() if decay is None else (decay,)),
@@ -221,9 +218,10 @@ class Adam(Optimizer):
             beta_2=float(self.beta_2),
             epsilon=float(self.epsilon),
         )
-        self.assign(variable, value)
-        self.assign(m, first)
-        self.assign(v, second)
+
+    def updates_rows(self) -> bool:
+        """Unless it keeps the largest ``v``."""
+        return not self.amsgrad
 
     def _update_amsgrad(
         self, gradient: Any, variable: Variable, m: Variable, v: Variable, decay: Any
@@ -399,17 +397,14 @@ class RMSprop(Optimizer):
         """Updates one variable."""
         velocity = self.slot(self._velocities, variable)
         if not self.centered and self.momentum <= 0:
-            value, mean = apply(
+            self.run_update(
                 RMSPROP_UPDATE,
-                variable.value,
-                velocity.value,
+                [variable, velocity],
                 gradient,
                 learning_rate,
                 rho=float(self.rho),
                 epsilon=float(self.epsilon),
             )
-            self.assign(variable, value)
-            self.assign(velocity, mean)
             return
         rho = float(self.rho)
         mean = ops.add(
@@ -430,6 +425,10 @@ class RMSprop(Optimizer):
             step = ops.add(ops.multiply(slot.value, float(self.momentum)), step)
             self.assign(slot, step)
         self.assign_sub(variable, step)
+
+    def updates_rows(self) -> bool:
+        """Unless it is centered or has momentum."""
+        return not self.centered and self.momentum <= 0
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -507,17 +506,17 @@ class Adagrad(Optimizer):
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable."""
-        slot = self.slot(self._accumulators, variable)
-        value, total = apply(
+        self.run_update(
             ADAGRAD_UPDATE,
-            variable.value,
-            slot.value,
+            [variable, self.slot(self._accumulators, variable)],
             gradient,
             learning_rate,
             epsilon=float(self.epsilon),
         )
-        self.assign(variable, value)
-        self.assign(slot, total)
+
+    def updates_rows(self) -> bool:
+        """Always."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -11,9 +11,11 @@ import numpy as np
 
 from handmill import config, ops
 from handmill.ir.graph import current_graph
+from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
@@ -21,6 +23,7 @@ from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.saving.stored_variables import StoredVariables
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
@@ -52,7 +55,7 @@ class _Applied:
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
 
-class Optimizer(Watched):
+class Optimizer(StoredVariables, Watched):
     """Base class: turns gradients into updates of variables.
 
     An update is traced as part of the training step. Subclasses define ``update_step``.
@@ -134,6 +137,7 @@ class Optimizer(Watched):
             _model_variables_moving_average=[],
             _accumulated_gradients=[],
             _update_when=None,
+            _rows={},
             _eager=None,
         )
         self._iterations = self._track(
@@ -169,11 +173,13 @@ class Optimizer(Watched):
     _model_variables_moving_average: list[Variable]
     _accumulated_gradients: list[Variable]
     _update_when: Any
+    _rows: dict[int, Any]  # of tables: the rows of their gradients, while a step is traced
     _eager: Any
     _learning_rate: Any
 
     _unwatched = frozenset(
-        {"name", "learning_rate", "lr", "_index", "_eager", "_update_when", "_alpha", "_decay"}
+        {"name", "learning_rate", "lr", "_index", "_eager"}
+        | {"_update_when", "_rows", "_alpha", "_decay"}
     )
 
     def describe_structure(self, walk: Walk) -> None:
@@ -193,6 +199,10 @@ class Optimizer(Watched):
     def variables(self) -> list[Variable]:
         """All state: iterations, learning rate, then what ``build`` made."""
         return list(self._variables)
+
+    def variables_to_store(self) -> list[Variable]:
+        """All state, in the order in which files hold it."""
+        return self.variables
 
     @property
     def iterations(self) -> Any:
@@ -462,6 +472,7 @@ class Optimizer(Watched):
         self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
 
     def _step(self, grads: list[Any], variables: list[Variable]) -> None:
+        grads, self._rows = gradients_of_rows(self, grads, variables)
         if self.loss_scale_factor is not None:
             grads = [ops.divide(g, float(self.loss_scale_factor)) for g in grads]
         self._update_when = None
@@ -480,7 +491,7 @@ class Optimizer(Watched):
                 self.assign(variable, ops.subtract(value, ops.multiply(value, shrink)))
             self.update_step(gradient, variable, rate)
         self.end_step()
-        self._update_when = None
+        self._update_when, self._rows = None, {}
         if self.use_ema:
             self._average(self._trainable_variables)
         for variable in variables:
@@ -500,6 +511,28 @@ class Optimizer(Watched):
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Updates one variable and its slots; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define update_step()")
+
+    def updates_rows(self) -> bool:
+        """Whether ``update_step`` leaves all to :meth:`run_update`: rows alone can be updated."""
+        return False
+
+    def run_update(
+        self, update: Op, written: Sequence[Variable], gradient: Any, *numbers: Any, **attrs: Any
+    ) -> None:
+        """Updates a variable and its slots by one operator.
+
+        Args:
+            update: from :mod:`handmill.primitives.optimizer`.
+            written: the variable, then the slots, as the operator takes and gives them.
+            gradient: as ``update_step`` received it.
+            *numbers: the other operands.
+            **attrs: the attributes.
+        """
+        values = [v.value for v in written]
+        at = self._rows.get(id(written[0]))
+        found = updated(update, values, gradient, at, numbers, attrs)
+        for variable, value in zip(written, found, strict=True):
+            self.assign(variable, value)
 
     def assign(self, variable: Variable, value: Any) -> None:
         """Writes a variable, unless this step only accumulates gradients."""
@@ -613,8 +646,11 @@ class Optimizer(Watched):
         return self.use_ema or not is_ours(type(self))
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
-        """Sets variables to their running means, if there are any; ``fit`` does so at its end."""
-        if self.use_ema and self.built:
+        """Sets variables to their running means, if there are any; ``fit`` does so at its end.
+
+        Before the first step there are none: a ``fit`` that fails at once changes nothing.
+        """
+        if self.use_ema and self.built and self._iterations.read() > 0:
             for variable in var_list:
                 if id(variable) in self._index:
                     variable.assign(

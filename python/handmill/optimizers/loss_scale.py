@@ -7,6 +7,7 @@ from typing import Any
 
 from handmill import ops
 from handmill.optimizers.base import Optimizer
+from handmill.optimizers.sparse_rows import refuse as refuse_table
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import serialize_keras_object
 
@@ -132,6 +133,9 @@ class LossScaleOptimizer(Optimizer):
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def _apply_to_values(self, grads: list[Any], variables: list[Variable]) -> None:
+        for variable in variables:
+            if variable.sparse_rows:
+                refuse_table(variable, "LossScaleOptimizer looks at the gradient of all of it")
         finite: Any = True
         for gradient in grads:
             if gradient is not None:

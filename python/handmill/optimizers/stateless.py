@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from handmill.ir.graph import current_graph
-from handmill.runtime.variable import Variable
+from handmill.runtime.stateless import check_counts, contents, lent_values
 
 if TYPE_CHECKING:
     from handmill.optimizers.base import Optimizer
@@ -36,30 +35,13 @@ def stateless_apply(
             "`optimizer.build(trainable_variables)`."
         )
     own, trained = optimizer.variables, list(optimizer._trainable_variables)
-    for name, values, variables in (
-        ("optimizer_variables", optimizer_variables, own),
-        ("trainable_variables", trainable_variables, trained),
-    ):
-        if len(values) != len(variables):
-            raise ValueError(
-                f"Argument `{name}` must be a list of tensors corresponding 1:1 to the variables "
-                f"that {type(optimizer).__name__} has. Received list with length {len(values)}, "
-                f"but expected {len(variables)} variables."
-            )
+    check_counts(
+        type(optimizer).__name__,
+        optimizer_variables=(optimizer_variables, own),
+        trainable_variables=(trainable_variables, trained),
+    )
     variables = [*trained, *own]
-    kept = [_content(v) for v in variables]
-    try:
-        for variable, value in zip(
-            variables, (*trainable_variables, *optimizer_variables), strict=True
-        ):
-            variable.assign(value)
+    with lent_values(variables, [*trainable_variables, *optimizer_variables]):
         optimizer.apply(grads, trained)
-        found = [_content(v) for v in variables]
-    finally:
-        for variable, value in zip(variables, kept, strict=True):
-            variable.assign(value)
+        found = contents(variables)
     return found[: len(trained)], found[len(trained) :]
-
-
-def _content(variable: Variable) -> Any:
-    return variable.numpy() if current_graph() is None else variable.value

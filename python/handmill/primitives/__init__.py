@@ -8,8 +8,12 @@ from handmill.primitives import (  # noqa: F401
     branches,
     cast,
     cumulate,
+    draws,
+    fourier,
     fused_updates,
     gather,
+    hashing,
+    linalg,
     loops,
     loss,
     matmul,
@@ -19,7 +23,18 @@ from handmill.primitives import (  # noqa: F401
     optimizer,
     random,
     reduce,
+    rows,
+    scatter,
+    search,
     softmax,
     sort,
 )
-from handmill.primitives.elementwise import activations, arithmetic, logic, unary  # noqa: F401
+from handmill.primitives.elementwise import (  # noqa: F401
+    activations,
+    arithmetic,
+    floating,
+    logic,
+    special,
+    trigonometry,
+    unary,
+)

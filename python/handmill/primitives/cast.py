@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from handmill.ir.op import Array, Exact, Op, Sample, register
+from handmill.errors import shape_error
+from handmill.ir.dims import same
+from handmill.ir.op import Array, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec, convert
 from handmill.ir.tile import CONVERT
 from handmill.primitives.operands import converted
@@ -47,6 +49,41 @@ CAST = register(
         kernel="cast",
         native=lambda specs, attrs: True,
         tile=CONVERT,
+    )
+)
+
+
+def _bitcast_spec(x: Spec, *, dtype: str) -> Spec:
+    if "bfloat16" in (x.dtype, dtype):
+        raise shape_error(
+            "view", "the bits of bfloat16 are read outside of programs only", {"x": x}
+        )
+    had, has = np.dtype(x.dtype).itemsize, np.dtype(dtype).itemsize
+    if had == has:
+        return Spec(x.shape, dtype)
+    if x.rank == 0:
+        raise shape_error("view", f"a scalar of {had} bytes is no array of {dtype}", {"x": x})
+    last = x.shape[-1] * had // has
+    if not same(last * has, x.shape[-1] * had):
+        raise shape_error("view", f"rows of {x.shape[-1] * had} bytes hold no {dtype}", {"x": x})
+    return Spec((*x.shape[:-1], last), dtype)
+
+
+def _bitcast_samples() -> Any:
+    yield Sample("int32_uint8", integers((3, 4)), {"dtype": "uint8"}, smooth=False)
+    yield Sample("uint8_int64", integers((3, 16), dtype="uint8"), {"dtype": "int64"}, smooth=False)
+
+
+# The same bytes, read as another dtype.
+BITCAST = register(
+    Op(
+        "bitcast",
+        infer=_bitcast_spec,
+        reference=lambda x, *, dtype: np.ascontiguousarray(x).view(dtype),
+        samples=_bitcast_samples,
+        bound=Exact(),
+        native=never_native,
+        grad_none=(0,),
     )
 )
 

@@ -97,3 +97,14 @@ def unbroadcast(dy: Any, shape: Shape) -> Any:
         if axis < added or (shape[axis - added] == 1 and dim != 1)
     )
     return reshape(reduce("sum", dy, axes) if axes else dy, shape)
+
+
+def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    """Multiplies matrices, or stacks of as many matrices."""
+    return apply(REGISTRY["matmul"], a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+def swap_last(x: Any) -> Any:
+    """Transposes matrices."""
+    rank = len(shape_of(x))
+    return transpose(x, (*range(rank - 2), rank - 1, rank - 2))

@@ -3,17 +3,20 @@
 Of a dense layer, dW = x^T dy is needed for nothing but the update of the kernel, and the sum of dy
 over the batch for nothing but that of the bias: computed piece by piece, and used at once, they
 need not be written and read again. Nor need a gradient that is only multiplied by a number first,
-as clipping by a norm does.
+as clipping by a norm does, or one of a table that a batch looked up, which is zeros but for a few
+rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from handmill.ir.dims import is_fixed
 from handmill.ir.op import (
     REGISTRY,
     Array,
@@ -28,10 +31,11 @@ from handmill.ir.op import (
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.elementwise.arithmetic import MULTIPLY, ROUNDED
+from handmill.primitives.gather import INDEX_DTYPES, SCATTER_ADD_ROWS, SCATTER_BOUND
 from handmill.primitives.matmul import MATMUL, PRODUCT_BOUND
-from handmill.primitives.optimizer import UPDATES, spread
+from handmill.primitives.optimizer import UPDATES, Maker, spread
 from handmill.primitives.reduce import REDUCE_SUM, SUM_BOUND
-from handmill.primitives.samples import BENCH, both, name_of, uniform
+from handmill.primitives.samples import BENCH, both, integers, name_of, uniform
 
 Shape = tuple[int, ...]
 
@@ -49,6 +53,9 @@ class Producer:
         fits: (specs of the operands, attributes) -> whether that rule covers them.
         cases: names of samples, shapes of the operands and of the result, attributes.
         bench: one more, to be timed.
+        draw: (shapes of the operands, attributes) -> a maker of them.
+        indices: positions of operands that are not float32.
+        pays: (specs of the operands, attributes) -> whether together is faster.
     """
 
     op: Op
@@ -59,10 +66,13 @@ class Producer:
     fits: Callable[[Sequence[Spec], Attrs], bool]
     cases: Callable[[], Iterable[tuple[str, tuple[Shape, ...], Shape, Attrs]]]
     bench: tuple[str, tuple[Shape, ...], Shape, Attrs]
+    draw: Callable[[tuple[Shape, ...], Attrs], Maker] = lambda shapes, attrs: uniform(*shapes)
+    indices: tuple[int, ...] = ()
+    pays: Callable[[Sequence[Spec], Attrs], bool] = Fusion.pays
 
     def split(self, attrs: Attrs) -> tuple[Attrs, Attrs]:
         """Returns the attributes of the producer and those of the update."""
-        own = {name: attrs[name] for name in self.attributes}
+        own = {name: attrs[name] for name in self.attributes if name in attrs}
         return own, {name: value for name, value in attrs.items() if name not in own}
 
 
@@ -116,16 +126,17 @@ def _fused(producer: Producer, update: Op, position: int) -> Op:
     def samples() -> Iterable[Sample]:
         for draws in UPDATES[update.name]:
             for name, shapes, result, attrs in producer.cases():
-                make = both(uniform(*shapes), draws.arrays(result), draws.numbers())
+                make = both(producer.draw(shapes, attrs), draws.arrays(result), draws.numbers())
                 label = "_".join(filter(None, (name, draws.label)))
                 yield Sample(label, make, {**attrs, **draws.attrs}, smooth=False)
         name, shapes, result, attrs = producer.bench
         draws = UPDATES[update.name][0]
-        make = both(uniform(*shapes), draws.arrays(result), draws.numbers())
+        make = both(producer.draw(shapes, attrs), draws.arrays(result), draws.numbers())
         yield Sample(name, make, {**attrs, **draws.attrs}, smooth=False, bench=True)
 
     def native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-        is_float = all(spec.dtype == "float32" for spec in specs)
+        others = (spec for i, spec in enumerate(specs) if i not in producer.indices)
+        is_float = all(spec.dtype == "float32" for spec in others)
         return is_float and producer.fits(specs[:count], attrs)
 
     def flops(inputs: Sequence[Spec], outputs: Sequence[Spec], attrs: Attrs) -> int:
@@ -189,6 +200,28 @@ def _multiplies_by_a_number(specs: Sequence[Spec], attrs: Attrs) -> bool:
     return specs[0].rank > 0 and specs[1].rank == 0
 
 
+def _scatter_cases() -> Iterable[tuple[str, tuple[Shape, ...], Shape, Attrs]]:
+    # several pieces and blocks of rows, rows of several axes
+    yield "90_of_2500x7", ((90, 7), (90,)), (2500, 7), {"rows": 2500}
+    yield "3x4_of_5x2x3", ((3, 4, 2, 3), (3, 4)), (5, 2, 3), {"rows": 5, "from_end": False}
+
+
+def _draw_scatter(shapes: tuple[Shape, ...], attrs: Attrs) -> Maker:
+    return both(uniform(shapes[0]), integers(shapes[1], low=-2, high=attrs["rows"] + 1))
+
+
+def _are_indices(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return specs[1].dtype in INDEX_DTYPES
+
+
+_LARGE_TABLE = 1 << 19  # elements; below, its gradient stays in caches, and sorting costs more
+
+
+def _is_large_table(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    row = specs[0].shape[specs[1].rank :]
+    return is_fixed(row) and attrs["rows"] * math.prod(row) >= _LARGE_TABLE
+
+
 PRODUCERS = (
     Producer(
         MATMUL,
@@ -225,6 +258,19 @@ PRODUCERS = (
         _scale_cases,
         ("bench", (BENCH, ()), BENCH, {}),
     ),
+    Producer(
+        SCATTER_ADD_ROWS,
+        SCATTER_BOUND,
+        2,
+        ("rows", "from_end"),
+        "scatter_update",
+        _are_indices,
+        _scatter_cases,
+        ("bench", ((2048, 32), (2048,)), (30000, 32), {"rows": 30000}),
+        _draw_scatter,
+        (1,),
+        _is_large_table,
+    ),
 )
 
 for _name in UPDATES:
@@ -232,5 +278,11 @@ for _name in UPDATES:
     _position = len(_update.bound) if isinstance(_update.bound, tuple) else 1
     for _producer in PRODUCERS:
         register_fusion(
-            Fusion(_update, _position, _producer.op, _fused(_producer, _update, _position))
+            Fusion(
+                _update,
+                _position,
+                _producer.op,
+                _fused(_producer, _update, _position),
+                _producer.pays,
+            )
         )

@@ -39,7 +39,8 @@ def valid_rows(indices: Array, rows: int, from_end: bool = True) -> tuple[Array,
     return at, (at >= 0) & (at < rows)
 
 
-def _check_indices(op: str, indices: Spec) -> None:
+def check_indices(op: str, indices: Spec) -> None:
+    """Refuses dtypes that name no rows."""
     if indices.dtype in ("bool", "bfloat16"):
         raise shape_error(
             op, f"indices must be integers, got {indices.dtype}", {"indices": indices}
@@ -47,7 +48,7 @@ def _check_indices(op: str, indices: Spec) -> None:
 
 
 def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
-    _check_indices("take", indices)
+    check_indices("take", indices)
     if x.rank <= axis:
         raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
@@ -131,7 +132,7 @@ TAKE = register(
 
 
 def _scatter_infer(dy: Spec, indices: Spec, *, rows: Dim, **options: bool) -> Spec:
-    _check_indices("scatter_add_rows", indices)
+    check_indices("scatter_add_rows", indices)
     if not same_shape(dy.shape[: indices.rank], indices.shape):
         raise shape_error(
             "scatter_add_rows",
@@ -180,6 +181,8 @@ def _scatter_vjp(inputs: Any, outputs: Any, dys: Any, *, rows: Dim, from_end: bo
     return apply(TAKE, dys[0], inputs[1], axis=0, **options), None
 
 
+SCATTER_BOUND = Accumulate(_scatter_terms, _scatter_magnitude)
+
 # dy[k] goes to row indices[k]; equal indices add up in the order of k, whatever the threads.
 SCATTER_ADD_ROWS = register(
     Op(
@@ -187,7 +190,7 @@ SCATTER_ADD_ROWS = register(
         infer=_scatter_infer,
         reference=_scatter_reference,
         samples=_scatter_samples,
-        bound=Accumulate(_scatter_terms, _scatter_magnitude),
+        bound=SCATTER_BOUND,
         vjp=_scatter_vjp,
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),

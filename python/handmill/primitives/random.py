@@ -27,7 +27,8 @@ def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
     return all(s.dtype == "float32" for s in specs[:-1]) and specs[-1].dtype == "int64"
 
 
-def _check_state(op: str, seed_state: Spec) -> None:
+def check_state(op: str, seed_state: Spec) -> None:
+    """Refuses what is not a seed state."""
     if seed_state != Spec((2,), "int64"):
         raise shape_error(op, "a seed state int64[2] was expected", {"seed_state": seed_state})
 
@@ -39,7 +40,7 @@ def _words(seed_state: Array, shape: Sequence[int]) -> Array:
 
 def _infer(name: str) -> Any:
     def infer(seed_state: Spec, *, shape: Shape) -> Spec:
-        _check_state(name, seed_state)
+        check_state(name, seed_state)
         return Spec(shape, "float32")
 
     return infer
@@ -116,7 +117,7 @@ RANDOM_NORMAL = register(
 
 
 def _dropout_infer(x: Spec, seed_state: Spec, *, rate: float) -> Spec:
-    _check_state("dropout", seed_state)
+    check_state("dropout", seed_state)
     if not 0 <= rate < 1:
         raise shape_error("dropout", f"`rate` must be in [0, 1), got rate={rate}", {"x": x})
     return x
@@ -159,7 +160,7 @@ DROPOUT: Op = register(
 
 
 def _advance_infer(seed_state: Spec) -> Spec:
-    _check_state("advance_seed", seed_state)
+    check_state("advance_seed", seed_state)
     return seed_state
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.dims import Dim, at_least
+from handmill.ir.graph import current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
+from handmill.ir.trace import apply
 
 
 def _no_operands(rng: np.random.Generator) -> tuple[Array, ...]:
@@ -73,3 +75,19 @@ ARANGE = register(
         native=lambda specs, attrs: attrs["dtype"] in ("int32", "int64", "float32", "float64"),
     )
 )
+
+
+def steps_to(size: Dim, step: int = 1) -> Any:
+    """Returns 0, ``step``, 2 ``step``, ...: as many int32 numbers as ``size`` says.
+
+    Raises:
+        TypeError: if a call decides the size, and nothing is traced that could be called.
+    """
+    if isinstance(size, int):
+        return np.arange(size, dtype=np.int32) * np.int32(step)
+    if current_graph() is None:
+        raise TypeError(
+            f"the size {size} is not known while a model is put together; compute with it in the "
+            "`call` of a layer"
+        )
+    return apply(ARANGE, size=size, start=0, step=step, dtype="int32")

@@ -396,9 +396,11 @@ def _variable(walk: Walk, thing: Variable) -> None:
     walk.flags.append(thing.trainable)
     spec, regularizer, constraint = thing.spec, thing.regularizer, thing.constraint
     if regularizer is None and constraint is None:
-        walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast, None, None)
+        walk.atoms += (
+            *(type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows, None, None),
+        )
         return
-    walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast)
+    walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows)
     walk.visit(regularizer)
     walk.visit(constraint)
 

@@ -17,6 +17,7 @@ from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
+from handmill.naming import path_of
 from handmill.primitives.operands import converted
 from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
@@ -167,12 +168,16 @@ class Variable(ElementwiseEquality, Watched):
         shape: needed with a callable; otherwise checked against the array.
         dtype: default: ``"float32"`` for callables and numbers, the array's own otherwise.
         trainable: whether optimizers update it.
-        name: for summaries and files.
+        autocast: whether layers see it in the dtype in which they compute.
+        aggregation: how replicas would be joined; there are none, so that it decides nothing.
+        synchronization: when replicas would be joined; it decides nothing either.
+        name: for summaries and files; default: ``variable``.
+        layout: not supported; must be None.
         regularizer: added to the loss by models: callable ``Value -> scalar Value``.
         constraint: applied after each update: callable ``Value -> Value``.
 
     Attributes:
-        autocast: whether layers see it in the dtype in which they compute.
+        sparse_rows: whether optimizers update only the rows that a step has looked up.
 
     Example:
         >>> import handmill
@@ -188,10 +193,30 @@ class Variable(ElementwiseEquality, Watched):
         shape: Sequence[int] | None = None,
         dtype: str | None = None,
         trainable: bool = True,
-        name: str = "variable",
+        autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str = "auto",
+        name: str | None = None,
+        layout: None = None,
+        *,
         regularizer: Callable[[Any], Any] | None = None,
         constraint: Callable[[Any], Any] | None = None,
     ) -> None:
+        name = name or "variable"
+        for argument, value, known in (
+            ("aggregation", aggregation, (None, "none", "mean", "sum", "only_first_replica")),
+            ("synchronization", synchronization, (None, "none", "on_read", "on_write", "auto")),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"Invalid value for argument `{argument}`. Expected one of {known}. "
+                    f"Received: {argument}={value}"
+                )
+        if layout is not None:
+            raise ValueError(
+                f"variable {name!r}: `layout` places a variable on several devices; handmill has "
+                f"one. Received: layout={layout!r}"
+            )
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
@@ -218,9 +243,11 @@ class Variable(ElementwiseEquality, Watched):
         found = tuple([int(d) for d in shape or ()]) if content is None else content.shape
         self.__dict__.update(  # nobody depends on a variable that is being made
             name=name,
-            path=name,
+            path=path_of(name),
             _trainable=trainable,
-            autocast=True,
+            autocast=autocast,
+            aggregation=aggregation or "none",
+            synchronization=synchronization or "none",
             regularizer=regularizer,
             constraint=constraint,
             spec=_spec(found, dtype),
@@ -249,11 +276,14 @@ class Variable(ElementwiseEquality, Watched):
     name: str
     path: str
     autocast: bool
+    aggregation: str
+    synchronization: str
     regularizer: Any
     constraint: Any
     spec: Spec
     state: Any
     _trainable: bool
+    sparse_rows: bool = False
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
 

@@ -1,4 +1,4 @@
-"""The container of ``.hmill``: a stored zip of known members, written whole or not at all.
+"""The container of ``.hmill`` and ``.keras``: a stored zip, written whole or not at all.
 
 Reading runs nothing, opens no other file, and needs no more memory than the file has bytes: every
 size is checked before anything is allocated.
@@ -7,19 +7,19 @@ size is checked before anything is allocated.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from handmill import files
 from handmill.errors import FileFormatError
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.json_data import MAX_JSON
+from handmill.saving.pieces import Collector, Pieces, size_of
 
 MEMBERS = (
     "config.json",
@@ -30,12 +30,16 @@ MEMBERS = (
 )
 
 
-def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> None:
+Members = Callable[[str], bool]
+"""Whether a member of a name is meant."""
+
+
+def write_file(path: Path, members: Mapping[str, Any], overwrite: bool) -> None:
     """Writes a file of members, whole or not at all.
 
     Args:
         path: where.
-        members: member name -> content.
+        members: member name -> content, or pieces of it.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -47,13 +51,19 @@ def write_file(path: Path, members: Mapping[str, bytes], overwrite: bool) -> Non
     write_bytes(Path(os.path.realpath(path)), to_archive(members))
 
 
-def to_archive(members: Mapping[str, bytes]) -> memoryview:
-    """Returns the content of a file with these members."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+def to_archive(members: Mapping[str, Any]) -> Pieces:
+    """Returns the content of a file with these members, each bytes or pieces of them."""
+    content = Collector()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    return content.getbuffer()
+            pieces = data if isinstance(data, list) else [data]
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o600 << 16  # as ZipFile.writestr has it
+            entry.file_size = size_of(pieces)
+            with archive.open(entry, "w") as member:
+                for piece in pieces:
+                    member.write(piece)
+    return content.pieces
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -70,23 +80,34 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_file(path: Path, wanted: Iterable[str] = MEMBERS) -> dict[str, bytes]:
+def _of_hmill(name: str) -> bool:
+    return name in MEMBERS
+
+
+def read_file(
+    path: Path, wanted: Members | None = None, known: Members = _of_hmill
+) -> dict[str, bytes]:
     """Returns the members of a file.
 
     Args:
         path: the file.
-        wanted: the members to be read; others of the format are left alone.
+        wanted: the members to be read; default: all that are known.
+        known: the members that the format has.
 
     Raises:
         FileNotFoundError: if there is no such file.
         FileFormatError: if the file is damaged or holds anything else.
     """
     with open_regular(path) as file:
-        return from_archive(file, os.fstat(file.fileno()).st_size, str(path), wanted)
+        return from_archive(file, os.fstat(file.fileno()).st_size, str(path), wanted, known)
 
 
 def from_archive(
-    file: BinaryIO, size: int, name: str, wanted: Iterable[str] = MEMBERS
+    file: BinaryIO,
+    size: int,
+    name: str,
+    wanted: Members | None = None,
+    known: Members = _of_hmill,
 ) -> dict[str, bytes]:
     """Returns the members of an open file of ``size`` bytes, as :func:`read_file` does.
 
@@ -94,7 +115,8 @@ def from_archive(
         file: the content.
         size: its bytes.
         name: what errors call it.
-        wanted: the members to be read.
+        wanted: the members to be read; default: all that are known.
+        known: the members that the format has.
 
     Raises:
         FileFormatError: if it is damaged or holds anything else.
@@ -102,10 +124,12 @@ def from_archive(
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            _check_entries(name, entries, size)
-            return {e.filename: archive.read(e) for e in entries if e.filename in set(wanted)}
+            _check_entries(name, entries, size, known)
+            wanted = wanted or known
+            return {e.filename: archive.read(e) for e in entries if wanted(e.filename)}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise FileFormatError(f"{name} is damaged or not a .hmill file: {error}") from None
+        kind = Path(name).suffix or ".hmill"
+        raise FileFormatError(f"{name} is damaged or not a {kind} file: {error}") from None
     except (ValueError, struct.error, OverflowError) as error:
         if isinstance(error, FileFormatError):
             raise
@@ -116,11 +140,11 @@ def from_archive(
         raise FileFormatError(f"{name} is damaged: {error}") from None
 
 
-def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int) -> None:
+def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int, known: Members) -> None:
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):
         raise FileFormatError(f"{path} holds a member twice: {sorted(names)}")
-    if unknown := sorted(set(names) - set(MEMBERS)):
+    if unknown := sorted(name for name in names if not known(name)):
         raise FileFormatError(f"{path} holds members that do not belong there: {unknown[:5]}")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:

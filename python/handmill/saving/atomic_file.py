@@ -7,13 +7,16 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from handmill.saving.pieces import size_of
 
 _SECONDS_UNTIL_STALE = 60.0
 
 
-def write_bytes(path: Path, content: Any) -> None:
+def write_bytes(path: Path, content: Sequence[Any]) -> None:
     """Writes a file so that either the old or the complete new one is there, whatever happens.
 
     The new file is written beside the old one, brought to the disk, then put in its place. It has
@@ -22,7 +25,7 @@ def write_bytes(path: Path, content: Any) -> None:
 
     Args:
         path: where; no link.
-        content: bytes, or anything that has a buffer of them.
+        content: pieces of it, each bytes or anything that has a buffer of them.
 
     Raises:
         OSError: if it cannot be written; nothing is changed then.
@@ -36,8 +39,9 @@ def write_bytes(path: Path, content: Any) -> None:
     try:
         try:
             _try_lock(descriptor)
-            _reserve(descriptor, len(content))
-            _write_all(descriptor, content)
+            _reserve(descriptor, size_of(content))
+            for piece in content:
+                _write_all(descriptor, piece)
             if rights is not None and hasattr(os, "fchmod"):
                 os.fchmod(descriptor, rights)
             os.fsync(descriptor)
@@ -127,7 +131,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _write_all(descriptor: int, content: Any) -> None:
-    left = memoryview(content)
+    left = memoryview(content).cast("B")
     while left:
         left = left[os.write(descriptor, left) :]
 

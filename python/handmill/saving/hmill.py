@@ -20,33 +20,51 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
+from handmill.saving.pieces import Pieces
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
-from handmill.saving.weights import assign, named, refuse_own_formats
+from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
 
 FORMAT_VERSION = 1
 
 
-def members_of(model: Any) -> dict[str, bytes]:
+def needs_weights(model: Any) -> None:
+    """Raises a ValueError for a model that has no weights yet."""
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
+        )
+
+
+def description_of(model: Any) -> dict[str, Any]:
+    """Returns a model as data: its config, for what shape it was built, how it was compiled.
+
+    Raises:
+        ValueError: if it would lose a vocabulary.
+        TypeError: if something in the model is code and not data.
+    """
+    config: dict[str, Any] = serialize_keras_object(model)
+    if (build := model.get_build_config()) is not None:
+        config["build_config"] = build
+    refuse_lost_vocabularies(model, config)
+    if (compiled := model.get_compile_config()) is not None:
+        config["compile_config"] = compiled
+    return config
+
+
+def members_of(model: Any) -> dict[str, bytes | Pieces]:
     """Returns the members of the file of a model.
 
     Raises:
         ValueError: if the model has no weights yet, or could not be read again.
         TypeError: if something in the model is code and not data.
     """
-    if not model.built:
-        raise ValueError(
-            f"model {model.name!r} has no weights yet; call it on data, or build it, before saving"
-        )
+    needs_weights(model)
     refuse_own_formats(model)
-    config = serialize_keras_object(model)
-    if (build := model.get_build_config()) is not None:
-        config["build_config"] = build
-    if (compiled := model.get_compile_config()) is not None:
-        config["compile_config"] = compiled
+    config = description_of(model)
     constants: list[Array] = []
     with contextlib.suppress(RecursionError):  # which to_json words
         config = _without_tables(config, constants)
-    members = {
+    members: dict[str, bytes | Pieces] = {
         "config.json": to_json(config, f"the description of model {model.name!r}"),
         "model.safetensors": to_tensors(named(model.variables)),
     }
@@ -143,14 +161,15 @@ def model_of(
 
     def tensors(member: str) -> dict[str, Array]:
         # Taken out: what was read is freed before the model is made.
-        return from_tensors(members.pop(member, to_tensors({})), f"{path}: {member}")
+        content = members.pop(member, None)
+        return {} if content is None else from_tensors(content, f"{path}: {member}")
 
     arrays = tensors("model.safetensors")
     slots = tensors("optimizer.safetensors")
     tables = list(tensors("constants.safetensors").values())
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
-    with CustomObjectScope(custom_objects or {}), limited_bytes(stored + _SMALL_VARIABLES):
-        with _damage(path, "architecture"), stored_values() as undrawn:
+    with CustomObjectScope(custom_objects or {}), limited_bytes(stored + SMALL_VARIABLES):
+        with damage(path, "architecture"), stored_values() as undrawn:
             config = _with_tables(config, tables)
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
@@ -162,24 +181,24 @@ def model_of(
                 variable.assign(draw())
         compiled = config.get("compile_config")
         if compile and compiled is not None:
-            with _damage(path, "compile_config"):
+            with damage(path, "compile_config"):
                 model.compile_from_config(compiled)
                 if slots:
                     _restore_optimizer(model, slots, path)
     shuffle = state.get("shuffle")
     if shuffle is not None:
-        if not _is_shuffle(shuffle):
+        if not is_shuffle(shuffle):
             raise FileFormatError(f"{path}: state.json has a damaged entry 'shuffle'")
         model._shuffle = shuffle
     return model
 
 
-_SMALL_VARIABLES = 1 << 20
+SMALL_VARIABLES = 1 << 20
 """Bytes for what is not stored: sums of metrics, counters."""
 
 
 @contextmanager
-def _damage(path: Path, part: str) -> Iterator[None]:
+def damage(path: Any, part: str) -> Iterator[None]:
     """Names the file in the errors that a damaged description leads to."""
     try:
         yield
@@ -187,7 +206,8 @@ def _damage(path: Path, part: str) -> Iterator[None]:
         raise FileFormatError(f"{path}: its {part} is damaged: {error!r}") from error
 
 
-def _is_shuffle(data: Any) -> bool:
+def is_shuffle(data: Any) -> bool:
+    """Whether ``data`` is a seed and a number of draws."""
     return (
         isinstance(data, list)
         and len(data) == 2

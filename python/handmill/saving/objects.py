@@ -7,7 +7,8 @@ dictionary. Nothing is ever imported by a name that comes from a file.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ MODULES = {
     "models": "handmill.models",
     "activations": "handmill.activations",
     "random": "handmill.random",
+    "utils": "handmill.utils",
 }
 """Module name in a file, below ``keras`` or ``handmill`` -> module whose table is searched."""
 
@@ -89,17 +91,27 @@ def get_registered_name(obj: Any) -> str:
         return str(getattr(obj, "__name__", obj))
 
 
-def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
-    """The object registered as ``name``, None if there is none."""
+def get_registered_object(
+    name: str,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+) -> Any | None:
+    """The object registered as ``name``, None if there is none.
+
+    Args:
+        name: the name.
+        custom_objects: name -> object, looked through first.
+        module_objects: name -> object, looked through last.
+    """
     if not (custom_objects or _custom or _scopes.get()):
-        return None
+        return module_objects.get(name) if module_objects else None
     for table in (custom_objects or {}, *reversed(_scopes.get()), _custom):
         if name in table:
             return table[name]
         short = name.rpartition(">")[2]
         if short in table:
             return table[short]
-    return None
+    return module_objects.get(name) if module_objects else None
 
 
 def get_custom_objects() -> dict[str, Any]:
@@ -203,6 +215,8 @@ def public_module(cls: type) -> str | None:
         return None
     if cls.__name__ in ROOT_CLASSES and cls.__module__.startswith("handmill.models"):
         return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
+    if cls.__name__ == "FeatureSpace":
+        return "keras.utils"
     inside = cls.__module__.split(".")[1:]
     if inside[:2] == ["optimizers", "schedules"]:
         return "keras.optimizers.schedules"
@@ -214,6 +228,8 @@ def deserialize_keras_object(
     custom_objects: Mapping[str, Any] | None = None,
     module_objects: Mapping[str, Any] | None = None,
     kind: str = "object",
+    *,
+    safe_mode: bool = True,
 ) -> Any:
     """Makes the object that :func:`serialize_keras_object` described.
 
@@ -222,17 +238,45 @@ def deserialize_keras_object(
         custom_objects: name -> class or function of the user's.
         module_objects: name -> class or function searched first.
         kind: what is expected, for the error.
+        safe_mode: must be True: there is no unsafe way to make objects.
 
     Raises:
         ValueError: for a name that is neither handmill's own nor registered.
     """
+    if not safe_mode:
+        raise ValueError("`safe_mode=False` is not supported: code in a config is never run")
     if not custom_objects:
         return _deserialize(config, module_objects, kind)
     with CustomObjectScope(custom_objects):
         return _deserialize(config, module_objects, kind)
 
 
+_shared: ContextVar[dict[Any, Any] | None] = ContextVar("_shared", default=None)
+
+
+@contextmanager
+def shared_objects() -> Iterator[None]:
+    """Makes an object that several places of a description share once, in a ``with`` block.
+
+    Keras gives each such description the same number.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
+    made, number = _shared.get(), isinstance(config, dict) and config.get("shared_object_id")
+    if made is None or not isinstance(number, int) or number is False:
+        return _make(config, module_objects, kind)
+    if number not in made:
+        made[number] = _make(config, module_objects, kind)
+    return made[number]
+
+
+def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
     if isinstance(config, list | tuple):
         return [_deserialize(item, module_objects, kind) for item in config]
     if isinstance(config, str) and module_objects is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -12,26 +14,35 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.json_data import from_json
+from handmill.saving.pieces import Pieces, bytes_of
 
 _MAX_HEADER = 16 << 20
 
 
-def to_tensors(arrays: Mapping[str, Array], notes: Mapping[str, str] | None = None) -> bytes:
-    """Returns arrays as safetensors that :func:`from_tensors` reads.
+def to_tensors(arrays: Mapping[str, Array]) -> Pieces:
+    """Returns arrays as safetensors that :func:`from_tensors` reads: a header, then their bytes.
 
     Raises:
         ValueError: if there are too many to be read again.
     """
-    import safetensors.numpy
-
-    content: bytes = safetensors.numpy.save(dict(arrays), dict(notes) if notes else None)
-    (header,) = struct.unpack("<Q", content[:8])
-    if header > _MAX_HEADER:
+    entries: dict[str, Any] = {}
+    pieces: Pieces = []
+    end = 0
+    for name in sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n)):
+        array = arrays[name]
+        start, end = end, end + array.nbytes
+        code = _CODES[array.dtype.name]
+        entries[name] = {"dtype": code, "shape": array.shape, "data_offsets": [start, end]}
+        pieces.append(bytes_of(array))
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > _MAX_HEADER:
         raise ValueError(
-            f"the names and shapes of {len(arrays)} tensors need {header / 1e6:.3g} MB; at most "
-            f"{_MAX_HEADER >> 20} MB can be read again"
+            f"the names and shapes of {len(arrays)} tensors need {len(header) / 1e6:.3g} MB; at "
+            f"most {_MAX_HEADER >> 20} MB can be read again"
         )
-    return content
+    return [struct.pack("<Q", len(header)) + header, *pieces]
 
 
 def tensor_names(paths: Iterable[str]) -> list[str]:
@@ -59,19 +70,15 @@ def from_tensors(content: bytes, name: str) -> dict[str, Array]:
     Raises:
         FileFormatError: if the content is damaged, or a name is not one that is written here.
     """
-    import safetensors
-
     if len(content) < 8:
         raise FileFormatError(f"{name} is damaged: it is only {len(content)} bytes long")
     (header,) = struct.unpack("<Q", content[:8])
     if header > min(_MAX_HEADER, len(content) - 8):
         raise FileFormatError(f"{name} is damaged: its header claims {header} bytes")
+    entries = from_json(content[8 : 8 + header], name)
     try:
-        arrays = {
-            key: np.frombuffer(about["data"], _dtype_of(about["dtype"])).reshape(about["shape"])
-            for key, about in safetensors.deserialize(content)  # type: ignore[no-untyped-call]
-        }
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        arrays = _arrays(entries, memoryview(content)[8 + header :])
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{name} is damaged: {error}") from None
     for key in arrays:
         if not _is_tensor_name(key):
@@ -84,10 +91,23 @@ _DTYPES |= {"F64": "float64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "
 _DTYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
 
 
-def _dtype_of(code: str) -> np.dtype[Any]:
-    """The dtype of a code of safetensors, whose own reader for NumPy knows no bfloat16.
+_CODES = {name: code for code, name in _DTYPES.items()}
 
-    Raises:
-        KeyError: for a dtype that no variable has.
-    """
-    return numpy_dtype(_DTYPES[code])
+
+def _arrays(entries: Any, data: memoryview) -> dict[str, Array]:
+    """The arrays that a header describes, which must cover the data exactly, one by one."""
+    found: dict[str, Array] = {}
+    end = 0
+    described = [(key, about) for key, about in entries.items() if key != "__metadata__"]
+    for key, about in sorted(described, key=lambda entry: entry[1]["data_offsets"]):
+        dtype = numpy_dtype(_DTYPES[about["dtype"]])
+        shape, (start, stop) = about["shape"], about["data_offsets"]
+        if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
+            raise ValueError(f"tensor {key[:80]!r} has a shape or place that is none")
+        if start != end or stop > len(data) or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"tensor {key[:80]!r} does not lie where the one before ends")
+        end = stop
+        found[key] = np.frombuffer(data[start:stop], dtype).reshape(shape)
+    if end != len(data):
+        raise ValueError(f"its tensors end at byte {end} of {len(data)}")
+    return found

@@ -7,16 +7,17 @@ from typing import Any
 
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
+from handmill.saving.stored_variables import ASSET_HOOKS, StoredVariables
 from handmill.saving.tensors import tensor_names
 
 
 def named(variables: Sequence[Variable]) -> dict[str, Array]:
-    """Arrays under names that sort in order: number, then path."""
+    """Views of variables under names that sort in order: number, then path."""
     names = tensor_names(v.path for v in variables)
-    return {name: v.numpy() for name, v in zip(names, variables, strict=True)}
+    return {name: v.read() for name, v in zip(names, variables, strict=True)}
 
 
-_HOOKS = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+_HOOKS = ("save_own_variables", "load_own_variables", *ASSET_HOOKS)
 
 
 def refuse_own_formats(model: Any) -> None:
@@ -34,12 +35,51 @@ def refuse_own_formats(model: Any) -> None:
         seen.add(id(part))
         parts += part._flatten_layers() if part is not model.optimizer else ()
         for hook in _HOOKS:
-            if hasattr(type(part), hook):
+            if getattr(type(part), hook, None) is not getattr(StoredVariables, hook, None):
                 raise NotImplementedError(
                     f"{type(part).__name__}.{hook} would not be called: files hold every variable "
                     "of a layer under its path, and nothing else. Keep what must be saved in "
-                    "variables (add_weight) or in get_config, and remove the method."
+                    "variables (add_weight) or in get_config, and remove the method; or save to "
+                    "`.keras` or `.weights.h5`, where it is called."
                 )
+
+
+def refuse_lost_vocabularies(model: Any, config: Any) -> None:
+    """Refuses layers that learned a vocabulary which the description of the model leaves out.
+
+    Raises:
+        NotImplementedError: naming the layer.
+    """
+    stored: set[str] = set()
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if _holds_vocabulary(part.get("build_config")):
+                stored.add(part["config"].get("name"))
+            parts += part.values()
+        elif isinstance(part, list | tuple):
+            parts += part
+    layers = [model]
+    while layers:
+        layer = layers.pop()
+        if layer.name in stored:
+            continue
+        if hasattr(layer, "get_vocabulary") and _holds_vocabulary(layer.get_build_config()):
+            raise NotImplementedError(
+                f"{layer.describe()} has learned a vocabulary, and it is an attribute of code of "
+                "yours, which no file holds: the loaded model would not know it. Pass "
+                "vocabulary= when the layer is made, or put the layer before the model, in a "
+                "Sequential or functional model around both."
+            )
+        layers += layer._flatten_layers()
+
+
+def _holds_vocabulary(build: Any) -> bool:
+    """Whether a layer's ``build_config``, or one inside it, holds a vocabulary."""
+    return isinstance(build, dict) and (
+        "vocabulary" in build or any(map(_holds_vocabulary, build.values()))
+    )
 
 
 def assign(

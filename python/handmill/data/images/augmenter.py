@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
-from handmill.data.images import augmentation
+from handmill.data.images import augmentation, splines
 from handmill.data.images.augmentation import Ranges, Transforms
 from handmill.data.images.files import checked_data_format
 from handmill.data.images.warp_reference import FILL_MODES
@@ -77,11 +77,13 @@ class ImageAugmenter:
         self.rescale = rescale
         self.preprocessing_function = preprocessing_function
         self.dtype = dtype or config.floatx()
-        if interpolation_order not in (0, 1):
+        if interpolation_order not in range(6):
             raise ValueError(
-                "interpolation_order: expected 0 (nearest sample) or 1 (bilinear), got "
-                f"{interpolation_order!r}; splines of higher order are not supported"
+                "interpolation_order: expected 0 (nearest sample), 1 (bilinear), or the order of "
+                f"a spline up to 5, got {interpolation_order!r}"
             )
+        if interpolation_order > 1:
+            splines.require_scipy()
         self.interpolation_order = interpolation_order
         self.data_format = checked_data_format(data_format)
         first = self.data_format == "channels_first"
@@ -362,7 +364,8 @@ class ImageAugmenter:
         else:
             moved = augmentation.matrices(draws, height, width, keras_axes=bool(self.compat))
             flips = augmentation.flip_bits(draws)
-        warp = augmentation.warp_function()
+        by_spline = self.interpolation_order > 1
+        warp = splines.warp_batch if by_spline else augmentation.warp_function()
         warp(
             source, index, moved, flips, self.fill_mode, float(self.cval),
             self.interpolation_order, float(scale), 0.0, y, threads,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.console import say
 from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.directory import (
     IMAGE_SUFFIXES,
@@ -241,7 +242,7 @@ class DirectoryIterator(_FilesIterator):
             dtype,
             cache_bytes,
         )
-        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+        say(f"Found {self.samples} images belonging to {self.num_classes} classes.")
 
     def _require_samples(self) -> None:
         if self.n == 0:
@@ -256,7 +257,7 @@ class DataFrameIterator(_FilesIterator):
     """Batches of files named in a table; made by ``ImageDataGenerator.flow_from_dataframe``.
 
     Args:
-        dataframe: a pandas DataFrame, or a mapping of column names to sequences.
+        dataframe: a DataFrame of pandas or polars, or a mapping of column names to sequences.
         directory: to which the file names are relative.
         image_data_generator: how to augment and normalise.
         x_col: the column of file names.
@@ -375,13 +376,14 @@ class DataFrameIterator(_FilesIterator):
             cache_bytes,
         )
         validated = "validated" if validate_filenames else "non-validated"
-        print(f"Found {self.samples} {validated} image filenames{kinds}.")
+        say(f"Found {self.samples} {validated} image filenames{kinds}.")
 
     def _label_rows(
         self, table: Any, y_col: Any, class_mode: str, classes: Any, rows: list[int]
     ) -> tuple[list[int], list[Any]]:
         """The rows whose label is a known class, and their labels as numbers."""
-        values = list(table[y_col])
+        # Lists in a column of polars are columns themselves.
+        values = [v.to_list() if hasattr(v, "to_list") else v for v in table[y_col]]
         allowed = (str, list, tuple) if class_mode == "categorical" else str
         if not all(isinstance(value, allowed) for value in values):
             kind = "type string, list or tuple" if class_mode == "categorical" else "strings"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.data.images.resizing import resize_axis
 from handmill.files import open_regular
 
 if TYPE_CHECKING:
@@ -391,23 +392,6 @@ def smart_resize(
         zip((height, width), crops, size, strict=True), start=first
     ):
         start = (length - crop) // 2
-        x = _resize_axis(x, axis, start, crop, target, interpolation)
+        x = resize_axis(x, axis, start, crop, target, interpolation)
     result: Array = x
     return result
-
-
-def _resize_axis(
-    x: Array, axis: int, start: int, crop: int, target: int, interpolation: str
-) -> Array:
-    place = (np.arange(target) + 0.5) * (crop / target) - 0.5
-    if interpolation == "nearest":
-        nearest = np.floor(place + 0.5).astype(np.int64).clip(0, crop - 1)
-        return np.asarray(np.take(x, start + nearest, axis))
-    place = place.clip(0, crop - 1)
-    lower = place.astype(np.int64)
-    upper = np.minimum(lower + 1, crop - 1)
-    shape = [1] * x.ndim
-    shape[axis] = target
-    weight = (place - lower).astype(x.dtype).reshape(shape)
-    low, high = np.take(x, start + lower, axis), np.take(x, start + upper, axis)
-    return np.asarray(low + weight * (high - low))

@@ -47,7 +47,8 @@ class ImageDataGenerator(ImageAugmenter):
             one of the same shape. Batches are then made on one thread, in order.
         data_format: ``"channels_last"`` (the default) or ``"channels_first"``.
         validation_split: the fraction of the data that ``subset="validation"`` means.
-        interpolation_order: 0 (nearest sample) or 1 (bilinear).
+        interpolation_order: 0 (nearest sample), 1 (bilinear), or the order of a spline from 2 to 5,
+            which scipy computes.
         dtype: of the batches; float32 by default.
         compat: ``"keras3"`` gives Keras's draws and axes: numbers from NumPy's generators in
             Keras's order, ``height_shift_range`` moving columns and ``width_shift_range`` rows as
@@ -56,7 +57,7 @@ class ImageDataGenerator(ImageAugmenter):
             ``config.set_strict_keras(True)`` was called.
 
     Raises:
-        ValueError: for values that Keras refuses too, an interpolation order other than 0 and 1,
+        ValueError: for values that Keras refuses too, an interpolation order above 5,
             and unknown strings.
 
     Example:
@@ -240,7 +241,7 @@ class ImageDataGenerator(ImageAugmenter):
         """Batches of images from files named in a table.
 
         Args:
-            dataframe: a pandas DataFrame, or a mapping of column names to sequences.
+            dataframe: a DataFrame of pandas or polars, or a mapping of column names to sequences.
             directory: to which the file names are relative.
             x_col: the column of file names.
             y_col: the column of labels; a list of columns for ``class_mode="multi_output"``.

@@ -268,6 +268,13 @@ class Iterator:
                 self._step += len(self) - self.batch_index
                 self._drop_prefetcher()
 
+    def skip_batches(self, count: int) -> None:
+        """Lets ``next()`` go on as if so many batches had been made."""
+        with self.lock:
+            self._step += count
+            self.total_batches_seen += count
+            self._drop_prefetcher()
+
     def close(self) -> None:
         """Ends the threads that prepare batches; ``next()`` starts them again."""
         with self.lock:

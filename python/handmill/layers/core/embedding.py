@@ -33,6 +33,12 @@ class Embedding(Layer):
         lora_rank: not supported; must be None.
         lora_alpha: not supported; must be None.
         quantization_config: not supported; must be None.
+        sparse_rows: whether a step updates only the rows that its batch uses, with their slots in
+            the optimizer, so that its time does not depend on ``input_dim``. SGD without momentum
+            and Adagrad give the same numbers as otherwise; momentum, and the means of Adam and
+            RMSprop, stay as they are while a row is not used. What needs the whole table (a
+            regularizer, a constraint, ``use_ema``, accumulated gradients, other optimizers) is
+            refused. Not an argument of Keras.
         **kwargs: ``name`` and the like.
 
     Input shape:
@@ -65,6 +71,8 @@ class Embedding(Layer):
         lora_rank: None = None,
         lora_alpha: None = None,
         quantization_config: None = None,
+        *,
+        sparse_rows: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_unsupported(
@@ -77,6 +85,13 @@ class Embedding(Layer):
                     f"`{name}` must be a positive integer. Received: {name}={size!r} (of type "
                     f"{type(size).__name__})"
                 )
+        if sparse_rows and (embeddings_regularizer or embeddings_constraint):
+            raise ValueError(
+                "`sparse_rows=True` updates only the rows that a step uses, but a regularizer or "
+                "constraint is a condition on all of them. Leave out one of both. Received: "
+                f"embeddings_regularizer={embeddings_regularizer!r}, "
+                f"embeddings_constraint={embeddings_constraint!r}"
+            )
         if kwargs.pop("input_length", None) is not None:
             warnings.warn(
                 "Argument `input_length` is deprecated: the length follows from the data. Remove "
@@ -90,6 +105,7 @@ class Embedding(Layer):
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero = mask_zero
+        self.sparse_rows = bool(sparse_rows)
         self.supports_masking = bool(mask_zero)
         # The rows that are taken are converted, not the whole table.
         self.autocast = False
@@ -109,6 +125,8 @@ class Embedding(Layer):
             regularizer=self.embeddings_regularizer,
             constraint=self.embeddings_constraint,
         )
+        if self.sparse_rows:
+            self.embeddings.sparse_rows = True
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
@@ -138,4 +156,5 @@ class Embedding(Layer):
             "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
             "mask_zero": self.mask_zero,
             "quantization_config": None,
+            **({"sparse_rows": True} if self.sparse_rows else {}),  # Keras does not know the word
         }

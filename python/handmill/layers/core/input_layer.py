@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from handmill import config
+from handmill import config, dtype_policies
 from handmill.layers.layer import Layer
-from handmill.layers.symbolic import KerasTensor, Node
+from handmill.layers.symbolic import STRING, KerasTensor, Node
 
 
 class InputLayer(Layer):
@@ -19,11 +19,11 @@ class InputLayer(Layer):
     Args:
         shape: the shape of one sample.
         batch_size: a fixed batch size; usually None.
-        dtype: the dtype into which data is converted.
+        dtype: the dtype into which data is converted; ``"string"`` for layers that take strings.
         sparse: not supported; must be None or False.
         ragged: not supported; must be None or False.
         batch_shape: ``shape`` and ``batch_size`` in one.
-        input_tensor: not supported; must be None.
+        input_tensor: a tensor that becomes the input, instead of a new one.
         optional: not supported; must be False.
         name: the name under which data may be passed in a dict.
     """
@@ -41,14 +41,30 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, dtype=dtype or config.floatx())
+        is_text = dtype is str or dtype == STRING or getattr(dtype, "kind", "") in ("U", "S")
+        super().__init__(name=name, dtype=config.floatx() if is_text else dtype or config.floatx())
         given = kwargs.pop("input_shape", None)
         if kwargs:
             raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
-        if sparse or ragged or input_tensor is not None or optional:
-            raise ValueError(
-                "`sparse`, `ragged`, `input_tensor` and `optional` inputs are not supported yet"
-            )
+        if sparse or ragged or optional:
+            raise ValueError("`sparse`, `ragged` and `optional` inputs are not supported yet")
+        if input_tensor is not None:
+            if not isinstance(input_tensor, KerasTensor):
+                raise ValueError(
+                    "Argument `input_tensor` must be a KerasTensor, such as an Input. Received "
+                    f"invalid type: input_tensor={input_tensor!r} (of type {type(input_tensor)})"
+                )
+            for what, wanted, found in (
+                ("batch_shape", batch_shape, input_tensor.shape),
+                ("dtype", dtype, input_tensor.dtype),
+            ):
+                if wanted is not None and _plain(wanted) != _plain(found):
+                    raise ValueError(
+                        f"When `input_tensor` is given, `{what}` must be that of the tensor: "
+                        f"{found}. Received: {what}={wanted}"
+                    )
+            batch_shape, shape = input_tensor.shape, None
+            self.dtype_policy = dtype_policies.get(input_tensor.dtype)
         shape = given if shape is None else shape
         if shape is not None and batch_shape is not None:
             raise ValueError("You cannot pass both `shape` and `batch_shape` at the same time.")
@@ -61,7 +77,10 @@ class InputLayer(Layer):
                 )
             batch_shape = (batch_size, *shape)
         self.batch_shape = _checked_shape(batch_shape)
-        tensor = KerasTensor(self.batch_shape, self.compute_dtype, name=self.name)
+        tensor = input_tensor
+        if tensor is None:
+            dtype = STRING if is_text else self.compute_dtype
+            tensor = KerasTensor(self.batch_shape, dtype, name=self.name)
         self.built = True
         Node(self, (), {}, tensor)
 
@@ -78,12 +97,16 @@ class InputLayer(Layer):
         """The arguments, as plain data."""
         return {
             "batch_shape": list(self.batch_shape),
-            "dtype": self.compute_dtype,
+            "dtype": self.output.dtype,
             "sparse": False,
             "ragged": False,
             "name": self.name,
             "optional": False,
         }
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else str(value)
 
 
 def _checked_shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
@@ -115,12 +138,12 @@ def Input(
     Args:
         shape: the shape of one sample, such as ``(784,)``.
         batch_size: a fixed batch size; usually None.
-        dtype: the dtype into which data is converted.
+        dtype: the dtype into which data is converted; ``"string"`` for layers that take strings.
         sparse: not supported; must be None or False.
         ragged: not supported; must be None or False.
         batch_shape: ``shape`` and ``batch_size`` in one.
         name: the name under which data may be passed in a dict.
-        tensor: not supported; must be None.
+        tensor: a tensor that becomes the input, instead of a new one.
         optional: not supported; must be False.
 
     Example:

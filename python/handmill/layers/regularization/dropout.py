@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from handmill import ops
+from handmill import random
 from handmill.errors import ShapeError
 from handmill.layers.arguments import checked_fraction
 from handmill.layers.layer import Layer
-from handmill.primitives.random import dropout
 from handmill.random import SeedGenerator
 
 
@@ -101,16 +100,8 @@ class Dropout(Layer):
         """Computes the output."""
         if not training or self.rate == 0:
             return inputs
-        if self.rate == 1:
-            return ops.multiply(inputs, 0.0)
-        state = self.seed_generator.next()
         shape = self._noise_shape(inputs)
-        if shape is None:
-            return dropout(inputs, state, self.rate)
-        # 0 or 1 / (1 - rate), once for all elements that share a decision.
-        factor = dropout(ops.ones(shape), state, self.rate)
-        scaled = ops.multiply(inputs, ops.cast(factor, inputs.dtype))
-        return ops.where(ops.greater(factor, 0.0), scaled, ops.zeros_like(inputs))
+        return random.dropout(inputs, self.rate, shape, self.seed_generator)
 
     def _noise_shape(self, inputs: Any) -> tuple[Any, ...] | None:
         """The shape of the mask; None for that of the inputs."""

@@ -42,7 +42,7 @@ def to_bytes(
 ) -> bytes:
     """Returns the content of the ``.hmill`` file of :func:`to_model`."""
     model = to_model(architecture, weights, optimizer_state)
-    return bytes(to_archive(members_of(model)))
+    return b"".join(to_archive(members_of(model)))
 
 
 def from_bytes(content: bytes) -> tuple[list[Array], list[Array]]:

@@ -1,14 +1,15 @@
-"""The functions of ``keras.ops`` about tensors as such: conversion, dtypes, loops and branches."""
+"""The functions of ``keras.ops`` about tensors as such: conversion, parts, loops and branches."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
-from handmill.ops.core import control, conversion
+from handmill.ops.core import control, conversion, indexing
 
 if TYPE_CHECKING:
     from handmill.ops.core.control import *
     from handmill.ops.core.conversion import *
+    from handmill.ops.core.indexing import *
 else:
-    publish(__name__, control, conversion)
+    publish(__name__, control, conversion, indexing)

@@ -61,12 +61,19 @@ def scan(
         >>> ops.scan(lambda total, x: (total + x, total), np.float32(0), np.arange(4.0, dtype="f"))
         (array(6., dtype=float32), array([0., 0., 1., 3.], dtype=float32))
     """
-    del unroll
+    if not callable(f):
+        raise TypeError(f"scan: `f` should be a callable. Received: f={f!r}")
+    if not isinstance(unroll, bool) and (not isinstance(unroll, int) or unroll < 1):
+        raise ValueError(
+            f"scan: `unroll` must be an positive integer or boolean. Received: unroll={unroll!r}"
+        )
     carry = [tensor(x) for x in _leaves(init)]
     rows = [tensor(x) for x in _leaves(xs)]
     if _has_keras_tensors([*carry, *rows]):
-        last, stacked = _recorded("scan", lambda c, r: scan(f, c, r, length, reverse), (init, xs))
-        return last, stacked
+        recorded: tuple[Any, Any] = _recorded(
+            "scan", lambda c, r: scan(f, c, r, length, reverse), (init, xs)
+        )
+        return recorded
     steps = _length(rows, length)
     structure: list[Any] = []
 
@@ -465,7 +472,10 @@ def _length(rows: Sequence[Any], length: Dim | None) -> Dim:
             raise ValueError("scan: xs must have a first axis to go along, got a scalar")
         sizes.append(shape_of(x)[0])
     if not sizes:
-        raise ValueError("scan: xs or length must say how many steps there are; both are None")
+        raise ValueError(
+            "scan: there is nothing to scan over and no length; xs or length must say how many "
+            "steps there are"
+        )
     for size in sizes[1:]:
         if not same(sizes[0], size):
             raise ValueError(f"scan: lengths differ: {', '.join(str(s) for s in sizes)}")

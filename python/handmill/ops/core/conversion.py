@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from handmill import tree
+from handmill import config, tree
 from handmill.ir.dims import Shape, SymbolicDim
 from handmill.ir.graph import Graph, Value, current_graph
-from handmill.ir.op import Array
+from handmill.ir.op import REGISTRY, Array
+from handmill.ir.shapes import FLOATS, numpy_dtype
 from handmill.ir.trace import apply, recorder
 from handmill.primitives.cast import STOP_GRADIENT
 from handmill.primitives.custom_gradient import CUSTOM_GRADIENT, Rule
 from handmill.primitives.operands import (
     Tensor,
     check_dtype,
+    converted,
     dtype_of,
     is_symbolic,
     numbers,
@@ -44,6 +46,55 @@ def cast(x: Tensor, dtype: Any) -> Any:
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, check_dtype(dtype))
     return numbers(x, check_dtype(dtype))
+
+
+def saturate_cast(x: Tensor, dtype: Any) -> Any:
+    """Converts to another dtype; what it cannot hold becomes its least or largest number.
+
+    Args:
+        x: the input.
+        dtype: the name of the new dtype; None for ``config.floatx()``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.saturate_cast([-1.0, 3.0, 1000.0], "uint8")
+        array([  0,   3, 255], dtype=uint8)
+    """
+    dtype = check_dtype(config.floatx() if dtype is None else dtype)
+    x = tensor(x)
+    given = dtype_of(x)
+    if given == "bool" or given == dtype:
+        return converted(x, dtype)
+    least, largest = _held_by_both(given, dtype)
+    return converted(
+        apply(REGISTRY["minimum"], apply(REGISTRY["maximum"], x, least), largest), dtype
+    )
+
+
+def _held_by_both(given: str, wanted: str) -> tuple[Array, Array]:
+    """The least and the largest number that two dtypes can hold, in the first."""
+    ends = []
+    for i, (a, b) in enumerate(zip(_range_of(given), _range_of(wanted), strict=True)):
+        end = (max, min)[i](a, b)
+        held = np.asarray(end, numpy_dtype(given))
+        # A float32 cannot hold 2^31 - 1, and rounds it to 2^31, which int32 cannot hold.
+        if abs(float(held)) > abs(end) and given in FLOATS:
+            held = np.nextafter(held, np.zeros_like(held))
+        ends.append(held)
+    return ends[0], ends[1]
+
+
+def _range_of(dtype: str) -> tuple[float, float]:
+    if dtype == "bool":
+        return 0, 1
+    if dtype in FLOATS:
+        largest = _LARGEST_BFLOAT16 if dtype == "bfloat16" else float(np.finfo(dtype).max)
+        return -largest, largest
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+_LARGEST_BFLOAT16 = (2.0 - 2.0**-7) * 2.0**127
 
 
 def convert_to_tensor(

@@ -137,7 +137,9 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Any:
         >>> ops.swapaxes(ops.zeros((2, 3, 4)), 0, 2).shape
         (4, 3, 2)
     """
-    perm = list(range(len(shape_of(x))))
+    rank = len(shape_of(x))
+    axis1, axis2 = (normal_axis("swapaxes", a, rank) for a in (axis1, axis2))
+    perm = list(range(rank))
     perm[axis1], perm[axis2] = perm[axis2], perm[axis1]
     return transpose(x, perm)
 
@@ -167,8 +169,13 @@ def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Any:
     return x
 
 
-def roll(x: Tensor, shift: int, axis: int | None = None) -> Any:
-    """Moves elements along an axis; those that leave at one end enter at the other.
+def roll(x: Tensor, shift: Any, axis: Any = None) -> Any:
+    """Moves elements along axes; those that leave at one end enter at the other.
+
+    Args:
+        x: the input.
+        shift: how far, or how far along each axis.
+        axis: the axis, or several. Default: the flattened input.
 
     Example:
         >>> from handmill import ops
@@ -178,6 +185,10 @@ def roll(x: Tensor, shift: int, axis: int | None = None) -> Any:
     x = tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, axis=0), shape_of(x))
+    if not isinstance(shift, int) or not isinstance(axis, int):
+        for one, along in np.broadcast(np.asarray(shift), np.asarray(axis)):
+            x = roll(x, int(one), int(along))
+        return x
     axis = normal_axis("roll", axis, len(shape_of(x)))
     size = shape_of(x)[axis]
     if isinstance(size, SymbolicDim):
@@ -207,12 +218,12 @@ def tile(x: Tensor, repeats: int | Sequence[int]) -> Any:
     return reshape(broadcast_to(reshape(x, narrow), wide), result)
 
 
-def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Any:
+def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Any:
     """Repeats each element along an axis.
 
     Args:
         x: the input.
-        repeats: how often.
+        repeats: how often, or how often each of them.
         axis: the axis. Default: the flattened input.
 
     Example:
@@ -225,8 +236,15 @@ def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Any:
     x = tensor(x)
     axis = normal_axis("repeat", axis, len(shape_of(x)))
     shape = shape_of(x)
-    wide = (*shape[: axis + 1], int(repeats), *shape[axis + 1 :])
-    result = (*shape[:axis], shape[axis] * int(repeats), *shape[axis + 1 :])
+    counts = np.asarray(repeats)
+    if counts.size != 1:
+        size = _fixed(x, axis, "repeat")
+        if counts.shape != (size,):
+            raise shape_error("repeat", f"{counts.shape} counts for {size} elements")
+        return take(x, np.repeat(np.arange(size, dtype=np.int32), counts), axis=axis)
+    repeats = int(counts.reshape(()))
+    wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
+    result = (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :])
     return reshape(broadcast_to(expand_dims(x, axis + 1), wide), result)
 
 
@@ -296,6 +314,8 @@ def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Any]:
         >>> [m.tolist() for m in ops.meshgrid([1, 2], [3, 4])]
         [[[1, 2], [1, 2]], [[3, 3], [4, 4]]]
     """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: `indexing` must be 'xy' or 'ij', got indexing={indexing!r}")
     vectors = [ravel(v) for v in x]
     order = list(range(len(vectors)))
     if indexing == "xy" and len(order) > 1:

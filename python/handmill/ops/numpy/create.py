@@ -11,8 +11,8 @@ from handmill.ir.dims import SymbolicDim, at_least, is_fixed
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import numpy_dtype
 from handmill.ir.trace import apply
-from handmill.ops.core import cast
-from handmill.ops.numpy.logic import equal, greater_equal
+from handmill.ops.core import cast, convert_to_tensor
+from handmill.ops.numpy.logic import equal, greater_equal, where
 from handmill.ops.numpy.movement import broadcast_to, reshape
 from handmill.primitives.operands import (
     Tensor,
@@ -78,7 +78,12 @@ def full_like(x: Tensor, fill_value: Any, dtype: Any = None) -> Any:
         array([5., 5.], dtype=float32)
     """
     x = tensor(x)
-    return full(shape_of(x), fill_value, dtype or dtype_of(x))
+    dtype = dtype or dtype_of(x)
+    if current_graph() is None and not is_fixed(shape_of(x)):
+        # While a model is put together nothing but the tensor itself knows its sizes.
+        value = cast(fill_value, dtype)
+        return where(equal(x, 0), value, value)
+    return full(shape_of(x), fill_value, dtype)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Any:
@@ -101,6 +106,55 @@ def ones_like(x: Tensor, dtype: Any = None) -> Any:
         array([1., 1.], dtype=float32)
     """
     return full_like(x, 1, dtype)
+
+
+def array(x: Tensor, dtype: Any = None) -> Any:
+    """Returns ``x`` as an array; numbers and lists become float32, int32 or bool.
+
+    Args:
+        x: anything that NumPy can read, or a symbolic value.
+        dtype: the dtype wanted. Default: that of ``x``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.array([1, 2])
+        array([1, 2], dtype=int32)
+    """
+    return convert_to_tensor(x, dtype)
+
+
+def copy(x: Tensor) -> Any:
+    """Returns a copy.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.copy([1.0, 2.0])
+        array([1., 2.], dtype=float32)
+    """
+    x = tensor(x)
+    return x.copy() if isinstance(x, np.ndarray) else x  # nobody can change a symbolic value
+
+
+def empty(shape: Any, dtype: Any = None) -> Any:
+    """Returns a tensor whose elements are yet to be set: zeros.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.empty((2, 3)).shape
+        (2, 3)
+    """
+    return zeros(shape, dtype)
+
+
+def empty_like(x: Tensor, dtype: Any = None) -> Any:
+    """Returns a tensor of the shape and dtype of another, whose elements are yet to be set: zeros.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.empty_like([1.0, 2.0]).shape
+        (2,)
+    """
+    return zeros_like(x, dtype)
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
@@ -152,36 +206,6 @@ def _arange_of_dims(start: Any, stop: Any, step: Any, dtype: str) -> Any:
     length = (stop - start + (step - 1)) // step if step > 0 else (start - stop - step - 1) // -step
     size = length if at_least(length, 0) else 0
     return apply(ARANGE, size=size, start=start, step=int(step), dtype=dtype)
-
-
-def linspace(
-    start: Any,
-    stop: Any,
-    num: int = 50,
-    endpoint: bool = True,
-    retstep: bool = False,
-    dtype: Any = None,
-    axis: int = 0,
-) -> Any:
-    """Returns evenly spaced numbers from ``start`` to ``stop``.
-
-    Args:
-        start: the first number, or an array of them.
-        stop: the last.
-        num: how many.
-        endpoint: whether ``stop`` is one of them.
-        retstep: whether to return the distance, too.
-        dtype: the dtype. Default: float32.
-        axis: where the numbers stand, if ``start`` or ``stop`` are arrays.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.linspace(0.0, 1.0, 3)
-        array([0. , 0.5, 1. ], dtype=float32)
-    """
-    numbers, step = np.linspace(start, stop, num, endpoint=endpoint, retstep=True, axis=axis)
-    numbers = numbers.astype(numpy_dtype(check_dtype(dtype or "float32")))
-    return (numbers, step) if retstep else numbers
 
 
 def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Whole quotients, remainders, and logic on the bits of integers."""
+"""Whole quotients, remainders, common divisors, and the bits of integers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from handmill.primitives.elementwise.division import (
     BITWISE_OR,
     BITWISE_XOR,
     FLOOR_DIVIDE,
+    FMOD,
+    GCD,
+    LCM,
+    LEFT_SHIFT,
     MOD,
+    RIGHT_SHIFT,
 )
 from handmill.primitives.operands import Tensor, converted, dtype_of, promote, tensor
 
@@ -112,6 +117,83 @@ def bitwise_not(x: Tensor) -> Any:
         array([False,  True])
     """
     return bitwise_invert(x)
+
+
+def fmod(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the remainder of a division that rounds towards zero; it has the sign of ``x1``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.fmod([7, -7], 3)
+        array([ 1, -1], dtype=int32)
+    """
+    return apply(FMOD, *_numbers(x1, x2))
+
+
+def gcd(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the greatest common divisor of integers.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.gcd([12, 7], 18)
+        array([6, 1], dtype=int32)
+    """
+    return apply(GCD, *_numbers(x1, x2))
+
+
+def lcm(x1: Tensor, x2: Tensor) -> Any:
+    """Returns the least common multiple of integers.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.lcm([4, 7], 6)
+        array([12, 42], dtype=int32)
+    """
+    return apply(LCM, *_numbers(x1, x2))
+
+
+def left_shift(x: Tensor, y: Tensor) -> Any:
+    """Moves the bits of integers to the left; 0 where all of them leave.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.left_shift([1, 5], 2)
+        array([ 4, 20], dtype=int32)
+    """
+    return apply(LEFT_SHIFT, *_numbers(x, y))
+
+
+def right_shift(x: Tensor, y: Tensor) -> Any:
+    """Moves the bits of integers to the right; the sign stays.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.right_shift([8, -5], 1)
+        array([ 4, -3], dtype=int32)
+    """
+    return apply(RIGHT_SHIFT, *_numbers(x, y))
+
+
+def bitwise_left_shift(x: Tensor, y: Tensor) -> Any:
+    """Moves the bits of integers to the left, as :func:`left_shift` does.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.bitwise_left_shift([1, 5], 2)
+        array([ 4, 20], dtype=int32)
+    """
+    return left_shift(x, y)
+
+
+def bitwise_right_shift(x: Tensor, y: Tensor) -> Any:
+    """Moves the bits of integers to the right, as :func:`right_shift` does.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.bitwise_right_shift([8, -5], 1)
+        array([ 4, -3], dtype=int32)
+    """
+    return right_shift(x, y)
 
 
 Value.operators.update(

@@ -258,7 +258,7 @@ def log2(x: Tensor) -> Any:
         >>> ops.log2([1.0, 8.0]).round(5)
         array([0., 3.], dtype=float32)
     """
-    return log(x) * (1 / math.log(2))
+    return multiply(log(x), 1 / math.log(2))
 
 
 def log10(x: Tensor) -> Any:
@@ -269,7 +269,7 @@ def log10(x: Tensor) -> Any:
         >>> ops.log10([1.0, 100.0]).round(5)
         array([0., 2.], dtype=float32)
     """
-    return log(x) * (1 / math.log(10))
+    return multiply(log(x), 1 / math.log(10))
 
 
 @planned
@@ -358,14 +358,15 @@ def ceil(x: Tensor) -> Any:
 
 @planned
 def trunc(x: Tensor) -> Any:
-    """Rounds towards zero; its gradient is zero.
+    """Rounds towards zero, integers not at all; its gradient is zero.
 
     Example:
         >>> from handmill import ops
         >>> ops.trunc([1.5, -1.5])
         array([ 1., -1.], dtype=float32)
     """
-    return apply(unary.TRUNC, *promote_float(x))
+    x = tensor(x)
+    return apply(unary.TRUNC, x) if dtype_of(x) in FLOATS else x
 
 
 def logaddexp(x1: Tensor, x2: Tensor) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from handmill.ir.graph import Value
 from handmill.ir.trace import apply
 from handmill.primitives.elementwise.logic import (
@@ -21,7 +23,15 @@ from handmill.primitives.elementwise.logic import (
     NOT_EQUAL,
     WHERE,
 )
-from handmill.primitives.operands import Tensor, as_bool, comparable, promote, promote_float
+from handmill.primitives.operands import (
+    Tensor,
+    as_bool,
+    comparable,
+    is_symbolic,
+    promote,
+    promote_float,
+    tensor,
+)
 
 
 def equal(x1: Tensor, x2: Tensor) -> Any:
@@ -171,7 +181,8 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
     """Takes ``x1`` where the condition holds and ``x2`` elsewhere.
 
     Args:
-        condition: bool, or zero and non-zero.
+        condition: bool, or zero and non-zero. Alone, outside of programs: the indices of what
+            is not zero are returned, as :func:`nonzero` does.
         x1: taken where the condition holds.
         x2: taken elsewhere. Condition, x1 and x2 are broadcast together.
 
@@ -180,6 +191,8 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
         >>> ops.where([True, False], 1.0, [5.0, 6.0])
         array([1., 6.], dtype=float32)
     """
+    if x1 is None and x2 is None and not is_symbolic(condition):
+        return tuple(i.astype(np.int32) for i in np.nonzero(tensor(condition)))
     if x1 is None or x2 is None:
         raise ValueError("`where` needs x1 and x2: the number of hits is not known to a program")
     return apply(WHERE, as_bool(condition), *promote(x1, x2))

@@ -92,12 +92,12 @@ def broadcast_to(x: Tensor, shape: Any) -> Any:
     return x if shape == shape_of(x) else apply(BROADCAST_TO, x, shape=shape)
 
 
-def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Any:
+def concatenate(xs: Sequence[Tensor], axis: int | None = 0) -> Any:
     """Joins along an existing axis.
 
     Args:
         xs: tensors of equal shapes but for ``axis``.
-        axis: the axis along which to join.
+        axis: the axis along which to join. None: all of them flattened.
 
     Example:
         >>> from handmill import ops
@@ -105,6 +105,8 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Any:
         array([1, 2, 3], dtype=int32)
     """
     operands = promote(*xs)
+    if axis is None:
+        operands, axis = [reshape(x, (-1,)) for x in operands], 0
     axis = normal_axis("concatenate", axis, len(shape_of(operands[0])))
     return operands[0] if len(operands) == 1 else apply(CONCATENATE, *operands, axis=axis)
 

@@ -7,7 +7,7 @@ from typing import Any
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.numpy.movement import reshape
-from handmill.primitives.cumulate import CUMSUM
+from handmill.primitives.cumulate import CUMPROD, CUMSUM
 from handmill.primitives.gather import TAKE
 from handmill.primitives.operands import (
     Tensor,
@@ -78,11 +78,33 @@ def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
         >>> ops.cumsum([1, 2, 3])
         array([1, 3, 6], dtype=int32)
     """
-    x = promote_number(x) if dtype is None else cast(x, check_dtype(dtype))
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
+    x, axis = _row(x, axis, dtype)
     axis = normal_axis("cumsum", axis, len(shape_of(x)))
     return apply(CUMSUM, x, axis=axis, reverse=False)
+
+
+def cumprod(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
+    """Returns the running products along an axis.
+
+    Args:
+        x: the input.
+        axis: the axis. Default: the flattened input.
+        dtype: dtype of the products. Default: that of the input, int32 for bool.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.cumprod([1, 2, 3, 4])
+        array([ 1,  2,  6, 24], dtype=int32)
+    """
+    x, axis = _row(x, axis, dtype)
+    return apply(CUMPROD, x, axis=normal_axis("cumprod", axis, len(shape_of(x))))
+
+
+def _row(x: Tensor, axis: int | None, dtype: Any) -> tuple[Any, int]:
+    x = promote_number(x) if dtype is None else cast(x, check_dtype(dtype))
+    if isinstance(axis, tuple | list) and len(axis) == 1:
+        axis = axis[0]
+    return (x, axis) if axis is not None else (reshape(x, (-1,)), 0)
 
 
 def argsort(x: Tensor, axis: int | None = -1) -> Any:
@@ -94,7 +116,7 @@ def argsort(x: Tensor, axis: int | None = -1) -> Any:
         array([1, 2, 0], dtype=int32)
     """
     x = tensor(x)
-    if axis is None:
+    if axis is None or not shape_of(x):
         x, axis = reshape(x, (-1,)), 0
     return apply(ARGSORT, x, axis=normal_axis("argsort", axis, len(shape_of(x))), descending=False)
 

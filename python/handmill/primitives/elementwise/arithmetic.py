@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import ShapeError, shape_error
-from handmill.ir.op import Array, Attrs, Bound, Exact, Op, Sample, Ulp, register
+from handmill.ir.op import (
+    Array,
+    Attrs,
+    Bound,
+    Exact,
+    Op,
+    Sample,
+    Ulp,
+    never_native,
+    register,
+)
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.tile import computes_in
 from handmill.primitives.emit import (
@@ -47,8 +57,10 @@ def unary_op(
     bound: Bound,
     *,
     tile: str = "",
+    kernel: bool = True,
     floats_only: bool = True,
     signed: bool = False,
+    dtype: str = "",
     **fields: Any,
 ) -> Op:
     """Registers an elementwise operator of one operand.
@@ -60,8 +72,10 @@ def unary_op(
         samples: see :class:`Op`.
         bound: see :class:`Op`.
         tile: the opcode, if it is not the name.
+        kernel: whether it is an instruction of tile programs; if not, it runs in NumPy.
         floats_only: whether integers are refused (public functions convert them before).
         signed: whether bool is refused.
+        dtype: the output's dtype, if it is not the operand's.
         **fields: further fields of the record.
     """
 
@@ -70,7 +84,7 @@ def unary_op(
             raise shape_error(name, f"a floating dtype was expected, got {x.dtype}", {"x": x})
         if signed and x.dtype == "bool":
             raise _no_bool(name, {"x": x})
-        return x
+        return Spec(x.shape, dtype) if dtype else x
 
     def vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> tuple[Any, ...]:
         return (derivative(inputs[0], outputs[0], dys[0], **attrs) if derivative else None,)
@@ -83,9 +97,9 @@ def unary_op(
             samples=samples,
             bound=bound,
             vjp=vjp,
-            native=native_tile(tile or name),
-            tile=tile or name,
-            alias=((0, 0),),
+            native=native_tile(tile or name) if kernel else never_native,
+            tile=(tile or name) if kernel else None,
+            alias=((0, 0),) if kernel else (),
             **fields,
         )
     )
@@ -99,6 +113,7 @@ def binary_op(
     bound: Bound,
     *,
     tile: str = "",
+    kernel: bool = True,
     dtype: str = "",
     signed: bool = False,
     **fields: Any,
@@ -113,6 +128,7 @@ def binary_op(
         samples: see :class:`Op`.
         bound: see :class:`Op`.
         tile: the opcode, if it is not the name.
+        kernel: whether it is an instruction of tile programs; if not, it runs in NumPy.
         dtype: the output's dtype, if it is not the operands'.
         signed: whether bool is refused.
         **fields: further fields of the record.
@@ -153,9 +169,9 @@ def binary_op(
             samples=samples,
             bound=bound,
             vjp=vjp if derivatives is not None or not makes_float else None,
-            native=native_tile(tile or name),
-            tile=tile or name,
-            alias=((0, 0), (0, 1)) if makes_float else (),
+            native=native_tile(tile or name) if kernel else never_native,
+            tile=(tile or name) if kernel else None,
+            alias=((0, 0), (0, 1)) if kernel and makes_float else (),
             **fields,
         )
     )

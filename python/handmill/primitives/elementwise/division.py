@@ -1,4 +1,4 @@
-"""Whole quotients and their remainders, and logic on the bits of integers; they run in NumPy."""
+"""Whole quotients, remainders, divisors, and the bits of integers; they run in NumPy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.op import Array, Bound, Exact, Op, Sample, Ulp, never_native, register
+from handmill.ir.op import (
+    REGISTRY,
+    Array,
+    Bound,
+    Exact,
+    Op,
+    Sample,
+    Ulp,
+    never_native,
+    register,
+)
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
-from handmill.primitives.emit import multiply, negative, unbroadcast
+from handmill.primitives.emit import divide, multiply, negative, unbroadcast
 from handmill.primitives.samples import given
 
 _INTEGERS = ("int32", "int64", "uint8", "int8")
@@ -101,3 +111,30 @@ MOD = _record("mod", _quiet(np.mod), _mod_derivatives, Ulp(1), floats=True)
 BITWISE_AND = _record("bitwise_and", np.bitwise_and, None, Exact(), floats=False)
 BITWISE_OR = _record("bitwise_or", np.bitwise_or, None, Exact(), floats=False)
 BITWISE_XOR = _record("bitwise_xor", np.bitwise_xor, None, Exact(), floats=False)
+
+
+def _fmod_derivatives(x: Any, y: Any, dy: Any) -> tuple[Any, Any]:
+    # The same with the quotient rounded towards zero.
+    quotient = divide(x, y)
+    return dy, negative(multiply(dy, apply(REGISTRY["trunc"], quotient)))
+
+
+def _shift(function: Callable[[Array, Array], Any]) -> Callable[[Array, Array], Array]:
+    # C leaves shifts by the width or more, and by negative counts, open: nothing of the number is
+    # left but, to the right, its sign.
+    def reference(x: Array, y: Array) -> Array:
+        bits = x.dtype.itemsize * 8
+        outside = (y < 0) | (y >= bits)
+        left = function is np.left_shift
+        rest = np.zeros((), x.dtype) if left else np.where(x < 0, -1, 0).astype(x.dtype)
+        return np.where(outside, rest, function(x, np.where(outside, 0, y)))
+
+    return reference
+
+
+# The sign of the dividend; exact.
+FMOD = _record("fmod", _quiet(np.fmod), _fmod_derivatives, Exact(), floats=True)
+GCD = _record("gcd", np.gcd, None, Exact(), floats=False)
+LCM = _record("lcm", _quiet(np.lcm), None, Exact(), floats=False)
+LEFT_SHIFT = _record("left_shift", _shift(np.left_shift), None, Exact(), floats=False)
+RIGHT_SHIFT = _record("right_shift", _shift(np.right_shift), None, Exact(), floats=False)

@@ -1,43 +1,36 @@
-"""Mathematical functions of ``keras.ops`` that NumPy lacks."""
+"""Functions of elements, of vectors and of matrices."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from handmill.errors import ShapeError
+from handmill.ir.dims import same
 from handmill.ir.trace import apply
 from handmill.ops.core import cast, stop_gradient
-from handmill.ops.numpy.elementwise import absolute, add, exp, log, subtract
-from handmill.ops.numpy.logic import equal, greater, less, where
+from handmill.ops.numpy.elementwise import absolute, add, exp, log, sqrt, square, subtract
+from handmill.ops.numpy.logic import equal, greater, isnan, less, where
 from handmill.ops.numpy.movement import expand_dims, reshape
 from handmill.ops.numpy.reductions import max, sum
 from handmill.ops.numpy.reductions import sum as reduce_sum
 from handmill.ops.numpy.sorting import take_along_axis
+from handmill.primitives.elementwise.special import ERFC, ERFINV
 from handmill.primitives.elementwise.unary import ERF, RSQRT
 from handmill.primitives.emit import slice_axis
-from handmill.primitives.gather import SCATTER_ADD_ROWS
-from handmill.primitives.operands import Axis, Tensor, normal_axes, promote_float, shape_of, tensor
+from handmill.primitives.linalg import LOGDET
+from handmill.primitives.operands import (
+    Axis,
+    Tensor,
+    dtype_of,
+    normal_axes,
+    promote_float,
+    shape_of,
+    tensor,
+    widened,
+)
 from handmill.primitives.reduce import reduced_shape
 from handmill.primitives.sort import ARGSORT
 from handmill.runtime.planned import planned
-
-
-def segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int, sorted: bool = False) -> Any:
-    """Adds up the rows of each segment; ids out of range are left out.
-
-    Args:
-        data: rows.
-        segment_ids: the segment of each row. A row whose id is negative, or not below
-            ``num_segments``, is part of no segment and gets no gradient.
-        num_segments: the number of segments.
-        sorted: whether the ids rise; makes no difference here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.segment_sum([1.0, 2.0, 4.0], [0, 1, 0], num_segments=2)
-        array([5., 2.], dtype=float32)
-    """
-    ids = tensor(segment_ids)
-    return apply(SCATTER_ADD_ROWS, tensor(data), ids, rows=int(num_segments), from_end=False)
 
 
 def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple[Any, Any]:
@@ -70,6 +63,7 @@ def in_top_k(targets: Tensor, predictions: Tensor, k: int) -> Any:
     """
     targets, predictions = tensor(targets), tensor(predictions)
     own = take_along_axis(predictions, expand_dims(targets, -1), axis=-1)
+    own = where(isnan(own), float("-inf"), own)  # NaN is no large probability
     larger = reduce_sum(cast(greater(predictions, own), "float32"), axis=-1)
     return less(add(larger, 0.0), k)
 
@@ -96,6 +90,69 @@ def erf(x: Tensor) -> Any:
         array([0., 1.], dtype=float32)
     """
     return apply(ERF, *promote_float(x))
+
+
+@planned
+def erfc(x: Tensor) -> Any:
+    """Returns ``1 - erf(x)``, with digits where erf is almost 1.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.erfc([1.0, 5.0])
+        array([1.5729921e-01, 1.5374598e-12], dtype=float32)
+    """
+    return apply(ERFC, *promote_float(x))
+
+
+@planned
+def erfinv(x: Tensor) -> Any:
+    """Returns the inverse of the error function; NaN outside of [-1, 1].
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.erfinv([0.0, 1.0])
+        array([ 0., inf], dtype=float32)
+    """
+    return apply(ERFINV, *promote_float(x))
+
+
+def logdet(x: Tensor) -> Any:
+    """Returns the logarithm of the absolute value of the determinants of matrices.
+
+    Args:
+        x: matrices ``(..., N, N)``.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.logdet([[1.0, 0.0], [0.0, 1.0]]))
+        0.0
+    """
+    (x,) = promote_float(x)
+    return cast(apply(LOGDET, widened(x)), dtype_of(x))
+
+
+def cdist(x: Tensor, y: Tensor) -> Any:
+    """Returns the distances of each vector of ``x`` from each of ``y``.
+
+    Args:
+        x: vectors ``(..., M, D)``.
+        y: vectors ``(..., N, D)``.
+
+    Returns:
+        Distances ``(..., M, N)``.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.cdist([[0.0, 0.0]], [[3.0, 4.0], [0.0, 1.0]])
+        array([[5., 1.]], dtype=float32)
+    """
+    x, y = promote_float(x, y)
+    if len(shape_of(x)) < 2 or len(shape_of(y)) < 2:
+        raise ShapeError("`cdist` inputs must have rank >= 2")
+    if not same(shape_of(x)[-1], shape_of(y)[-1]):
+        raise ShapeError("Last dimension of inputs to `cdist` must match")
+    difference = subtract(expand_dims(x, -2), expand_dims(y, -3))
+    return sqrt(sum(square(difference), axis=-1))
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:

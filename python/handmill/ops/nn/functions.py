@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from handmill import config
 from handmill.errors import shape_error, warn_caller
-from handmill.ir.dims import Shape, SymbolicDim
+from handmill.ir.dims import Shape, SymbolicDim, same, same_shape
 from handmill.ir.graph import Value
 from handmill.ir.op import Op
 from handmill.ir.shapes import FLOATS
@@ -22,6 +23,7 @@ from handmill.ops.numpy.elementwise import (
     clip,
     divide,
     log,
+    log10,
     maximum,
     multiply,
     negative,
@@ -442,7 +444,8 @@ def multi_hot(
     """
     if num_classes is None:
         raise ValueError("`num_classes` must be given")
-    y = reduce_max(one_hot(inputs, num_classes, sparse=sparse), axis=-2)
+    y = one_hot(inputs, num_classes, sparse=sparse)
+    y = reduce_max(y, axis=min(1, len(shape_of(y)) - 2))
     if axis not in (-1, len(shape_of(y)) - 1):
         y = moveaxis(y, -1, axis)
     return y if dtype is None else cast(y, check_dtype(dtype))
@@ -594,7 +597,7 @@ def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None 
     Args:
         x: the input.
         axis: the axis or axes of each vector.
-        order: 1 or 2.
+        order: of the norm, a positive integer.
         epsilon: the least norm to divide by. Default: ``config.epsilon()``.
 
     Example:
@@ -602,12 +605,91 @@ def normalize(x: Tensor, axis: Axis = -1, order: int = 2, epsilon: float | None 
         >>> ops.normalize([[3.0, 4.0]])
         array([[0.6, 0.8]], dtype=float32)
     """
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"Argument `order` must be an int >= 1. Received: order={order!r}")
     (x,) = promote_float(x)
+    if not shape_of(x):
+        x = reshape(x, (1,))
     least = config.epsilon() if epsilon is None else epsilon
     if order == 2:
         squares = sum(square(x), axis, keepdims=True)
         return multiply(x, rsqrt(maximum(squares, least * least)))
     return divide(x, maximum(norm(x, order, axis, keepdims=True), least))
+
+
+def batch_normalization(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    axis: int,
+    offset: Tensor | None = None,
+    scale: Tensor | None = None,
+    epsilon: float = 1e-3,
+) -> Any:
+    """Returns ``(x - mean) / sqrt(variance + epsilon) * scale + offset``.
+
+    Args:
+        x: the input.
+        mean: a number for each place along the axis.
+        variance: a number for each place along the axis.
+        axis: the axis.
+        offset: a number for each place along the axis, or None.
+        scale: a number for each place along the axis, or None.
+        epsilon: added to the variance.
+
+    Example:
+        >>> from handmill import ops
+        >>> ops.batch_normalization([[1.0], [3.0]], [2.0], [4.0], axis=-1, epsilon=0.0)
+        array([[-0.5],
+               [ 0.5]], dtype=float32)
+    """
+    given = {"mean": mean, "variance": variance, "offset": offset, "scale": scale}
+    operands = {name: tensor(v) for name, v in given.items() if v is not None}
+    x, *others = promote_float(x, *operands.values())
+    rank = len(shape_of(x))
+    axis = normal_axis("batch_normalization", axis, rank)
+    size = shape_of(x)[axis]
+    at: dict[str, Any] = {}
+    for name, v in zip(operands, others, strict=True):
+        if len(shape_of(v)) != 1 or not same(shape_of(v)[0], size):
+            raise shape_error(
+                "batch_normalization",
+                f"Arguments `{name}` must be a vector of length `x.shape[axis]`",
+                {"x": shape_of(x), name: shape_of(v)},
+            )
+        at[name] = reshape(v, tuple(size if a == axis else 1 for a in range(rank)))
+    factor = rsqrt(add(at["variance"], epsilon))
+    if scale is not None:
+        factor = multiply(factor, at["scale"])
+    y = multiply(subtract(x, at["mean"]), factor)
+    return y if offset is None else add(y, at["offset"])
+
+
+def psnr(x1: Tensor, x2: Tensor, max_val: float) -> Any:
+    """Returns the peak signal-to-noise ratio of two tensors, in decibels.
+
+    Args:
+        x1: the first tensor.
+        x2: the second tensor, of the same shape.
+        max_val: the largest value that a signal can have.
+
+    Example:
+        >>> from handmill import ops
+        >>> float(ops.psnr([0.0, 0.0], [0.1, 0.1], 1.0).round(3))
+        20.0
+    """
+    x1, x2 = promote_float(x1, x2)
+    if not same_shape(shape_of(x1), shape_of(x2)):
+        raise shape_error(
+            "psnr", "Input shapes must match", {"x1": shape_of(x1), "x2": shape_of(x2)}
+        )
+    error = mean(square(subtract(x1, x2)))
+    peak = (
+        20 * math.log10(max_val)
+        if isinstance(max_val, int | float)
+        else multiply(log10(max_val), 20.0)
+    )
+    return subtract(peak, multiply(log10(error), 10.0))
 
 
 def layer_normalization(

@@ -1,0 +1,1 @@
+"""Folders of files as data sets: images, texts, recordings, one sub-folder for each class."""

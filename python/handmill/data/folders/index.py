@@ -1,0 +1,257 @@
+"""Which files a folder holds, and their labels, in Keras's order."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handmill import random
+from handmill.data.images.directory import checked_directory
+from handmill.data.pipeline.dataset import AUTOTUNE, Dataset
+from handmill.ir.op import Array
+
+LABEL_MODES = ("int", "categorical", "binary", None)
+
+
+@dataclass(frozen=True)
+class FileArguments:
+    """What the functions ``*_dataset_from_directory`` have in common; see those of images."""
+
+    directory: str | os.PathLike[str]
+    labels: Any
+    label_mode: str | None
+    class_names: Sequence[str] | None
+    batch_size: int | None
+    shuffle: bool
+    seed: int | None
+    validation_split: float | None
+    subset: str | None
+    follow_links: bool
+    verbose: bool
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether elements have labels."""
+        return self.labels is not None and self.label_mode is not None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files with their labels.
+
+    Attributes:
+        paths: the files.
+        labels: a class number for each, None without labels.
+        class_names: what the numbers mean, None without labels.
+    """
+
+    paths: list[str]
+    labels: Array | None
+    class_names: list[str] | None
+
+
+def make_datasets(
+    given: FileArguments,
+    suffixes: tuple[str, ...],
+    kind: str,
+    load: Callable[[Any], Any],
+    batch: Callable[[Dataset, int], Dataset] = Dataset.batch,
+) -> Any:
+    """Returns the data set of a folder, or two with ``subset="both"``.
+
+    Args:
+        given: the arguments of the caller.
+        suffixes: how the names of files end, in small letters.
+        kind: what the files are, for messages.
+        load: makes an array of a path.
+        batch: joins elements to batches.
+    """
+    _check(given)
+    # As in Keras, the order of the files has this seed too, so that two calls split alike.
+    seed = random.next_host_seed() % 1_000_000 if given.seed is None else operator.index(given.seed)
+    listing = _list(given, suffixes, seed)
+    names = listing.class_names
+    if given.has_labels and given.label_mode == "binary" and len(names or ()) != 2:
+        raise ValueError(
+            'When passing `label_mode="binary"`, there must be exactly 2 class_names. Received: '
+            f"class_names={names}"
+        )
+    subsets = ("training", "validation") if given.subset == "both" else (given.subset,)
+    made = []
+    for subset in subsets:
+        chosen = _cut(listing, given, subset)
+        if not chosen.paths:
+            part = f"{subset} " if subset else ""
+            raise ValueError(
+                f"No {part}{kind} found in directory {os.fspath(given.directory)!r}. Allowed "
+                f"formats: {', '.join(suffixes)}"
+            )
+        shuffles = given.shuffle and not (given.subset == "both" and subset == "validation")
+        made.append(_dataset(chosen, given, shuffles, seed, load, batch))
+    return made if given.subset == "both" else made[0]
+
+
+def checked_format(format: str) -> None:
+    """Checks the argument ``format``.
+
+    Raises:
+        ValueError: if it is not one of Keras's.
+    """
+    if format not in ("tf", "grain"):
+        raise ValueError(f'`format` should be either "tf" or "grain". Received: format={format!r}')
+
+
+def _check(given: FileArguments) -> None:
+    if given.labels is not None and not isinstance(given.labels, str):
+        if not isinstance(given.labels, list | tuple | np.ndarray):
+            raise ValueError(
+                '`labels` argument should be "inferred", None or a list of class numbers, one for '
+                f"each file in the order of sorted paths. Received: labels={given.labels!r}"
+            )
+        if given.class_names:
+            raise ValueError(
+                'You can only pass `class_names` if `labels="inferred"`. Received: '
+                f"labels={given.labels!r}, and class_names={given.class_names}"
+            )
+    elif given.labels not in ("inferred", None):
+        raise ValueError(
+            '`labels` argument should be "inferred", None or a list of class numbers. Received: '
+            f"labels={given.labels!r}"
+        )
+    if given.label_mode not in LABEL_MODES:
+        raise ValueError(
+            '`label_mode` argument must be one of "int", "categorical", "binary", or None. '
+            f"Received: label_mode={given.label_mode!r}"
+        )
+    split, subset = given.validation_split, given.subset
+    if split and not 0 < split < 1:
+        raise ValueError(f"`validation_split` must be between 0 and 1, received: {split}")
+    if subset not in ("training", "validation", "both", None):
+        raise ValueError(
+            '`subset` must be either "training", "validation" or "both", received: ' + repr(subset)
+        )
+    if bool(split) != bool(subset):
+        raise ValueError("If `subset` is set, `validation_split` must be set, and inversely.")
+    if split and given.shuffle and given.seed is None:
+        raise ValueError(
+            "If using `validation_split` and shuffling the data, you must provide a `seed` "
+            "argument, to make sure that there is no overlap between the training and validation "
+            "subset."
+        )
+
+
+def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing:
+    directory = checked_directory(given.directory)
+    names: list[str] | None = None
+    labels: Array | None = None
+    # Keras looks at class_names even where there are no labels.
+    inferred = isinstance(given.labels, str) and given.label_mode is not None
+    if inferred:
+        found = sorted(
+            entry.name
+            for entry in os.scandir(directory)
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+        names = found if given.class_names is None else list(given.class_names)
+        if not set(names) <= set(found):
+            raise ValueError(
+                "The `class_names` passed did not match the names of the subdirectories of the "
+                f"target directory. Expected: {found} (or a subset of it), but received: "
+                f"class_names={given.class_names}"
+            )
+        groups = [_files(Path(directory) / name, suffixes, given.follow_links) for name in names]
+        paths = [path for group in groups for path in group]
+        labels = np.repeat(np.arange(len(groups), dtype=np.int32), [len(g) for g in groups])
+    else:
+        if given.class_names is not None:
+            raise ValueError(
+                "When `labels=None` (no labels), argument `class_names` cannot be specified."
+            )
+        paths = _files(Path(directory), suffixes, given.follow_links)
+        if given.has_labels:
+            labels = np.asarray(given.labels)
+            if len(labels) != len(paths):
+                raise ValueError(
+                    "Expected the lengths of `labels` to match the number of files in the target "
+                    f"directory. len(labels) is {len(labels)} while we found {len(paths)} files in "
+                    f"directory {directory!r}."
+                )
+            names = [str(label) for label in sorted(set(labels.tolist()))]
+    if given.verbose:
+        classes = "" if names is None else f" belonging to {len(names)} classes"
+        print(f"Found {len(paths)} files{classes}.")
+    if given.shuffle:
+        order = np.arange(len(paths))
+        np.random.RandomState(seed).shuffle(order)
+        paths = [paths[i] for i in order]
+        labels = None if labels is None else labels[order]
+    return Listing(paths, labels, names)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], follow_links: bool) -> list[str]:
+    found = []
+    for root, _, files in sorted(os.walk(folder, followlinks=follow_links), key=lambda w: w[0]):
+        found += [
+            os.path.join(root, name)  # noqa: PTH118
+            for name in sorted(files)
+            if name.lower().endswith(suffixes)
+        ]
+    return found
+
+
+def _cut(listing: Listing, given: FileArguments, subset: str | None) -> Listing:
+    if not given.validation_split:
+        return listing
+    count = int(given.validation_split * len(listing.paths))
+    end = len(listing.paths) - count
+    part = slice(0, end) if subset == "training" else slice(end, None)
+    if given.verbose:
+        print(f"Using {end if subset == 'training' else count} files for {subset}.")
+    labels = None if listing.labels is None else listing.labels[part]
+    return Listing(listing.paths[part], labels, listing.class_names)
+
+
+def _dataset(
+    listing: Listing,
+    given: FileArguments,
+    shuffles: bool,
+    seed: int,
+    load: Callable[[Any], Any],
+    batch: Callable[[Dataset, int], Dataset],
+) -> Dataset:
+    paths = np.empty(len(listing.paths), object)
+    paths[:] = listing.paths
+    if listing.labels is None:
+        data = Dataset.from_tensor_slices(paths)
+    else:
+        labels = _encoded(listing.labels, given.label_mode, len(listing.class_names or ()))
+        data = Dataset.from_tensor_slices((paths, labels))
+    size = given.batch_size
+    if shuffles:
+        data = data.shuffle(1024 if size is None else size * 8, seed=seed)
+    if listing.labels is None:
+        data = data.map(load, num_parallel_calls=AUTOTUNE)
+    else:
+        data = data.map(lambda path, label: (load(path), label), num_parallel_calls=AUTOTUNE)
+    if size is not None:
+        data = batch(data, size)
+    data = data.prefetch(AUTOTUNE)
+    data.class_names = listing.class_names
+    data.file_paths = listing.paths
+    return data
+
+
+def _encoded(labels: Array, label_mode: str | None, classes: int) -> Array:
+    if label_mode == "int":
+        return labels.astype(np.int32)
+    if label_mode == "binary":
+        return labels.astype(np.float32)[:, None]
+    from handmill.data.arrays import to_categorical
+
+    return to_categorical(labels, classes)

@@ -1,0 +1,15 @@
+"""Activation functions, losses, normalizations: the functions of ``keras.ops`` about networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handmill.lazy import publish
+from handmill.ops.nn import blocks, functions, sparse
+
+if TYPE_CHECKING:
+    from handmill.ops.nn.blocks import *
+    from handmill.ops.nn.functions import *
+    from handmill.ops.nn.sparse import *
+else:
+    publish(__name__, blocks, functions, sparse)

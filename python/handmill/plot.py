@@ -1,0 +1,22 @@
+"""Pictures of training and of results, drawn by matplotlib: ``pip install 'handmill[plot]'``.
+
+Each function returns a figure of matplotlib, and draws into ``ax`` where that is given. Nothing of
+matplotlib's own state is changed.
+"""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        name: "handmill.inspection.plots"
+        for name in (
+            "confusion_matrix",
+            "gradient_histograms",
+            "history",
+            "precision_recall_curve",
+            "roc_curve",
+            "weight_histograms",
+        )
+    },
+)

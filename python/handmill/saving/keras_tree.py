@@ -1,0 +1,101 @@
+"""The objects whose state files of Keras hold, and the paths under which they lie there.
+
+A path is made of the names of attributes and, in lists and dicts, of the names of classes; not of
+the names of layers, which differ between two equal models of one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from handmill.naming import to_snake_case
+from handmill.saving.objects import is_own
+from handmill.saving.stored_variables import StoredVariables
+
+
+def saveables(root: Any) -> dict[str, Any]:
+    """Returns the objects inside ``root``, and itself, by path.
+
+    An object that is found under several attributes lies under the first of them: those that begin
+    with ``_`` come last, the others in the order of their names.
+    """
+    found: dict[str, Any] = {}
+    _visit(root, "", found, set())
+    return found
+
+
+def _visit(part: Any, path: str, found: dict[str, Any], visited: set[int]) -> None:
+    if id(part) in visited:
+        return
+    visited.add(id(part))
+    found[path] = part
+    for name, child in _attributes(part):
+        _enter(child, f"{path}/{name}" if path else name, found, visited, set())
+
+
+def _enter(
+    child: Any, path: str, found: dict[str, Any], visited: set[int], containers: set[int]
+) -> None:
+    if isinstance(child, StoredVariables):
+        _visit(child, path, found, visited)
+        return
+    if not isinstance(child, list | tuple | dict) or id(child) in containers:
+        return
+    containers.add(id(child))
+    used: dict[str, int] = {}
+    for item in list(child.values() if isinstance(child, dict) else child):
+        if isinstance(item, StoredVariables):
+            name = to_snake_case(type(item).__name__)
+        elif isinstance(item, list | tuple | dict):
+            name = "container"
+        else:
+            continue
+        count = used.get(name, -1) + 1
+        used[name] = count
+        name = f"{name}_{count}" if count else name
+        _enter(item, f"{path}/{name}", found, visited, containers)
+
+
+# What layers and models keep for themselves; the same objects are found under other names.
+_INTERNAL = frozenset(
+    {
+        "_all_metrics",
+        "_compile_arguments",
+        "_eager_losses",
+        "_graph",
+        "_inbound_nodes",
+        "_init_arguments",
+        "_known_parts",
+        "_layers",
+        "_own_weights",
+        "_predictors",
+        "_programs",
+        "_steps",
+        "history",
+        "objective",
+    }
+)
+
+
+def _attributes(part: Any) -> Iterator[tuple[str, Any]]:
+    is_model = hasattr(part, "layers")
+    if is_model and part._graph is not None:  # what the graph holds comes before other attributes
+        yield "layers", part.layers
+    names = {name for name in vars(part) if name not in _INTERNAL}
+    for cls in type(part).__mro__:
+        if not is_own(cls):
+            names |= {name for name, value in vars(cls).items() if isinstance(value, property)}
+    if is_model:
+        names.add("layers")
+    for name in sorted(names, key=_private_last):
+        if name.startswith("__"):
+            continue
+        try:
+            yield name, getattr(part, name)
+        except Exception:  # a property of the user's that has nothing to give yet
+            continue
+
+
+def _private_last(name: str) -> str:
+    return f"~{name}" if name.startswith("_") else name

@@ -1,0 +1,143 @@
+"""The weights of a model as Keras's HDF5 holds them, and back: ``.weights.h5``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from handmill.ir.op import Array
+from handmill.runtime.variable import Variable
+from handmill.saving.hdf5 import Reader, Writer
+from handmill.saving.keras_tree import saveables
+from handmill.saving.pieces import Pieces
+from handmill.saving.stored_variables import describe, has_own_format, pairs_of
+
+Changes = list[tuple[Variable, Array]]
+
+
+def weights_content(model: Any) -> Pieces:
+    """Returns the variables of a model and its optimizer as a file.
+
+    Raises:
+        ValueError: if a weight is out of reach of the paths that Keras follows.
+    """
+    writer = Writer()
+    parts = saveables(model)
+    _check_all_reached(model, parts)
+    for path, part in parts.items():
+        store: dict[str, Any] = {}
+        part.save_own_variables(store)
+        arrays = {str(key): np.asarray(value) for key, value in store.items()}
+        notes = {"name": part.name} if isinstance(getattr(part, "name", None), str) else {}
+        if arrays or notes:
+            writer.group(f"{path}/vars" if path else "vars", arrays, notes)
+    return writer.content()
+
+
+def _check_all_reached(model: Any, parts: Mapping[str, Any]) -> None:
+    reached = {id(v) for part in parts.values() for v in part.variables_to_store()}
+    left = [v.path for v in model.weights if id(v) not in reached]
+    if left and not any(map(has_own_format, parts.values())):
+        raise ValueError(
+            f"model {model.name!r} has weights that Keras's files cannot hold: {left[:5]}. Keep "
+            "the layers that own them as attributes, or in lists and dicts that are attributes; "
+            "or save to `.hmill`."
+        )
+
+
+def load_weights(
+    model: Any, content: bytes, name: str, skip_mismatch: bool = False, builds: bool = False
+) -> None:
+    """Assigns the variables that a file holds for a model and its optimizer.
+
+    Args:
+        model: a model with weights.
+        content: the file.
+        name: what errors call it.
+        skip_mismatch: whether objects that do not fit are left out, with a warning.
+        builds: whether an optimizer that has made no step yet gets the slots that are stored.
+
+    Raises:
+        FileFormatError: if the file is damaged; no variable is changed then.
+        ValueError: if it does not fit; no variable is changed then.
+    """
+    with Reader(content, name) as reader:
+        parts = saveables(model)
+        older = reader.has("_layer_checkpoint_dependencies")  # Keras 2.13 and 2.14
+        changes: Changes = []
+        own: list[tuple[Any, dict[str, Array]]] = []
+        failures: list[tuple[Any, ValueError]] = []
+        for path, part in parts.items():
+            store = reader.arrays(_place(path, older))
+            try:
+                if has_own_format(part):
+                    own.append((part, store))
+                elif part is model.optimizer:
+                    changes += _optimizer_pairs(model, store, builds)
+                else:
+                    changes += pairs_of(part, store)
+            except ValueError as error:
+                failures.append((part, error))
+        if failures:
+            _report(failures, name, skip_mismatch)
+        _apply(changes, own)
+
+
+def _place(path: str, older: bool) -> str:
+    if older:
+        path = path.replace("layers", "_layer_checkpoint_dependencies")
+    return f"{path}/vars" if path else "vars"
+
+
+def _optimizer_pairs(model: Any, store: Mapping[str, Array], builds: bool) -> Changes:
+    optimizer = model.optimizer
+    if builds and not optimizer.built and len(store) > len(optimizer.variables_to_store()):
+        optimizer.build(model.trainable_variables)
+    variables = optimizer.variables_to_store()
+    if len(store) == len(variables):
+        return pairs_of(optimizer, store)
+    if store:
+        hint = " It has not made a step yet, so it has no slots." if not optimizer.built else ""
+        warnings.warn(
+            f"Skipping variable loading for optimizer '{optimizer.name}', because it has "
+            f"{len(variables)} variables whereas the saved optimizer has {len(store)} "
+            f"variables.{hint}",
+            stacklevel=5,
+        )
+    return []
+
+
+def _report(failures: list[tuple[Any, ValueError]], name: str, skip_mismatch: bool) -> None:
+    first, error = failures[0]
+    names = [describe(part) for part, _ in failures]
+    message = (
+        f"{name}: {len(failures)} objects could not be loaded: {', '.join(names[:8])}. The first, "
+        f"{describe(first)}: {error}"
+    )
+    if not skip_mismatch:
+        raise ValueError(message) from error
+    warnings.warn(message, stacklevel=5)
+
+
+def _apply(changes: Changes, own: Iterable[tuple[Any, dict[str, Array]]]) -> None:
+    """Assigns all or nothing; what a user's method does outside of variables stays."""
+    own = list(own)
+    before = [(v, v.numpy()) for part, _ in own for v in part.variables_to_store()]
+    try:
+        for part, store in own:
+            part.load_own_variables(store)
+    except BaseException:
+        for variable, array in before:
+            variable.assign(array)
+        raise
+    for variable, array in changes:
+        variable.assign(converted(variable, array))
+
+
+def converted(variable: Variable, array: Array) -> Array:
+    """An array in the dtype of a variable: Keras counts iterations in int32."""
+    wanted = variable.read().dtype
+    return array if array.dtype == wanted else array.astype(wanted)

@@ -1,0 +1,82 @@
+"""What files of Keras hold of one object: its own variables, by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from handmill.ir.op import Array
+from handmill.runtime.variable import Variable
+
+
+class StoredVariables:
+    """What files of Keras keep of a layer or optimizer; a subclass may say it itself."""
+
+    def variables_to_store(self) -> list[Variable]:
+        """The variables that a file holds under the numbers 0, 1, ..., in this order."""
+        raise NotImplementedError
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Puts the state of this object, without that of the objects inside, into ``store``.
+
+        An override is asked when a ``.keras`` or ``.weights.h5`` file is written; ``.hmill`` files
+        hold every variable, and refuse objects with an override.
+
+        Args:
+            store: gets arrays by name.
+        """
+        for number, variable in enumerate(self.variables_to_store()):
+            store[str(number)] = variable.read()
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`save_own_variables` stored.
+
+        Args:
+            store: arrays by name.
+
+        Raises:
+            ValueError: if number or shapes differ; no variable is changed then.
+        """
+        for variable, array in pairs_of(self, store):
+            variable.assign(array)
+
+
+def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array]]:
+    """Returns each variable of an object with the array that is stored for it.
+
+    Raises:
+        ValueError: if number or shapes differ.
+    """
+    variables = owner.variables_to_store()
+    if set(store) != {str(number) for number in range(len(variables))}:
+        raise ValueError(
+            f"{describe(owner)} expected {len(variables)} variables, but received {len(store)} "
+            f"stored ones: {sorted(store)[:8]}"
+        )
+    pairs = []
+    for number, variable in enumerate(variables):
+        array = store[str(number)]
+        if tuple(array.shape) != variable.shape:
+            raise ValueError(
+                f"{describe(owner)}: its variable {variable.path!r} has shape {variable.shape}, "
+                f"but the stored one has shape {tuple(array.shape)}"
+            )
+        pairs.append((variable, array))
+    return pairs
+
+
+def describe(owner: Any) -> str:
+    """An object in messages: ``Dense 'logits'``."""
+    return f"{type(owner).__name__} {getattr(owner, 'name', '')!r}"
+
+
+def has_own_format(owner: Any) -> bool:
+    """Whether an object says itself what files hold of it."""
+    return any(
+        getattr(type(owner), hook) is not getattr(StoredVariables, hook)
+        for hook in ("save_own_variables", "load_own_variables")
+    )
+
+
+ASSET_HOOKS = ("save_assets", "load_assets")
+"""Methods of objects that keep files of their own beside their variables."""
