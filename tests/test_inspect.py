@@ -33,7 +33,7 @@ def test_values_and_gradients_are_those_of_the_formula() -> None:
     for name, want in (
         ("features", X),
         ("y_true", Y),
-        ("hidden/add", before),
+        ("encoder/hidden/add", before),
         ("encoder/hidden", hidden),
         ("encoder", hidden),
         ("drop", hidden),
@@ -51,8 +51,8 @@ def test_values_and_gradients_are_those_of_the_formula() -> None:
         ("head/kernel", hidden.T @ d_out + 0.2 * w2),
         ("head/bias", d_out.sum(0)),
         ("encoder", d_hidden),
-        ("hidden/add", d_before),
-        ("hidden/kernel", X.T @ d_before),
+        ("encoder/hidden/add", d_before),
+        ("encoder/hidden/kernel", X.T @ d_before),
         ("features", d_before @ w1.T),
     ):
         found = seen[name].gradient
@@ -69,7 +69,7 @@ def test_it_is_a_mapping_and_a_table() -> None:
     assert text[0].split() == "name kind shape mean std zeros gradient (rms)".split()  # noqa: SIM905
     assert any(line.startswith("encoder/hidden ") for line in text)
     assert not any(" operator " in line for line in text)
-    assert any(line.startswith("hidden/matmul ") for line in seen.table().splitlines())
+    assert any(line.startswith("encoder/hidden/matmul ") for line in seen.table().splitlines())
     with pytest.raises(KeyError, match=r"no value is called 'heed'.*'head'"):
         seen["heed"]
 

@@ -206,9 +206,11 @@ class _Step:
         self.entries = []
         x, y, sample_weight = self.layout.join(values)
         called: dict[Value, list[str]] = {}
+        paths: dict[str, str] = {}
 
         def note(layer: Any, outputs: Any) -> None:
             path = "/".join(graph.scopes[1:]) or layer.name
+            paths[layer.name] = path
             for output in tree.flatten(outputs):
                 if isinstance(output, Value) and output.graph is graph:
                     called.setdefault(output, []).append(path)
@@ -220,7 +222,7 @@ class _Step:
                 loss = self._loss(x, y, y_pred, sample_weight)
         finally:
             CONTEXT.observer = before
-        return self._outputs(graph, values, called, loss)
+        return self._outputs(graph, values, called, paths, loss)
 
     def _loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Value | None:
         if y is None:
@@ -235,6 +237,7 @@ class _Step:
         graph: Graph,
         inputs: Sequence[Value],
         called: Mapping[Value, Sequence[str]],
+        paths: Mapping[str, str],
         loss: Value | None,
     ) -> Outputs:
         names = _Names()
@@ -249,7 +252,7 @@ class _Step:
                 seen.append((names.new(path), "weight", value, variable))
         for node in list(graph.nodes):
             for value in node.outputs:
-                scope = node.scope or "loss"
+                scope = paths.get(node.scope, node.scope) or "loss"
                 if value is loss:
                     continue
                 seen.append((names.new(f"{scope}/{node.op.name}"), "operator", value, None))
