@@ -284,6 +284,16 @@ def test_lambdas_of_keras_2_are_not_run(tmp_path):
         models.load_model(tmp_path / "m.h5")
 
 
+def test_losses_and_metrics_that_are_functions(tmp_path):
+    model = handmill.Sequential([handmill.Input((4,)), handmill.layers.Dense(1)])
+    model.compile("sgd", handmill.losses.mean_squared_error, [handmill.losses.mean_absolute_error])
+    model.save(tmp_path / "m.h5")
+    loaded = models.load_model(tmp_path / "m.h5")
+    assert loaded.loss is handmill.losses.mean_squared_error
+    loaded.fit(X, X[:, :1], verbose=0)
+    assert "mean_absolute_error" in loaded.history.history
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 def test_files_of_keras_3_and_for_it(tmp_path, keras):

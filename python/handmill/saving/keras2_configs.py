@@ -180,6 +180,8 @@ def _losses(config: Any) -> Any:
         return config
     if "class_name" not in config:
         return {key: _losses(item) for key, item in config.items()}
+    if not isinstance(config["config"], dict):  # a function, by its name
+        return config
     inner = {k: v for k, v in config["config"].items() if k not in ("fn", "axis")}
     if inner.get("reduction") in ("auto", "none"):
         inner["reduction"] = {"auto": "sum_over_batch_size", "none": None}[inner["reduction"]]
@@ -195,6 +197,8 @@ def _metrics(config: Any) -> Any:
         return config
     if "class_name" not in config:
         return {key: _metrics(item) for key, item in config.items()}
+    if not isinstance(config["config"], dict):
+        return config
     if config["class_name"] == "MeanMetricWrapper":
         name, function = config["config"].get("name"), config["config"].get("fn")
         known = importlib.import_module("handmill.metrics.registry").TABLE
