@@ -194,8 +194,8 @@ def test_arrays_on_the_left_of_values():
     with handmill.GradientTape() as tape:
         x = tape.watch(X)
         y = np.exp(table * x) + np.sum(x)
-        with pytest.raises(TypeError, match=r"numpy\.arctan2 .* no such function"):
-            np.arctan2(x, x)
+        with pytest.raises(TypeError, match=r"numpy\.spacing .* no such function"):
+            np.spacing(x)
     np.testing.assert_allclose(tape.gradient(y, x), 2 * np.exp(2 * X) + 12, rtol=1e-5)
 
 

@@ -76,7 +76,7 @@ def test_it_is_a_mapping_and_a_table() -> None:
 
 def test_nothing_is_learned() -> None:
     inputs = keras.Input((4,))
-    hidden = layers.BatchNormalization()(layers.Dropout(0.5, seed=1)(inputs))
+    hidden = layers.BatchNormalization()(layers.Dropout(0.5, seed=1, name="dropout")(inputs))
     model = keras.Model(inputs, layers.Dense(1)(hidden))
     model.compile("adam", "mse", metrics=["mae"])
     model.fit(X, Y, verbose=0)

@@ -195,9 +195,8 @@ def test_norms_of_vectors(order, backend):
 
 
 def test_norms_that_are_not_supported(backend):
-    for order, text in ((2, "singular"), ("nuc", "singular"), (3, "of matrices must be")):
-        with pytest.raises(ValueError, match=text):
-            ops.norm(MATRIX, order)
+    with pytest.raises(ValueError, match="of matrices must be"):
+        ops.norm(MATRIX, 3)
     with pytest.raises(ValueError, match="vectors or matrices"):
         ops.norm(np.ones((2, 2, 2), "float32"), 1)
 

@@ -18,6 +18,10 @@ REFUSE_A_BATCH = (
     "advance_seed-*",  # a state has no rows
     "broadcast_to-33_127x33",  # the shape asked for has a number where the batch is
     "broadcast_to-17x1_17x5",
+    *(f"{op}-5x5" for op in ("cholesky", "det", "inv", "logdet")),  # sides of matrices
+    *(f"{op}-4x3*" for op in ("lu_factor", "pinv", "qr", "svd")),
+    *("eig-4x4", "eigh-4x4", "solve-4x4_4x2", "solve-2x2_3x2x1"),
+    *("solve_triangular-4x4_4x2_*", "solve_triangular-2x2_3x2x1_*"),
     "matmul-tt_*",  # the batch would be summed over
     "matmul_bf16-tt_*",
     "random_*",

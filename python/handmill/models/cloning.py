@@ -99,6 +99,9 @@ class _Cloning:
                 made = self.make(layer)
             else:
                 made = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+                if hasattr(layer, "get_vocabulary"):  # what was learned from data is no weight
+                    learned = json.loads(json.dumps(layer.get_build_config()))
+                    made.build_from_config(learned or {})
             self.made[id(layer)] = made
         return self.made[id(layer)]
 

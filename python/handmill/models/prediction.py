@@ -128,9 +128,9 @@ class Predicting:
         planned = self._predicts_as_program()
         if self._host is not None or not self.built:  # type: ignore[attr-defined]
             x = self._as_numbers(x)
-        plain = callbacks is None and verbose == 0 and steps is None and is_arrays(x)
-        plain = plain and planned and not has_sparse(x)
-        if plain and config.max_steps_per_epoch() is None:
+        plain = callbacks is None and verbose == 0 and steps is None and planned
+        dense = type(x) is np.ndarray or (is_arrays(x) and not has_sparse(x))
+        if plain and dense and config.max_steps_per_epoch() is None:
             size = checked_batch_size(batch_size)
             layout, arrays = split(x, None, None)
             rows = check_rows(layout, arrays)

@@ -39,7 +39,7 @@ def description_of(model: Any) -> dict[str, Any]:
     """Returns a model as data: its config, for what shape it was built, how it was compiled.
 
     Raises:
-        ValueError: if it would lose a vocabulary.
+        NotImplementedError: if it would lose a vocabulary.
         TypeError: if something in the model is code and not data.
     """
     config: dict[str, Any] = serialize_keras_object(model)
