@@ -69,6 +69,7 @@ def test_run_ops_knows_every_operator(tmp_path):
     assert {row["op"] for row in rows} == tagged
 
 
+@pytest.mark.slow
 def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
     report_of("sweep_matmul.py", "--only", "64x64x64,33x33x33", cwd=tmp_path)
     rows = report_of("sweep_matmul.py", "--only", "33x33x33", cwd=tmp_path)["rows"]
@@ -190,6 +191,7 @@ def test_sklearn_estimators(tmp_path, kind):
         assert rows["scikit-learn"]["check"] == pytest.approx(ours, abs=0.005)
 
 
+@pytest.mark.slow
 def test_time_to_accuracy(tmp_path):
     if not peers("torch"):
         pytest.skip("needs torch")
@@ -200,6 +202,7 @@ def test_time_to_accuracy(tmp_path):
         assert row["mean_training_seconds"] < row["mean_wall_seconds"]
 
 
+@pytest.mark.slow
 def test_both_libraries_learn_at_the_same_rate():
     """The schedule that torch computes is Keras's, which handmill has."""
     from handmill.optimizers.schedules import CosineDecay
@@ -225,6 +228,7 @@ def rows_of_sweep() -> list[dict]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("report", ("train", "accuracy", "sweep"))
 def test_chart(report, tmp_path):
     pytest.importorskip("matplotlib")

@@ -164,6 +164,7 @@ def test_info_calls_only_what_was_chosen_chosen(monkeypatch: pytest.MonkeyPatch)
 QUICK = ("bench", "--rounds", "2", "--seconds", "0.01")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not config.has_kernels(), reason="times kernels")
 def test_bench(tmp_path: Path) -> None:
     peers = [n for n, m in (("scikit-learn", "sklearn"),) if importlib.util.find_spec(m)]

@@ -39,6 +39,8 @@ def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     if name.startswith("handmill.models.estimators."):
         pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
+    if name == "handmill.inspection.plots":
+        pytest.importorskip("matplotlib", reason="no Matplotlib")
     module = importlib.import_module(name)
     text = inspect.getdoc(module)
     assert text, "no docstring"
@@ -83,6 +85,8 @@ def test_examples_in_pages(
     for i, code in enumerate(codes):
         if "sklearn" in code and importlib.util.find_spec("sklearn") is None:
             continue  # its block says that it needs scikit-learn
+        if ".keras" in code and importlib.util.find_spec("h5py") is None:
+            continue  # the same for h5py
         exec(compile(code, f"{page.name}, example {i + 1}", "exec"), namespace)
 
 

@@ -14,6 +14,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
+from handmill.optimizers.applied import Applied
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
@@ -27,30 +28,6 @@ from handmill.saving.stored_variables import StoredVariables
 
 EXCLUDED = "excluded_from_weight_decay"
 """Key of a config, there only where something is excluded: Keras has no such key and forgets."""
-
-
-class _Applied:
-    """An optimizer applied to arrays: what its program depends on."""
-
-    ignores_trainable = True
-
-    def __init__(self, optimizer: Optimizer, variables: list[Variable]) -> None:
-        self.things = optimizer, tuple(variables)
-
-    def parts(self) -> tuple[Any, ...]:
-        """The optimizer, and the variables."""
-        return (*self.things, self)
-
-    def describe_structure(self, walk: Walk) -> None:
-        """Others may have gradients for other variables: they do not share the program."""
-        walk.is_shared = False
-
-    def memo(self) -> None:
-        """Nothing: it is built before."""
-
-    def prepare(self, memo: None) -> None:
-        """There is nothing to make."""
-
 
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
@@ -466,7 +443,7 @@ class Optimizer(StoredVariables, Watched):
                 self.apply([None if g is None else next(given) for g in grads], variables)
                 return ()
 
-            subject = _Applied(self, variables)
+            subject = Applied(self, variables)
             self._eager = (key, TracedFunction(step, self.name, batched=False, subject=subject))
         pairs = zip(grads, variables, strict=True)
         self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
