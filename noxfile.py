@@ -85,6 +85,13 @@ def ulp_full(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """What takes minutes: each byte of hostile files, 200 kills of training, scripts in Keras."""
+    session.install(".[test]", *group("peers"))
+    session.run("pytest", "-m", "long", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Every registered op against the measured ceilings, then whole models."""
     session.install(".")

@@ -94,9 +94,11 @@ def test_under_handmill(script: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.peers
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(s, marks=pytest.mark.slow if s in QUICK else pytest.mark.long) for s in SCRIPTS],
+)
 def test_under_keras(script: str, tmp_path: Path) -> None:
     pytest.importorskip("keras", reason="Keras is the oracle")
     pytest.importorskip("jax", reason="the scripts' own train_step is that of JAX")

@@ -396,7 +396,7 @@ def test_killed_at_any_moment(tmp_path, how):
 
 
 @needs_fork
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("how", ("epochs", "batches"))
 def test_killed_at_any_moment_again_and_again(tmp_path, how):
