@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import handmill
 from handmill import layers, models, utils
+from handmill.data import Dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::handmill.TrainingWarning")
 
@@ -269,3 +271,41 @@ def test_data_that_do_not_fit() -> None:
         numbers.predict(TEXTS, verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_resumed_with_a_data_set(tmp_path: Path) -> None:
+    """The passes of a shuffled data set go on where they were."""
+
+    def data() -> Dataset:
+        return Dataset.from_tensor_slices((TEXTS, LABELS)).shuffle(32, seed=5).batch(5)
+
+    whole = text_model()
+    whole.fit(data(), epochs=4, verbose=0, resume=tmp_path / "whole.hmill")
+    path, batches = tmp_path / "run.hmill", iter(range(12))
+
+    def stop(batch: int, logs: Any) -> None:  # in the middle of the second epoch
+        if next(batches, None) is None:
+            raise KeyboardInterrupt
+
+    stopping = handmill.callbacks.LambdaCallback(on_train_batch_end=stop)
+    with pytest.raises(KeyboardInterrupt):
+        text_model().fit(data(), epochs=4, verbose=0, resume=path, callbacks=[stopping])
+    again = text_model()
+    again.fit(data(), epochs=4, verbose=0, resume=path)
+    for a, b in zip(again.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_endless_data_set_needs_steps() -> None:
+    data = Dataset.from_tensor_slices((TEXTS, LABELS)).repeat().batch(5)
+    with pytest.raises(ValueError, match="endless"):
+        text_model().fit(data, verbose=0)
+    history = text_model().fit(data, steps_per_epoch=3, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+
+
+def test_values_inside() -> None:
+    model = text_model()
+    seen = handmill.inspect(model, TEXTS, LABELS)
+    found = seen[model.layers[-1].name].value
+    np.testing.assert_allclose(found, model.predict(TEXTS, verbose=0), rtol=1e-6)

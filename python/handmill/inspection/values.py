@@ -167,7 +167,7 @@ def inspect(
             "inspect() was given targets, but the model has no loss to differentiate: compile it "
             "first, or leave `y` out"
         )
-    layout, arrays = split(x, y, sample_weight)
+    layout, arrays = split(model._as_numbers(x), y, sample_weight)
     check_rows(layout, arrays)
     arrays = [np.ascontiguousarray(a) for a in arrays]
     step = _Step(model, layout, y is not None if training is None else training)

@@ -15,6 +15,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from handmill.data.pipeline.dataset import Dataset
 from handmill.layers.symbolic import STRING, KerasTensor, LayerGraph, Node
 
 
@@ -245,8 +246,10 @@ class _SizedIterator(_Iterator, _Sized):
     pass
 
 
-def _mapped(source: Any, part: HostPart) -> _Batches:
+def _mapped(source: Any, part: HostPart) -> Any:
     """Returns a source that can do what ``source`` can."""
+    if isinstance(source, Dataset):  # which tells its place and its end
+        return source.map(lambda *batch: part.of_batch(batch if len(batch) > 1 else batch[0]))
     sized = hasattr(source, "__len__")
     if hasattr(source, "__next__"):
         return (_SizedIterator if sized else _Iterator)(source, part)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.errors import FileFormatError
+from handmill.errors import FileFormatError, warn_caller
 from handmill.runtime.variable import limited_bytes, stored_values
 from handmill.saving.assets import load_assets, saved_assets
 from handmill.saving.hmill import (
@@ -50,6 +50,13 @@ def members_of(model: Any) -> dict[str, Any]:
         TypeError: if something in the model is code and not data.
     """
     needs_weights(model)
+    if any(weight.sparse_rows for weight in model.weights):
+        warn_caller(
+            "an Embedding of this model has sparse_rows=True, which Keras does not know: it will "
+            "refuse this file, which handmill opens. For Keras, make the layer without it and "
+            "take over the weights.",
+            UserWarning,
+        )
     metadata = {
         "keras_version": WRITTEN_AS,
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
