@@ -6,6 +6,7 @@ losses, metrics, optimizers, schedules, regularizers, constraints, weights of sa
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -419,6 +420,13 @@ def batch(data: Any, number: int) -> Any:
     return None if data is None else data[number % BATCHES]
 
 
+def by_plain_names(logs: dict[str, Any]) -> dict[str, Any]:
+    """Without the numbers that both libraries put behind names that they have given before."""
+    found = {re.sub(r"_\d+$", "", name): value for name, value in logs.items()}
+    assert len(found) == len(logs)
+    return found
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_two_hundred_steps(name: str) -> None:
     case = CASES[name]
@@ -431,8 +439,8 @@ def test_two_hundred_steps(name: str) -> None:
     first = last = None
     for step in range(STEPS):
         given = (batch(case.x, step), batch(case.y, step), batch(case.weight, step))
-        want = theirs.train_on_batch(*given, return_dict=True)
-        got = ours.train_on_batch(*given, return_dict=True)
+        want = by_plain_names(theirs.train_on_batch(*given, return_dict=True))
+        got = by_plain_names(ours.train_on_batch(*given, return_dict=True))
         assert set(got) == set(want)
         last = float(want["loss"])
         first = last if first is None else first
