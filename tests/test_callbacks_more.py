@@ -321,3 +321,13 @@ def test_terminate_on_nan(raise_error):
         with pytest.warns(handmill.TrainingWarning), pytest.warns(UserWarning, match="invalid"):
             history = model.fit(X, y, batch_size=4, epochs=2, verbose=0, callbacks=[stop, other])
         assert len(history.history["loss"]) == len(seen) == 1
+
+
+def test_a_structure_that_tensorboard_cannot_be_given_is_named(tmp_path):
+    model = handmill.Sequential(
+        [handmill.Input((3,)), layers.Lambda(lambda x: 2 * x), layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    x = np.ones((4, 3), "float32")
+    with pytest.warns(UserWarning, match="structure is not written"):
+        model.fit(x, x[:, :1], verbose=0, callbacks=[handmill.callbacks.TensorBoard(tmp_path)])

@@ -12,6 +12,7 @@ import numpy as np
 from handmill.callbacks import event_file
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.event_file import EventFile
+from handmill.errors import warn_caller
 
 
 class TensorBoard(Callback):
@@ -90,7 +91,8 @@ class TensorBoard(Callback):
         if self.write_graph and getattr(model, "_graph", None) is not None:
             try:
                 text = model.to_json()
-            except (TypeError, NotImplementedError):  # a lambda, a layer without get_config
+            except (TypeError, NotImplementedError) as error:  # a layer without get_config
+                warn_caller(f"TensorBoard: the structure is not written: {error}", UserWarning)
                 return
             structure = event_file.text_for_plugin("keras", text, "graph_keras_model", b"1")
             self._train.write([structure], 0)
