@@ -81,6 +81,7 @@ def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
         assert all(r > 0 for r in row["ratio"].values())
 
 
+@pytest.mark.slow
 def test_run_optimizers(tmp_path):
     rows = report_of("run_optimizers.py", "--threads", "1", cwd=tmp_path)["rows"]
     bytes_of = {row["optimizer"]: round(row["bytes_per_parameter"], 1) for row in rows}
@@ -100,11 +101,13 @@ def test_measure_update_refuses_what_it_cannot_measure():
     assert _core.measure_update(3, 1, threads=1, seconds=0.001) > 0
 
 
+@pytest.mark.slow
 def test_run_ops_at_every_level(tmp_path):
     report = report_of("run_ops.py", "--only", "exp,matmul,adam_update", cwd=tmp_path)
     assert {row["isa"] for row in report["rows"]} == set(report["isas"])
 
 
+@pytest.mark.slow
 def test_run_models(tmp_path):
     report = report_of("run_models.py", "--workloads", "tiny", "--profile", cwd=tmp_path)
     (row,) = report["training"]

@@ -464,10 +464,16 @@ def test_policies_behave_as_in_keras(keras):
         np.testing.assert_allclose(ours[4], theirs[4], rtol=tolerance, atol=tolerance * 10)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "epochs", "within"),
+    (
+        pytest.param(1, 2, 0.005, marks=pytest.mark.slow),
+        pytest.param(5, 4, 0.001, marks=pytest.mark.long),
+    ),
+)
 @needs_core
-def test_mnist_accuracy_is_that_of_float32():
-    """Within 0.1 % of float32, mean over seeds."""
+def test_mnist_accuracy_is_that_of_float32(seeds, epochs, within):
+    """Within 0.1 % of float32, mean over five seeds; one alone says whether it learns."""
     folder = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared/data"))
     if not (folder / "mnist.npz").exists():
         pytest.skip("no mnist.npz in HANDMILL_DATA")
@@ -478,7 +484,7 @@ def test_mnist_accuracy_is_that_of_float32():
     accuracy = {}
     for policy in ("float32", "mixed_bfloat16"):
         found = []
-        for seed in range(5):
+        for seed in range(seeds):
             handmill.utils.set_random_seed(seed)
             config.set_dtype_policy(policy)
             model = handmill.Sequential(
@@ -489,8 +495,8 @@ def test_mnist_accuracy_is_that_of_float32():
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             for rate in (1e-3, 2e-4):
                 model.optimizer.learning_rate = rate
-                model.fit(x, y, batch_size=128, epochs=4, verbose=0)
+                model.fit(x, y, batch_size=128, epochs=epochs, verbose=0)
             found.append(model.evaluate(x_test, y_test, verbose=0)[1])
         accuracy[policy] = np.mean(found)
         print(policy, np.mean(found), found, file=sys.stderr)
-    assert accuracy["mixed_bfloat16"] >= accuracy["float32"] - 0.001
+    assert accuracy["mixed_bfloat16"] >= accuracy["float32"] - within

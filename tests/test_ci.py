@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / ".ci" / "check_skips.py"
-pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="no .ci beside the tests")
+FOLDER = Path(__file__).parents[1] / ".ci"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no .ci beside the tests")
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def check_skips():
-    spec = importlib.util.spec_from_file_location("check_skips", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("check_skips")
 
 
 @pytest.mark.parametrize(
@@ -40,3 +47,33 @@ def test_a_log_that_is_none(check_skips, tmp_path):
     log = tmp_path / "log"
     log.write_text("Killed\n")
     assert check_skips.main(str(log)) == 1
+
+
+def test_what_passed_before_is_left_out_and_nothing_else(tmp_path):
+    tests = tmp_path / "test_it.py"
+    tests.write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('n', ('a', 'b.c::d'))\n"
+        "def test_passes(n): pass\n"
+        "class TestThem:\n"
+        "    def test_passes(self): pass\n"
+        "    def test_skips(self): pytest.skip('not here')\n"
+        "def test_fails(): assert False\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER), "PYTEST_ADDOPTS": ""}
+
+    def run(*arguments):
+        done = subprocess.run(
+            [*command, tests, *arguments],
+            check=False,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.splitlines()[-1]
+
+    report = tmp_path / "report.xml"
+    assert "1 failed, 3 passed, 1 skipped in" in run(f"--junitxml={report}")
+    again = run("-p", "passed_before", "--passed-before", report)
+    assert "1 failed, 1 skipped, 3 deselected in" in again

@@ -378,6 +378,7 @@ def test_tables_of_files(tmp_path, capsys):
         generator.flow_from_dataframe(table, y_col="value", class_mode="sparse", **arguments)
 
 
+@pytest.mark.slow
 def test_a_real_folder(tmp_path):
     archive = DATA / "cifar10_jpeg.tar.gz"
     if not archive.exists():

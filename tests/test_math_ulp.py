@@ -163,6 +163,7 @@ def steps_by_adagrad(sums, rate):
 
 
 # Numerators whose quotients show an error of one unit in any root.
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", (1.0, 1.25, 1.5, 1.75))
 @pytest.mark.parametrize("level", levels())
 def test_roots_have_the_same_bits_in_every_vector(level, rate):

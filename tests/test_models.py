@@ -231,6 +231,7 @@ def test_json_and_clone():
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+@pytest.mark.slow
 def test_a_model_from_inner_tensors_may_be_deep():
     """Between the tensors lie more calls than Python's stack has room for."""
     x = handmill.Input((3,))

@@ -59,6 +59,7 @@ def test_the_limit_binds_over_1000_batch_sizes(limit):
     assert resident() - before < 24 * MB
 
 
+@pytest.mark.slow
 @linux
 def test_memory_is_bounded_over_3000_lengths():
     for n in range(1, 300):
@@ -70,6 +71,7 @@ def test_memory_is_bounded_over_3000_lengths():
     assert resident() - before < 8 * MB
 
 
+@pytest.mark.slow
 @linux
 def test_a_loop_that_makes_and_fits_models_is_flat():
     x = np.ones((8, 3), np.float32)
@@ -91,6 +93,7 @@ def test_a_loop_that_makes_and_fits_models_is_flat():
     assert resident() - before < 6 * MB
 
 
+@pytest.mark.slow
 @linux
 def test_models_with_functions_of_users_leave_nothing_behind(limit):
     """They share no program, so each has its own; it goes with the model."""

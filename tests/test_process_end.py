@@ -46,9 +46,18 @@ sys.exit(7)
 """
 
 
-@pytest.mark.parametrize("kind", ("fit", "predict", "host node", "images", "permutation"))
-def test_exit_beside_a_daemon_thread(kind):
-    for _ in range(3):
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    (
+        ("fit", 1),
+        *(
+            pytest.param(kind, 3, marks=pytest.mark.slow)
+            for kind in ("fit", "predict", "host node", "images", "permutation")
+        ),
+    ),
+)
+def test_exit_beside_a_daemon_thread(kind, times):
+    for _ in range(times):
         process = subprocess.run(
             [sys.executable, "-c", CODE, kind],
             check=False,

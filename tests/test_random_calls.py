@@ -16,16 +16,21 @@ sys.modules["random_calls"] = random_calls
 _spec.loader.exec_module(random_calls)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_calls_agree(seed):
     found = list(random_calls.disagreements(250, seed))
     assert not found, "\n".join(found)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_many_random_calls_agree():
-    found = list(random_calls.disagreements(20_000, seed=1000))
+@pytest.mark.parametrize(
+    "calls",
+    (
+        pytest.param(4_000, marks=pytest.mark.slow),
+        pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ),
+)
+def test_many_random_calls_agree(calls):
+    found = list(random_calls.disagreements(calls, seed=1000))
     assert not found, "\n".join(found[:20])
 
 

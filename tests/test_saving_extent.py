@@ -189,6 +189,7 @@ def reversed_chain(path, count):
     archive.write_file(path, members, overwrite=True)
 
 
+@pytest.mark.slow
 def test_layers_in_reverse_order(tmp_path):
     path = tmp_path / "m.hmill"
     seconds = []
@@ -264,6 +265,7 @@ def test_custom_objects_stay_in_their_thread(tmp_path):
     assert "custom_objects" in outcome[0]
 
 
+@pytest.mark.slow
 def test_a_thousand_layers_and_more(tmp_path):
     """Python's stack bounds how deep models nest, not how many layers follow each other."""
     stack = [layers.Input((4,))] + [layers.Identity() for _ in range(1200)] + [layers.Dense(1)]

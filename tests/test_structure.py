@@ -596,6 +596,7 @@ def test_models_of_one_structure_train_in_threads():
             np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_programs_hold_no_model():
     model = network()
     run(model)
