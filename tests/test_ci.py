@@ -49,6 +49,7 @@ def test_a_log_that_is_none(check_skips, tmp_path):
     assert check_skips.main(str(log)) == 1
 
 
+@pytest.mark.slow
 def test_what_passed_before_is_left_out_and_nothing_else(tmp_path):
     tests = tmp_path / "test_it.py"
     tests.write_text(
