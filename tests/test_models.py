@@ -422,3 +422,31 @@ def test_inputs_of_another_structure_warn():
         with pytest.warns(UserWarning, match="doesn't match the expected structure"):
             made = model(given)
         np.testing.assert_array_equal(made, wanted)
+
+
+@pytest.mark.parametrize("ending", (".hmill", ".json"))
+def test_a_layer_whose_config_lacks_its_name(tmp_path, ending):
+    """Calls refer to layers by the names in the model's config, whatever the copies are called."""
+
+    class Scaled(layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return x * self.factor
+
+        def get_config(self):
+            return {"factor": self.factor}
+
+    x = handmill.Input((4,))
+    first, second = Scaled(2.0), Scaled(5.0)
+    model = handmill.Model(x, layers.Dense(2)(second(first(x)) + x))
+    known = {"Scaled": Scaled}
+    if ending == ".json":
+        copy = handmill.models.model_from_json(model.to_json(), custom_objects=known)
+        copy.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / f"m{ending}")
+        copy = handmill.models.load_model(tmp_path / f"m{ending}", custom_objects=known)
+    np.testing.assert_array_equal(copy(X), model(X))

@@ -91,14 +91,15 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: if calls refer to tensors that nothing computes.
     """
+    # By the names that calls use: a layer whose own config does not hold its name gets another.
     layers: dict[str, Layer] = {}
-    calls: list[tuple[Layer, Any]] = []
+    calls: list[tuple[str, Any]] = []
     for entry in config["layers"]:
         layer = deserialize_keras_object(
             {k: v for k, v in entry.items() if k != "inbound_nodes"}, kind="layer"
         )
         layers[entry["name"]] = layer
-        calls.extend((layer, node) for node in entry["inbound_nodes"])
+        calls.extend((entry["name"], node) for node in entry["inbound_nodes"])
     done: dict[str, int] = dict.fromkeys(layers, 0)
     skipped = {name: len(layer._inbound_nodes) for name, layer in layers.items()}
     for name, layer in layers.items():
@@ -115,9 +116,9 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
         found: KerasTensor = node.output_tensors[position]
         return found
 
-    for layer, node in in_order(calls, done):
-        _call(layer, node, tensor_at)
-        done[layer.name] += 1
+    for name, node in in_order(calls, done):
+        _call(layers[name], node, tensor_at)
+        done[name] += 1
 
     def tensors(places: Any) -> Any:
         if isinstance(places, dict):
@@ -139,15 +140,15 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
 
 
 def in_order(
-    calls: Sequence[tuple[Layer, Any]], done: Mapping[str, int]
-) -> Iterator[tuple[Layer, Any]]:
+    calls: Sequence[tuple[str, Any]], done: Mapping[str, int]
+) -> Iterator[tuple[str, Any]]:
     """Yields calls so that each comes after those whose results it takes.
 
     Otherwise they come as they are listed, as if the list were gone through again and again; but
     the time is proportional to its length.
 
     Args:
-        calls: layer and description of the call; those of one layer in their order.
+        calls: name of the layer and description of the call; those of one layer in their order.
         done: how many calls of each layer there were before.
 
     Raises:
@@ -157,15 +158,15 @@ def in_order(
     last = dict(done)
     needs: list[set[tuple[str, int]]] = []
     for place, (layer, node) in enumerate(calls):
-        number = last[layer.name]
-        last[layer.name] = number + 1
-        makers[layer.name, number] = place
+        number = last[layer]
+        last[layer] = number + 1
+        makers[layer, number] = place
         places = list(_places_in(node))
         if unknown := sorted({name for name, _, _ in places} - set(done)):
             raise ValueError(f"the config of a model lacks layer {unknown[0]!r}")
         needs.append({(name, n) for name, n, _ in places if n >= done[name]})
-        if number > done[layer.name]:
-            needs[-1].add((layer.name, number - 1))
+        if number > done[layer]:
+            needs[-1].add((layer, number - 1))
     missing = [len(need) for need in needs]
     takers: dict[tuple[str, int], list[int]] = {}
     for place, need in enumerate(needs):
@@ -185,7 +186,7 @@ def in_order(
             if missing[taker] == 0:
                 heapq.heappush(ready, (rounds[taker], taker))
     if left:
-        names = sorted({calls[place][0].name for place in left})
+        names = sorted({calls[place][0] for place in left})
         raise ValueError(
             "Invalid Functional model configuration: the inputs of these layers are never "
             f"computed: {names}"
