@@ -38,48 +38,55 @@ class State(Protocol):
         ...
 
 
+def operator_table() -> dict[str, Callable[..., Any]]:
+    """The functions behind the operators, by name."""
+    if not Operators.operators:
+        import handmill.ops  # noqa: F401  (fills the table)
+    return Operators.operators
+
+
 class Operators:
-    """The operators of Python on tensors without content of their own."""
+    """The operators of Python on tensors: each is a function of handmill.ops."""
 
     __slots__ = ()
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}  # filled by handmill.ops
 
     def __add__(self, other: Any) -> Any:
-        return self.operators["add"](self, other)
+        return operator_table()["add"](self, other)
 
     def __radd__(self, other: Any) -> Any:
-        return self.operators["add"](other, self)
+        return operator_table()["add"](other, self)
 
     def __sub__(self, other: Any) -> Any:
-        return self.operators["subtract"](self, other)
+        return operator_table()["subtract"](self, other)
 
     def __rsub__(self, other: Any) -> Any:
-        return self.operators["subtract"](other, self)
+        return operator_table()["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Any:
-        return self.operators["multiply"](self, other)
+        return operator_table()["multiply"](self, other)
 
     def __rmul__(self, other: Any) -> Any:
-        return self.operators["multiply"](other, self)
+        return operator_table()["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Any:
-        return self.operators["divide"](self, other)
+        return operator_table()["divide"](self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return self.operators["divide"](other, self)
+        return operator_table()["divide"](other, self)
 
     def __floordiv__(self, other: Any) -> Any:
-        return self.operators["floor_divide"](self, other)
+        return operator_table()["floor_divide"](self, other)
 
     def __rfloordiv__(self, other: Any) -> Any:
-        return self.operators["floor_divide"](other, self)
+        return operator_table()["floor_divide"](other, self)
 
     def __mod__(self, other: Any) -> Any:
-        return self.operators["mod"](self, other)
+        return operator_table()["mod"](self, other)
 
     def __rmod__(self, other: Any) -> Any:
-        return self.operators["mod"](other, self)
+        return operator_table()["mod"](other, self)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
@@ -88,71 +95,91 @@ class Operators:
         return other // self, other % self
 
     def __pow__(self, other: Any) -> Any:
-        return self.operators["power"](self, other)
+        return operator_table()["power"](self, other)
 
     def __rpow__(self, other: Any) -> Any:
-        return self.operators["power"](other, self)
+        return operator_table()["power"](other, self)
 
     def __matmul__(self, other: Any) -> Any:
-        return self.operators["matmul"](self, other)
+        return operator_table()["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return self.operators["matmul"](other, self)
+        return operator_table()["matmul"](other, self)
 
     def __neg__(self) -> Any:
-        return self.operators["negative"](self)
+        return operator_table()["negative"](self)
 
     def __abs__(self) -> Any:
-        return self.operators["absolute"](self)
+        return operator_table()["absolute"](self)
 
     def __pos__(self) -> Any:
         return self
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return self.operators["round"](self, ndigits or 0)
+        return operator_table()["round"](self, ndigits or 0)
 
     def __and__(self, other: Any) -> Any:
-        return self.operators["bitwise_and"](self, other)
+        return operator_table()["bitwise_and"](self, other)
 
     def __rand__(self, other: Any) -> Any:
-        return self.operators["bitwise_and"](other, self)
+        return operator_table()["bitwise_and"](other, self)
 
     def __or__(self, other: Any) -> Any:
-        return self.operators["bitwise_or"](self, other)
+        return operator_table()["bitwise_or"](self, other)
 
     def __ror__(self, other: Any) -> Any:
-        return self.operators["bitwise_or"](other, self)
+        return operator_table()["bitwise_or"](other, self)
 
     def __xor__(self, other: Any) -> Any:
-        return self.operators["bitwise_xor"](self, other)
+        return operator_table()["bitwise_xor"](self, other)
 
     def __rxor__(self, other: Any) -> Any:
-        return self.operators["bitwise_xor"](other, self)
+        return operator_table()["bitwise_xor"](other, self)
 
     def __invert__(self) -> Any:
-        return self.operators["invert"](self)
+        return operator_table()["invert"](self)
 
     def __lt__(self, other: Any) -> Any:
-        return self.operators["less"](self, other)
+        return operator_table()["less"](self, other)
 
     def __le__(self, other: Any) -> Any:
-        return self.operators["less_equal"](self, other)
+        return operator_table()["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Any:
-        return self.operators["greater"](self, other)
+        return operator_table()["greater"](self, other)
 
     def __ge__(self, other: Any) -> Any:
-        return self.operators["greater_equal"](self, other)
+        return operator_table()["greater_equal"](self, other)
 
     def __getitem__(self, key: Any) -> Any:
-        return self.operators["getitem"](self, key)
+        return operator_table()["getitem"](self, key)
 
 
-def operator_table() -> dict[str, Callable[..., Any]]:
-    """The functions behind the operators, by name."""
-    if not Operators.operators:
-        import handmill.ops  # noqa: F401  (fills the table)
-    return Operators.operators
+class LogicalOperators(Operators):
+    """The same on tensors of Keras's face, where ``&``, ``|``, ``^``, ``~`` tell truth values."""
+
+    __slots__ = ()
+
+    def __and__(self, other: Any) -> Any:
+        return operator_table()["logical_and"](self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return operator_table()["logical_and"](other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return operator_table()["logical_or"](self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return operator_table()["logical_or"](other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return operator_table()["logical_xor"](self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return operator_table()["logical_xor"](other, self)
+
+    def __invert__(self) -> Any:
+        return operator_table()["logical_not"](self)
 
 
 class ElementwiseEquality:
@@ -254,12 +281,12 @@ class Value(NumpyOperand, Operators):
     def __eq__(self, other: object) -> Any:
         if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
-        return self.operators["equal"](self, other)
+        return operator_table()["equal"](self, other)
 
     def __ne__(self, other: object) -> Any:
         if not _is_traced(self.graph) or not is_operand(other):
             return NotImplemented
-        return self.operators["not_equal"](self, other)
+        return operator_table()["not_equal"](self, other)
 
     def __repr__(self) -> str:
         return f"Value({self.spec})"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from handmill import tree
 from handmill.ir.dims import BATCH, Atom, as_none, atoms_of, symbol
-from handmill.ir.graph import ElementwiseEquality, operator_table
+from handmill.ir.graph import ElementwiseEquality, LogicalOperators
 from handmill.ir.numpy_calls import NumpyOperand
 from handmill.ir.shapes import Spec, standardize_dtype
 from handmill.naming import uniquify
@@ -62,7 +62,7 @@ def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
     return as_none(spec.shape)
 
 
-class KerasTensor(NumpyOperand, ElementwiseEquality):
+class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
     """A tensor without content: what ``Input`` and layers called on tensors return.
 
     Functions of ``handmill.ops`` and operators work on it; each becomes a layer of its own.
@@ -176,56 +176,6 @@ class KerasTensor(NumpyOperand, ElementwiseEquality):
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
-
-    def __getitem__(self, key: Any) -> Any:
-        return operator_table()["getitem"](self, key)
-
-    def __neg__(self) -> Any:
-        return operator_table()["negative"](self)
-
-    def __abs__(self) -> Any:
-        return operator_table()["absolute"](self)
-
-    def __pos__(self) -> Any:
-        return self
-
-    def __invert__(self) -> Any:
-        return operator_table()["logical_not"](self)
-
-    def __round__(self, ndigits: int | None = None) -> Any:
-        return operator_table()["round"](self, ndigits or 0)
-
-
-def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
-        first, second = (other, self) if reflected else (self, other)
-        return operator_table()[name](first, second)
-
-    return method
-
-
-for _method, _name in {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "floordiv": "floor_divide",
-    "mod": "mod",
-    "pow": "power",
-    "matmul": "matmul",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}.items():
-    setattr(KerasTensor, f"__{_method}__", _binary(_name, reflected=False))
-    setattr(KerasTensor, f"__r{_method}__", _binary(_name, reflected=True))
-for _method, _name in {
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-}.items():
-    setattr(KerasTensor, f"__{_method}__", _binary(_name, reflected=False))
 
 
 def is_keras_tensor(x: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import TracedValueError
-from handmill.ir.graph import ElementwiseEquality, current_graph, operator_table, outside_graph
+from handmill.ir.graph import ElementwiseEquality, LogicalOperators, current_graph, outside_graph
 from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
@@ -156,7 +156,7 @@ _BYTES = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in
 _spec = functools.lru_cache(maxsize=1024)(Spec)  # most variables have the shape of another
 
 
-class Variable(ElementwiseEquality, Watched):
+class Variable(ElementwiseEquality, LogicalOperators, Watched):
     """A named tensor that programs read and write.
 
     Used as an operand while a model is traced it is read by the program; ``assign`` then
@@ -409,15 +409,13 @@ class Variable(ElementwiseEquality, Watched):
         return int(self.read())
 
     def __repr__(self) -> str:
-        return f"<Variable {self.path}, shape={self.shape}, dtype={self.dtype}>"
+        described = f"path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        return f"<Variable {described}, value={self.read()}>"
 
     __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def __round__(self, ndigits: int | None = None) -> Any:
-        return operator_table()["round"](self, ndigits or 0)
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
@@ -429,39 +427,3 @@ def _refuse_in_trace(variable: Variable) -> None:
             f"{user_function()} asked for the numbers of variable {variable.name!r} while a model "
             "is traced; use the variable itself as an operand of functions of handmill.ops"
         )
-
-
-def _operator(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
-    if reflected:
-        return lambda self, other: operator_table()[name](other, self)
-    return lambda self, other: operator_table()[name](self, other)  # noqa: PLW0108  (see _unary)
-
-
-def _unary(name: str) -> Callable[[Any], Any]:
-    return lambda self: operator_table()[name](self)  # noqa: PLW0108  (the table is filled later)
-
-
-for _method, _name in {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "floordiv": "floor_divide",
-    "mod": "mod",
-    "pow": "power",
-    "matmul": "matmul",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}.items():
-    setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
-    setattr(Variable, f"__r{_method}__", _operator(_name, reflected=True))
-for _method, _name in {
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-}.items():
-    setattr(Variable, f"__{_method}__", _operator(_name, reflected=False))
-for _method, _name in {"neg": "negative", "abs": "absolute", "invert": "invert"}.items():
-    setattr(Variable, f"__{_method}__", _unary(_name))
