@@ -106,6 +106,64 @@ def test_the_run_is_that_of_scikit_learn(name: str) -> None:
     assert ours.score(x, y) == pytest.approx(theirs.score(x, y), abs=0.01)
 
 
+LBFGS = {
+    "classes": ("Classifier", classes(), {"activation": "tanh"}),
+    "two classes": ("Classifier", classes("breast_cancer"), {"activation": "logistic"}),
+    "numbers": ("Regressor", numbers(), {"activation": "tanh", "alpha": 0.1}),
+    "several numbers": ("Regressor", numbers(3), {"activation": "tanh"}),
+    "weighted numbers": ("Regressor", numbers(2), {"activation": "tanh", "weighted": True}),
+}
+
+
+@pytest.mark.parametrize("name", LBFGS)
+@pytest.mark.parametrize("steps", (3, 60))
+def test_lbfgs_goes_where_scikit_learn_goes(name: str, steps: int) -> None:
+    kind, (x, y), parameters = LBFGS[name]
+    parameters = {"random_state": 3, "solver": "lbfgs", "max_iter": steps, **parameters}
+    fit = {"sample_weight": WEIGHTS[: len(y)]} if parameters.pop("weighted", False) else {}
+    theirs = {"Classifier": MLPClassifier, "Regressor": MLPRegressor}[kind](**parameters)
+    ours = {"Classifier": HandmillClassifier, "Regressor": HandmillRegressor}[kind](**parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            theirs.fit(x, y, **fit)
+        except TypeError:
+            pytest.skip("this scikit-learn has no sample_weight")
+        ours.fit(x, y, **fit)
+    assert not hasattr(ours, "loss_curve_")
+    assert not hasattr(ours, "partial_fit")
+    if steps == 3:  # later the paths part by rounding, and end at the same place
+        assert ours.n_iter_ == theirs.n_iter_
+        assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-4)
+        for mine, other in zip(ours.coefs_, theirs.coefs_, strict=True):
+            np.testing.assert_allclose(mine, other, atol=2e-3)
+    assert ours.score(x, y) == pytest.approx(theirs.score(x, y), abs=0.02)
+    again = pickle.loads(pickle.dumps(ours))
+    np.testing.assert_array_equal(again.predict(x), ours.predict(x))
+    np.testing.assert_array_equal(ours.to_model().get_weights()[0], ours.coefs_[0])
+
+
+def test_lbfgs_says_why_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = numbers()
+    model = HandmillRegressor(solver="lbfgs", max_iter=2, verbose=True)
+    with pytest.warns(ConvergenceWarning, match="TOTAL NO|ITERATIONS REACHED LIMIT"):
+        model.fit(x, y)
+    assert capsys.readouterr().out.startswith("Iteration 1, loss = ")
+    first = model.loss_
+    model.set_params(warm_start=True, max_fun=3, max_iter=200)
+    with pytest.warns(ConvergenceWarning, match="EVALUATIONS|FUNC"):
+        model.fit(x, y)
+    assert model.loss_ < first
+    with pytest.raises(AttributeError, match="partial_fit") as caught:
+        model.partial_fit(x, y)
+    assert "lbfgs is not stochastic" in str(caught.value.__cause__)
+    model.set_params(solver="adam", warm_start=False, max_iter=1, verbose=False)
+    with pytest.warns(ConvergenceWarning, match="hasn't converged"):
+        model.fit(x, y)
+    assert len(model.loss_curve_) == 1
+    model.partial_fit(x, y)
+
+
 @pytest.mark.skipif(not hasattr(MLPRegressor(), "loss"), reason="scikit-learn has no poisson yet")
 @pytest.mark.parametrize(
     "change",
@@ -268,7 +326,6 @@ def test_a_batch_without_weight_leaves_the_network_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     (
-        ({"solver": "lbfgs"}, "solver='lbfgs' is not offered.*'adam' and 'sgd'"),
         ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes must be > 0"),
         ({"activation": "gelu"}, "'activation' parameter.*must be a str among"),
         ({"early_stopping": True, "validation_fraction": 0.01}, "validation set is too small"),

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from handmill.ir.op import Array
+from handmill.models.estimators import lbfgs
 from handmill.models.estimators.network import ROWS_AT_ONCE, Architecture, Network
 from handmill.models.estimators.training import CALLER_OF_FIT, Progress, Rows, Training
 
@@ -37,6 +38,8 @@ def unchanged_by_errors(estimator: Any) -> Iterator[None]:
 
 
 _LEARNED = ("coefs_", "intercepts_", "_optimizer_state")
+
+_OF_EPOCHS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 
 
 class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
@@ -106,11 +109,6 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def _train(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
-        if self.solver == "lbfgs":
-            raise ValueError(
-                "solver='lbfgs' is not offered: handmill trains with 'adam' and 'sgd'; for small "
-                "data sets sklearn.neural_network has 'lbfgs'"
-            )
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         is_first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -144,6 +142,9 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
             weights = self._weights()
             progress = copy.deepcopy(self._progress)
         parts, held_out = [X, targets, weight], None
+        if self.solver == "lbfgs":
+            self._run_lbfgs(parts, weights, progress)
+            return
         if self.early_stopping:
             parts, held_out = self._hold_out(parts, y, random_state)
         self._run(parts, held_out, weights, progress, random_state, incremental)
@@ -159,7 +160,7 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> None:
         x, *others = (a for a in parts if a is not None)
         rows = Rows(x, others, self._batch_rows(x.shape[0]))
-        state = getattr(self, "_optimizer_state", None) if incremental else None
+        state = (getattr(self, "_optimizer_state", None) or None) if incremental else None
         rate = self.learning_rate_init if state is None else self._learning_rate
         network = Network(self._architecture(weights))
         network.set_weights(weights)
@@ -168,15 +169,8 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         score = None if held_out is None else self._score_on(network, *held_out)
         stopped = training.run(rows, 1 if incremental else self.max_iter, score)
         learned = training.best_weights or network.get_weights()
-        state = network.optimizer_state()
-        if not all(np.isfinite(w).all() for w in learned):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large "
-                "values and need to be preprocessed."
-            )
-        self.coefs_, self.intercepts_ = learned[::2], learned[1::2]
-        self._optimizer_state, self._learning_rate = state, training.learning_rate
-        self._progress = progress
+        self._keep(learned, network.optimizer_state(), progress)
+        self._learning_rate = training.learning_rate
         self.n_iter_ = training.epochs
         self.t_ = progress.rows_seen
         self.loss_curve_ = progress.loss_curve
@@ -187,6 +181,36 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         self.best_validation_score_ = progress.best_score if early else None
         if not stopped and not incremental:
             training.warn_of_limit()
+
+    def _run_lbfgs(self, parts: list[Any], weights: list[Array], progress: Progress) -> None:
+        x, *others = (a for a in parts if a is not None)
+        network = Network(self._architecture(weights))
+        network.set_weights(weights)
+        network.start_gradients(self.alpha)
+        x = np.ascontiguousarray(x.toarray() if issparse(x) else x)
+        self.n_iter_, self.loss_ = lbfgs.fit(network, x, others, self)
+        self._keep(network.get_weights(), [], progress)
+        self.t_ = progress.rows_seen
+        for name in _OF_EPOCHS:  # of an earlier fit with another solver
+            self.__dict__.pop(name, None)
+
+    def _keep(self, learned: list[Array], state: list[Array], progress: Progress) -> None:
+        if not all(np.isfinite(w).all() for w in learned):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        self.coefs_, self.intercepts_ = learned[::2], learned[1::2]
+        self._optimizer_state, self._progress = state, progress
+
+    def _has_batches(self) -> bool:
+        """For scikit-learn's ``available_if``: whether the solver can take a part of the rows."""
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers ('adam', 'sgd'). "
+                "lbfgs is not stochastic: it takes all rows at once, with fit."
+            )
+        return True
 
     def _initial_weights(self, units: Sequence[int], random_state: Any) -> list[Array]:
         """Draws kernels and biases as scikit-learn does (Glorot and Bengio, 2010)."""
@@ -257,7 +281,9 @@ class BasePerceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _architecture(self, weights: list[Array]) -> Architecture:
         solver: tuple[Any, ...]
-        if self.solver == "adam":
+        if self.solver == "lbfgs":
+            solver = ("lbfgs",)
+        elif self.solver == "adam":
             solver = ("adam", float(self.beta_1), float(self.beta_2), float(self.epsilon))
         else:
             solver = ("sgd", float(self.momentum), bool(self.nesterovs_momentum))

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     check_classification_targets,
@@ -23,15 +24,14 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
 
     Names, defaults and meaning of the parameters are those of
     ``sklearn.neural_network.MLPClassifier``, and the same ``random_state`` gives the same initial
-    weights and the same batches. What differs: numbers are float32; the solver ``"lbfgs"``, and
-    ``max_fun`` with it, is not offered; one class alone has one column of probabilities; an error
-    in ``fit`` leaves a fitted estimator as it was; pickles hold the network in the format of
-    ``.hmill`` files.
+    weights and the same batches. What differs: numbers are float32; one class alone has one column
+    of probabilities; an error in ``fit`` leaves a fitted estimator as it was; pickles hold the
+    network in the format of ``.hmill`` files.
 
     Args:
         hidden_layer_sizes: units of each hidden layer.
         activation: ``"identity"``, ``"logistic"``, ``"tanh"`` or ``"relu"``.
-        solver: ``"adam"`` or ``"sgd"``.
+        solver: ``"adam"``, ``"sgd"``, or ``"lbfgs"``: all rows at once, for small data.
         alpha: strength of the L2 penalty, which is divided by the rows of the batch.
         batch_size: rows of a step; ``"auto"``: 200, or all if there are fewer.
         learning_rate: of ``"sgd"``: ``"constant"``, ``"invscaling"`` (divided by ``t**power_t``,
@@ -54,7 +54,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: weight of the old mean of squared gradients, of ``"adam"``.
         epsilon: added to the square root of the latter.
         n_iter_no_change: training stops after more epochs than this without improvement.
-        max_fun: of ``"lbfgs"``, which is not offered; without effect, as it is for the others.
+        max_fun: of ``"lbfgs"``: evaluations of loss and gradient at most.
 
     Attributes:
         classes_: the classes, sorted.
@@ -147,6 +147,7 @@ class HandmillClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
+    @available_if(BasePerceptron._has_batches)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """Makes one epoch with these rows; returns the estimator.

@@ -16,11 +16,11 @@ from handmill.saving.hmill import check_version, members_of
 from handmill.saving.json_data import from_json
 from handmill.saving.tensors import from_tensors
 
-LOSSES: dict[str, str | None] = {
+LOSSES = {
     "softmax": "sparse_categorical_crossentropy",
     "logistic": "binary_crossentropy",
     "identity": "mean_squared_error",
-    "exp": None,  # handmill.losses has no Poisson loss yet
+    "exp": "poisson",
 }
 """Output activation, by scikit-learn's name -> loss of the compiled model."""
 
@@ -33,7 +33,8 @@ def to_model(architecture: Architecture, weights: list[Array], optimizer_state: 
     model.compile(make_optimizer(architecture, 0.0), LOSSES[architecture.output])
     model.set_weights(weights)
     model.optimizer.build(model.trainable_variables)
-    model.optimizer.set_weights(optimizer_state)
+    if optimizer_state:  # L-BFGS has none
+        model.optimizer.set_weights(optimizer_state)
     return model
 
 

@@ -46,7 +46,8 @@ class Architecture:
         units: features, units of the hidden layers, outputs.
         activation: that of the hidden layers, by scikit-learn's name.
         output: that of the last layer, which also tells the loss.
-        solver: ``("adam", beta_1, beta_2, epsilon)`` or ``("sgd", momentum, nesterov)``.
+        solver: ``("adam", beta_1, beta_2, epsilon)``, ``("sgd", momentum, nesterov)`` or
+            ``("lbfgs",)``.
         has_penalty: whether weights are penalized.
     """
 
@@ -86,8 +87,10 @@ def _dense(units: int, activation: str, kernel_initializer: Any, name: str) -> A
 
 
 def make_optimizer(architecture: Architecture, learning_rate: float) -> Any:
-    """Returns the optimizer of the solver."""
+    """Returns the optimizer of the solver; L-BFGS, which knows no batches, leaves it to Adam."""
     kind, *numbers = architecture.solver
+    if kind == "lbfgs":
+        return optimizers.Adam(learning_rate or 0.001, name="adam")
     if kind == "adam":
         beta_1, beta_2, epsilon = numbers
         return optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, name="adam")
@@ -134,6 +137,26 @@ class Network:
             self._train_step, "train_step", subject=_Subject(self._parts_of_training)
         )
 
+    def start_gradients(self, alpha: float) -> None:
+        """Makes what :meth:`loss_and_gradients` needs.
+
+        Args:
+            alpha: the factor of the penalty.
+        """
+        self._alpha = Variable(np.float32(alpha), trainable=False, name="alpha")
+        self._gradients = TracedFunction(
+            self._gradient_step, "gradient_step", subject=_Subject(self._parts_of_gradients)
+        )
+
+    def loss_and_gradients(self, x: Array, others: Sequence[Array]) -> list[Array]:
+        """Returns the loss over all rows, and its gradient by each weight; changes nothing.
+
+        Args:
+            x: contiguous float32 features.
+            others: targets, and sample weights where there are some.
+        """
+        return list(self._gradients(x, *others))
+
     def _parts_of_prediction(self) -> tuple[Any, ...]:
         a = self.architecture
         return "predict", a.activation, a.output, tuple(self.weights)
@@ -142,6 +165,9 @@ class Network:
         """All else, the settings of the optimizer too, follows from the architecture."""
         own = self._alpha, self._loss_sum, self._losses
         return "train", self.architecture, (*self.weights, *self.optimizer.variables, *own)
+
+    def _parts_of_gradients(self) -> tuple[Any, ...]:
+        return "gradients", self.architecture, (*self.weights, self._alpha)
 
     def set_weights(self, arrays: Sequence[Array]) -> None:
         """Sets kernel and bias of each layer, in turns."""
@@ -190,7 +216,8 @@ class Network:
     def _predict_step(self, x: Any) -> Any:
         return activations.get(ACTIVATIONS[self.architecture.output])(self._logits(x))
 
-    def _train_step(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[()]:
+    def _objective(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """The loss that is reported, and the one whose gradient is followed."""
         logits = self._logits(x)
         loss_of_rows, scale = _losses(self.architecture, y, logits)
         rows = batch_size_of(x)
@@ -210,6 +237,15 @@ class Network:
             factor = ops.multiply(ops.multiply(self._alpha.value, 0.5), per_weight)
             penalty = ops.multiply(total_squares, factor)
             reported, minimized = ops.add(reported, penalty), ops.add(minimized, penalty)
+        return reported, minimized
+
+    def _gradient_step(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...]:
+        reported, minimized = self._objective(x, y, sample_weight)
+        return reported, *gradients(minimized, self.weights)
+
+    def _train_step(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[()]:
+        reported, minimized = self._objective(x, y, sample_weight)
+        rows = batch_size_of(x)
         self.optimizer.apply(gradients(minimized, self.weights), self.weights)
         self._loss_sum.assign(ops.add(self._loss_sum.value, ops.multiply(reported, rows)))
         latest = ops.reshape(reported, (1,))

@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
 
 from handmill.ir.op import Array
 from handmill.models.estimators.base import BasePerceptron
@@ -28,7 +29,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
             ``exp(z)`` and targets of at least 0.
         hidden_layer_sizes: units of each hidden layer.
         activation: ``"identity"``, ``"logistic"``, ``"tanh"`` or ``"relu"``.
-        solver: ``"adam"`` or ``"sgd"``.
+        solver: ``"adam"``, ``"sgd"``, or ``"lbfgs"``: all rows at once, for small data.
         alpha: strength of the L2 penalty, which is divided by the rows of the batch.
         batch_size: rows of a step; ``"auto"``: 200, or all if there are fewer.
         learning_rate: of ``"sgd"``: ``"constant"``, ``"invscaling"`` or ``"adaptive"``.
@@ -49,7 +50,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         beta_2: weight of the old mean of squared gradients, of ``"adam"``.
         epsilon: added to the square root of the latter.
         n_iter_no_change: training stops after more epochs than this without improvement.
-        max_fun: of ``"lbfgs"``, which is not offered; without effect, as it is for the others.
+        max_fun: of ``"lbfgs"``: evaluations of loss and gradient at most.
 
     Raises:
         ValueError: for parameters or data that do not fit.
@@ -134,6 +135,7 @@ class HandmillRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
+    @available_if(BasePerceptron._has_batches)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Makes one epoch with these rows; returns the estimator.
