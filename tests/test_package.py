@@ -172,7 +172,7 @@ FLOORS = (
     "session activations initializers constraints regularizers data losses optimizers callbacks",
     "metrics layers datasets preprocessing",
     "models inspection",
-    "utils backend plot sklearn cli",
+    "utils backend plot sklearn wrappers cli",
     "__init__ __main__",
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}

@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "supported.md"
 ARGUMENTS = "## Arguments\n"
 
 # Modules that nobody calls in a script, or that are built on other frameworks.
-UNLISTED = ("distillation", "quantizers", "wrappers", "applications")
+UNLISTED = ("distillation", "quantizers", "applications")
 
 OWN = {
     "": "compare inspect install_as_keras use_backend TrainingWarning KerasDifferenceWarning",

@@ -35,6 +35,7 @@ _MODULES = (
     "sklearn",
     "tree",
     "utils",
+    "wrappers",
 )
 
 __getattr__, __dir__ = lazy_exports(

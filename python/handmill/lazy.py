@@ -14,7 +14,10 @@ _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 
 def lazy_exports(
-    package: str, names: Mapping[str, str], absent: Callable[[str], str] | None = None
+    package: str,
+    names: Mapping[str, str],
+    absent: Callable[[str], str] | None = None,
+    needs: tuple[tuple[str, ...], str] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Makes the ``__getattr__`` and ``__dir__`` of a package.
 
@@ -24,6 +27,8 @@ def lazy_exports(
             A module listed under its own last name, such as ``"layers": ".layers"``, is
             exported itself; ``".core:make"`` exports ``make`` under another name.
         absent: words the error for another name; default: :func:`missing_name`.
+        needs: the packages of another library without which the names cannot be imported, and
+            what to install.
 
     Returns:
         The two functions, to be bound in the package's ``__init__.py``.
@@ -46,6 +51,8 @@ def lazy_exports(
         try:
             module = importlib.import_module(module_name, package)
         except ImportError as error:
+            if needs and (error.name or "").partition(".")[0] in needs[0]:
+                raise ImportError(f"{package} needs {needs[1]}") from error
             if error.name is None or not error.name.startswith("handmill"):
                 raise
             if error.name != importlib.util.resolve_name(module_name, package):
