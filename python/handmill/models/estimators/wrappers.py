@@ -139,11 +139,12 @@ class SKLearnClassifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
         >>> import handmill
         >>> from handmill.wrappers import SKLearnClassifier
         >>> def network(X, y, units):
-        ...     stack = [handmill.Input(X.shape[1:]), handmill.layers.Dense(units, "relu"),
+        ...     stack = [handmill.Input(X.shape[1:]), handmill.layers.Dense(units, "tanh"),
         ...              handmill.layers.Dense(y.shape[1], "softmax")]
         ...     model = handmill.Sequential(stack)
         ...     model.compile("adam", "categorical_crossentropy")
         ...     return model
+        >>> handmill.utils.set_random_seed(0)
         >>> X = np.linspace(-1, 1, 90)[:, None]
         >>> y = np.where(X[:, 0] > 0, "up", "down")
         >>> wrapped = SKLearnClassifier(network, model_kwargs={"units": 8})
