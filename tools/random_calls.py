@@ -164,7 +164,10 @@ def binary(names: str, like_numpy: bool = True, tame: bool = False) -> None:
                 same = rng.random() < 0.5
                 y = draw(rng, shrunk(rng, shape), x.dtype.name if same else a_dtype(rng), tame)
             pair = (y, x) if rng.random() < 0.3 else (x, y)
-            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None)
+            # inner adds up as many products as the last axis has entries.
+            terms = (np.shape(pair[0]) or (1,))[-1] if name == "inner" else 0
+            grown = terms * sized(pair[0]) * sized(pair[1])
+            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None, grown)
 
         MAKERS[name] = make
 
