@@ -11,8 +11,9 @@ import numpy as np
 
 from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.data.dataset import batches_of
+from handmill.data.dataset import PyDataset, batches_of
 from handmill.data.pipeline.dataset import INFINITE, Dataset
+from handmill.data.pipeline.elements import ElementSpec
 from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
@@ -27,7 +28,7 @@ from handmill.models.layout import (
     split,
 )
 from handmill.models.piece_data import PieceData
-from handmill.models.portions import Given, Rows, warn_out_of_data
+from handmill.models.portions import Given, Rows, name_batch, warn_out_of_data
 from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
 
@@ -75,6 +76,17 @@ class ArrayData:
     def sample(self, count: int) -> list[Array]:
         """Returns the first rows of each array."""
         return [a[:count] for a in self.arrays]
+
+    def whole(self) -> list[Array]:
+        """All rows."""
+        return self.arrays
+
+    def rows_in_use(self) -> None:
+        """All of them."""
+
+    def look(self) -> tuple[Layout, list[Any]]:
+        """The layout of a batch, and what its arrays are like."""
+        return self.layout, self.feed.batch(min(self.batch_size, self.rows))
 
     def begin_epoch(self) -> None:
         """Starts a new pass, unless the last epoch left rows of one."""
@@ -142,12 +154,14 @@ class BatchData:
         self._passes = 0
         self._taken = 0  # batches of the pass that is under way
         self._drawn = 0  # batches of all passes
+        self._looked_at: Given | None = None  # the first batch, drawn before its pass began
         self._epochs = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
+        self._hint = hint_for_samples(source)
         self._known = _number_of_batches(source)
         if self._known == 0:
-            raise ValueError(f"{type(source).__name__} has no batches (its length is 0)")
+            raise ValueError(f"{_named(source)} has no batches (its length is 0)")
 
     @property
     def num_batches(self) -> int | None:
@@ -196,15 +210,50 @@ class BatchData:
         if self.class_weight is not None:
             weight = weights_of_classes(y, self.class_weight, weight)
         layout, arrays = split(x, y, weight)
-        check_rows(layout, arrays)
+        check_rows(layout, arrays, self._hint)
         return layout, arrays
 
     def begin_epoch(self) -> None:
         """Tells the source that an epoch begins."""
         self._notify("on_epoch_begin")
 
+    def whole(self) -> None:
+        """The rows are not there yet."""
+
+    def look(self) -> tuple[Layout, list[Any]] | None:
+        """The layout of the first batch, and arrays like its own; None if it cannot be had yet.
+
+        The batch is made once: the pass that begins next starts with it. The passes of a data set
+        are counted, so it is asked for the specs of its elements instead.
+        """
+        if isinstance(self.source, Dataset):
+            return self._like_specs()
+        if _is_told_of_passes(self.source):
+            return None
+        if self._looked_at is None:
+            try:
+                self._looked_at = self._given(self._next())
+            except StopIteration:
+                self._iterator = None
+                return None
+        return self._looked_at.layout, self._looked_at.like()
+
+    def _like_specs(self) -> tuple[Layout, list[Any]] | None:
+        state = random.state()
+        try:
+            batch = _like(self.source.element_spec)
+        except _Unknown:
+            return None
+        finally:
+            random.restore_state(state)  # functions of the chain may have drawn
+        layout, arrays = split(*unpack_x_y_sample_weight(batch))
+        check_rows(layout, arrays, self._hint)
+        return layout, arrays
+
     def restart(self) -> None:
         """Lets the next epoch start with the first batch, where the source can start again."""
+        if self._looked_at is not None:
+            return
         if self._endless and hasattr(self.source, "reset"):
             self.source.reset()
         elif not hasattr(self.source, "__next__"):
@@ -212,6 +261,9 @@ class BatchData:
 
     def next_portion(self, done: int) -> Given | None:
         """Returns the next batch, None (with a warning if it is too early) if there is none."""
+        if self._looked_at is not None:
+            found, self._looked_at = self._looked_at, None
+            return found
         try:
             batch = self._next()
         except StopIteration:
@@ -222,8 +274,16 @@ class BatchData:
             if batch is None:
                 warn_out_of_data()
                 return None
-        layout, self.last_batch = self._unpacked(batch)
-        return Given(layout, self.last_batch)
+        return self._given(batch)
+
+    def _given(self, batch: Any) -> Given:
+        number = self._taken - 1
+        try:
+            layout, self.last_batch = self._unpacked(batch)
+        except ValueError as error:
+            name_batch(error, number or None)
+            raise
+        return Given(layout, self.last_batch, number, hint=self._hint)
 
     def _first_of_another_pass(self) -> Any:
         """The first batch of a data set that ended exactly where the last epoch did."""
@@ -289,6 +349,40 @@ class BatchData:
         self._notify("on_epoch_end")
 
 
+class _Unknown(Exception):
+    """Elements whose sizes are not known before they are made."""
+
+
+def _like(spec: Any) -> Any:
+    """Arrays like those of a batch of this spec, without memory."""
+    if isinstance(spec, ElementSpec):
+        shape = (spec.shape[0] or 1, *spec.shape[1:]) if spec.shape else ()
+        if None in shape or spec.dtype == "str":
+            raise _Unknown
+        return np.broadcast_to(np.zeros((), spec.dtype), shape)
+    if isinstance(spec, dict):
+        return {key: _like(item) for key, item in spec.items()}
+    return tuple(_like(item) for item in spec)
+
+
+def _is_told_of_passes(source: Any) -> bool:
+    """Whether a data set does something when a pass begins, before its first batch."""
+    hook = getattr(type(source), "on_epoch_begin", None)
+    return hook not in (None, PyDataset.on_epoch_begin)
+
+
+def hint_for_samples(source: Any) -> str:
+    """What to do where a source gives single samples and batches are needed."""
+    if isinstance(source, Dataset):
+        return "its elements are single samples; put them into batches: .batch(32)"
+    if type(source).__module__.startswith("torch."):
+        return (
+            "its elements are single samples; put them into batches: "
+            "torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
+    return "each batch is (x, y) whose arrays have a row for each of its samples"
+
+
 def _number_of_batches(source: Any) -> int | None:
     if isinstance(source, Dataset):
         return source.num_batches
@@ -301,6 +395,12 @@ def _number_of_batches(source: Any) -> int | None:
     return found
 
 
+def _named(source: Any) -> str:
+    """What users call the kind of a source."""
+    kind = Dataset if isinstance(source, Dataset) else type(source)
+    return kind.__name__
+
+
 _IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
 
 
@@ -311,8 +411,13 @@ def is_arrays(x: Any) -> bool:
     return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
-def check_rows(layout: Layout, arrays: list[Array]) -> int:
+def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
     """Returns the number of rows.
+
+    Args:
+        layout: how the arrays lie.
+        arrays: the arrays.
+        hint: what to do if they are those of a single sample.
 
     Raises:
         ValueError: if arrays differ in it, or there is no data.
@@ -324,7 +429,7 @@ def check_rows(layout: Layout, arrays: list[Array]) -> int:
         if array.ndim == 0:
             raise ValueError(
                 "When passing a dataset to a Keras model, the arrays must be at least rank 1. "
-                f"Received: {array} of rank 0."
+                f"Received: {array} of rank 0." + (f"\n  hint: {hint}" if hint else "")
             )
         if rows < 0:
             rows = array.shape[0]

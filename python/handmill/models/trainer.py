@@ -27,6 +27,7 @@ from handmill.models.data_adapters import (
     split_validation,
     weights_of_classes,
 )
+from handmill.models.first_look import in_validation
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames
@@ -615,8 +616,9 @@ class Trainer(Predicting, OlderNames):
         return self.history  # type: ignore[return-value]
 
     def _validation_data(self, data: Any, batch_size: int | None, steps: Any, check: Any) -> Any:
-        x, y, weight = unpack_x_y_sample_weight(data)
-        return make_data(x, y, weight, batch_size, steps, False, None, None, check)
+        with in_validation():
+            x, y, weight = unpack_x_y_sample_weight(data)
+            return make_data(x, y, weight, batch_size, steps, False, None, None, check)
 
     @clean_traceback
     def evaluate(
