@@ -53,6 +53,11 @@ class Rows:
         """Arrays from which these batches come."""
         return self._data.arrays
 
+    @property
+    def is_all(self) -> bool:
+        """Whether there are no rows beyond the first of these batches."""
+        return self.size >= len(self._data.arrays[0])
+
     def like(self) -> list[Any]:
         """What is asked of the arrays of a batch before there are any: shapes and dtypes."""
         return self._data.feed.batch(self.size)
@@ -92,6 +97,7 @@ class Given:
 
     __slots__ = ("_arrays", "_hint", "_number", "_rows", "layout")
     steps = 1
+    is_all = False
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLook
 from handmill.layers.preprocessing.strings import is_string
 from handmill.layers.preprocessing.vocabulary import find
 from handmill.primitives.hashing import HASH_BIN
+from handmill.layers.preprocessing.adapting import numbers_of
 from handmill.primitives.loss import check_labels
 
 
@@ -107,12 +108,19 @@ class IntegerLookup(IndexLookup):
             )
         return array.astype(np.int64)
 
+    def _to_learn(self, data: Any) -> Array:
+        return numbers_of(data, self.describe(), whole=True).astype(np.int64)
+
     def _tokens_of(self, values: Any) -> list[Any]:
         if isinstance(values, list) and any(isinstance(v, str) for v in values):
             try:
                 values = [int(v) for v in values]
             except ValueError as error:
                 raise ValueError(f"{self.describe()}: no whole number: {error}") from None
+        if isinstance(values, list | tuple):
+            for value in values:
+                if isinstance(value, float) and not value.is_integer():
+                    raise ValueError(f"{self.describe()}: {value} is no whole number")
         found: list[Any] = self._as_array(values).reshape(-1).tolist()
         return found
 

@@ -83,6 +83,8 @@ def _shown(x: Any) -> str:
 def _place(value: Any, index: int, array: Array) -> str:
     if array.ndim == 0:
         return ", which is no rectangle of strings; pad its rows to one length"
+    if array.ndim > 1:
+        index = index * len(array) // array.size  # the row
     is_nan = isinstance(value, float) and math.isnan(value)
     if value is None or is_nan or type(value).__name__ == "NAType":  # that of pandas
         return (
