@@ -147,6 +147,12 @@ class Operators:
     def __getitem__(self, key: Any) -> Any:
         return self.operators["getitem"](self, key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "a symbolic tensor cannot be written into; use handmill.ops.where, slice_update or "
+            "scatter_update, which return a new one"
+        )
+
 
 def operator_table() -> dict[str, Callable[..., Any]]:
     """The functions behind the operators, by name."""

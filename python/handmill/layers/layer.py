@@ -165,6 +165,11 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
+        if isinstance(shape, str):
+            raise TypeError(
+                f"add_weight() of {self.describe()}: the shape comes first, and the name is given "
+                f"by name: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
+            )
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
@@ -373,6 +378,14 @@ class Layer(StoredVariables, Watched):
         Args:
             input_shape: a tuple with None for the batch size; nested like the first argument.
         """
+        self._check_super_called()
+        if type(self).build is Layer.build and any(not x.built for x in self._flatten_layers()):
+            errors.warn_caller(
+                f"build() was called on {self.describe()}, which has none of its own, while layers "
+                "inside of it are not built: it now counts as built, and they have no weights. "
+                "Give it a build(input_shape) that builds them, or call it on data.",
+                UserWarning,
+            )
         self.built = True
 
     def _build_at_init(self) -> None:
@@ -399,7 +412,9 @@ class Layer(StoredVariables, Watched):
         self._place()
         if self.built:
             return
-        if len(shapes) > 1 and len(positional(type(self).build)) > 1:
+        if type(self).build is Layer.build:
+            pass  # layers inside are built when they are called
+        elif len(shapes) > 1 and len(positional(type(self).build)) > 1:
             self.build(*shapes[: len(positional(type(self).build))])
         else:
             self.build(self._build_shapes)
@@ -444,6 +459,7 @@ class Layer(StoredVariables, Watched):
 
             return call_on_arrays(self, args, kwargs)
         except Exception as error:
+            self._check_super_called()
             raise errors.of_caller(error)  # noqa: B904  (the same error, shortened)
 
     def _call_traced(
