@@ -101,7 +101,14 @@ class Loss(Watched):
         if weights is not None:
             weights = ops.cast(weights, "float32")
             values, weights = same_rank(values, weights)
-            values = ops.multiply(values, weights)
+            try:
+                values = ops.multiply(values, weights)
+            except ShapeError:
+                raise ShapeError(
+                    f"sample weights of shape {_shown(shape_of(weights))} do not fit losses of "
+                    f"shape {_shown(shape_of(values))}"
+                    "\n  hint: each sample (or each step of a sequence) has one weight"
+                ) from None
         shape = shape_of(values)
         if self.reduction in (None, "none") or shape == ():
             return values

@@ -18,9 +18,12 @@ from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
+from handmill.models.host_part import BatchError
 from handmill.models.layout import (
+    SINGLE,
     Layout,
     as_data,
+    as_weights,
     has_sparse,
     is_sparse,
     leaves,
@@ -193,7 +196,11 @@ class BatchData:
         if self._iterator is None:
             self._iterator = iter(self._open())
             self._taken = 0
-        batch = next(self._iterator)
+        try:
+            batch = next(self._iterator)
+        except BatchError as error:
+            name_batch(error, self._taken)
+            raise
         self._taken += 1
         self._drawn += 1
         return batch
@@ -389,7 +396,12 @@ def _number_of_batches(source: Any) -> int | None:
     if hasattr(source, "__len__"):
         try:
             return len(source)
-        except TypeError:  # a DataLoader has a length that its data set may not know
+        except TypeError as error:  # a DataLoader has a length that its data set may not know
+            if "integer" in str(error):
+                raise ValueError(
+                    f"__len__() of {type(source).__name__} must return the number of batches, an "
+                    f"integer: {error}"
+                ) from error
             return None
     found: int | None = getattr(source, "num_batches", None)
     return found
@@ -398,7 +410,7 @@ def _number_of_batches(source: Any) -> int | None:
 def _named(source: Any) -> str:
     """What users call the kind of a source."""
     kind = Dataset if isinstance(source, Dataset) else type(source)
-    return kind.__name__
+    return getattr(source, "kind_for_users", None) or kind.__name__
 
 
 _IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
@@ -477,7 +489,7 @@ def make_data(
     if steps is not None and (isinstance(steps, bool) or int(steps) != steps or steps < 1):
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
     if class_weight is not None:
-        class_weight = {int(key): float(value) for key, value in class_weight.items()}
+        class_weight = checked_class_weight(class_weight)
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
     if is_lazy_table(x):
@@ -485,14 +497,19 @@ def make_data(
     if is_sparse(y):
         y = as_data(y, "y")
     if not is_arrays(x):
+        _check_source(x)
+        if batch_size is not None:
+            warn_caller(
+                f"batch_size={batch_size!r} has no effect: a {_named(x)} makes batches of its own "
+                "size",
+                UserWarning,
+            )
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
                 raise ValueError(
-                    f"When providing `x` as a {type(x).__name__}, `{name}` should not be passed. "
+                    f"When providing `x` as a {_named(x)}, `{name}` should not be passed. "
                     f"Instead, {name} should be included as part of the batches."
                 )
-        if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
-            raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
         if isinstance(x, Dataset) and steps is None and x.cardinality() == INFINITE:
             raise ValueError(
                 "the data set is endless (it repeats for ever): say how many steps an epoch has "
@@ -518,6 +535,45 @@ def make_data(
     if sparse:
         return _limited(SparseData(layout, arrays, size, int(steps) if steps else None, order))
     return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
+
+
+def _check_source(x: Any) -> None:
+    """Raises a ValueError for what makes no batches."""
+    iterates = hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")
+    if iterates and not isinstance(x, str | bytes | set | frozenset):
+        return
+    hint = ""
+    if isinstance(x, str | bytes) or hasattr(x, "__fspath__"):
+        hint = "read the file first, e.g. with numpy.load or pandas.read_csv"
+    elif isinstance(x, set | frozenset):
+        hint = "a set has no order: pass an array or a list"
+    elif callable(x):
+        name = getattr(x, "__name__", "x")
+        hint = f"pass what the function makes, {name}(), or data.Dataset.from_generator({name})"
+    raise ValueError(
+        f"Unrecognized data type: x={x!r} (of type {type(x)})" + (f"\n  hint: {hint}" if hint else "")
+    )
+
+
+def checked_class_weight(class_weight: Any) -> dict[int, float]:
+    """Returns the factors by class number.
+
+    Raises:
+        ValueError: for what is no dict of numbers by class numbers.
+    """
+    try:
+        return {int(key): float(value) for key, value in class_weight.items()}
+    except (AttributeError, TypeError, ValueError):
+        hint = ""
+        if isinstance(class_weight, str):
+            hint = (
+                "\n  hint: weights that balance the classes: counts = numpy.bincount(y); "
+                "class_weight = dict(enumerate(len(y) / (len(counts) * counts)))"
+            )
+        raise ValueError(
+            "`class_weight` must be a dict of numbers by class number, such as {0: 1.0, 1: 5.0}. "
+            f"Received: class_weight={class_weight!r}{hint}"
+        ) from None
 
 
 def _limited(data: D) -> D:
@@ -565,6 +621,8 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     Raises:
         ValueError: if there is more than one target array.
     """
+    if y is None:
+        raise ValueError("`class_weight` needs targets: pass `y`, or batches (x, y)")
     found = leaves(nested(y))
     if len(found) != 1:
         raise ValueError("`class_weight` is only supported for Models with a single output.")
@@ -576,7 +634,10 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     for label, weight in class_weight.items():
         weights[numbers == int(label)] = weight
     if sample_weight is not None:
-        weights = weights * np.asarray(sample_weight, np.float32)
+        given = as_weights(sample_weight)
+        if given.shape[:1] != weights.shape[:1]:
+            check_rows(SINGLE[True, True], [labels, labels, given])
+        weights = weights * given
     return weights
 
 
@@ -588,14 +649,16 @@ def split_validation(
     Raises:
         ValueError: if a part would be empty, or ``x`` is not arrays.
     """
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
         raise ValueError(
             f"`validation_split` must be between 0 and 1. Received: validation_split={fraction}"
         )
     if not is_arrays(x):
         raise ValueError(
             "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
-            f"incompatible type in the input: {type(x)}"
+            f"incompatible type in the input: {_named(x)}"
+            "\n  hint: pass `validation_data`; utils.split_dataset and the verbs take and skip "
+            "split data sets"
         )
     layout, arrays = split(x, y, sample_weight, keeps_sparse=True)
     rows = check_rows(layout, arrays)

@@ -126,7 +126,7 @@ class Given:
         """Runs the step."""
         try:
             function(*self._arrays)
-        except (RowError, ShapeError) as error:
+        except ValueError as error:
             raise self.explained(error)  # noqa: B904  (the same error, with the place)
         return 1
 
@@ -138,11 +138,15 @@ class Given:
         """Lets an error of this batch name it, or the row in the data."""
         if isinstance(error, RowError) and self._rows is not None:
             return RowError(error.problem, int(self._rows[error.row]))
-        if isinstance(error, RowError) or self._number:
+        if isinstance(error, RowError) or (self._number and type(error) in _OURS):
             name_batch(error, self._number)
         elif isinstance(error, ShapeError) and self._arrays[0].ndim == 1 and self._hint:
             error.args = (f"{error}\n  hint: {self._hint}",)
         return error
+
+
+_OURS = (ValueError, ShapeError)
+"""Kinds of errors whose texts may be made longer."""
 
 
 def name_batch(error: Exception, number: int | None) -> None:

@@ -14,7 +14,6 @@ from handmill.errors import RowError, ShapeError, clean_traceback
 from handmill.ir.op import Array
 from handmill.models import loop
 from handmill.models.data_adapters import (
-    BatchData,
     check_rows,
     checked_batch_size,
     is_arrays,
@@ -169,8 +168,9 @@ class Predicting:
             >>> [scores.shape for scores in model.predict_iter(batches)]
             [(2, 3), (5, 3)]
         """
-        data = make_data(self._as_numbers(x), None, None, batch_size, steps, False, None, None)
-        if isinstance(data, BatchData) and batch_size is not None:
+        size = batch_size if is_arrays(x) else None
+        data = make_data(self._as_numbers(x), None, None, size, steps, False, None, None)
+        if batch_size != size:
             raise ValueError(
                 f"`batch_size` goes with arrays; a {type(x).__name__} makes batches of its own "
                 f"size. Received batch_size={batch_size!r}: leave it out."

@@ -23,6 +23,8 @@ from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
     check_rows,
+    checked_class_weight,
+    is_arrays,
     make_data,
     split_validation,
     weights_of_classes,
@@ -562,6 +564,7 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
+        _check_epochs(epochs, initial_epoch, validation_freq)
         limit = config.max_epochs()
         if limit is not None and limit < epochs:
             warn_caller(f"Limiting epochs to {limit}", UserWarning)
@@ -600,9 +603,8 @@ class Trainer(Predicting, OlderNames):
             )
         validation = None
         if validation_data is not None:
-            validation = self._validation_data(
-                validation_data, validation_batch_size or batch_size, validation_steps, check
-            )
+            sizes = validation_batch_size, batch_size
+            validation = self._validation_data(validation_data, sizes, validation_steps, check)
         resumption = _resumption(resume, callbacks)
         checks = TrainingChecks(self, x)
         numbers = range(initial_epoch, epochs)
@@ -615,10 +617,13 @@ class Trainer(Predicting, OlderNames):
             self._fitting = False
         return self.history  # type: ignore[return-value]
 
-    def _validation_data(self, data: Any, batch_size: int | None, steps: Any, check: Any) -> Any:
+    def _validation_data(
+        self, data: Any, sizes: tuple[int | None, int | None], steps: Any, check: Any
+    ) -> Any:
         with in_validation():
             x, y, weight = unpack_x_y_sample_weight(data)
-            return make_data(x, y, weight, batch_size, steps, False, None, None, check)
+            size = sizes[0] or (sizes[1] if is_arrays(x) else None)
+            return make_data(x, y, weight, size, steps, False, None, None, check)
 
     @clean_traceback
     def evaluate(
@@ -704,7 +709,7 @@ class Trainer(Predicting, OlderNames):
                     "Arguments `sample_weight` and `class_weight` cannot be specified at the same "
                     "time."
                 )
-            sample_weight = weights_of_classes(y, class_weight, None)
+            sample_weight = weights_of_classes(y, checked_class_weight(class_weight), None)
         return self._one_batch(x, y, sample_weight, "train", return_dict)
 
     @clean_traceback
@@ -743,6 +748,22 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
+
+
+def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
+    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+            raise ValueError(
+                f"`{name}` must be an integer, not negative. Received: {name}={value!r}"
+            )
+    single = hasattr(validation_freq, "__index__") and not isinstance(validation_freq, bool)
+    if single and validation_freq > 0:
+        return
+    if single or isinstance(validation_freq, str) or not hasattr(validation_freq, "__contains__"):
+        raise ValueError(
+            "`validation_freq` must be a positive integer, or a list of the epochs (from 1) after "
+            f"which is validated. Received: validation_freq={validation_freq!r}"
+        )
 
 
 def _checked_count(name: str, value: Any) -> int:
