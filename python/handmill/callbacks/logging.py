@@ -138,7 +138,7 @@ class LambdaCallback(Callback):
             if function is not None:
                 if not callable(function):
                     raise TypeError(
-                        f"LambdaCallback: `{name}` must be a function. Received: {name}={function!r}"
+                        f"LambdaCallback: `{name}` must be a function. Received: {function!r}"
                     )
                 setattr(self, name, function)
 

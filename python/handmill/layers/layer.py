@@ -28,7 +28,9 @@ from handmill.layers.arguments import (
     located,
     positional,
     shape_of_leaf,
+    shape_of_weight,
     unique,
+    warn_of_unbuilt,
 )
 from handmill.layers.attributes import (
     BASE_ARGUMENTS,
@@ -165,15 +167,10 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
-        if isinstance(shape, str):
-            raise TypeError(
-                f"add_weight() of {self.describe()}: the shape comes first, and the name is given "
-                f"by name: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
-            )
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
-        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        shape = shape_of_weight(shape, self)
         name = name or "variable"
         if math.prod(shape) * 4 > _ADDRESSABLE:
             raise ValueError(
@@ -379,13 +376,8 @@ class Layer(StoredVariables, Watched):
             input_shape: a tuple with None for the batch size; nested like the first argument.
         """
         self._check_super_called()
-        if type(self).build is Layer.build and any(not x.built for x in self._flatten_layers()):
-            errors.warn_caller(
-                f"build() was called on {self.describe()}, which has none of its own, while layers "
-                "inside of it are not built: it now counts as built, and they have no weights. "
-                "Give it a build(input_shape) that builds them, or call it on data.",
-                UserWarning,
-            )
+        if type(self).build is Layer.build:
+            warn_of_unbuilt(self)
         self.built = True
 
     def _build_at_init(self) -> None:

@@ -74,8 +74,8 @@ def traced(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         )
         if outputs is None:
             raise TypeError(
-                f"{layer.describe()}: call() returned None (is a `return` missing?); it must return "
-                "the output"
+                f"{layer.describe()}: call() returned None; it must return the output (is a "
+                "`return` missing?)"
             )
         return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
 

@@ -18,6 +18,7 @@ from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
+from handmill.models.checked_arguments import checked_batch_size, checked_class_weight
 from handmill.models.host_part import BatchError
 from handmill.models.layout import (
     SINGLE,
@@ -551,29 +552,9 @@ def _check_source(x: Any) -> None:
         name = getattr(x, "__name__", "x")
         hint = f"pass what the function makes, {name}(), or data.Dataset.from_generator({name})"
     raise ValueError(
-        f"Unrecognized data type: x={x!r} (of type {type(x)})" + (f"\n  hint: {hint}" if hint else "")
+        f"Unrecognized data type: x={x!r} (of type {type(x)})"
+        + (f"\n  hint: {hint}" if hint else "")
     )
-
-
-def checked_class_weight(class_weight: Any) -> dict[int, float]:
-    """Returns the factors by class number.
-
-    Raises:
-        ValueError: for what is no dict of numbers by class numbers.
-    """
-    try:
-        return {int(key): float(value) for key, value in class_weight.items()}
-    except (AttributeError, TypeError, ValueError):
-        hint = ""
-        if isinstance(class_weight, str):
-            hint = (
-                "\n  hint: weights that balance the classes: counts = numpy.bincount(y); "
-                "class_weight = dict(enumerate(len(y) / (len(counts) * counts)))"
-            )
-        raise ValueError(
-            "`class_weight` must be a dict of numbers by class number, such as {0: 1.0, 1: 5.0}. "
-            f"Received: class_weight={class_weight!r}{hint}"
-        ) from None
 
 
 def _limited(data: D) -> D:
@@ -583,22 +564,6 @@ def _limited(data: D) -> D:
         warn_caller(f"Limiting steps_per_epoch to {limit}", UserWarning)
         data.steps = limit
     return data
-
-
-def checked_batch_size(batch_size: Any) -> int:
-    """Returns the rows of a batch, 32 by default.
-
-    Raises:
-        ValueError: unless it is a positive integer.
-    """
-    if batch_size is None:
-        return 32
-    size = batch_size
-    if type(size) is int and size > 0:
-        return size
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
-    return int(size)
 
 
 def _rowwise(orders: Callable[[int], Array], rows: int) -> Callable[[], Array]:

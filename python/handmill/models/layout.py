@@ -220,7 +220,9 @@ def as_data(x: Any, name: str) -> Array:
     hint = _HINTS.get(dtype.kind, hint)
     is_text = dtype.kind in "SUT" or (dtype.kind == "O" and inner == ["str"])
     if is_text and name == "y":
-        hint = "; make class numbers of labels: classes, y = numpy.unique(labels, return_inverse=True)"
+        hint = (
+            "; make class numbers of labels: classes, y = numpy.unique(labels, return_inverse=True)"
+        )
     elif is_text and name == "sample_weight":
         hint = ": a factor for each sample"
     elif is_text:

@@ -13,9 +13,9 @@ from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import RowError, ShapeError, clean_traceback
 from handmill.ir.op import Array
 from handmill.models import loop
+from handmill.models.checked_arguments import checked_batch_size
 from handmill.models.data_adapters import (
     check_rows,
-    checked_batch_size,
     is_arrays,
     make_data,
 )

@@ -21,9 +21,9 @@ from handmill.layers.arguments import unique
 from handmill.layers.layer import all_layers, metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
+from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
 from handmill.models.data_adapters import (
     check_rows,
-    checked_class_weight,
     is_arrays,
     make_data,
     split_validation,
@@ -111,7 +111,7 @@ class Trainer(Predicting, OlderNames):
                 "compile() needs an optimizer: a name such as 'adam', an optimizer, or a config "
                 "dictionary. Received: optimizer=None"
             )
-        steps = _checked_count("steps_per_execution", steps_per_execution)
+        steps = checked_count("steps_per_execution", steps_per_execution)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
@@ -564,7 +564,7 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
-        _check_epochs(epochs, initial_epoch, validation_freq)
+        check_epochs(epochs, initial_epoch, validation_freq)
         limit = config.max_epochs()
         if limit is not None and limit < epochs:
             warn_caller(f"Limiting epochs to {limit}", UserWarning)
@@ -748,28 +748,6 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
-
-
-def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
-    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-            raise ValueError(
-                f"`{name}` must be an integer, not negative. Received: {name}={value!r}"
-            )
-    single = hasattr(validation_freq, "__index__") and not isinstance(validation_freq, bool)
-    if single and validation_freq > 0:
-        return
-    if single or isinstance(validation_freq, str) or not hasattr(validation_freq, "__contains__"):
-        raise ValueError(
-            "`validation_freq` must be a positive integer, or a list of the epochs (from 1) after "
-            f"which is validated. Received: validation_freq={validation_freq!r}"
-        )
-
-
-def _checked_count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer, got {name}={value!r}")
-    return int(value)
 
 
 @functools.lru_cache(maxsize=64)
