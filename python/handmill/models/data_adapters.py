@@ -364,9 +364,10 @@ class _Unknown(Exception):
 def _like(spec: Any) -> Any:
     """Arrays like those of a batch of this spec, without memory."""
     if isinstance(spec, ElementSpec):
-        shape = (spec.shape[0] or 1, *spec.shape[1:]) if spec.shape else ()
-        if None in shape or spec.dtype == "str":
+        sizes = [size or 0 for size in spec.shape[1:]]
+        if None in spec.shape[1:] or spec.dtype == "str":
             raise _Unknown
+        shape = (spec.shape[0] or 1, *sizes) if spec.shape else ()
         return np.broadcast_to(np.zeros((), spec.dtype), shape)
     if isinstance(spec, dict):
         return {key: _like(item) for key, item in spec.items()}
@@ -551,10 +552,8 @@ def _check_source(x: Any) -> None:
     elif callable(x):
         name = getattr(x, "__name__", "x")
         hint = f"pass what the function makes, {name}(), or data.Dataset.from_generator({name})"
-    raise ValueError(
-        f"Unrecognized data type: x={x!r} (of type {type(x)})"
-        + (f"\n  hint: {hint}" if hint else "")
-    )
+    hint = f"\n  hint: {hint}" if hint else ""
+    raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)}){hint}")
 
 
 def _limited(data: D) -> D:

@@ -341,7 +341,7 @@ SOFTMAX_CROSS_ENTROPY_GRAD = register(
 def _check_reference(labels: Array, *, num_classes: int, what: str = "label") -> Array:
     flat = labels.ravel()
     whole = flat.dtype.kind in "iub"
-    if whole and flat.size and 0 <= flat.min() and flat.max() < num_classes:
+    if whole and flat.size and flat.min() >= 0 and flat.max() < num_classes:
         return labels
     wrong = (flat < 0) | (flat >= num_classes) | (flat != np.floor(flat))
     if np.any(wrong):

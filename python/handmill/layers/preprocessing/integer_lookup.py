@@ -9,11 +9,11 @@ import numpy as np
 from handmill import ops
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
+from handmill.layers.preprocessing.adapting import numbers_of
 from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLookup, as_key
 from handmill.layers.preprocessing.strings import is_string
 from handmill.layers.preprocessing.vocabulary import find
 from handmill.primitives.hashing import HASH_BIN
-from handmill.layers.preprocessing.adapting import numbers_of
 from handmill.primitives.loss import check_labels
 
 
