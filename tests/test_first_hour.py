@@ -400,6 +400,23 @@ def test_vocabularies_are_lists(vocabulary: Any) -> None:
         layers.IntegerLookup(vocabulary=[1.5])
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_files_that_are_none(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), str(tmp_path), "/dev/zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            layers.StringLookup(vocabulary=path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text("hi")
+    (tmp_path / "a" / "round").symlink_to(tmp_path, target_is_directory=True)
+    given = {"follow_links": True, "verbose": False, "batch_size": 8}
+    found = hm.utils.text_dataset_from_directory(tmp_path, **given)
+    assert len(found.file_paths) == 3  # of the loop, what lies in b
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
+        hm.utils.text_dataset_from_directory(tmp_path, **{**given, "batch_size": 0})
+
+
 # Layers, losses and metrics of users.
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handmill import config as process
 from handmill import ops
+from handmill.files import read_regular
 from handmill.ir.op import Array
 from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
 from handmill.layers.preprocessing.encoding import (
@@ -544,7 +544,7 @@ def _plain(values: Any) -> Any:
 
 def _lines_of(path: str) -> list[str]:
     try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        text = read_regular(path).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         raise ValueError(f"Vocabulary file {path} does not exist.") from None
     lines = text.split("\n")
