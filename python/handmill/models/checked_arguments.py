@@ -53,6 +53,9 @@ def checked_class_weight(class_weight: Any) -> dict[int, float]:
 
 def check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
     """Raises a ValueError for what says no epochs."""
+    usual = type(epochs) is type(initial_epoch) is type(validation_freq) is int
+    if usual and epochs >= 0 and initial_epoch >= 0 and validation_freq > 0:
+        return
     for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
             raise ValueError(

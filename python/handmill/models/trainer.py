@@ -54,6 +54,8 @@ from handmill.runtime.tape import GradientTape
 class Trainer(Predicting, OlderNames):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
 
+    _logits_checked = False
+
     def __init__(self) -> None:
         super().__init__()
         self.optimizer: Any = None

@@ -60,7 +60,7 @@ class TrainingChecks:
 
     def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
-        if not getattr(self.model, "_logits_checked", False):
+        if not self.model._logits_checked:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
                 self._warn(text, text)
