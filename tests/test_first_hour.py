@@ -539,3 +539,28 @@ def test_patience_is_a_number(patience: Any) -> None:
             kind("loss", patience=patience)
     with pytest.raises(TypeError, match="`on_epoch_end` must be a function"):
         hm.callbacks.LambdaCallback(on_epoch_end=3)
+
+
+@pytest.mark.parametrize("dtype", (None, "int32", "int64"))
+def test_large_whole_numbers_stay_different_on_their_way_into_a_layer(dtype: Any) -> None:
+    """Inputs are float32 unless they say something else, which holds numbers up to 2^24."""
+    numbers = np.array([[2**24 + 1], [2**24]])
+    for layer in (layers.Hashing(1000), layers.IntegerLookup(vocabulary=numbers.ravel())):
+        inputs = layers.Input((1,), **({"dtype": dtype} if dtype else {}))
+        found = models.Model(inputs, layer(inputs)).predict(numbers, verbose=0)
+        np.testing.assert_array_equal(found, layer(numbers))
+        assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("data", ([None], np.array([None]), ["a", None], np.array([1, None])))
+def test_nothing_is_hashed(data: Any) -> None:
+    with pytest.raises(ValueError, match=r"takes strings.*missing value|takes strings.*is a int"):
+        layers.Hashing(5)(data)
+
+
+def test_classes_without_a_weight_count_once() -> None:
+    weights = np.where(Y == 1, 3.0, 1.0)
+    for data in ({"x": X, "y": Y}, {"x": ROWS((X, Y)).batch(32)}):
+        plain = make_model().fit(X, Y, sample_weight=weights, shuffle=False, verbose=0).history
+        found = make_model().fit(**data, class_weight={1: 3}, shuffle=False, verbose=0).history
+        assert found == plain

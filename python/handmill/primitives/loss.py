@@ -395,6 +395,10 @@ def check_labels(labels: Tensor, num_classes: int, what: str = "label") -> Any:
     return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes), **named)
 
 
+WHOLE = ("int8", "uint8", "int32", "int64")
+"""Dtypes of whole numbers, from which :func:`uncast` gets them all back."""
+
+
 def uncast(x: Tensor, dtypes: Sequence[str]) -> Any:
     """Returns what ``x`` was converted from, as far as that had one of these dtypes."""
     while isinstance(x, Value) and x.node is not None and x.node.op is CAST:

@@ -14,7 +14,7 @@ from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLook
 from handmill.layers.preprocessing.strings import is_string
 from handmill.layers.preprocessing.vocabulary import find
 from handmill.primitives.hashing import HASH_BIN
-from handmill.primitives.loss import check_labels
+from handmill.primitives.loss import WHOLE, check_labels, uncast
 
 
 class IntegerLookup(IndexLookup):
@@ -135,7 +135,7 @@ class IntegerLookup(IndexLookup):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
-        x = ops.cast(inputs, "int64")
+        x = ops.cast(uncast(inputs, WHOLE), "int64")  # a float32 holds those up to 2^24 only
         if self.invert:
             return self._inverted(x)
         one = self.num_oov_indices == 1
