@@ -170,6 +170,19 @@ def test_looking_at_validation_data_takes_nothing_from_them() -> None:
     np.testing.assert_array_equal(hm.random.normal((2,)), first)
 
 
+def test_the_step_of_validation_is_traced_once() -> None:
+    traced: list[int] = []
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        traced.append(1)
+        return hm.ops.mean((hm.ops.cast(y_true, "float32")[:, None] - y_pred) ** 2, axis=-1)
+
+    model = make_model()
+    model.compile("sgd", loss)
+    model.fit(X, Y, validation_data=(X, Y), epochs=3, batch_size=16, verbose=0)
+    assert len(traced) == 2  # training, and validation
+
+
 # Data by the path on which they come.
 
 WRONG_DATA = {

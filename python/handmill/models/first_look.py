@@ -47,7 +47,7 @@ def look(model: Any, data: Any, step: Any, portion: Any, validation: Any = None)
         if found is None:
             return
         layout, arrays = found
-        measuring = model._step(layout, "test")
+        measuring = model._step_of("test")(layout)
         if measuring.function is not None:
             fitted = measuring.function.fitted(arrays)
             _look_at_rows(fitted.signature.trace, validation)
