@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.callbacks.callback import Callback
-from handmill.callbacks.monitor import MonitorCallback
+from handmill.callbacks.monitor import MonitorCallback, checked_patience
 from handmill.console import say
 from handmill.runtime.variable import Variable
 
@@ -113,7 +113,7 @@ class ReduceLROnPlateau(MonitorCallback):
             raise ValueError(f"Unrecognized arguments: {kwargs}")
         self.factor = factor
         self.min_lr = min_lr
-        self.patience = patience
+        self.patience = checked_patience(patience)
         self.verbose = verbose
         self.cooldown = cooldown
         self.cooldown_counter = 0

@@ -35,6 +35,11 @@ class ProgbarLogger(Callback):
     @property
     def _verbose(self) -> int:
         verbose = self.params.get("verbose", 1)
+        if isinstance(verbose, str) and verbose != "auto":
+            raise ValueError(
+                "`verbose` must be 0 (silent), 1 (a progress line), 2 (a line an epoch) or 'auto'. "
+                f"Received: verbose={verbose!r}"
+            )
         return 1 if verbose == "auto" else int(verbose)
 
     def _start(self) -> None:
@@ -131,6 +136,10 @@ class LambdaCallback(Callback):
         }
         for name, function in given.items():
             if function is not None:
+                if not callable(function):
+                    raise TypeError(
+                        f"LambdaCallback: `{name}` must be a function. Received: {function!r}"
+                    )
                 setattr(self, name, function)
 
 

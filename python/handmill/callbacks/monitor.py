@@ -6,6 +6,8 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+
 from handmill.callbacks.callback import Callback
 
 
@@ -83,3 +85,14 @@ class MonitorCallback(Callback):
             "whether it should rise or fall: no metric of that name knows its direction. Pass "
             "`mode='max'` to watch for the highest value, or `mode='min'` for the lowest."
         )
+
+
+def checked_patience(patience: Any) -> Any:
+    """Returns how many epochs to wait.
+
+    Raises:
+        ValueError: if it is no number.
+    """
+    if isinstance(patience, bool) or not isinstance(patience, int | float | np.number):
+        raise ValueError(f"`patience` must be a number of epochs. Received: patience={patience!r}")
+    return patience

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from handmill.callbacks.callback import Callback
-from handmill.callbacks.monitor import MonitorCallback
+from handmill.callbacks.monitor import MonitorCallback, checked_patience
 from handmill.console import say
 
 
@@ -37,7 +37,7 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta=min_delta)
-        self.patience = patience
+        self.patience = checked_patience(patience)
         self.verbose = verbose
         self.baseline = baseline
         self.restore_best_weights = restore_best_weights

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
+from functools import partial
 from typing import Any
 
 from handmill.data.prefetch import made_ahead
+from handmill.errors import warn_caller
 
 
 class PyDataset:
@@ -32,9 +34,19 @@ class PyDataset:
         3
     """
 
+    workers: int
+    use_multiprocessing: bool
+    max_queue_size: int
+
     def __init__(
         self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
     ) -> None:
+        for name, value in (("workers", workers), ("max_queue_size", max_queue_size)):
+            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+                raise ValueError(
+                    f"`{name}` of a PyDataset must be a whole number, not negative. Received: "
+                    f"{name}={value!r}"
+                )
         self.workers = workers
         self.use_multiprocessing = use_multiprocessing
         self.max_queue_size = max_queue_size
@@ -64,29 +76,67 @@ def batches_of(dataset: Any, order: Iterable[Any]) -> Iterator[Any]:
     """
     workers, ahead, by_processes = 1, 1, False
     if isinstance(dataset, PyDataset):
+        if "workers" not in vars(dataset):
+            warn_caller(
+                f"The __init__() of {type(dataset).__name__} did not call "
+                "super().__init__(**kwargs), which takes `workers`, `use_multiprocessing` and "
+                "`max_queue_size`; the thread that trains makes its batches.",
+                UserWarning,
+            )
+            PyDataset.__init__(dataset)
         workers = int(dataset.workers)
         ahead = max(int(dataset.max_queue_size), 1)
         by_processes = bool(dataset.use_multiprocessing) and workers > 0
     if by_processes:
         yield from _by_processes(dataset, order, workers, ahead)
     elif workers > 1:
-        yield from made_ahead(map(int, order), dataset.__getitem__, workers, ahead)
+        work = partial(_batch, dataset)
+        yield from made_ahead(map(int, order), work, workers, ahead)
     else:
         for index in order:
-            yield dataset[int(index)]
+            yield _batch(dataset, int(index))
+
+
+def _batch(dataset: Any, index: int) -> Any:
+    try:
+        return dataset[index]
+    except StopIteration as error:
+        raise RuntimeError(
+            f"{type(dataset).__name__}.__getitem__({index}) raised StopIteration; it must return a "
+            "batch: __len__() says how many there are"
+        ) from error
 
 
 def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
     import multiprocessing
 
+    others = set(multiprocessing.active_children())
     pool = multiprocessing.Pool(workers, _receive, (dataset,))
+    processes = set(multiprocessing.active_children()) - others
+
+    def work(index: int) -> Any:
+        result = pool.apply_async(_item, (index,))
+        while not result.ready():
+            result.wait(_LOOK_SECONDS)
+            # A batch whose process was killed never comes.
+            died = [p for p in processes if not p.is_alive() and p.exitcode]
+            if died and not result.ready():
+                raise RuntimeError(
+                    f"a process that makes batches of {type(dataset).__name__} died (exit code "
+                    f"{died[0].exitcode}) before batch {index} was made; was it killed, out of "
+                    "memory? use_multiprocessing=False makes batches on threads"
+                )
+        return result.get()
+
     try:
-        work: Callable[[int], Any] = lambda index: pool.apply(_item, (index,))  # noqa: E731
         yield from made_ahead(map(int, order), work, workers, ahead)
     finally:
         pool.terminate()
         pool.join()
 
+
+_LOOK_SECONDS = 0.2
+"""How often is looked whether the processes that make batches live."""
 
 _received: list[Any] = []
 
@@ -96,4 +146,4 @@ def _receive(dataset: Any) -> None:
 
 
 def _item(index: int) -> Any:
-    return _received[0][index]
+    return _batch(_received[0], index)

@@ -9,8 +9,9 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.runtime.feed import packed
 
+_TEXTS = ("object", "str", "string", "utf8")
 _REMEDIES = (
-    (("object", "str", "string", "utf8"), "layers.StringLookup or pandas.get_dummies for texts, "
+    (_TEXTS, "layers.StringLookup or pandas.get_dummies for texts, "
      "pandas.to_numeric for numbers that were read as texts"),
     (("category", "categorical", "enum"), "its codes (column.cat.codes, or to_physical()), or one "
      "column for each category (get_dummies, to_dummies)"),
@@ -103,7 +104,7 @@ def _has_no_gaps(table: Any) -> bool:
         dtypes = _columns(table)[1]
         if all(isinstance(dtype, np.dtype) for dtype in dtypes):
             return True  # a missing number is NaN already
-        return not np.asarray(table.isna().to_numpy()).any()
+        return not np.asarray(table.isna()).any()
     count = getattr(table, "null_count", None)
     if count is None:
         return True
@@ -125,6 +126,8 @@ def _refusal(name: str, column: Any, dtype: Any) -> str:
         (remedy for starts, remedy in _REMEDIES if text.startswith(starts)),
         "numbers",
     )
+    if name == "y" and text.startswith(_TEXTS):
+        remedy = "class numbers, such as pandas.factorize(column)[0] or column.rank('dense') - 1"
     where = "it" if column is None else f"column {column!r}"
     return (
         f"`{name}` must hold numbers, but {where} of it has dtype {dtype}: make of it {remedy}, "

@@ -154,6 +154,12 @@ class Operators:
     def __getitem__(self, key: Any) -> Any:
         return operator_table()["getitem"](self, key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "a symbolic tensor cannot be written into; use handmill.ops.where, slice_update or "
+            "scatter_update, which return a new one"
+        )
+
 
 class LogicalOperators(Operators):
     """The same on tensors of Keras's face, where ``&``, ``|``, ``^``, ``~`` tell truth values."""

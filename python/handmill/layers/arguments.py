@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, tree
-from handmill.errors import ShapeError
+from handmill.errors import ShapeError, warn_caller
 from handmill.layers.symbolic import shape_of_spec
 
 
@@ -28,6 +28,31 @@ def bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, 
         else:
             arguments[name] = value
     return arguments
+
+
+def shape_of_weight(shape: Any, layer: Any) -> tuple[int, ...]:
+    """Returns the shape given to ``add_weight``.
+
+    Raises:
+        TypeError: for a name in its place, as Keras 2 had it.
+    """
+    if isinstance(shape, str):
+        raise TypeError(
+            f"add_weight() of {layer.describe()}: the shape comes first, and the name is given by "
+            f"name: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
+        )
+    return (shape,) if isinstance(shape, int) else tuple(shape or ())
+
+
+def warn_of_unbuilt(layer: Any) -> None:
+    """Warns if a layer without a ``build`` of its own has layers inside that are not built."""
+    if any(not inner.built for inner in layer._flatten_layers()):
+        warn_caller(
+            f"build() was called on {layer.describe()}, which has none of its own, while layers "
+            "inside of it are not built: it now counts as built, and they have no weights. Give it "
+            "a build(input_shape) that builds them, or call it on data.",
+            UserWarning,
+        )
 
 
 def positional(function: Any) -> list[str]:

@@ -18,6 +18,7 @@ NOT_NOTICED = frozenset(
         "trainable", "_trainable", "_known_parts", "_inbound_nodes", "_programs", "_eager_losses",
         "_init_arguments", "_build_shapes", "_input_shape_argument", "_compile_arguments", "_steps",
         "_predictors", "_all_metrics", "_augmenting", "_shuffle", "_fitting", "_was_checked",
+        "_logits_checked",
         "history", "stop_training", "stop_evaluating", "stop_predicting", "_run_eagerly",
         "steps_per_execution", "_path", "_parent_path", "_host", *FUNCTIONS,
     }

@@ -28,7 +28,9 @@ from handmill.layers.arguments import (
     located,
     positional,
     shape_of_leaf,
+    shape_of_weight,
     unique,
+    warn_of_unbuilt,
 )
 from handmill.layers.attributes import (
     BASE_ARGUMENTS,
@@ -168,7 +170,7 @@ class Layer(StoredVariables, Watched):
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
-        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        shape = shape_of_weight(shape, self)
         name = name or "variable"
         if math.prod(shape) * 4 > _ADDRESSABLE:
             raise ValueError(
@@ -373,6 +375,9 @@ class Layer(StoredVariables, Watched):
         Args:
             input_shape: a tuple with None for the batch size; nested like the first argument.
         """
+        self._check_super_called()
+        if type(self).build is Layer.build:
+            warn_of_unbuilt(self)
         self.built = True
 
     def _build_at_init(self) -> None:
@@ -399,7 +404,9 @@ class Layer(StoredVariables, Watched):
         self._place()
         if self.built:
             return
-        if len(shapes) > 1 and len(positional(type(self).build)) > 1:
+        if type(self).build is Layer.build:
+            pass  # layers inside are built when they are called
+        elif len(shapes) > 1 and len(positional(type(self).build)) > 1:
             self.build(*shapes[: len(positional(type(self).build))])
         else:
             self.build(self._build_shapes)
@@ -444,6 +451,7 @@ class Layer(StoredVariables, Watched):
 
             return call_on_arrays(self, args, kwargs)
         except Exception as error:
+            self._check_super_called()
             raise errors.of_caller(error)  # noqa: B904  (the same error, shortened)
 
     def _call_traced(

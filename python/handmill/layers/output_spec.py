@@ -72,6 +72,11 @@ def traced(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = layer._call_traced(
             graph, tree.map_structure(enter, args), tree.map_structure(enter, kwargs)
         )
+        if outputs is None:
+            raise TypeError(
+                f"{layer.describe()}: call() returned None; it must return the output (is a "
+                "`return` missing?)"
+            )
         return tree.map_structure(lambda x: _as_tensor(graph, x), outputs)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from handmill import config, dtype_policies, ops
-from handmill.errors import ShapeError
+from handmill.errors import ShapeError, TrainingWarning, warn_caller
 from handmill.ir.dims import SymbolicDim, as_none, is_fixed
 from handmill.ir.shapes import FLOATS, size_of
 from handmill.ir.trace import mask_of
@@ -101,7 +101,14 @@ class Loss(Watched):
         if weights is not None:
             weights = ops.cast(weights, "float32")
             values, weights = same_rank(values, weights)
-            values = ops.multiply(values, weights)
+            try:
+                values = ops.multiply(values, weights)
+            except ShapeError:
+                raise ShapeError(
+                    f"sample weights of shape {_shown(shape_of(weights))} do not fit losses of "
+                    f"shape {_shown(shape_of(values))}"
+                    "\n  hint: each sample (or each step of a sequence) has one weight"
+                ) from None
         shape = shape_of(values)
         if self.reduction in (None, "none") or shape == ():
             return values
@@ -248,6 +255,13 @@ def _check_broadcast(y_true: Any, y_pred: Any) -> None:
                 f"loss: targets of shape {_shown(s1)} do not fit predictions of shape {_shown(s2)}"
                 "\n  hint: the last layer needs as many units as each target has values"
             )
+    if len(s1) == len(s2) >= 2 and s1[-1] != s2[-1] and is_fixed((s1[-1], s2[-1])):
+        warn_caller(
+            f"targets of shape {_shown(s1)} do not have the shape {_shown(s2)} of the predictions: "
+            "along the last axis each value is compared with the same one. The last layer usually "
+            "needs as many units as each target has values.",
+            TrainingWarning,
+        )
 
 
 def _shown(shape: Any) -> tuple[Any, ...]:

@@ -175,6 +175,11 @@ def _one_hot_hint(labels: Any, scores: Any) -> str:
             "\n  hint: for one-hot labels write loss='categorical_crossentropy', or give class "
             "numbers (class_mode='sparse')"
         )
+    if len(scores) > len(labels) + 1:
+        return (
+            "\n  hint: the output has more axes than one row of classes for each label; is a "
+            "Flatten() missing before the last layers?"
+        )
     return ""
 
 

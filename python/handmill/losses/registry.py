@@ -148,6 +148,10 @@ def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[
     else:
         found = get(identifier)
     if isinstance(found, Loss):
+        if "_dtype" not in vars(found):
+            raise RuntimeError(
+                f"the __init__() of the loss {type(found).__name__} did not call super().__init__()"
+            )
         return found
     name = identifier if isinstance(identifier, str) else object_name(found)
     if found in (sparse_categorical_crossentropy, circle):  # whose classes know what counts

@@ -148,6 +148,11 @@ class MeanMetricWrapper(FunctionArguments, Mean):
         if self._direction is None:  # a user's function; the others align ranks themselves
             y_true, y_pred = same_rank(y_true, y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
+        if not hasattr(values, "shape") and not isinstance(values, int | float):
+            raise TypeError(
+                f"the metric {self.name!r} returned {values!r}; its function must return a number "
+                "for each sample, or one for the batch (is a `return` missing?)"
+            )
         super().update_state(values, sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:

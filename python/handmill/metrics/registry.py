@@ -139,6 +139,10 @@ def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[
     if not isinstance(found, Metric):
         name = identifier if isinstance(identifier, str) else object_name(found)
         return MeanMetricWrapper(found, name=name)
+    if "_variables" not in vars(found):
+        raise RuntimeError(
+            f"the __init__() of the metric {type(found).__name__} did not call super().__init__()"
+        )
     if isinstance(identifier, str):
         found.name = identifier
     return found

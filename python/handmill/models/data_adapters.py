@@ -11,15 +11,20 @@ import numpy as np
 
 from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.data.dataset import batches_of
+from handmill.data.dataset import PyDataset, batches_of
 from handmill.data.pipeline.dataset import INFINITE, Dataset
+from handmill.data.pipeline.elements import ElementSpec
 from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
+from handmill.models.checked_arguments import checked_batch_size, checked_class_weight
+from handmill.models.host_part import BatchError
 from handmill.models.layout import (
+    SINGLE,
     Layout,
     as_data,
+    as_weights,
     has_sparse,
     is_sparse,
     leaves,
@@ -27,7 +32,7 @@ from handmill.models.layout import (
     split,
 )
 from handmill.models.piece_data import PieceData
-from handmill.models.portions import Given, Rows, warn_out_of_data
+from handmill.models.portions import Given, Rows, name_batch, warn_out_of_data
 from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
 
@@ -75,6 +80,17 @@ class ArrayData:
     def sample(self, count: int) -> list[Array]:
         """Returns the first rows of each array."""
         return [a[:count] for a in self.arrays]
+
+    def whole(self) -> list[Array]:
+        """All rows."""
+        return self.arrays
+
+    def rows_in_use(self) -> None:
+        """All of them."""
+
+    def look(self) -> tuple[Layout, list[Any]]:
+        """The layout of a batch, and what its arrays are like."""
+        return self.layout, self.feed.batch(min(self.batch_size, self.rows))
 
     def begin_epoch(self) -> None:
         """Starts a new pass, unless the last epoch left rows of one."""
@@ -142,12 +158,14 @@ class BatchData:
         self._passes = 0
         self._taken = 0  # batches of the pass that is under way
         self._drawn = 0  # batches of all passes
+        self._looked_at: Given | None = None  # the first batch, drawn before its pass began
         self._epochs = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
+        self._hint = hint_for_samples(source)
         self._known = _number_of_batches(source)
         if self._known == 0:
-            raise ValueError(f"{type(source).__name__} has no batches (its length is 0)")
+            raise ValueError(f"{_named(source)} has no batches (its length is 0)")
 
     @property
     def num_batches(self) -> int | None:
@@ -179,7 +197,11 @@ class BatchData:
         if self._iterator is None:
             self._iterator = iter(self._open())
             self._taken = 0
-        batch = next(self._iterator)
+        try:
+            batch = next(self._iterator)
+        except BatchError as error:
+            name_batch(error, self._taken)
+            raise
         self._taken += 1
         self._drawn += 1
         return batch
@@ -196,15 +218,50 @@ class BatchData:
         if self.class_weight is not None:
             weight = weights_of_classes(y, self.class_weight, weight)
         layout, arrays = split(x, y, weight)
-        check_rows(layout, arrays)
+        check_rows(layout, arrays, self._hint)
         return layout, arrays
 
     def begin_epoch(self) -> None:
         """Tells the source that an epoch begins."""
         self._notify("on_epoch_begin")
 
+    def whole(self) -> None:
+        """The rows are not there yet."""
+
+    def look(self) -> tuple[Layout, list[Any]] | None:
+        """The layout of the first batch, and arrays like its own; None if it cannot be had yet.
+
+        The batch is made once: the pass that begins next starts with it. The passes of a data set
+        are counted, so it is asked for the specs of its elements instead.
+        """
+        if isinstance(self.source, Dataset):
+            return self._like_specs()
+        if _is_told_of_passes(self.source):
+            return None
+        if self._looked_at is None:
+            try:
+                self._looked_at = self._given(self._next())
+            except StopIteration:
+                self._iterator = None
+                return None
+        return self._looked_at.layout, self._looked_at.like()
+
+    def _like_specs(self) -> tuple[Layout, list[Any]] | None:
+        state = random.state()
+        try:
+            batch = _like(self.source.element_spec)
+        except _Unknown:
+            return None
+        finally:
+            random.restore_state(state)  # functions of the chain may have drawn
+        layout, arrays = split(*unpack_x_y_sample_weight(batch))
+        check_rows(layout, arrays, self._hint)
+        return layout, arrays
+
     def restart(self) -> None:
         """Lets the next epoch start with the first batch, where the source can start again."""
+        if self._looked_at is not None:
+            return
         if self._endless and hasattr(self.source, "reset"):
             self.source.reset()
         elif not hasattr(self.source, "__next__"):
@@ -212,6 +269,9 @@ class BatchData:
 
     def next_portion(self, done: int) -> Given | None:
         """Returns the next batch, None (with a warning if it is too early) if there is none."""
+        if self._looked_at is not None:
+            found, self._looked_at = self._looked_at, None
+            return found
         try:
             batch = self._next()
         except StopIteration:
@@ -222,8 +282,16 @@ class BatchData:
             if batch is None:
                 warn_out_of_data()
                 return None
-        layout, self.last_batch = self._unpacked(batch)
-        return Given(layout, self.last_batch)
+        return self._given(batch)
+
+    def _given(self, batch: Any) -> Given:
+        number = self._taken - 1
+        try:
+            layout, self.last_batch = self._unpacked(batch)
+        except ValueError as error:
+            name_batch(error, number or None)
+            raise
+        return Given(layout, self.last_batch, number, hint=self._hint)
 
     def _first_of_another_pass(self) -> Any:
         """The first batch of a data set that ended exactly where the last epoch did."""
@@ -289,16 +357,62 @@ class BatchData:
         self._notify("on_epoch_end")
 
 
+class _Unknown(Exception):
+    """Elements whose sizes are not known before they are made."""
+
+
+def _like(spec: Any) -> Any:
+    """Arrays like those of a batch of this spec, without memory."""
+    if isinstance(spec, ElementSpec):
+        sizes = [size or 0 for size in spec.shape[1:]]
+        if None in spec.shape[1:] or spec.dtype == "str":
+            raise _Unknown
+        shape = (spec.shape[0] or 1, *sizes) if spec.shape else ()
+        return np.broadcast_to(np.zeros((), spec.dtype), shape)
+    if isinstance(spec, dict):
+        return {key: _like(item) for key, item in spec.items()}
+    return tuple(_like(item) for item in spec)
+
+
+def _is_told_of_passes(source: Any) -> bool:
+    """Whether a data set does something when a pass begins, before its first batch."""
+    hook = getattr(type(source), "on_epoch_begin", None)
+    return hook not in (None, PyDataset.on_epoch_begin)
+
+
+def hint_for_samples(source: Any) -> str:
+    """What to do where a source gives single samples and batches are needed."""
+    if isinstance(source, Dataset):
+        return "its elements are single samples; put them into batches: .batch(32)"
+    if type(source).__module__.startswith("torch."):
+        return (
+            "its elements are single samples; put them into batches: "
+            "torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
+    return "each batch is (x, y) whose arrays have a row for each of its samples"
+
+
 def _number_of_batches(source: Any) -> int | None:
     if isinstance(source, Dataset):
         return source.num_batches
     if hasattr(source, "__len__"):
         try:
             return len(source)
-        except TypeError:  # a DataLoader has a length that its data set may not know
+        except TypeError as error:  # a DataLoader has a length that its data set may not know
+            if "integer" in str(error):
+                raise ValueError(
+                    f"__len__() of {type(source).__name__} must return the number of batches, an "
+                    f"integer: {error}"
+                ) from error
             return None
     found: int | None = getattr(source, "num_batches", None)
     return found
+
+
+def _named(source: Any) -> str:
+    """What users call the kind of a source."""
+    kind = Dataset if isinstance(source, Dataset) else type(source)
+    return getattr(source, "kind_for_users", None) or kind.__name__
 
 
 _IN_MEMORY = (np.ndarray, list, tuple, dict, memoryview)
@@ -311,8 +425,13 @@ def is_arrays(x: Any) -> bool:
     return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
-def check_rows(layout: Layout, arrays: list[Array]) -> int:
+def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
     """Returns the number of rows.
+
+    Args:
+        layout: how the arrays lie.
+        arrays: the arrays.
+        hint: what to do if they are those of a single sample.
 
     Raises:
         ValueError: if arrays differ in it, or there is no data.
@@ -324,7 +443,7 @@ def check_rows(layout: Layout, arrays: list[Array]) -> int:
         if array.ndim == 0:
             raise ValueError(
                 "When passing a dataset to a Keras model, the arrays must be at least rank 1. "
-                f"Received: {array} of rank 0."
+                f"Received: {array} of rank 0." + (f"\n  hint: {hint}" if hint else "")
             )
         if rows < 0:
             rows = array.shape[0]
@@ -372,7 +491,7 @@ def make_data(
     if steps is not None and (isinstance(steps, bool) or int(steps) != steps or steps < 1):
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
     if class_weight is not None:
-        class_weight = {int(key): float(value) for key, value in class_weight.items()}
+        class_weight = checked_class_weight(class_weight)
     if x is None:
         raise ValueError("`x` is missing: pass arrays, a generator or a PyDataset")
     if is_lazy_table(x):
@@ -380,14 +499,19 @@ def make_data(
     if is_sparse(y):
         y = as_data(y, "y")
     if not is_arrays(x):
+        _check_source(x)
+        if batch_size is not None:
+            warn_caller(
+                f"batch_size={batch_size!r} has no effect: a {_named(x)} makes batches of its own "
+                "size",
+                UserWarning,
+            )
         for name, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
                 raise ValueError(
-                    f"When providing `x` as a {type(x).__name__}, `{name}` should not be passed. "
+                    f"When providing `x` as a {_named(x)}, `{name}` should not be passed. "
                     f"Instead, {name} should be included as part of the batches."
                 )
-        if not (hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")):
-            raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
         if isinstance(x, Dataset) and steps is None and x.cardinality() == INFINITE:
             raise ValueError(
                 "the data set is endless (it repeats for ever): say how many steps an epoch has "
@@ -415,6 +539,23 @@ def make_data(
     return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
 
 
+def _check_source(x: Any) -> None:
+    """Raises a ValueError for what makes no batches."""
+    iterates = hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")
+    if iterates and not isinstance(x, str | bytes | set | frozenset):
+        return
+    hint = ""
+    if isinstance(x, str | bytes) or hasattr(x, "__fspath__"):
+        hint = "read the file first, e.g. with numpy.load or pandas.read_csv"
+    elif isinstance(x, set | frozenset):
+        hint = "a set has no order: pass an array or a list"
+    elif callable(x):
+        name = getattr(x, "__name__", "x")
+        hint = f"pass what the function makes, {name}(), or data.Dataset.from_generator({name})"
+    hint = f"\n  hint: {hint}" if hint else ""
+    raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)}){hint}")
+
+
 def _limited(data: D) -> D:
     """Cuts what is longer than ``config.max_steps_per_epoch``."""
     limit = config.max_steps_per_epoch()
@@ -422,22 +563,6 @@ def _limited(data: D) -> D:
         warn_caller(f"Limiting steps_per_epoch to {limit}", UserWarning)
         data.steps = limit
     return data
-
-
-def checked_batch_size(batch_size: Any) -> int:
-    """Returns the rows of a batch, 32 by default.
-
-    Raises:
-        ValueError: unless it is a positive integer.
-    """
-    if batch_size is None:
-        return 32
-    size = batch_size
-    if type(size) is int and size > 0:
-        return size
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}")
-    return int(size)
 
 
 def _rowwise(orders: Callable[[int], Array], rows: int) -> Callable[[], Array]:
@@ -460,6 +585,8 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     Raises:
         ValueError: if there is more than one target array.
     """
+    if y is None:
+        raise ValueError("`class_weight` needs targets: pass `y`, or batches (x, y)")
     found = leaves(nested(y))
     if len(found) != 1:
         raise ValueError("`class_weight` is only supported for Models with a single output.")
@@ -471,7 +598,10 @@ def weights_of_classes(y: Any, class_weight: Mapping[int, float], sample_weight:
     for label, weight in class_weight.items():
         weights[numbers == int(label)] = weight
     if sample_weight is not None:
-        weights = weights * np.asarray(sample_weight, np.float32)
+        given = as_weights(sample_weight)
+        if given.shape[:1] != weights.shape[:1]:
+            check_rows(SINGLE[True, True], [labels, labels, given])
+        weights = weights * given
     return weights
 
 
@@ -483,14 +613,16 @@ def split_validation(
     Raises:
         ValueError: if a part would be empty, or ``x`` is not arrays.
     """
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
         raise ValueError(
             f"`validation_split` must be between 0 and 1. Received: validation_split={fraction}"
         )
     if not is_arrays(x):
         raise ValueError(
             "Argument `validation_split` is only supported for tensors or NumPy arrays. Found "
-            f"incompatible type in the input: {type(x)}"
+            f"incompatible type in the input: {_named(x)}"
+            "\n  hint: pass `validation_data`; utils.split_dataset and the verbs take and skip "
+            "split data sets"
         )
     layout, arrays = split(x, y, sample_weight, keeps_sparse=True)
     rows = check_rows(layout, arrays)

@@ -106,7 +106,15 @@ class HostPart:
     def _flat(self, x: Any) -> Sequence[Any]:
         names, wanted = self._names, self._structure
         if hasattr(x, "to_numpy") and hasattr(x, "columns"):  # a frame: a column for each input
-            x = {name: x[name].to_numpy() for name in x.columns}
+            columns = list(x.columns)
+            if len(names) == 1 and names[0] not in columns:
+                if len(columns) != 1:
+                    raise ValueError(
+                        f"the model has one input, {names[0]!r}, and the frame has the columns "
+                        f"{columns}: pass the one that is meant, frame[{columns[:1]}]"
+                    )
+                return [x[columns[0]].to_numpy()]
+            x = {name: x[name].to_numpy() for name in columns}
         if isinstance(x, dict):
             keys = sorted(wanted) if isinstance(wanted, dict) else names
             if missing := [key for key in keys if key not in x]:
@@ -147,7 +155,14 @@ class HostPart:
     def of_batch(self, batch: Any) -> Any:
         """Returns a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)`` with numbers for x."""
         x, y, weight = unpack_x_y_sample_weight(batch)
-        return pack_x_y_sample_weight(self(x), y, weight)
+        try:
+            return pack_x_y_sample_weight(self(x), y, weight)
+        except ValueError as error:
+            raise BatchError(*error.args) from error
+
+
+class BatchError(ValueError):
+    """A batch whose strings are none; who counts the batches says which it is."""
 
 
 class _Rest(LayerGraph):
@@ -184,6 +199,11 @@ def _fitted(value: Any, tensor: KerasTensor) -> Any:
     else:
         array = np.asarray(value)
     rank = tensor.ndim
+    if array.dtype == object and any(isinstance(v, list) for v in array.reshape(-1)[:1000]):
+        raise ValueError(
+            f"the input {tensor.name!r} expects shape={tensor.shape}, and the rows of the list "
+            "differ in length; pad them to one length"
+        )
     if array.ndim == rank - 1 and tensor.shape[-1] == 1:
         array = array[..., None]
     elif array.ndim == rank + 1 and array.shape[-1] == 1:
@@ -194,6 +214,7 @@ def _fitted(value: Any, tensor: KerasTensor) -> Any:
     if not fits:
         raise ValueError(
             f"the input {tensor.name!r} expects shape={tensor.shape}, found shape={array.shape}"
+            + ("\n  hint: a single one is passed in a list of one" if not array.ndim else "")
         )
     return array
 
@@ -204,6 +225,7 @@ class _Batches:
     def __init__(self, source: Any, part: HostPart) -> None:
         self.source = source
         self.part = part
+        self.kind_for_users = type(source).__name__
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what a class of these has, it defines itself

@@ -27,6 +27,15 @@ _STAND_INS = {
 }
 
 
+_HINTS = {
+    "M": "; make of dates what matters of them: x.astype('datetime64[D]').astype('float32') are "
+    "days",
+    "m": "; make a number of each duration: x / numpy.timedelta64(1, 's') are seconds",
+    "c": "; put x.real and x.imag beside each other",
+    "V": "; put its fields beside each other: numpy.lib.recfunctions.structured_to_unstructured(x)",
+}
+"""What to do with arrays of these kinds."""
+
 _AS_THEY_ARE = frozenset(
     np.dtype(name) for name in ("float32", "int64", "int32", "uint8", "int8", "bool")
 )
@@ -140,9 +149,9 @@ def nested(data: Any) -> Any:
         return [nested(item) for item in data]
     if data is None or isinstance(data, np.ndarray) or is_table(data) or is_sparse(data):
         return data
-    if isinstance(data, memoryview) or hasattr(data, "__array__"):
-        return np.asarray(data)
-    return np.from_dlpack(data) if hasattr(data, "__dlpack__") else data
+    if isinstance(data, memoryview) or hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
+        return _as_numpy(data, "the data")
+    return data
 
 
 def _first(data: Any) -> Any:
@@ -188,7 +197,7 @@ def as_data(x: Any, name: str) -> Array:
         x = x.toarray()
     if tables.is_lazy_table(x):
         raise ValueError(f"`{name}` is a query ({type(x).__name__}): pass {name}.collect()")
-    array = tables.as_array(x, name) if is_table(x) else np.asarray(x)
+    array = tables.as_array(x, name) if is_table(x) else _as_numpy(x, f"`{name}`")
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()
@@ -208,12 +217,43 @@ def as_data(x: Any, name: str) -> Array:
             f" (its entries are of type {', '.join(inner)}; a column of objects or a ragged list "
             "becomes numbers with numpy.asarray(data, 'float32'), after mending or padding it)"
         )
-    if dtype.kind in "SUT" or (dtype.kind == "O" and inner == ["str"]):
+    hint = _HINTS.get(dtype.kind, hint)
+    is_text = dtype.kind in "SUT" or (dtype.kind == "O" and inner == ["str"])
+    if is_text and name == "y":
+        hint = (
+            "; make class numbers of labels: classes, y = numpy.unique(labels, return_inverse=True)"
+        )
+    elif is_text and name == "sample_weight":
+        hint = ": a factor for each sample"
+    elif is_text:
         hint = (
             "; strings become numbers with StringLookup, TextVectorization or Hashing: call such a "
             "layer on the data, or begin the model with Input(shape, dtype='string') and the layer"
         )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
+
+
+def _as_numpy(x: Any, name: str) -> Array:
+    """An array of what has its memory elsewhere, such as a tensor of another library.
+
+    Raises:
+        ValueError: if it lies where NumPy cannot read it.
+    """
+    if getattr(x, "requires_grad", False):
+        x = x.detach()  # the numbers are the same
+    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
+        x = x.float()
+    try:
+        if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
+            return np.from_dlpack(x)
+        return np.asarray(x)
+    except (BufferError, TypeError, RuntimeError) as error:
+        if not hasattr(x, "__dlpack__"):
+            raise
+        raise ValueError(
+            f"{name} cannot be read by NumPy: {error}\n  hint: programs run on the CPU and take "
+            "dense arrays: pass x.cpu(), x.to_dense(), or a NumPy array"
+        ) from error
 
 
 def is_sparse(x: Any) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback_list import CallbackList
+from handmill.errors import RowError, ShapeError
+from handmill.models.first_look import look
 from handmill.models.steps import joined, nested
 from handmill.models.training_checks import TrainingChecks
 
@@ -34,6 +36,7 @@ class Pass:
     Attributes:
         first: called once after the first step, with some of its arrays.
         halfway: called once when half the steps of the pass are done, where their number is known.
+        look: called once with the first step and its portion, before it runs.
         prepare: called once with the first step and arrays for it, before it runs.
         after_batch: called with the number of steps done after callbacks were told of a batch.
         last: the step that ran last.
@@ -47,6 +50,7 @@ class Pass:
         self.first: Callable[[Any], None] | None = None
         self.halfway: Callable[[], None] | None = None
         self.prepare: Callable[[Any, Any], None] | None = None
+        self.look: Callable[[Any, Any], None] | None = None
         self.after_batch: Callable[[int], None] | None = None
         self.last: Any = None
 
@@ -63,6 +67,9 @@ class Pass:
             if portion is None:
                 break
             step = self.last = self.step_of(portion.layout)
+            if self.look is not None:
+                self.look(step, portion)
+                self.look = None
             if self.prepare is not None:
                 self.prepare(step, portion.sample)
                 self.prepare = None
@@ -134,6 +141,9 @@ def fit(
         first = epochs.stop if start.stopped else max(start.epoch, epochs.start)
         epochs, begun, logs = range(first, epochs.stop), start.batch, start.logs
         model.stop_training = start.stopped
+    validates = validation is not None and any(_validates(n, validation_freq) for n in epochs)
+    looked_at = validation if validates and resumption is None else None
+    steps.look = functools.partial(look, model, data, validation=looked_at)
     finalizes = bool(epochs) or (start is not None and not start.finished)
     try:
         for epoch in epochs:
@@ -221,7 +231,10 @@ class _Outputs:
 
     def run(self, portion: Any, count: int) -> int:
         arrays = portion.take()
-        self._parts.append(self._predictor(arrays))
+        try:
+            self._parts.append(self._predictor(arrays))
+        except (RowError, ShapeError) as error:
+            raise portion.explained(error)  # noqa: B904  (the same error, with the place)
         self._nesting = self._predictor.nesting(arrays)
         return 1
 

@@ -209,6 +209,11 @@ class Objective(Watched):
                     f"the loss {loss.name!r} needs targets: pass `y`, or batches (x, y)"
                 )
             value = loss(target, prediction, weight)
+            if not hasattr(value, "shape") and not isinstance(value, int | float):
+                raise TypeError(
+                    f"the loss {loss.name!r} returned {value!r}; it must return a number for each "
+                    "sample, or one for the batch (is a `return` missing?)"
+                )
             if len(shape_of(value)):
                 value = ops.sum(value)
             if self.output_trackers:

@@ -34,6 +34,7 @@ class OlderNames:
     ) -> History:
         """The older name of :meth:`fit` for generators."""
         _older_name("fit_generator", "fit")
+        _warn_of_workers("fit_generator", workers, use_multiprocessing, max_queue_size)
         return self.fit(  # type: ignore[attr-defined,no-any-return]
             generator,
             steps_per_epoch=steps_per_epoch,
@@ -60,6 +61,7 @@ class OlderNames:
     ) -> Any:
         """The older name of :meth:`evaluate` for generators."""
         _older_name("evaluate_generator", "evaluate")
+        _warn_of_workers("evaluate_generator", workers, use_multiprocessing, max_queue_size)
         return self.evaluate(  # type: ignore[attr-defined]
             generator, steps=steps, callbacks=callbacks, verbose=verbose
         )
@@ -76,8 +78,23 @@ class OlderNames:
     ) -> Any:
         """The older name of :meth:`predict` for generators."""
         _older_name("predict_generator", "predict")
+        _warn_of_workers("predict_generator", workers, use_multiprocessing, max_queue_size)
         return self.predict(  # type: ignore[attr-defined]
             generator, steps=steps, callbacks=callbacks, verbose=verbose
+        )
+
+
+def _warn_of_workers(old: str, workers: Any, processes: Any, queue: Any) -> None:
+    given = {"workers": (workers, 1), "use_multiprocessing": (processes, False)}
+    given["max_queue_size"] = (queue, 10)
+    idle = [f"{name}={value!r}" for name, (value, usual) in given.items() if value != usual]
+    if idle:
+        warnings.warn(
+            f"`Model.{old}`: {', '.join(idle)} has no effect. In Keras 3 it is the data set that "
+            "has workers: PyDataset(workers=, use_multiprocessing=, max_queue_size=); images of an "
+            "ImageDataGenerator are prepared on threads anyway.",
+            UserWarning,
+            stacklevel=3,
         )
 
 

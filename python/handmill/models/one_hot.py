@@ -27,6 +27,8 @@ class OneHotLabels:
         self.pinned = False
         self._candidate = False
         self._declared = False
+        self._mixed = ""  # what is wrong if labels are meant to be one-hot
+        self._ruled_out = False
         self._shape: tuple[int, ...] = ()
 
     def declare(self, source: Any) -> None:
@@ -43,7 +45,7 @@ class OneHotLabels:
         Raises:
             ValueError: if labels were one-hot so far and a row is not; the message names it.
         """
-        if self._declared or not hasattr(y, "ndim"):
+        if self._declared or self._ruled_out or not hasattr(y, "ndim"):
             return y
         if y.ndim < 2 or y.shape[-1] <= 1 or not len(y):
             return y
@@ -55,10 +57,12 @@ class OneHotLabels:
             return y
         index = int(np.argmax(wrong))
         if self.pinned or self._candidate or index >= 32:
-            raise ValueError(
+            self._mixed = (
                 f"labels were one-hot rows so far, but row {index} is not: {rows[index]}. "
                 "Use class numbers (class_mode='sparse'), or mend the row."
             )
+        if self.pinned:
+            raise ValueError(self._mixed)
         return y
 
     def settle(self, target_shape: Any, prediction_shape: Any, loss: Any) -> Any:
@@ -68,12 +72,19 @@ class OneHotLabels:
             target_shape: the shape of the targets.
             prediction_shape: the shape of the predictions.
             loss: the sparse loss.
+
+        Raises:
+            ValueError: if the first labels were one-hot and one of the others is not.
         """
         fits = (
             len(target_shape) >= 2
             and tuple(target_shape) == tuple(prediction_shape)
             and target_shape[-1] != 1
         )
+        if not fits:
+            self._ruled_out = True  # numbers of classes that only look like one-hot rows
+        if fits and self._mixed:
+            raise ValueError(self._mixed)
         if not (self._candidate and fits):
             return loss
         self.pinned = True

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.data.pipeline.elements import rebuilt
 from handmill.data.pipeline.rows import Piece, RowBatches
 from handmill.ir.op import Array
-from handmill.models.layout import split
+from handmill.models.layout import Layout, split
 from handmill.models.portions import Rows, warn_out_of_data
 from handmill.runtime.feed import Feed
 
@@ -60,6 +62,27 @@ class PieceData:
     def sample(self, count: int) -> list[Array]:
         """Returns the first rows of each array."""
         return [a[:count] for a in self.arrays]
+
+    def whole(self) -> list[Array]:
+        """All rows of the arrays, of which a pass may leave some out."""
+        return self.arrays
+
+    def rows_in_use(self) -> Array:
+        """The rows of the pass that is under way (or of the next one), in order."""
+        pass_ = self._pass if self._pieces is not None else self.source.next_pass()["pass"]
+        found: list[Array] = []
+        left = self.num_batches
+        for order, size in self.source.pieces(pass_, 0):
+            found.append(order if left is None else order[: left * size])
+            if left is not None:
+                left -= -(-len(order) // size)
+                if left <= 0:
+                    break
+        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+    def look(self) -> tuple[Layout, list[Any]]:
+        """The layout of a batch, and what its arrays are like."""
+        return self.layout, self.feed.batch(self.source.batch_size)
 
     def begin_epoch(self) -> None:
         """Starts a new pass, unless the last epoch left batches of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from handmill.errors import warn_caller
+from handmill.errors import RowError, ShapeError, warn_caller
 from handmill.ir.op import Array
 from handmill.models.layout import Layout
 from handmill.runtime.feed import Feed
@@ -53,6 +53,15 @@ class Rows:
         """Arrays from which these batches come."""
         return self._data.arrays
 
+    @property
+    def is_all(self) -> bool:
+        """Whether there are no rows beyond the first of these batches."""
+        return self.size >= len(self._data.arrays[0])
+
+    def like(self) -> list[Any]:
+        """What is asked of the arrays of a batch before there are any: shapes and dtypes."""
+        return self._data.feed.batch(self.size)
+
     def run(self, function: Any, count: int) -> int:
         """Runs ``count`` steps, or what the deadline lets run; returns how many."""
         return function.run_fed(self._data.feed, self.size, count, DEADLINE)  # type: ignore[no-any-return]
@@ -66,30 +75,84 @@ class Rows:
             return feed.take(start, self.size)[0]
         return [a[start : start + self.size] for a in self._data.arrays]
 
+    def explained(self, error: Exception) -> Exception:
+        """Lets an error of the batch that was taken name the row in the data."""
+        if isinstance(error, RowError):
+            feed = self._data.feed
+            rows = feed.take(feed.position - self.size, self.size)[1]
+            return RowError(error.problem, int(rows[error.row]))
+        return error
+
 
 class Given:
-    """The next step of what makes batches: one batch, as it was made."""
+    """The next step of what makes batches: one batch, as it was made.
 
-    __slots__ = ("_arrays", "layout")
+    Args:
+        layout: how its arrays lie.
+        arrays: the batch.
+        number: of the batch in its pass, where the data are not all there to be looked at.
+        rows: the numbers of its rows in the data, where they are known.
+        hint: what to do if it is a single sample.
+    """
+
+    __slots__ = ("_arrays", "_hint", "_number", "_rows", "layout")
     steps = 1
+    is_all = False
 
-    def __init__(self, layout: Layout, arrays: list[Array]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        arrays: list[Array],
+        number: int | None = None,
+        rows: Array | None = None,
+        hint: str = "",
+    ) -> None:
         self.layout = layout
         self._arrays = arrays
+        self._number = number
+        self._rows = rows
+        self._hint = hint
 
     @property
     def sample(self) -> list[Array]:
         """The arrays of the batch."""
         return self._arrays
 
+    def like(self) -> list[Any]:
+        """Shapes and dtypes of the arrays of the batch."""
+        return self._arrays
+
     def run(self, function: Any, count: int) -> int:
         """Runs the step."""
-        function(*self._arrays)
+        try:
+            function(*self._arrays)
+        except ValueError as error:
+            raise self.explained(error)  # noqa: B904  (the same error, with the place)
         return 1
 
     def take(self) -> list[Array]:
         """Returns the batch as arrays."""
         return self._arrays
+
+    def explained(self, error: Exception) -> Exception:
+        """Lets an error of this batch name it, or the row in the data."""
+        if isinstance(error, RowError) and self._rows is not None:
+            return RowError(error.problem, int(self._rows[error.row]))
+        if isinstance(error, RowError) or (self._number and type(error) in _OURS):
+            name_batch(error, self._number)
+        elif isinstance(error, ShapeError) and self._arrays[0].ndim == 1 and self._hint:
+            error.args = (f"{error}\n  hint: {self._hint}",)
+        return error
+
+
+_OURS = (ValueError, ShapeError)
+"""Kinds of errors whose texts may be made longer."""
+
+
+def name_batch(error: Exception, number: int | None) -> None:
+    """Lets the text of ``error`` begin with the number of the batch in its pass, if it has one."""
+    if number is not None and error.args and isinstance(error.args[0], str):
+        error.args = (f"in batch {number} (from 0): {error.args[0]}", *error.args[1:])
 
 
 def warn_out_of_data() -> None:

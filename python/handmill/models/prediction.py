@@ -10,13 +10,12 @@ import numpy as np
 from handmill import config, tree
 from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
-from handmill.errors import clean_traceback
+from handmill.errors import RowError, ShapeError, clean_traceback
 from handmill.ir.op import Array
 from handmill.models import loop
+from handmill.models.checked_arguments import checked_batch_size
 from handmill.models.data_adapters import (
-    BatchData,
     check_rows,
-    checked_batch_size,
     is_arrays,
     make_data,
 )
@@ -169,8 +168,9 @@ class Predicting:
             >>> [scores.shape for scores in model.predict_iter(batches)]
             [(2, 3), (5, 3)]
         """
-        data = make_data(self._as_numbers(x), None, None, batch_size, steps, False, None, None)
-        if isinstance(data, BatchData) and batch_size is not None:
+        size = batch_size if is_arrays(x) else None
+        data = make_data(self._as_numbers(x), None, None, size, steps, False, None, None)
+        if batch_size != size:
             raise ValueError(
                 f"`batch_size` goes with arrays; a {type(x).__name__} makes batches of its own "
                 f"size. Received batch_size={batch_size!r}: leave it out."
@@ -185,7 +185,10 @@ class Predicting:
             if portion is None:
                 return
             predictor, arrays = self._predictor(portion.layout), portion.take()
-            outputs = predictor(arrays)
+            try:
+                outputs = predictor(arrays)
+            except (RowError, ShapeError) as error:
+                raise portion.explained(error)  # noqa: B904  (the same error, with the place)
             yield nested(predictor.nesting(arrays), outputs)
             done += 1
 
@@ -229,9 +232,12 @@ class Predicting:
             ]
         for start in range(0, rows, size):
             stop = start + size
-            predictor.function.run_into(
-                [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
-            )
+            try:
+                predictor.function.run_into(
+                    [a[start:stop] for a in arrays], [o[start:stop] for o in outputs]
+                )
+            except RowError as error:
+                raise RowError(error.problem, start + error.row) from None
         return nested(predictor.nesting(arrays), outputs) if out is None else out
 
     def _predict_with_callbacks(

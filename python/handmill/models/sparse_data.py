@@ -54,6 +54,17 @@ class SparseData:
             a[rows] if isinstance(a, np.ndarray) else as_data(a[rows], "x") for a in self._arrays
         ]
 
+    def whole(self) -> list[Any]:
+        """All rows: arrays and sparse matrices."""
+        return self._arrays
+
+    def rows_in_use(self) -> None:
+        """All of them."""
+
+    def look(self) -> tuple[Layout, list[Any]]:
+        """The layout of a batch, and arrays like its own."""
+        return self.layout, self.sample(1)
+
     def begin_epoch(self) -> None:
         """Starts a new pass, unless the last epoch left rows of one."""
         if self._order is None or self._next >= self.rows:
@@ -82,7 +93,7 @@ class SparseData:
             return None
         rows = self._order[self._next : self._next + self._size]
         self._next += len(rows)
-        return Given(self.layout, self._taken(rows))
+        return Given(self.layout, self._taken(rows), rows=rows)
 
     def end_epoch(self, done: int) -> None:
         """Is told that the epoch is over."""

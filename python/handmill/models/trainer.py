@@ -21,12 +21,15 @@ from handmill.layers.arguments import unique
 from handmill.layers.layer import all_layers, metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
+from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
 from handmill.models.data_adapters import (
     check_rows,
+    is_arrays,
     make_data,
     split_validation,
     weights_of_classes,
 )
+from handmill.models.first_look import in_validation
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames
@@ -50,6 +53,8 @@ from handmill.runtime.tape import GradientTape
 
 class Trainer(Predicting, OlderNames):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
+
+    _logits_checked = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +113,7 @@ class Trainer(Predicting, OlderNames):
                 "compile() needs an optimizer: a name such as 'adam', an optimizer, or a config "
                 "dictionary. Received: optimizer=None"
             )
-        steps = _checked_count("steps_per_execution", steps_per_execution)
+        steps = checked_count("steps_per_execution", steps_per_execution)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
@@ -561,6 +566,7 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
+        check_epochs(epochs, initial_epoch, validation_freq)
         limit = config.max_epochs()
         if limit is not None and limit < epochs:
             warn_caller(f"Limiting epochs to {limit}", UserWarning)
@@ -599,9 +605,8 @@ class Trainer(Predicting, OlderNames):
             )
         validation = None
         if validation_data is not None:
-            validation = self._validation_data(
-                validation_data, validation_batch_size or batch_size, validation_steps, check
-            )
+            sizes = validation_batch_size, batch_size
+            validation = self._validation_data(validation_data, sizes, validation_steps, check)
         resumption = _resumption(resume, callbacks)
         checks = TrainingChecks(self, x)
         numbers = range(initial_epoch, epochs)
@@ -614,9 +619,13 @@ class Trainer(Predicting, OlderNames):
             self._fitting = False
         return self.history  # type: ignore[return-value]
 
-    def _validation_data(self, data: Any, batch_size: int | None, steps: Any, check: Any) -> Any:
-        x, y, weight = unpack_x_y_sample_weight(data)
-        return make_data(x, y, weight, batch_size, steps, False, None, None, check)
+    def _validation_data(
+        self, data: Any, sizes: tuple[int | None, int | None], steps: Any, check: Any
+    ) -> Any:
+        with in_validation():
+            x, y, weight = unpack_x_y_sample_weight(data)
+            size = sizes[0] or (sizes[1] if is_arrays(x) else None)
+            return make_data(x, y, weight, size, steps, False, None, None, check)
 
     @clean_traceback
     def evaluate(
@@ -702,7 +711,7 @@ class Trainer(Predicting, OlderNames):
                     "Arguments `sample_weight` and `class_weight` cannot be specified at the same "
                     "time."
                 )
-            sample_weight = weights_of_classes(y, class_weight, None)
+            sample_weight = weights_of_classes(y, checked_class_weight(class_weight), None)
         return self._one_batch(x, y, sample_weight, "train", return_dict)
 
     @clean_traceback
@@ -741,12 +750,6 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
-
-
-def _checked_count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer, got {name}={value!r}")
-    return int(value)
 
 
 @functools.lru_cache(maxsize=64)

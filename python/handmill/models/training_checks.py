@@ -12,6 +12,7 @@ import numpy as np
 from handmill import activations, ops
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
+from handmill.layers.activations.softmax import Softmax
 from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
@@ -59,6 +60,10 @@ class TrainingChecks:
 
     def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
+        if not self.model._logits_checked:
+            self.model._logits_checked = True
+            for text in _mistaken_logits(self.model):
+                self._warn(text, text)
         guess = objective.guess
         if guess is None:
             return
@@ -138,6 +143,28 @@ class TrainingChecks:
             return
         self.given.add(key)
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
+
+
+def _mistaken_logits(model: Any) -> list[str]:
+    """What does not fit between the losses and the activations of the outputs."""
+    graph = getattr(model, "_graph", None)
+    given = model.objective.losses
+    if graph is None or len(graph.outputs) != len(given):
+        return []
+    found = []
+    for tensor, loss in zip(graph.outputs, given, strict=True):
+        from_logits = getattr(loss, "_fn_kwargs", {}).get("from_logits")
+        if not from_logits:
+            continue
+        layer = tensor.history.operation
+        is_softmax = isinstance(layer, Softmax)
+        activation = activations.softmax if is_softmax else getattr(layer, "activation", None)
+        if activation in (activations.softmax, activations.sigmoid):
+            found.append(
+                f"the loss {loss.name!r} has from_logits=True, but layer {layer.name!r} ends with "
+                f"{activation.__name__}, whose results are no logits: leave one of both out."
+            )
+    return found
 
 
 def _row_not_finite(arrays: Sequence[Array]) -> str:

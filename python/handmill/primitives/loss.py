@@ -9,9 +9,11 @@ import numpy as np
 
 from handmill.errors import RowError, shape_error
 from handmill.ir.dims import same_shape
+from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives.cast import CAST
 from handmill.primitives.emit import add, broadcast_to, negative, reduce, reshape
 from handmill.primitives.gather import INDEX_DTYPES, as_rows
 from handmill.primitives.operands import (
@@ -338,6 +340,9 @@ SOFTMAX_CROSS_ENTROPY_GRAD = register(
 
 def _check_reference(labels: Array, *, num_classes: int, what: str = "label") -> Array:
     flat = labels.ravel()
+    whole = flat.dtype.kind in "iub"
+    if whole and flat.size and flat.min() >= 0 and flat.max() < num_classes:
+        return labels
     wrong = (flat < 0) | (flat >= num_classes) | (flat != np.floor(flat))
     if np.any(wrong):
         index = int(np.argmax(wrong))
@@ -388,3 +393,16 @@ def check_labels(labels: Tensor, num_classes: int, what: str = "label") -> Any:
     """
     named = {} if what == "label" else {"what": what}
     return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes), **named)
+
+
+WHOLE = ("int8", "uint8", "int32", "int64")
+"""Dtypes of whole numbers, from which :func:`uncast` gets them all back."""
+
+
+def uncast(x: Tensor, dtypes: Sequence[str]) -> Any:
+    """Returns what ``x`` was converted from, as far as that had one of these dtypes."""
+    while isinstance(x, Value) and x.node is not None and x.node.op is CAST:
+        if x.node.inputs[0].dtype not in dtypes:
+            break
+        x = x.node.inputs[0]
+    return x

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handmill.ir.body import within
-from handmill.ir.graph import Graph, Value
+from handmill.ir.dims import BATCH
+from handmill.ir.graph import Graph, Node, Value
 from handmill.ir.interpret import Interpretation, interpret
 from handmill.ir.lower import describe
 from handmill.ir.op import Array
@@ -23,6 +24,9 @@ UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_t
 
 _MOST_PLANS = 64
 """Sizes of one program whose plans are kept, if the limit of all plans allows it."""
+
+_MOST_BEFORE_A_GUARD = 5
+"""Nodes up to a guard of data: more would be work that belongs into the step."""
 
 _BYTES_OF_A_TRACE = 6_000
 _BYTES_OF_A_NODE = 2_500  # in the three graphs that it is in, and in the C++ program
@@ -74,6 +78,7 @@ class Trace:
         self._symbols = graph.symbols
         self._optimized: Graph | None = None
         self._programs: dict[bool, tuple[Any, list[int]]] = {}
+        self._guards: list[tuple[Graph, list[int]] | None] = []  # empty: not looked for yet
         self._fits: dict[Any, tuple[Sizes | None, str]] = {}  # by shapes
 
     @property
@@ -90,6 +95,13 @@ class Trace:
         if self._optimized is None:
             self._optimized = optimize(self.traced)
         return self._optimized
+
+    @property
+    def guards(self) -> tuple[Graph, list[int]] | None:
+        """What refuses rows by nothing but themselves, and the places of its inputs; or None."""
+        if not self._guards:
+            self._guards.append(guards_of_data(self.traced))
+        return self._guards[0]
 
     def program(self, feeds: bool, fused: bool = True) -> tuple[Any, dict[Value, int], Graph]:
         """Returns the C++ program, the number of each value in it, and the graph."""
@@ -140,6 +152,42 @@ class Trace:
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan
+
+
+def guards_of_data(graph: Graph) -> tuple[Graph, list[int]] | None:
+    """Returns the guards of a graph that look at rows of its inputs, as a graph of their own.
+
+    Those that are a few operators away from inputs, each of which goes row by row: what looks at
+    labels and indices.
+
+    Returns:
+        The graph and the places of its inputs among those of ``graph``; None if there is no guard.
+    """
+    of_data: dict[Value, set[Node]] = {v: set() for v in graph.inputs if _has_rows(v)}
+    of_data.update({v: set() for v in graph.constants})
+    kept: set[Node] = set()
+    for node in graph.nodes:
+        by_rows = node.op.elementwise or node.op.view or node.op.guard
+        if not (by_rows and all(v in of_data for v in node.inputs)):
+            continue
+        needs = {node}.union(*[of_data[v] for v in node.inputs])
+        if len(needs) <= _MOST_BEFORE_A_GUARD and all(_has_rows(v) for v in node.outputs):
+            of_data.update({v: needs for v in node.outputs})
+            if node.op.guard:
+                kept |= needs
+    needed = {v for node in kept for v in node.inputs}
+    places = [i for i, v in enumerate(graph.inputs) if v in needed]
+    if not places:
+        return None
+    guards = Graph(f"{graph.name} guards", graph.assumptions)
+    guards.inputs = [graph.inputs[i] for i in places]
+    guards.constants = [v for v in graph.constants if v in needed]
+    guards.nodes = [node for node in graph.nodes if node in kept]
+    return guards, places
+
+
+def _has_rows(value: Value) -> bool:
+    return bool(value.shape) and value.shape[0] == BATCH
 
 
 def slots_of(graph: Graph) -> list[int]:

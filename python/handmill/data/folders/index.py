@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from handmill import random
 from handmill.data.images.directory import checked_directory
-from handmill.data.pipeline.dataset import AUTOTUNE, Dataset
+from handmill.data.pipeline.dataset import AUTOTUNE, Dataset, count_of
 from handmill.ir.op import Array
 
 LABEL_MODES = ("int", "categorical", "binary", None)
@@ -196,13 +196,26 @@ def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing
 
 def _files(folder: Path, suffixes: tuple[str, ...], follow_links: bool) -> list[str]:
     found = []
-    for root, _, files in sorted(os.walk(folder, followlinks=follow_links), key=lambda w: w[0]):
+    for root, files in sorted(_walked(folder, follow_links)):
         found += [
             os.path.join(root, name)  # noqa: PTH118
             for name in sorted(files)
             if name.lower().endswith(suffixes)
         ]
     return found
+
+
+def _walked(folder: Path, follow_links: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yields folders and their files; a link to a folder above it is not entered."""
+    above: dict[str, tuple[str, ...]] = {}
+    for root, folders, files in os.walk(folder, followlinks=follow_links):
+        real = os.path.realpath(root)
+        outer = above.get(os.path.dirname(root), ())  # noqa: PTH120
+        if real in outer:
+            folders.clear()
+            continue
+        above[root] = (*outer, real)
+        yield root, files
 
 
 def _cut(listing: Listing, given: FileArguments, subset: str | None) -> Listing:
@@ -232,7 +245,7 @@ def _dataset(
     else:
         labels = _encoded(listing.labels, given.label_mode, len(listing.class_names or ()))
         data = Dataset.from_tensor_slices((paths, labels))
-    size = given.batch_size
+    size = None if given.batch_size is None else count_of("batch_size", given.batch_size)
     if shuffles:
         data = data.shuffle(1024 if size is None else size * 8, seed=seed)
     if listing.labels is None:

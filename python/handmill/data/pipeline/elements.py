@@ -145,6 +145,12 @@ def stacked(elements: Sequence[Any]) -> Any:
 
 def _stack(column: Sequence[Any]) -> Array:
     first = column[0]
+    for i, value in enumerate(column):
+        if isinstance(value, str | bytes) != isinstance(first, str | bytes):
+            raise ValueError(
+                f"batch: element {i} of a batch is a {type(value).__name__}, element 0 a "
+                f"{type(first).__name__}; the elements of a data set must be of one kind"
+            )
     if isinstance(first, str | bytes):
         texts = np.empty(len(column), object)
         texts[:] = column

@@ -155,6 +155,14 @@ def _called(function: Callable[..., Any], element: Any) -> Any:
     return function(*element) if isinstance(element, tuple) else function(element)
 
 
+def _made(function: Callable[..., Any], element: Any) -> Any:
+    found = _called(function, element)
+    if found is None:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"map: {name}() returned None; it must return the new element")
+    return as_element(found)
+
+
 class Mapped(_Derived):
     """What a function makes of the elements."""
 
@@ -185,14 +193,14 @@ class Mapped(_Derived):
         function = self._function
 
         def call(element: Any) -> Any:
-            return as_element(_called(function, element))
+            return _made(function, element)
 
         return made_ahead(above, call, self._threads, self._threads + 1)
 
     def _one_by_one(self, above: Iterator[Any]) -> Iterator[Any]:
         function = self._function
         for element in above:
-            yield as_element(_called(function, element))
+            yield _made(function, element)
 
 
 def _specs(spec: Any) -> list[ElementSpec]:

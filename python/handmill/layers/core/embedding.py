@@ -11,7 +11,7 @@ from handmill import constraints, initializers, ops, regularizers
 from handmill.layers.arguments import refuse_unsupported
 from handmill.layers.layer import Layer
 from handmill.primitives.gather import INDEX_DTYPES
-from handmill.primitives.loss import check_labels
+from handmill.primitives.loss import check_labels, uncast
 
 _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
 """Up to where these dtypes hold every whole number."""
@@ -136,7 +136,10 @@ class Embedding(Layer):
                 f"{self.describe()}: its input is {dtype}, which cannot hold each number up to "
                 f"{self.input_dim - 1}: begin the model with Input(..., dtype='int32')"
             )
-        numbers = inputs if dtype in INDEX_DTYPES else ops.cast(inputs, "int32")
+        # 2^32 + 1 is 1 once it is an int32, and NaN is 0: what was given is looked at.
+        numbers = uncast(inputs, ("int64", "float32"))
+        if ops.dtype(numbers) not in INDEX_DTYPES:
+            numbers = ops.cast(numbers, "int32")
         numbers = check_labels(numbers, self.input_dim, "embedding index")
         return ops.cast(ops.take(self.embeddings, numbers, axis=0), self.compute_dtype)
 

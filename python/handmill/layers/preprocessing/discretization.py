@@ -10,7 +10,7 @@ import numpy as np
 from handmill import ops
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
-from handmill.layers.preprocessing.adapting import batches_of, is_array
+from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array, numbers_of
 from handmill.layers.preprocessing.encoding import (
     ROWS,
     checked_mode,
@@ -91,7 +91,7 @@ class Discretization(Layer):
             steps: how many batches at most.
 
         Raises:
-            ValueError: if the layer was given its boundaries.
+            ValueError: if the layer was given its boundaries; for no data, and for NaN.
         """
         if self.num_bins is None:
             raise ValueError(
@@ -99,8 +99,12 @@ class Discretization(Layer):
                 "`bin_boundaries`, use `num_bins` instead."
             )
         self.reset_state()
+        rows = 0
         for batch in [data] if is_array(data) else batches_of(data, steps):
-            self.update_state(batch)
+            array = numbers_of(batch, self.describe())
+            rows += array.size
+            self.update_state(array)
+        check_not_empty(rows, self.describe())
         self.finalize_state()
 
     def update_state(self, data: Any) -> None:

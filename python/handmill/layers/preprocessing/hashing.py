@@ -24,6 +24,7 @@ from handmill.layers.preprocessing.tokens import as_bytes
 from handmill.layers.symbolic import KerasTensor
 from handmill.primitives.fingerprints import bins_of
 from handmill.primitives.hashing import HASH_BIN
+from handmill.primitives.loss import WHOLE, uncast
 
 
 class Hashing(StringLayer):
@@ -99,12 +100,12 @@ class Hashing(StringLayer):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output for numbers."""
-        x = inputs
+        x = uncast(inputs, WHOLE)  # a float32 holds whole numbers up to 2^24 only
         if ops.dtype(x) in FLOATS or ops.dtype(x) == "bool":
             x = ops.cast(x, "int64")
         found = apply(HASH_BIN, x, bins=self.num_bins - self._masks, key=as_key(self.salt))
         if self._masks:
-            masked = ops.equal(inputs, self.mask_value)
+            masked = ops.equal(x, self.mask_value)
             found = ops.where(masked, np.int64(0), found + np.int64(1))
         return encoded(found, self.output_mode, self.num_bins, self.compute_dtype)
 

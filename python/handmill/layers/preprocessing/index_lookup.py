@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handmill import config as process
 from handmill import ops
+from handmill.files import read_regular
 from handmill.ir.op import Array
-from handmill.layers.preprocessing.adapting import batches_of, is_array
+from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
 from handmill.layers.preprocessing.encoding import (
     checked_mode,
     counted,
@@ -121,6 +121,7 @@ class IndexLookup(StringLayer):
         self.vocabulary_dtype = vocabulary_dtype
         self.oov_method = oov_method
         self.salt = checked_salt(type(self).__name__, salt)
+        _check_kind(vocabulary)
         self.input_vocabulary = None if isinstance(vocabulary, str) else _plain(vocabulary)
         self.input_idf_weights = _plain(idf_weights)
         self.idf_weights: Array | None = None
@@ -191,6 +192,7 @@ class IndexLookup(StringLayer):
                 )
             given = self._tokens_of(_lines_of(vocabulary))
         else:
+            _check_kind(vocabulary)
             given = self._tokens_of(vocabulary)
         if not given:
             raise ValueError(f"Cannot set an empty vocabulary. Received: vocabulary={vocabulary}")
@@ -284,16 +286,25 @@ class IndexLookup(StringLayer):
             steps: how many batches at most.
 
         Raises:
-            ValueError: if the layer was given a vocabulary.
+            ValueError: if the layer was given a vocabulary, and for no data.
         """
         self.reset_state()
+        rows = 0
         if is_array(data) or isinstance(data, list | tuple):
-            array = self._as_array(data)
-            self.update_state(array[:, None] if array.ndim == 1 else array)
+            array = self._to_learn(data)
+            rows = array.size
+            if rows:
+                self.update_state(array[:, None] if array.ndim == 1 else array)
         else:
             for batch in batches_of(data, steps):
-                self.update_state(batch)
+                array = self._to_learn(batch)
+                rows += array.size
+                self.update_state(array)
+        check_not_empty(rows, self.describe())
         self.finalize_state()
+
+    def _to_learn(self, data: Any) -> Array:
+        return self._as_array(data)
 
     def update_state(self, data: Any) -> None:
         """Counts the tokens of a batch; each row is a document.
@@ -515,6 +526,15 @@ def refuse_path(cls: type, vocabulary: Any) -> None:
         )
 
 
+def _check_kind(vocabulary: Any) -> None:
+    lists_tokens = hasattr(vocabulary, "__iter__") and not isinstance(vocabulary, dict | bytes)
+    if vocabulary is not None and not lists_tokens:
+        raise ValueError(
+            "`vocabulary` must be a list or array of tokens, or the path of a text file. "
+            f"Received: vocabulary={vocabulary!r}"
+        )
+
+
 def _plain(values: Any) -> Any:
     if values is None:
         return None
@@ -524,7 +544,7 @@ def _plain(values: Any) -> Any:
 
 def _lines_of(path: str) -> list[str]:
     try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        text = read_regular(path).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         raise ValueError(f"Vocabulary file {path} does not exist.") from None
     lines = text.split("\n")

@@ -9,11 +9,12 @@ import numpy as np
 from handmill import ops
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
+from handmill.layers.preprocessing.adapting import numbers_of
 from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLookup, as_key
 from handmill.layers.preprocessing.strings import is_string
 from handmill.layers.preprocessing.vocabulary import find
 from handmill.primitives.hashing import HASH_BIN
-from handmill.primitives.loss import check_labels
+from handmill.primitives.loss import WHOLE, check_labels, uncast
 
 
 class IntegerLookup(IndexLookup):
@@ -107,12 +108,19 @@ class IntegerLookup(IndexLookup):
             )
         return array.astype(np.int64)
 
+    def _to_learn(self, data: Any) -> Array:
+        return numbers_of(data, self.describe(), whole=True).astype(np.int64)
+
     def _tokens_of(self, values: Any) -> list[Any]:
         if isinstance(values, list) and any(isinstance(v, str) for v in values):
             try:
                 values = [int(v) for v in values]
             except ValueError as error:
                 raise ValueError(f"{self.describe()}: no whole number: {error}") from None
+        if isinstance(values, list | tuple):
+            for value in values:
+                if isinstance(value, float) and not value.is_integer():
+                    raise ValueError(f"{self.describe()}: {value} is no whole number")
         found: list[Any] = self._as_array(values).reshape(-1).tolist()
         return found
 
@@ -127,7 +135,7 @@ class IntegerLookup(IndexLookup):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
-        x = ops.cast(inputs, "int64")
+        x = ops.cast(uncast(inputs, WHOLE), "int64")  # a float32 holds those up to 2^24 only
         if self.invert:
             return self._inverted(x)
         one = self.num_oov_indices == 1

@@ -15,7 +15,7 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.layers.arguments import as_tuples
 from handmill.layers.layer import Layer
-from handmill.layers.preprocessing.adapting import batches_of, is_array
+from handmill.layers.preprocessing.adapting import batches_of, is_array, numbers_of
 
 
 class Normalization(Layer):
@@ -144,7 +144,7 @@ class Normalization(Layer):
                 ``(x, y)`` only ``x`` counts.
 
         Raises:
-            ValueError: for shapes that do not fit, or no data.
+            ValueError: for shapes that do not fit, no data, and what is no finite number.
             TypeError: for other data.
         """
         batches = iter([data]) if is_array(data) else batches_of(data)
@@ -165,7 +165,7 @@ class Normalization(Layer):
             self.build((None, *shape[1:]) if 0 not in self._kept_in(len(shape)) else shape)
         sums = _Moments(tuple(a for a in range(len(shape)) if a not in self._kept))
         for batch in itertools.chain([first], batches):
-            array = np.asarray(_x_of(batch))
+            array = numbers_of(_x_of(batch), self.describe(), infinite=False)
             self._check_fits(array.shape, given=batch is first)
             sums.add(array)
         if not sums.count:

@@ -39,6 +39,12 @@ def is_string(x: Any) -> bool:
     return kind == "O" and any(isinstance(v, str | bytes) for v in array.reshape(-1)[:100])
 
 
+def _holds_objects(x: Any) -> bool:
+    if isinstance(x, list | tuple):
+        return any(map(_holds_objects, x))
+    return x is None or (isinstance(x, np.ndarray) and x.dtype.kind == "O")
+
+
 def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
     """Returns strings as an array of objects, each a ``str``.
 
@@ -83,6 +89,8 @@ def _shown(x: Any) -> str:
 def _place(value: Any, index: int, array: Array) -> str:
     if array.ndim == 0:
         return ", which is no rectangle of strings; pad its rows to one length"
+    if array.ndim > 1:
+        index = index * len(array) // array.size  # the row
     is_nan = isinstance(value, float) and math.isnan(value)
     if value is None or is_nan or type(value).__name__ == "NAType":  # that of pandas
         return (
@@ -108,10 +116,9 @@ class StringLayer(Layer):
     _convert_input_args = False
 
     def takes_strings(self, inputs: Any) -> bool:
-        """Whether these inputs are for :meth:`on_strings`."""
-        return (
-            any(map(is_string, inputs)) if isinstance(inputs, list | tuple) else is_string(inputs)
-        )
+        """Whether these inputs are for :meth:`on_strings`, which refuses objects by name."""
+        several = inputs if isinstance(inputs, list | tuple) else [inputs]
+        return any(is_string(x) or _holds_objects(x) for x in several)
 
     def on_strings(self, inputs: Any) -> Array:
         """Computes the output, in Python."""

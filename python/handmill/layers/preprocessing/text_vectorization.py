@@ -11,7 +11,7 @@ import numpy as np
 
 from handmill.ir.op import Array
 from handmill.layers.preprocessing import tokens
-from handmill.layers.preprocessing.adapting import batches_of, is_array
+from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
 from handmill.layers.preprocessing.encoding import checked_mode
 from handmill.layers.preprocessing.index_lookup import MODES, refuse_path
 from handmill.layers.preprocessing.string_lookup import StringLookup
@@ -131,12 +131,18 @@ class TextVectorization(StringLayer):
             steps: how many batches at most.
         """
         self.reset_state()
+        rows = 0
         if is_array(data) or isinstance(data, list | tuple | str):
             texts = self._texts(data)
-            self._update(texts[:, None] if texts.ndim == 1 else texts)
+            rows = texts.size
+            if rows:
+                self._update(texts[:, None] if texts.ndim == 1 else texts)
         else:
             for batch in batches_of(data, steps):
-                self.update_state(batch)
+                texts = self._texts(batch)
+                rows += texts.size
+                self._update(texts)
+        check_not_empty(rows, self.describe())
         self.finalize_state()
 
     def update_state(self, data: Any) -> None:

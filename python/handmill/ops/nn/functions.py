@@ -565,7 +565,13 @@ def _inside(p: Any) -> Any:
 def _same_shape(op: str, target: Any, output: Any) -> None:
     shapes: dict[str, Shape] = {"target": shape_of(target), "output": shape_of(output)}
     if shapes["target"] != shapes["output"]:
-        hint = "" if op == "binary_crossentropy" else "for integer labels use the sparse function"
+        hint = (
+            "each unit needs a target of its own: Dense(1, activation='sigmoid') for one yes-or-no "
+            "label a sample; class numbers go with a softmax and 'sparse_categorical_crossentropy'"
+            if op == "binary_crossentropy"
+            else "for integer labels use the sparse function, 'sparse_categorical_crossentropy', "
+            "or make them one-hot rows with utils.to_categorical"
+        )
         raise shape_error(op, "target and output must have one shape", shapes, hint)
 
 
