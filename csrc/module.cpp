@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, m) {
   handmill::register_function(m);
   handmill::register_images(m);
   handmill::register_ceilings(m);
+  handmill::register_checksum(m);
 }
