@@ -16,4 +16,5 @@ PYBIND11_MODULE(_core, m) {
   handmill::register_images(m);
   handmill::register_ceilings(m);
   handmill::register_checksum(m);
+  handmill::register_columns(m);
 }
