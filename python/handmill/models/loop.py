@@ -56,7 +56,8 @@ class Pass:
         watched, stops = callbacks.watches[phase], _STOPS[phase]
         every = 1 if phase == "predict" else model.steps_per_execution
         opened = False  # whether callbacks were told that a batch begins, and not that it ended
-        step = layout = None
+        step: Any = None
+        layout: Any = None
         data.begin_epoch()
         limit = data.num_batches
         while limit is None or done < limit:
