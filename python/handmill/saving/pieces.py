@@ -55,7 +55,7 @@ def read_content(file: Any, size: int, checked: bool = False) -> tuple[memoryvie
         size: how many there are; fewer are returned if the file ends before.
         checked: whether the CRC-32 is wanted; 0 otherwise.
     """
-    # NumPy's memory has huge pages: that of bytes takes three times as long to read into.
+    # NumPy's memory has huge pages: that of bytes takes twice as long to read into.
     content = np.empty(size, np.uint8).data
     at = crc = 0
     while at < size and (count := file.readinto(content[at : at + _READ_AT_ONCE])):
