@@ -15,4 +15,6 @@ PYBIND11_MODULE(_core, m) {
   handmill::register_function(m);
   handmill::register_images(m);
   handmill::register_ceilings(m);
+  handmill::register_checksum(m);
+  handmill::register_columns(m);
 }

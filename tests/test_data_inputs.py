@@ -173,6 +173,63 @@ def test_columns_become_rows(rows: int, dtype: str) -> None:
     assert packed(row_major) is row_major
 
 
+@pytest.mark.parametrize("library", ("pandas", "polars"))
+def test_large_frames_are_their_columns(library: str) -> None:
+    lib = pytest.importorskip(library)
+    rng = np.random.default_rng(0)
+    rows = 1 << 15
+    columns = {
+        "a": rng.normal(size=rows).astype("float32"),
+        "b": rng.normal(size=rows),
+        "c": rng.integers(-(1 << 40), 1 << 40, rows),
+        "d": rng.integers(0, 2, rows).astype(bool),
+        "e": rng.integers(0, 256, rows).astype("uint8"),
+    }
+    columns["b"][5] = np.nan
+    for names, dtype in (
+        ("abcde", "float32"),
+        ("bb", "float32"),
+        ("cde", "int64"),
+        ("ee", "uint8"),
+    ):
+        found = the_array(lib.DataFrame({f"{i}": columns[n] for i, n in enumerate(names)}))
+        assert found.dtype == dtype
+        assert found.flags.c_contiguous
+        expected = np.stack([columns[n].astype(dtype) for n in names], axis=1)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ("bool", "int8", "int64", "float32", "float64"))
+@pytest.mark.parametrize("shape", ((1, 1), (70, 3), (5000, 33), (40, 700), (3, 0), (0, 3)))
+def test_columns_of_every_dtype_become_rows(dtype: str, shape: tuple[int, int]) -> None:
+    _core = pytest.importorskip("handmill._core")
+    rng = np.random.default_rng(0)
+    kinds = ("float32", "int32", "uint8", "bool", "float64")
+    columns = [rng.integers(0, 2, shape[0]).astype(kinds[i % 5]) for i in range(shape[1])]
+    found = np.full(shape, 9, dtype) if dtype != "bool" else np.zeros(shape, bool)
+    _core.interleave(columns, found)
+    for i, column in enumerate(columns):
+        np.testing.assert_array_equal(found[:, i], column.astype(dtype))
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    _core = pytest.importorskip("handmill._core")
+    rows = np.zeros((4, 2), np.float32)
+    column = np.zeros(4, np.float32)
+    locked = rows.copy()
+    locked.flags.writeable = False
+    for columns, y, text in (
+        ([column], rows, "expected 2 columns, got 1"),
+        ([column, column[:3]], rows, r"must have shape \(4,\)"),
+        ([column, column], locked, "can be written"),
+        ([column, column], column, "a table"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            _core.interleave(columns, y)
+    with pytest.raises(TypeError, match="C-contiguous"):
+        _core.interleave([column, np.zeros(8, np.float32)[::2]], rows)
+
+
 # Sparse matrices.
 
 

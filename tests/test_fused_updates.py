@@ -133,6 +133,24 @@ def test_a_penalty_on_squares_joins_the_update(monkeypatch, name):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(apart, without, strict=True))
 
 
+@pytest.mark.parametrize(
+    "own",
+    (
+        lambda w: 0.02 * hm.ops.sum(hm.ops.square(w)),
+        lambda w: hm.ops.sum(w * w) * 0.02,
+        lambda w: hm.ops.multiply(hm.ops.sum(w**2), 0.02),
+    ),
+    ids=("square", "product", "power"),
+)
+def test_a_penalty_of_a_users_own_is_the_built_in_one(own):
+    built_in = hm.regularizers.L2(0.02)
+    assert steps_of(kernel_regularizer=own) == steps_of(kernel_regularizer=built_in)
+    mine = train(OPTIMIZERS["adam"], 32, kernel_regularizer=own)
+    theirs = train(OPTIMIZERS["adam"], 32, kernel_regularizer=built_in)
+    for ours, expected in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
 @pytest.mark.parametrize("penalty", (hm.regularizers.L2(0.02), hm.regularizers.L1L2(0.01, 0.02)))
 def test_numbers_with_a_penalty_agree_with_the_references(penalty):
     model = make_model(OPTIMIZERS["adam"], kernel_regularizer=penalty)

@@ -32,6 +32,7 @@ class Buffer {
  private:
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
+  bool mapped_ = false;  // pages of its own, not memory of the allocator
 };
 
 /// Gives memory that was freed back to the system, as far as the allocator has kept it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill.ir.op import Array
-from handmill.runtime.feed import packed
+from handmill.runtime.feed import interleaved, packed
 
 _TEXTS = ("object", "str", "string", "utf8")
 _REMEDIES = (
@@ -61,8 +63,9 @@ def as_array(table: Any, name: str) -> Array:
         if kind not in "biuf":
             raise ValueError(_refusal(name, column, dtype))
     texts = {str(dtype).lower() for dtype in dtypes}
-    plain = len(texts) == 1 and _has_no_gaps(table)
-    if plain:
+    if (columns := _plain_columns(table)) is not None:
+        return interleaved(columns, _joint_dtype(kinds, columns))
+    if len(texts) == 1 and _has_no_gaps(table):
         array = np.asarray(table.to_numpy())
         if array.dtype.kind == "O":  # pandas' own types, such as Int64
             array = array.astype({"b": "bool", "i": "int64", "u": "uint64"}.get(kinds[0], "f4"))
@@ -73,6 +76,34 @@ def as_array(table: Any, name: str) -> Array:
     else:
         array = _filled(table, "float32")
     return packed(array, np.float32 if array.dtype == np.float64 else array.dtype)
+
+
+_LARGE = 1 << 16  # numbers; below, to take columns one by one costs more than a copy
+
+
+def _plain_columns(table: Any) -> list[Array] | None:
+    """The columns of a large frame without gaps, as they lie; None for anything else."""
+    if getattr(table, "ndim", 2) != 2 or not hasattr(table, "columns"):
+        return None
+    if math.prod(table.shape) < _LARGE or len(table) < 64 * table.shape[1]:
+        return None
+    if hasattr(table, "get_columns"):  # polars
+        found = [column.to_numpy() for column in table.get_columns()] if _has_no_gaps(table) else []
+    elif hasattr(table, "isna") and len(set(dtypes := list(table.dtypes))) > 1:  # pandas
+        is_plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+        found = [column.to_numpy() for _, column in table.items()] if is_plain else []
+    else:  # of one dtype: one block, mostly
+        return None
+    return found if found and all(c.dtype.kind in "biuf" for c in found) else None
+
+
+def _joint_dtype(kinds: Sequence[str], columns: Sequence[Array]) -> np.dtype[Any]:
+    """That of a table of columns: their own if they share one, but for float64."""
+    dtypes = {column.dtype for column in columns}
+    if len(dtypes) == 1:
+        (dtype,) = dtypes
+        return np.dtype(np.float32) if dtype == np.float64 else dtype
+    return np.dtype("int64" if set(kinds) <= set("biu") else "float32")
 
 
 def _columns(table: Any) -> tuple[list[Any], list[Any]]:

@@ -60,13 +60,17 @@ class Pass:
         watched, stops = callbacks.watches[phase], _STOPS[phase]
         every = 1 if phase == "predict" else model.steps_per_execution
         opened = False  # whether callbacks were told that a batch begins, and not that it ended
+        step: Any = None
+        layout: Any = None
         data.begin_epoch()
         limit = data.num_batches
         while limit is None or done < limit:
             portion = data.next_portion(done)
             if portion is None:
                 break
-            step = self.last = self.step_of(portion.layout)
+            if watched or portion.layout is not layout:
+                layout = portion.layout
+                step = self.last = self.step_of(layout)
             if self.look is not None:
                 self.look(step, portion)
                 self.look = None

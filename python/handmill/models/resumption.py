@@ -21,6 +21,7 @@ from handmill.runtime.variable import Variable
 from handmill.saving.archive import read_file, write_file
 from handmill.saving.hmill import check_version, is_shuffle, state_of
 from handmill.saving.json_data import from_json, to_json
+from handmill.saving.pieces import Content
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
 from handmill.saving.weights import assign, named
 
@@ -79,7 +80,7 @@ class Resumption:
         self._model: Any = None
         self._data: Sequence[Any] = ()
         self._noted: list[Noted] = []
-        self._members: dict[str, bytes] = {}
+        self._members: dict[str, Content] = {}
         self._logs: dict[str, Any] = {}
 
     def begin(self, model: Any, data: Any, validation: Any, callbacks: Any) -> Start | None:

@@ -19,7 +19,8 @@ from handmill import files
 from handmill.errors import FileFormatError
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.json_data import MAX_JSON
-from handmill.saving.pieces import Collector, Pieces, size_of
+from handmill.saving.pieces import Content
+from handmill.saving.stored_zip import read_members, to_archive
 
 MEMBERS = (
     "config.json",
@@ -51,21 +52,6 @@ def write_file(path: Path, members: Mapping[str, Any], overwrite: bool) -> None:
     write_bytes(Path(os.path.realpath(path)), to_archive(members))
 
 
-def to_archive(members: Mapping[str, Any]) -> Pieces:
-    """Returns the content of a file with these members, each bytes or pieces of them."""
-    content = Collector()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-        for name, data in members.items():
-            pieces = data if isinstance(data, list) else [data]
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.external_attr = 0o600 << 16  # as ZipFile.writestr has it
-            entry.file_size = size_of(pieces)
-            with archive.open(entry, "w") as member:
-                for piece in pieces:
-                    member.write(piece)
-    return content.pieces
-
-
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file for reading; does not wait for the writer of a pipe.
 
@@ -86,7 +72,7 @@ def _of_hmill(name: str) -> bool:
 
 def read_file(
     path: Path, wanted: Members | None = None, known: Members = _of_hmill
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """Returns the members of a file.
 
     Args:
@@ -108,7 +94,7 @@ def from_archive(
     name: str,
     wanted: Members | None = None,
     known: Members = _of_hmill,
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """Returns the members of an open file of ``size`` bytes, as :func:`read_file` does.
 
     Args:
@@ -126,7 +112,7 @@ def from_archive(
             entries = archive.infolist()
             _check_entries(name, entries, size, known)
             wanted = wanted or known
-            return {e.filename: archive.read(e) for e in entries if wanted(e.filename)}
+            return read_members(file, [e for e in entries if wanted(e.filename)])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         kind = Path(name).suffix or ".hmill"
         raise FileFormatError(f"{name} is damaged or not a {kind} file: {error}") from None
@@ -147,7 +133,7 @@ def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int, known: 
     if unknown := sorted(name for name in names if not known(name)):
         raise FileFormatError(f"{path} holds members that do not belong there: {unknown[:5]}")
     for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x61:
             raise FileFormatError(f"{path}: member {entry.filename} is compressed or encrypted")
         if entry.file_size != entry.compress_size:
             raise FileFormatError(f"{path}: member {entry.filename} has two different sizes")

@@ -9,6 +9,7 @@ from typing import Any
 
 from handmill.errors import FileFormatError
 from handmill.saving.keras_tree import saveables
+from handmill.saving.pieces import Content
 from handmill.saving.stored_variables import describe
 
 
@@ -26,7 +27,7 @@ def saved_assets(model: Any) -> dict[str, bytes]:
     return found
 
 
-def load_assets(model: Any, assets: Mapping[str, bytes], name: str) -> None:
+def load_assets(model: Any, assets: Mapping[str, Content], name: str) -> None:
     """Hands each layer with a method ``load_assets(folder)`` its files, in a folder of their own.
 
     Args:

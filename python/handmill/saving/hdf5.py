@@ -6,7 +6,6 @@ the file in one piece, uncompressed: no array can have more bytes than the file.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.saving.hdf5_heaps import check_texts
-from handmill.saving.pieces import Pieces, SparseFile, bytes_of
+from handmill.saving.pieces import Content, ContentFile, Pieces, SparseFile, bytes_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BFLOAT16 = "bfloat16"
@@ -110,14 +109,15 @@ class Reader:
         FileFormatError: if it is not HDF5.
     """
 
-    def __init__(self, content: bytes, name: str) -> None:
+    def __init__(self, content: Content, name: str) -> None:
         self._library = h5py()
         self._content = content
+        self._reads = ContentFile(content)
         self._name = name
-        if not content.startswith(_SIGNATURE):
+        if content[: len(_SIGNATURE)] != _SIGNATURE:
             raise FileFormatError(f"{name} is not an HDF5 file")
         with self._damage():
-            self._file = self._library.File(io.BytesIO(content), "r")
+            self._file = self._library.File(self._reads, "r")
 
     def __enter__(self) -> Reader:
         return self
@@ -217,7 +217,7 @@ class Reader:
             ):
                 raise self._refuse(f"{path}:{name}", f"is of type {dtype}, not text")
             if dtype.kind == "O":
-                check_texts(self._content, name)
+                check_texts(self._content, self._reads.were_read(), name)
             value = owner.attrs[name]
             return value.tolist() if isinstance(value, np.bytes_) else value
 

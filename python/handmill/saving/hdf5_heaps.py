@@ -2,20 +2,28 @@
 
 A text is a reference: its length, the address of a heap, a number in the heap. The library makes
 room for as many bytes as the reference says, whatever that is, then copies as many as the heap
-says. Attributes are found by their names, wherever a file may have them.
+says. Attributes are found by their names, in what the library has read: what it knows of a file
+lies there, and numbers, of which it reads none, need not be looked through.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from handmill.saving.pieces import Content
 
 _REFERENCE = struct.Struct("<IQI")
 
 
-def check_texts(content: bytes, name: str) -> None:
-    """Looks at the references of all attributes of a name.
+def check_texts(content: Content, were_read: Sequence[tuple[int, int]], name: str) -> None:
+    """Looks at the references of all attributes of a name that the library knows.
+
+    Args:
+        content: the file.
+        were_read: where the parts of it that the library has read begin and end.
+        name: of the attributes.
 
     Raises:
         ValueError: for a heap that does not lie inside the file, a reference that leads to none,
@@ -23,7 +31,7 @@ def check_texts(content: bytes, name: str) -> None:
     """
     heaps: dict[int, dict[int, int]] = {}
     found = False
-    for start, count in _attributes(content, name.encode() + b"\0"):
+    for start, count in _attributes(content, were_read, name.encode() + b"\0"):
         found = True
         if start + count * _REFERENCE.size > len(content):
             raise ValueError(f"attribute {name!r} claims {count} texts")
@@ -39,24 +47,33 @@ def check_texts(content: bytes, name: str) -> None:
         raise ValueError(f"attribute {name!r} is stored in a way that is not read")
 
 
-def _attributes(content: bytes, name: bytes) -> Iterator[tuple[int, int]]:
+def _attributes(
+    content: Content, were_read: Sequence[tuple[int, int]], name: bytes
+) -> Iterator[tuple[int, int]]:
     """Where the values of attributes of a name begin, and how many there are."""
-    at = content.find(name)
-    while at >= 0:
-        for version, header, pad in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
-            if at < header or content[at - header] != version:
-                continue
-            sizes = struct.unpack_from("<HHH", content, at - header + 2)
-            if sizes[0] != len(name):
-                continue
-            sizes = tuple(-(-size // pad) * pad for size in sizes)
-            space = at + sizes[0] + sizes[1]
-            if (count := _count(content[space : space + sizes[2]])) is not None:
-                yield space + sizes[2], count
-        at = content.find(name, at + 1)
+    for begin, end in were_read:
+        part = bytes(content[begin:end])
+        at = part.find(name)
+        while at >= 0:
+            yield from _attribute(content, begin + at, name)
+            at = part.find(name, at + 1)
 
 
-def _count(space: bytes) -> int | None:
+def _attribute(content: Content, at: int, name: bytes) -> Iterator[tuple[int, int]]:
+    """The same for what may be an attribute whose name is at a place, in any version."""
+    for version, header, pad in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
+        if at < header or content[at - header] != version:
+            continue
+        sizes = struct.unpack_from("<HHH", content, at - header + 2)
+        if sizes[0] != len(name):
+            continue
+        sizes = tuple(-(-size // pad) * pad for size in sizes)
+        space = at + sizes[0] + sizes[1]
+        if (count := _count(content[space : space + sizes[2]])) is not None:
+            yield space + sizes[2], count
+
+
+def _count(space: Content) -> int | None:
     """The number of elements that a dataspace has; None if it is none."""
     if len(space) < 4 or space[0] not in (1, 2):
         return None
@@ -66,7 +83,7 @@ def _count(space: bytes) -> int | None:
     return math.prod(int(n) for n in struct.unpack_from(f"<{rank}Q", space, start))
 
 
-def _objects(content: bytes, heap: int) -> dict[int, int]:
+def _objects(content: Content, heap: int) -> dict[int, int]:
     """The sizes of the texts in a heap by number."""
     if heap + 16 > len(content) or content[heap : heap + 4] != b"GCOL":
         raise ValueError(f"there is no heap at byte {heap}")

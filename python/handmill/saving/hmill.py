@@ -20,7 +20,7 @@ from handmill.saving.objects import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from handmill.saving.pieces import Pieces
+from handmill.saving.pieces import Content, Pieces
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
 from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
 
@@ -139,7 +139,7 @@ def state_of(model: Any) -> dict[str, Any]:
 
 
 def model_of(
-    members: dict[str, bytes],
+    members: dict[str, Content],
     path: Path,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,

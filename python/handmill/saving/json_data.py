@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from handmill.errors import FileFormatError
+from handmill.saving.pieces import Content
 
 MAX_JSON = 16 << 20
 _MAX_DEPTH = 512  # about 160 models inside each other; building more exceeds Python's stack
@@ -43,7 +44,7 @@ def to_json(data: Any, name: str) -> bytes:
     return content
 
 
-def from_json(content: bytes, name: str) -> Any:
+def from_json(content: Content, name: str) -> Any:
     """Returns the data in JSON.
 
     Raises:
@@ -65,7 +66,7 @@ def from_json(content: bytes, name: str) -> Any:
 
     try:
         data = json.loads(
-            content.decode("utf-8"),
+            str(content, "utf-8"),
             object_pairs_hook=unique,
             parse_constant=number,
             parse_float=number,

@@ -28,6 +28,7 @@ from handmill.saving.json_data import from_json, to_json
 from handmill.saving.keras_tree import saveables
 from handmill.saving.keras_weights import load_weights, weights_content
 from handmill.saving.objects import CustomObjectScope, deserialize_keras_object, shared_objects
+from handmill.saving.pieces import Content
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 ASSETS = "assets/"
@@ -81,7 +82,7 @@ def _seeds(model: Any) -> list[list[int]]:
 
 
 def model_of(
-    members: Mapping[str, bytes],
+    members: Mapping[str, Content],
     name: str,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
@@ -117,7 +118,7 @@ def model_of(
     return model
 
 
-def _restore_counters(model: Any, metadata: bytes | None, name: str) -> None:
+def _restore_counters(model: Any, metadata: Content | None, name: str) -> None:
     state = from_json(metadata, f"{name}: {METADATA}") if metadata is not None else {}
     state = state.get("handmill") if isinstance(state, dict) else None
     if not isinstance(state, dict):

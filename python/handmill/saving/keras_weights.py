@@ -12,7 +12,7 @@ from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 from handmill.saving.hdf5 import Reader, Writer
 from handmill.saving.keras_tree import saveables
-from handmill.saving.pieces import Pieces
+from handmill.saving.pieces import Content, Pieces
 from handmill.saving.stored_variables import describe, has_own_format, pairs_of
 
 Changes = list[tuple[Variable, Array]]
@@ -49,7 +49,7 @@ def _check_all_reached(model: Any, parts: Mapping[str, Any]) -> None:
 
 
 def load_weights(
-    model: Any, content: bytes, name: str, skip_mismatch: bool = False, builds: bool = False
+    model: Any, content: Content, name: str, skip_mismatch: bool = False, builds: bool = False
 ) -> None:
     """Assigns the variables that a file holds for a model and its optimizer.
 

@@ -16,7 +16,7 @@ from handmill.saving.keras2_configs import compile_config_of, in_words_of_keras3
 from handmill.saving.keras_format import WRITTEN_AS
 from handmill.saving.keras_weights import Changes, converted
 from handmill.saving.objects import CustomObjectScope, deserialize_keras_object
-from handmill.saving.pieces import Pieces
+from handmill.saving.pieces import Content, Pieces
 from handmill.saving.weights import refuse_own_formats
 
 _WEIGHTS = "model_weights"
@@ -65,14 +65,14 @@ def _write(writer: Writer, group: str, variables: Sequence[Variable]) -> None:
     writer.texts(group, "weight_names", list(arrays))
 
 
-def holds_weights(content: bytes, name: str) -> bool:
+def holds_weights(content: Content, name: str) -> bool:
     """Whether a file has the weights of layers by name, as Keras 2 wrote them."""
     with Reader(content, name) as reader:
         return reader.has(_WEIGHTS) or bool(reader.texts("", "layer_names"))
 
 
 def model_of(
-    content: bytes,
+    content: Content,
     name: str,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
@@ -110,7 +110,9 @@ def model_of(
     return model
 
 
-def load_weights(model: Any, content: bytes, name: str, skip_mismatch: bool, by_name: bool) -> None:
+def load_weights(
+    model: Any, content: Content, name: str, skip_mismatch: bool, by_name: bool
+) -> None:
     """Assigns the weights of layers, in order or by name.
 
     Raises:

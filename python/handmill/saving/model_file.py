@@ -12,7 +12,7 @@ from handmill.saving.archive import open_regular, read_file, write_file
 from handmill.saving.atomic_file import write_bytes
 from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
-from handmill.saving.pieces import Pieces
+from handmill.saving.pieces import Content, Pieces, read_content
 from handmill.saving.tensors import from_tensors, to_tensors
 from handmill.saving.weights import assign, named, refuse_own_formats
 
@@ -218,6 +218,6 @@ def _load_keras_weights(model: Any, path: Path, skip_mismatch: bool, by_name: bo
     keras_weights.load_weights(model, content, str(path), skip_mismatch)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> Content:
     with open_regular(path) as file:
-        return file.read()
+        return read_content(file, os.fstat(file.fileno()).st_size)[0]

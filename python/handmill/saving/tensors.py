@@ -15,7 +15,7 @@ from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.saving.json_data import from_json
-from handmill.saving.pieces import Pieces, bytes_of
+from handmill.saving.pieces import Content, Pieces, bytes_of
 
 _MAX_HEADER = 16 << 20
 
@@ -64,7 +64,7 @@ def _is_tensor_name(name: str) -> bool:
     )
 
 
-def from_tensors(content: bytes, name: str) -> dict[str, Array]:
+def from_tensors(content: Content, name: str) -> dict[str, Array]:
     """Returns the arrays in safetensors, in the order of their names.
 
     Raises:

@@ -275,7 +275,7 @@ class RowBatches(Dataset):
         for order, size in self.pieces(pass_, start):
             for first in range(0, len(order), size):
                 chosen = order[first : first + size]
-                yield rebuilt(nested, [array[chosen] for array in arrays])
+                yield rebuilt(nested, [_taken(array, chosen) for array in arrays])
 
     def take(self, count: int) -> Dataset:
         count = count_or_all("take", count)
@@ -302,6 +302,11 @@ class RowBatches(Dataset):
 
     def unbatch(self) -> Dataset:
         return RowDataset(self.nested, self.arrays, _Unbatched(self._batches), self)
+
+
+def _taken(array: Array, rows: Array) -> Array:
+    """Some rows; NumPy's index takes four times as long as its take where rows are arrays."""
+    return array[rows] if array.ndim == 1 else array.take(rows, axis=0)
 
 
 class _Unbatched:

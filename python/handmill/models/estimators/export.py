@@ -11,9 +11,10 @@ from handmill import initializers
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.models.estimators.network import Architecture, make_model, make_optimizer
-from handmill.saving.archive import from_archive, to_archive
+from handmill.saving.archive import from_archive
 from handmill.saving.hmill import check_version, members_of
 from handmill.saving.json_data import from_json
+from handmill.saving.stored_zip import to_archive
 from handmill.saving.tensors import from_tensors
 
 LOSSES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from handmill.ir.graph import Value
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
@@ -17,6 +18,8 @@ from handmill.ops.numpy.elementwise import (
     subtract,
 )
 from handmill.ops.numpy.movement import broadcast_to, reshape
+from handmill.primitives.elementwise.arithmetic import MULTIPLY
+from handmill.primitives.elementwise.unary import SQUARE
 from handmill.primitives.operands import (
     Axis,
     Tensor,
@@ -37,6 +40,7 @@ from handmill.primitives.reduce import (
     REDUCE_MIN,
     REDUCE_PROD,
     REDUCE_SUM,
+    SUM_OF_SQUARES,
     reduced_shape,
 )
 
@@ -75,7 +79,22 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     """
     x = tensor(x)
     x = cast(x, "int32") if dtype_of(x) in ("bool", "int8", "uint8") else x
+    if axis is None and not keepdims and (weight := _squared_weight(x)) is not None:
+        return apply(SUM_OF_SQUARES, weight)
     return _reduce(REDUCE_SUM, x, axis, keepdims)
+
+
+def _squared_weight(x: Tensor) -> Value | None:
+    """What a trace reads, a weight mostly, if ``x`` is its square.
+
+    A penalty of a user's own is then what ``regularizers.L2`` computes: one pass over the weights,
+    and a gradient that the update of the weights takes in.
+    """
+    node = x.node if isinstance(x, Value) else None
+    if node is None or x.dtype != "float32" or node.op not in (SQUARE, MULTIPLY):
+        return None
+    first, last = node.inputs[0], node.inputs[-1]
+    return first if first is last and first.node is None else None
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
