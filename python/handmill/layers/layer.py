@@ -775,11 +775,33 @@ def _marking_built(build: Any) -> Any:
     return wrapped
 
 
-def metrics_among_attributes(*layers: Layer) -> list[Any]:
-    """The metrics that are attributes of ``layers`` themselves."""
+def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
+    """The metrics that are attributes of ``layer`` and of the layers inside, however deep.
+
+    Args:
+        layer: the layer.
+        apart: a class of layers; the attributes of those inside are left out.
+    """
     from handmill.metrics.metric import Metric
 
-    return [v for layer in layers for v in layer._parts() if isinstance(v, Metric)]
+    found: list[Any] = []
+
+    def visit(layer: Layer, counts: bool) -> None:
+        parts = layer._parts()
+        if counts:
+            found.extend([v for v in parts if isinstance(v, Metric)])
+        if type(layer)._flatten_layers is _FLATTEN and not any(
+            [isinstance(v, Layer) for v in parts]
+        ):
+            return  # as most layers: nothing is inside
+        for inner in layer._flatten_layers():
+            visit(inner, not isinstance(inner, apart))
+
+    visit(layer, True)
+    return found
+
+
+_FLATTEN = Layer._flatten_layers
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

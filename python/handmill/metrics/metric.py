@@ -68,10 +68,17 @@ class Metric(Watched):
     _unwatched = frozenset({"name", "_metrics_found"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        self.name = name or auto_name(type(self).__name__)
-        self._dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype
-        self._variables: list[Variable] = []
-        self._metrics_found: tuple[int, list[Any], int, list[Metric]] = (-1, [], 0, [])
+        self._start(
+            name=name or auto_name(type(self).__name__),
+            _dtype=config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype,
+            _variables=[],
+            _metrics_found=(-1, [], 0, []),
+        )
+
+    name: str
+    _dtype: str
+    _variables: list[Variable]
+    _metrics_found: tuple[int, list[Any], int, list[Metric]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -95,8 +102,8 @@ class Metric(Watched):
             made = initializers.get(initializer)
         name = name or "variable"
         variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
-        variable.path = f"{self.name}/{name}"
-        variable.autocast = False  # also inside layers that compute in another dtype
+        # Not cast: also inside layers that compute in another dtype.
+        variable.__dict__.update(path=f"{self.name}/{name}", autocast=False)
         self._variables.append(variable)
         return variable
 

@@ -18,7 +18,7 @@ from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
-from handmill.layers.layer import all_layers, metrics_among_attributes
+from handmill.layers.layer import metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -451,9 +451,7 @@ class Trainer(Predicting, OlderNames):
         Attributes of the model and of the layers inside; those of inner models stay out.
         """
         found = list(self.objective.metrics) if self.objective is not None else []
-        own, *inside = all_layers(self)  # type: ignore[arg-type]
-        found += metrics_among_attributes(own, *(x for x in inside if not isinstance(x, Trainer)))
-        return unique(found)
+        return unique(found + metrics_among_attributes(self, Trainer))  # type: ignore[arg-type]
 
     @property
     def metrics_names(self) -> list[str]:

@@ -395,14 +395,13 @@ def _variable(walk: Walk, thing: Variable) -> None:
     walk.variables.append(thing)
     walk.flags.append(thing.trainable)
     spec, regularizer, constraint = thing.spec, thing.regularizer, thing.constraint
-    if regularizer is None and constraint is None:
-        walk.atoms += (
-            *(type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows, None, None),
-        )
-        return
-    walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows)
-    walk.visit(regularizer)
-    walk.visit(constraint)
+    plain = regularizer is None and constraint is None
+    walk.atoms.append(
+        (type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows, plain)
+    )
+    if not plain:
+        walk.visit(regularizer)
+        walk.visit(constraint)
 
 
 def _value(walk: Walk, thing: Value) -> None:

@@ -256,6 +256,30 @@ class Variable(ElementwiseEquality, Watched):
         if content is not None:
             self.state.write(content)
 
+    @classmethod
+    def zeros_like(cls, reference: Variable, name: str, path: str) -> Variable:
+        """A variable of zeros that no optimizer updates, of the shape and dtype of another.
+
+        What ``Variable(zeros, ...)`` makes, without its checks: optimizers make several for each
+        weight.
+        """
+        spec: Any = reference.spec
+        _check_bytes(name, spec.shape, spec.dtype, drawn=False)
+        made = cls.__new__(cls)
+        made.__dict__.update(
+            name=name,
+            path=path,
+            _trainable=False,
+            autocast=True,
+            aggregation="none",
+            synchronization="auto",
+            regularizer=None,
+            constraint=None,
+            spec=spec,
+            state=_new_state(spec.shape, spec.dtype),
+        )
+        return made
+
     def _drawn(
         self, initializer: Callable[..., Any], name: str, shape: tuple[int, ...], dtype: str
     ) -> Array | None:
