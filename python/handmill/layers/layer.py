@@ -617,13 +617,20 @@ class Layer(StoredVariables, Watched):
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description what programs of this layer depend on (runtime/structure.py)."""
-        if not walk.is_new(self):
-            return
+        if is_ours(type(self)):
+            walk.visit_apart(self, self._describe)
+        elif walk.is_new(self):
+            self._describe_attributes(walk, NOT_READ)
+
+    def _describe(self, walk: Walk) -> None:
+        if walk.is_new(self):
+            self._describe_attributes(walk, NOT_READ_BY_OURS)
+
+    def _describe_attributes(self, walk: Walk, skipped: frozenset[str]) -> None:
         self._check_super_called()
         walk.watched.append(self)
         walk.names.append(self.name)
-        walk.flags.append(self._trainable)
-        skipped = NOT_READ_BY_OURS if is_ours(type(self)) else NOT_READ
+        walk.flagged.append(self)
         walk.attributes(self, skipped, self._undescribed)
 
     @property
