@@ -247,10 +247,8 @@ class Layer(StoredVariables, Watched):
 
     def _own_variables(self) -> list[Variable]:
         found = list(self._own_weights)
-        for value in self._parts():
-            if isinstance(value, Variable) and not any(value is v for v in found):
-                found.append(value)
-        return found
+        found += [value for value in self._parts() if isinstance(value, Variable)]
+        return unique(found)
 
     def variables_to_store(self) -> list[Variable]:
         """The weights of this layer itself: trainable ones first."""
@@ -286,9 +284,10 @@ class Layer(StoredVariables, Watched):
         if not self._trainable:
             return []
         found = [v for v in self._own_variables() if v.trainable]
-        for layer in self._flatten_layers():
+        inside = list(self._flatten_layers())
+        for layer in inside:
             found += layer.trainable_weights
-        return unique(found)
+        return unique(found) if inside else found
 
     @property
     def trainable_variables(self) -> list[Variable]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
+from handmill.ir.shapes import DTYPES
 from handmill.naming import auto_name
 from handmill.runtime.stateless import check_counts, contents, lent_values
 from handmill.runtime.variable import Variable, zeros
@@ -94,16 +95,19 @@ class Metric(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable that ``reset_state`` sets to zero."""
-        if initializer == "zeros":
-            made: Any = zeros
-        else:
-            from handmill import initializers
-
-            made = initializers.get(initializer)
-        name = name or "variable"
-        variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
+        name, dtype = name or "variable", dtype or self._dtype
+        path = f"{self.name}/{name}"
         # Not cast: also inside layers that compute in another dtype.
-        variable.__dict__.update(path=f"{self.name}/{name}", autocast=False)
+        if initializer == "zeros" and shape == () and dtype in DTYPES:
+            variable = Variable.of_zeros((), dtype, name, path, autocast=False)
+        else:
+            made: Any = zeros
+            if initializer != "zeros":
+                from handmill import initializers
+
+                made = initializers.get(initializer)
+            variable = Variable(made, shape, dtype, False, autocast=False, name=name)
+            variable.path = path
         self._variables.append(variable)
         return variable
 

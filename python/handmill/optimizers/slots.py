@@ -34,10 +34,10 @@ def add_zeros(
     """
     made = []
     for variable in variables:
-        reference = variable.path.replace("/", "_")
+        reference, shape, dtype = variable.path.replace("/", "_"), variable.shape, variable.dtype
         for of_one_name, name in zip(slots, names, strict=True):
             full = f"{reference}_{name or 'var'}"
-            slot = Variable.zeros_like(variable, full, f"{owner}/{full}")
+            slot = Variable.of_zeros(shape, dtype, full, f"{owner}/{full}")
             of_one_name.append(slot)
             made.append(slot)
     return made

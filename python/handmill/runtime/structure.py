@@ -338,6 +338,8 @@ def _tracked(walk: Walk, thing: Any) -> None:
         return
     walk.watched.append(thing)
     walk.atoms.append(len(thing))
+    if not thing:
+        return
     if len(thing) > _MOST_ITEMS:
         walk.is_shared = False
         walk.atoms.append(thing._changed)

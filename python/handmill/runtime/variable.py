@@ -257,26 +257,34 @@ class Variable(ElementwiseEquality, Watched):
             self.state.write(content)
 
     @classmethod
-    def zeros_like(cls, reference: Variable, name: str, path: str) -> Variable:
-        """A variable of zeros that no optimizer updates, of the shape and dtype of another.
+    def of_zeros(
+        cls, shape: tuple[int, ...], dtype: str, name: str, path: str, autocast: bool = True
+    ) -> Variable:
+        """A variable of zeros that no optimizer updates.
 
-        What ``Variable(zeros, ...)`` makes, without its checks: optimizers make several for each
-        weight.
+        What ``Variable(zeros, ...)`` makes, without its checks: the first step of a model makes
+        several for each weight.
+
+        Args:
+            shape: its shape, of integers.
+            dtype: its dtype, a known one.
+            name: its name.
+            path: its path.
+            autocast: whether layers see it in the dtype in which they compute.
         """
-        spec: Any = reference.spec
-        _check_bytes(name, spec.shape, spec.dtype, drawn=False)
+        _check_bytes(name, shape, dtype, drawn=False)
         made = cls.__new__(cls)
         made.__dict__.update(
             name=name,
             path=path,
             _trainable=False,
-            autocast=True,
+            autocast=autocast,
             aggregation="none",
             synchronization="auto",
             regularizer=None,
             constraint=None,
-            spec=spec,
-            state=_new_state(spec.shape, spec.dtype),
+            spec=_spec(shape, dtype),
+            state=_new_state(shape, dtype),
         )
         return made
 
