@@ -655,7 +655,9 @@ class Layer(StoredVariables, Watched):
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        found = metrics_among_attributes(self)
+        from handmill.metrics.metric import Metric
+
+        found: list[Any] = [v for v in self._parts() if isinstance(v, Metric)]
         for layer in self._flatten_layers():
             found += layer.metrics
         return unique(found)
@@ -779,35 +781,6 @@ def _marking_built(build: Any) -> Any:
             self._build_shapes = args[0]
 
     return wrapped
-
-
-def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
-    """The metrics that are attributes of ``layer`` and of the layers inside, however deep.
-
-    Args:
-        layer: the layer.
-        apart: a class of layers; the attributes of those inside are left out.
-    """
-    from handmill.metrics.metric import Metric
-
-    found: list[Any] = []
-
-    def visit(layer: Layer, counts: bool) -> None:
-        parts = layer._parts()
-        if counts:
-            found.extend([v for v in parts if isinstance(v, Metric)])
-        if type(layer)._flatten_layers is _FLATTEN and not any(
-            [isinstance(v, Layer) for v in parts]
-        ):
-            return  # as most layers: nothing is inside
-        for inner in layer._flatten_layers():
-            visit(inner, not isinstance(inner, apart))
-
-    visit(layer, True)
-    return found
-
-
-_FLATTEN = Layer._flatten_layers
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

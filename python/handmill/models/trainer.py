@@ -18,7 +18,6 @@ from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
-from handmill.layers.layer import metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.data_adapters import (
@@ -27,6 +26,7 @@ from handmill.models.data_adapters import (
     split_validation,
     weights_of_classes,
 )
+from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from handmill.runtime.variable import Variable
 
 
-@functools.cache
 def has_methods_of(kind: type, base: type) -> bool:
     """Whether a class of optimizers overrides nothing that makes a slot."""
     makers = ("add_variable", "add_variable_from_reference", "_track")
