@@ -147,6 +147,7 @@ CALLS = {
     "fit of one step": 170,
     "one more epoch": 90,
     "train_on_batch": 62,
+    "train_on_batch of a second model": 2240,
     "evaluate": 135,
     "predict": 26,
     "model(x)": 14,
@@ -156,6 +157,7 @@ CALLS = {
 def test_calls_of_python_functions():
     w = WORKLOADS["tiny"]
     model, n = make_model(w), w.batch
+    others = iter([make_model(w) for _ in range(3)])
     x, y = (a[:n].copy() for a in w.data())
 
     def fit(epochs):
@@ -165,6 +167,7 @@ def test_calls_of_python_functions():
         "fit of one step": calls_of(fit(1)),
         "one more epoch": calls_of(fit(3)) - calls_of(fit(2)),
         "train_on_batch": calls_of(lambda: model.train_on_batch(x, y)),
+        "train_on_batch of a second model": calls_of(lambda: next(others).train_on_batch(x, y)),
         "evaluate": calls_of(lambda: model.evaluate(x, y, batch_size=n, verbose=0)),
         "predict": calls_of(lambda: model.predict(x, verbose=0)),
         "model(x)": calls_of(lambda: model(x)),

@@ -692,3 +692,63 @@ def test_equal_models_that_are_built_by_fit():
         x = np.linspace(-1.0, 1.0, 24, dtype="float32").reshape(8, 3)
         found.append(model.fit(x, x[:, :1], epochs=2, verbose=0, shuffle=False).history)
     assert found[0] == found[1] == found[2]
+
+
+# What layers remember of their description.
+
+
+def dense(units=3, activation="relu"):
+    layer = layers.Dense(units, activation)
+    layer.build((None, 2))
+    return layer
+
+
+def key(*things):
+    return Structure(things).key
+
+
+def test_a_layer_is_described_again_when_it_has_changed():
+    first, second = dense(), dense()
+    assert key(first) == key(second)
+    part = first._part
+    assert key(first) == key(second)
+    assert first._part is part
+    first.activation = handmill.activations.tanh
+    assert key(first) == key(dense(activation="tanh")) != key(second)
+    first.activation = handmill.activations.relu
+    assert key(first) == key(second)
+
+
+def test_what_is_trainable_is_read_anew():
+    first, second = dense(), dense()
+    before = key(first)
+    first.trainable = False
+    assert key(first) != before == key(second)
+    first.trainable = True
+    assert key(first) == before
+
+
+def test_layers_that_share_something_are_not_alike_with_layers_that_do_not():
+    apart = [dense(), dense()]
+    tied = [dense(), dense()]
+    tied[1].kernel = tied[0].kernel
+    tied[1]._own_weights[0] = tied[0].kernel
+    assert key(*apart) == key(dense(), dense())
+    assert key(*tied) != key(*apart) != key(apart[0], apart[0])
+    assert len(Structure(tied).variables) == 3
+    x, twice = handmill.Input((3,)), layers.Dense(3)
+    reused = handmill.Model(x, twice(twice(x)))
+    assert key(reused) != key(handmill.Model(x, layers.Dense(3)(layers.Dense(3)(x))))
+    plain = handmill.Sequential([handmill.Input((3,)), layers.Dense(3), layers.Dense(3)])
+    again = handmill.Sequential([handmill.Input((3,)), layers.Dense(3), layers.Dense(3)])
+    assert key(plain) == key(again)
+    again.layers[1].use_bias = False
+    assert key(plain) != key(again)
+
+
+def test_copies_have_a_description_of_their_own():
+    first = dense()
+    key(first)
+    second = copy.deepcopy(first)
+    assert key(second) == key(first)
+    assert Structure((second,)).variables[0] is second.kernel

@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <new>
@@ -63,6 +64,12 @@ constexpr std::chrono::microseconds kSpinTime{200};
 constexpr std::chrono::milliseconds kIdleSpin{1};  // libgomp's threads spin at least so long
 constexpr int kMaxOwners = 4;
 constexpr int kMaxPlaced = 256;
+
+// Between a look at what can be started and libgomp's own threads, a fraction of a millisecond,
+// other processes may take threads too: where there is no room for so many more, the team is
+// smaller. A look holds for a while, for programs whose regions differ in size.
+constexpr int kSpareThreads = 16;
+constexpr std::chrono::seconds kLookAgain{1};
 
 void relax() {
 #if defined(__x86_64__)
@@ -145,8 +152,10 @@ bool may_spin = true;  // of the region under way: no more threads than CPUs
 
 // What this thread knows of its own pool.
 struct Pool {
-  int probed = 1;       // the most threads that are known to start
-  int limit = 1 << 30;  // what a failed probe left
+  int held = 1;   // the thread itself and the others; libgomp ends those that a region leaves out
+  int asked = 1;  // by the last look at what can be started
+  int found = 1;
+  int64_t looked = 0;  // when that was
   bool is_owner = false;
   bool has_threads = false;
 
@@ -157,23 +166,21 @@ struct Pool {
 
 thread_local Pool pool;
 
-// libgomp ends the process where a thread cannot be made, so make them once by hand.
-bool can_start(int threads) {
+// libgomp ends the process where a thread cannot be made, so make them by hand before: how many of
+// `wanted` threads can be there at once.
+int count_startable(int wanted) {
   std::atomic<int> gate{0};
   std::vector<std::thread> made;
-  bool ok = true;
   try {
-    made.reserve(static_cast<size_t>(threads));
-    for (int i = 0; i < threads; ++i) made.emplace_back([&gate] { gate.wait(0); });
-  } catch (const std::system_error&) {
-    ok = false;
+    made.reserve(static_cast<size_t>(wanted));
+    for (int i = 0; i < wanted; ++i) made.emplace_back([&gate] { gate.wait(0); });
+  } catch (const std::system_error&) {  // there are fewer
   } catch (const std::bad_alloc&) {
-    ok = false;
   }
   gate.store(1);
   gate.notify_all();
   for (std::thread& thread : made) thread.join();
-  return ok;
+  return static_cast<int>(made.size());
 }
 
 // Before a fork: the pool of a thread does not survive it, so that of the forking thread is
@@ -183,6 +190,7 @@ void before_fork() {
   if (pool.has_threads && omp_get_level() == 0) {
     omp_pause_resource_all(omp_pause_soft);
     pool.has_threads = false;
+    pool.held = pool.asked = 1;
   }
 }
 
@@ -211,16 +219,17 @@ int usable_threads(int threads) {
     }
     pool.is_owner = true;
   }
-  threads = threads < pool.limit ? threads : pool.limit;
-  if (threads > pool.probed) {
+  if (threads <= pool.held) return threads;
+  const int64_t time = now();
+  if (threads > pool.asked || time - pool.looked > Clock::duration(kLookAgain).count()) {
     placement.remember_allowed();
-    if (can_start(threads - 1)) {
-      pool.probed = threads;
-    } else {
-      pool.limit = threads = 1;
-    }
+    const int missing = threads - pool.held;
+    const int room = count_startable(missing + kSpareThreads) - kSpareThreads;
+    pool.asked = threads;
+    pool.found = pool.held + std::clamp(room, 0, missing);
+    pool.looked = time;
   }
-  return threads;
+  return std::min(threads, pool.found);
 }
 
 // The region under way; there is one at a time. What it holds is not captured by the region, so
@@ -285,6 +294,7 @@ void run_region(int threads, void (*body)(void*, const Worker&), void* context) 
     threads = usable_threads(threads);
     if (threads > 1) {
       pool.has_threads = true;
+      pool.held = threads;
       may_spin = threads <= cpu_count();
       region = {body, context, may_spin ? current_cpu() : -1};
       if (!is_awake()) placement.part_from(region.caller_cpu, threads);

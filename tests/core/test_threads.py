@@ -408,6 +408,39 @@ def test_threads_that_cannot_be_made():
     assert python(LIMIT) == "True 0"
 
 
+ROOM = """
+import os, resource, time
+from core_programs import *
+from handmill import _core
+t = Training()
+for threads in {teams}:
+    _core.set_num_threads(threads)
+    wanted = t.run()
+time.sleep(1.1)
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + ({room} << 20), hard))
+_core.set_num_threads(14)
+result = t.run()
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+print(equal(result, wanted), len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_a_team_that_grows_again_looks_for_threads_again():
+    """OpenMP ends the threads that a smaller region leaves out, and the next of that size makes
+    others. The C library keeps the stacks of five that ended."""
+    same, threads = python(ROOM.format(teams=(14, 2), room=6)).split()
+    assert same == "True"
+    assert 2 <= int(threads) < 14
+
+
+def test_a_team_leaves_room_for_threads_of_others():
+    same, threads = python(ROOM.format(teams=(1,), room=170)).split()  # for 20 stacks of 8 MB
+    assert same == "True"
+    assert int(threads) < 12
+
+
 # --- When runs go alone (csrc/core/pace.h) --------------------------------------------------------
 
 MS = 1_000_000

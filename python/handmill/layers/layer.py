@@ -249,10 +249,8 @@ class Layer(StoredVariables, Watched):
 
     def _own_variables(self) -> list[Variable]:
         found = list(self._own_weights)
-        for value in self._parts():
-            if isinstance(value, Variable) and not any(value is v for v in found):
-                found.append(value)
-        return found
+        found += [value for value in self._parts() if isinstance(value, Variable)]
+        return unique(found)
 
     def variables_to_store(self) -> list[Variable]:
         """The weights of this layer itself: trainable ones first."""
@@ -288,9 +286,10 @@ class Layer(StoredVariables, Watched):
         if not self._trainable:
             return []
         found = [v for v in self._own_variables() if v.trainable]
-        for layer in self._flatten_layers():
+        inside = list(self._flatten_layers())
+        for layer in inside:
             found += layer.trainable_weights
-        return unique(found)
+        return unique(found) if inside else found
 
     @property
     def trainable_variables(self) -> list[Variable]:
@@ -625,13 +624,20 @@ class Layer(StoredVariables, Watched):
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description what programs of this layer depend on (runtime/structure.py)."""
-        if not walk.is_new(self):
-            return
+        if is_ours(type(self)):
+            walk.visit_apart(self, self._describe)
+        elif walk.is_new(self):
+            self._describe_attributes(walk, NOT_READ)
+
+    def _describe(self, walk: Walk) -> None:
+        if walk.is_new(self):
+            self._describe_attributes(walk, NOT_READ_BY_OURS)
+
+    def _describe_attributes(self, walk: Walk, skipped: frozenset[str]) -> None:
         self._check_super_called()
         walk.watched.append(self)
         walk.names.append(self.name)
-        walk.flags.append(self._trainable)
-        skipped = NOT_READ_BY_OURS if is_ours(type(self)) else NOT_READ
+        walk.flagged.append(self)
         walk.attributes(self, skipped, self._undescribed)
 
     @property
@@ -657,7 +663,9 @@ class Layer(StoredVariables, Watched):
     @property
     def metrics(self) -> list[Any]:
         """Metrics that are attributes of this layer or of layers inside."""
-        found = metrics_among_attributes(self)
+        from handmill.metrics.metric import Metric
+
+        found: list[Any] = [v for v in self._parts() if isinstance(v, Metric)]
         for layer in self._flatten_layers():
             found += layer.metrics
         return unique(found)
@@ -781,13 +789,6 @@ def _marking_built(build: Any) -> Any:
             self._build_shapes = args[0]
 
     return wrapped
-
-
-def metrics_among_attributes(*layers: Layer) -> list[Any]:
-    """The metrics that are attributes of ``layers`` themselves."""
-    from handmill.metrics.metric import Metric
-
-    return [v for layer in layers for v in layer._parts() if isinstance(v, Metric)]
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -47,11 +47,15 @@ class Loss(Watched):
                 "Invalid value for argument `reduction`. Expected one of "
                 f"{REDUCTIONS}. Received: reduction={reduction!r}"
             )
-        self.name = name or auto_name(type(self).__name__)
-        self.reduction = reduction
-        self._dtype = None if dtype is None else dtype_policies.get(dtype).compute_dtype
-        if self._dtype is not None and self._dtype not in FLOATS:
+        found = None if dtype is None else dtype_policies.get(dtype).compute_dtype
+        if found is not None and found not in FLOATS:
             raise ValueError(f"a loss needs a floating dtype. Received: dtype={dtype!r}")
+        name = name or auto_name(type(self).__name__)
+        self._start(name=name, reduction=reduction, _dtype=found)
+
+    name: str
+    reduction: str | None
+    _dtype: str | None
 
     @property
     def dtype(self) -> str:
@@ -171,8 +175,10 @@ class LossFunctionWrapper(FunctionArguments, Loss):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name or object_name(fn), reduction=reduction, dtype=dtype)
-        self.fn = fn
-        self._fn_kwargs = kwargs
+        self._start(fn=fn, _fn_kwargs=kwargs)
+
+    fn: Callable[..., Any]
+    _fn_kwargs: dict[str, Any]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns one number a sample."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
+from handmill.ir.shapes import DTYPES
 from handmill.naming import auto_name
 from handmill.runtime.stateless import check_counts, contents, lent_values
 from handmill.runtime.variable import Variable, zeros
@@ -68,10 +69,17 @@ class Metric(Watched):
     _unwatched = frozenset({"name", "_metrics_found"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        self.name = name or auto_name(type(self).__name__)
-        self._dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype
-        self._variables: list[Variable] = []
-        self._metrics_found: tuple[int, list[Any], int, list[Metric]] = (-1, [], 0, [])
+        self._start(
+            name=name or auto_name(type(self).__name__),
+            _dtype=config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype,
+            _variables=[],
+            _metrics_found=(-1, [], 0, []),
+        )
+
+    name: str
+    _dtype: str
+    _variables: list[Variable]
+    _metrics_found: tuple[int, list[Any], int, list[Metric]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -87,16 +95,19 @@ class Metric(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable that ``reset_state`` sets to zero."""
-        if initializer == "zeros":
-            made: Any = zeros
+        name, dtype = name or "variable", dtype or self._dtype
+        path = f"{self.name}/{name}"
+        # Not cast: also inside layers that compute in another dtype.
+        if initializer == "zeros" and shape == () and dtype in DTYPES:
+            variable = Variable.of_zeros((), dtype, name, path, autocast=False)
         else:
-            from handmill import initializers
+            made: Any = zeros
+            if initializer != "zeros":
+                from handmill import initializers
 
-            made = initializers.get(initializer)
-        name = name or "variable"
-        variable = Variable(made, shape, dtype or self._dtype, trainable=False, name=name)
-        variable.path = f"{self.name}/{name}"
-        variable.autocast = False  # also inside layers that compute in another dtype
+                made = initializers.get(initializer)
+            variable = Variable(made, shape, dtype, False, autocast=False, name=name)
+            variable.path = path
         self._variables.append(variable)
         return variable
 

@@ -135,9 +135,11 @@ class MeanMetricWrapper(FunctionArguments, Mean):
         from handmill.metrics.registry import direction_of
 
         super().__init__(name=name or object_name(fn), dtype=dtype)
-        self._fn = fn
-        self._fn_kwargs = kwargs
-        self._direction = direction_of(fn)
+        self._start(_fn=fn, _fn_kwargs=kwargs, _direction=direction_of(fn))
+
+    _fn: Callable[..., Any]
+    _fn_kwargs: dict[str, Any]
+    _direction: Any
 
     def update_state(  # type: ignore[override]  # as in Keras: targets and predictions
         self, y_true: Any, y_pred: Any, sample_weight: Any = None

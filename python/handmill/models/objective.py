@@ -147,25 +147,24 @@ class Objective(Watched):
                 if self.one_hot.pinned:
                     self.loss = found
             resolved.append(found)
-        self._plain = self._make_metrics("metrics", self.loss_metrics, shapes)
-        self._weighted = self._make_metrics("weighted_metrics", self.weighted_metrics, shapes)
-        self.losses, self.weights = resolved, weights
         last = prediction_shapes[0][-1:] if count == 1 else ()
-        self.guess = guessing_loss(resolved, last[0] if last else None)
-        if sum(item is not None for item in resolved) > 1:
-            self.output_trackers = [
-                Mean(f"{name}_loss")
-                for name, item in zip(names, resolved, strict=True)
-                if item is not None
-            ]
+        measured = [n for n, item in zip(names, resolved, strict=True) if item is not None]
+        self._start(
+            _plain=self._make_metrics("metrics", self.loss_metrics, shapes),
+            _weighted=self._make_metrics("weighted_metrics", self.weighted_metrics, shapes),
+            losses=resolved,
+            weights=weights,
+            guess=guessing_loss(resolved, last[0] if last else None),
+            output_trackers=[Mean(f"{n}_loss") for n in measured] if len(measured) > 1 else [],
+        )
         for metric in self.metrics:  # which may have counted elsewhere: in another model, before
             metric.reset_state()
         self.built = True
 
     def forget(self) -> None:
         """Goes back to before :meth:`build`, after a trace that failed."""
-        self.built = False
-        self.output_trackers, self._plain, self._weighted = [], [], []
+        if self.built or self.output_trackers or self._plain or self._weighted:
+            self._start(built=False, output_trackers=[], _plain=[], _weighted=[])
 
     def _make_metrics(self, argument: str, given: Any, shapes: list[Any]) -> list[list[Metric]]:
         count = len(shapes)

@@ -120,8 +120,9 @@ class TracedStep(Step):
         self._returned: dict[str, Callable[[], Any]] | None = None
         self._kept: dict[str, Variable] = {}
         # How many steps had a finite loss before the first that had not; and 1 until then.
-        self.finite_steps = Variable(_ZERO, dtype="float32", trainable=False, name="finite_steps")
-        self.alive = Variable(np.ones(()), dtype="float32", trainable=False, name="alive")
+        self.finite_steps = Variable.of_zeros((), "float32", "finite_steps", "finite_steps")
+        self.alive = Variable.of_zeros((), "float32", "alive", "alive")
+        self.alive.state.write(_ONE)
 
     def run(self, portion: Any, count: int) -> int:
         """Runs ``count`` steps, or as many as there is time for; returns how many."""

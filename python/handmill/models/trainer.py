@@ -18,7 +18,6 @@ from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
-from handmill.layers.layer import all_layers, metrics_among_attributes
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
@@ -30,6 +29,7 @@ from handmill.models.data_adapters import (
     weights_of_classes,
 )
 from handmill.models.first_look import in_validation
+from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
 from handmill.models.older_names import OlderNames
@@ -456,9 +456,7 @@ class Trainer(Predicting, OlderNames):
         Attributes of the model and of the layers inside; those of inner models stay out.
         """
         found = list(self.objective.metrics) if self.objective is not None else []
-        own, *inside = all_layers(self)  # type: ignore[arg-type]
-        found += metrics_among_attributes(own, *(x for x in inside if not isinstance(x, Trainer)))
-        return unique(found)
+        return unique(found + metrics_among_attributes(self, Trainer))  # type: ignore[arg-type]
 
     @property
     def metrics_names(self) -> list[str]:

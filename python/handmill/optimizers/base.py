@@ -16,6 +16,7 @@ from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.applied import Applied
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from handmill.optimizers.slots import add_zeros, has_methods_of
 from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
@@ -309,6 +310,9 @@ class Optimizer(StoredVariables, Watched):
                 f"Received name={name!r}, initializer={initializer!r}"
             )
         found: tuple[list[Variable], ...] = tuple([] for _ in names)
+        if initializers.count("zeros") == len(names) and has_methods_of(type(self), Optimizer):
+            self._variables.extend(add_zeros(found, trainable_variables, names, self.name))
+            return found[0] if isinstance(name, str) else found
         for variable in trainable_variables:
             for slots, slot_name, made in zip(found, names, initializers, strict=True):
                 slots.append(self.add_variable_from_reference(variable, slot_name, made))

@@ -383,9 +383,9 @@ class TracedFunction:
                 self._structure = known = found
         self._seen = -1 if known.must_ask else now
 
-    def _describe(self, before: Structure | None = None) -> Structure:
+    def _describe(self) -> Structure:
         assert self._subject is not None  # noqa: S101
-        return Structure(self._subject.parts(), not self._subject.ignores_trainable, before)
+        return Structure(self._subject.parts(), not self._subject.ignores_trainable)
 
     def _bind(self, specs: tuple[Spec, ...]) -> Bound:
         """Finds a trace of an equal subject, or traces; called under the lock."""
@@ -400,7 +400,7 @@ class TracedFunction:
             subject.prepare(trace.memo)
             if watch.now != now:
                 now = watch.now
-                found = self._describe(before=found)
+                found = self._describe()
             if found.key != trace.after:
                 trace = None  # what it has made differs from what the trace made
         if trace is not None:
@@ -408,7 +408,7 @@ class TracedFunction:
         else:
             trace, variables = self._trace(specs)
             now = watch.now
-            found = self._describe(before=found)
+            found = self._describe()
             bound = Bound(trace, variables, found.names)
             self._share(trace, bound, specs, key, found)
         self._structure = found

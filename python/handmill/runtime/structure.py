@@ -18,7 +18,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from itertools import islice
+from itertools import count
 from operator import is_
 from typing import Any
 
@@ -43,8 +43,6 @@ class Structure:
     Args:
         parts: the objects.
         trainable: whether :meth:`holds` and :meth:`is_equal` look at what is trainable.
-        before: a description of the same parts; where the first has not changed since, it is not
-            described again.
 
     Attributes:
         key: hashable; equal for equal structures, where equally much is trainable.
@@ -54,26 +52,19 @@ class Structure:
     """
 
     __slots__ = (
-        "_atoms", "_beginning", "_flags", "_marks", "_probes", "_watched", "is_shared", "names",
-        "variables",
+        "_atoms", "_flags", "_marks", "_probes", "_watched", "is_shared", "names", "variables",
     )  # fmt: skip
 
-    def __init__(
-        self, parts: Sequence[Any], trainable: bool = True, before: Structure | None = None
-    ) -> None:
-        walk = None if before is None else before._walk_after_first()
-        if walk is None:
-            walk = Walk()
-            walk.watched.append(watch.SETTINGS)
-            if trainable:
-                walk.watched.append(watch.TRAINABLE)
-            walk.atoms += (config.epsilon(), config.strict_keras())
-            walk.visit(parts[0])
-        self._beginning = None if before is not None else walk.here()
-        for part in parts[1:]:
+    def __init__(self, parts: Sequence[Any], trainable: bool = True) -> None:
+        walk = Walk()
+        walk.watched.append(watch.SETTINGS)
+        if trainable:
+            walk.watched.append(watch.TRAINABLE)
+        walk.atoms += (config.epsilon(), config.strict_keras())
+        for part in parts:
             walk.visit(part)
         self._atoms = tuple(walk.atoms)
-        self._flags = tuple(walk.flags)
+        self._flags = tuple([thing._trainable for thing in walk.flagged])
         self.variables = walk.variables
         self.names = walk.names
         self.is_shared = walk.is_shared
@@ -106,22 +97,17 @@ class Structure:
             and all(map(is_, self.variables, other.variables))
         )
 
-    def _walk_after_first(self) -> Walk | None:
-        """The walk as it was after the first part, where that has not changed since."""
-        beginning, self._beginning = self._beginning, None
-        return None if beginning is None else beginning.walk()
-
 
 class Walk:
     """Collects the description. Types may define ``describe_structure(walk)``.
 
     Attributes:
         atoms: what the key will be made of; each thing says where it ends.
-        flags: what is trainable, of layers and variables in their order.
+        flagged: layers and variables, which may be trainable, in their order.
     """
 
     def __init__(self) -> None:
-        self.flags: list[bool] = []
+        self.flagged: list[Any] = []
         self.atoms: list[Any] = []
         self.variables: list[Variable] = []
         self.names: list[str] = []
@@ -130,10 +116,6 @@ class Walk:
         self.is_shared = True
         self.numbers: dict[int, int] = {}
         self.kept: list[Any] = []  # so that ids stay what they are
-
-    def here(self) -> _Place | None:
-        """Where the walk is now; None if what it has met may change unnoticed."""
-        return None if self.probes else _Place(self)
 
     def visit(self, thing: Any) -> None:
         """Describes ``thing``."""
@@ -155,6 +137,36 @@ class Walk:
         self.kept.append(thing)
         self.atoms.append(type(thing))
         return True
+
+    def visit_apart(self, thing: Any, describe: Callable[[Walk], None]) -> None:
+        """Describes ``thing``, and all that is in it, by one atom, which it remembers.
+
+        Equal things have the same atom. What was met before must not be in it: such a thing is
+        described in its place.
+
+        Args:
+            thing: a Watched object.
+            describe: describes it and what is in it.
+        """
+        if id(thing) in self.numbers:
+            self.is_new(thing)
+            return
+        part: Part | None = thing.__dict__.get("_part")
+        if part is None or not part.holds():
+            part = Part(describe)
+            thing.__dict__["_part"] = part if not part.probes else None
+        if self.numbers and not self.numbers.keys().isdisjoint(part.ids):
+            describe(self)
+            return
+        self.numbers.update(zip(part.ids, count(len(self.numbers)), strict=False))
+        self.atoms.append(part.atom)
+        self.flagged += part.flagged
+        self.variables += part.variables
+        self.names += part.names
+        self.watched += part.watched
+        self.kept += part.kept
+        self.probes += part.probes
+        self.is_shared = self.is_shared and part.is_shared
 
     def visit_constant(self, *things: Any) -> None:
         """Describes things whose containers do not change."""
@@ -192,30 +204,46 @@ class Walk:
                 handler(self, value)
 
 
-class _Place:
-    """A place on a walk: it can be taken up again from there."""
+class Part:
+    """What a thing adds to a description, where nothing in it was met before.
 
-    def __init__(self, walk: Walk) -> None:
-        self._walk = walk
-        self._counts = {name: len(vars(walk)[name]) for name in _GROWING}
-        self._is_shared = walk.is_shared
+    Args:
+        describe: describes the thing and what is in it.
+    """
+
+    __slots__ = (
+        "_marks", "atom", "flagged", "ids", "is_shared", "kept", "names", "probes", "variables",
+        "watched",
+    )  # fmt: skip
+
+    def __init__(self, describe: Callable[[Walk], None]) -> None:
+        walk = Walk()
+        describe(walk)
+        self.atom = _PartKey.of(tuple(walk.atoms))
+        self.flagged, self.variables, self.names = walk.flagged, walk.variables, walk.names
+        self.watched, self.probes, self.kept = walk.watched, walk.probes, walk.kept
+        self.ids = list(walk.numbers)
+        self.is_shared = walk.is_shared
         self._marks = watch.sum_of_marks(walk.watched)
 
-    def walk(self) -> Walk | None:
-        """A walk that goes on from here; None where something on the way has changed since."""
-        made = Walk()
-        made.watched = self._walk.watched[: self._counts["watched"]]
-        if watch.sum_of_marks(made.watched) != self._marks:
-            return None
-        for name, count in self._counts.items():
-            setattr(made, name, vars(self._walk)[name][:count])
-        made.numbers = dict(islice(self._walk.numbers.items(), self._counts["kept"]))
-        made.is_shared = self._is_shared
-        return made
+    def holds(self) -> bool:
+        """Whether nothing in it was changed since."""
+        return self._marks == watch.sum_of_marks(self.watched)
 
 
-_GROWING = ("flags", "atoms", "variables", "names", "watched", "kept")
-"""What a walk only ever appends to."""
+class _PartKey:
+    """Stands for the atoms of a part: the same object for equal ones."""
+
+    __slots__ = ("__weakref__",)
+
+    @staticmethod
+    def of(atoms: tuple[Any, ...]) -> _PartKey:
+        """The only one for these atoms."""
+        return _PART_KEYS.setdefault(atoms, _PartKey())
+
+
+_PART_KEYS: weakref.WeakValueDictionary[tuple[Any, ...], _PartKey] = weakref.WeakValueDictionary()
+
 
 _NOTHING: frozenset[str] = frozenset()
 _NAMES: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -310,6 +338,8 @@ def _tracked(walk: Walk, thing: Any) -> None:
         return
     walk.watched.append(thing)
     walk.atoms.append(len(thing))
+    if not thing:
+        return
     if len(thing) > _MOST_ITEMS:
         walk.is_shared = False
         walk.atoms.append(thing._changed)
@@ -393,16 +423,15 @@ def _variable(walk: Walk, thing: Variable) -> None:
     walk.kept.append(thing)
     walk.watched.append(thing)
     walk.variables.append(thing)
-    walk.flags.append(thing.trainable)
+    walk.flagged.append(thing)
     spec, regularizer, constraint = thing.spec, thing.regularizer, thing.constraint
-    if regularizer is None and constraint is None:
-        walk.atoms += (
-            *(type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows, None, None),
-        )
-        return
-    walk.atoms += (type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows)
-    walk.visit(regularizer)
-    walk.visit(constraint)
+    plain = regularizer is None and constraint is None
+    walk.atoms.append(
+        (type(thing), spec.shape, spec.dtype, thing.autocast, thing.sparse_rows, plain)
+    )
+    if not plain:
+        walk.visit(regularizer)
+        walk.visit(constraint)
 
 
 def _value(walk: Walk, thing: Value) -> None:

@@ -256,6 +256,38 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         if content is not None:
             self.state.write(content)
 
+    @classmethod
+    def of_zeros(
+        cls, shape: tuple[int, ...], dtype: str, name: str, path: str, autocast: bool = True
+    ) -> Variable:
+        """A variable of zeros that no optimizer updates.
+
+        What ``Variable(zeros, ...)`` makes, without its checks: the first step of a model makes
+        several for each weight.
+
+        Args:
+            shape: its shape, of integers.
+            dtype: its dtype, a known one.
+            name: its name.
+            path: its path.
+            autocast: whether layers see it in the dtype in which they compute.
+        """
+        _check_bytes(name, shape, dtype, drawn=False)
+        made = cls.__new__(cls)
+        made.__dict__.update(
+            name=name,
+            path=path,
+            _trainable=False,
+            autocast=autocast,
+            aggregation="none",
+            synchronization="auto",
+            regularizer=None,
+            constraint=None,
+            spec=_spec(shape, dtype),
+            state=_new_state(shape, dtype),
+        )
+        return made
+
     def _drawn(
         self, initializer: Callable[..., Any], name: str, shape: tuple[int, ...], dtype: str
     ) -> Array | None:

@@ -67,6 +67,7 @@ _INTERNAL = frozenset(
         "_inbound_nodes",
         "_init_arguments",
         "_known_parts",
+        "_part",
         "_layers",
         "_own_weights",
         "_predictors",

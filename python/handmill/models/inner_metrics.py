@@ -1,0 +1,34 @@
+"""Metrics that layers and models hold as attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill.layers.layer import Layer
+from handmill.metrics.metric import Metric
+
+
+def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
+    """The metrics that are attributes of ``layer`` and of the layers inside, however deep.
+
+    Args:
+        layer: the layer.
+        apart: a class of layers; the attributes of those inside are left out.
+    """
+    found: list[Any] = []
+
+    def visit(layer: Layer, counts: bool) -> None:
+        parts = layer._parts()
+        if counts:
+            found.extend([v for v in parts if isinstance(v, Metric)])
+        is_leaf = not any([isinstance(v, Layer) for v in parts])
+        if is_leaf and type(layer)._flatten_layers is _FLATTEN:  # as most layers: quicker
+            return
+        for inner in layer._flatten_layers():
+            visit(inner, not isinstance(inner, apart))
+
+    visit(layer, True)
+    return found
+
+
+_FLATTEN = Layer._flatten_layers
