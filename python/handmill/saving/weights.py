@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 from handmill.saving.stored_variables import ASSET_HOOKS, StoredVariables
@@ -101,12 +102,10 @@ def assign(
                 f"has shape {variable.shape}"
             )
         else:
-            import warnings
-
-            warnings.warn(
+            warn_caller(
                 f"{path}: tensor {name!r} of shape {array.shape} was skipped; variable "
                 f"{variable.path!r} has shape {variable.shape}",
-                stacklevel=4,
+                UserWarning,
             )
     for variable, array in pairs:
         variable.assign(array)
