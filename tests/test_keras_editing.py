@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -280,3 +281,116 @@ def test_a_clone_takes_the_state_of_the_optimizer_without_a_warning(trained, tmp
     assert [str(w.message) for w in recwarn] == []
     for a, b in zip(state(clone), state(trained), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def without_vocabularies(path):
+    """Makes a file as Keras writes it: what was learned lies in assets alone."""
+
+    def strip(part):
+        if isinstance(part, dict):
+            if "vocabulary" in (part.get("build_config") or {}):
+                part["build_config"] = {"input_shape": [None]}
+            part = part.values()
+        for item in part if not isinstance(part, str | int | float | type(None)) else ():
+            strip(item)
+
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    strip(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return members
+
+
+WORDS = np.array([["red", "blue"], ["red", "green"], ["red", "blue"]])
+
+
+@pytest.mark.parametrize("mode", ("int", "tf_idf"))
+def test_vocabularies_lie_in_assets(tmp_path, mode):
+    words = layers.StringLookup(output_mode=mode, name="words")
+    numbers = layers.IntegerLookup(output_mode=mode, name="numbers")
+    text = layers.TextVectorization(output_mode=mode, name="text")
+    words.adapt(WORDS)
+    numbers.adapt(np.array([[5, 7], [5, 9]]))
+    text.adapt(["a b", "a c"])
+    inputs = [
+        handmill.Input((2,), dtype="string"),
+        handmill.Input((2,), dtype="int64"),
+        handmill.Input((1,), dtype="string"),
+    ]
+    model = handmill.Model(inputs, [words(inputs[0]), numbers(inputs[1]), text(inputs[2])])
+    data = [WORDS, np.array([[5, 9], [1, 7], [7, 7]]), np.array([["a"], ["c b"], ["z"]])]
+    path = tmp_path / "m.keras"
+    model.save(path)
+    members = without_vocabularies(path)
+    found = members["assets/layers/string_lookup/vocabulary.txt"].decode().split("\n")
+    assert found == words.get_vocabulary()
+    assert "assets/layers/text_vectorization/vocabulary.txt" in members
+    loaded = models.load_model(path)
+    for a, b in zip(loaded.predict(data, verbose=0), model.predict(data, verbose=0), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.save(tmp_path / "m.hmill")
+    models.load_model(tmp_path / "m.hmill")
+
+
+@pytest.mark.parametrize("content", (b"[UNK]\na\na", b"x" * 9))
+def test_vocabularies_that_do_not_fit(tmp_path, content):
+    numbers = layers.IntegerLookup() if content == b"x" * 9 else layers.StringLookup()
+    numbers.adapt([1, 2] if content == b"x" * 9 else ["a", "b"])
+    model = handmill.Sequential([handmill.Input((1,), dtype=numbers.vocabulary_dtype), numbers])
+    path = tmp_path / "m.keras"
+    model.save(path)
+    members = without_vocabularies(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, content if name.startswith("assets") else data)
+    with pytest.raises(ValueError, match=r"vocabulary|invalid literal"):
+        models.load_model(path)
+
+
+def test_what_descriptions_hold(tmp_path):
+    from handmill.saving import deserialize_keras_object as made
+    from handmill.saving import serialize_keras_object as described
+
+    for value in (b"abc", ..., slice(None, 3, 2), (1, [2.0, "x"]), {"a": {"b": None}}):
+        again = made(json.loads(json.dumps(described(value))))
+        assert again == (list(value) if isinstance(value, tuple) else value)
+    with pytest.raises(TypeError, match="UTF-8"):
+        described(b"\xff")
+    dense = {"class_name": "Dense", "module": "keras.layers", "config": {"units": 1}}
+    assert made(dense, None, True).units == 1
+    with pytest.raises(ValueError, match="safe_mode=False"):
+        made(dense, None, False)
+    with pytest.raises(ValueError, match="resolved to a Keras built-in"):
+        made({**dense, "registered_name": "subprocess.Popen"})
+    function = {"class_name": "function", "module": "builtins", "config": "relu"}
+    assert made(function) is handmill.activations.relu
+    with pytest.raises(ValueError, match="resolved to a Keras built-in"):
+        made({**function, "registered_name": "mine"})
+    for name in ("os.system", "deserialize", "_relu", "get"):
+        with pytest.raises((ValueError, TypeError)):
+            made({**function, "config": name})
+    with pytest.raises(TypeError, match="to be a dict"):
+        made({**dense, "config": [1]})
+    with pytest.raises(TypeError, match="non-null str"):
+        made({**function, "config": ["relu"]})
+
+
+@handmill.saving.register_keras_serializable("tests_editing")
+class Around(layers.Wrapper):
+    def call(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("name", ("m.keras", "m.hmill"))
+def test_a_shared_layer_is_one_again(tmp_path, name):
+    x = handmill.Input((6,))
+    shared = layers.Dense(6)
+    model = handmill.Model(x, Around(shared)(shared(x)))
+    model.save(tmp_path / name)
+    loaded = models.load_model(tmp_path / name)
+    assert loaded.layers[2].layer is loaded.layers[1]
+    np.testing.assert_array_equal(loaded(X), model(X))

@@ -12,6 +12,7 @@ from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 from handmill.saving.hdf5 import Writer
 from handmill.saving.keras_tree import Aliases, other_paths, saveables
+from handmill.saving.objects import is_own
 from handmill.saving.pieces import Pieces
 from handmill.saving.stored_variables import describe, has_own_format, pairs_of
 
@@ -72,7 +73,7 @@ def groups_of(
 def _check_all_reached(model: Any, parts: Mapping[str, Any]) -> None:
     reached = {id(v) for part in parts.values() for v in part.variables_to_store()}
     left = [v.path for v in model.weights if id(v) not in reached]
-    if left and not any(map(has_own_format, parts.values())):
+    if left and all(is_own(type(part).save_own_variables) for part in parts.values()):
         raise ValueError(
             f"model {model.name!r} has weights that Keras's files cannot hold: {left[:5]}. Keep "
             "the layers that own them as attributes, or in lists and dicts that are attributes; "

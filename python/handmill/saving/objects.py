@@ -365,7 +365,12 @@ def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> A
     return made
 
 
-_FUNCTION_TABLES = ("losses", "metrics", "activations")
+_FUNCTION_TABLES = (
+    ("handmill.losses.registry", "TABLE"),
+    ("handmill.metrics.registry", "TABLE"),
+    ("handmill.activations", "_BY_NAME"),
+)
+"""Where functions that a description may name stand, beside classes."""
 
 
 def _function(
@@ -380,13 +385,10 @@ def _function(
     if found is None and ">" not in name:  # as Keras 3.6 wrote it, without the package
         packaged = [known for known in _custom if known.rpartition(">")[2] == name]
         found = _custom[packaged[0]] if len(packaged) == 1 else None
-    if found is None and not name.startswith("_"):
-        for room in _FUNCTION_TABLES:
-            table = importlib.import_module(MODULES[room])
-            made = getattr(table, name) if name in table.__dir__() else None
-            if callable(made) and not isinstance(made, type) and is_own(made):
-                found = made
-                break
+    if found is None:
+        tables = (getattr(importlib.import_module(m), t) for m, t in _FUNCTION_TABLES)
+        named = (table[name] for table in tables if name in table)
+        found = next((made for made in named if not isinstance(made, type)), None)
     if found is None:
         raise ValueError(_unknown(kind, name, config))
     _refuse_other_name(found, config, (name, "function"))
