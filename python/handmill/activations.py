@@ -247,7 +247,10 @@ def serialize(activation: Callable[..., Any]) -> Any:
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes an activation function from what :func:`serialize` returned."""
     return deserialize_keras_object(
-        config, custom_objects, {**_BY_NAME, **_ALIASES}, kind="activation function"
+        config,
+        custom_objects,
+        module_objects={**_BY_NAME, **_ALIASES},
+        kind="activation function",
     )
 
 

@@ -145,7 +145,9 @@ def serialize(constraint: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes a constraint from its config dictionary."""
-    return deserialize_keras_object(config, custom_objects, _TABLE, kind="constraint")
+    return deserialize_keras_object(
+        config, custom_objects, module_objects=_TABLE, kind="constraint"
+    )
 
 
 __getattr__ = plain_module(__name__)

@@ -548,7 +548,9 @@ def serialize(initializer: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes an initializer from its config dictionary."""
-    return deserialize_keras_object(config, custom_objects, _TABLE, kind="initializer")
+    return deserialize_keras_object(
+        config, custom_objects, module_objects=_TABLE, kind="initializer"
+    )
 
 
 __getattr__ = plain_module(__name__)

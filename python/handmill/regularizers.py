@@ -192,7 +192,9 @@ def serialize(regularizer: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes a regularizer from its config dictionary."""
-    return deserialize_keras_object(config, custom_objects, _TABLE, kind="regularizer")
+    return deserialize_keras_object(
+        config, custom_objects, module_objects=_TABLE, kind="regularizer"
+    )
 
 
 __getattr__ = plain_module(__name__)

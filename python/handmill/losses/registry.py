@@ -128,7 +128,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
             f"{name!r} depends on the shapes of targets and predictions; it is a name for "
             f"compile() only. {known_names('loss', name, TABLE)}"
         )
-    return deserialize_keras_object(name, custom_objects, TABLE, kind="loss")
+    return deserialize_keras_object(name, custom_objects, module_objects=TABLE, kind="loss")
 
 
 def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[Any, ...]) -> Any:

@@ -117,7 +117,7 @@ def serialize(metric: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes a metric from its name or config dictionary."""
-    return deserialize_keras_object(config, custom_objects, TABLE, kind="metric")
+    return deserialize_keras_object(config, custom_objects, module_objects=TABLE, kind="metric")
 
 
 def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[Any, ...]) -> Any:

@@ -165,6 +165,8 @@ def _compiled_like(model: Any, clone: Any) -> Any:
             config = json.loads(json.dumps(model.get_compile_config()))
             with CustomObjectScope(_functions_of(model)):
                 clone.compile_from_config(config)
+            if clone.built and clone.optimizer is not None:
+                clone.optimizer.build(clone.trainable_variables)
         except (TypeError, ValueError) as error:
             warn_caller(f"clone_model: the copy is not compiled: {error}", UserWarning)
     return clone

@@ -394,10 +394,12 @@ class FeatureSpace(Model):
 
     # Files.
 
-    def save(self, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:
         """Writes it to a ``.hmill`` file, which ``models.load_model`` reads."""
         self._check_if_built()
-        super().save(filepath, overwrite=overwrite, zipped=zipped)
+        super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -397,7 +397,9 @@ class Model(Trainer, Layer):
 
     # Files.
 
-    def save(self, filepath: Any, overwrite: bool = True, zipped: Any = None) -> None:
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:
         """Writes architecture, weights, optimizer and counters to a file.
 
         The file appears complete or not at all.
@@ -406,7 +408,8 @@ class Model(Trainer, Layer):
             filepath: a path that ends in ``.hmill``; for Keras 3 in ``.keras``, or in ``.h5``
                 for its older format (these need h5py).
             overwrite: whether an existing file may be replaced.
-            zipped: accepted for Keras; must be None or True.
+            zipped: False writes the members of a ``.keras`` file as a folder.
+            **kwargs: ``include_optimizer=False``, for ``.h5`` files.
 
         Raises:
             ValueError: for another suffix.
@@ -414,37 +417,41 @@ class Model(Trainer, Layer):
         """
         from handmill.saving.model_file import save_model
 
-        save_model(self, filepath, overwrite=overwrite, zipped=zipped)
+        save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def save_weights(
-        self, filepath: Any, overwrite: bool = True, max_shard_size: None = None
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        max_shard_size: float | None = None,
+        **kwargs: Any,
     ) -> None:
         """Writes the weights to a file.
 
         Args:
             filepath: a path that ends in ``.weights.hmill`` or ``.safetensors``, or in
-                ``.weights.h5`` for Keras 3, with the state of the optimizer (needs h5py).
+                ``.weights.h5`` for Keras 3, with the state of the optimizer (needs h5py); with
+                ``max_shard_size`` one that ends in ``.weights.json``.
             overwrite: whether an existing file may be replaced.
-            max_shard_size: not supported; must be None.
+            max_shard_size: writes several files, each with at most so many gigabytes of weights.
+            **kwargs: ``objects_to_skip``: layers that a ``.weights.h5`` file leaves out.
         """
         from handmill.saving.model_file import save_weights
 
-        save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+        save_weights(self, filepath, overwrite, max_shard_size, **kwargs)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Reads weights that :meth:`save_weights` or :meth:`save` wrote, here or in Keras.
 
         Args:
-            filepath: the file.
+            filepath: the file; of several files the index, which ends in ``.weights.json``.
             skip_mismatch: whether weights of another shape are left out instead of refused.
-            **kwargs: ``by_name=True`` finds layers by their names; for ``.h5`` files of Keras 2.
+            **kwargs: ``by_name=True`` finds layers by their names, for ``.h5`` files of Keras 2;
+                ``objects_to_skip``: layers that keep what they have, for ``.weights.h5`` files.
         """
         from handmill.saving.model_file import load_weights
 
-        by_name = kwargs.pop("by_name", False)
-        if kwargs:
-            raise ValueError(f"Invalid keyword arguments: {kwargs}")
-        load_weights(self, filepath, skip_mismatch=skip_mismatch, by_name=by_name)
+        load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
 
 class Functional(Model):

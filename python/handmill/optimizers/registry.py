@@ -70,7 +70,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
 
         if get_registered_object(name, custom_objects) is None:
             raise ValueError(known_names("optimizer", name, _TABLE))
-    made = deserialize_keras_object(config, custom_objects, _TABLE, kind="optimizer")
+    made = deserialize_keras_object(config, custom_objects, module_objects=_TABLE, kind="optimizer")
     if not isinstance(made, Optimizer):
         raise TypeError(f"{config!r} describes a {type(made).__name__}, not an optimizer")
     return made

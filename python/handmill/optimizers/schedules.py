@@ -390,7 +390,9 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes a schedule from its config dictionary."""
-    return deserialize_keras_object(config, custom_objects, _TABLE, kind="learning rate schedule")
+    return deserialize_keras_object(
+        config, custom_objects, module_objects=_TABLE, kind="learning rate schedule"
+    )
 
 
 if not TYPE_CHECKING:  # a __getattr__ would hide typing errors from mypy

@@ -6,6 +6,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "CustomObjectScope": ".objects",
+        "KerasFileEditor": ".file_editor",
         "custom_object_scope": ".objects:CustomObjectScope",
         "deserialize_keras_object": ".objects",
         "get_custom_objects": ".objects",

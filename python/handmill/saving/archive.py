@@ -134,7 +134,10 @@ def _check_entries(path: str, entries: list[zipfile.ZipInfo], size: int, known: 
         raise FileFormatError(f"{path} holds members that do not belong there: {unknown[:5]}")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x61:
-            raise FileFormatError(f"{path}: member {entry.filename} is compressed or encrypted")
+            raise FileFormatError(
+                f"{path}: member {entry.filename} is compressed or encrypted; members are read as "
+                "they are stored, so that none is a decompression bomb"
+            )
         if entry.file_size != entry.compress_size:
             raise FileFormatError(f"{path}: member {entry.filename} has two different sizes")
         if entry.filename.endswith(".json") and entry.file_size > MAX_JSON:

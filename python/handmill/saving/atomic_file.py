@@ -1,13 +1,14 @@
-"""Files that are written whole or not at all, with the rights of what they replace."""
+"""Files and folders written whole or not at all, with the rights of what they replace."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +31,99 @@ def write_bytes(path: Path, content: Sequence[Any]) -> None:
     Raises:
         OSError: if it cannot be written; nothing is changed then.
     """
-    rights = _rights_of(path)
-    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}")
+    write_several({path: content})
+
+
+def write_several(contents: Mapping[Path, Sequence[Any]]) -> None:
+    """Writes files of one folder as :func:`write_bytes` does; none if one cannot be written.
+
+    They are put in their places one after the other, in this order, once all are on the disk: a
+    process that is killed between two of these renames leaves new files beside old ones.
+
+    Args:
+        contents: what each file gets.
+
+    Raises:
+        OSError: if one cannot be written; nothing is changed then.
+    """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporaries: dict[Path, Path] = {}
+    try:
+        with contextlib.ExitStack() as opened:  # open, hence locked, until all are written
+            for path, content in contents.items():
+                name = f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}"
+                temporaries[path] = path.with_name(name)
+                _write_new(temporaries[path], content, _rights_of(path), opened)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise
+    for path in contents:
+        _remove_stale(path)
+        _sync_directory(path.parent)
+
+
+def _write_new(
+    path: Path, content: Sequence[Any], rights: int | None, opened: contextlib.ExitStack
+) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(
-        temporary, flags | getattr(os, "O_BINARY", 0), 0o666 if rights is None else 0o600
+        path, flags | getattr(os, "O_BINARY", 0), 0o666 if rights is None else 0o600
     )
+    opened.callback(os.close, descriptor)
+    _try_lock(descriptor)
+    _reserve(descriptor, size_of(content))
+    for piece in content:
+        _write_all(descriptor, piece)
+    if rights is not None and hasattr(os, "fchmod"):
+        os.fchmod(descriptor, rights)
+    os.fsync(descriptor)
+
+
+def write_folder(path: Path, contents: Mapping[str, Sequence[Any]]) -> None:
+    """Writes a folder of files so that the old or the complete new one is there.
+
+    The new folder is made beside the old one, then put in its place. Between the two renames of
+    that the old one lies beside it under a name that begins with a dot.
+
+    Args:
+        path: where; no link.
+        contents: what each file gets, by its path inside the folder (with ``/``).
+
+    Raises:
+        OSError: if it cannot be written; nothing is changed then.
+    """
+    stem = f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}"
+    temporary, old = path.with_name(stem), path.with_name(f"{stem}.old")
+    temporary.mkdir()
     try:
+        with contextlib.ExitStack() as opened:
+            for name, content in contents.items():
+                file = temporary / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                _write_new(file, content, None, opened)
+        for folder in (temporary, *(p for p in temporary.rglob("*") if p.is_dir())):
+            _sync_directory(folder)
+        replaces = path.is_dir()
+        if replaces:
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            path.rename(old)
         try:
-            _try_lock(descriptor)
-            _reserve(descriptor, size_of(content))
-            for piece in content:
-                _write_all(descriptor, piece)
-            if rights is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, rights)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
+            temporary.rename(path)
+        except BaseException:
+            if replaces:
+                old.rename(path)
+            raise
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _remove_stale(path)
     _sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _rights_of(path: Path) -> int | None:

@@ -151,6 +151,17 @@ class Reader:
         with self._damage():
             return self._at(path) is not None
 
+    def group_at(self, path: str) -> int | None:
+        """Where the group that is at ``path`` lies in the file; None for an array.
+
+        Several paths may lead to one group, also from inside of it.
+        """
+        with self._damage():
+            found = self._at(path)
+            if not isinstance(found, self._library.Group):
+                return None
+            return int(self._library.h5o.get_info(found.id).addr)
+
     def names(self, path: str) -> list[str]:
         """The names in the group at ``path``; none if there is no such group."""
         with self._damage():

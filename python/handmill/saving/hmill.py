@@ -19,6 +19,7 @@ from handmill.saving.objects import (
     CustomObjectScope,
     deserialize_keras_object,
     serialize_keras_object,
+    shared_objects,
 )
 from handmill.saving.pieces import Content, Pieces
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
@@ -42,7 +43,8 @@ def description_of(model: Any) -> dict[str, Any]:
         NotImplementedError: if it would lose a vocabulary.
         TypeError: if something in the model is code and not data.
     """
-    config: dict[str, Any] = serialize_keras_object(model)
+    with shared_objects():
+        config: dict[str, Any] = serialize_keras_object(model)
     if (build := model.get_build_config()) is not None:
         config["build_config"] = build
     refuse_lost_vocabularies(model, config)
@@ -169,7 +171,7 @@ def model_of(
     tables = list(tensors("constants.safetensors").values())
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + SMALL_VARIABLES):
-        with damage(path, "architecture"), stored_values() as undrawn:
+        with damage(path, "architecture"), stored_values() as undrawn, shared_objects():
             config = _with_tables(config, tables)
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
@@ -197,12 +199,21 @@ SMALL_VARIABLES = 1 << 20
 """Bytes for what is not stored: sums of metrics, counters."""
 
 
+class _UnfitConfigError(FileFormatError, TypeError):
+    """A description with other types than a class takes: of a damaged file, or of a get_config."""
+
+
 @contextmanager
 def damage(path: Any, part: str) -> Iterator[None]:
     """Names the file in the errors that a damaged description leads to."""
     try:
         yield
-    except (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
+    except TypeError as error:
+        raise _UnfitConfigError(
+            f"{path}: its {part} is damaged: {error!r}. If a class of yours is part of it, "
+            "see that objects from its get_config() are explicitly deserialized in from_config()"
+        ) from error
+    except (LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FileFormatError(f"{path}: its {part} is damaged: {error!r}") from error
 
 

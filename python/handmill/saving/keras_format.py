@@ -16,12 +16,12 @@ import numpy as np
 from handmill.errors import FileFormatError, warn_caller
 from handmill.runtime.variable import limited_bytes, stored_values
 from handmill.saving.assets import load_assets, saved_assets
+from handmill.saving.hdf5 import Reader
 from handmill.saving.hmill import (
     SMALL_VARIABLES,
     damage,
     description_of,
     is_shuffle,
-    needs_weights,
     state_of,
 )
 from handmill.saving.json_data import from_json, to_json
@@ -47,11 +47,16 @@ def members_of(model: Any) -> dict[str, Any]:
 
     Raises:
         ImportError: without h5py.
-        ValueError: if the model has no weights yet, or could not be read again.
+        ValueError: if the model could not be read again.
         TypeError: if something in the model is code and not data.
     """
-    needs_weights(model)
-    if any(weight.sparse_rows for weight in model.weights):
+    if not model.built:
+        warn_caller(
+            "You are saving a model that has not yet been built. It may have no weights yet; call "
+            "it on data first to save them.",
+            UserWarning,
+        )
+    elif any(weight.sparse_rows for weight in model.weights):
         warn_caller(
             "an Embedding of this model has sparse_rows=True, which Keras does not know: it will "
             "refuse this file, which handmill opens. For Keras, make the layer without it and "
@@ -107,7 +112,8 @@ def model_of(
         if compile and compiled:
             with damage(name, "compile_config"):
                 model.compile_from_config(compiled)
-        load_weights(model, content, f"{name}: {WEIGHTS}", builds=True)
+        with Reader(content, f"{name}: {WEIGHTS}") as reader:
+            load_weights(model, reader, f"{name}: {WEIGHTS}", builds=True)
         stored = {id(v) for part in saveables(model).values() for v in part.variables_to_store()}
         for variable, draw in undrawn:
             if id(variable) not in stored:

@@ -6,36 +6,60 @@ the names of layers, which differ between two equal models of one process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from handmill.naming import to_snake_case
 from handmill.saving.objects import is_own
 from handmill.saving.stored_variables import StoredVariables
 
+Aliases = dict[int, list[str]]
+"""The identity of an object -> the other paths that lead to it."""
 
-def saveables(root: Any) -> dict[str, Any]:
+
+def saveables(
+    root: Any, skipped: Iterable[Any] = (), aliases: Aliases | None = None
+) -> dict[str, Any]:
     """Returns the objects inside ``root``, and itself, by path.
+
+    Objects in ``skipped`` are not entered; ``aliases`` gets the other paths of what is found.
 
     An object that is found under several attributes lies under the first of them: those that begin
     with ``_`` come last, the others in the order of their names.
     """
     found: dict[str, Any] = {}
-    _visit(root, "", found, set())
+    seen = _Seen({id(part) for part in skipped}, {} if aliases is None else aliases)
+    _visit(root, "", found, seen)
     return found
 
 
-def _visit(part: Any, path: str, found: dict[str, Any], visited: set[int]) -> None:
-    if id(part) in visited:
+class _Seen(NamedTuple):
+    parts: set[int]
+    aliases: Aliases
+
+
+def other_paths(path: str, parts: Mapping[str, Any], aliases: Aliases) -> Iterator[str]:
+    """The other paths that lead to the object at ``path``, itself or by what it lies in."""
+    end = len(path)
+    while end > 0:
+        owner = parts.get(path[:end])
+        for other in aliases.get(id(owner), ()) if owner is not None else ():
+            yield f"{other}{path[end:]}"
+        end = path.rfind("/", 0, end)
+
+
+def _visit(part: Any, path: str, found: dict[str, Any], visited: _Seen) -> None:
+    if id(part) in visited.parts:
+        visited.aliases.setdefault(id(part), []).append(path)
         return
-    visited.add(id(part))
+    visited.parts.add(id(part))
     found[path] = part
     for name, child in _attributes(part):
         _enter(child, f"{path}/{name}" if path else name, found, visited, set())
 
 
 def _enter(
-    child: Any, path: str, found: dict[str, Any], visited: set[int], containers: set[int]
+    child: Any, path: str, found: dict[str, Any], visited: _Seen, containers: set[int]
 ) -> None:
     if isinstance(child, StoredVariables):
         _visit(child, path, found, visited)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill.errors import FileFormatError
+from handmill.errors import FileFormatError, warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable, limited_bytes, stored_values
 from handmill.saving.hdf5 import Reader, Writer
@@ -15,15 +14,19 @@ from handmill.saving.json_data import from_json, to_json
 from handmill.saving.keras2_configs import compile_config_of, in_words_of_keras3
 from handmill.saving.keras_format import WRITTEN_AS
 from handmill.saving.keras_weights import Changes, converted
-from handmill.saving.objects import CustomObjectScope, deserialize_keras_object
+from handmill.saving.objects import CustomObjectScope, deserialize_keras_object, shared_objects
 from handmill.saving.pieces import Content, Pieces
 from handmill.saving.weights import refuse_own_formats
 
 _WEIGHTS = "model_weights"
 
 
-def content_of(model: Any) -> Pieces:
+def content_of(model: Any, include_optimizer: bool = True) -> Pieces:
     """Returns a model as a file, as Keras 3 writes one with this suffix.
+
+    Args:
+        model: the model.
+        include_optimizer: whether the optimizer, and what ``compile`` was given, are in it.
 
     Raises:
         ValueError: if the model has no weights yet.
@@ -38,7 +41,7 @@ def content_of(model: Any) -> Pieces:
         "backend": "jax",  # one of Keras's own, of which it asks nothing here
         "model_config": to_json(config, f"the description of model {model.name!r}").decode(),
     }
-    if compiled is not None:
+    if compiled is not None and include_optimizer:
         training = {key: value for key, value in compiled.items() if key != "optimizer"}
         training["optimizer_config"] = compiled["optimizer"]
         notes["training_config"] = to_json(training, "training_config").decode()
@@ -51,7 +54,7 @@ def content_of(model: Any) -> Pieces:
     inside = {id(v) for layer in layers for v in layer.weights}
     own = [v for v in model.variables_to_store() if id(v) not in inside]
     _write(writer, f"{_WEIGHTS}/top_level_model_weights", own)
-    if model.optimizer is not None:
+    if model.optimizer is not None and include_optimizer:
         _write(writer, "optimizer_weights", model.optimizer.variables_to_store())
     return writer.content()
 
@@ -95,7 +98,7 @@ def model_of(
                 "model.load_weights(filepath)."
             )
         config = from_json(text.encode(), f"{name}: model_config")
-        with damage(name, "architecture"), stored_values():
+        with damage(name, "architecture"), stored_values(), shared_objects():
             model = deserialize_keras_object(in_words_of_keras3(config), kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{name} does not describe a model")
@@ -183,7 +186,7 @@ def _fitting(
 def _refuse_or_warn(message: str, skip: bool) -> None:
     if not skip:
         raise ValueError(message)
-    warnings.warn(f"{message}; it was skipped", stacklevel=7)
+    warn_caller(f"{message}; it was skipped", UserWarning)
 
 
 def _restore_optimizer(model: Any, reader: Reader, name: str) -> None:
@@ -201,8 +204,8 @@ def _restore_optimizer(model: Any, reader: Reader, name: str) -> None:
     if [v.shape for v in variables] == [a.shape for a in arrays]:
         _assign(list(zip(variables, arrays, strict=True)))
     elif arrays:
-        warnings.warn(
+        warn_caller(
             f"{name}: the stored state of the optimizer ({len(arrays)} arrays) is not that of "
             f"{type(optimizer).__name__} ({len(variables)} variables); it starts anew",
-            stacklevel=5,
+            UserWarning,
         )

@@ -74,7 +74,7 @@ def register_keras_serializable(
         registered = f"{package}>{own}"
         if isinstance(obj, type) and not hasattr(obj, "get_config"):
             raise ValueError(
-                f"Cannot register class {own} because it does not have a get_config() method."
+                f"Cannot register a class that does not have a get_config() method: {own}."
             )
         _custom[registered] = obj
         _custom_names[obj] = registered
@@ -151,19 +151,27 @@ def serialize_keras_object(obj: Any) -> Any:
     if isinstance(obj, np.generic):
         return obj.item()
     if isinstance(obj, list | tuple):
-        return [serialize_keras_object(item) for item in obj]
+        items = [serialize_keras_object(item) for item in obj]
+        return tuple(items) if isinstance(obj, tuple) else items
     if isinstance(obj, dict):
+        if "class_name" in obj and "config" in obj:  # an object that is described already
+            return obj
         return {key: serialize_keras_object(value) for key, value in obj.items()}
     if isinstance(obj, np.ndarray):
         return _array_config(obj)
+    if obj is Ellipsis or isinstance(obj, bytes | slice):
+        return _builtin_config(obj)
     if hasattr(obj, "get_config"):
         cls = type(obj)
-        return {
+        config = {
             "module": public_module(cls),
             "class_name": cls.__name__,
-            "config": obj.get_config(),
+            "config": serialize_keras_object(obj.get_config()),
             "registered_name": _custom_names.get(cls, None if is_own(cls) else cls.__name__),
         }
+        if (scope := _shared.get()) is not None:
+            scope.described(obj, config)
+        return config
     if callable(obj) and hasattr(obj, "__name__"):
         if obj.__name__ == "<lambda>":
             raise TypeError(
@@ -179,6 +187,21 @@ def serialize_keras_object(obj: Any) -> Any:
     raise TypeError(
         f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()"
     )
+
+
+def _builtin_config(obj: Any) -> dict[str, Any]:
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(obj, bytes):
+        try:
+            return {"class_name": "__bytes__", "config": {"value": obj.decode()}}
+        except UnicodeDecodeError as error:
+            raise TypeError(f"bytes that are no UTF-8 text cannot be written: {error}") from None
+    parts = {part: serialize_keras_object(getattr(obj, part)) for part in _SLICE}
+    return {"class_name": "__slice__", "config": parts}
+
+
+_SLICE = ("start", "stop", "step")
 
 
 def _array_config(array: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -226,19 +249,19 @@ def public_module(cls: type) -> str | None:
 def deserialize_keras_object(
     config: Any,
     custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    *,
     module_objects: Mapping[str, Any] | None = None,
     kind: str = "object",
-    *,
-    safe_mode: bool = True,
 ) -> Any:
     """Makes the object that :func:`serialize_keras_object` described.
 
     Args:
         config: a dictionary with ``class_name`` and ``config``; plain data is returned as it is.
         custom_objects: name -> class or function of the user's.
+        safe_mode: must be True: there is no unsafe way to make objects.
         module_objects: name -> class or function searched first.
         kind: what is expected, for the error.
-        safe_mode: must be True: there is no unsafe way to make objects.
 
     Raises:
         ValueError: for a name that is neither handmill's own nor registered.
@@ -251,16 +274,36 @@ def deserialize_keras_object(
         return _deserialize(config, module_objects, kind)
 
 
-_shared: ContextVar[dict[Any, Any] | None] = ContextVar("_shared", default=None)
+class _Shared:
+    """Objects that occur in several places of a description."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}
+        self._described: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._count = 0
+
+    def described(self, obj: Any, config: dict[str, Any]) -> None:
+        """Gives the descriptions of an object one number, from the second on."""
+        if id(obj) not in self._described:
+            self._described[id(obj)] = (obj, config)
+            return
+        first = self._described[id(obj)][1]
+        if "shared_object_id" not in first:
+            self._count += 1
+            first["shared_object_id"] = self._count
+        config["shared_object_id"] = first["shared_object_id"]
+
+
+_shared: ContextVar[_Shared | None] = ContextVar("_shared", default=None)
 
 
 @contextmanager
 def shared_objects() -> Iterator[None]:
-    """Makes an object that several places of a description share once, in a ``with`` block.
+    """In a ``with`` block, what several places of a description share is one object.
 
-    Keras gives each such description the same number.
+    Each description of it has the same number, as Keras writes it, and it is made once.
     """
-    token = _shared.set({})
+    token = _shared.set(_Shared())
     try:
         yield
     finally:
@@ -268,12 +311,12 @@ def shared_objects() -> Iterator[None]:
 
 
 def _deserialize(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
-    made, number = _shared.get(), isinstance(config, dict) and config.get("shared_object_id")
-    if made is None or not isinstance(number, int) or number is False:
+    scope, number = _shared.get(), isinstance(config, dict) and config.get("shared_object_id")
+    if scope is None or not isinstance(number, int) or number is False:
         return _make(config, module_objects, kind)
-    if number not in made:
-        made[number] = _make(config, module_objects, kind)
-    return made[number]
+    if number not in scope.made:
+        scope.made[number] = _make(config, module_objects, kind)
+    return scope.made[number]
 
 
 def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> Any:
@@ -289,23 +332,79 @@ def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> A
     if "class_name" not in config or "config" not in config:
         return {key: _deserialize(value, None, kind) for key, value in config.items()}
     name, inner = config["class_name"], config["config"]
+    if name == "function":
+        return _function(config, module_objects, kind)
+    inner = {} if inner is None else inner
+    if not isinstance(inner, dict):
+        raise TypeError(
+            f"Expected 'config' to be a dict for {str(name)[:80]}, received {type(inner).__name__}"
+        )
     if name == ARRAY_CLASS:
         return _make_array(inner)
-    if name == "function":
-        found = find_object(str(inner), module_objects or {})
-        if found is None:
-            raise ValueError(_unknown(kind, inner, config))
-        return found
+    if name == "__bytes__":
+        return str(inner["value"]).encode()
+    if name == "__ellipsis__":
+        return Ellipsis
+    if name == "__slice__":
+        return slice(*(_deserialize(inner[part], None, kind) for part in _SLICE))
     cls = find_class(config, module_objects)
     if cls is None:
         raise ValueError(_unknown(kind, name, config))
-    if hasattr(cls, "from_config"):
-        made = cls.from_config(dict(inner))
-        shape = config.get("build_config")
-        if isinstance(shape, dict) and hasattr(made, "build_from_config") and not made.built:
-            made.build_from_config(shape)
-        return made
-    return cls(**inner)
+    _refuse_other_name(cls, config, (name,))
+    if not isinstance(cls, type):
+        return cls(**inner)
+    if not hasattr(cls, "from_config"):
+        raise TypeError(
+            f"Unable to reconstruct an instance of {cls.__name__}: the class has no "
+            "from_config() method. Write one, which gets what get_config() gave"
+        )
+    made = cls.from_config(dict(inner))
+    shape = config.get("build_config")
+    if isinstance(shape, dict) and hasattr(made, "build_from_config") and not made.built:
+        made.build_from_config(shape)
+    return made
+
+
+_FUNCTION_TABLES = (
+    ("handmill.losses.registry", "TABLE"),
+    ("handmill.metrics.registry", "TABLE"),
+    ("handmill.activations", "_BY_NAME"),
+)
+"""Where functions that a description may name stand, beside classes."""
+
+
+def _function(
+    config: Mapping[str, Any], module_objects: Mapping[str, Any] | None, kind: str
+) -> Any:
+    name = config["config"]
+    if not isinstance(name, str):
+        raise TypeError(
+            f"Expected 'config' to be a non-null str for a function, received {type(name).__name__}"
+        )
+    found = find_object(name, module_objects or {})
+    if found is None and ">" not in name:  # as Keras 3.6 wrote it, without the package
+        packaged = [known for known in _custom if known.rpartition(">")[2] == name]
+        found = _custom[packaged[0]] if len(packaged) == 1 else None
+    if found is None:
+        tables = (getattr(importlib.import_module(m), t) for m, t in _FUNCTION_TABLES)
+        named = (table[name] for table in tables if name in table)
+        found = next((made for made in named if not isinstance(made, type)), None)
+    if found is None:
+        raise ValueError(_unknown(kind, name, config))
+    _refuse_other_name(found, config, (name, "function"))
+    return found
+
+
+def _refuse_other_name(found: Any, config: Mapping[str, Any], names: tuple[Any, ...]) -> None:
+    """Refuses a built-in under a name of somebody else's: what was meant is not known here."""
+    registered = config.get("registered_name")
+    if not registered or registered in names or not is_own(found):
+        return
+    if registered != get_registered_name(found):
+        raise ValueError(
+            f"{names[0]!r} resolved to a Keras built-in, but it is registered as "
+            f"{str(registered)[:80]!r}. Pass custom_objects={{{str(registered)[:80]!r}: ...}}"
+        )
 
 
 def interpret(

@@ -51,7 +51,7 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
     if set(store) != {str(number) for number in range(len(variables))}:
         raise ValueError(
             f"{describe(owner)} expected {len(variables)} variables, but received {len(store)} "
-            f"stored ones: {sorted(store)[:8]}"
+            f"variables from the file: {sorted(store)[:8]}"
         )
     pairs = []
     for number, variable in enumerate(variables):
@@ -59,7 +59,7 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
         if tuple(array.shape) != variable.shape:
             raise ValueError(
                 f"{describe(owner)}: its variable {variable.path!r} has shape {variable.shape}, "
-                f"but the stored one has shape {tuple(array.shape)}"
+                f"but the stored one has shape {tuple(array.shape)}; they must match"
             )
         pairs.append((variable, array))
     return pairs

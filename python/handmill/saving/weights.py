@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
-from handmill.saving.stored_variables import ASSET_HOOKS, StoredVariables
+from handmill.saving.objects import is_own
+from handmill.saving.stored_variables import ASSET_HOOKS
 from handmill.saving.tensors import tensor_names
 
 
@@ -35,7 +37,8 @@ def refuse_own_formats(model: Any) -> None:
         seen.add(id(part))
         parts += part._flatten_layers() if part is not model.optimizer else ()
         for hook in _HOOKS:
-            if getattr(type(part), hook, None) is not getattr(StoredVariables, hook, None):
+            method = getattr(type(part), hook, None)
+            if method is not None and not is_own(method):
                 raise NotImplementedError(
                     f"{type(part).__name__}.{hook} would not be called: files hold every variable "
                     "of a layer under its path, and nothing else. Keep what must be saved in "
@@ -101,12 +104,10 @@ def assign(
                 f"has shape {variable.shape}"
             )
         else:
-            import warnings
-
-            warnings.warn(
+            warn_caller(
                 f"{path}: tensor {name!r} of shape {array.shape} was skipped; variable "
                 f"{variable.path!r} has shape {variable.shape}",
-                stacklevel=4,
+                UserWarning,
             )
     for variable, array in pairs:
         variable.assign(array)

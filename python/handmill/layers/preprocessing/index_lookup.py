@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class IndexLookup(StringLayer):
     come those for tokens that are not in the vocabulary, then the vocabulary's.
     """
 
-    _undescribed = frozenset({"input_vocabulary", "input_idf_weights", "_counts"})
+    _undescribed = frozenset(
+        {"input_vocabulary", "input_idf_weights", "_counts", "_stored_weights"}
+    )
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class IndexLookup(StringLayer):
         self._has_input_vocabulary = given
         self._vocabulary: Vocabulary | None = None
         self._counts = _Counts()
+        self._stored_weights: Array | None = None
         if output_mode == "tf_idf" and given and idf_weights is None:
             raise ValueError(
                 "When specifying the `vocabulary` argument, in TF-IDF output mode, the "
@@ -377,7 +381,11 @@ class IndexLookup(StringLayer):
             return ids
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
         rows = encoded(ids, mode, self._depth(), self._row_dtype())
-        return rows if self.output_mode != "tf_idf" else ops.multiply(rows, self.idf_weights)
+        if self.output_mode != "tf_idf":
+            return rows
+        # A layer from a file of Keras's gets its weights after the model is put together.
+        weights = np.float32(np.nan) if self.idf_weights is None else self.idf_weights
+        return ops.multiply(rows, weights)
 
     def encode(self, ids: Array) -> Array:
         """Returns numbers of tokens in the output mode, on the host."""
@@ -467,6 +475,52 @@ class IndexLookup(StringLayer):
                 )
         self._take(tokens, weights)
         self.built = True
+
+    # What files of Keras hold: the vocabulary as a text file, the weights as an array.
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Puts ``idf_weights`` into ``store``, if there are any."""
+        super().save_own_variables(store)
+        if self.output_mode == "tf_idf" and self.idf_weights is not None:
+            store["idf_weights"] = np.asarray(self.idf_weights, np.float32)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`save_own_variables` stored."""
+        left = dict(store)
+        self._stored_weights = left.pop("idf_weights", None)
+        super().load_own_variables(left)
+
+    def save_assets(self, folder: str) -> None:
+        """Writes a learned vocabulary to ``vocabulary.txt``, a token a line.
+
+        Tokens with line breaks cannot be written so; Keras then finds no file, which it says.
+        """
+        if self.input_vocabulary is not None or self._vocabulary is None:
+            return
+        tokens = [str(token) for token in self._vocabulary.tokens]
+        if any(token.splitlines() != [token] for token in tokens):
+            return
+        text = "\n".join([*map(str, self._special_tokens()), *tokens])
+        Path(folder, _ASSET).write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    def load_assets(self, folder: str) -> None:
+        """Reads what :meth:`save_assets` wrote, here or in Keras.
+
+        Raises:
+            ValueError: for a vocabulary that does not fit; the layer stays as it was.
+        """
+        file = Path(folder, _ASSET)
+        if self.input_vocabulary is not None or self._vocabulary is not None or not file.exists():
+            return  # the description of the layer held it
+        given = self._tokens_of(_lines_of(str(file)))
+        if given == self._special_tokens():
+            return  # nothing was learned
+        weights = self._stored_weights if self.output_mode == "tf_idf" else None
+        self.set_vocabulary(given, weights)
+        self.built = True
+
+
+_ASSET = "vocabulary.txt"
 
 
 class _Counts:

@@ -316,6 +316,15 @@ class TextVectorization(StringLayer):
         self._lookup_layer.build_from_config(config)
         self.built = self._lookup_layer.built
 
+    def save_assets(self, folder: str) -> None:
+        """Writes a learned vocabulary to ``vocabulary.txt``, a token a line."""
+        self._lookup_layer.save_assets(folder)
+
+    def load_assets(self, folder: str) -> None:
+        """Reads what :meth:`save_assets` wrote, here or in Keras."""
+        self._lookup_layer.load_assets(folder)
+        self.built = self._lookup_layer.built
+
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value is not None and not callable(value) and value not in allowed:
