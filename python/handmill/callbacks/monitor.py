@@ -40,6 +40,13 @@ class MonitorCallback(Callback):
         self.min_delta = abs(min_delta)
         self._rises: bool | None = {"max": True, "min": False}.get(mode)
 
+    @property
+    def monitor_op(self) -> Any:
+        """``ops.greater`` or ``ops.less``: what a better number is; None until that is known."""
+        from handmill import ops
+
+        return {None: None, True: ops.greater, False: ops.less}[self._rises]
+
     def monitored(self, logs: Any) -> Any:
         """Returns the number that is watched, None (with a warning) if there is none."""
         logs = logs or {}
