@@ -308,6 +308,26 @@ def test_what_better_means_is_known_as_an_operator():
     assert [stop.monitor_op for stop in stops] == [handmill.ops.less, handmill.ops.greater]
 
 
+def test_a_number_that_nobody_knows_is_an_error_unless_its_direction_is_given(tmp_path):
+    for make in (
+        callbacks.EarlyStopping,
+        callbacks.ReduceLROnPlateau,
+        lambda name: callbacks.ModelCheckpoint(tmp_path / "m.hmill", name, save_best_only=True),
+    ):
+        with pytest.raises(ValueError, match="monitor=unknown, but nothing tells"):
+            regression().fit(X, Y, verbose=0, callbacks=[make("unknown")])
+    with pytest.warns(UserWarning, match="`unknown` which is not available"):
+        regression().fit(
+            X, Y, verbose=0, callbacks=[callbacks.EarlyStopping("unknown", mode="min")]
+        )
+
+
+def test_one_number_in_an_array_is_compared():
+    stop = callbacks.EarlyStopping("f", mode="max", patience=0)
+    assert stop.is_better(np.array([0.5]), np.array([0.25]))
+    assert not stop.is_better(np.array([0.25]), 0.5)
+
+
 def test_a_rate_that_follows_a_schedule_is_not_reduced():
     model = regression()
     schedule = handmill.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)

@@ -196,8 +196,8 @@ def map_shape_structure(func: Callable[[Any], Any], structure: Any) -> Any:
             return func(part)
         if not is_nested(part):
             return func(part)
-        items = part.values() if isinstance(part, dict) else part
-        return _rebuild(part, [mapped(item) for item in items])
+        found = {key: mapped(item) for key, item in _children(part)}
+        return _rebuild(part, [found[key] for key in (part if isinstance(part, dict) else found)])
 
     return mapped(structure)
 

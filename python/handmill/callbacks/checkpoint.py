@@ -92,6 +92,7 @@ class ModelCheckpoint(MonitorCallback):
             self.model.save(path, overwrite=True)
 
     def _is_best(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
+        self.find_direction()
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(
