@@ -74,8 +74,8 @@ class MonitorCallback(Callback):
         """
         self.find_direction()
         # Of one class, metrics such as F1Score give an array of one number.
-        value = np.asarray(value).item()
-        reference = None if reference is None else np.asarray(reference).item()
+        value = float(np.asarray(value).item())
+        reference = None if reference is None else float(np.asarray(reference).item())
         if reference is None or math.isnan(reference):
             return True
         if self._rises:

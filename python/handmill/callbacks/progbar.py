@@ -143,9 +143,9 @@ class Progbar:
         shown = {k: t / max(n, 1) for k, (t, n) in self._sums.items()}
         now = time.perf_counter()
         if self.verbose == 1 and not (self._live or finalize or self._done) and self._is_due(now):
-            total = "Unknown" if self.target is None else self.target
+            of = "Unknown" if self.target is None else str(self.target)
             text = self._text(current, shown, now - self._start, finalize=False)
-            self._write(f"{current}/{total} {text}")
+            self._write(f"{current}/{of} {text}")
         self.show(current, shown, finalize)
 
     def add(self, n: int, values: Any = None) -> None:

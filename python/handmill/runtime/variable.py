@@ -185,6 +185,7 @@ class Variable(ElementwiseEquality, Watched):
         >>> import handmill
         >>> v = handmill.Variable([1.0, 2.0], name="v")
         >>> v.assign([3.0, 4.0])
+        array([3., 4.], dtype=float32)
         >>> v.numpy()
         array([3., 4.], dtype=float32)
     """
