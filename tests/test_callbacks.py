@@ -258,6 +258,98 @@ def test_bar_on_a_terminal():
     assert text.count("\n") == 1
 
 
+class Cell(io.StringIO):
+    """The output of a notebook's cell, as the kernel gives it to the process."""
+
+    encoding = "UTF-8"
+
+    def isatty(self):
+        return False
+
+
+Cell.__module__ = "ipykernel.iostream"
+
+
+def test_the_line_in_a_notebook_is_written_over(monkeypatch):
+    cell = Cell()
+    monkeypatch.setattr("sys.stdout", cell)
+    regression().fit(X, Y, epochs=2, batch_size=4)
+    text = cell.getvalue()
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    assert lines[0] == "Epoch 1/2"
+    assert lines[2] == "Epoch 2/2"
+    assert all("━━" in lines[i] and "loss: " in lines[i] for i in (1, 3))
+    assert lines[4:] == [""]
+    assert "\r" in text
+    assert text.count("\r") < 30  # by time, not by step
+
+    monkeypatch.setattr("sys.stdout", redirected := io.StringIO())
+    regression().fit(X, Y, batch_size=4)
+    assert "\r" not in redirected.getvalue()
+
+
+def test_bar_in_a_file_shows_each_update_but_no_step_of_fit(monkeypatch):
+    bar = Progbar(3, stateful_metrics=["value"], interval=0)
+    monkeypatch.setattr("sys.stdout", output := io.StringIO())
+    bar.update(1, [("value", 0.0), ("mean", 0.0)])
+    bar.update(2, [("value", 2.0), ("mean", 2.0)])
+    lines = output.getvalue().splitlines()
+    assert lines[0].startswith("1/3 ")
+    assert "value: 2.0000 - mean: 1.0000" in lines[1]
+    output.seek(0), output.truncate()
+    regression().fit(X, Y, batch_size=4)
+    assert len(output.getvalue().splitlines()) == 1
+
+
+def test_what_better_means_is_known_as_an_operator():
+    stops = [callbacks.EarlyStopping("loss", mode=mode) for mode in ("auto", "max")]
+    assert [stop.monitor_op for stop in stops] == [None, handmill.ops.greater]
+    regression().fit(X, Y, verbose=0, callbacks=stops)
+    assert [stop.monitor_op for stop in stops] == [handmill.ops.less, handmill.ops.greater]
+
+
+def test_a_number_that_nobody_knows_is_an_error_unless_its_direction_is_given(tmp_path):
+    for make in (
+        callbacks.EarlyStopping,
+        callbacks.ReduceLROnPlateau,
+        lambda name: callbacks.ModelCheckpoint(tmp_path / "m.hmill", name, save_best_only=True),
+    ):
+        with pytest.raises(ValueError, match="monitor=unknown, but nothing tells"):
+            regression().fit(X, Y, verbose=0, callbacks=[make("unknown")])
+    with pytest.warns(UserWarning, match="`unknown` which is not available"):
+        regression().fit(
+            X, Y, verbose=0, callbacks=[callbacks.EarlyStopping("unknown", mode="min")]
+        )
+
+
+def test_one_number_in_an_array_is_compared():
+    stop = callbacks.EarlyStopping("f", mode="max", patience=0)
+    assert stop.is_better(np.array([0.5]), np.array([0.25]))
+    assert not stop.is_better(np.array([0.25]), 0.5)
+
+
+def test_a_rate_that_follows_a_schedule_is_not_reduced():
+    model = regression()
+    schedule = handmill.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(handmill.optimizers.SGD(schedule), "mse")
+    reducer = callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=100.0)
+    with pytest.raises(TypeError, match="not settable"):
+        model.fit(X, Y, epochs=3, verbose=0, callbacks=[reducer])
+
+
+def test_checkpoints_say_what_they_do_where_messages_go(tmp_path, caplog, capsys):
+    path = tmp_path / "m.weights.hmill"
+    keeper = callbacks.ModelCheckpoint(path, "loss", 1, True, True)
+    handmill.utils.disable_interactive_logging()
+    try:
+        with caplog.at_level("INFO", "handmill"):
+            regression().fit(X, Y, verbose=0, callbacks=[keeper])
+    finally:
+        handmill.utils.enable_interactive_logging()
+    assert "saving model to" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
 def test_bar_of_unknown_length():
     stream = Terminal()
     bar = Progbar(None, stream=stream, interval=0)

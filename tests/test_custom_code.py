@@ -235,3 +235,129 @@ def test_functions_where_objects_are_meant() -> None:
     np.testing.assert_allclose(model.evaluate(X, Y, verbose=0), error + 1.0, rtol=1e-5)
     model.train_on_batch(X, Y)
     np.testing.assert_array_equal(layer.kernel.numpy(), np.full((8, 1), np.float32(0.2)))
+
+
+def test_operations_know_the_arguments_that_they_were_made_with():
+    class Scale(keras.Operation):
+        def __init__(self, factor, shift=1.0):
+            super().__init__()
+            self.factor, self.shift = factor, shift
+
+        def call(self, x, y=None):
+            return x * self.factor + self.shift + (0.0 if y is None else y)
+
+    assert Scale(2.0).get_config() == {"factor": 2.0, "shift": 1.0}
+    again = Scale.from_config(Scale(3.0, shift=0.0).get_config())
+    np.testing.assert_array_equal(again(np.ones(2, "float32")), [3.0, 3.0])
+    assert isinstance(layers.Dense(1), keras.Operation)
+    assert not isinstance(keras.losses.MeanSquaredError(), keras.Operation)
+
+    x, y = keras.Input((2,)), keras.Input((2,))
+    op = Scale(2.0)
+    made = op(x, y=y)
+    assert op.input == [x, y]
+    assert op.output is made
+
+    class Collects(layers.Layer):
+        def __init__(self, first, *rest):
+            super().__init__()
+
+    assert Collects(1).get_config()["first"] == 1
+    with pytest.raises(NotImplementedError, match=r"collected by `\*args`"):
+        Collects(1, 2).get_config()
+
+
+def test_functions_of_tensors_made_by_hand_and_from_the_middle_of_a_graph():
+    x = keras.KerasTensor((None, 3))
+    double = keras.Function(x, x * 2.0)
+    np.testing.assert_array_equal(double(np.ones((1, 3), "float32")), [[2.0, 2.0, 2.0]])
+    middle = keras.Input((3,)) + 1.0
+    tail = keras.Function(middle, middle * 3.0)
+    np.testing.assert_array_equal(tail(np.ones((1, 3), "float32")), [[3.0, 3.0, 3.0]])
+    with pytest.raises(ValueError, match="incompatible inputs"):
+        double(np.ones((1, 4), "float32"))
+    with pytest.raises(ValueError, match="`outputs` argument cannot be empty"):
+        keras.Function(x, [])
+    with pytest.raises(ValueError, match="is not connected to `inputs`"):
+        keras.Function(keras.KerasTensor((None, 3)), double(keras.KerasTensor((None, 3))))
+
+
+def test_losses_of_an_inner_layer_count_once():
+    class Adds(layers.Layer):
+        def call(self, x):
+            self.add_loss(ops.sum(x))
+            return x
+
+    inner = Adds()
+    inner(np.ones(1, "float32"))
+    model = keras.Sequential([inner])
+    for _ in range(2):
+        model(np.full((1, 1), 5.0, "float32"))
+        assert [float(x) for x in model.losses] == [5.0]
+
+
+def test_build_takes_shapes_by_the_names_of_what_call_takes():
+    class Matches(layers.Layer):
+        def build(self, second_shape, first_shape):
+            self.widths = first_shape[-1], second_shape[-1]
+
+        def call(self, first, second, third=None):
+            return first[:, :1] + second[:, :1]
+
+    one, two = np.ones((4, 1), "float32"), np.ones((4, 2), "float32")
+    for args, kwargs in (((one, two), {}), ((one,), {"second": two})):
+        layer = Matches()
+        layer(*args, **kwargs)
+        assert layer.widths == (1, 2)
+
+    class NoSuffix(Matches):
+        def build(self, first_shape, second):
+            pass
+
+    class Unknown(Matches):
+        def build(self, first_shape, fourth_shape):
+            pass
+
+    with pytest.raises(ValueError, match="`second`, which does not end in `_shape`"):
+        NoSuffix()(one, two)
+    with pytest.raises(ValueError, match="`call\\(\\)` does not have argument `fourth`"):
+        Unknown()(one, two)
+
+
+def test_calls_of_layers_take_settings_by_name_and_may_return_nothing():
+    class Switch(layers.Layer):
+        def call(self, x, negative=False):
+            return (-x if negative else x), None
+
+    x = np.ones(1, "float32")
+    made, nothing = Switch()(x, negative=True)
+    assert made.tolist() == [-1.0]
+    assert nothing is None
+    for tensor in (x, keras.Input((1,))):
+        with pytest.raises(ValueError, match="should be passed as a keyword argument: True"):
+            Switch()(tensor, True)
+    with pytest.raises(ValueError, match="keyword argument: add_weight"):
+        layers.Layer().add_weight("kernel")
+    with pytest.raises(ValueError, match="`trainable` to be a boolean"):
+        layers.Dense(1, trainable=1)
+
+
+def test_a_shape_that_a_layer_computes_itself_is_its_spec():
+    class Shaped(layers.Layer):
+        def call(self, x):
+            raise RuntimeError("not needed")
+
+        def compute_output_shape(self, input_shape):
+            return {"wide": (*input_shape, 2), "same": input_shape}
+
+    spec = Shaped().compute_output_spec(keras.KerasTensor((2, 3)))
+    assert {k: t.shape for k, t in spec.items()} == {"wide": (2, 3, 2), "same": (2, 3)}
+
+
+def test_an_empty_batch_has_no_penalty_and_a_policy_may_be_set_by_name():
+    layer = layers.Identity(activity_regularizer="l2")
+    layer(np.ones((0, 5), "float32"))
+    assert float(layer.losses[0]) == 0.0
+    dense = layers.Dense(2)
+    dense.dtype_policy = "mixed_bfloat16"
+    assert (dense.compute_dtype, dense.variable_dtype) == ("bfloat16", "float32")

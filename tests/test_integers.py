@@ -86,11 +86,13 @@ def test_integers_stay_integers(backend):
 
 
 def test_promotion_of_powers_and_fills(backend):
-    """As in Keras: a float makes floats, bool counts as int32, `full` is float32 by default."""
+    """As in Keras: a float makes floats, bools alone become int32, `full` is float32 by default."""
     x = np.array([1, 0, 3], "int32")
     same(ops.power(x, 2.0), [1, 0, 9], "float32")
     same(ops.power(x, 2), [1, 0, 9], "int32")
-    same(ops.power(x.astype(bool), np.array([2, 1, 0], "uint8")), [1, 0, 1], "int32")
+    same(ops.power(x.astype(bool), np.array([2, 1, 0], "uint8")), [1, 0, 1], "uint8")
+    same(ops.power(x.astype("int8"), x.astype(bool)), [1, 1, 3], "int8")
+    same(ops.power(x.astype(bool), x.astype(bool)), [1, 1, 1], "int32")
     same(ops.power(x.astype(bool), 2), [1, 0, 1], "int32")
     for value in (7, 7.0, np.int64(7)):
         same(ops.full((2,), value), [7, 7], "float32")

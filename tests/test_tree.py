@@ -149,3 +149,17 @@ def test_models_with_ordered_dicts():
     )
     assert found["z_loss"] == pytest.approx(np.mean((made["z"] - 1) ** 2), rel=1e-5)
     assert found["c_loss"] == pytest.approx(np.mean(abs(made["c"] - 1)), rel=1e-5)
+
+
+def test_containers_of_layers_keep_their_kinds():
+    holder = handmill.layers.Layer()
+    holder.parts = {"b": [1, 2], "a": 3}
+    holder.seen = {7}
+    assert tree.flatten([holder.parts, holder.seen]) == [3, 1, 2, 7]
+    mapped = tree.map_structure(lambda x: x + 10, [holder.parts, holder.seen])
+    assert mapped == [{"b": [11, 12], "a": 13}, {17}]
+    assert [type(x) for x in mapped] == [type(holder.parts), type(holder.seen)]
+    assert type(mapped[0]["b"]) is type(holder.parts["b"])
+    assert not tree.is_nested({7})
+    with pytest.raises(ValueError, match="nested"):
+        tree.assert_same_structure(1, holder.seen)

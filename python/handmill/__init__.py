@@ -61,7 +61,7 @@ __getattr__, __dir__ = lazy_exports(
         "value_and_grad": "handmill.runtime.derivatives:value_and_grad",
         "stop_gradient": "handmill.ops:stop_gradient",
         "Function": "handmill.layers.function:Function",
-        "Operation": "handmill.layers:Layer",
+        "Operation": "handmill.layers.operation:Operation",
         "device": "handmill.devices:device",
         "version": "handmill.naming:version",
         "DTypePolicy": "handmill.dtype_policies:DTypePolicy",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from handmill.config import (
     backend,
     epsilon,
@@ -16,13 +14,15 @@ from handmill.config import (
     set_floatx,
     set_image_data_format,
 )
-from handmill.ir.shapes import DTYPES, name_of_dtype
+from handmill.ir.shapes import DTYPES
+from handmill.ir.shapes import standardize_dtype as name_of_any
 from handmill.layers.symbolic import is_keras_tensor
 from handmill.lazy import plain_module
-from handmill.primitives.operands import common_dtype
+from handmill.primitives.operands import dtype_with_numbers
 from handmill.session import clear_session
 
 _uids: Counter[str] = Counter()
+_NUMBERS = {"int": int, "float": float}
 
 
 def get_uid(prefix: str = "") -> int:
@@ -35,7 +35,8 @@ def standardize_dtype(dtype: Any) -> str:
     """Returns the name of a dtype that may be given in any form.
 
     Args:
-        dtype: a name, a NumPy dtype, ``float``, ``int``, ``bool``; None stands for ``floatx()``.
+        dtype: a name, a dtype of NumPy or PyTorch, ``float``, ``int``, ``bool``; None stands for
+            ``floatx()``.
 
     Raises:
         ValueError: for what is no dtype here.
@@ -45,17 +46,7 @@ def standardize_dtype(dtype: Any) -> str:
         >>> standardize_dtype(np.float64), standardize_dtype(int), standardize_dtype(None)
         ('float64', 'int32', 'float32')
     """
-    if dtype is None or dtype is float:
-        return floatx()
-    if dtype is int or dtype is bool:
-        return {int: "int32", bool: "bool"}[dtype]
-    try:
-        name = dtype if isinstance(dtype, str) else name_of_dtype(np.dtype(dtype))
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise ValueError(f"Invalid dtype: {dtype!r}. Known: {', '.join(sorted(DTYPES))}")
-    return name
+    return floatx() if dtype is None else name_of_any(dtype)
 
 
 def is_float_dtype(dtype: Any) -> bool:
@@ -71,11 +62,26 @@ def is_int_dtype(dtype: Any) -> bool:
 def result_type(*dtypes: Any) -> str:
     """Returns the dtype that an operator gives for operands of these dtypes.
 
+    Args:
+        *dtypes: dtypes; ``int`` and ``float`` stand for numbers of Python, which take the dtype
+            of what they meet.
+
+    Raises:
+        ValueError: for what is no dtype that handmill computes in.
+
     Example:
         >>> result_type("int32", "float32"), result_type("uint8", "bool")
         ('float32', 'uint8')
+        >>> result_type("bfloat16", float), result_type("int8", float)
+        ('bfloat16', 'float32')
     """
-    return common_dtype([standardize_dtype(dtype) for dtype in dtypes or (None,)])
+    numbers = {name for name in ("int", "float") for d in dtypes if d in (name, _NUMBERS[name])}
+    typed = [d for d in dtypes or (None,) if d not in ("int", "float", int, float)]
+    named = [standardize_dtype(dtype) for dtype in typed]
+    for name in named:
+        if name not in DTYPES:
+            raise ValueError(f"Invalid dtype: {name!r}. handmill computes in {', '.join(DTYPES)}.")
+    return dtype_with_numbers(named, "float" in numbers, "int" in numbers)
 
 
 __all__ = [

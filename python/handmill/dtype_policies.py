@@ -254,13 +254,14 @@ def _dtypes_of(name: str) -> tuple[str, str]:
         return _MIXED[name]
     from handmill.ir.shapes import DTYPES
 
-    if name not in DTYPES:
+    dtype = "int32" if name == "int" else name
+    if dtype not in DTYPES:
         raise ValueError(
             f"Cannot convert {name!r:.80} to a DTypePolicy: unknown `dtype`. Known: "
             f"{', '.join((*_MIXED, *DTYPES))}."
             + (" For less than 32 bits use 'mixed_bfloat16'." if "float16" in name else "")
         )
-    return name, name
+    return dtype, dtype
 
 
 def floatx() -> str:

@@ -84,7 +84,8 @@ class name_scope:
     ) -> None:
         if self._opened:
             self._opened = False
-            _OPEN.scopes.pop()
+            if _OPEN.scopes:  # clear_session closes those of its thread
+                _OPEN.scopes.pop()
 
 
 def current_path() -> str:
@@ -139,8 +140,9 @@ def version() -> str:
 
 
 def reset_names() -> None:
-    """Starts the numbering again, as ``clear_session`` does."""
+    """Starts the numbering again and leaves the open scopes, as ``clear_session`` does."""
     _counts.clear()
+    _OPEN.scopes.clear()
 
 
 def object_name(obj: Any) -> str:

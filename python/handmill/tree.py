@@ -12,12 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from handmill.lazy import plain_module
 
-_SEQUENCES = (list, tuple, deque)
-_NESTED = (*_SEQUENCES, dict)
+_SEQUENCES: tuple[type[Any], ...] = (list, tuple, deque)
+_NESTED: tuple[type[Any], ...] = (*_SEQUENCES, dict)
+_KEPT: set[type] = set()
 
 
 class MAP_TO_NONE:
     """What the function of :func:`traverse` returns to put None into the result."""
+
+
+def keep_kind(kind: type) -> None:
+    """Lets structures of ``kind`` be made again as such, not as plain lists or dicts.
+
+    Args:
+        kind: a class of lists, dicts or sets, made from a list or dict of its items. Sets of it
+            are structures too, which other sets are not: their items have no order.
+    """
+    global _SEQUENCES, _NESTED
+    _KEPT.add(kind)
+    if not issubclass(kind, _NESTED):
+        _SEQUENCES = (*_SEQUENCES, kind)
+        _NESTED = (*_NESTED, kind)
 
 
 def is_nested(structure: Any) -> bool:
@@ -181,8 +196,8 @@ def map_shape_structure(func: Callable[[Any], Any], structure: Any) -> Any:
             return func(part)
         if not is_nested(part):
             return func(part)
-        items = part.values() if isinstance(part, dict) else part
-        return _rebuild(part, [mapped(item) for item in items])
+        found = {key: mapped(item) for key, item in _children(part)}
+        return _rebuild(part, [found[key] for key in (part if isinstance(part, dict) else found)])
 
     return mapped(structure)
 
@@ -325,7 +340,9 @@ def _rebuild(like: Any, items: list[Any]) -> Any:
             return OrderedDict(pairs)
         if isinstance(like, defaultdict):
             return defaultdict(like.default_factory, pairs)
-        return dict(pairs)
+        return type(like)(pairs) if type(like) in _KEPT else dict(pairs)
+    if type(like) in _KEPT:
+        return type(like)(items)
     if isinstance(like, list):
         return items
     if isinstance(like, deque):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handmill.callbacks.monitor import MonitorCallback
+from handmill.console import say
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -83,7 +84,7 @@ class ModelCheckpoint(MonitorCallback):
         if self.save_best_only and not self._is_best(epoch, logs, path):
             return
         if self.verbose > 0 and not self.save_best_only:
-            print(f"\nEpoch {epoch + 1}: saving model to {path}")
+            say(f"\nEpoch {epoch + 1}: saving model to {path}")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
@@ -91,6 +92,7 @@ class ModelCheckpoint(MonitorCallback):
             self.model.save(path, overwrite=True)
 
     def _is_best(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
+        self.find_direction()
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(
@@ -101,12 +103,12 @@ class ModelCheckpoint(MonitorCallback):
             return True
         if not self.is_better(current, self.best):
             if self.verbose > 0:
-                print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
             return False
         if self.verbose > 0:
             was = "is" if self.best is None else f"improved from {self.best:.5f} to"
             what = f"{self.monitor} {was} {current:.5f}"
-            print(f"\nEpoch {epoch + 1}: {what}, saving model to {path}")
+            say(f"\nEpoch {epoch + 1}: {what}, saving model to {path}")
         self.best = current
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +89,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     Raises:
         ValueError: if ``factor`` is at least 1.
+        TypeError: in training, when a rate that follows a schedule would be reduced.
     """
 
     def __init__(
@@ -155,11 +155,7 @@ class ReduceLROnPlateau(MonitorCallback):
         if old <= np.float32(self.min_lr):
             return False
         rate = max(old * self.factor, self.min_lr)
-        try:
-            optimizer.learning_rate = rate
-        except TypeError as error:
-            warnings.warn(f"ReduceLROnPlateau: {error}", stacklevel=4)
-            return False
+        optimizer.learning_rate = rate
         if self.verbose > 0:
             of = f" {name}" if name else ""
             say(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing{of} learning rate to {rate}.")

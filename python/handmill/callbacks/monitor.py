@@ -42,8 +42,20 @@ class MonitorCallback(Callback):
         self.min_delta = abs(min_delta)
         self._rises: bool | None = {"max": True, "min": False}.get(mode)
 
+    @property
+    def monitor_op(self) -> Any:
+        """``ops.greater`` or ``ops.less``: what a better number is; None until that is known."""
+        from handmill import ops
+
+        return {None: None, True: ops.greater, False: ops.less}[self._rises]
+
     def monitored(self, logs: Any) -> Any:
-        """Returns the number that is watched, None (with a warning) if there is none."""
+        """Returns the number that is watched, None (with a warning) if there is none.
+
+        Raises:
+            ValueError: if nothing tells whether it should rise or fall.
+        """
+        self.find_direction()
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
@@ -60,13 +72,24 @@ class MonitorCallback(Callback):
         Raises:
             ValueError: if nothing tells whether the number should rise or fall.
         """
-        if self._rises is None:
-            self._rises = self._direction() == "up"
+        self.find_direction()
+        # Of one class, metrics such as F1Score give an array of one number.
+        value = float(np.asarray(value).item())
+        reference = None if reference is None else float(np.asarray(reference).item())
         if reference is None or math.isnan(reference):
             return True
         if self._rises:
             return value - self.min_delta > reference
         return value + self.min_delta < reference
+
+    def find_direction(self) -> None:
+        """Finds out whether the number should rise or fall.
+
+        Raises:
+            ValueError: if nothing tells it.
+        """
+        if self._rises is None:
+            self._rises = self._direction() == "up"
 
     def _direction(self) -> str:
         name = self.monitor.removeprefix("val_")

@@ -19,13 +19,18 @@ def in_notebook() -> bool:
     """Whether this process serves a Jupyter notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a line on ``stream`` can be written over."""
+    """Whether a line on ``stream`` can be written over: a terminal, or the cell of a notebook.
+
+    What a notebook redirects to a file or a string is neither.
+    """
+    if any(kind.__module__.partition(".")[0] == "ipykernel" for kind in type(stream).__mro__):
+        return True
     try:
-        return bool(stream.isatty()) or in_notebook()
+        return bool(stream.isatty())
     except (AttributeError, ValueError):
         return False
 
@@ -60,8 +65,8 @@ def format_logs(logs: Mapping[str, Any]) -> str:
 class Progbar:
     """A progress line: ``12/100 ━━━━━━━━━ 3s 12ms/step - loss: 0.3000``.
 
-    On a terminal and in a notebook the line is written over (by tqdm); elsewhere one line is
-    printed at the end.
+    On a terminal and in a notebook the line is written over (by tqdm). Elsewhere ``update``
+    writes a line each time that it shows something, and ``fit`` one line at the end.
 
     Args:
         target: the number of steps, None if it is not known.
@@ -100,7 +105,7 @@ class Progbar:
         self.stateful_metrics = set(stateful_metrics or ())
         self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self.unit_name = unit_name
-        self._stream: TextIO = console.stream() if stream is None else stream
+        self._given = stream
         self._live = is_live(self._stream)
         self._sums: dict[str, tuple[float, int]] = {}
         self._seen = 0
@@ -108,6 +113,10 @@ class Progbar:
         self._last = -np.inf
         self._bar: Any = None
         self._done = False
+
+    @property
+    def _stream(self) -> TextIO:
+        return console.stream() if self._given is None else self._given
 
     def update(self, current: int, values: Any = None, finalize: bool | None = None) -> None:
         """Shows that ``current`` steps are done.
@@ -131,7 +140,13 @@ class Progbar:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + steps * value, count + steps)
         self._seen = current
-        self.show(current, {k: t / max(n, 1) for k, (t, n) in self._sums.items()}, finalize)
+        shown = {k: t / max(n, 1) for k, (t, n) in self._sums.items()}
+        now = time.perf_counter()
+        if self.verbose == 1 and not (self._live or finalize or self._done) and self._is_due(now):
+            of = "Unknown" if self.target is None else str(self.target)
+            text = self._text(current, shown, now - self._start, finalize=False)
+            self._write(f"{current}/{of} {text}")
+        self.show(current, shown, finalize)
 
     def add(self, n: int, values: Any = None) -> None:
         """Shows that ``n`` more steps are done."""
@@ -144,9 +159,18 @@ class Progbar:
         now = time.perf_counter()
         if finalize:
             self._finish(current, logs, now - self._start)
-        elif self.verbose == 1 and self._live and now - self._last >= self.interval:
-            self._last = now
+        elif self.verbose == 1 and self._live and self._is_due(now):
             self._draw(current, logs, now - self._start)
+
+    def _is_due(self, now: float) -> bool:
+        due = now - self._last >= self.interval
+        if due:
+            self._last = now
+        return due
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """Leaves the line as it is and goes to the next."""
@@ -193,16 +217,14 @@ class Progbar:
             # In full: a line that is written over is cut at the edge of the terminal.
             mark = "━" if can_write(self._stream, "━") else "="
             bar = f"{current}/{self.target} {mark * self.width}" if self.target else f"{current}"
-            self._stream.write(f"{bar} {text}\n")
-            self._stream.flush()
+            self._write(f"{bar} {text}")
         else:
             total = self.target if self.target is not None else current
             seconds, _, rest = text.partition(" ")
             parts = rest.split(" - ", 1)
             line = f"{current}/{total} - {seconds} - {parts[0]}"
             line += f" - {parts[1]}" if len(parts) > 1 else ""
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            self._write(line)
         self._done = True
 
 

@@ -79,4 +79,6 @@ class RemoteMonitor(Callback):
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    return value.item() if value.size == 1 else value.tolist()

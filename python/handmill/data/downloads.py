@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from handmill.console import say
 from handmill.data.archives import archive_kind, unpack
 from handmill.errors import warn_caller
 
@@ -92,7 +93,7 @@ def get_file(
         else:
             target = folder / f"{name}_archive"
     if force_download or not _is_there(target, file_hash, hash_algorithm):
-        print(f"Downloading data from {origin}")
+        say(f"Downloading data from {origin}")
         download(origin, target, file_hash, hash_algorithm)
     if not unpacks:
         return str(target)
@@ -122,7 +123,7 @@ def _is_there(path: Path, file_hash: str | None, algorithm: str) -> bool:
         return False
     if file_hash is None or has_hash(path, file_hash, algorithm):
         return True
-    print(
+    say(
         f"The file {path} is there, but its hash is not {file_hash}, so it is incomplete or "
         "outdated; it is downloaded again."
     )
@@ -262,7 +263,7 @@ def _write(answer: Any, part: Path, start: int, whole: int | None, origin: str) 
             file.write(data)
             done += len(data)
             if bar is not None:
-                bar.update(done if whole is None else min(done, whole))
+                bar.show(done, {}, finalize=whole is not None and done >= whole)
     if whole is not None and done < whole:
         raise OSError(
             f"URL fetch failure on {origin}: the connection ended after {done} of {whole} bytes; "

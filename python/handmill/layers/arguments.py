@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import config, tree
 from handmill.errors import ShapeError, warn_caller
-from handmill.layers.symbolic import shape_of_spec
+from handmill.layers.symbolic import KerasTensor, shape_of_spec
+from handmill.runtime.watch import is_ours
 
 
-def bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """The arguments of a constructor by name, for layers without a get_config() of their own."""
+def bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, Any] | None:
+    """The arguments of a constructor by name, for layers without a get_config() of their own.
+
+    Those that were left out have their defaults. None where names cannot say what was passed:
+    arguments that are positional only, or collected by ``*args``.
+    """
     signature = inspect.signature(cls.__init__)  # type: ignore[misc]
     try:
-        found = signature.bind(layer, *args, **kwargs).arguments
+        bound = signature.bind(layer, *args, **kwargs)
     except TypeError:
         return {}
+    bound.apply_defaults()
     arguments: dict[str, Any] = {}
-    for name, value in list(found.items())[1:]:
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
             arguments.update(value)
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            if value:
+                return None
+        elif kind is inspect.Parameter.POSITIONAL_ONLY:
+            return None
         else:
             arguments[name] = value
     return arguments
@@ -55,11 +67,95 @@ def warn_of_unbuilt(layer: Any) -> None:
         )
 
 
+def takes_name(cls: type) -> bool:
+    """Whether the constructor of a class has an argument ``name``, or takes any."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return any(p.name == "name" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
 def positional(function: Any) -> list[str]:
     """Returns the names of the positional parameters of a method, without self."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind in kinds][1:]
+
+
+def build_arguments(
+    layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The shapes that ``build`` asks for by the names of the arguments of ``call``.
+
+    Args:
+        layer: the layer.
+        args: what it was called on.
+        kwargs: the same, by name.
+
+    Returns:
+        Shapes by name; None where ``build`` takes one argument, which is the first shape.
+
+    Raises:
+        ValueError: if an argument of ``build`` is not called after one of ``call``.
+    """
+    names = positional(type(layer).build)
+    if len(names) < 2:
+        return None
+    known = inspect.signature(type(layer).call).parameters
+    given = {**dict(zip(layer._call_parameters, args, strict=False)), **kwargs}
+    found = {}
+    for name in names:
+        wanted = name.removesuffix("_shape")
+        problem = None
+        if wanted == name:
+            problem = f"`build()` argument `{name}`, which does not end in `_shape`"
+        elif wanted not in known:
+            problem = f"`build()` argument `{name}`, but `call()` does not have argument `{wanted}`"
+        if problem is not None:
+            raise ValueError(
+                f"{layer.describe()}: where `build()` takes several arguments, each is called "
+                "after an argument of `call()` and ends in `_shape`, such as `build(self, "
+                f"query_shape, value_shape)`. Received: {problem}"
+            )
+        if given.get(wanted) is not None:
+            found[name] = _shapes_in(given[wanted])
+    return found
+
+
+def _shapes_in(value: Any) -> Any:
+    return tree.map_structure(shape_of_leaf, value)
+
+
+def defines_shape(kind: type) -> bool:
+    """Whether a class of users says the shape of its output itself."""
+    return not is_ours(next(c for c in kind.__mro__ if "compute_output_shape" in vars(c)))
+
+
+def tensors_of(shape: Any, dtype: str) -> Any:
+    """KerasTensors of nested shapes."""
+    if is_shape(shape):
+        return KerasTensor(shape, dtype)
+    if isinstance(shape, dict):
+        return {key: tensors_of(part, dtype) for key, part in shape.items()}
+    return type(shape)(tensors_of(part, dtype) for part in shape)
+
+
+def alone(tensors: list[KerasTensor]) -> Any:
+    """The only one of several tensors, or all of them."""
+    return tensors[0] if len(tensors) == 1 else list(tensors)
+
+
+def check_positional(layer: Any, args: tuple[Any, ...]) -> None:
+    """Refuses settings among the positional arguments of a call, where tensors are expected.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    for value in args:
+        if isinstance(value, bool | str):
+            raise ValueError(
+                "Only input tensors may be passed as positional arguments. The following argument "
+                f"value should be passed as a keyword argument: {value!r} (of type {type(value)}), "
+                f"in a call of {layer.describe()}"
+            )
 
 
 def leaves_of(value: Any) -> Iterator[Any]:
@@ -124,8 +220,8 @@ def checked_name(name: Any) -> str:
 
 def checked_bool(name: str, value: Any) -> bool:
     """Returns an argument that means yes or no."""
-    if not isinstance(value, bool | np.bool_ | int):
-        raise ValueError(f"Argument `{name}` must be a boolean. Received: {value!r}")
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"Expected argument `{name}` to be a boolean. Received: {value!r}")
     return bool(value)
 
 

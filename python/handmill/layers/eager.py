@@ -112,10 +112,10 @@ class _Call:
         with collected_losses() as added:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
         losses = [value for _, value in added]
-        if not tree.is_nested(outputs) and not losses:
+        if outputs is not None and not tree.is_nested(outputs) and not losses:
             return outputs
-        flat = tree.flatten(outputs)
-        nesting = tree.map_structure(lambda _: None, outputs)
+        flat = [x for x in tree.flatten(outputs) if x is not None]
+        nesting = tree.map_structure(lambda x: x is not None, outputs)
         return Outputs((*flat, *losses), (nesting, len(flat)))
 
     def __call__(self, *arrays: Any) -> Any:
@@ -137,8 +137,21 @@ class _Call:
                 self._layer._eager_losses = []
             return results[0]
         nesting, count = structure
+        if len(results) > count:
+            forget_losses(self._layer)
         self._layer._eager_losses = list(results[count:])
-        return tree.pack_sequence_as(nesting, list(results[:count]))
+        values = iter(results[:count])
+        leaves = [next(values) if filled else None for filled in tree.flatten(nesting)]
+        return tree.pack_sequence_as(nesting, leaves)
+
+
+def forget_losses(layer: Any) -> None:
+    """Drops what earlier calls of ``layer``, and of layers inside, have added."""
+    from handmill.layers.layer import all_layers
+
+    for inner in all_layers(layer):
+        if inner._eager_losses:
+            inner._eager_losses = []
 
 
 def spec_of(x: Any) -> Spec:

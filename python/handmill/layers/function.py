@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import tree
+from handmill.ir.dims import BATCH, as_none, same
 from handmill.ir.trace import dtype_of
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
+from handmill.primitives.operands import shape_of
 
 
 class Function(Layer):
@@ -16,7 +18,7 @@ class Function(Layer):
     A :class:`handmill.Model` is that too, and can also be trained and saved.
 
     Args:
-        inputs: tensors made by ``Input``, or nested ones.
+        inputs: symbolic tensors, or nested ones. What they are computed from is left out.
         outputs: tensors computed from them.
         name: the name.
 
@@ -34,6 +36,8 @@ class Function(Layer):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
         super().__init__(name=name, autocast=False)
         for what, given in (("inputs", inputs), ("outputs", outputs)):
+            if not tree.flatten(given):
+                raise ValueError(f"`{what}` argument cannot be empty. Received: {what}={given}")
             for tensor in tree.flatten(given):
                 if not isinstance(tensor, KerasTensor):
                     raise ValueError(
@@ -67,17 +71,24 @@ class Function(Layer):
 
         wanted = self._function.inputs
         flat = tree.flatten(inputs)
+        expected = tree.map_structure(lambda t: t.shape, self._function.inputs_struct)
         if len(flat) != len(wanted):
             raise ValueError(
-                f"Function {self.name!r} expects {len(wanted)} inputs "
-                f"({', '.join(t.name for t in wanted)}), but received {len(flat)}."
+                f"Function {self.name!r} was called with an invalid input structure: it expects "
+                f"{len(wanted)} inputs ({', '.join(t.name for t in wanted)}) of shapes "
+                f"{expected}, but received {len(flat)}."
             )
         values = []
         for value, tensor in zip(flat, wanted, strict=True):
-            if len(value.shape) != len(tensor.shape):
+            shape = shape_of(value)
+            if len(shape) != len(tensor.shape) or not all(
+                want is None or have == BATCH or same(have, want)
+                for have, want in zip(shape, tensor.shape, strict=True)
+            ):
                 raise ValueError(
-                    f"Function {self.name!r} expects an input of shape {tensor.shape} for "
-                    f"{tensor.name!r}, but received one of {len(value.shape)} dimensions."
+                    f"Function {self.name!r} was passed incompatible inputs. For "
+                    f"{tensor.name!r}, expected shape {tensor.shape}, but received an input of "
+                    f"shape {as_none(shape)}."
                 )
             fits = dtype_of(value) == tensor.dtype
             values.append(value if fits else ops.cast(value, tensor.dtype))

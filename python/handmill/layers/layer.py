@@ -17,23 +17,25 @@ from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import autocast_scope, dtype_of, recorders, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
+    alone,
     as_lists,
     as_tuples,
     bound_arguments,
+    build_arguments,
+    check_positional,
     checked_bool,
     checked_name,
+    defines_shape,
     input_shape_argument,
-    is_shape,
     leaves_of,
     located,
-    positional,
     shape_of_leaf,
     shape_of_weight,
+    tensors_of,
     unique,
     warn_of_unbuilt,
 )
 from handmill.layers.attributes import (
-    BASE_ARGUMENTS,
     FUNCTIONS,
     NOT_NOTICED,
     NOT_READ,
@@ -41,8 +43,10 @@ from handmill.layers.attributes import (
     PROGRAMS,
     UNTRACKED,
 )
+from handmill.layers.automatic_config import collect_arguments, layer_from_config
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
+from handmill.layers.penalties import per_sample
 from handmill.layers.symbolic import KerasTensor, Node, refuse_strings
 from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
@@ -78,7 +82,7 @@ class Layer(StoredVariables, Watched):
         array([[1., 2.]], dtype=float32)
     """
 
-    _init_arguments: dict[str, Any]
+    _init_arguments: dict[str, Any] | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -123,7 +127,7 @@ class Layer(StoredVariables, Watched):
             )
         self.name = auto_name(type(self).__name__) if name is None else checked_name(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self.dtype_policy = dtype_policies.get(dtype)
+        self._dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.built = False
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
@@ -167,6 +171,11 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
+        if isinstance(shape, str):
+            raise ValueError(
+                "The first argument of `add_weight` is the shape; the name of a weight is a "
+                f"keyword argument: add_weight(name={shape!r}, ...). Received: {shape!r}"
+            )
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
@@ -395,7 +404,7 @@ class Layer(StoredVariables, Watched):
             with self._name_scope():
                 self._path = current_path()
 
-    def _maybe_build(self, args: tuple[Any, ...]) -> None:
+    def _maybe_build(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self.built and self._build_shapes is not None:
             return
         shapes = tree.map_structure(shape_of_leaf, args)
@@ -403,12 +412,15 @@ class Layer(StoredVariables, Watched):
         self._place()
         if self.built:
             return
+        by_name = build_arguments(self, args, kwargs)
         if type(self).build is Layer.build:
             pass  # layers inside are built when they are called
-        elif len(shapes) > 1 and len(positional(type(self).build)) > 1:
-            self.build(*shapes[: len(positional(type(self).build))])
-        else:
+        elif by_name is None:
+            if self._build_shapes is None and kwargs:
+                self._build_shapes = tree.map_structure(shape_of_leaf, next(iter(kwargs.values())))
             self.build(self._build_shapes)
+        else:
+            self.build(**by_name)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -431,7 +443,7 @@ class Layer(StoredVariables, Watched):
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation, written with functions of ``handmill.ops``."""
         raise NotImplementedError(
-            f"Layer {type(self).__name__} does not have a `call()` method implemented."
+            f"Layer {type(self).__name__} does not have a `call` method implemented."
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -458,6 +470,7 @@ class Layer(StoredVariables, Watched):
     ) -> Any:
         """Runs :meth:`call`: on values of ``graph``, or without one on arrays."""
         self._check_super_called()
+        check_positional(self, args)
         scopes = CONTEXT.scopes if graph is None else graph.scopes
         if not scopes and CONTEXT.losses:
             self._forget_losses()
@@ -473,7 +486,7 @@ class Layer(StoredVariables, Watched):
             self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
-            self._maybe_build(args)
+            self._maybe_build(args, kwargs)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
             if self._call_takes_masks:
@@ -484,7 +497,7 @@ class Layer(StoredVariables, Watched):
             self._carry_masks(args[0] if args else None, outputs, previous)
             if self.activity_regularizer is not None:
                 for output in tree.flatten(outputs):
-                    self.add_loss(_per_sample(self.activity_regularizer(output), output))
+                    self.add_loss(per_sample(self.activity_regularizer(output), output))
             if CONTEXT.observer is not None:
                 CONTEXT.observer(self, outputs)
         except ShapeError as error:
@@ -528,30 +541,38 @@ class Layer(StoredVariables, Watched):
         return self.compute_dtype if self.autocast and is_float else None
 
     def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        outputs = self.compute_output_spec(*args, **kwargs)
+        if type(self).compute_output_spec is Layer.compute_output_spec:
+            outputs = self._traced_spec(args, kwargs)
+        else:
+            outputs = self.compute_output_spec(*args, **kwargs)
         Node(self, args, kwargs, outputs)
         return outputs
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what a call on KerasTensors returns; builds the layer."""
+        """Returns what a call on KerasTensors returns.
+
+        That follows from :meth:`compute_output_shape` where a subclass defines it, and from
+        :meth:`call` otherwise, which builds the layer.
+        """
+        if not is_ours(type(self)) and defines_shape(type(self)) and len(args) == 1 and not kwargs:
+            shape = self.compute_output_shape(tree.map_structure(lambda t: t.shape, args[0]))
+            return tensors_of(shape, self.compute_dtype)
+        return self._traced_spec(args, kwargs)
+
+    def _traced_spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from handmill.layers.output_spec import output_spec
 
         refuse_strings(self, (list(args), kwargs))
-
         return output_spec(self, args, kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
-        dtype = self.compute_dtype
-
-        def tensors(shape: Any) -> Any:
-            if is_shape(shape):
-                return KerasTensor(shape, dtype)
-            if isinstance(shape, dict):
-                return {key: tensors(s) for key, s in shape.items()}
-            return [tensors(s) for s in shape]
-
-        outputs = self.compute_output_spec(tensors(input_shape))
+        if type(self).call is Layer.call and input_shape is None:
+            raise NotImplementedError(
+                f"Layer {type(self).__name__} does not have a `compute_output_shape` method "
+                "implemented."
+            )
+        outputs = self.compute_output_spec(tensors_of(input_shape, self.compute_dtype))
         return tree.map_structure(lambda t: t.shape, outputs)
 
     def stateless_call(
@@ -646,19 +667,34 @@ class Layer(StoredVariables, Watched):
         return self._path
 
     @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy:
+        """The dtypes of weights and computation; may be set to a name or another policy."""
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        policy = dtype_policies.get(value)
+        current = self._dtype_policy
+        if isinstance(current, dtype_policies.DTypePolicyMap) and self._path is not None:
+            current[self._path] = policy
+            notice(self)
+        else:
+            self._dtype_policy = policy
+
+    @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.of_path(self._path).variable_dtype
+        return self._dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def variable_dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.of_path(self._path).variable_dtype
+        return self._dtype_policy.of_path(self._path).variable_dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation, into which float inputs are converted."""
-        return self.dtype_policy.of_path(self._path).compute_dtype
+        return self._dtype_policy.of_path(self._path).compute_dtype
 
     @property
     def metrics(self) -> list[Any]:
@@ -671,14 +707,19 @@ class Layer(StoredVariables, Watched):
         return unique(found)
 
     @property
+    def metrics_variables(self) -> list[Variable]:
+        """The state of :attr:`metrics`."""
+        return unique([v for metric in self.metrics for v in metric.variables])
+
+    @property
     def input(self) -> Any:
-        """The symbolic input, of a layer called once."""
-        return self._single_node("input").args[0]
+        """The symbolic input of the first call; a list where it had several."""
+        return alone(self._single_node("input").input_tensors)
 
     @property
     def output(self) -> Any:
-        """The symbolic output, of a layer called once."""
-        return self._single_node("output").outputs
+        """The symbolic output of the first call; a list where it had several."""
+        return alone(self._single_node("output").output_tensors)
 
     def _single_node(self, what: str) -> Node:
         if not self._inbound_nodes:
@@ -697,16 +738,7 @@ class Layer(StoredVariables, Watched):
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         if getattr(type(self).get_config, "collects_arguments", False):
-            from handmill.saving.objects import serialize_keras_object
-
-            extra = {k: v for k, v in self._init_arguments.items() if k not in BASE_ARGUMENTS}
-            try:
-                config.update({k: serialize_keras_object(v) for k, v in extra.items()})
-            except TypeError as error:
-                raise NotImplementedError(
-                    f"{type(self).__name__} has arguments that cannot be written as data; it "
-                    f"must define get_config(). ({error})"
-                ) from None
+            collect_arguments(self, config)
         return config
 
     get_config.collects_arguments = True  # type: ignore[attr-defined]
@@ -714,23 +746,7 @@ class Layer(StoredVariables, Watched):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """Makes a layer from its config."""
-        from handmill.saving.objects import deserialize_keras_object
-
-        arguments = dict(config)
-        if isinstance(arguments.get("dtype"), dict):
-            arguments["dtype"] = dtype_policies.get(arguments["dtype"])
-        arguments.pop("quantization_config", None)
-        if getattr(cls.get_config, "collects_arguments", False):
-            arguments = {
-                k: deserialize_keras_object(v) if k not in BASE_ARGUMENTS else v
-                for k, v in arguments.items()
-            }
-        try:
-            return cls(**arguments)
-        except TypeError as error:
-            raise TypeError(
-                f"Error when making {cls.__name__} from its config: {error}\nconfig={config}"
-            ) from None
+        return layer_from_config(cls, config)
 
     def _check_super_called(self) -> None:
         if "_own_weights" not in vars(self):
@@ -766,14 +782,6 @@ Layer._unwatched = NOT_NOTICED
 
 def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs)))
-
-
-def _per_sample(penalty: Any, output: Any) -> Any:
-    """The penalty on an output divided by the batch size, as Keras does."""
-    from handmill.metrics.reduction import batch_size_of
-    from handmill.ops import divide
-
-    return divide(penalty, batch_size_of(output)) if len(output.shape) else penalty
 
 
 def _marking_built(build: Any) -> Any:

@@ -11,6 +11,46 @@ from handmill.layers.layer import Layer
 from handmill.layers.symbolic import sizes_of_run
 
 
+class _OperationType(type):
+    """Makes every layer an operation, as in Keras, where layers are built on them."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        known = Layer if cls is Operation else None
+        return isinstance(instance, known) if known else type.__instancecheck__(cls, instance)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, Layer) if cls is Operation else type.__subclasscheck__(cls, other)
+
+
+class Operation(Layer, metaclass=_OperationType):
+    """A computation without weights. Called on arrays it computes; on symbolic tensors it records.
+
+    Subclasses define ``call``, and where its result has a shape of its own
+    ``compute_output_spec``.
+
+    Args:
+        name: default: the class name in snake case, numbered.
+
+    Example:
+        >>> import numpy as np, handmill
+        >>> class Double(handmill.Operation):
+        ...     def call(self, x):
+        ...         return x * 2
+        >>> Double()(np.ones(2, "float32"))
+        array([2., 2.], dtype=float32)
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name, autocast=False)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data. Operations with arguments of their own add them."""
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("trainable", "dtype")}
+
+    get_config.collects_arguments = True  # type: ignore[attr-defined]
+
+
 class OpLayer(Layer):
     """Applies one operator of the registry.
 

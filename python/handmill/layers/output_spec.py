@@ -49,7 +49,7 @@ def _key(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return None
     try:
         with collected_losses(), Graph(layer.name):
-            layer._maybe_build(args)
+            layer._maybe_build(args, {})
     except ShapeError as error:
         raise located(error, layer, args) from None
     structure = Structure((layer,), trainable=False)

@@ -82,11 +82,13 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
     """
 
+    sparse = False
+    ragged = False
     _numpy_error = ValueError
     _numpy_subject = "a KerasTensor"
     _numpy_reason = (
-        " (a KerasTensor has no content: it stands for a layer's output while a model is put "
-        "together)"
+        " (a KerasTensor has no content: it doesn't have any actual numerical value, it stands for "
+        "a layer's output while a model is put together)"
     )
 
     def __init__(
@@ -98,6 +100,10 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
         record_history: bool = True,
         name: str | None = None,
     ) -> None:
+        if sparse and ragged:
+            raise ValueError(
+                "KerasTensor cannot have `sparse=True` and `ragged=True` at the same time"
+            )
         if sparse or ragged:
             raise ValueError("KerasTensor: sparse and ragged tensors are not supported")
         if not record_history:
@@ -168,11 +174,23 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
             raise ValueError(f"{self!r} was not made by a layer")
         return self._keras_history
 
+    def reshape(self, newshape: Sequence[int]) -> Any:
+        """The tensor in another shape, as ``ops.reshape`` gives it."""
+        from handmill import ops
+
+        return ops.reshape(self, newshape)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        """The tensor without axes of length 1, as ``ops.squeeze`` gives it."""
+        from handmill import ops
+
+        return ops.squeeze(self, axis)
+
     def __bool__(self) -> bool:
         raise TypeError("A symbolic KerasTensor cannot be used as a boolean.")
 
     def __iter__(self) -> Any:
-        raise TypeError("Iterating over a symbolic KerasTensor is not supported.")
+        raise NotImplementedError("Iterating over a symbolic KerasTensor is not supported.")
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
@@ -255,8 +273,20 @@ class Node:
     @property
     def parent_nodes(self) -> list[Node]:
         """The nodes that made the inputs."""
-        histories = [tensor.history for tensor in self.input_tensors]
+        return self.parents(frozenset())
+
+    def parents(self, sources: frozenset[int]) -> list[Node]:
+        """The nodes that made the inputs, but for those in ``sources``, by their id."""
+        histories = [tensor.history for tensor in self.input_tensors if id(tensor) not in sources]
         return list(dict.fromkeys(h.operation._inbound_nodes[h.node_index] for h in histories))
+
+
+def _made_inside(tensor: KerasTensor) -> bool:
+    """Whether a tensor that is an input of a graph comes from something else than ``Input``."""
+    if tensor._keras_history is None:
+        return True
+    operation, index, _ = tensor.history
+    return not operation._inbound_nodes[index].is_input
 
 
 class LayerGraph:
@@ -280,6 +310,7 @@ class LayerGraph:
         self.outputs_struct = outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
+        self._sources = frozenset(id(t) for t in self.inputs if _made_inside(t))
         self._walk()
 
     def _walk(self) -> None:
@@ -297,6 +328,10 @@ class LayerGraph:
                 if visited is not None:
                     finished.append(visited)
                 continue
+            if id(tensor) in self._sources:
+                continue
+            if tensor._keras_history is None:
+                raise self._disconnected(tensor, visited)
             operation, index, _ = tensor.history
             node = operation._inbound_nodes[index]
             if node not in seen:
@@ -308,9 +343,11 @@ class LayerGraph:
         for node in reversed(finished):
             depth = max(node_depth.get(node, 0), op_depth.get(node.operation, 0))
             node_depth[node] = op_depth[node.operation] = depth
-            for parent in node.parent_nodes:
+            for parent in node.parents(self._sources):
                 node_depth[parent] = max(depth + 1, node_depth.get(parent, 0))
         for tensor in self.inputs:
+            if id(tensor) in self._sources:
+                continue
             operation, index, _ = tensor.history
             if operation not in op_depth:
                 op_depth[operation] = 0
@@ -325,11 +362,7 @@ class LayerGraph:
         for node in self.nodes:
             for tensor in node.input_tensors or node.output_tensors:
                 if id(tensor) not in known:
-                    raise ValueError(
-                        f"Graph disconnected: {tensor!r}, used by layer {node.operation.name!r}, "
-                        "is not computed from the given inputs "
-                        f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
-                    )
+                    raise self._disconnected(tensor, node)
             known.update(map(id, node.output_tensors))
         for name, count in Counter(operation.name for operation in self.operations).items():
             if count > 1:
@@ -337,6 +370,15 @@ class LayerGraph:
                     f'The name "{name}" is used {count} times in the model. '
                     "All operation names should be unique."
                 )
+
+    def _disconnected(self, tensor: KerasTensor, node: Node | None) -> ValueError:
+        user = f", used by layer {node.operation.name!r}," if node is not None else ""
+        return ValueError(
+            "Graph disconnected. Output "
+            f"{', '.join(repr(t.name) for t in self.outputs)} is not connected to `inputs`: "
+            f"{tensor!r}{user} is not computed from the given inputs "
+            f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
+        )
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description the layers and which calls lead where (runtime/structure.py)."""

@@ -205,7 +205,7 @@ class Model(Trainer, Layer):
         """Computes the outputs of a functional model; subclasses define their own."""
         if self._graph is None:
             raise NotImplementedError(
-                f"Model {type(self).__name__} does not have a `call()` method implemented."
+                f"Model {type(self).__name__} does not have a `call` method implemented."
             )
         if self._host is not None:  # whose results the inputs are
             return self._host.rest.run(tree.flatten(inputs), _call_layer)

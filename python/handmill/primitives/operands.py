@@ -56,7 +56,7 @@ def tensor(x: Tensor) -> Any:
     array = np.asarray(x)
     if is_array and not isinstance(x, float):
         return held(array)
-    return _from_numbers(array, x)
+    return array_of_numbers(array, x)
 
 
 def numbers(x: Tensor, dtype: str) -> Any:
@@ -72,8 +72,8 @@ def numbers(x: Tensor, dtype: str) -> Any:
     return converted(tensor(x), dtype)
 
 
-def _from_numbers(array: Array, x: Any) -> Array:
-    """Python numbers and lists of them: float32, int32 or bool."""
+def array_of_numbers(array: Array, x: Any) -> Array:
+    """Returns ``array``, made of the Python numbers ``x``, as float32, int32 or bool."""
     if array.dtype.kind == "O" and array.size and all(isinstance(v, int) for v in array.flat):
         raise _does_not_fit(max(array.flat, key=abs), "int32")
     if array.dtype.kind not in "biuf":
@@ -182,11 +182,18 @@ def _meeting(xs: Sequence[Tensor]) -> tuple[list[Any], list[bool], str]:
     operands = [x if w else tensor(x) for x, w in zip(xs, weak, strict=True)]
     strong = [dtype_of(x) for x, w in zip(operands, weak, strict=True) if not w]
     numbers = [x for x, w in zip(xs, weak, strict=True) if w]
-    if any(type(x) is not bool and isinstance(x, float) for x in numbers):
-        strong = strong if any(d in FLOATS for d in strong) else [*strong, "float32"]
-    elif any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers):
-        strong = strong if any(d != "bool" for d in strong) else [*strong, "int32"]
-    return operands, weak, common_dtype(strong) if strong else "bool"
+    with_float = any(type(x) is not bool and isinstance(x, float) for x in numbers)
+    with_int = any(type(x) is int or isinstance(x, SymbolicDim) for x in numbers)
+    return operands, weak, dtype_with_numbers(strong, with_float, with_int)
+
+
+def dtype_with_numbers(dtypes: Sequence[str], with_float: bool, with_int: bool) -> str:
+    """Returns the dtype in which operands of ``dtypes`` meet Python floats or integers."""
+    if with_float and not any(d in FLOATS for d in dtypes):
+        dtypes = [*dtypes, "float32"]
+    elif with_int and not any(d != "bool" for d in dtypes):
+        dtypes = [*dtypes, "int32"]
+    return common_dtype(dtypes) if dtypes else "bool"
 
 
 def _met(operands: Sequence[Any], weak: Sequence[bool], dtype: str) -> list[Any]:

@@ -18,7 +18,7 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, read, recorder, recorders
 from handmill.naming import path_of
-from handmill.primitives.operands import converted
+from handmill.primitives.operands import array_of_numbers, converted
 from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
@@ -164,9 +164,11 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
     ``numpy()`` a copy, and every write goes through ``assign``.
 
     Args:
-        initializer: an array, a number, or a callable ``(shape, dtype=...) -> array``.
-        shape: needed with a callable; otherwise checked against the array.
-        dtype: default: ``"float32"`` for callables and numbers, the array's own otherwise.
+        initializer: an array, a number, a callable ``(shape, dtype=...) -> array``, or the name
+            of an initializer.
+        shape: needed with a callable or name; otherwise checked against the array.
+        dtype: default: ``"float32"`` for callables, the array's own for arrays; numbers are
+            float32, int32 or bool.
         trainable: whether optimizers update it.
         autocast: whether layers see it in the dtype in which they compute.
         aggregation: how replicas would be joined; there are none, so that it decides nothing.
@@ -183,6 +185,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         >>> import handmill
         >>> v = handmill.Variable([1.0, 2.0], name="v")
         >>> v.assign([3.0, 4.0])
+        array([3., 4.], dtype=float32)
         >>> v.numpy()
         array([3., 4.], dtype=float32)
     """
@@ -202,7 +205,12 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         regularizer: Callable[[Any], Any] | None = None,
         constraint: Callable[[Any], Any] | None = None,
     ) -> None:
-        name = name or "variable"
+        name = "variable" if name is None else name
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(
+                "Argument `name` must be a string and cannot contain character `/`. "
+                f"Received: name={name}"
+            )
         for argument, value, known in (
             ("aggregation", aggregation, (None, "none", "mean", "sum", "only_first_replica")),
             ("synchronization", synchronization, (None, "none", "on_read", "on_write", "auto")),
@@ -217,9 +225,19 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
                 f"variable {name!r}: `layout` places a variable on several devices; handmill has "
                 f"one. Received: layout={layout!r}"
             )
+        for argument, function in (("regularizer", regularizer), ("constraint", constraint)):
+            _check_callable(argument, function)
+        if isinstance(initializer, str):
+            from handmill import initializers
+
+            initializer = initializers.get(initializer)
         if callable(initializer):
             if shape is None:
-                raise ValueError(f"variable {name!r}: a shape is needed with an initializer")
+                raise ValueError(
+                    "When creating a Variable from an initializer, the `shape` argument should be "
+                    f"specified. Received: initializer={initializer} and shape={shape}, "
+                    f"name={name!r}"
+                )
             dtype = dtype or "float32"
             content = self._drawn(initializer, name, tuple(shape), dtype)
         else:
@@ -229,8 +247,11 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
                 with outside_graph():
                     content = np.asarray(initializer)
             if dtype is None:
-                weak = content.dtype == np.float64 and not isinstance(initializer, np.ndarray)
-                dtype = "float32" if weak else name_of_dtype(content.dtype)
+                if not isinstance(initializer, np.generic) and not hasattr(
+                    initializer, "__array__"
+                ):
+                    content = array_of_numbers(content, initializer)
+                dtype = name_of_dtype(content.dtype)
         if dtype not in DTYPES:
             raise ValueError(
                 f"variable {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}"
@@ -319,6 +340,11 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("regularizer", "constraint"):
+            _check_callable(name, value)
+        super().__setattr__(name, value)
+
     @property
     def trainable(self) -> bool:
         """Whether optimizers update it."""
@@ -377,11 +403,14 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         _refuse_in_trace(self)
         return self.state.copy()  # type: ignore[no-any-return]
 
-    def assign(self, value: Any) -> None:
+    def assign(self, value: Any) -> Any:
         """Replaces the content; while a program is traced, becomes part of the program.
 
         Args:
             value: an array of the same shape, or a Value.
+
+        Returns:
+            The new content, which later writes leave as it is.
 
         Raises:
             ValueError: if the shape differs; the content stays as it was.
@@ -392,9 +421,9 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
                 found = converted(found, self.dtype)
             graph.assign(self, found)
-            return
+            return found
         if isinstance(value, Variable):
-            value = value.read()
+            value = value.state.copy()
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ValueError(
@@ -405,15 +434,17 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             raise ValueError(
                 f"variable {self.name!r} holds {self.dtype}, cannot be assigned {array.dtype}"
             )
-        self.state.write(np.asarray(array, numpy_dtype(self.dtype), order="C"))
+        array = np.asarray(array, numpy_dtype(self.dtype), order="C")
+        self.state.write(array)
+        return array
 
-    def assign_add(self, value: Any) -> None:
-        """Adds ``value`` to the content."""
-        self.assign(self.value + value)
+    def assign_add(self, value: Any) -> Any:
+        """Adds ``value`` to the content, and returns the new one."""
+        return self.assign(self.value + value)
 
-    def assign_sub(self, value: Any) -> None:
-        """Subtracts ``value`` from the content."""
-        self.assign(self.value - value)
+    def assign_sub(self, value: Any) -> Any:
+        """Subtracts ``value`` from the content, and returns the new one."""
+        return self.assign(self.value - value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         _refuse_in_trace(self)
@@ -433,24 +464,48 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         self.state.write(content)
 
     def __float__(self) -> float:
-        _refuse_in_trace(self)
-        return float(self.read())
+        return float(self._number())
 
     def __int__(self) -> int:
+        return int(self._number())
+
+    def _number(self) -> Any:
         _refuse_in_trace(self)
-        return int(self.read())
+        if self.shape:
+            raise TypeError(
+                "Only scalar arrays can be converted to Python scalars. Variable "
+                f"{self.path!r} has shape {self.shape}"
+            )
+        return self.read()
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "A Keras Variable cannot be used as a boolean. Compare it, or ask for its numbers "
+            f"with `numpy()` (variable {self.path!r})"
+        )
 
     def __repr__(self) -> str:
-        described = f"path={self.path}, shape={self.shape}, dtype={self.dtype}"
-        return f"<Variable {described}, value={self.read()}>"
+        content = "" if current_graph() is not None else f", value={self.read()}"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}{content}>"
 
     __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __pos__(self) -> Any:
+        return self.value
+
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
+
+
+def _check_callable(argument: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ValueError(
+            f"Invalid value for attribute `{argument}`. Expected a callable or None. "
+            f"Received: {argument}={value!r}"
+        )
 
 
 def _refuse_in_trace(variable: Variable) -> None:

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from handmill.ir.graph import current_graph
+from handmill.tree import keep_kind
 
 now = 0
 """The number of the last change of any watched object of this process."""
@@ -193,5 +194,6 @@ _CHANGES = {
 }
 
 for _kind, _names in _CHANGES.items():
+    keep_kind(_kind)
     for _name in _names.split():
         setattr(_kind, _name, _noticing(getattr(_kind, _name)))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from handmill import random
+from handmill.console import say
 from handmill.data.images.directory import checked_directory
 from handmill.data.pipeline.dataset import AUTOTUNE, Dataset, count_of
 from handmill.ir.op import Array
@@ -185,7 +186,7 @@ def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing
             names = [str(label) for label in sorted(set(labels.tolist()))]
     if given.verbose:
         classes = "" if names is None else f" belonging to {len(names)} classes"
-        print(f"Found {len(paths)} files{classes}.")
+        say(f"Found {len(paths)} files{classes}.")
     if given.shuffle:
         order = np.arange(len(paths))
         np.random.RandomState(seed).shuffle(order)
@@ -225,7 +226,7 @@ def _cut(listing: Listing, given: FileArguments, subset: str | None) -> Listing:
     end = len(listing.paths) - count
     part = slice(0, end) if subset == "training" else slice(end, None)
     if given.verbose:
-        print(f"Using {end if subset == 'training' else count} files for {subset}.")
+        say(f"Using {end if subset == 'training' else count} files for {subset}.")
     labels = None if listing.labels is None else listing.labels[part]
     return Listing(listing.paths[part], labels, listing.class_names)
 

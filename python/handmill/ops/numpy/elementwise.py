@@ -17,7 +17,6 @@ from handmill.primitives.operands import (
     Tensor,
     converted,
     dtype_of,
-    is_bool,
     promote,
     promote_float,
     promote_number,
@@ -97,7 +96,9 @@ def power(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.power([1.0, 2.0, 3.0], 2)
         array([1., 4., 9.], dtype=float32)
     """
-    base, exponent = promote(promote_number(x1) if is_bool(x1) else x1, x2)
+    base, exponent = promote(x1, x2)
+    if dtype_of(base) == "bool":
+        base, exponent = promote_number(base), promote_number(exponent)
     if isinstance(x2, int | float) and x2 == 2:
         return square(base)
     return apply(arithmetic.POWER, base, exponent)
