@@ -537,7 +537,8 @@ class Trainer(Predicting, OlderNames):
             callbacks: callbacks.
             validation_split: fraction of the rows, taken from the end, to validate on.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or something that makes batches.
-            shuffle: whether each epoch has an order of its own; ``"batch"`` keeps batches whole.
+            shuffle: whether each epoch has an order of its own; ``"batch"`` keeps the rows of a
+                batch together and changes their order inside it.
             class_weight: factors of the samples' weights by class number.
             sample_weight: a factor for each sample.
             initial_epoch: the epoch to start with, from 0.
