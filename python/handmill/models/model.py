@@ -183,13 +183,14 @@ class Model(Trainer, Layer):
         """The names of the layers that make the outputs, as a flat list."""
         return [t.history.operation.name for t in self.outputs]
 
-    def names_of_outputs(self, y_pred: Any) -> list[str]:
-        """Returns a name for each output, in flat order."""
+    def names_of_outputs(self, y_pred: Any) -> list[Any]:
+        """Returns a name for each output, in flat order; None for those that nothing names."""
         if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
             return tree.ordered_keys(y_pred)
-        if self._graph is not None:
+        count = len(tree.flatten(y_pred))
+        if self._graph is not None and len(self.outputs) == count:
             return self.output_names
-        return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
+        return [None] * count
 
     def _needed_graph(self, what: str) -> LayerGraph:
         if self._graph is None:

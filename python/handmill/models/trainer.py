@@ -340,13 +340,18 @@ class Trainer(Predicting, OlderNames):
         Returns:
             The current numbers by name: those of :meth:`get_metrics_result`.
         """
-        targets, predictions, weights = self._prepared(y, y_pred, sample_weight)
-        self.objective.update_metrics(targets, predictions, weights)
+        objective = self.objective
+        # Without metrics targets need not fit: compute_loss may take outputs apart.
+        if objective.loss_metrics or objective.weighted_metrics or not objective.built:
+            targets, predictions, weights = self._prepared(y, y_pred, sample_weight)
+            objective.update_metrics(targets, predictions, weights)
         return self.get_metrics_result()
 
     def _prepared(self, y: Any, y_pred: Any, weight: Any) -> tuple[list[Any], list[Any], list[Any]]:
-        targets, predictions, weights, names = outputs_of(self, y, y_pred, weight)
-        self.objective.build(targets, predictions, names)
+        objective = self.objective
+        targets, predictions, weights, names = outputs_of(self, y, y_pred, weight, objective.loss)
+        nesting = tree.pack_sequence_as(y_pred, list(range(len(names))))
+        objective.build(targets, predictions, names, nesting)
         return targets, predictions, weights
 
     def _step(self, layout: Layout, phase: str, may_be_own: bool = True) -> Step:
