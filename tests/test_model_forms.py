@@ -182,3 +182,28 @@ def test_more_keys_than_inputs_are_told_of():
         np.testing.assert_array_equal(model({"a": X, "b": X}), 5 * X)
     assert len(found) == 1
     assert "structure of `inputs` doesn't match" in str(found[0].message)
+
+
+@pytest.mark.parametrize(
+    ("sources", "match"),
+    (
+        ({"p": "q", "q": "p"}, r"loop: \['p', 'q'\]"),
+        ({"p": "nobody", "q": "p"}, "Missing node: nobody: .* lacks layer 'nobody'.* layer 'p'"),
+    ),
+    ids=("loop", "missing"),
+)
+def test_configs_of_keras_2_that_lead_nowhere(sources, match):
+    start = {"batch_input_shape": [None, 3], "dtype": "float32", "name": "x"}
+    entries = [{"class_name": "InputLayer", "name": "x", "config": start, "inbound_nodes": []}]
+    for name, source in sources.items():
+        dense = {"class_name": "Dense", "name": name, "config": {"units": 3, "name": name}}
+        entries.append({**dense, "inbound_nodes": [[[source, 0, 0, {}]]]})
+    config = {"name": "m", "layers": entries}
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["q", 0, 0]]}
+    with pytest.raises(ValueError, match=match):
+        handmill.Model.from_config({**config, **ends})
+    entries[1]["inbound_nodes"], entries[2]["inbound_nodes"] = (
+        [[["x", 0, 0, {}]]],
+        [[["p", 0, 0, {}]]],
+    )
+    assert handmill.Model.from_config({**config, **ends}).count_params() == 24

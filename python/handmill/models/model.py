@@ -363,6 +363,11 @@ class Model(Trainer, Layer):
             from handmill.models.graph_config import model_from_graph_config
             from handmill.saving.objects import CustomObjectScope
 
+            if any("module" not in layer for layer in config["layers"]):
+                from handmill.saving.keras2_configs import in_words_of_keras3
+
+                whole = {"class_name": "Functional", "config": config}
+                config = in_words_of_keras3(whole)["config"]
             with CustomObjectScope(custom_objects or {}):
                 return model_from_graph_config(cls, config)
         return super().from_config(config)
