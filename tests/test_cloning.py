@@ -158,3 +158,24 @@ def test_input_of_a_tensor():
     ):
         with pytest.raises(ValueError, match=problem):
             handmill.Input(**given)
+
+
+@pytest.mark.parametrize("built", (False, True))
+def test_recursive_into_sequential_models(built):
+    """However deep, and before they are built too."""
+
+    def marked(layer):
+        made = type(layer).from_config(layer.get_config())
+        made.marked = True
+        return made
+
+    inner = handmill.Sequential([layers.Dense(2), layers.Dense(2)])
+    middle = handmill.Sequential([layers.Dense(2), inner])
+    model = handmill.Sequential([middle, layers.Dense(2)])
+    if built:
+        model.build((None, 2))
+    clone = handmill.models.clone_model(model, clone_function=marked, recursive=True)
+    found = clone.layers[0].layers[1].layers
+    assert len(found) == 2
+    assert all(layer.marked for layer in (*found, clone.layers[0].layers[0], clone.layers[1]))
+    assert not any(hasattr(layer, "marked") for layer in (*inner.layers, *middle.layers))

@@ -515,7 +515,7 @@ def test_callbacks_see_every_nth_batch(source):
     names = {"loss", "mae"}
     assert seen == [
         ("begin", 0), ("end", 1, names), ("begin", 2), ("end", 3, names), ("begin", 4),
-        ("end", 4, names),
+        ("end", 5, names),
     ]  # fmt: skip
     with pytest.raises(ValueError, match="steps_per_execution"):
         made(steps_per_execution=0)

@@ -100,9 +100,46 @@ def test_dtypes_of_pandas(pandas: ModuleType) -> None:
     assert frame(a=pandas.array(whole, "Int64"), b=pandas.array(whole, "Int64")).dtype == "int64"
     assert frame(a=pandas.array([0.5, None], "Float64")).tolist()[0] == [0.5]
     assert frame(a=pandas.array([True, False], "boolean")).dtype == "bool"
-    assert the_array(pandas.Series(pandas.arrays.SparseArray([0.0, 1.0]))).tolist() == [0.0, 1.0]
+    sparse = pandas.Series(pandas.arrays.SparseArray([0.0, 1.0]))
+    assert the_array(sparse).tolist() == [[0.0], [1.0]]
     assert the_array(pandas.DataFrame(index=range(3))).shape == (3, 0)
     assert the_array(pandas.DataFrame({"a": whole, "b": whole})).flags.c_contiguous
+
+
+def test_a_column_is_one_feature_of_each_row(pandas: ModuleType) -> None:
+    """And a target that a function of one's own may subtract from predictions."""
+    column = pandas.Series(np.arange(6.0))
+    model = handmill.Sequential([handmill.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", lambda y, p: handmill.ops.mean(handmill.ops.square(y - p), axis=-1))
+    weight = pandas.Series(np.ones(6))
+    assert model.evaluate(column, column, sample_weight=weight, verbose=0) == 0.0
+    assert model.predict(column, verbose=0).shape == (6, 1)
+    assert split(column, column, weight)[1][2].shape == (6,)
+
+
+def test_strings_are_no_data_sets() -> None:
+    model = model_of()
+    for call in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(ValueError, match=r"Unrecognized data type: x='rows\.csv'"):
+            call("rows.csv", verbose=0)
+
+
+def test_batches_of_a_py_dataset_in_order() -> None:
+    class Squares(handmill.utils.PyDataset):
+        def __init__(self, known: int | None) -> None:
+            super().__init__()
+            self.known = known
+
+        @property
+        def num_batches(self) -> int | None:
+            return self.known
+
+        def __getitem__(self, index: int) -> Any:
+            return np.full((2, 3), float(index)), np.full((2, 2), float(index))
+
+    assert [int(x[0, 0]) for x, _ in Squares(3)] == [0, 1, 2]
+    endless = iter(Squares(None))
+    assert [int(next(endless)[0][0, 0]) for _ in range(5)] == [0, 1, 2, 3, 4]
 
 
 def test_dtypes_of_polars(polars: ModuleType) -> None:

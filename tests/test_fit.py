@@ -207,8 +207,24 @@ def test_shuffle_in_batches():
     model = handmill.Sequential([handmill.Input((1,)), layers.Dense(1)])
     model.compile(handmill.optimizers.SGD(0.0), Spy())
     model.fit(rows, rows, batch_size=5, shuffle="batch", verbose=0, callbacks=[Note()])
-    means = np.round(np.diff([0, *seen]), 3)
-    assert sorted(means) == [2.0, 7.0, 12.0, 17.0]
+    assert np.round(np.diff([0, *seen]), 3).tolist() == [2.0, 7.0, 12.0, 17.0]
+
+
+def test_order_inside_of_shuffled_batches():
+    rows = np.arange(10, dtype="float32")[:, None]
+    seen = []
+
+    class Watched(handmill.Sequential):
+        def train_step(self, data):
+            seen.append(data[0][:, 0].tolist())
+            return super().train_step(data)
+
+    model = Watched([handmill.Input((1,)), layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(rows, rows, batch_size=4, shuffle="batch", epochs=2, verbose=0)
+    assert [sorted(batch) for batch in seen[:3]] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert seen[:3] != seen[3:]
+    assert [row for batch in seen for row in batch] != [*range(10), *range(10)]
 
 
 def test_older_generator_methods():

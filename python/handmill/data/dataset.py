@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from functools import partial
+from itertools import count
 from typing import Any
 
 from handmill.data.prefetch import made_ahead
@@ -54,6 +55,12 @@ class PyDataset:
     def __getitem__(self, index: int) -> Any:
         """Returns batch ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the batches in order, once; without end if their number is not known."""
+        known = self.num_batches
+        for index in count() if known is None else range(known):
+            yield self[index]
 
     @property
     def num_batches(self) -> int | None:

@@ -29,6 +29,8 @@ def sizes_of_run() -> Mapping[Atom, Any]:
 def _sizes_of(tensors: Sequence[KerasTensor], values: Sequence[Any]) -> dict[Atom, Any]:
     sizes: dict[Atom, Any] = {}
     for tensor, value in zip(tensors, values, strict=True):
+        if value is None:  # of an optional input
+            continue
         shape = value.spec.shape if isinstance(value, KerasTensor) else value.shape
         for dim, size in zip(tensor.spec.shape, shape, strict=False):
             sizes.update((atom, size) for atom in atoms_of(dim) if atom not in sizes)

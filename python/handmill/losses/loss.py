@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handmill import config, dtype_policies, ops
+from handmill import config, dtype_policies, ops, tree
 from handmill.errors import ShapeError, TrainingWarning, warn_caller
 from handmill.ir.dims import SymbolicDim, as_none, is_fixed
 from handmill.ir.shapes import FLOATS, size_of
@@ -79,6 +79,18 @@ class Loss(Watched):
         if {len(shape_of(y_true)), len(shape_of(y_pred))} == {1, 2}:
             y_true, y_pred = same_rank(y_true, y_pred)  # (n,) beside (n, 1) would make (n, n)
         return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
+
+    def of_nested(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Returns the reduced loss of several outputs, which ``call`` is handed as they are nested.
+
+        Args:
+            y_true: nested targets.
+            y_pred: nested predictions.
+            sample_weight: a factor for each sample.
+        """
+        y_true = tree.map_structure(self._operand, y_true)
+        y_pred = tree.map_structure(self._operand, y_pred)
+        return self.reduce(self.call(y_true, y_pred), sample_weight)
 
     def _operand(self, y: Any) -> Any:
         y = ops.convert_to_tensor(y)
@@ -184,7 +196,7 @@ class LossFunctionWrapper(FunctionArguments, Loss):
         """Returns one number a sample."""
         from handmill.losses.registry import FUNCTIONS
 
-        if self.fn not in FUNCTIONS:  # which do so themselves
+        if self.fn not in FUNCTIONS and not tree.is_nested(y_pred):  # the first do so themselves
             y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 

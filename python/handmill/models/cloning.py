@@ -89,7 +89,7 @@ class _Cloning:
         if id(layer) not in self.made:
             if isinstance(layer, OpLayer):
                 made = type(layer).from_config(layer.get_config())
-            elif self.recursive and isinstance(layer, Model) and layer._graph is not None:
+            elif self.recursive and _holds_layers(layer):
                 inner = _Cloning(self.make, self.call, True)
                 if isinstance(layer, Sequential):
                     inner.call = None  # of the models around; in this one layers are listed
@@ -157,6 +157,11 @@ class _Cloning:
         if self.call is None or isinstance(layer, OpLayer):
             return made(*args, **kwargs)
         return self.call(made, *args, **kwargs)
+
+
+def _holds_layers(layer: Any) -> bool:
+    """Whether ``layer`` is a model whose layers are known, be it built or not."""
+    return isinstance(layer, Sequential) or (isinstance(layer, Model) and layer._graph is not None)
 
 
 def _compiled_like(model: Any, clone: Any) -> Any:

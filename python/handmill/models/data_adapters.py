@@ -349,7 +349,7 @@ class BatchData:
 
     def end_epoch(self, done: int) -> None:
         """Notes the length of a pass, and tells the source that the epoch is over."""
-        if self._known is None and self.steps is None:
+        if self._known is None and self.steps is None and not self._indexed:
             self._known = done
         if self.steps is None and not self._endless and not hasattr(self.source, "__next__"):
             self._iterator = None
@@ -483,7 +483,8 @@ def make_data(
         sample_weight: with arrays only.
         batch_size: default: 32.
         steps: steps of an epoch; default: a whole pass.
-        shuffle: whether rows are taken in a new order each pass; ``"batch"`` keeps batches whole.
+        shuffle: whether rows are taken in a new order each pass; ``"batch"`` changes it inside each
+            batch only.
         class_weight: factors of the samples' weights by class.
         orders: gives an order of n things, for each pass anew.
         check: called with targets before they are used.
@@ -498,6 +499,8 @@ def make_data(
         as_data(x, "x")  # which says what to do
     if is_sparse(y):
         y = as_data(y, "y")
+    if isinstance(x, str | bytes):
+        raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
     if not is_arrays(x):
         _check_source(x)
         if batch_size is not None:
@@ -571,10 +574,7 @@ def _rowwise(orders: Callable[[int], Array], rows: int) -> Callable[[], Array]:
 
 def _batchwise(orders: Callable[[int], Array], rows: int, size: int) -> Callable[[], Array]:
     def order() -> Array:
-        whole = rows // size
-        chosen = orders(whole) if whole > 1 else np.arange(whole)
-        shuffled = (chosen[:, None] * size + np.arange(size)[None, :]).reshape(-1)
-        return np.concatenate([shuffled, np.arange(whole * size, rows)]).astype(np.int64)
+        return np.lexsort((orders(rows), np.arange(rows) // size)).astype(np.int64)
 
     return order
 

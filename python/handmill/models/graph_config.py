@@ -163,7 +163,10 @@ def in_order(
         makers[layer, number] = place
         places = list(_places_in(node))
         if unknown := sorted({name for name, _, _ in places} - set(done)):
-            raise ValueError(f"the config of a model lacks layer {unknown[0]!r}")
+            raise ValueError(
+                f"Missing node: {unknown[0]}: the config of a model lacks layer {unknown[0]!r}, "
+                f"whose output layer {layer!r} takes"
+            )
         needs.append({(name, n) for name, n, _ in places if n >= done[name]})
         if number > done[layer]:
             needs[-1].add((layer, number - 1))
@@ -189,7 +192,7 @@ def in_order(
         names = sorted({calls[place][0] for place in left})
         raise ValueError(
             "Invalid Functional model configuration: the inputs of these layers are never "
-            f"computed: {names}"
+            f"computed, as in a loop: {names}"
         )
 
 

@@ -205,7 +205,12 @@ def as_data(x: Any, name: str) -> Array:
         x = x.toarray()
     if tables.is_lazy_table(x):
         raise ValueError(f"`{name}` is a query ({type(x).__name__}): pass {name}.collect()")
-    array = tables.as_array(x, name) if is_table(x) else _as_numpy(x, f"`{name}`")
+    if is_table(x):
+        array = tables.as_array(x, name)
+        if array.ndim == 1 and name != "sample_weight":
+            array = array[:, None]  # a column is a feature or a target of each row, as in Keras
+    else:
+        array = _as_numpy(x, f"`{name}`")
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()

@@ -58,7 +58,7 @@ class Pass:
         """Runs the steps of an epoch, of which some may be done; returns how many are then."""
         model, phase, callbacks = self.model, self.phase, self.callbacks
         watched, stops = callbacks.watches[phase], _STOPS[phase]
-        every = 1 if phase == "predict" else model.steps_per_execution
+        every = model.steps_per_execution
         opened = False  # whether callbacks were told that a batch begins, and not that it ended
         step: Any = None
         layout: Any = None
@@ -104,7 +104,8 @@ class Pass:
             if not opened and getattr(model, stops):
                 break
         if opened:
-            callbacks.batch_end(phase, done - 1, self.last.logs())
+            # Numbered as if the last execution were as long as the others, as in Keras.
+            callbacks.batch_end(phase, -(-done // every) * every - 1, self.last.logs())
         data.end_epoch(done)
         return done
 
@@ -243,7 +244,8 @@ class _Outputs:
         return 1
 
     def logs(self) -> dict[str, Any]:
-        return {"outputs": nested(self._nesting, self._parts[-1])}
+        count = (len(self._parts) - 1) % self._model.steps_per_execution + 1
+        return {"outputs": nested(self._nesting, joined(self._parts[-count:]))}
 
     def joined(self) -> Any:
         return nested(self._nesting, joined(self._parts))

@@ -183,13 +183,14 @@ class Model(Trainer, Layer):
         """The names of the layers that make the outputs, as a flat list."""
         return [t.history.operation.name for t in self.outputs]
 
-    def names_of_outputs(self, y_pred: Any) -> list[str]:
-        """Returns a name for each output, in flat order."""
+    def names_of_outputs(self, y_pred: Any) -> list[Any]:
+        """Returns a name for each output, in flat order; None for those that nothing names."""
         if isinstance(y_pred, dict) and all(not tree.is_nested(v) for v in y_pred.values()):
             return tree.ordered_keys(y_pred)
-        if self._graph is not None:
+        count = len(tree.flatten(y_pred))
+        if self._graph is not None and len(self.outputs) == count:
             return self.output_names
-        return [f"output_{i + 1}" for i in range(len(tree.flatten(y_pred)))]
+        return [None] * count
 
     def _needed_graph(self, what: str) -> LayerGraph:
         if self._graph is None:
@@ -211,7 +212,10 @@ class Model(Trainer, Layer):
             return self._host.rest.run(tree.flatten(inputs), _call_layer)
         values = self._standardized(inputs)
         given = [None] * len(values) if mask is None else self._flat_inputs(mask)
-        values = [with_mask(value, own) for value, own in zip(values, given, strict=True)]
+        values = [
+            value if value is None else with_mask(value, own)
+            for value, own in zip(values, given, strict=True)
+        ]
         return self._graph.run(values, _call_layer)
 
     def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -238,10 +242,16 @@ class Model(Trainer, Layer):
                     f"Missing data for input {missing[0]!r}. You passed a data dictionary with "
                     f"keys {sorted(inputs)}. Expected the following keys: {names}"
                 )
-        elif isinstance(wanted, dict) and (
-            not isinstance(inputs, dict) or inputs.keys() != wanted.keys()
-        ):
-            _warn_of_structure(wanted, inputs)
+        elif isinstance(wanted, dict) and not isinstance(inputs, dict):
+            is_ordered = list(wanted) == sorted(wanted)
+            _tell_of_structure(wanted, inputs, refuses=not is_ordered)
+        elif isinstance(wanted, dict) and inputs.keys() != wanted.keys():
+            if missing := [key for key in wanted if key not in inputs]:
+                raise ValueError(
+                    f"Missing data for input {missing[0]!r}. You passed a data dictionary with "
+                    f"keys {sorted(inputs)}. Expected the following keys: {sorted(wanted)}"
+                )
+            _tell_of_structure(wanted, inputs)
         flat = self._flat_inputs(inputs)
         if len(flat) != len(graph.inputs):
             raise ValueError(
@@ -260,6 +270,13 @@ class Model(Trainer, Layer):
         return list(_leaves_by_key(graph.inputs_struct, given))
 
     def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
+        if value is None:
+            if tensor.history.operation.optional:
+                return None
+            raise ValueError(
+                f"The input {tensor.name!r} of model {self.name!r} is not optional, but None was "
+                "passed. Pass an array, or make the input with Input(..., optional=True)."
+            )
         shape, wanted, mask = tuple(value.shape), tensor.spec.shape, mask_of(value)
         if len(shape) == len(wanted) + 1 and shape[-1] == 1:
             value = ops.reshape(value, shape[:-1])
@@ -346,6 +363,11 @@ class Model(Trainer, Layer):
             from handmill.models.graph_config import model_from_graph_config
             from handmill.saving.objects import CustomObjectScope
 
+            if any("module" not in layer for layer in config["layers"]):
+                from handmill.saving.keras2_configs import in_words_of_keras3
+
+                whole = {"class_name": "Functional", "config": config}
+                config = in_words_of_keras3(whole)["config"]
             with CustomObjectScope(custom_objects or {}):
                 return model_from_graph_config(cls, config)
         return super().from_config(config)
@@ -454,7 +476,19 @@ class Model(Trainer, Layer):
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
 
-class Functional(Model):
+class _MadeOfTensors(type(Model)):  # type: ignore[misc]
+    """The type of Functional: models of other classes made of tensors are instances too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if super().__instancecheck__(instance):
+            return True
+        if cls is not Functional or not isinstance(instance, Model):
+            return False
+        # The graph of a Sequential follows from its layers.
+        return instance._graph is not None and "_graph" not in instance._undescribed
+
+
+class Functional(Model, metaclass=_MadeOfTensors):
     """The class of ``Model(inputs, outputs)``."""
 
 
@@ -469,14 +503,23 @@ def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     return ""
 
 
-def _warn_of_structure(wanted: Any, given: Any) -> None:
+def _tell_of_structure(wanted: Any, given: Any, refuses: bool = False) -> None:
+    """Warns of inputs that are nested in another way, or refuses them.
+
+    Raises:
+        ValueError: if it is not known which is which.
+    """
     expected = tree.map_structure(lambda t: t.history.operation.name, wanted)
-    received = tree.map_structure(lambda x: f"Tensor(shape={as_none(tuple(x.shape))})", given)
-    warn_caller(
-        "The structure of `inputs` doesn't match the expected structure.\n"
-        f"Expected: {expected}\nReceived: inputs={received}",
-        UserWarning,
+    received = tree.map_structure(
+        lambda x: "None" if x is None else f"Tensor(shape={as_none(tuple(x.shape))})", given
     )
+    text = (
+        "The structure of `inputs` doesn't match the expected structure.\n"
+        f"Expected: {expected}\nReceived: inputs={received}"
+    )
+    if refuses:
+        raise ValueError(text)
+    warn_caller(text, UserWarning)
 
 
 def _leaves_by_key(wanted: Any, given: Any) -> Iterator[Any]:

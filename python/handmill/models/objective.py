@@ -11,6 +11,7 @@ from handmill.losses.registry import resolve as loss_for
 from handmill.metrics.metric import Metric
 from handmill.metrics.reduction import Mean, batch_size_of
 from handmill.metrics.registry import resolve as metric_for
+from handmill.models.loss_terms import loss_terms
 from handmill.models.one_hot import OneHotLabels
 from handmill.primitives.operands import shape_of
 from handmill.runtime.variable import Variable
@@ -23,14 +24,14 @@ class Objective(Watched):
     They are made when the shapes of targets and predictions are known, at the first trace.
 
     Args:
-        loss: None, one loss for all outputs, or a list or dict with one for each.
+        loss: None, one loss for all outputs, or losses nested like them (models/loss_terms.py).
         loss_weights: factors of the losses, in the same form.
         loss_metrics: metrics without sample weights, in the same form.
         weighted_metrics: metrics with sample weights, in the same form.
         prepared: see :class:`CompileMetrics`.
 
     Attributes:
-        losses: a Loss, or None, for each output.
+        losses: a Loss for each term of the total.
         tracker: the running mean of the total loss.
         compiled: the metrics that ``compile`` was given, as one.
         built: whether the shapes are known.
@@ -72,6 +73,7 @@ class Objective(Watched):
             losses=[],
             guess=None,
             weights=[],
+            outputs=[],
             output_trackers=[],
             _plain=[],
             _weighted=[],
@@ -86,10 +88,11 @@ class Objective(Watched):
     one_hot: OneHotLabels | None
     built: bool
     built_for: Any
-    names: list[str]
+    names: list[Any]
     losses: list[Any]
     guess: float | None
     weights: list[float | None]
+    outputs: list[Any]
     output_trackers: list[Metric]
     _plain: list[list[Metric]]
     _weighted: list[list[Metric]]
@@ -105,13 +108,16 @@ class Objective(Watched):
         """The metrics that ``compile`` was given; none before their shapes are known."""
         return [m for group in (*self._plain, *self._weighted) for m in group]
 
-    def build(self, targets: Sequence[Any], predictions: Sequence[Any], names: list[str]) -> None:
+    def build(
+        self, targets: Sequence[Any], predictions: Sequence[Any], names: list[Any], nesting: Any
+    ) -> None:
         """Makes losses and metrics for these values.
 
         Args:
             targets: a value, or None, for each output.
             predictions: a value for each output.
             names: the names of the outputs.
+            nesting: the numbers of the outputs, nested like them.
         """
         if self.built and names == self.names:
             return
@@ -119,43 +125,56 @@ class Objective(Watched):
             [None if t is None else shape_of(t) for t in targets],
             [shape_of(p) for p in predictions],
             names,
+            nesting,
         )
 
     def build_for(
-        self, target_shapes: Sequence[Any], prediction_shapes: Sequence[Any], names: list[str]
+        self,
+        target_shapes: Sequence[Any],
+        prediction_shapes: Sequence[Any],
+        names: list[Any],
+        nesting: Any,
     ) -> None:
         """Makes losses and metrics for values of these shapes (None: no targets)."""
         self.forget()
         count = len(prediction_shapes)
         self.names = names
-        self.built_for = (target_shapes, prediction_shapes, names)
+        self.built_for = (target_shapes, prediction_shapes, names, nesting)
         shapes = [
             None if t is None else (t, p)
             for t, p in zip(target_shapes, prediction_shapes, strict=True)
         ]
-        made = per_output("loss", self.loss, names, single=lambda v: [v] * count)
-        weights = per_output("loss_weights", self.loss_weights, names, single=lambda v: [v] * count)
-        resolved = []
-        for name, wanted, shape in zip(names, made, shapes, strict=True):
-            if wanted is not None and shape is None:
+        terms = loss_terms(
+            self.loss,
+            self.loss_weights,
+            nesting,
+            names,
+            lambda v: per_output("loss_weights", v, names, single=lambda v: [v] * count),
+        )
+        resolved, labels = [], []
+        for term in terms:
+            shape = next((shapes[i] for i in tree.flatten(term.outputs) if shapes[i]), None)
+            if shape is None:
                 raise ValueError(
-                    f"the loss of output {name!r} needs targets: pass `y`, or batches (x, y)"
+                    f"the loss of output {term.name or term.outputs!r} needs targets: pass `y`, or "
+                    "batches (x, y)"
                 )
-            found = None if wanted is None or shape is None else loss_for(wanted, *shape)
-            if self.one_hot is not None and shape is not None and uses_sparse_labels(found):
+            found = loss_for(term.loss, *shape)
+            labels.append(term.name or found.name)
+            if self.one_hot is not None and uses_sparse_labels(found):
                 found = self.one_hot.settle(shape[0], shape[1], found)
                 if self.one_hot.pinned:
                     self.loss = found
             resolved.append(found)
         last = prediction_shapes[0][-1:] if count == 1 else ()
-        measured = [n for n, item in zip(names, resolved, strict=True) if item is not None]
         self._start(
             _plain=self._make_metrics("metrics", self.loss_metrics, shapes),
             _weighted=self._make_metrics("weighted_metrics", self.weighted_metrics, shapes),
             losses=resolved,
-            weights=weights,
+            weights=[term.weight for term in terms],
+            outputs=[term.outputs for term in terms],
             guess=guessing_loss(resolved, last[0] if last else None),
-            output_trackers=[Mean(f"{n}_loss") for n in measured] if len(measured) > 1 else [],
+            output_trackers=[Mean(f"{n}_loss") for n in labels] if len(terms) > 1 else [],
         )
         for metric in self.metrics:  # which may have counted elsewhere: in another model, before
             metric.reset_state()
@@ -170,8 +189,11 @@ class Objective(Watched):
         count = len(shapes)
         if not given:
             return [[] for _ in range(count)]
+        nested_alike = _by_nesting(given, self.built_for[3], count)
         if count == 1:
             groups: list[Any] = [tree.flatten(given)]
+        elif nested_alike is not None:
+            groups = nested_alike
         else:
             nested = isinstance(given, dict) or len(given) == count
             if not nested:
@@ -199,15 +221,20 @@ class Objective(Watched):
         """Returns the sum of all losses, None if there is none; updates those of the outputs."""
         values = []
         trackers = iter(self.output_trackers)
-        rows = list(zip(self.losses, self.weights, targets, predictions, weights, strict=True))
-        for loss, factor, target, prediction, weight in rows:
-            if loss is None:
-                continue
-            if target is None:
+        for loss, factor, outputs in zip(self.losses, self.weights, self.outputs, strict=True):
+            target, prediction, weight = (
+                tree.map_structure(lambda i, of=of: of[i], outputs)
+                for of in (targets, predictions, weights)
+            )
+            if all(leaf is None for leaf in tree.flatten(target)):
                 raise ValueError(
                     f"the loss {loss.name!r} needs targets: pass `y`, or batches (x, y)"
                 )
-            value = loss(target, prediction, weight)
+            if tree.is_nested(outputs):
+                prediction_of_all, prediction = prediction, tree.flatten(prediction)[0]
+                value = loss.of_nested(target, prediction_of_all, tree.flatten(weight)[0])
+            else:
+                value = loss(target, prediction, weight)
             if not hasattr(value, "shape") and not isinstance(value, int | float):
                 raise TypeError(
                     f"the loss {loss.name!r} returned {value!r}; it must return a number for each "
@@ -244,10 +271,10 @@ class Objective(Watched):
         for groups, prefix in ((self._plain, ""), (self._weighted, "weighted_")):
             for name, group in zip(self.names, groups, strict=True):
                 for metric in group:
-                    key = f"{name}_{metric.name}" if several else metric.name
+                    key = f"{name}_{metric.name}" if several and name else metric.name
                     if key in found and prefix:
                         inner = f"{prefix}{metric.name}"
-                        key = f"{name}_{inner}" if several else inner
+                        key = f"{name}_{inner}" if several and name else inner
                     _put(found, key, metric.result())
         return found
 
@@ -289,6 +316,21 @@ class CompileMetrics(Metric):
         """Starts all of them again."""
         for metric in self.metrics:
             metric.reset_state()
+
+
+def _by_nesting(given: Any, nesting: Any, count: int) -> list[Any] | None:
+    """Metrics for each output of outputs that are nested deeply, if they are nested so too."""
+    inside = nesting.values() if isinstance(nesting, dict) else nesting
+    if not tree.is_nested(nesting) or not any(map(tree.is_nested, inside)):
+        return None
+    found: list[Any] = [None] * count
+    outputs = tree.lists_to_tuples(nesting)
+    try:
+        pairs = tree.lists_to_tuples(given), outputs
+        tree.map_structure_up_to(outputs, lambda group, i: found.__setitem__(i, group), *pairs)
+    except (TypeError, ValueError):
+        return None
+    return found
 
 
 def _may_be_one_hot(loss: Any) -> bool:
@@ -336,13 +378,8 @@ def _check_form(name: str, value: Any, kinds: tuple[type, ...]) -> None:
         )
 
 
-def _alone(item: Any) -> Any:
-    """A loss that stands in a list of its own."""
-    return item[0] if isinstance(item, list | tuple) and len(item) == 1 else item
-
-
 def per_output(
-    argument: str, given: Any, names: list[str], single: Callable[[Any], list[Any]]
+    argument: str, given: Any, names: list[Any], single: Callable[[Any], list[Any]]
 ) -> list[Any]:
     """Returns what ``given`` says for each output.
 
@@ -363,10 +400,9 @@ def per_output(
                 f"Invalid `{argument}`: it names outputs that the model does not have: {unknown}. "
                 f"Expected keys: {names}"
             )
-        found = [given.get(name) for name in names]
-        return [_alone(item) for item in found] if argument == "loss" else found
+        return [given.get(name) for name in names]
     if isinstance(given, list | tuple):
-        if argument in ("loss", "loss_weights") and any(tree.is_nested(item) for item in given):
+        if argument == "loss_weights" and any(tree.is_nested(item) for item in given):
             given = tree.flatten(given)  # nested like the outputs
         if len(given) != len(names):
             raise ValueError(

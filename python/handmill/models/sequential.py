@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import dtype_policies
+from handmill.layers.arguments import is_shape
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.placement import put_below
@@ -120,7 +122,7 @@ class Sequential(Model):
         self._reset()
         if len(self._layers) > 1 and isinstance(self._layers[0], InputLayer):
             self.build()
-        elif len(self._layers) == 1 and isinstance(self._layers[0], Model):
+        elif self._layers and isinstance(self._layers[0], Model):
             inner = self._layers[0]
             if inner._graph is not None and len(inner.inputs) == 1:
                 self.build(inner.input_shape)
@@ -139,26 +141,44 @@ class Sequential(Model):
         if not isinstance(self._layers[0], InputLayer):
             if input_shape is None:
                 raise ValueError("You must provide an `input_shape` argument.")
-            if (
-                isinstance(input_shape, list)
-                and input_shape
-                and isinstance(input_shape[0], list | tuple)
-            ):
-                raise ValueError(
-                    "A Sequential model takes one input, got shapes "
-                    f"{input_shape}; use handmill.Model(inputs, outputs) for several"
-                )
-            self._layers.insert(0, InputLayer(batch_shape=tuple(input_shape)))
-        elif input_shape is not None:
-            _check_shape(self, self._layers[0].batch_shape, input_shape)
-        x = inputs = self._layers[0].output
-        for layer in self._layers[1:]:
-            x = layer._call_symbolically((x,), {})
+            if not is_shape(input_shape):
+                return  # nested inputs, which `call` hands from layer to layer
+            layers = [self._input_layer(tuple(input_shape)), *self._layers]
+        else:
+            if input_shape is not None:
+                _check_shape(self, self._layers[0].batch_shape, input_shape)
+            layers = self._layers
+        x = inputs = layers[0].output
+        for layer in layers[1:]:
+            try:
+                x = layer._call_symbolically((x,), {})
+            except NotImplementedError:
+                return  # a layer that cannot tell what it returns before it is called
+            except TypeError as error:
+                _check_arguments(layer, error)
+                raise
+        self._layers[:] = layers
         self._graph = LayerGraph(inputs, x)
         self._host = host_part(self._graph)
         self._build_shapes = inputs.shape
         for layer in self._layers[1:]:
             put_below(self, layer)
+
+    def _input_layer(self, shape: tuple[Any, ...]) -> InputLayer:
+        first = self._layers[0]
+        if isinstance(first, Model) and first._graph is not None:
+            return InputLayer(batch_shape=shape, dtype=first.inputs[0].dtype)
+        return InputLayer(batch_shape=shape)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Calls the layers, one after the other."""
+        if self._graph is not None:
+            return super().call(inputs, training, mask)
+        if not self.layers:
+            self.build()
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
 
     def _as_numbers(self, x: Any) -> Any:
         first = self._layers[0] if self._layers and self._graph is None else None
@@ -228,6 +248,25 @@ class Sequential(Model):
         if not model.built and shape is not None:
             model.build(tuple(shape))
         return model
+
+
+def _check_arguments(layer: Layer, error: TypeError) -> None:
+    """Refuses a layer that needs more than one argument.
+
+    Raises:
+        ValueError: if it does.
+    """
+    needed = [
+        p.name
+        for p in inspect.signature(layer.call).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise ValueError(
+            "Layers added to a Sequential model can only have a single positional argument, the "
+            f"input tensor. Layer {type(layer).__name__} {layer.name!r} has multiple positional "
+            f"arguments: {needed}; use handmill.Model(inputs, outputs)"
+        ) from error
 
 
 def _check_shape(model: Sequential, known: tuple[Any, ...], given: Any) -> None:

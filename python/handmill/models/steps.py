@@ -144,18 +144,19 @@ class TracedStep(Step):
         built_for = self.model.objective.built_for
         if built_for is None:
             return None
-        targets, predictions, names = built_for
+        targets, predictions, names, nesting = built_for
         are_own = self.model._graph is not None and names == self.model.output_names
-        return targets, predictions, None if are_own else names
+        return targets, predictions, None if are_own else names, nesting
 
     def prepare(self, memo: Any) -> None:
         """Builds the objective and the optimizer, as a trace does."""
         model = self.model
         if memo is not None and not model.objective.built:
-            targets, predictions, names = memo
+            targets, predictions, names, nesting = memo
             if names is None and model._graph is None:
                 return  # the other model was built by its trace; this one is not: it is traced too
-            model.objective.build_for(targets, predictions, names or model.output_names)
+            names = names or model.output_names
+            model.objective.build_for(targets, predictions, names, nesting)
         if self.training and not model.optimizer.built:
             variables = model.trainable_variables
             if variables:

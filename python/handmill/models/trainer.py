@@ -345,13 +345,18 @@ class Trainer(Predicting, OlderNames):
         Returns:
             The current numbers by name: those of :meth:`get_metrics_result`.
         """
-        targets, predictions, weights = self._prepared(y, y_pred, sample_weight)
-        self.objective.update_metrics(targets, predictions, weights)
+        objective = self.objective
+        # Without metrics targets need not fit: compute_loss may take outputs apart.
+        if objective.loss_metrics or objective.weighted_metrics or not objective.built:
+            targets, predictions, weights = self._prepared(y, y_pred, sample_weight)
+            objective.update_metrics(targets, predictions, weights)
         return self.get_metrics_result()
 
     def _prepared(self, y: Any, y_pred: Any, weight: Any) -> tuple[list[Any], list[Any], list[Any]]:
-        targets, predictions, weights, names = outputs_of(self, y, y_pred, weight)
-        self.objective.build(targets, predictions, names)
+        objective = self.objective
+        targets, predictions, weights, names = outputs_of(self, y, y_pred, weight, objective.loss)
+        nesting = tree.pack_sequence_as(y_pred, list(range(len(names))))
+        objective.build(targets, predictions, names, nesting)
         return targets, predictions, weights
 
     def _step(self, layout: Layout, phase: str, may_be_own: bool = True) -> Step:
@@ -540,7 +545,8 @@ class Trainer(Predicting, OlderNames):
             callbacks: callbacks.
             validation_split: fraction of the rows, taken from the end, to validate on.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or something that makes batches.
-            shuffle: whether each epoch has an order of its own; ``"batch"`` keeps batches whole.
+            shuffle: whether each epoch has an order of its own; ``"batch"`` keeps the rows of a
+                batch together and changes their order inside it.
             class_weight: factors of the samples' weights by class number.
             sample_weight: a factor for each sample.
             initial_epoch: the epoch to start with, from 0.

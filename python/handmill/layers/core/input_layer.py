@@ -24,7 +24,7 @@ class InputLayer(Layer):
         ragged: not supported; must be None or False.
         batch_shape: ``shape`` and ``batch_size`` in one.
         input_tensor: a tensor that becomes the input, instead of a new one.
-        optional: not supported; must be False.
+        optional: whether None may be passed; the layers that take it are then called with None.
         name: the name under which data may be passed in a dict.
     """
 
@@ -46,8 +46,9 @@ class InputLayer(Layer):
         given = kwargs.pop("input_shape", None)
         if kwargs:
             raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
-        if sparse or ragged or optional:
-            raise ValueError("`sparse`, `ragged` and `optional` inputs are not supported yet")
+        if sparse or ragged:
+            raise ValueError("`sparse` and `ragged` inputs are not supported yet")
+        self.optional = bool(optional)
         if input_tensor is not None:
             if not isinstance(input_tensor, KerasTensor):
                 raise ValueError(
@@ -101,7 +102,7 @@ class InputLayer(Layer):
             "sparse": False,
             "ragged": False,
             "name": self.name,
-            "optional": False,
+            "optional": self.optional,
         }
 
 
@@ -144,7 +145,7 @@ def Input(
         batch_shape: ``shape`` and ``batch_size`` in one.
         name: the name under which data may be passed in a dict.
         tensor: a tensor that becomes the input, instead of a new one.
-        optional: not supported; must be False.
+        optional: whether None may be passed; the layers that take it are then called with None.
 
     Example:
         >>> from handmill.layers import Input, Dense
