@@ -123,11 +123,11 @@ class CustomObjectScope:
     """Makes classes of the user's known to loaders inside a ``with`` block, in this thread.
 
     Args:
-        custom_objects: name -> class or function.
+        custom_objects: name -> class or function; None for none.
     """
 
-    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
-        self.custom_objects = custom_objects
+    def __init__(self, custom_objects: Mapping[str, Any] | None) -> None:
+        self.custom_objects = custom_objects or {}
 
     def __enter__(self) -> CustomObjectScope:
         _scopes.set((*_scopes.get(), self.custom_objects))

@@ -566,7 +566,7 @@ def _same_shape(op: str, target: Any, output: Any) -> None:
     shapes: dict[str, Shape] = {"target": shape_of(target), "output": shape_of(output)}
     if shapes["target"] != shapes["output"]:
         hint = "" if op == "binary_crossentropy" else "for integer labels use the sparse function"
-        raise shape_error(op, "target and output must have one shape", shapes, hint)
+        raise shape_error(op, "target and output must have the same shape", shapes, hint)
 
 
 def moments(
