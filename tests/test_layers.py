@@ -247,8 +247,57 @@ def test_input_arguments():
         handmill.Input()
     with pytest.raises(ValueError, match="both `shape` and `batch_shape`"):
         handmill.Input((2,), batch_shape=(None, 2))
+    with pytest.raises(ValueError, match="both `batch_size` and `batch_shape`"):
+        handmill.Input(batch_size=2, batch_shape=(None, 2))
     with pytest.raises(ValueError, match="a tuple"):
         handmill.Input(3)
+    with pytest.warns(UserWarning, match="`input_shape` is deprecated"):
+        layer = layers.InputLayer(input_shape=(3,))
+    assert layer.batch_shape == (None, 3)
+    assert layers.InputLayer(batch_input_shape=(2, 3)).batch_shape == (2, 3)
+    tensor = layer.output
+    flags = [layer.sparse, layer.ragged, layer.optional, tensor.sparse, tensor.ragged]
+    assert flags == [False] * 5
+
+
+def test_a_policy_set_by_its_name():
+    layer = layers.Dense(2)
+    layer.dtype_policy = "mixed_bfloat16"
+    assert layer.dtype_policy == handmill.dtype_policies.DTypePolicy("mixed_bfloat16")
+    assert str(layer(X).dtype) == "bfloat16"
+    assert layer.kernel.dtype == "float32"
+    with pytest.raises(ValueError, match="float99"):
+        layer.dtype_policy = "float99"
+    assert layer.compute_dtype == "bfloat16"
+
+
+def test_losses_are_those_of_the_last_call():
+    class Sum(layers.Layer):
+        def call(self, x):
+            self.add_loss(ops.sum(x))
+            return x
+
+    inner = Sum()
+    inner(np.ones(2, "float32"))
+    for outer in (handmill.Sequential([inner]), handmill.Sequential([handmill.Sequential([inner])])):
+        outer(np.ones((1, 3), "float32"))
+        assert [float(loss) for loss in outer.losses] == [3.0]
+
+
+def test_state_of_metrics_in_layers():
+    class Watching(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(1)
+            self.metric = handmill.metrics.Mean()
+
+    layer = Watching()
+    assert layer.metrics_variables == layer.metric.variables
+
+
+def test_a_name_in_the_place_of_a_shape():
+    with pytest.raises(ValueError, match=r"add_weight\(name='scale', \.\.\.\)"):
+        layers.Layer().add_weight("scale", initializer="ones")
 
 
 def test_forgotten_super_init():

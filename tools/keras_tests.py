@@ -29,10 +29,18 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "python")]
 from keras_tests import scope, source  # noqa: E402  (found through the path above)
 
 PAGE = HERE.parent / "docs" / "keras_tests.md"
-FOLDERS = (
-    "activations constraints initializers regularizers losses metrics optimizers random ops "
-    "layers"
-).split()
+FOLDERS = [
+    "activations",
+    "constraints",
+    "initializers",
+    "regularizers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "random",
+    "ops",
+    "layers",
+]
 
 
 @dataclass
@@ -78,9 +86,25 @@ def run(folder: str, arguments: list[str]) -> Count:
         paths = [str(HERE), str(HERE.parent / "python"), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [
-                sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "keras_tests.plugin", "--tb=no",
-                "--no-header", "--import-mode=importlib", "--continue-on-collection-errors", "-c", os.devnull, f"--rootdir={place / 'tests'}",
-                "-W", "ignore", *arguments, str(tests),
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "keras_tests.plugin",
+                "--tb=no",
+                "--no-header",
+                "--import-mode=importlib",
+                "--continue-on-collection-errors",
+                "-c",
+                os.devnull,
+                f"--rootdir={place / 'tests'}",
+                "-W",
+                "ignore",
+                *arguments,
+                str(tests),
             ],
             cwd=place,
             env={
@@ -93,7 +117,9 @@ def run(folder: str, arguments: list[str]) -> Count:
             check=False,
         )
         if not results.is_file():
-            raise RuntimeError(f"pytest did not finish:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+            raise RuntimeError(
+                f"pytest did not finish:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+            )
         return counted(json.loads(results.read_text(encoding="utf-8")))
 
 

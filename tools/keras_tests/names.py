@@ -20,6 +20,7 @@ import shutil
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,7 @@ from keras_tests import source
 DTYPES = ("float32", "float64", "bfloat16", "int8", "uint8", "int32", "int64", "bool")
 """The number types that handmill has."""
 
-RUN = re.compile(
-    r"keras\.src\.(testing\.(test_case|test_utils)|backend\.common\.dtypes|.*_test)$"
-)
+RUN = re.compile(r"keras\.src\.(testing\.(test_case|test_utils)|backend\.common\.dtypes|.*_test)$")
 
 
 class AbsentError(NotImplementedError):
@@ -115,6 +114,7 @@ def made() -> dict[str, dict[str, Any]]:
     import handmill as hm
     from handmill import backend, config, layers, naming, ops, random, tree, utils
     from handmill.callbacks.monitor import MonitorCallback
+    from handmill.ir.trace import mask_of
     from handmill.layers.symbolic import Node
     from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet
 
@@ -125,25 +125,32 @@ def made() -> dict[str, dict[str, Any]]:
     tensors = {"KerasTensor": layers.KerasTensor}
     return {
         "keras.src.backend": {
-            **dtypes, **tensors,
+            **dtypes,
+            **tensors,
             "backend": lambda: "handmill",
             "Variable": hm.Variable,
             "SUPPORTS_SPARSE_TENSORS": False,
             "SUPPORTS_RAGGED_TENSORS": False,
             "SUPPORTS_COMPLEX_DTYPES": False,
             "IS_THREAD_SAFE": True,
-            "random": random, "numpy": ops, "math": ops, "nn": ops, "config": config,
+            "random": random,
+            "numpy": ops,
+            "math": ops,
+            "nn": ops,
+            "config": config,
             "name_scope": hm.name_scope,
             "convert_to_tensor": ops.convert_to_tensor,
             "convert_to_numpy": ops.convert_to_numpy,
             "is_tensor": ops.is_tensor,
-            "shape": ops.shape, "cast": ops.cast,
+            "shape": ops.shape,
+            "cast": ops.cast,
             "random_seed_dtype": lambda: "int64",
-            "get_keras_mask": lambda x: getattr(x, "_keras_mask", None),
+            "get_keras_mask": mask_of,
         },
         "keras.src.backend.common": {**dtypes, **tensors},
         "keras.src.backend.common.variables": {
-            "standardize_dtype": backend.standardize_dtype, "KerasVariable": hm.Variable,
+            "standardize_dtype": backend.standardize_dtype,
+            "KerasVariable": hm.Variable,
         },
         "keras.src.backend.common.keras_tensor": tensors,
         "keras.src.backend.common.global_state": {
@@ -157,20 +164,27 @@ def made() -> dict[str, dict[str, Any]]:
             "get_object_name": naming.object_name,
         },
         "keras.src.utils.file_utils": {
-            "join": os.path.join, "exists": os.path.exists, "listdir": os.listdir,
-            "makedirs": lambda path: os.makedirs(path, exist_ok=True),
-            "File": open, "isdir": os.path.isdir,
-            "rmtree": shutil.rmtree, "copy": shutil.copyfile,
+            "join": os.path.join,
+            "exists": os.path.exists,
+            "listdir": os.listdir,
+            "makedirs": lambda path: Path(path).mkdir(parents=True, exist_ok=True),
+            "File": open,
+            "isdir": os.path.isdir,
+            "rmtree": shutil.rmtree,
+            "copy": shutil.copyfile,
         },
         "keras.src.utils.module_utils": {
-            "tensorflow": Foreign("tensorflow"), "dmtree": Foreign("dmtree"),
+            "tensorflow": Foreign("tensorflow"),
+            "dmtree": Foreign("dmtree"),
             "optree": types.SimpleNamespace(available=True),
         },
         "keras.src.utils.summary_utils": {
             "print_summary": lambda model, **kwargs: model.summary(**kwargs),
         },
         "keras.src.utils.tracking": {
-            "TrackedDict": TrackedDict, "TrackedList": TrackedList, "TrackedSet": TrackedSet,
+            "TrackedDict": TrackedDict,
+            "TrackedList": TrackedList,
+            "TrackedSet": TrackedSet,
         },
         "keras.src.api_export": {"keras_export": lambda *args, **kwargs: lambda x: x},
         "keras.src.random": {"random": random},
@@ -181,7 +195,9 @@ def made() -> dict[str, dict[str, Any]]:
         "keras.src.callbacks": {"MonitorCallback": MonitorCallback},
         "keras.src.testing": {
             f"{name}_uses_{device}".lstrip("_"): lambda: False
-            for name, device in itertools.product(("", "jax", "tensorflow", "torch"), ("gpu", "tpu"))
+            for name, device in itertools.product(
+                ("", "jax", "tensorflow", "torch"), ("gpu", "tpu")
+            )
         },
     }
 
@@ -268,7 +284,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.split(".")[0] not in ("keras", *FRAMEWORKS):
+        if name.split(".", maxsplit=1)[0] not in ("keras", *FRAMEWORKS):
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -280,7 +296,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if RUN.match(name) and (path := source.path_of(name)):
             module.__file__ = str(path)
             text = rewritten(name, path.read_text(encoding="utf-8"))
-            exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102
+            exec(compile(text, str(path), "exec"), module.__dict__)
         if name == "keras.src.backend.common.dtypes":
             from handmill import backend
 
@@ -289,7 +305,20 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             for key in ("BOOL_TYPES", "INT_TYPES", "FLOAT_TYPES", "ALLOWED_DTYPES"):
                 kept = [d for d in getattr(module, key) if d in DTYPES]
                 setattr(module, key, type(getattr(module, key))(kept))
+        if name == "keras.src.testing.test_case":
+            vars(module)["get_seed_generators"] = seed_generators
         vars(module).update(self.made.get(name, {}))
+
+
+def seed_generators(layer: Any) -> list[Any]:
+    """The generators of a layer and the layers in it."""
+    from handmill import random
+
+    parts, found = [layer], []
+    for part in parts:  # which grows
+        parts += part._flatten_layers()
+        found += [v for v in vars(part).values() if isinstance(v, random.SeedGenerator)]
+    return list({id(generator): generator for generator in found}.values())
 
 
 def rewritten(name: str, text: str) -> str:

@@ -45,9 +45,7 @@ def read(path: Path = FILE) -> list[Pattern]:
 
 def reason_of_test(patterns: list[Pattern], test: str) -> str | None:
     """Why a test is out of scope by its name, None if it is not."""
-    return next(
-        (p.reason for p in patterns if any(fnmatchcase(test, t) for t in p.tests)), None
-    )
+    return next((p.reason for p in patterns if any(fnmatchcase(test, t) for t in p.tests)), None)
 
 
 def reason_of_error(patterns: list[Pattern], error: str) -> str | None:

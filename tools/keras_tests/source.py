@@ -69,7 +69,8 @@ def module(name: str) -> Module:
                 if isinstance(target, ast.Name):
                     found.imports[target.id] = name, node.value.id
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found.exports.update({node.name: p for p in exported(node)[:1]})
+            for public_name in exported(node)[:1]:
+                found.exports[node.name] = public_name
         if isinstance(node, ast.FunctionDef):
             for called in ast.walk(node):
                 if isinstance(called, ast.Call) and isinstance(called.func, ast.Name):

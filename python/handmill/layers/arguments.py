@@ -104,6 +104,19 @@ def checked_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_weight_shape(shape: Any, name: str | None) -> None:
+    """Refuses a name in the place of a weight's shape, where Keras 2 had it.
+
+    Raises:
+        ValueError: for a string.
+    """
+    if isinstance(shape, str):
+        raise ValueError(
+            "the first argument of add_weight() is `shape`: pass the `name` as a keyword argument. "
+            f"Received: shape={shape!r}, name={name!r}; write add_weight(name={shape!r}, ...)"
+        )
+
+
 def positive_integer(name: str, value: Any) -> int:
     """Returns an argument that is a size."""
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)

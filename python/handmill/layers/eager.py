@@ -137,6 +137,12 @@ class _Call:
                 self._layer._eager_losses = []
             return results[0]
         nesting, count = structure
+        if len(results) > count:
+            from handmill.layers.layer import all_layers
+
+            for inner in all_layers(self._layer):
+                if inner._eager_losses:  # of a call of its own, before
+                    inner._eager_losses = []
         self._layer._eager_losses = list(results[count:])
         return tree.pack_sequence_as(nesting, list(results[:count]))
 

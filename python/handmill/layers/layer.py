@@ -20,10 +20,10 @@ from handmill.layers.arguments import (
     as_lists,
     as_tuples,
     bound_arguments,
+    check_weight_shape,
     checked_bool,
     checked_name,
     input_shape_argument,
-    is_shape,
     leaves_of,
     located,
     positional,
@@ -121,7 +121,7 @@ class Layer(StoredVariables, Watched):
             )
         self.name = auto_name(type(self).__name__) if name is None else checked_name(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self.dtype_policy = dtype_policies.get(dtype)
+        self.dtype_policy = dtype
         self.autocast = autocast
         self.built = False
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
@@ -165,6 +165,7 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
+        check_weight_shape(shape, name)
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
@@ -425,7 +426,7 @@ class Layer(StoredVariables, Watched):
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation, written with functions of ``handmill.ops``."""
         raise NotImplementedError(
-            f"Layer {type(self).__name__} does not have a `call()` method implemented."
+            f"Layer {type(self).__name__} does not have a `call` method implemented."
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -535,17 +536,9 @@ class Layer(StoredVariables, Watched):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
-        dtype = self.compute_dtype
+        from handmill.layers.output_spec import output_shape
 
-        def tensors(shape: Any) -> Any:
-            if is_shape(shape):
-                return KerasTensor(shape, dtype)
-            if isinstance(shape, dict):
-                return {key: tensors(s) for key, s in shape.items()}
-            return [tensors(s) for s in shape]
-
-        outputs = self.compute_output_spec(tensors(input_shape))
-        return tree.map_structure(lambda t: t.shape, outputs)
+        return output_shape(self, input_shape)
 
     def stateless_call(
         self,
@@ -632,6 +625,16 @@ class Layer(StoredVariables, Watched):
         return self._path
 
     @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy:
+        """What decides the dtypes; set to a policy or the name of one, it holds from then on."""
+        policy: dtype_policies.DTypePolicy = self.__dict__["dtype_policy"]
+        return policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        self.__dict__["dtype_policy"] = dtype_policies.get(value)
+
+    @property
     def dtype(self) -> str:
         """The dtype of the weights."""
         return self.dtype_policy.of_path(self._path).variable_dtype
@@ -653,6 +656,11 @@ class Layer(StoredVariables, Watched):
         for layer in self._flatten_layers():
             found += layer.metrics
         return unique(found)
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The state of all metrics."""
+        return unique([v for metric in self.metrics for v in metric.variables])
 
     @property
     def input(self) -> Any:

@@ -8,7 +8,7 @@ from handmill import errors, tree
 from handmill.errors import ShapeError
 from handmill.ir.graph import Graph
 from handmill.ir.trace import as_value, with_mask
-from handmill.layers.arguments import located
+from handmill.layers.arguments import is_shape, located
 from handmill.layers.context import collected_losses
 from handmill.layers.symbolic import KerasTensor
 from handmill.runtime.structure import Structure
@@ -18,6 +18,21 @@ _KNOWN: dict[Any, Any] = {}
 """Specs of outputs by the specs of inputs and the structures of layers."""
 
 _MOST = 1024
+
+
+def output_shape(layer: Any, input_shape: Any) -> Any:
+    """Returns the shape of the output for an input of a shape; builds the layer."""
+    dtype = layer.compute_dtype
+
+    def tensors(shape: Any) -> Any:
+        if is_shape(shape):
+            return KerasTensor(shape, dtype)
+        if isinstance(shape, dict):
+            return {key: tensors(s) for key, s in shape.items()}
+        return [tensors(s) for s in shape]
+
+    outputs = layer.compute_output_spec(tensors(input_shape))
+    return tree.map_structure(lambda t: t.shape, outputs)
 
 
 def output_spec(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
