@@ -279,7 +279,10 @@ def test_losses_are_those_of_the_last_call():
 
     inner = Sum()
     inner(np.ones(2, "float32"))
-    for outer in (handmill.Sequential([inner]), handmill.Sequential([handmill.Sequential([inner])])):
+    for outer in (
+        handmill.Sequential([inner]),
+        handmill.Sequential([handmill.Sequential([inner])]),
+    ):
         outer(np.ones((1, 3), "float32"))
         assert [float(loss) for loss in outer.losses] == [3.0]
 
@@ -442,3 +445,58 @@ def test_arguments_of_variables():
     ):
         with pytest.raises(ValueError, match=problem):
             handmill.Variable(1.0, **given)
+
+
+def test_shapes_by_name_for_build():
+    class Swapped(layers.Layer):
+        def build(self, right_shape, left_shape):
+            self.shapes = left_shape, right_shape
+
+        def call(self, left, right):
+            return ops.add(left, right)
+
+    class Optional(layers.Layer):
+        def build(self, x_shape, other_shape=None):
+            self.shapes = x_shape, other_shape
+
+        def call(self, x, other=None, training=None):
+            return x if other is None else ops.add(x, other)
+
+    class InOrder(layers.Layer):
+        def build(self, one, two):
+            self.shapes = one, two
+
+        def call(self, left, right):
+            return ops.add(left, right)
+
+    left, right = np.ones((2, 3), "float32"), np.ones((2, 1), "float32")
+    for layer, args, kwargs, shapes in (
+        (Swapped(), (left, right), {}, ((None, 3), (None, 1))),
+        (Swapped(), (left,), {"right": right}, ((None, 3), (None, 1))),
+        (Optional(), (left,), {"other": right}, ((None, 3), (None, 1))),
+        (Optional(), (left,), {"training": True}, ((None, 3), None)),
+        (InOrder(), (left, right), {}, ((None, 3), (None, 1))),
+    ):
+        layer(*args, **kwargs)
+        assert layer.shapes == shapes
+    one, two = (handmill.KerasTensor((None, n)) for n in (3, 1))
+    layer = Swapped()
+    layer(one, two)
+    assert layer.shapes == ((None, 3), (None, 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda: layers.Dense(2, activation="relu"),
+        lambda: layers.EinsumDense("ab,bc->ac", 2, activation="relu"),
+        lambda: layers.Activation("relu"),
+    ),
+    ids=("dense", "einsum_dense", "activation"),
+)
+def test_an_activation_taken_away(make):
+    layer, x = make(), -X
+    layer(x)
+    layer.activation = None
+    assert (layer(x) < 0).any()
+    assert layer.get_config()["activation"] == "linear"

@@ -35,7 +35,8 @@ def standardize_dtype(dtype: Any) -> str:
     """Returns the name of a dtype that may be given in any form.
 
     Args:
-        dtype: a name, a NumPy dtype, ``float``, ``int``, ``bool``; None stands for ``floatx()``.
+        dtype: a name, a dtype of NumPy or torch, ``float``, ``int``, ``bool``; None stands for
+            ``floatx()``.
 
     Raises:
         ValueError: for what is no dtype here.
@@ -52,7 +53,7 @@ def standardize_dtype(dtype: Any) -> str:
     try:
         name = dtype if isinstance(dtype, str) else name_of_dtype(np.dtype(dtype))
     except TypeError:
-        name = str(dtype)
+        name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ValueError(f"Invalid dtype: {dtype!r}. Known: {', '.join(sorted(DTYPES))}")
     return name

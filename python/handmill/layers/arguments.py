@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,39 @@ def shape_of_leaf(x: Any) -> Any:
     return None if x is None else tuple(np.shape(x))
 
 
+NO_KEYWORDS: Mapping[str, Any] = {}
+
+
+def shapes_for_build(
+    layer: Any, first: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What ``build`` is called with: positional arguments, and keywords.
+
+    A ``build`` of several parameters gets the shape of ``x`` as ``x_shape`` where its parameters
+    are called so, else the shapes of the call's positional arguments in their order; a ``build``
+    of one parameter gets the shape of the first argument.
+
+    Args:
+        layer: whose ``build``.
+        first: the shape of the first argument of ``call``.
+        args: positional arguments of ``call``.
+        kwargs: its keyword arguments.
+    """
+    build = type(layer).build
+    if len(names := positional(build)) < 2:
+        return (first,), {}
+    given = {**dict(zip(layer._call_parameters, args, strict=False)), **kwargs}
+    shapes = {
+        f"{name}_shape": tree.map_structure(shape_of_leaf, x)
+        for name, x in given.items()
+        if x is not None and f"{name}_shape" in names
+    }
+    parameters = inspect.signature(build).parameters
+    if all(n in shapes or parameters[n].default is not inspect.Parameter.empty for n in names):
+        return (), shapes
+    return tuple(tree.map_structure(shape_of_leaf, args[: len(names)])) or (first,), {}
+
+
 def is_shape(shape: Any) -> bool:
     """Whether ``shape`` is one shape, not a nesting of shapes."""
     return isinstance(shape, list | tuple) and all(
@@ -100,7 +133,7 @@ def checked_name(name: Any) -> str:
 def checked_bool(name: str, value: Any) -> bool:
     """Returns an argument that means yes or no."""
     if not isinstance(value, bool | np.bool_ | int):
-        raise ValueError(f"Argument `{name}` must be a boolean. Received: {value!r}")
+        raise ValueError(f"Expected argument `{name}` to be a boolean. Received: {value!r}")
     return bool(value)
 
 

@@ -17,6 +17,7 @@ from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import autocast_scope, dtype_of, recorders, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
+    NO_KEYWORDS,
     as_lists,
     as_tuples,
     bound_arguments,
@@ -26,8 +27,8 @@ from handmill.layers.arguments import (
     input_shape_argument,
     leaves_of,
     located,
-    positional,
     shape_of_leaf,
+    shapes_for_build,
     unique,
 )
 from handmill.layers.attributes import (
@@ -392,18 +393,15 @@ class Layer(StoredVariables, Watched):
             with self._name_scope():
                 self._path = current_path()
 
-    def _maybe_build(self, args: tuple[Any, ...]) -> None:
+    def _maybe_build(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> None:
         if self.built and self._build_shapes is not None:
             return
-        shapes = tree.map_structure(shape_of_leaf, args)
-        self._build_shapes = shapes[0] if shapes else None
+        self._build_shapes = tree.map_structure(shape_of_leaf, args[0]) if args else None
         self._place()
         if self.built:
             return
-        if len(shapes) > 1 and len(positional(type(self).build)) > 1:
-            self.build(*shapes[: len(positional(type(self).build))])
-        else:
-            self.build(self._build_shapes)
+        shapes, by_name = shapes_for_build(self, self._build_shapes, args, kwargs)
+        self.build(*shapes, **by_name)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -467,7 +465,7 @@ class Layer(StoredVariables, Watched):
             self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
-            self._maybe_build(args)
+            self._maybe_build(args, kwargs)
             if self.input_spec is not None:
                 check_inputs(self.input_spec, args[0], self)
             if self._call_takes_masks:
