@@ -76,7 +76,7 @@ def copy_tests(folder: str, to: Path) -> None:
         target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def run(folder: str, arguments: list[str]) -> Count:
+def run(folder: str) -> Count:
     """Runs the tests of one folder."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -103,7 +103,6 @@ def run(folder: str, arguments: list[str]) -> Count:
                 f"--rootdir={place / 'tests'}",
                 "-W",
                 "ignore",
-                *arguments,
                 str(tests),
             ],
             cwd=place,
@@ -136,75 +135,84 @@ def counted(results: dict[str, tuple[str, str]]) -> Count:
         elif reason := scope.reason_of_error(patterns, why):
             count.out[reason] += 1
             if reason == scope.MACHINERY:
-                count.machinery[why.removeprefix("AbsentError: ").partition(" ")[0]] += 1
+                count.machinery[scope.private_name(why)] += 1
         else:
             count.failed[test] = why.splitlines()[0] if why else ""
     return count
 
 
-def table(counts: dict[str, Count]) -> list[str]:
-    """One line per folder."""
-    lines = ["| folder | passed | in scope | | out of scope |", "|---|---:|---:|---:|---:|"]
-    for folder, c in counts.items():
-        share = f"{100 * c.passed / c.in_scope:.1f} %" if c.in_scope else "-"
-        lines.append(
-            f"| `{folder}` | {c.passed} | {c.in_scope} | {share} | {sum(c.out.values())} |"
-        )
-    return lines
-
-
-def reasons(counts: dict[str, Count]) -> list[str]:
-    """How many tests are out of scope for each reason."""
-    in_all: Counter[str] = Counter()
-    for c in counts.values():
-        in_all.update(c.out)
-    return [f"- {reason}: {number}" for reason, number in in_all.most_common()]
+def line(folder: str, count: Count) -> str:
+    """The line of a folder in the table."""
+    share = f"{100 * count.passed / count.in_scope:.1f} %" if count.in_scope else "-"
+    out = sum(count.out.values())
+    return f"| `{folder}` | {count.passed} | {count.in_scope} | {share} | {out} |"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="*", default=FOLDERS, help="of keras/src")
     parser.add_argument("--list", action="store_true", help="name the tests that fail")
-    parser.add_argument("--write-docs", action="store_true", help=f"write docs/{PAGE.name}")
-    parser.add_argument("--pytest", default="", help="further arguments for pytest")
+    parser.add_argument("--write-docs", action="store_true", help=f"renew lines of {PAGE.name}")
     options = parser.parse_args(argv)
-    counts = {}
+    out: Counter[str] = Counter()
     for folder in options.folders:
-        counts[folder] = run(folder, options.pytest.split())
-        print(table({folder: counts[folder]})[2], flush=True)
+        count = run(folder)
+        out += count.out
+        print(line(folder, count), flush=True)
         if options.list:
-            for test, why in counts[folder].failed.items():
+            for test, why in count.failed.items():
                 print(f"    {test}: {why[:200]}")
-            for name, number in counts[folder].machinery.most_common():
+            for name, number in count.machinery.most_common():
                 print(f"    not public: {name}: {number}")
-    print(*reasons(counts), sep="\n")
-    if options.write_docs:
-        PAGE.write_text(page(counts), encoding="utf-8")
+        if options.write_docs:
+            PAGE.write_text(page(folder, count), encoding="utf-8")
+    print(*(f"- {reason}: {number}" for reason, number in out.most_common()), sep="\n")
     return 0
 
 
-def page(counts: dict[str, Count]) -> str:
-    """The text of docs/keras_tests.md."""
-    lines = [
-        "# Keras's own tests",
-        "",
-        "<!-- Written by tools/keras_tests.py --write-docs; do not edit. -->",
-        "",
-        f"How many of the unit tests of Keras {source.version()} hold here, names mapped and",
-        "expectations Keras's own. `python tools/keras_tests.py FOLDER --list` runs those of one",
-        f"folder from the installed package. Last run: {datetime.date.today():%Y-%m-%d}.",
-        "",
-        *table(counts),
-        "",
-        "## Out of scope",
-        "",
-        "The patterns stand in `tools/keras_tests/out_of_scope.ini`; the number of tests that each",
-        "reason leaves out:",
-        "",
-        *reasons(counts),
-        "",
-    ]
-    return "\n".join(lines)
+PAGE_TEXT = """\
+# Keras's own tests
+
+<!-- Written by tools/keras_tests.py --write-docs; do not edit. -->
+
+How many of the unit tests of Keras {version} hold here, counted on {date}. Names are mapped to
+handmill's (`tools/keras_tests/names.py`); data, expectations and tolerances are Keras's own. Tests
+that run over number types run over those that handmill has; every layer is tried with
+`mixed_bfloat16` where Keras tries `mixed_float16`. `python tools/keras_tests.py FOLDER --list`
+runs the tests of one folder of the installed package and names those that fail.
+
+{table}
+
+## Out of scope
+
+- {reasons}
+- skipped by Keras's own test (written for some backends only, or for sparse tensors)
+
+Which tests these are: `tools/keras_tests/out_of_scope.ini`. A test that needs a name of Keras's
+source that is not exported, or a private attribute, counts as machinery.
+"""
+
+
+def page(folder: str, count: Count) -> str:
+    """The text of docs/keras_tests.md with a new line for a folder; the others stay."""
+    version = source.version()
+    lines = {}
+    if PAGE.is_file() and f"tests of Keras {version} " in (text := PAGE.read_text("utf-8")):
+        lines = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+    lines[folder] = line(folder, count)
+    known = [name for name in FOLDERS if name in lines]
+    return PAGE_TEXT.format(
+        version=version,
+        date=f"{datetime.date.today():%Y-%m-%d}",
+        table="\n".join(
+            [
+                "| folder | passed | in scope | | out of scope |",
+                "|---|---:|---:|---:|---:|",
+                *(lines[n] for n in [*known, *(n for n in lines if n not in known)]),
+            ]
+        ),
+        reasons="\n- ".join(scope.reasons(scope.read())),
+    )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ def reason_of_error(patterns: list[Pattern], error: str) -> str | None:
     return next((p.reason for p in patterns if any(re.search(e, error) for e in p.errors)), None)
 
 
+def private_name(error: str) -> str:
+    """The name that is not public, of a message that led to `MACHINERY`."""
+    kind, _, text = error.partition(": ")
+    return text.partition(" is no public name")[0] if kind == "AbsentError" else text
+
+
 def reasons(patterns: list[Pattern]) -> Iterator[str]:
     """The reasons in the order of the file."""
     return (p.reason for p in patterns)
