@@ -149,12 +149,16 @@ def test_input_of_a_tensor():
     inner = start + 1.0
     again = handmill.Input(tensor=inner)
     assert again is inner
+    assert handmill.Input((4,), tensor=start) is start
     model = handmill.Model(again, layers.Dense(2)(again))
     assert model(X).shape == (6, 2)
     for given, problem in (
         ({"tensor": X}, "must be a KerasTensor"),
-        ({"tensor": start, "batch_shape": (None, 5)}, "`batch_shape` must be that of the tensor"),
-        ({"tensor": start, "dtype": "int32"}, "`dtype` must be that of the tensor"),
+        ({"tensor": start, "batch_shape": (None, 5)}, "incompatible `batch_shape`"),
+        ({"tensor": start, "shape": (5,)}, r"incompatible `shape` .* shape=\(4,\)"),
+        ({"tensor": start, "batch_size": 2}, "incompatible `batch_size`"),
+        ({"tensor": start, "dtype": "int32"}, "incompatible `dtype`"),
+        ({"tensor": start, "sparse": True}, "`sparse=True` is not supported"),
     ):
         with pytest.raises(ValueError, match=problem):
             handmill.Input(**given)

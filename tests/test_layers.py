@@ -247,8 +247,60 @@ def test_input_arguments():
         handmill.Input()
     with pytest.raises(ValueError, match="both `shape` and `batch_shape`"):
         handmill.Input((2,), batch_shape=(None, 2))
+    with pytest.raises(ValueError, match="both `batch_size` and `batch_shape`"):
+        handmill.Input(batch_size=2, batch_shape=(None, 2))
     with pytest.raises(ValueError, match="a tuple"):
         handmill.Input(3)
+    with pytest.warns(UserWarning, match="`input_shape` is deprecated"):
+        layer = layers.InputLayer(input_shape=(3,))
+    assert layer.batch_shape == (None, 3)
+    assert layers.InputLayer(batch_input_shape=(2, 3)).batch_shape == (2, 3)
+    tensor = layer.output
+    flags = [layer.sparse, layer.ragged, layer.optional, tensor.sparse, tensor.ragged]
+    assert flags == [False] * 5
+
+
+def test_a_policy_set_by_its_name():
+    layer = layers.Dense(2)
+    layer.dtype_policy = "mixed_bfloat16"
+    assert layer.dtype_policy == handmill.dtype_policies.DTypePolicy("mixed_bfloat16")
+    assert str(layer(X).dtype) == "bfloat16"
+    assert layer.kernel.dtype == "float32"
+    with pytest.raises(ValueError, match="float99"):
+        layer.dtype_policy = "float99"
+    assert layer.compute_dtype == "bfloat16"
+
+
+def test_losses_are_those_of_the_last_call():
+    class Sum(layers.Layer):
+        def call(self, x):
+            self.add_loss(ops.sum(x))
+            return x
+
+    inner = Sum()
+    inner(np.ones(2, "float32"))
+    for outer in (
+        handmill.Sequential([inner]),
+        handmill.Sequential([handmill.Sequential([inner])]),
+    ):
+        outer(np.ones((1, 3), "float32"))
+        assert [float(loss) for loss in outer.losses] == [3.0]
+
+
+def test_state_of_metrics_in_layers():
+    class Watching(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(1)
+            self.metric = handmill.metrics.Mean()
+
+    layer = Watching()
+    assert layer.metrics_variables == layer.metric.variables
+
+
+def test_a_name_in_the_place_of_a_shape():
+    with pytest.raises(ValueError, match=r"add_weight\(shape, name='scale'\)"):
+        layers.Layer().add_weight("scale", initializer="ones")
 
 
 def test_forgotten_super_init():
@@ -393,3 +445,50 @@ def test_arguments_of_variables():
     ):
         with pytest.raises(ValueError, match=problem):
             handmill.Variable(1.0, **given)
+
+
+def test_shapes_by_name_for_build():
+    class Swapped(layers.Layer):
+        def build(self, right_shape, left_shape):
+            self.shapes = left_shape, right_shape
+
+        def call(self, left, right):
+            return ops.add(left, right)
+
+    class Optional(layers.Layer):
+        def build(self, x_shape, other_shape=None):
+            self.shapes = x_shape, other_shape
+
+        def call(self, x, other=None, training=None):
+            return x if other is None else ops.add(x, other)
+
+    left, right = np.ones((2, 3), "float32"), np.ones((2, 1), "float32")
+    for layer, args, kwargs, shapes in (
+        (Swapped(), (left, right), {}, ((None, 3), (None, 1))),
+        (Swapped(), (left,), {"right": right}, ((None, 3), (None, 1))),
+        (Optional(), (left,), {"other": right}, ((None, 3), (None, 1))),
+        (Optional(), (left,), {"training": True}, ((None, 3), None)),
+    ):
+        layer(*args, **kwargs)
+        assert layer.shapes == shapes
+    one, two = (handmill.KerasTensor((None, n)) for n in (3, 1))
+    layer = Swapped()
+    layer(one, two)
+    assert layer.shapes == ((None, 3), (None, 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda: layers.Dense(2, activation="relu"),
+        lambda: layers.EinsumDense("ab,bc->ac", 2, activation="relu"),
+        lambda: layers.Activation("relu"),
+    ),
+    ids=("dense", "einsum_dense", "activation"),
+)
+def test_an_activation_taken_away(make):
+    layer, x = make(), -X
+    layer(x)
+    layer.activation = None
+    assert (layer(x) < 0).any()
+    assert layer.get_config()["activation"] == "linear"

@@ -232,10 +232,12 @@ def get(identifier: Any) -> Any:
     )
 
 
-def serialize(activation: Callable[..., Any]) -> Any:
+def serialize(activation: Callable[..., Any] | None) -> Any:
     """Returns the name of an activation of handmill, or a config dictionary."""
     from handmill.saving.objects import serialize_keras_object
 
+    if activation is None:
+        return "linear"
     name = getattr(activation, "__name__", None)
     if name in _BY_NAME and _BY_NAME[name] is activation:
         return name

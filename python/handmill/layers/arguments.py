@@ -46,12 +46,12 @@ def shape_of_weight(shape: Any, layer: Any) -> tuple[int, ...]:
     """Returns the shape given to ``add_weight``.
 
     Raises:
-        TypeError: for a name in its place, as Keras 2 had it.
+        ValueError: for a name in its place, as Keras 2 had it.
     """
     if isinstance(shape, str):
-        raise TypeError(
-            f"add_weight() of {layer.describe()}: the shape comes first, and the name is given by "
-            f"name: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
+        raise ValueError(
+            f"add_weight() of {layer.describe()}: the first argument is `shape`, the name is a "
+            f"keyword argument: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
         )
     return (shape,) if isinstance(shape, int) else tuple(shape or ())
 

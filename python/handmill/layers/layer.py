@@ -171,11 +171,6 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
-        if isinstance(shape, str):
-            raise ValueError(
-                "The first argument of `add_weight` is the shape; the name of a weight is a "
-                f"keyword argument: add_weight(name={shape!r}, ...). Received: {shape!r}"
-            )
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
@@ -407,8 +402,7 @@ class Layer(StoredVariables, Watched):
     def _maybe_build(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self.built and self._build_shapes is not None:
             return
-        shapes = tree.map_structure(shape_of_leaf, args)
-        self._build_shapes = shapes[0] if shapes else None
+        self._build_shapes = tree.map_structure(shape_of_leaf, args[0]) if args else None
         self._place()
         if self.built:
             return
@@ -433,8 +427,7 @@ class Layer(StoredVariables, Watched):
         """Builds the layer for the input shape stored in ``config``."""
         shape = config.get("input_shape")
         if shape is not None and not self.built:
-            shape = as_tuples(shape)
-            self._build_shapes = shape
+            self._build_shapes = shape = as_tuples(shape)
             self.build(shape)
             self.built = True
 
@@ -568,10 +561,8 @@ class Layer(StoredVariables, Watched):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for an input of ``input_shape``; builds the layer."""
         if type(self).call is Layer.call and input_shape is None:
-            raise NotImplementedError(
-                f"Layer {type(self).__name__} does not have a `compute_output_shape` method "
-                "implemented."
-            )
+            what = f"Layer {type(self).__name__} does not have a `compute_output_shape` method"
+            raise NotImplementedError(f"{what} implemented.")
         outputs = self.compute_output_spec(tensors_of(input_shape, self.compute_dtype))
         return tree.map_structure(lambda t: t.shape, outputs)
 
@@ -701,10 +692,8 @@ class Layer(StoredVariables, Watched):
         """Metrics that are attributes of this layer or of layers inside."""
         from handmill.metrics.metric import Metric
 
-        found: list[Any] = [v for v in self._parts() if isinstance(v, Metric)]
-        for layer in self._flatten_layers():
-            found += layer.metrics
-        return unique(found)
+        own = [v for v in self._parts() if isinstance(v, Metric)]
+        return unique([*own, *(m for layer in self._flatten_layers() for m in layer.metrics)])
 
     @property
     def metrics_variables(self) -> list[Variable]:

@@ -82,6 +82,8 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
         dtype: the dtype's name.
         name: unique in the process.
         mask: stands for the mask that its values will carry, if they will; not for use in a model.
+        sparse: False: there are no sparse tensors.
+        ragged: False: there are no ragged tensors.
     """
 
     sparse = False

@@ -12,7 +12,7 @@ from handmill.console import say
 from handmill.errors import ShapeError, warn_caller
 from handmill.ir.dims import BATCH, SymbolicDim, as_none, same
 from handmill.ir.trace import dtype_of, mask_of, with_mask
-from handmill.layers.arguments import as_tuples, unique
+from handmill.layers.arguments import as_tuples
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
 from handmill.layers.operation import OpLayer
@@ -373,11 +373,6 @@ class Model(Trainer, Layer):
         return super().from_config(config)
 
     # State.
-
-    @property
-    def metrics_variables(self) -> list[Any]:
-        """The state of all metrics."""
-        return unique([v for metric in self.metrics for v in metric.variables])
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Returns all variables of the model, its optimizer and its metrics, nested by path.

@@ -30,7 +30,7 @@ class Activation(Layer):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
-        return self.activation(inputs)
+        return inputs if self.activation is None else self.activation(inputs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -111,7 +111,7 @@ class Dense(Layer):
         outputs = ops.matmul(inputs, self.kernel)
         if self.use_bias:
             outputs = ops.add(outputs, self.bias)
-        return self.activation(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,11 +44,17 @@ class InputLayer(Layer):
     ) -> None:
         is_text = dtype is str or dtype == STRING or getattr(dtype, "kind", "") in ("U", "S")
         super().__init__(name=name, dtype=config.floatx() if is_text else dtype or config.floatx())
-        given = kwargs.pop("input_shape", None)
+        if "input_shape" in kwargs:
+            warnings.warn(
+                "Argument `input_shape` is deprecated. Use `shape` instead.", stacklevel=2
+            )
+            shape = kwargs.pop("input_shape")
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
         if kwargs:
             raise ValueError(f"Unrecognized keyword arguments passed to InputLayer: {kwargs}")
-        if sparse or ragged:
-            raise ValueError("`sparse` and `ragged` inputs are not supported yet")
+        for argument, value in (("sparse", sparse), ("ragged", ragged)):
+            if value:
+                raise ValueError(f"`{argument}=True` is not supported yet: inputs are dense")
         self.optional = bool(optional)
         if input_tensor is not None:
             if not isinstance(input_tensor, KerasTensor):
@@ -56,19 +63,25 @@ class InputLayer(Layer):
                     f"invalid type: input_tensor={input_tensor!r} (of type {type(input_tensor)})"
                 )
             for what, wanted, found in (
+                ("batch_size", batch_size, (*input_tensor.shape, None)[0]),
+                ("shape", shape, input_tensor.shape[1:]),
                 ("batch_shape", batch_shape, input_tensor.shape),
                 ("dtype", dtype, input_tensor.dtype),
             ):
                 if wanted is not None and _plain(wanted) != _plain(found):
                     raise ValueError(
-                        f"When `input_tensor` is given, `{what}` must be that of the tensor: "
-                        f"{found}. Received: {what}={wanted}"
+                        "When providing the `input_tensor` argument, you cannot provide an "
+                        f"incompatible `{what}` argument. The tensor has {what}={found}. "
+                        f"Received: {what}={wanted}"
                     )
-            batch_shape, shape = input_tensor.shape, None
+            batch_shape, shape, batch_size = input_tensor.shape, None, None
             self.dtype_policy = dtype_policies.get(input_tensor.dtype)
-        shape = given if shape is None else shape
         if shape is not None and batch_shape is not None:
             raise ValueError("You cannot pass both `shape` and `batch_shape` at the same time.")
+        if batch_size is not None and batch_shape is not None:
+            raise ValueError(
+                "You cannot pass both `batch_size` and `batch_shape` at the same time."
+            )
         if shape is None and batch_shape is None:
             raise ValueError("You must pass a `shape` argument.")
         if batch_shape is None:
@@ -85,9 +98,16 @@ class InputLayer(Layer):
         self.built = True
         Node(self, (), {}, tensor)
 
+    sparse = False
+    """Whether the data is sparse."""
+    ragged = False
+    """Whether the rows of the data have lengths of their own."""
+    optional = False
+    """Whether None may be passed."""
+
     def call(self) -> Any:
-        """Never called: an input has no computation."""
-        raise NotImplementedError
+        """Nothing: an input has no computation."""
+        return
 
     @property
     def output(self) -> Any:
@@ -99,8 +119,8 @@ class InputLayer(Layer):
         return {
             "batch_shape": list(self.batch_shape),
             "dtype": self.output.dtype,
-            "sparse": False,
-            "ragged": False,
+            "sparse": self.sparse,
+            "ragged": self.ragged,
             "name": self.name,
             "optional": self.optional,
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill import ops
+from handmill import config, ops
 from handmill.ir.shapes import numpy_dtype
 from handmill.layers.layer import Layer
 
@@ -36,6 +36,8 @@ class Rescaling(Layer):
         """Computes the output."""
         dtype = numpy_dtype(self.compute_dtype)
         scale, offset = np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
+        if scale.ndim and config.image_data_format() == "channels_first":
+            scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
         outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
         return outputs if not offset.any() else ops.add(outputs, offset)
 

@@ -572,7 +572,7 @@ def _same_shape(op: str, target: Any, output: Any) -> None:
             else "for integer labels use the sparse function, 'sparse_categorical_crossentropy', "
             "or make them one-hot rows with utils.to_categorical"
         )
-        raise shape_error(op, "target and output must have one shape", shapes, hint)
+        raise shape_error(op, "target and output must have the same shape", shapes, hint)
 
 
 def moments(

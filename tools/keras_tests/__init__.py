@@ -1,0 +1,1 @@
+"""The parts of tools/keras_tests.py."""
