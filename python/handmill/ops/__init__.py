@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handmill.lazy import plain_module, publish
-from handmill.ops import core, image, linalg, math, nn, numpy
+from handmill.ops import core, linalg, math, nn, numpy
+from handmill.ops import image as image
 
 if TYPE_CHECKING:  # a __getattr__ would hide typing errors
     from handmill.ops.core import *
