@@ -463,14 +463,14 @@ class _Writes(layers.Layer):
 WRONG_LAYERS = {
     _NoReturn: r"call\(\) returned None.*return",
     _NoSuper: "forgot to call `super",
-    _OldOrder: r"the shape comes first.*name='w'",
+    _OldOrder: r"the first argument is `shape`.*name='w'",
     _Writes: "cannot be written into.*slice_update",
 }
 
 
 @pytest.mark.parametrize(("kind", "words"), WRONG_LAYERS.items())
 def test_wrong_layers(kind: Any, words: str) -> None:
-    with pytest.raises((TypeError, RuntimeError), match=words):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=words):
         kind()(layers.Input((6,)))
 
 

@@ -499,9 +499,7 @@ def make_data(
         as_data(x, "x")  # which says what to do
     if is_sparse(y):
         y = as_data(y, "y")
-    if isinstance(x, str | bytes):
-        raise ValueError(f"Unrecognized data type: x={x!r} (of type {type(x)})")
-    if not is_arrays(x):
+    if isinstance(x, str | bytes) or not is_arrays(x):
         _check_source(x)
         if batch_size is not None:
             warn_caller(
