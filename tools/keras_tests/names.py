@@ -192,6 +192,7 @@ def made() -> dict[str, dict[str, Any]]:
         "keras.src.ops.node": {"Node": Node},
         "keras.src.tree": {n: getattr(tree, n) for n in dir(tree) if not n.startswith("_")},
         "keras.src.tree.tree_api": {"MAP_TO_NONE": tree.MAP_TO_NONE},
+        "keras.src.layers.preprocessing.index_lookup": {"IndexLookup": IndexLookup},
         "keras.src.callbacks": {"MonitorCallback": MonitorCallback},
         "keras.src.testing": {
             f"{name}_uses_{device}".lstrip("_"): lambda: False
@@ -200,6 +201,39 @@ def made() -> dict[str, dict[str, Any]]:
             )
         },
     }
+
+
+class IndexLookup:
+    """Keras's base class of IntegerLookup and StringLookup stands for whichever is meant."""
+
+    def __new__(
+        cls,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: Any = None,
+        oov_token: Any = None,
+        vocabulary_dtype: str = "string",
+        **kwargs: Any,
+    ) -> Any:
+        from handmill import layers
+
+        given = {
+            "max_tokens": max_tokens,
+            "num_oov_indices": num_oov_indices,
+            "mask_token": mask_token,
+            "oov_token": oov_token,
+            **kwargs,
+        }
+        if "int" in vocabulary_dtype:
+            return layers.IntegerLookup(vocabulary_dtype=vocabulary_dtype, **given)
+        return layers.StringLookup(**given)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        from handmill import layers
+
+        is_number = "int" in config["vocabulary_dtype"]
+        return (layers.IntegerLookup if is_number else layers.StringLookup).from_config(config)
 
 
 class Room(types.ModuleType):
