@@ -283,8 +283,9 @@ def operation(room: Room, name: str) -> Any:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             if isinstance(function, Absent):
                 return function()
-            free = [p for p in inspect.signature(function).parameters if p not in self.given]
-            if any(isinstance(a, types.EllipsisType) for a in args) or len(args) > len(free):
+            taken = inspect.signature(function).parameters
+            free = [name for name in taken if name not in self.given]
+            if any(p.kind is p.VAR_POSITIONAL for p in taken.values()) or len(args) > len(free):
                 return function(*args, **self.given, **kwargs)
             return function(**dict(zip(free, args, strict=False)), **self.given, **kwargs)
 
