@@ -285,7 +285,12 @@ def operation(room: Room, name: str) -> Any:
                 return function()
             taken = inspect.signature(function).parameters
             free = [name for name in taken if name not in self.given]
-            if any(p.kind is p.VAR_POSITIONAL for p in taken.values()) or len(args) > len(free):
+            if any(p.kind is p.VAR_POSITIONAL for p in taken.values()):
+                first = [p.name for p in taken.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+                given = dict(self.given)
+                before = [given.pop(name) for name in first if name in given]
+                return function(*before, *args, **given, **kwargs)
+            if len(args) > len(free):
                 return function(*args, **self.given, **kwargs)
             return function(**dict(zip(free, args, strict=False)), **self.given, **kwargs)
 
