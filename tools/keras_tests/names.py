@@ -192,6 +192,7 @@ def made() -> dict[str, dict[str, Any]]:
         "keras.src.ops.node": {"Node": Node},
         "keras.src.tree": {n: getattr(tree, n) for n in dir(tree) if not n.startswith("_")},
         "keras.src.tree.tree_api": {"MAP_TO_NONE": tree.MAP_TO_NONE},
+        "keras.src.layers.preprocessing.index_lookup": {"IndexLookup": IndexLookup},
         "keras.src.callbacks": {"MonitorCallback": MonitorCallback},
         "keras.src.testing": {
             f"{name}_uses_{device}".lstrip("_"): lambda: False
@@ -200,6 +201,39 @@ def made() -> dict[str, dict[str, Any]]:
             )
         },
     }
+
+
+class IndexLookup:
+    """Keras's base class of IntegerLookup and StringLookup stands for whichever is meant."""
+
+    def __new__(
+        cls,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: Any = None,
+        oov_token: Any = None,
+        vocabulary_dtype: str = "string",
+        **kwargs: Any,
+    ) -> Any:
+        from handmill import layers
+
+        given = {
+            "max_tokens": max_tokens,
+            "num_oov_indices": num_oov_indices,
+            "mask_token": mask_token,
+            "oov_token": oov_token,
+            **kwargs,
+        }
+        if "int" in vocabulary_dtype:
+            return layers.IntegerLookup(vocabulary_dtype=vocabulary_dtype, **given)
+        return layers.StringLookup(**given)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        from handmill import layers
+
+        is_number = "int" in config["vocabulary_dtype"]
+        return (layers.IntegerLookup if is_number else layers.StringLookup).from_config(config)
 
 
 class Room(types.ModuleType):
@@ -249,8 +283,14 @@ def operation(room: Room, name: str) -> Any:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             if isinstance(function, Absent):
                 return function()
-            free = [p for p in inspect.signature(function).parameters if p not in self.given]
-            if any(isinstance(a, types.EllipsisType) for a in args) or len(args) > len(free):
+            taken = inspect.signature(function).parameters
+            free = [name for name in taken if name not in self.given]
+            if any(p.kind is p.VAR_POSITIONAL for p in taken.values()):
+                first = [p.name for p in taken.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+                given = dict(self.given)
+                before = [given.pop(name) for name in first if name in given]
+                return function(*before, *args, **given, **kwargs)
+            if len(args) > len(free):
                 return function(*args, **self.given, **kwargs)
             return function(**dict(zip(free, args, strict=False)), **self.given, **kwargs)
 

@@ -102,7 +102,10 @@ def pad(
         flat = tuple(n for pair in pairs for n in pair)
         return x if flat == (0,) * len(flat) else apply(PAD, x, paddings=flat, value=value)
     if constant_values is not None:
-        raise ValueError(f"`constant_values` needs mode='constant', got mode={mode!r}")
+        raise ValueError(
+            "Argument `constant_values` can only be provided when `mode == 'constant'`. Received: "
+            f"mode={mode!r}, constant_values={constant_values!r}"
+        )
     for axis, (before, after) in enumerate(pairs):
         if before or after:
             indices = np.pad(np.arange(_fixed(x, axis, "pad")), (before, after), mode=mode)  # type: ignore[call-overload]
