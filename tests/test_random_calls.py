@@ -59,6 +59,20 @@ def test_differences_are_seen():
     assert not different(call, ValueError("one"), ValueError("two"))
 
 
+def test_sums_that_cancel_are_held_to_what_was_added_up():
+    """Their roundings grow with the terms, at each element alone, and no further."""
+    big = np.array([[1.0, 3.0, -1.0, 0.0], [1e-3, 0.0, 0.0, 0.0]], np.float32)
+    call = random_calls.product("inner", big, np.ones(4, np.float32))
+    np.testing.assert_array_equal(call.magnitude, [5.0, np.float32(1e-3)])
+    np.testing.assert_array_equal(call.roundings, [7, 7])
+    want = np.array([3.0, 1e-3])
+    for k, agree in ((6, True), (8, False)):
+        off = np.array([[k * 2.0**-23 * 5.0, 0.0], [0.0, k * 2.0**-23 * 1e-3]])
+        for one in off:
+            found = random_calls.difference(call, [(want + one)], [want.astype(np.float32)], False)
+            assert (not found) == agree, (k, one)
+
+
 def test_a_disagreement_is_found(monkeypatch):
     """What the driver is for: a function that is wrong in one executor."""
     from handmill import config

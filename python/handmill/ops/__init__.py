@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from handmill.lazy import plain_module, publish
 from handmill.ops import core, linalg, math, nn, numpy
+from handmill.ops import image as image
 
 if TYPE_CHECKING:  # a __getattr__ would hide typing errors
     from handmill.ops.core import *

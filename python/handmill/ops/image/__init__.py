@@ -1,0 +1,16 @@
+"""The functions of ``keras.ops.image``: compositions of operators, so they have gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handmill.lazy import plain_module, publish
+from handmill.ops.image import borders, colors, resizing
+
+if TYPE_CHECKING:  # a __getattr__ would hide typing errors
+    from handmill.ops.image.borders import *
+    from handmill.ops.image.colors import *
+    from handmill.ops.image.resizing import *
+else:
+    publish(__name__, borders, colors, resizing)
+    __getattr__ = plain_module(__name__)
