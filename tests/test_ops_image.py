@@ -42,6 +42,54 @@ CALLS = [
     ("resize", {"size": (4, 4), "crop_to_aspect_ratio": True}),
     ("resize", {"size": (4, 4), "pad_to_aspect_ratio": True, "fill_value": 0.5}),
     ("resize", {"size": (3, 9), "pad_to_aspect_ratio": True}),
+    ("gaussian_blur", {"kernel_size": (4, 3), "sigma": (0.7, 2.0)}),
+    ("gaussian_blur", {"kernel_size": (3, 9), "sigma": (1.0, 1.5)}),
+    ("extract_patches", {"size": (2, 3)}),
+    ("extract_patches", {"size": 2, "strides": (1, 2), "padding": "same"}),
+    ("extract_patches", {"size": (3, 2), "strides": 1, "dilation_rate": 2, "padding": "same"}),
+]
+TURN = np.float32([0.9, -0.3, 1.2, 0.25, 1.1, -1.7, 0, 0])
+POINTS = np.float32([[[0, 0], [7, 0], [0, 4], [7, 4]], [[1, 0], [6, 1], [0, 3], [7, 4]]])
+COORDINATES = np.random.default_rng(3).uniform(-9, 14, (3, 4, 25)).astype(np.float32)
+MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
+BATCH = IMAGE[:, :, :, ::-1] + 0.5
+# Of arrays without a format, or of a batch only: name, arguments, options.
+MORE = [
+    *[
+        ("map_coordinates", (x, COORDINATES, order, mode, 3), {})
+        for x in (IMAGE[0], (IMAGE[0] * 255).astype(np.uint8))
+        for order in (0, 1)
+        for mode in MODES
+    ],
+    ("affine_transform", (IMAGE, np.stack([TURN, -TURN]), "nearest"), {}),
+    *[("affine_transform", (IMAGE[0], TURN, "bilinear", mode, 2.0), {}) for mode in MODES],
+    (
+        "affine_transform",
+        (first(IMAGE), np.stack([TURN, TURN + 0.1]) * np.float32([1] * 6 + [0, 0])),
+        {"data_format": "channels_first"},
+    ),
+    ("perspective_transform", (IMAGE, POINTS, POINTS[::-1] + 0.3, "bilinear", 0.5), {}),
+    ("perspective_transform", (IMAGE[0], POINTS[0], POINTS[1] - 0.3, "nearest"), {}),
+    (
+        "perspective_transform",
+        (first(IMAGE), POINTS, POINTS[::-1]),
+        {"data_format": "channels_first"},
+    ),
+    *[
+        (
+            "scale_and_translate",
+            (IMAGE, (2, 7, 5, 3), np.float32([1.7, 0.6]), np.float32([-1.2, 0.4]), (1, 2), how, a),
+            {},
+        )
+        for how in ("linear", "cubic", "lanczos3", "lanczos5")
+        for a in (True, False)
+    ],
+    ("sobel_edges", (IMAGE,), {}),
+    ("sobel_edges", (first(IMAGE),), {"data_format": "channels_first"}),
+    ("ssim", (IMAGE, BATCH, 1.0, 5), {}),
+    ("ssim", (first(IMAGE[0]), first(BATCH[0]), 2.0, 3, 0.8, 0.1, 0.2, "channels_first"), {}),
+    ("extract_patches_3d", (IMAGE[..., None], (1, 2, 3), (1, 1, 2)), {}),
+    ("extract_patches_3d", (IMAGE, 2), {"data_format": "channels_first", "padding": "same"}),
 ]
 
 
@@ -55,6 +103,17 @@ def test_numbers_are_those_of_keras(theirs):
         got = getattr(ops.image, name)(x, **kwargs)
         assert got.dtype == want.dtype
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {kwargs}")
+
+
+@pytest.mark.slow
+def test_more_numbers_are_those_of_keras(theirs):
+    for name, arguments, options in MORE:
+        want = np.asarray(getattr(theirs, name)(*arguments, **options))
+        got = getattr(ops.image, name)(*arguments, **options)
+        assert got.dtype == want.dtype
+        tolerance = 1e-4 if name == "perspective_transform" else 2e-5
+        message = f"{name} {arguments[1:]} {options}"
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance, err_msg=message)
 
 
 @pytest.mark.slow
