@@ -205,8 +205,9 @@ def scale_and_translate(
         )
     sizes = fixed("scale_and_translate", x, *axes)
     f = functions if is_symbolic(scale) or is_symbolic(translation) else np
-    steps = 1.0 / converted(scale, "float32")
-    shifts = converted(translation, "float32") * steps
+    exact = "float64" if "float64" in (dtype_of(scale), dtype_of(translation)) else "float32"
+    steps = 1.0 / converted(scale, exact)
+    shifts = converted(translation, exact) * steps
     for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
         target = wanted[axis]
         if target is None:
