@@ -84,8 +84,7 @@ MORE = [
             (IMAGE, (2, 7, 5, 3), np.float32([1.7, 0.6]), np.float32([-1.2, 0.4]), (1, 2), how, a),
             {},
         )
-        for how in ("linear", "cubic", "lanczos3", "lanczos5")
-        for a in (True, False)
+        for how, a in (("linear", True), ("cubic", False), ("lanczos3", True), ("lanczos5", False))
     ],
     ("sobel_edges", (IMAGE,), {}),
     ("sobel_edges", (first(IMAGE),), {"data_format": "channels_first"}),
