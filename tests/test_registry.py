@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import operator
 import pkgutil
 
 import numpy as np
@@ -23,7 +24,7 @@ except ImportError:  # a build without kernels
 
 needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
-PUBLIC = ops.__all__
+PUBLIC = [*ops.__all__, *(f"image.{name}" for name in ops.image.__all__)]
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
@@ -155,7 +156,7 @@ def test_every_epilogue_of_the_kernels_is_an_operator(kind):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_function_is_documented(name):
-    function = getattr(ops, name)
+    function = operator.attrgetter(name)(ops)
     text = inspect.getdoc(function)
     assert text, "no docstring"
     assert "Example:" in text
@@ -178,9 +179,9 @@ def test_examples(name):
 def test_signature_is_that_of_keras(name):
     """Parameters have the names and defaults of keras.ops."""
     keras_ops = pytest.importorskip("keras.ops", reason="keras is not installed")
-    theirs = dict(inspect.signature(getattr(keras_ops, name)).parameters)
+    theirs = dict(inspect.signature(operator.attrgetter(name)(keras_ops)).parameters)
     theirs.pop("kwargs", None)
-    ours = inspect.signature(getattr(ops, name)).parameters
+    ours = inspect.signature(operator.attrgetter(name)(ops)).parameters
     assert list(ours) == list(theirs)
     for parameter in ours.values():
         default = theirs[parameter.name].default

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from handmill.ir.trace import apply
 from handmill.ops.image.layout import images_of
-from handmill.ops.numpy.arrange import pad
 from handmill.primitives.emit import slice_axis
+from handmill.primitives.movement import PAD
 from handmill.primitives.operands import Tensor, shape_of
 
 
@@ -20,7 +23,8 @@ def _two_of_three(kind: str, sides: tuple[str, str, str], values: list[Any]) -> 
 
 
 def _not_negative(name: str, value: Any) -> None:
-    if value is not None and value < 0:
+    """Refuses a number below 0; of one that a call decides, the call does."""
+    if isinstance(value, int | np.integer) and value < 0:
         raise ValueError(f"{name} must be >= 0. Received: {name}={value}")
 
 
@@ -73,10 +77,15 @@ def pad_images(
     shape = shape_of(found.x)
     rows = [top_padding, bottom_padding, target_height]
     columns = [left_padding, right_padding, target_width]
-    width: list[Any] = [[0, 0] for _ in shape]
-    width[found.height] = _around("padding", ("top", "bottom", "height"), shape[found.height], rows)
-    width[found.width] = _around("padding", ("left", "right", "width"), shape[found.width], columns)
-    return pad(found.x, width)
+    around: list[Any] = [[0, 0] for _ in shape]
+    around[found.height] = _around(
+        "padding", ("top", "bottom", "height"), shape[found.height], rows
+    )
+    around[found.width] = _around(
+        "padding", ("left", "right", "width"), shape[found.width], columns
+    )
+    flat = tuple(n for pair in around for n in pair)
+    return apply(PAD, found.x, paddings=flat, value=0.0)
 
 
 def crop_images(

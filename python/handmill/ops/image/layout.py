@@ -19,6 +19,25 @@ class Images(NamedTuple):
     channels: int
 
 
+def channels_last(data_format: Any) -> bool:
+    """Whether channels are the last axis.
+
+    Args:
+        data_format: "channels_last" or "channels_first"; None means
+            ``config.image_data_format()``.
+
+    Raises:
+        ValueError: if there is no such format.
+    """
+    known = config.image_data_format() if data_format is None else str(data_format).lower()
+    if known not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
+            f"Received: data_format={data_format}"
+        )
+    return known == "channels_last"
+
+
 def images_of(images: Tensor, data_format: Any) -> Images:
     """One image or a batch, with its axes.
 
@@ -31,12 +50,7 @@ def images_of(images: Tensor, data_format: Any) -> Images:
         ShapeError: if the rank is another one.
         ValueError: if there is no such format.
     """
-    known = config.image_data_format() if data_format is None else str(data_format).lower()
-    if known not in ("channels_last", "channels_first"):
-        raise ValueError(
-            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
-            f"Received: data_format={data_format}"
-        )
+    last = channels_last(data_format)
     x = tensor(images)
     rank = len(shape_of(x))
     if rank not in (3, 4):
@@ -45,6 +59,6 @@ def images_of(images: Tensor, data_format: Any) -> Images:
             f"Received: images.shape={shape_of(x)}"
         )
     first = rank - 3
-    if known == "channels_last":
+    if last:
         return Images(x, rank, first, first + 1, first + 2)
     return Images(x, rank, first + 1, first + 2, first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,60 +10,44 @@ import numpy as np
 from handmill.errors import ShapeError
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
+from handmill.ops import numpy as functions
 from handmill.ops.core.conversion import cast, saturate_cast
 from handmill.ops.image.layout import images_of
-from handmill.ops.numpy.arrange import moveaxis, pad
+from handmill.ops.image.matrices import Kernel, along, fixed, keys_cubic, lanczos, triangle, weights
+from handmill.ops.numpy.arrange import pad
 from handmill.ops.numpy.elementwise import round
-from handmill.ops.numpy.products import matmul
 from handmill.ops.numpy.sorting import take
 from handmill.primitives.emit import slice_axis
-from handmill.primitives.operands import Tensor, dtype_of, shape_of
+from handmill.primitives.operands import (
+    Tensor,
+    converted,
+    dtype_of,
+    is_symbolic,
+    normal_axis,
+    promote_float,
+    shape_of,
+    tensor,
+)
 
-
-def _triangle(x: Array) -> Array:
-    return np.maximum(0.0, 1.0 - x)
-
-
-def _keys_cubic(x: Array) -> Array:
-    """Keys's cubic convolution with a = -1/2."""
-    near = (1.5 * x - 2.5) * x * x + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return np.where(x >= 2.0, 0.0, np.where(x >= 1.0, far, near))
-
-
-def _lanczos(radius: float) -> Callable[[Array], Array]:
-    return lambda x: np.where(x > radius, 0.0, np.sinc(x) * np.sinc(x / radius))
-
-
-_KERNELS: dict[str, Callable[[Array], Array] | None] = {
-    "bilinear": _triangle,
+_KERNELS: dict[str, Kernel | None] = {
+    "bilinear": triangle,
     "nearest": None,
-    "lanczos3": _lanczos(3.0),
-    "lanczos5": _lanczos(5.0),
-    "bicubic": _keys_cubic,
+    "lanczos3": lanczos(3.0),
+    "lanczos5": lanczos(5.0),
+    "bicubic": keys_cubic,
 }
-
-
-def _weights(size: int, target: int, kernel: Callable[[Array], Array], antialias: bool) -> Array:
-    """How much each of ``size`` pixels counts for each of ``target``: rows that sum to 1."""
-    step = size / target
-    widened = max(step, 1.0) if antialias else 1.0
-    centers = (np.arange(target) + 0.5) * step - 0.5
-    found = kernel(np.abs(centers[:, None] - np.arange(size)) / widened)
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+_METHODS = {
+    **dict.fromkeys(("linear", "bilinear", "trilinear"), triangle),
+    **dict.fromkeys(("cubic", "bicubic", "tricubic"), keys_cubic),
+    "lanczos3": lanczos(3.0),
+    "lanczos5": lanczos(5.0),
+}
 
 
 def _nearest(size: int, target: int) -> Array:
     # Products and quotients in float32, one rounding each, as Keras on JAX picks its pixels.
     at = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * np.float32(size)
     return np.asarray(np.floor(at / np.float32(target)), np.int32)
-
-
-def _along(x: Any, axis: int, matrix: Array) -> Any:
-    """The product of a matrix with each line of pixels along an axis."""
-    if axis == len(shape_of(x)) - 2:
-        return matmul(matrix, x)
-    return moveaxis(matmul(moveaxis(x, axis, -1), matrix.T.copy()), -1, axis)
 
 
 def _to_aspect(x: Any, axes: tuple[int, int], size: Sequence[int], crop: bool, fill: float) -> Any:
@@ -141,11 +125,7 @@ def resize(
         )
     found = images_of(images, data_format)
     x, axes = found.x, (found.height, found.width)
-    if not all(isinstance(shape_of(x)[a], int) for a in axes):
-        raise ShapeError(
-            "resize: expected images of a fixed height and width, received images.shape="
-            f"{shape_of(x)}; give the input its height and width, or resize in the data"
-        )
+    fixed("resize", x, *axes)
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
         x = _to_aspect(x, axes, size, crop_to_aspect_ratio, fill_value)
     dtype, kernel = dtype_of(x), _KERNELS[interpolation]
@@ -157,8 +137,81 @@ def resize(
         if kernel is None:
             x = take(x, _nearest(have, int(target)), axis=axis)
             continue
-        matrix = _weights(have, int(target), kernel, antialias)
-        x = _along(cast(x, computed), axis, cast(matrix, computed))
+        step = np.float64(have) / int(target)
+        matrix = weights(np, have, int(target), step, 0.0, kernel, antialias)
+        x = along(cast(x, computed), axis, cast(matrix, computed))
     if dtype_of(x) == dtype:
         return x
     return saturate_cast(round(x), dtype)
+
+
+def scale_and_translate(
+    images: Tensor,
+    output_shape: Sequence[int | None],
+    scale: Tensor,
+    translation: Tensor,
+    spatial_dims: Sequence[int],
+    method: str,
+    antialias: bool = True,
+) -> Any:
+    """Scales images about their corner and moves them; what comes from outside is 0.
+
+    Args:
+        images: an array of any number of axes.
+        output_shape: the shape of the result; along other axes than those of ``spatial_dims`` that
+            of the images, or None.
+        scale: a factor for each of ``spatial_dims``.
+        translation: how far each is moved, in pixels of the result.
+        spatial_dims: the axes.
+        method: "linear", "bilinear", "trilinear", "cubic", "bicubic", "tricubic", "lanczos3" or
+            "lanczos5".
+        antialias: whether each pixel of a smaller image is made of all that it covers.
+
+    Returns:
+        The images; integers become float32.
+
+    Raises:
+        ValueError: if there is no such method, or the numbers of axes differ.
+        ShapeError: if an axis has no fixed size.
+
+    Example:
+        >>> from handmill import ops
+        >>> x = ops.arange(3.0)
+        >>> ops.image.scale_and_translate(x, (5,), [2.0], [-0.5], (0,), "linear")
+        array([0. , 0.5, 1. , 1.5, 2. ], dtype=float32)
+    """
+    if method not in _METHODS:
+        raise ValueError(
+            "Invalid value for argument `method`. Expected of one "
+            f"{tuple(_METHODS)}. Received: method={method}"
+        )
+    (x,) = promote_float(images)
+    own, wanted = shape_of(x), list(output_shape)
+    axes = [normal_axis("scale_and_translate", axis, len(own)) for axis in spatial_dims]
+    scale, translation = tensor(scale), tensor(translation)
+    for name, given in (("scale", scale), ("translation", translation)):
+        if shape_of(given) != (len(axes),):
+            raise ShapeError(
+                f"`{name}` must hold one number for each of spatial_dims={tuple(spatial_dims)}. "
+                f"Received: {name}.shape={shape_of(given)}"
+            )
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"`spatial_dims` must differ. Received: spatial_dims={spatial_dims}")
+    others = [a for a in range(len(own)) if a not in axes]
+    if len(wanted) != len(own) or any(wanted[a] not in (None, own[a]) for a in others):
+        raise ShapeError(
+            "`output_shape` must be the shape of the images but for `spatial_dims`. Received: "
+            f"output_shape={tuple(wanted)}, images.shape={own}, spatial_dims={tuple(spatial_dims)}"
+        )
+    sizes = fixed("scale_and_translate", x, *axes)
+    f = functions if is_symbolic(scale) or is_symbolic(translation) else np
+    exact = "float64" if "float64" in (dtype_of(scale), dtype_of(translation)) else "float32"
+    steps = 1.0 / converted(scale, exact)
+    shifts = converted(translation, exact) * steps
+    for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
+        target = wanted[axis]
+        if target is None:
+            raise ShapeError(f"`output_shape` must say the size along axis {axis}, got None")
+        found = weights(f, size, int(target), steps[i], shifts[i], _METHODS[method], antialias)
+        x = along(x, axis, converted(found, dtype_of(x)))
+    return x
