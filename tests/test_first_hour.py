@@ -295,6 +295,7 @@ def test_a_process_that_dies_is_no_wait_for_ever() -> None:
     data = Batches(_die, 2, workers=1, use_multiprocessing=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads, Python 3.12
+        warnings.simplefilter("ignore", RuntimeWarning)  # the same, where JAX is imported
         with pytest.raises(RuntimeError, match=r"died \(exit code 3\) before batch 1 was made"):
             make_model().fit(data, verbose=0)
 

@@ -560,7 +560,7 @@ def test_later_versions_are_refused() -> None:
 
     content = KINDS["classes"]().__getstate__()["_hmill"]
     members = archive.from_archive(io.BytesIO(content), len(content), "file")
-    later = {**members, "state.json": members["state.json"].replace(b'ion": 1', b'ion": 9')}
+    later = {**members, "state.json": bytes(members["state.json"]).replace(b'ion": 1', b'ion": 9')}
     with pytest.raises(FileFormatError, match="has format version 9"):
         from_bytes(b"".join(archive.to_archive(later)))
     arrays = tensors.from_tensors(members["model.safetensors"], "file")

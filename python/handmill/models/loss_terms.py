@@ -54,6 +54,7 @@ def loss_terms(
     """
     if loss is None:
         return []
+    loss, weights, outputs = _plain(loss), _plain(weights), _plain(outputs)
     by_output: list[Any] = [None] * len(names)
     if weights is not None and not _are_alike(loss, weights):
         given = tree.flatten(weights)
@@ -90,7 +91,7 @@ def loss_terms(
                 f"`loss` has {len(loss)} entries, but the model has {len(names)} outputs: {names}"
             )
     elif _are_nested_alike(loss, outputs):
-        loss = tree.pack_sequence_as(outputs, tree.flatten(loss))
+        loss = _placed(loss, outputs)
     found: list[LossTerm] = []
     _add(loss, outputs, (), names, found)
     found.sort(key=lambda term: _first(term.outputs))
@@ -147,6 +148,24 @@ def _name(outputs: Any, path: tuple[Any, ...], names: list[Any]) -> str | None:
         return "_".join(map(str, outputs))
     known = [names[number] for number in tree.flatten(outputs)]
     return None if None in known else "_".join(known)
+
+
+def _plain(structure: Any) -> Any:
+    """Lists, tuples and dicts as such, not of the kinds that layers keep as attributes."""
+    if isinstance(structure, dict):
+        return {key: _plain(item) for key, item in structure.items()}
+    if isinstance(structure, tuple):
+        return tuple(_plain(item) for item in structure)
+    return [_plain(item) for item in structure] if tree.is_nested(structure) else structure
+
+
+def _placed(loss: Any, outputs: Any) -> Any:
+    """Losses in the order, and the kinds of lists, of the outputs that are nested alike."""
+    if not tree.is_nested(outputs):
+        return loss
+    if isinstance(outputs, dict):
+        return {key: _placed(loss[key], item) for key, item in outputs.items()}
+    return type(outputs)(_placed(a, b) for a, b in zip(loss, outputs, strict=True))
 
 
 def _first(outputs: Any) -> int:
