@@ -56,7 +56,7 @@ def test_models_without_inputs_or_outputs(inputs):
 
 
 def test_loading_words_the_suffix_as_loading(tmp_path):
-    with pytest.raises(ValueError, match="File format not supported.*`.hmill` or `.keras`"):
+    with pytest.raises(ValueError, match=r"File format not supported.*`\.hmill` or `\.keras`"):
         models.load_model(tmp_path / "m.pkl")
     with pytest.raises(ValueError, match="load_weights"):
         models.load_model(tmp_path / "m.weights.hmill")
