@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 import handmill
 from handmill import layers, ops
-from handmill.ir.trace import mask_of
+from handmill.ir.trace import array_masks, mask_of
+from handmill.layers.eager import _PLAIN
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 5, 3)).astype("float32")
@@ -174,7 +176,7 @@ def test_masks_travel_in_steps_that_python_runs(merge: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_masks_of_a_step_that_python_runs_end_with_it() -> None:
+def test_masks_of_a_step_that_python_runs_end_with_its_arrays() -> None:
     seen: list[Any] = []
 
     class Noting(layers.Layer):
@@ -191,6 +193,73 @@ def test_masks_of_a_step_that_python_runs_end_with_it() -> None:
     seen.clear()
     model.compile("sgd", "mse", run_eagerly=True)
     model.evaluate(X, X, verbose=0)
-    (array, mask) = seen[0]
+    array, mask = seen.pop()
     np.testing.assert_array_equal(mask, MASK)
-    assert mask_of(array) is None
+    assert mask_of(X) is None
+    assert id(array) in array_masks
+    before = len(array_masks)
+    del array
+    assert len(array_masks) == before - 1
+
+
+def test_arrays_carry_masks_from_call_to_call() -> None:
+    masked = layers.Masking()(X)
+    np.testing.assert_array_equal(mask_of(masked), MASK)
+    dense = layers.Dense(2)
+    projected = dense(masked)
+    np.testing.assert_array_equal(Seen()(projected), MASK)
+    assert (Seen()(dense(X)) == -1).all()  # the same layer, handed no mask
+    np.testing.assert_array_equal(Seen()(projected, mask=~MASK), ~MASK)
+    assert mask_of(layers.Add()([masked, X])) is None
+    np.testing.assert_array_equal(
+        mask_of(layers.Add()([masked, layers.Masking()(X[::-1])])), MASK | MASK[::-1]
+    )
+    model = handmill.Sequential([handmill.Input((5, 3)), Seen()])
+    np.testing.assert_array_equal(model(masked), MASK)
+    with pytest.warns(UserWarning, match="does not support masking and will therefore destroy"):
+        assert mask_of(layers.Reshape((15,))(masked)) is None
+    value = handmill.losses.MeanSquaredError()(Y, projected)
+    np.testing.assert_allclose(value, ((projected - Y) ** 2).mean(-1)[MASK].mean(), rtol=1e-5)
+    metric = handmill.metrics.MeanSquaredError()
+    metric.update_state(Y, projected)
+    np.testing.assert_allclose(metric.result(), value, rtol=1e-5)
+
+
+def test_masks_of_arrays_travel_under_a_tape_too() -> None:
+    layer = layers.Dense(2)
+    layer.build((None, 5, 3))
+    with handmill.GradientTape() as tape:
+        projected = layer(layers.Masking()(X))
+        loss = handmill.losses.MeanSquaredError()(Y, projected)
+    np.testing.assert_array_equal(mask_of(projected), MASK)
+    grads = tape.gradient(loss, layer.trainable_weights)
+    wanted = 2 * (np.asarray(projected) - Y)[MASK].sum(0) / (MASK.sum() * Y.shape[-1])
+    np.testing.assert_allclose(grads[1], wanted, rtol=1e-4)
+
+
+def test_masks_of_arrays_are_forgotten_with_them() -> None:
+    layer = layers.Masking()
+    layer(X)
+    before = len(array_masks)
+    masked = layer(X)
+    assert len(array_masks) == before + 1
+    owned = X.copy()
+    assert Seen()(owned, mask=MASK) is not owned
+    assert mask_of(owned) is None
+    assert mask_of(masked.copy()) is None
+    mask = weakref.ref(mask_of(masked))
+    del masked
+    assert len(array_masks) == before
+    assert mask() is None
+
+
+def test_calls_of_layers_that_make_no_masks_compute_none() -> None:
+    layer = layers.Dense(2)
+    before = dict(array_masks)
+    layer(X)
+    assert list(layer._programs) == [_PLAIN, None]
+    masked = layers.Masking()(X)
+    layer(X)
+    assert list(layer._programs) == [_PLAIN, None]  # though masks of other arrays are there
+    del masked
+    assert array_masks == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,45 +59,32 @@ def read(graph: Graph, state: Any) -> Value:
     return _cast(value, dtype) if _cast is not None and state.autocast else value
 
 
+array_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
+"""The masks of arrays, by identity, each with its array, whose end removes it."""
+_forget = array_masks.pop
+
+
 def mask_of(x: Any) -> Any:
-    """The mask attached to a value or symbolic tensor (handmill.layers.masks), None if none is."""
+    """The mask attached to a value, symbolic tensor or array; None if none is."""
     if isinstance(x, Value) or hasattr(type(x), "apply_symbolically"):
         return x.mask
-    known = _ARRAYS.masks.get(id(x)) if _ARRAYS.masks else None
+    known = array_masks.get(id(x)) if array_masks else None
     return None if known is None else known[1]
 
 
 def with_mask(x: Any, mask: Any) -> Any:
     """Attaches a mask to a value, and returns the value.
 
-    Arrays have no room for one: theirs are kept beside them, in :func:`masks_of_arrays`.
+    Arrays have no room for one: theirs are kept beside them, in :data:`array_masks`.
     """
     if mask is None:
         return x
     if isinstance(x, Value) or hasattr(type(x), "apply_symbolically"):
         x.mask = mask
-    elif _ARRAYS.masks is not None:
-        _ARRAYS.masks[id(x)] = (x, mask)
+    elif isinstance(x, np.ndarray) and not isinstance(mask, Value):
+        key = id(x)  # the memory is another's only after the end has been told
+        array_masks[key] = weakref.ref(x, lambda _, forget=_forget: forget(key, None)), mask
     return x
-
-
-class _Arrays(threading.local):
-    """The masks of arrays, by identity, each with its array; None where none are kept."""
-
-    masks: dict[int, tuple[Any, Any]] | None = None
-
-
-_ARRAYS = _Arrays()
-
-
-@contextmanager
-def masks_of_arrays() -> Iterator[None]:
-    """Keeps masks beside the arrays that this thread computes in the ``with`` block."""
-    before, _ARRAYS.masks = _ARRAYS.masks, {}
-    try:
-        yield
-    finally:
-        _ARRAYS.masks = before
 
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from handmill.ir.trace import masks_of_arrays
-
 
 class CallContext(threading.local):
     """What calls of layers share; each thread has its own.
@@ -52,8 +50,7 @@ def eager_calls() -> Iterator[None]:
     before, CONTEXT.eager = CONTEXT.eager, True
     eager_scopes.append(1)
     try:
-        with masks_of_arrays():
-            yield
+        yield
     finally:
         eager_scopes.pop()
         CONTEXT.eager = before

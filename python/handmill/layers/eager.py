@@ -10,7 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
-from handmill.ir.trace import recorder, recorders
+from handmill.ir.trace import array_masks, mask_of, recorder, recorders, with_mask
 from handmill.layers.context import collected_losses
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
@@ -24,6 +24,8 @@ class _Array:
 
 
 _ARRAY = _Array()
+_MASKED = _Array()
+"""Stands for an array and for its mask."""
 
 
 def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -112,11 +114,12 @@ class _Call:
         with collected_losses() as added:
             outputs = self._layer._call_traced(current_graph(), args, kwargs)
         losses = [value for _, value in added]
-        if outputs is not None and not tree.is_nested(outputs) and not losses:
-            return outputs
         flat = [x for x in tree.flatten(outputs) if x is not None]
+        masks = {i: mask for i, x in enumerate(flat) if (mask := mask_of(x)) is not None}
+        if outputs is not None and not tree.is_nested(outputs) and not losses and not masks:
+            return outputs
         nesting = tree.map_structure(lambda x: x is not None, outputs)
-        return Outputs((*flat, *losses), (nesting, len(flat)))
+        return Outputs((*flat, *masks.values(), *losses), (nesting, len(flat), tuple(masks)))
 
     def __call__(self, *arrays: Any) -> Any:
         results = self._function(*arrays)
@@ -136,10 +139,13 @@ class _Call:
             if self._layer._eager_losses:
                 self._layer._eager_losses = []
             return results[0]
-        nesting, count = structure
-        if len(results) > count:
+        nesting, count, masked = structure
+        losses = list(results[count + len(masked) :])
+        if losses:
             forget_losses(self._layer)
-        self._layer._eager_losses = list(results[count:])
+        self._layer._eager_losses = losses
+        for i, mask in zip(masked, results[count:], strict=False):
+            with_mask(results[i], mask)
         values = iter(results[:count])
         leaves = [next(values) if filled else None for filled in tree.flatten(nesting)]
         return tree.pack_sequence_as(nesting, leaves)
@@ -198,14 +204,23 @@ def _split(structure: Any, arrays: list[Any]) -> Any:
             hasattr(x, "__array__") and not isinstance(x, type)
         ):
             arrays.append(x)
-            return _ARRAY
+            mask = None if type(x) is np.ndarray and not array_masks else mask_of(x)
+            if mask is None:
+                return _ARRAY
+            arrays.append(mask)
+            return _MASKED
         return x
 
     return tree.map_structure(part, structure)
 
 
 def _join(pattern: Any, values: Any) -> Any:
-    return tree.map_structure(lambda x: next(values) if x is _ARRAY else x, pattern)
+    def part(x: Any) -> Any:
+        if x is _MASKED:
+            return with_mask(next(values), next(values))
+        return next(values) if x is _ARRAY else x
+
+    return tree.map_structure(part, pattern)
 
 
 def _key(pattern: Any) -> Any:

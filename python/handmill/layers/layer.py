@@ -14,7 +14,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
-from handmill.ir.trace import autocast_scope, dtype_of, recorders, with_mask
+from handmill.ir.trace import array_masks, autocast_scope, dtype_of, mask_of, recorders, with_mask
 from handmill.layers import masks
 from handmill.layers.arguments import (
     alone,
@@ -447,7 +447,7 @@ class Layer(StoredVariables, Watched):
             if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
                 return self._call_traced(None, args, kwargs)
             if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
-                if run := self._programs.get(None):
+                if (run := self._programs.get(None)) and id(args[0]) not in array_masks:
                     return run(args[0])
             elif _has_symbols(args, kwargs):
                 return self._call_symbolically(args, kwargs)
@@ -507,7 +507,7 @@ class Layer(StoredVariables, Watched):
         if dtype in FLOATS and dtype != self.compute_dtype:
             from handmill.ops import cast
 
-            return with_mask(cast(x, self.compute_dtype), x.mask)
+            return with_mask(cast(x, self.compute_dtype), mask_of(x))
         return x
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:

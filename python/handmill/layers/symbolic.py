@@ -128,6 +128,11 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
         self.mask: KerasTensor | None = None
         self._keras_history: History | None = None
 
+    @property
+    def _keras_mask(self) -> KerasTensor | None:
+        """The mask, under the name by which Keras's guides look at it."""
+        return self.mask
+
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description which tensor of a graph this is (runtime/structure.py)."""
         if walk.is_new(self):
