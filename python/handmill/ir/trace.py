@@ -61,7 +61,10 @@ def read(graph: Graph, state: Any) -> Value:
 
 array_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
 """The masks of arrays, by identity, each with its array, whose end removes it."""
-_forget = array_masks.pop
+
+
+def _forgetting(key: int, forget: Callable[..., Any] = array_masks.pop) -> Callable[[Any], None]:
+    return lambda _: forget(key, None)
 
 
 def mask_of(x: Any) -> Any:
@@ -83,7 +86,7 @@ def with_mask(x: Any, mask: Any) -> Any:
         x.mask = mask
     elif isinstance(x, np.ndarray) and not isinstance(mask, Value):
         key = id(x)  # the memory is another's only after the end has been told
-        array_masks[key] = weakref.ref(x, lambda _, forget=_forget: forget(key, None)), mask
+        array_masks[key] = weakref.ref(x, _forgetting(key)), mask
     return x
 
 
