@@ -101,7 +101,9 @@ def public_names() -> dict[str, tuple[list[str], list[str]]]:
     found = {}
     for module, names in KERAS_NAMES.items():
         place = module_of(module)
-        here = [n for n in names.split() if hasattr(place, n)]
+        # A name that needs another library is here without it, too.
+        listed = dir(place) if place is not None else []
+        here = [n for n in names.split() if n in listed or hasattr(place, n)]
         found[module] = here, [n for n in names.split() if n not in here]
     return found
 
