@@ -188,10 +188,9 @@ def binary(names: str, like_numpy: bool = True, tame: bool = False) -> None:
                 same = rng.random() < 0.5
                 y = draw(rng, shrunk(rng, shape), x.dtype.name if same else a_dtype(rng), tame)
             pair = (y, x) if rng.random() < 0.3 else (x, y)
-            # inner adds up as many products as the last axis has entries.
-            terms = (np.shape(pair[0]) or (1,))[-1] if name == "inner" else 0
-            grown = terms * sized(pair[0]) * sized(pair[1])
-            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None, grown)
+            # The larger operand and the logarithm of a number from 1 to 2 may cancel.
+            size = max(1.0, sized(*pair)) if name == "logaddexp2" else 0.0
+            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None, size)
 
         MAKERS[name] = make
 
@@ -252,7 +251,7 @@ reduction("sort argsort", one=True, keepdims=False)
 reduction("logsumexp")
 unary("sinh cosh arcsin arccos arctan arcsinh arccosh arctanh cbrt fabs deg2rad rad2deg")
 unary("sinc", tame=True)
-unary("signbit isposinf isneginf fliplr flipud rot90 diagflat diagonal", of="none")
+unary("signbit isposinf isneginf fliplr flipud rot90 diagonal", of="none")
 unary("nan_to_num", of="none", nan=lambda rng: NUMBERS[int(rng.integers(len(NUMBERS)))])
 binary("arctan2 hypot fmax fmin fmod heaviside logaddexp2")
 binary("isclose gcd lcm left_shift right_shift nextafter ldexp append isin", like_numpy=False)
@@ -268,6 +267,12 @@ def inner(rng: np.random.Generator) -> Call:
     x, y = (draw(rng, shrunk(rng, shape), a_dtype(rng), tame=True) for _ in range(2))
     other = NUMBERS[int(rng.integers(12))] if rng.random() < 0.25 else y
     return product(str(rng.choice(["inner", "kron"])), x, other)
+
+
+@case
+def diagflat(rng: np.random.Generator) -> Call:
+    """Of few numbers: its result has as many rows and columns."""
+    return Call("diagflat", (draw(rng, a_shape(rng, 0, 1), a_dtype(rng)),), {})
 
 
 @case
