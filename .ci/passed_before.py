@@ -1,6 +1,6 @@
 """A plugin of pytest: leaves out what passed in an earlier run of the same tree and build.
 
-    python -m pytest -p passed_before --passed-before REPORT.xml ...
+    python -m pytest -p passed_before --passed-before=REPORT.xml ...
 
 The report is that of ``--junitxml``. What failed or was skipped there runs again.
 """

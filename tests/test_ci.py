@@ -76,5 +76,5 @@ def test_what_passed_before_is_left_out_and_nothing_else(tmp_path):
 
     report = tmp_path / "report.xml"
     assert "1 failed, 3 passed, 1 skipped in" in run(f"--junitxml={report}")
-    again = run("-p", "passed_before", "--passed-before", report)
+    again = run("-p", "passed_before", f"--passed-before={report}")
     assert "1 failed, 1 skipped, 3 deselected in" in again
