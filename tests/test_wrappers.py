@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -70,10 +72,13 @@ UNMET = {
         SKLearnRegressor(Maker(), model_kwargs={"loss": "mse"}, fit_kwargs={"verbose": 0}),
         SKLearnTransformer(Maker(), model_kwargs={"loss": "mse"}, fit_kwargs={"verbose": 0}),
     ],
-    expected_failed_checks=lambda estimator: UNMET,
 )
 def test_checks_of_scikit_learn(estimator, check) -> None:
-    check(estimator)
+    if check.func.__name__ not in UNMET:
+        check(estimator)
+        return
+    with suppress(AssertionError, ValueError, IndexError):  # it may hold, by chance
+        check(estimator)
 
 
 def test_a_classifier_gives_labels() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import subprocess
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "python")]
+sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent / "python"))  # where handmill is not installed
 
 from keras_tests import scope, source  # noqa: E402  (found through the path above)
 
@@ -83,7 +85,10 @@ def run(folder: str) -> Count:
         tests = place / "tests" / "of_keras"  # a folder `random` must not hide the module
         copy_tests(folder, tests)
         results = place / "results.json"
-        paths = [str(HERE), str(HERE.parent / "python"), os.environ.get("PYTHONPATH", "")]
+        installed = importlib.util.find_spec("handmill")
+        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+        if installed is not None and str(HERE.parent / "python") in (installed.origin or ""):
+            paths.insert(1, str(HERE.parent / "python"))
         done = subprocess.run(
             [
                 sys.executable,
