@@ -26,6 +26,13 @@ WARNINGS = (
     r"KerasDifferenceWarning: SparseCategoricalCrossentropy received one-hot labels",
     r"DeprecationWarning: The argument `lr` is the older name",
 )
+# On generated images, which are simple, chance decides (the script has no seed) whether the network
+# learns something after all, and whether the first batch has a pixel of 0 and one of 255.
+ON_GENERATED = tuple(
+    w.replace("from 0 to 255", r"from \d+(?:\.\d+)? to 2\d\d(?:\.\d+)?")
+    for w in WARNINGS
+    if "after 100 steps" not in w
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def run(command: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[s
     )
 
 
-def check(done: subprocess.CompletedProcess[str]) -> None:
+def check(done: subprocess.CompletedProcess[str], warnings: tuple[str, ...] = WARNINGS) -> None:
     """The script ended well, and said what is wrong with it."""
     assert done.returncode == 0, done.stderr
     assert "belonging to 10 classes." in done.stdout
@@ -77,7 +84,7 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
     (accuracy,) = re.findall(r"^Test accuracy: (.*)$", done.stdout, re.M)
     assert np.isfinite(float(loss))
     assert 0.0 <= float(accuracy) <= 1.0
-    for warning in WARNINGS:
+    for warning in warnings:
         found = re.findall(warning, done.stderr)
         assert len(found) == 1, (warning, done.stderr)
     # A warning names the line of the script, not one of handmill's own.
@@ -91,7 +98,7 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
 def test_unchanged_on_generated_images(script: str, generated: Path) -> None:
     (generated / "tutorial.py").write_text(script, encoding="utf-8")
     done = run(("-m", "handmill", "run", "tutorial.py"), generated)
-    check(done)
+    check(done, ON_GENERATED)
     assert "keras means handmill" in done.stderr
 
 
@@ -100,7 +107,8 @@ def test_with_other_imports(script: str, generated: Path) -> None:
     changed, count = re.subn(r"^from keras\.", "from handmill.", script, flags=re.M)
     assert count == 5
     (generated / "tutorial.py").write_text(changed, encoding="utf-8")
-    check(run(("-W", "default::DeprecationWarning:__main__", "tutorial.py"), generated))
+    done = run(("-W", "default::DeprecationWarning:__main__", "tutorial.py"), generated)
+    check(done, ON_GENERATED)
 
 
 @pytest.mark.slow
