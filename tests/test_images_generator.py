@@ -302,7 +302,7 @@ def test_any_numeric_dtype_and_layout(dtype):
         ({"interpolation_order": 6}, "interpolation_order: expected 0"),
         ({"fill_mode": "mirror"}, "'nearest', 'constant', 'reflect', 'wrap', got 'mirror'"),
         ({"compat": "keras2"}, "compat: expected"),
-        ({"data_format": "last"}, "channels_last, channels_first"),
+        ({"data_format": "last"}, "`data_format` .* 'channels_first', 'channels_last'"),
         ({"validation_split": 1.5}, "between 0 and 1"),
         ({"zoom_range": (1, 2, 3)}, "zoom_range"),
         ({"brightness_range": 2}, "brightness_range"),

@@ -210,13 +210,24 @@ def set_image_data_format(data_format: str) -> None:
         ValueError: for another one.
     """
     global _image_data_format
-    wanted = str(data_format).lower()
-    if wanted not in ("channels_first", "channels_last"):
+    _image_data_format = standardize_data_format(str(data_format))
+
+
+def standardize_data_format(data_format: Any) -> str:
+    """Returns the layout that an argument ``data_format`` means, None being the default one.
+
+    Raises:
+        ValueError: if it is none of ``"channels_last"`` and ``"channels_first"``.
+    """
+    if data_format is None:
+        return _image_data_format
+    found = str(data_format).lower()
+    if found not in ("channels_first", "channels_last"):
         raise ValueError(
             "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
             f"Received: data_format={data_format}"
         )
-    _image_data_format = wanted
+    return found
 
 
 def max_epochs() -> int | None:

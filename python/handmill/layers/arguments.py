@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill import config, tree
+from handmill import tree
 from handmill.errors import ShapeError, warn_caller
 from handmill.layers.symbolic import KerasTensor, shape_of_spec
 from handmill.runtime.watch import is_ours
@@ -246,17 +246,6 @@ def checked_fraction(name: str, value: Any) -> float:
             f"1. Received: {name}={value}"
         )
     return value
-
-
-def data_format_argument(data_format: str | None) -> str:
-    """Returns where channels lie: ``"channels_last"`` or ``"channels_first"``."""
-    found = data_format or config.image_data_format()
-    if found not in ("channels_last", "channels_first"):
-        raise ValueError(
-            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
-            f"Received: data_format={data_format}"
-        )
-    return found
 
 
 def refuse_unsupported(**arguments: Any) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.data.folders.index import FileArguments, checked_format, make_datasets
 from handmill.data.images.files import (
     COLOR_MODES,
-    checked_data_format,
     read_image,
 )
 from handmill.data.images.resizing import INTERPOLATIONS, resized
@@ -113,7 +113,7 @@ def image_dataset_from_directory(
         raise ValueError(
             "Only one of `pad_to_aspect_ratio`, `crop_to_aspect_ratio` can be set to `True`."
         )
-    first = checked_data_format(data_format) == "channels_first"
+    first = config.standardize_data_format(data_format) == "channels_first"
     fit = "crop" if crop_to_aspect_ratio else "pad" if pad_to_aspect_ratio else "stretch"
 
     def load(path: str) -> Array:

@@ -11,7 +11,6 @@ import numpy as np
 
 from handmill import config
 from handmill.data.images.augmenter import ImageAugmenter
-from handmill.data.images.files import checked_data_format
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import ArraySource
 
@@ -56,7 +55,7 @@ class NumpyArrayIterator(Iterator):
         ignore_class_split: bool = False,
         dtype: str | None = None,
     ) -> None:
-        data_format = checked_data_format(data_format)
+        data_format = config.standardize_data_format(data_format)
         self.dtype = dtype or config.floatx()
         images, others = _split_inputs(x)
         labels = None if y is None else np.asarray(y)

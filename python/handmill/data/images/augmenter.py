@@ -14,7 +14,6 @@ import numpy as np
 from handmill import config
 from handmill.data.images import augmentation, splines
 from handmill.data.images.augmentation import Ranges, Transforms
-from handmill.data.images.files import checked_data_format
 from handmill.data.images.warp_reference import FILL_MODES
 from handmill.data.keyed_random import make_key
 from handmill.errors import KerasDifferenceWarning, warn_caller
@@ -85,7 +84,7 @@ class ImageAugmenter:
         if interpolation_order > 1:
             splines.require_scipy()
         self.interpolation_order = interpolation_order
-        self.data_format = checked_data_format(data_format)
+        self.data_format = config.standardize_data_format(data_format)
         first = self.data_format == "channels_first"
         self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if first else (3, 1, 2)
         if validation_split and not 0 < validation_split < 1:

@@ -22,7 +22,6 @@ from handmill.data.images.directory import (
 from handmill.data.images.files import (
     COLOR_MODES,
     checked_color_mode,
-    checked_data_format,
     resampling,
 )
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
@@ -61,7 +60,7 @@ class _FilesIterator(Iterator):
         self.image_data_generator = image_data_generator
         self.target_size = _checked_target_size(target_size)
         self.color_mode = checked_color_mode(color_mode)
-        self.data_format = checked_data_format(data_format)
+        self.data_format = config.standardize_data_format(data_format)
         self.keep_aspect_ratio = keep_aspect_ratio
         self.interpolation = interpolation
         resampling(interpolation)

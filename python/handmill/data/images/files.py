@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from handmill.ir.op import Array
 
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}
-DATA_FORMATS = ("channels_last", "channels_first")
 _PIL_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 # Grey images of more than 8 bits keep their values, as in Keras.
 _GREY_MODES = ("L", "I;16", "I")
@@ -32,21 +31,6 @@ def _pillow() -> Any:
             "reading and writing images needs a package: pip install pillow"
         ) from error
     return PIL.Image
-
-
-def checked_data_format(data_format: str | None) -> str:
-    """The layout meant by an argument ``data_format``, None being the default one.
-
-    Raises:
-        ValueError: if it is not one of the two that Keras has.
-    """
-    if data_format is None:
-        return config.image_data_format()
-    if data_format not in DATA_FORMATS:
-        raise ValueError(
-            f"data_format: expected one of {', '.join(DATA_FORMATS)}, got {data_format!r}"
-        )
-    return data_format
 
 
 def checked_color_mode(color_mode: str) -> str:
@@ -246,7 +230,7 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: str | None = N
         >>> img_to_array(Image.new("L", (4, 2))).shape
         (2, 4, 1)
     """
-    data_format = checked_data_format(data_format)
+    data_format = config.standardize_data_format(data_format)
     x = np.asarray(img, dtype or config.floatx())
     if x.ndim == 2:
         x = x[:, :, None]
@@ -280,7 +264,7 @@ def array_to_img(
         >>> array_to_img(np.zeros((2, 4, 3))).size
         (4, 2)
     """
-    data_format = checked_data_format(data_format)
+    data_format = config.standardize_data_format(data_format)
     image = _pillow()
     x = np.asarray(x, dtype or config.floatx())
     if x.ndim != 3:
@@ -382,7 +366,7 @@ def smart_resize(
         raise ValueError(f"smart_resize: expected an image or a batch of images, got {x.shape}")
     if x.dtype.kind != "f":
         x = x.astype(np.float32)
-    first = x.ndim - 3 + (checked_data_format(data_format) == "channels_first")
+    first = x.ndim - 3 + (config.standardize_data_format(data_format) == "channels_first")
     height, width = x.shape[first : first + 2]
     crops = (
         max(min(height, int(width * size[0] / size[1])), 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from handmill.layers.arguments import data_format_argument
+from handmill.config import standardize_data_format
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.regularization.dropout import Dropout
 
@@ -69,7 +69,7 @@ class _OfImages(_SpatialDropout):
         dtype: Any = None,
     ) -> None:
         super().__init__(rate, seed=seed, name=name, dtype=dtype)
-        self.data_format = data_format_argument(data_format)
+        self.data_format = standardize_data_format(data_format)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

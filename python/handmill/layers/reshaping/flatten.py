@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
+from handmill.config import standardize_data_format
 from handmill.ir.shapes import size_of
-from handmill.layers.arguments import data_format_argument
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 
@@ -33,7 +33,7 @@ class Flatten(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.data_format = data_format_argument(data_format)
+        self.data_format = standardize_data_format(data_format)
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs: Any) -> Any:

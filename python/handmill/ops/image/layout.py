@@ -19,25 +19,6 @@ class Images(NamedTuple):
     channels: int
 
 
-def channels_last(data_format: Any) -> bool:
-    """Whether channels are the last axis.
-
-    Args:
-        data_format: "channels_last" or "channels_first"; None means
-            ``config.image_data_format()``.
-
-    Raises:
-        ValueError: if there is no such format.
-    """
-    known = config.image_data_format() if data_format is None else str(data_format).lower()
-    if known not in ("channels_last", "channels_first"):
-        raise ValueError(
-            "The `data_format` argument must be one of 'channels_first', 'channels_last'. "
-            f"Received: data_format={data_format}"
-        )
-    return known == "channels_last"
-
-
 def images_of(images: Tensor, data_format: Any) -> Images:
     """One image or a batch, with its axes.
 
@@ -50,7 +31,7 @@ def images_of(images: Tensor, data_format: Any) -> Images:
         ShapeError: if the rank is another one.
         ValueError: if there is no such format.
     """
-    last = channels_last(data_format)
+    last = config.standardize_data_format(data_format) == "channels_last"
     x = tensor(images)
     rank = len(shape_of(x))
     if rank not in (3, 4):

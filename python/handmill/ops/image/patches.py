@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.errors import ShapeError
-from handmill.ops.image.layout import channels_last
 from handmill.ops.image.matrices import fixed
 from handmill.ops.numpy.arrange import moveaxis, pad
 from handmill.ops.numpy.movement import expand_dims, reshape, squeeze, transpose
@@ -58,7 +58,7 @@ def _cut(
     count: int,
 ) -> Any:
     """Patches in ``count`` directions."""
-    last = channels_last(data_format)
+    last = config.standardize_data_format(data_format) == "channels_last"
     if padding not in ("valid", "same"):
         raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding}")
     sizes = _each("size", size, count)

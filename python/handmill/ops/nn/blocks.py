@@ -24,23 +24,13 @@ def _image(name: str, x: Tensor, block_size: int, data_format: Any) -> tuple[Any
     """The tensor, its (batch, height, width, channels), whether channels come last."""
     if block_size < 2:
         raise ValueError(f"`block_size` must be at least 2. Received: block_size={block_size}")
-    last = _channels_last(data_format)
+    last = config.standardize_data_format(data_format) == "channels_last"
     x = tensor(x)
     shape = shape_of(x)
     if len(shape) != 4:
         raise ShapeError(f"`{name}` requires a 4D input tensor. Received: x.shape={shape}")
     order = (0, 1, 2, 3) if last else (0, 2, 3, 1)
     return x, [shape[a] for a in order], last
-
-
-def _channels_last(data_format: Any) -> bool:
-    known = config.image_data_format() if data_format is None else str(data_format).lower()
-    if known not in ("channels_last", "channels_first"):
-        raise ValueError(
-            "The `data_format` argument must be one of `channels_first`, `channels_last`. "
-            f"Received: data_format={data_format}"
-        )
-    return known == "channels_last"
 
 
 def _part(what: str, size: Dim, by: int, divisor: str) -> Dim:
