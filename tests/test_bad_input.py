@@ -576,6 +576,8 @@ FOLDER = Path(hm.__file__).parent.parent
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
 INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 import numpy as np
 import handmill as hm
 from handmill import layers, models
