@@ -650,6 +650,7 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdige
 """
 
 
+@pytest.mark.slow
 @needs_posix
 def test_half_a_core():
     """A process that is stopped half of the time, as a quota does it, computes the same."""

@@ -86,7 +86,9 @@ def train_one_layer(make_optimizer, features, outputs, batch):
 
 
 @pytest.mark.parametrize("level", levels())
-@pytest.mark.parametrize("outputs", (1, 2, 3, 6, 7, 12, 13))
+@pytest.mark.parametrize(
+    "outputs", (1, 13, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 6, 7, 12)))
+)
 @pytest.mark.parametrize("name", ("adam", "rmsprop", "momentum"))
 def test_narrow_gradients_have_the_same_bits_as_apart(monkeypatch, level, outputs, name):
     _core.set_isa(level)

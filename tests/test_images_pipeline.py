@@ -156,6 +156,7 @@ def test_a_users_function_is_called_in_order_by_one_thread(threads):
     assert [value for _, value in calls[:12]] == [float(v) for v in x[:, 0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_threads_end_with_close_and_with_the_iterator(threads):
     threads(2)
     gc.collect()  # iterators that other tests dropped
@@ -230,6 +231,7 @@ SETUP = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     ("", "raise SystemExit(0)", "import sys; sys.modules['kept'] = batches", "batches.close()"),

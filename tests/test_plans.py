@@ -44,6 +44,7 @@ def resident():
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
+@pytest.mark.slow
 @linux
 def test_the_limit_binds_over_1000_batch_sizes(limit):
     limit(8 * MB)

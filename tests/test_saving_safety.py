@@ -171,6 +171,7 @@ def test_names_of_members(content, target, tmp_path, name):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.hmill"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
 def test_compressed_members(content, target, compression):
     bomb = {**members_of(content), "config.json": b" " * (64 << 20)}
