@@ -86,6 +86,29 @@ def test_code_of_ones_own_has_the_plan_of_what_is_built_in(name: str) -> None:
     np.testing.assert_allclose(results, numbers, rtol=1e-5)
 
 
+def likelihood(y_true, y_pred):
+    classes = ops.cast(ops.reshape(y_true, (-1, 1)), "int32")
+    return -ops.log(ops.take_along_axis(y_pred, classes, axis=-1))[:, 0]
+
+
+@pytest.mark.skipif(not config.has_kernels(), reason="looks at kernels")
+def test_a_loss_that_picks_a_class_of_each_row_is_all_kernels() -> None:
+    built_in = "sparse_categorical_crossentropy"
+    weights: list[Any] = []
+    for loss in (built_in, likelihood):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((8,)), layers.Dense(3, activation="softmax")])
+        model.compile("sgd", loss, metrics=[likelihood])
+        model.fit(X, Y, batch_size=16, epochs=2, verbose=0, shuffle=False)
+        function, arrays = model.step_to_compare(X, Y)
+        steps = function.plan(*arrays).summary()
+        assert "take_along" in [step["kernel"] for step in steps]
+        assert not any(step["host"] for step in steps)
+        weights.append(model.get_weights())
+    for ours, own in zip(*weights, strict=True):
+        np.testing.assert_allclose(own, ours, rtol=1e-4, atol=1e-6)
+
+
 # Several optimizers.
 
 

@@ -26,8 +26,8 @@ needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = [*ops.__all__, *(f"image.{name}" for name in ops.image.__all__)]
 
-# Operators that run on the host: order, and what it selects; networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
+# Operators that run on the host: networks rarely need them.
+WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
     *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
     *("bessel_i", "signbit", "cbrt", "nextafter", "ldexp"),

@@ -32,6 +32,29 @@ struct ScatterAddArgs {
   bool from_end;
 };
 
+// y[o, k, i] = x[o, indices[o, k, i], i], with indices and filling as of TakeArgs.
+struct TakeAlongArgs {
+  const void* x;
+  const void* indices;
+  void* y;
+  int64_t rows, count, inner, size;  // of x's axis, of y's axis, of what follows, of y
+  int64_t per_block;                 // elements of y
+  int32_t item_bytes;                // 1, 2, 4 or 8
+  Dtype index_type;
+  uint8_t fill;
+};
+
+// y[o, r, i] = sum of dy[o, k, i] over the k with indices[o, k, i] == r, in the order of k.
+// Negative indices count from the end. Indices out of range are left out.
+struct AddAlongArgs {
+  const float* dy;
+  const void* indices;
+  float* y;
+  int64_t outer, rows, count, inner;
+  int64_t per_block;  // outer ones
+  Dtype index_type;
+};
+
 // y[k, d] = (indices[k] == d)
 struct OneHotArgs {
   const void* indices;

@@ -1,18 +1,18 @@
-"""Order, selection along an axis. These operators run in NumPy: no kernels."""
+"""Order, which runs in NumPy without a kernel; selection along an axis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.dims import Dim, same_shape
-from handmill.ir.op import Accumulate, Array, Exact, Op, Sample, never_native, register
+from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.gather import valid_rows
+from handmill.primitives.gather import INDEX_DTYPES, valid_rows
 from handmill.primitives.samples import both, given, integers, uniform
 
 
@@ -64,6 +64,12 @@ def _along_samples() -> Iterable[Sample]:
     outside = both(uniform((4, 3)), integers((9, 3), low=-9, high=9))
     yield Sample("outside", outside, {"axis": 0}, smooth=False)
     yield Sample("outside_zeros", outside, {"axis": 0, "zeros": True}, smooth=False)
+    yield Sample("3x4x5_axis1", both(uniform((3, 4, 5)), integers((3, 7, 5), high=4)), {"axis": 1})
+    yield Sample("1000x9_1", both(uniform((1000, 9)), integers((1000, 1), high=9)), {"axis": 1})
+    for dtype in ("uint8", "bool", "int64", "float64"):
+        make = both(integers((5, 3), high=2, dtype=dtype), integers((5, 2), low=-4, high=4))
+        yield Sample(f"outside_{dtype}", make, {"axis": 1}, smooth=False)
+    yield Sample("none", both(uniform((3, 0)), integers((3, 2))), {"axis": 1}, smooth=False)
 
 
 def _take_along(x: Array, indices: Array, *, axis: int, zeros: bool = False) -> Array:
@@ -86,7 +92,8 @@ TAKE_ALONG = register(
             apply(ADD_ALONG, dys[0], inputs[1], axis=axis, size=inputs[0].shape[axis]),
             None,
         ),
-        native=never_native,
+        kernel="take_along",
+        native=lambda specs, attrs: specs[1].dtype in INDEX_DTYPES,
         grad_none=(1,),
     )
 )
@@ -106,6 +113,10 @@ def _add_along(dy: Array, indices: Array, *, axis: int, size: int) -> Array:
     return y
 
 
+def _adds_natively(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return specs[0].dtype == "float32" and specs[1].dtype in INDEX_DTYPES
+
+
 # The transpose of take_along: elements that were taken several times get the sum.
 ADD_ALONG: Op = register(
     Op(
@@ -117,7 +128,19 @@ ADD_ALONG: Op = register(
                 "5x3_17",
                 both(uniform((5, 3)), integers((5, 3), high=17)),
                 {"axis": 1, "size": 17},
-            )
+            ),
+            Sample(
+                "9x4x3_axis1",
+                both(uniform((9, 4, 3)), integers((9, 4, 3), low=-7, high=7)),
+                {"axis": 1, "size": 5},
+                smooth=False,
+            ),
+            Sample(
+                "none",
+                both(uniform((3, 0)), integers((3, 0))),
+                {"axis": 1, "size": 2},
+                smooth=False,
+            ),
         ],
         bound=Accumulate(
             lambda inputs, attrs: inputs[0].shape[attrs["axis"]],
@@ -127,7 +150,8 @@ ADD_ALONG: Op = register(
             apply(TAKE_ALONG, dys[0], inputs[1], axis=axis, zeros=True),
             None,
         ),
-        native=never_native,
+        kernel="add_along",
+        native=_adds_natively,
         grad_none=(1,),
     )
 )

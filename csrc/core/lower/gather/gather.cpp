@@ -6,6 +6,17 @@
 
 namespace handmill {
 
+namespace {
+
+// The byte that what an index out of range names is filled with: 0, for floats NaN (all bits set).
+uint8_t fill_of(Dtype dtype, bool zeros) {
+  const bool is_float =
+      dtype == Dtype::float32 || dtype == Dtype::float64 || dtype == Dtype::bfloat16;
+  return is_float && !zeros ? 0xff : 0;
+}
+
+}  // namespace
+
 // (x, indices; axis = 0, from_end = true, zeros = false) -> y. Out of range: 0, for floats NaN (all
 // bits set) unless zeros; a check_labels guard on the indices refuses the batch instead.
 void lower_take(const NodeView& node, LaunchWriter& writer) {
@@ -19,9 +30,7 @@ void lower_take(const NodeView& node, LaunchWriter& writer) {
   args.item_bytes = x.product(axis + 1, x.rank()) * dtype_bytes(x.dtype);
   args.per_block = items_per_block(args.item_bytes, kBlockElements * 4);
   args.index_type = indices.dtype;
-  const bool is_float =
-      x.dtype == Dtype::float32 || x.dtype == Dtype::float64 || x.dtype == Dtype::bfloat16;
-  args.fill = is_float && !node.flag("zeros") ? 0xff : 0;
+  args.fill = fill_of(x.dtype, node.flag("zeros"));
   args.from_end = node.flag("from_end", true);
   writer.read(&args.x, x);
   writer.read(&args.indices, indices);
@@ -54,6 +63,44 @@ void lower_scatter_add(const NodeView& node, LaunchWriter& writer) {
   writer.add<Kernel::scatter_add>(
       args, {.blocks = args.N == 0 ? 0 : ceil_div(args.rows, args.rows_per_block),
              .flops = static_cast<double>(dy.size())});
+}
+
+// (x, indices; axis, zeros = false) -> y
+void lower_take_along(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0), indices = node.input(1), y = node.output(0);
+  const int axis = static_cast<int>(node.i64("axis", 0));
+  TakeAlongArgs args{};
+  args.rows = x.dim(axis);
+  args.count = y.dim(axis);
+  args.inner = y.product(axis + 1, y.rank());
+  args.size = y.size();
+  args.per_block = kBlockElements;
+  args.item_bytes = static_cast<int32_t>(dtype_bytes(x.dtype));
+  args.index_type = indices.dtype;
+  args.fill = fill_of(x.dtype, node.flag("zeros"));
+  writer.read(&args.x, x);
+  writer.read(&args.indices, indices);
+  writer.write(&args.y, y);
+  writer.add<Kernel::take_along>(args, {.blocks = ceil_div(args.size, args.per_block)});
+}
+
+// (dy, indices; axis) -> y of the output's shape, which differs along the axis
+void lower_add_along(const NodeView& node, LaunchWriter& writer) {
+  const ValueView dy = node.input(0), indices = node.input(1), y = node.output(0);
+  const int axis = static_cast<int>(node.i64("axis", 0));
+  AddAlongArgs args{};
+  args.outer = y.product(0, axis);
+  args.rows = y.dim(axis);
+  args.count = dy.dim(axis);
+  args.inner = y.product(axis + 1, y.rank());
+  args.per_block = items_per_block((args.rows + args.count) * args.inner);
+  args.index_type = indices.dtype;
+  writer.read(&args.dy, dy);
+  writer.read(&args.indices, indices);
+  writer.write(&args.y, y);
+  writer.add<Kernel::add_along>(args,
+                                {.blocks = y.size() == 0 ? 0 : ceil_div(args.outer, args.per_block),
+                                 .flops = static_cast<double>(dy.size())});
 }
 
 // (indices; depth) -> float32 (..., depth)
