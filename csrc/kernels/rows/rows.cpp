@@ -12,17 +12,32 @@ namespace {
 
 constexpr int kDigitBits = 11;  // counters of 8 KiB
 constexpr int64_t kGroup = 8;   // neighbours that belong to one block
+constexpr int64_t kAhead = 16;  // rows that are fetched before their turn
 
-// f(u) for the u of these blocks: groups in turn, because all that are in use come first.
-template <class F>
-HM_INLINE void for_each_row(Range blocks, int64_t all_blocks, int64_t size, F f) {
-  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-    for (int64_t u = block * kGroup; u < size; u += all_blocks * kGroup) {
-      const int64_t end = u + kGroup < size ? u + kGroup : size;
-      for (int64_t v = u; v < end; ++v) f(v);
+// The u of some blocks, in order, which matters where rows lie on many pages: blocks own groups in
+// turn, because all rows that are in use come first.
+struct Share {
+  int64_t first, run, stride, size;  // runs of u, of which the first is [first, first + run)
+
+  Share(Range blocks, int64_t all_blocks, int64_t rows)
+      : first(blocks.begin * kGroup),
+        run((blocks.end - blocks.begin) * kGroup),
+        stride(all_blocks * kGroup),
+        size(rows) {}
+
+  // f(u, ahead) for each u; ahead: the u that comes `distance` later, or size and more.
+  template <class F>
+  HM_INLINE void each(int64_t distance, F f) const {
+    const int64_t over = stride - run;
+    for (int64_t begin = first; begin < size; begin += stride) {
+      const int64_t end = begin + run < size ? begin + run : size;
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t ahead = u + distance;
+        f(u, ahead < begin + run ? ahead : ahead + over);
+      }
     }
   }
-}
+};
 
 HM_INLINE void fetch_row(const float* row, int64_t N) {
   constexpr int64_t kLine = 16, kMost = 16 * kLine;
@@ -77,7 +92,7 @@ void sort_rows(const SortRowsArgs& a, Range, void*) {
 }
 
 void sum_rows(const SumRowsArgs& a, Range blocks, void*) {
-  for_each_row(blocks, a.blocks, a.num_indices, [&](int64_t u) {
+  Share(blocks, a.blocks, a.num_indices).each(0, [&](int64_t u, int64_t) {
     const int64_t begin = a.first[u], end = a.first[u + 1];
     float* y_u = a.y + u * a.N;
     for_each_vector(0, a.N, [&](int64_t n, auto lanes) {
@@ -89,9 +104,8 @@ void sum_rows(const SumRowsArgs& a, Range blocks, void*) {
 }
 
 void update_rows(const UpdateRowsArgs& a, Range blocks, void*) {
-  for_each_row(blocks, a.blocks, a.num_updates, [&](int64_t u) {
-    // A table beyond all caches answers after 100 ns and more: the next group is on its way.
-    const int64_t next = u + a.blocks * kGroup;
+  Share(blocks, a.blocks, a.num_updates).each(kAhead, [&](int64_t u, int64_t next) {
+    // A table beyond all caches answers after 100 ns and more: the rows to come are on their way.
     const int64_t ahead = next < a.num_updates ? a.at[next] : -1;
     if (ahead >= 0 && ahead < a.rows) {
       for (int32_t i = 0; i < a.num_arrays; ++i) fetch_row(a.arrays[i] + ahead * a.N, a.N);
