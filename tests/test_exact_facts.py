@@ -29,6 +29,7 @@ from handmill.ir.lower import describe  # noqa: E402
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 FILE = Path(__file__).with_name("exact_facts.json")
 BATCHES = (1, 32, 256)
+TUNING = "zen4"
 # Steps so short that fit returns to Python, and allocates there, about once an epoch only.
 COUNTED = ("tiny", "gelu-rmsprop", "elu-adagrad", "tanh-adam")
 KINDS = ("train", *(f"predict {batch}" for batch in BATCHES))
@@ -60,14 +61,16 @@ def facts_of_graph(workload: str, kind: str) -> dict[str, Any]:
 
 
 def facts_of_plan(workload: str, kind: str, isa: str) -> dict[str, Any]:
-    """What a run of the plan does at a level."""
+    """What a run of the plan does at a level, by one tuning whatever the CPU."""
     function, arrays = function_and_arrays(workload, kind)
-    before = _core.isa()
+    before = _core.isa(), _core.tuning()
     _core.set_isa(isa)
+    _core.set_tuning(TUNING)
     try:
         plan = function.plan(*arrays)
     finally:
-        _core.set_isa(before)
+        _core.set_isa(before[0])
+        _core.set_tuning(before[1])
     steps = plan.summary()
     run = [s for s in steps if not s["cached"]]
     products = [s for s in run if s["kernel"].startswith("matmul")]

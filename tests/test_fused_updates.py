@@ -117,6 +117,25 @@ def test_no_update_has_a_step_of_its_own():
     assert steps.count("reduce_columns_update") == 2
 
 
+@pytest.mark.parametrize("level", [n for n in hm.config.available_isas() if n != "portable"])
+@pytest.mark.parametrize(("features", "outputs"), ((784, 128), (256, 512), (64, 128), (130, 4100)))
+def test_on_intel_threads_share_the_rows_of_an_update(level, features, outputs):
+    """A thread fetches ahead along a row, and would take from another what that one writes."""
+    _core.set_isa(level)
+    before = _core.tuning()
+    _core.set_tuning("icelake")
+    try:
+        model = models.Sequential([layers.Input((features,)), layers.Dense(outputs)])
+        model.compile("sgd", "mse")
+        shapes = (64, features), (64, outputs)
+        function, arrays = model.step_to_compare(*(np.zeros(shape, "f") for shape in shapes))
+        steps = function.plan(*arrays).summary()
+    finally:
+        _core.set_tuning(before)
+    (update,) = [s for s in steps if s["kernel"] == "matmul" and s["bytes_in_place"]]
+    assert 1 <= update["blocks"] <= max(1, features // 64) * max(1, outputs // 1024)
+
+
 def test_a_gradient_that_is_needed_is_computed():
     assert steps_of(kernel_regularizer="l1").count("adam_update") == 1
 

@@ -17,6 +17,7 @@ constexpr MatmulTuning kPortable = {.long_row = 1024,
                                     .fetches_in_place = false,
                                     .fetches_next_panel = false,
                                     .copies_tall_aliasing_rows = false,
+                                    .update_columns = 0,
                                     .few_rows = 0};
 
 // Zen 4 at avx2, for CPUs without AVX-512 too: no other was measured. us, one thread, 2026-11:
@@ -33,6 +34,7 @@ constexpr MatmulTuning kAvx2 = {.long_row = 512,
                                 .fetches_in_place = false,
                                 .fetches_next_panel = true,
                                 .copies_tall_aliasing_rows = true,
+                                .update_columns = 0,
                                 .few_rows = 0};
 
 // Zen 4 at avx512. long_row: 1 x 1024 x 1024 by panels 69.8 us, by rows 56.5. copy_rows: 48 rows of
@@ -49,6 +51,7 @@ constexpr MatmulTuning kAvx512OnZen4 = {.long_row = 512,
                                         .fetches_in_place = false,
                                         .fetches_next_panel = false,
                                         .copies_tall_aliasing_rows = false,
+                                        .update_columns = 0,
                                         .few_rows = 0};
 
 // Sapphire Rapids (48 KB L1, 2 MB L2, 22 GB/s a core from L3 and from memory), one thread, least
@@ -63,6 +66,8 @@ constexpr MatmulTuning kAvx512OnZen4 = {.long_row = 512,
 // few_rows (6 x 64, 8 x 48): 8 x 512 x 784 106, 76; 7 x 1024 x 1024 559, 285; 16 x 512 x 784 147,
 //   122; from 24 rows on nothing or a loss (64 x 4096 x 64 247, 266).
 // fetches_next_panel: 1536^3 53.4 -> 50.9 ms, 1024^3 15.3 -> 14.8.
+// update_columns, a step of fit on two threads without and with it: 784-128-10, batch 64 287, 156;
+//   256-128-10 102, 63; 256-256-256-10 354, 232; 784-256-10, batch 32 328, 198.
 constexpr MatmulTuning kAvx512OnIntel = {.long_row = 512,
                                          .copy_rows = 9,
                                          .copy_aliasing_rows = 9,
@@ -72,6 +77,7 @@ constexpr MatmulTuning kAvx512OnIntel = {.long_row = 512,
                                          .fetches_in_place = true,
                                          .fetches_next_panel = true,
                                          .copies_tall_aliasing_rows = false,
+                                         .update_columns = 1024,
                                          .few_rows = 16};
 
 // The same CPU at avx2: 8 x 512 x 784 185 us without fetching, 126 16 rows ahead (32: 186);
@@ -85,6 +91,7 @@ constexpr MatmulTuning kAvx2OnIntel = {.long_row = 512,
                                        .fetches_in_place = true,
                                        .fetches_next_panel = true,
                                        .copies_tall_aliasing_rows = true,
+                                       .update_columns = 1024,
                                        .few_rows = 0};
 
 // What pays for waking a thread: some 3 us of work; and what a barrier costs the run: 3 us, most of

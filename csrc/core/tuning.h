@@ -20,6 +20,9 @@ struct MatmulTuning {
   bool fetches_in_place;    // B read in place is fetched as far ahead
   bool fetches_next_panel;  // of a packed B, while the panel before it is used
   bool copies_tall_aliasing_rows;  // of A, whole pages apart, where M >= kTallRows
+  // With an update, columns of C of a block, at least: so that no thread fetches ahead what another
+  // writes beside it.
+  int update_columns;
   // Up to so many rows of C, taller register tiles (MatmulTile::few_rows) where they pass over B
   // less often.
   int few_rows;

@@ -336,6 +336,7 @@ void lower_matmul_update(const NodeView& node, LaunchWriter& writer) {
   }
   problem.args.batch[0] = problem.args.batch[1] = 1;
   problem.tuning.few_rows = 0;  // no taller tile applies the one before it
+  problem.updates = true;
   const UpdateOperands update{node, 2, 2 + node.num_outputs()};
   const MatmulPlan plan = plan_matmul(problem);
   if (can_update(plan.matmul)) {

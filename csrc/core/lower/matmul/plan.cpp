@@ -145,7 +145,8 @@ bool has_aliasing_columns(const MatmulArgs& args) {
 }
 
 // Cuts rows x columns of tiles into about `wanted` blocks that read in place or share copies.
-void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m) {
+void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m,
+                 int64_t max_blocks_n) {
   int64_t max_blocks_m = s.row_tiles;
   // A column of A is one run of memory: keep it longer than a few cache lines.
   if (args.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
@@ -159,7 +160,7 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
     return;
   }
   double best = 1e300;
-  for (int64_t blocks_n = 1; blocks_n <= std::min(s.panels, wanted); ++blocks_n) {
+  for (int64_t blocks_n = 1; blocks_n <= std::min(max_blocks_n, wanted); ++blocks_n) {
     const int64_t needed = std::max(ceil_div(wanted, blocks_n), min_blocks_m);
     const int64_t first = std::min(max_blocks_m, needed);
     for (int64_t blocks_m = first; blocks_m <= std::min(max_blocks_m, first + 1); ++blocks_m) {
@@ -346,7 +347,10 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   if (tile.kc == 0) args.chunks = args.slices;
   if (in_place) {
     const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
-    choose_grid(args, s, wanted, ceil_div(s.M, block_rows));
+    const int64_t most = problem.updates && tuning.update_columns > 0
+                             ? std::clamp<int64_t>(s.N / tuning.update_columns, 1, s.panels)
+                             : s.panels;
+    choose_grid(args, s, wanted, ceil_div(s.M, block_rows), most);
     // The copy pays once three panels use it.
     if (has_aliasing_columns(args) && s.panels >= 3 * args.blocks_n) {
       args.a_layout = MatmulALayout::kCopyColumns;

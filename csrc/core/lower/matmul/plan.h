@@ -19,6 +19,8 @@ struct MatmulProblem {
   MatmulTuning tuning{};
   /// B does not change between runs, so that it may be packed once.
   bool constant_b = false;
+  /// C is a gradient: what is written are a parameter and its slots.
+  bool updates = false;
 };
 
 /// Launches run in order, each after the one before has finished: packing B where it is packed

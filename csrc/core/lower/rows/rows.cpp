@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kPieceElements = 2048;  // of a gradient: a part of the L1 cache
 
-// Groups of rows are dealt out to blocks in turn (kernels/rows/rows.cpp).
+// Blocks share the rows that are in use, and those that are not (kernels/rows/rows.cpp).
 int64_t blocks_of(int64_t rows, int64_t row_size) {
   return row_size == 0 ? 0 : ceil_div(rows, items_per_block(row_size));
 }
