@@ -11,33 +11,19 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int kDigitBits = 11;  // counters of 8 KiB
-constexpr int64_t kGroup = 8;   // neighbours that belong to one block
 constexpr int64_t kAhead = 16;  // rows that are fetched before their turn
 
-// The u of some blocks, in order, which matters where rows lie on many pages: blocks own groups in
-// turn, because all rows that are in use come first.
-struct Share {
-  int64_t first, run, stride, size;  // runs of u, of which the first is [first, first + run)
+// The u of `at` up to the last one that is in use; what is left over has -1.
+HM_INLINE int64_t rows_in_use(const int64_t* at, int64_t size) {
+  while (size > 0 && at[size - 1] < 0) --size;
+  return size;
+}
 
-  Share(Range blocks, int64_t all_blocks, int64_t rows)
-      : first(blocks.begin * kGroup),
-        run((blocks.end - blocks.begin) * kGroup),
-        stride(all_blocks * kGroup),
-        size(rows) {}
-
-  // f(u, ahead) for each u; ahead: the u that comes `distance` later, or size and more.
-  template <class F>
-  HM_INLINE void each(int64_t distance, F f) const {
-    const int64_t over = stride - run;
-    for (int64_t begin = first; begin < size; begin += stride) {
-      const int64_t end = begin + run < size ? begin + run : size;
-      for (int64_t u = begin; u < end; ++u) {
-        const int64_t ahead = u + distance;
-        f(u, ahead < begin + run ? ahead : ahead + over);
-      }
-    }
-  }
-};
+// The part of `size` rows that belongs to some of the blocks: one run, so that threads do not fetch
+// ahead what others write.
+HM_INLINE Range part_of(int64_t size, Range blocks, int64_t all_blocks) {
+  return {size * blocks.begin / all_blocks, size * blocks.end / all_blocks};
+}
 
 HM_INLINE void fetch_row(const float* row, int64_t N) {
   constexpr int64_t kLine = 16, kMost = 16 * kLine;
@@ -92,7 +78,9 @@ void sort_rows(const SortRowsArgs& a, Range, void*) {
 }
 
 void sum_rows(const SumRowsArgs& a, Range blocks, void*) {
-  Share(blocks, a.blocks, a.num_indices).each(0, [&](int64_t u, int64_t) {
+  const int64_t used = rows_in_use(a.at, a.num_indices);
+  const Range rows = part_of(used, blocks, a.blocks);
+  for (int64_t u = rows.begin; u < rows.end; ++u) {
     const int64_t begin = a.first[u], end = a.first[u + 1];
     float* y_u = a.y + u * a.N;
     for_each_vector(0, a.N, [&](int64_t n, auto lanes) {
@@ -100,19 +88,23 @@ void sum_rows(const SumRowsArgs& a, Range blocks, void*) {
       for (int64_t i = begin; i < end; ++i) sum = sum + lanes.load(a.dy + a.order[i] * a.N + n);
       lanes.store(sum, y_u + n);
     });
-  });
+  }
+  const Range rest = part_of(a.num_indices - used, blocks, a.blocks);
+  for_each_vector((used + rest.begin) * a.N, (used + rest.end) * a.N,
+                  [&](int64_t n, auto lanes) { lanes.store(Vec::zero(), a.y + n); });
 }
 
 void update_rows(const UpdateRowsArgs& a, Range blocks, void*) {
-  Share(blocks, a.blocks, a.num_updates).each(kAhead, [&](int64_t u, int64_t next) {
+  const Range rows = part_of(rows_in_use(a.at, a.num_updates), blocks, a.blocks);
+  for (int64_t u = rows.begin; u < rows.end; ++u) {
     // A table beyond all caches answers after 100 ns and more: the rows to come are on their way.
-    const int64_t ahead = next < a.num_updates ? a.at[next] : -1;
+    const int64_t ahead = u + kAhead < rows.end ? a.at[u + kAhead] : -1;
     if (ahead >= 0 && ahead < a.rows) {
       for (int32_t i = 0; i < a.num_arrays; ++i) fetch_row(a.arrays[i] + ahead * a.N, a.N);
     }
     const int64_t row = a.at[u];
     if (row >= 0 && row < a.rows) apply_update(a.update, a.g + u * a.N, row * a.N, a.N);
-  });
+  }
 }
 
 void update_table(const UpdateTableArgs& a, Range blocks, void* scratch) {
