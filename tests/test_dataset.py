@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill.data import Dataset, ElementSpec, PyDataset
+from handmill.data import AUTOTUNE, Dataset, ElementSpec, PyDataset, prefetch
 
 X = np.arange(40, dtype="float32").reshape(20, 2) / 64
 Y = (np.arange(20) % 3).astype("int32")
@@ -231,6 +231,24 @@ def test_an_error_comes_with_its_element_and_ends_the_threads(verb: str) -> None
     while any(t.name.startswith("handmill-data") for t in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("verb", ("prefetch", "map"))
+@pytest.mark.parametrize(("limit", "on_others"), ((3600.0, 0), (-1.0, 4)))
+def test_threads_make_ahead_what_takes_longer_than_handing_it_over(
+    monkeypatch: pytest.MonkeyPatch, verb: str, limit: float, on_others: int
+) -> None:
+    monkeypatch.setattr(prefetch, "HAND_OVER", limit)
+    makers: list[threading.Thread] = []
+
+    def noted(x: Any) -> Any:
+        makers.append(threading.current_thread())
+        return 10 * x
+
+    whole = Dataset.range(6)
+    data = whole.map(noted).prefetch(2) if verb == "prefetch" else whole.map(noted, AUTOTUNE)
+    assert elements(data) == [0, 10, 20, 30, 40, 50]
+    assert sum(maker is not threading.current_thread() for maker in makers) == on_others
 
 
 # Training.

@@ -39,8 +39,9 @@ class Dataset:
     this one comes from: number and seed decide every order, so a program that runs again gets the
     same elements. Chains of ``from_tensor_slices``, ``shuffle``,
     ``take``, ``skip``, ``repeat``, ``batch`` and ``prefetch`` alone cost training what the arrays
-    themselves cost. Functions given to a chain with ``prefetch``, or to ``map`` with
-    ``num_parallel_calls``, run on other threads than the one that trains.
+    themselves cost. Functions given to ``map`` with ``num_parallel_calls`` run on other
+    threads than the one that trains; where ``prefetch`` or ``AUTOTUNE`` stand, so do those that
+    take longer than handing over what they made.
 
     Example:
         >>> import numpy as np
@@ -267,7 +268,8 @@ class Dataset:
             map_func: called with the element; a tuple is handed over as several arguments. It gets
                 arrays of NumPy and returns an element.
             num_parallel_calls: threads that call it, in which case elements are made ahead;
-                ``AUTOTUNE`` for as many as there are cores. Default: the caller's own.
+                ``AUTOTUNE`` for as many as there are cores, where that pays. Default: the
+                caller's own.
             deterministic: accepted for tf.data; the order never depends on the threads.
 
         Example:
@@ -398,7 +400,7 @@ class Dataset:
         return Cached(self)
 
     def prefetch(self, buffer_size: int = AUTOTUNE) -> Dataset:
-        """Makes elements ahead, on a thread.
+        """Makes elements ahead, on a thread, where they take longer than handing them over.
 
         Args:
             buffer_size: elements that may wait at a time; ``AUTOTUNE`` for two.

@@ -28,7 +28,7 @@ from handmill.data.pipeline.elements import (
     stacked,
 )
 from handmill.data.pipeline.orders import places, repeat_pass, rest_of_buffer, shuffle_key
-from handmill.data.prefetch import made_ahead
+from handmill.data.prefetch import made_ahead, made_ahead_if_slow
 
 _AHEAD = 2  # elements made ahead where nobody says how many
 _BLOCK = 4096  # draws made at a time
@@ -172,8 +172,10 @@ class Mapped(_Derived):
             raise TypeError(f"map: expected a function, got {type(function).__name__}")
         self._function = function
         threads = 1 if parallel is None else int(parallel)
+        self._ahead = made_ahead
         if threads == AUTOTUNE:
             threads = os.cpu_count() or 1
+            self._ahead = made_ahead_if_slow
         if threads < 1:
             raise ValueError(
                 f"map: `num_parallel_calls` must be positive or AUTOTUNE (-1), got {parallel!r}"
@@ -195,7 +197,7 @@ class Mapped(_Derived):
         def call(element: Any) -> Any:
             return _made(function, element)
 
-        return made_ahead(above, call, self._threads, self._threads + 1)
+        return self._ahead(above, call, self._threads, self._threads + 1)
 
     def _one_by_one(self, above: Iterator[Any]) -> Iterator[Any]:
         function = self._function
@@ -484,7 +486,7 @@ class Prefetched(_Derived):
 
     def _open(self, pass_: int, start: int) -> Iterator[Any]:
         above = self._above._open(pass_, start)
-        return made_ahead(above, _same, 1, self._ahead) if self._ahead else above
+        return made_ahead_if_slow(above, _same, 1, self._ahead) if self._ahead else above
 
 
 class _Row(Dataset):
