@@ -219,3 +219,36 @@ def test_the_trace_that_trains_is_not_the_first_to_go(monkeypatch):
         functions[-1](x)
         model.fit(x, x[:, :1], verbose=0)
     assert not [name for name in traces if not name.startswith("other")]
+
+
+# Functions of one array and a number.
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64", "int32", "uint8", "bool"))
+def test_a_number_beside_an_array_gives_what_it_gave_the_first_time(dtype: str) -> None:
+    x = np.array([[0, 1, 3], [2, 7, 1]], dtype)
+    numbers = (2, -1, 0, 2.5, 0.0, -0.0, 1e30, True, np.float32(0.1), np.int64(3), float("nan"))
+    for function in (ops.add, ops.multiply, ops.maximum, ops.power, ops.divide, ops.arctan2):
+        for number in numbers:
+            plain, calls = function.__wrapped__, []
+            for call in (plain, function, function, function):
+                with np.errstate(all="ignore"):
+                    try:
+                        calls.append(call(x, number))
+                    except Exception as error:
+                        calls.append(np.array(f"{type(error).__name__}: {error}"))
+            for found in calls[1:]:
+                assert found.dtype == calls[0].dtype
+                assert found.tobytes() == calls[0].tobytes(), (function.__name__, number)
+
+
+def test_the_numbers_beside_arrays_are_told_apart() -> None:
+    x = np.array([1.0, -2.0], "float32")
+    for _ in range(3):
+        np.testing.assert_array_equal(ops.divide(x, 0.0), [np.inf, -np.inf])
+        np.testing.assert_array_equal(ops.divide(x, -0.0), [-np.inf, np.inf])
+        both = ops.softmax(np.stack([x, x]), 0), ops.softmax(np.stack([x, x]), 1)
+        assert [bool((found == 0.5).all()) for found in both] == [True, False]
+        assert ops.multiply(x, True).dtype == ops.multiply(x, 1).dtype == np.float32
+    for number in range(200):
+        np.testing.assert_array_equal(ops.add(x, number), x + number)

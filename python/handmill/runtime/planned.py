@@ -18,22 +18,50 @@ from handmill.ir.trace import recorders
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SCALARS = frozenset((int, float, bool, np.float32, np.int32, np.int64))
+_MOST_SCALARS = 64
+"""Of each function; those that were used first are forgotten together."""
+
 
 def planned(function: F) -> F:
     """Wraps a function of one or two tensors, whose result depends on nothing else."""
     native: Any = None
+    with_scalars: dict[Any, Any] = {}  # None after the first call, whose program may never be used
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal native
         if kwargs or type(args[0]) is not np.ndarray or type(args[-1]) is not np.ndarray:
-            return function(*args, **kwargs)
+            if kwargs or len(args) != 2 or type(args[1]) not in _SCALARS:
+                return function(*args, **kwargs)
+            return _with_scalar(function, args[0], args[1], with_scalars)
         if recorders or not config.is_native():
             return function(*args)
         if native is None:
-            from handmill.runtime.function import TracedFunction
-
-            native = TracedFunction(function, function.__name__, batched=False).native
+            native = _traced(function)
         return native(*args)
 
     return call  # type: ignore[return-value]
+
+
+def _traced(function: Callable[..., Any], name: str = "") -> Any:
+    from handmill.runtime.function import TracedFunction
+
+    return TracedFunction(function, name or function.__name__, batched=False).native
+
+
+def _with_scalar(function: Any, x: Any, scalar: Any, known: dict[Any, Any]) -> Any:
+    """Calls ``function(x, scalar)``; from the second time on by a program for this scalar."""
+    if type(x) is not np.ndarray or recorders or not config.is_native():
+        return function(x, scalar)
+    key = type(scalar), scalar if scalar else str(scalar)  # -0.0 is not 0.0
+    native = known.get(key)
+    if native is None:
+        if key not in known:
+            found = function(x, scalar)
+            if len(known) >= _MOST_SCALARS:
+                known.clear()
+            known[key] = None
+            return found
+        native = known[key] = _traced(lambda x: function(x, scalar), function.__name__)
+    return native(x)
