@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import json
+import math
 import os
 import platform
 import subprocess
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 
@@ -86,6 +89,68 @@ def least_seconds(call: Callable[[], Any], seconds: float = 0.2, rounds: int = 7
             call()
         best = min(best, (time.perf_counter() - start) / count)
     return best
+
+
+def in_turns(
+    calls: dict[str, Callable[[], Any]], rounds: int, least: float = 0.15
+) -> dict[str, list[float]]:
+    """Seconds of each call, one round of all of them after the other.
+
+    Each round begins with another one, so that none always follows the same. A call that takes less
+    than ``least`` seconds is made several times. What other processes disturb is done again, ten
+    times at most. Neither, where a smoke test has two rounds.
+    """
+    attempts = 10
+    if rounds <= 2:
+        attempts, least = 1, 0.0
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    repeats = {}
+    for name in names:
+        calls[name]()
+        once, _ = _seconds_of(calls[name], 1)
+        repeats[name] = max(1, math.ceil(least / max(once, 1e-6)))
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            for _ in range(attempts):
+                seconds, is_disturbed = _seconds_of(calls[name], repeats[name])
+                if not is_disturbed:
+                    break
+            times[name].append(seconds)
+    return times
+
+
+def _seconds_of(call: Callable[[], Any], repeats: int) -> tuple[float, bool]:
+    """Seconds of a call, and whether others used a tenth of a core or more meanwhile."""
+    from handmill.inspection.benchmarks.peers import cpu_ticks
+
+    (before, own_before), start = cpu_ticks(os.getpid()), time.perf_counter()
+    for _ in range(repeats):
+        call()
+    seconds = time.perf_counter() - start
+    after, own_after = cpu_ticks(os.getpid())
+    others = (after - before - (own_after - own_before)) / os.sysconf("SC_CLK_TCK")
+    return seconds / repeats, others > 0.1 * seconds + 0.02
+
+
+def rows_of(times: dict[str, list[float]], base: str, unit: float = 1.0) -> list[dict[str, Any]]:
+    """Medians of ``in_turns`` in a unit, and their ratios to ``base`` with the 90 % interval."""
+    from handmill.inspection.benchmarks.peers import ratio_interval
+
+    rows = []
+    for name, seconds in times.items():
+        ratio, low, high = ratio_interval(np.array(seconds), np.array(times[base]))
+        median = float(np.median(seconds)) / unit
+        rows.append({"name": name, "median": median, "ratio": ratio, "low": low, "high": high})
+    return rows
+
+
+def print_rows(title: str, rows: list[dict[str, Any]], unit: str) -> None:
+    """Prints what ``rows_of`` returned."""
+    print(title)
+    for row in rows:
+        interval = f"{row['ratio']:5.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        print(f"  {row['name']:44s} {row['median']:10.2f} {unit:8s} {interval}", flush=True)
 
 
 def plan_of(model: Any, x: Any, y: Any = None) -> tuple[Any, list[Any]]:

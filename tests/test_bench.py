@@ -91,6 +91,22 @@ def test_run_optimizers(tmp_path):
     assert all(row["percent_of_ceiling"] > 0 for row in rows)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options"),
+    (
+        ("data_sources.py", ("--models", "small")),
+        ("users_code.py", ("--models", "tiny")),
+        ("sparse_rows.py", ("--optimizers", "SGD", "--threads", "1")),
+        ("tables_and_texts.py", ()),
+        ("model_files.py", ("--formats", ".hmill")),
+    ),
+)
+def test_scripts_of_one_subject_report_rows(script, options, tmp_path):
+    rows = report_of(script, *options, cwd=tmp_path)["rows"]
+    assert len(rows) > 0
+
+
 def test_measure_update_refuses_what_it_cannot_measure():
     from handmill import _core
 
