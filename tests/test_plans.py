@@ -224,7 +224,7 @@ def test_the_trace_that_trains_is_not_the_first_to_go(monkeypatch):
 # Functions of one array and a number.
 
 
-@pytest.mark.parametrize("dtype", ("float32", "float64", "int32", "uint8", "bool"))
+@pytest.mark.parametrize("dtype", ("float32", "int32", "bool"))
 def test_a_number_beside_an_array_gives_what_it_gave_the_first_time(dtype: str) -> None:
     x = np.array([[0, 1, 3], [2, 7, 1]], dtype)
     numbers = (2, -1, 0, 2.5, 0.0, -0.0, 1e30, True, np.float32(0.1), np.int64(3), float("nan"))
