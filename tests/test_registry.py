@@ -36,6 +36,8 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"}
     *("eig", "eigh", "qr", "svd", "lu_factor"),
     *("random_truncated_normal", "random_integers", "random_order"),
     *("random_gamma", "random_beta", "random_binomial"),
+    *("conv", "conv_input_grad", "conv_kernel_grad"),
+    *("max_pool", "max_pool_grad", "max_pool_gather", "average_pool", "average_pool_grad"),
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the
 # sums of rows that updates need, and `linear` is built by a pass that runs later still.
