@@ -27,6 +27,9 @@ OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = [*ops.__all__, *(f"image.{name}" for name in ops.image.__all__)]
 
 # Operators that run on the host: order, and what it selects; networks rarely need them.
+PLAIN_SAMPLES = {"4x5x3x2_2x3x2"}
+"""Of operators with a kernel, which these do without: convolutions over three spatial axes."""
+
 WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
     *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
@@ -36,7 +39,6 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"}
     *("eig", "eigh", "qr", "svd", "lu_factor"),
     *("random_truncated_normal", "random_integers", "random_order"),
     *("random_gamma", "random_beta", "random_binomial"),
-    *("conv", "conv_input_grad", "conv_kernel_grad"),
     *("max_pool", "max_pool_grad", "max_pool_gather", "average_pool", "average_pool_grad"),
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the

@@ -4,6 +4,7 @@
 
 #include "kernels/cast/args.h"
 #include "kernels/ceilings/args.h"
+#include "kernels/convolution/args.h"
 #include "kernels/cumulate/args.h"
 #include "kernels/elementwise/args.h"
 #include "kernels/gather/args.h"

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from handmill.errors import shape_error
 from handmill.ir.dims import Dim, Shape, exact_quotient, same, same_shape
-from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, never_native, register
+from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.samples import elements, uniform
@@ -295,6 +295,10 @@ def _samples(kind: str) -> Iterable[Sample]:
         yield Sample(name, uniform(*shapes), attrs | more, smooth=smooth, bench=bench)
 
 
+def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return all(spec.dtype == "float32" for spec in specs) and len(attrs["strides"]) <= 2
+
+
 CONV = register(
     Op(
         "conv",
@@ -303,7 +307,8 @@ CONV = register(
         samples=lambda: _samples("conv"),
         bound=Accumulate(lambda inputs, attrs: _size(inputs[1].shape[:-1]), _conv_magnitude),
         vjp=_conv_vjp,
-        native=never_native,
+        kernel="conv",
+        native=_native,
         flops=lambda inputs, outputs, attrs: _flops(outputs[0], inputs[1]),
     )
 )
@@ -317,7 +322,8 @@ CONV_INPUT_GRAD = register(
         samples=lambda: _samples("conv_input_grad"),
         bound=Accumulate(_input_terms, _input_magnitude),
         vjp=_input_vjp,
-        native=never_native,
+        kernel="conv_input_grad",
+        native=_native,
         flops=lambda inputs, outputs, attrs: _flops(inputs[0], inputs[1]),
     )
 )
@@ -330,7 +336,8 @@ CONV_KERNEL_GRAD = register(
         samples=lambda: _samples("conv_kernel_grad"),
         bound=Accumulate(lambda inputs, attrs: _size(inputs[1].shape[:-1]), _kernel_magnitude),
         vjp=_kernel_vjp,
-        native=never_native,
+        kernel="conv_kernel_grad",
+        native=_native,
         flops=lambda inputs, outputs, attrs: _flops(inputs[1], outputs[0]),
     )
 )

@@ -1,0 +1,27 @@
+// The part of an image that the windows of a block cover, and where its elements lie.
+#pragma once
+
+#include "kernels/convolution/args.h"
+#include "kernels/matmul/parts.h"
+
+namespace handmill::HM_ISA {
+
+/// Source positions [begin, end) along one axis, which may reach beyond the image.
+struct Reach {
+  int64_t begin, end;
+  HM_INLINE int64_t size() const { return end > begin ? end - begin : 0; }
+};
+
+/// Some images, or their copy with zeros around: `data` is the first image's element at the first
+/// positions of both reaches.
+struct Region {
+  const float* data;
+  int64_t image, row, pixel;  // strides
+};
+
+/// The channels of one group, from images [first_image, ...): where they lie, or copied to
+/// `scratch`.
+Region region_of(const ConvGeometry& shape, const float* source, int64_t first_image,
+                 int64_t images, Reach down, Reach across, float* scratch);
+
+}  // namespace handmill::HM_ISA
