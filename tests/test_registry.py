@@ -42,9 +42,10 @@ WITHOUT_KERNEL = {"argsort", "take_along", "add_along", "hash_bin", "cross_bin"}
     *("max_pool", "max_pool_grad", "max_pool_gather", "average_pool", "average_pool_grad"),
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the
-# sums of rows that updates need, and `linear` is built by a pass that runs later still.
-WITHOUT_GRADIENT = {"linear", "sum_rows", "eig", "lu_factor"} | {
-    *("random_gamma", "random_beta", "random_binomial")
+# sums of rows that updates need; products with epilogues are built by a pass that runs later still.
+WITHOUT_GRADIENT = {"linear", "conv_linear", "conv_input_linear", "sum_rows"} | {
+    *("eig", "lu_factor"),
+    *("random_gamma", "random_beta", "random_binomial"),
 }
 WITHOUT_GRADIENT |= {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.

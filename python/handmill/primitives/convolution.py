@@ -18,6 +18,15 @@ from handmill.ir.dims import Dim, Shape, exact_quotient, same, same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives.epilogue import (
+    NO_EPILOGUE,
+    absorb_epilogue,
+    check_operands,
+    emit_epilogue,
+    finished,
+    finished_magnitude,
+    operand_shapes,
+)
 from handmill.primitives.samples import elements, uniform
 from handmill.primitives.windows import Pairs, padded, parts, reach, unpadded, window_counts
 
@@ -299,6 +308,29 @@ def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
     return all(spec.dtype == "float32" for spec in specs) and len(attrs["strides"]) <= 2
 
 
+def _absorb_into_conv(inputs: Any, attrs: Attrs, kind: str, name: str, operand: Any) -> Any:
+    return _absorb(CONV_LINEAR, _conv_infer, inputs, attrs, kind, name, operand)
+
+
+def _absorb_into_input_grad(inputs: Any, attrs: Attrs, kind: str, name: str, operand: Any) -> Any:
+    return _absorb(CONV_INPUT_LINEAR, _input_infer, inputs, attrs, kind, name, operand)
+
+
+def _absorb(
+    op: Op, infer: Any, inputs: Any, attrs: Attrs, kind: str, name: str, operand: Any
+) -> Any:
+    specs = [v.spec for v in inputs[:2]]
+    if not _native(specs, attrs):
+        return None
+    shape = infer(*specs, **_plain(attrs)).shape
+    return absorb_epilogue(op, inputs, attrs, kind, name, operand, shape)
+
+
+def _plain(attrs: Attrs) -> Attrs:
+    """The attributes without those of the epilogue."""
+    return {name: value for name, value in attrs.items() if name not in NO_EPILOGUE}
+
+
 CONV = register(
     Op(
         "conv",
@@ -309,6 +341,7 @@ CONV = register(
         vjp=_conv_vjp,
         kernel="conv",
         native=_native,
+        absorb=_absorb_into_conv,
         flops=lambda inputs, outputs, attrs: _flops(outputs[0], inputs[1]),
     )
 )
@@ -324,6 +357,7 @@ CONV_INPUT_GRAD = register(
         vjp=_input_vjp,
         kernel="conv_input_grad",
         native=_native,
+        absorb=_absorb_into_input_grad,
         flops=lambda inputs, outputs, attrs: _flops(inputs[0], inputs[1]),
     )
 )
@@ -340,4 +374,69 @@ CONV_KERNEL_GRAD = register(
         native=_native,
         flops=lambda inputs, outputs, attrs: _flops(inputs[1], outputs[0]),
     )
+)
+
+
+# --- with an epilogue ----------------------------------------------------------------------------
+
+
+def _with_epilogue(name: str, plain: Op, absorb: Any, first: str, magnitude: Any) -> Op:
+    """The operator ``plain`` with bias, residual, activation and derivative in the same kernel."""
+
+    def infer(a: Spec, w: Spec, *rest: Spec, **attrs: Any) -> Spec:
+        spec: Spec = plain.infer(a, w, **_plain(attrs))
+        check_operands(name, spec.shape, {first: a, "w": w}, rest, attrs)
+        return spec
+
+    def reference(a: Array, w: Array, *rest: Array, **attrs: Any) -> Array:
+        return finished(plain.reference(a, w, **_plain(attrs)), rest, attrs)
+
+    def composite(a: Any, w: Any, *rest: Any, **attrs: Any) -> Any:
+        return emit_epilogue(apply(plain, a, w, **_plain(attrs)), rest, attrs)
+
+    def size_of_terms(inputs: Sequence[Array], attrs: Attrs) -> Array:
+        total = magnitude(inputs[:2], _plain(attrs))
+        return finished_magnitude(total, inputs[2:], attrs)
+
+    terms: Any = plain.bound.terms  # type: ignore[union-attr]
+    return register(
+        Op(
+            name,
+            infer=infer,
+            reference=reference,
+            samples=lambda: _samples_with_epilogues(plain),
+            bound=Accumulate(terms, size_of_terms, extra=6),
+            kernel=plain.kernel,
+            native=_native,
+            flops=plain.flops,
+            absorb=absorb,
+            composite=composite,
+        )
+    )
+
+
+def _samples_with_epilogues(plain: Op) -> Iterable[Sample]:
+    cases: list[Attrs] = [
+        {"has_bias": True},
+        {"has_bias": True, "activation": "relu"},
+        {"has_bias": True, "residual": True, "activation": "tanh"},
+        {"act_grad": "relu"},
+        {"residual": True, "act_grad": "sigmoid"},
+    ]
+    wanted = ("7x5x3_3x3", "9x6x17_3x2_stride2", "5x6x6_3x3_groups3", "5x5x4_1x1_stride2")
+    for sample in plain.samples():
+        if sample.name not in wanted:
+            continue
+        first, w = sample.make(np.random.default_rng(0))
+        spec = plain.infer(Spec(first.shape, "float32"), Spec(w.shape, "float32"), **sample.attrs)
+        for case in cases:
+            attrs = {**NO_EPILOGUE, **case}
+            make = uniform(first.shape, w.shape, *operand_shapes(spec.shape, attrs))
+            words = "_".join(str(key if value is True else value) for key, value in case.items())
+            yield Sample(f"{sample.name}_{words}", make, sample.attrs | attrs, smooth=False)
+
+
+CONV_LINEAR = _with_epilogue("conv_linear", CONV, _absorb_into_conv, "x", _conv_magnitude)
+CONV_INPUT_LINEAR = _with_epilogue(
+    "conv_input_linear", CONV_INPUT_GRAD, _absorb_into_input_grad, "dy", _input_magnitude
 )

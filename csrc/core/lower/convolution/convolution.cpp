@@ -3,6 +3,7 @@
 
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
+#include "core/lower/matmul/epilogue.h"
 #include "core/lower/matmul/numbers.h"
 #include "core/lower/strided.h"
 
@@ -109,9 +110,11 @@ Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, 
   pack.packed_batch[0] = packed_group;
   const int64_t panels = ceil_div(vectors, panel_vectors);
   pack.blocks_n = ceil_div(panels, kFloat32Numbers.pack_panels);
-  pack.blocks_k =
-      std::clamp<int64_t>(packed_group / pack.blocks_n / kFloat32Numbers.pack_words, 1, K);
-  const Ref packed = writer.workspace(align_bytes(kWord * shape.groups * packed_group));
+  pack.blocks_k = std::clamp<int64_t>(packed_group / pack.blocks_n / kFloat32Numbers.pack_words, 1,
+                                      std::max<int64_t>(1, K));
+  const Ref packed =
+      writer.workspace(align_bytes(std::max<int64_t>(1, kWord * shape.groups * packed_group)));
+  if (K == 0) return packed;
   writer.read(&pack.b.data, b);
   writer.write(&pack.packed, packed);
   writer.add<Kernel::pack_b>(
@@ -142,11 +145,10 @@ double flops_of(const ConvGeometry& shape, bool transposed) {
 
 void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) {
   const ValueView source = node.input(0), w = node.input(1), c = node.output(0);
-  require(node.num_inputs() == 2, node.kernel(), ": source and kernel are needed");
-  if (c.size() == 0) return;
-  if (source.size() == 0 || w.size() == 0) return add_zeros(writer, c);
-  const int width = kFloat32Numbers.tile(writer.isa()).width;
   ConvArgs args{};
+  const EpilogueOperands epilogue = epilogue_of(node, 2, args.epilogue);
+  if (c.size() == 0) return;
+  const int width = kFloat32Numbers.tile(writer.isa()).width;
   args.transposed = transposed;
   ConvGeometry& shape = args.shape;
   shape = geometry_of(node, source, c, w.shape.first(w.shape.size() - 2));
@@ -186,7 +188,7 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const Cover cover_down = cover_of(down, transposed, args.rows_per_block);
   const Cover cover_across = cover_of(across, transposed, cols);
   shape.copies = !cover_down.is_inside || !cover_across.is_inside;
-  args.taps_per_chunk = std::max<int64_t>(1, kChunk / shape.depth);
+  args.taps_per_chunk = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, shape.depth));
   args.joins_taps = !transposed && across.dilation == 1 && args.taps_per_chunk >= across.kernel &&
                     (shape.copies || shape.groups == 1);
   if (args.joins_taps) args.taps_per_chunk -= args.taps_per_chunk % across.kernel;
@@ -217,6 +219,7 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
   writer.read(&args.source, source);
   writer.read(&args.packed, packed);
   writer.write(&args.c, c);
+  bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
   writer.add<Kernel::conv>(args,
                            {.blocks = count() * args.blocks_n, .scratch = scratch, .flops = flops});
 }
