@@ -13,6 +13,7 @@
 #include "kernels/metrics/args.h"
 #include "kernels/movement/args.h"
 #include "kernels/optimizer/args.h"
+#include "kernels/pooling/args.h"
 #include "kernels/random/args.h"
 #include "kernels/reduce/args.h"
 #include "kernels/rows/args.h"

@@ -16,7 +16,18 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.dims import Shape, SymbolicDim, same_shape
-from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, never_native, register
+from handmill.ir.graph import Value
+from handmill.ir.op import (
+    REGISTRY,
+    Accumulate,
+    Array,
+    Attrs,
+    Exact,
+    Op,
+    Sample,
+    never_native,
+    register,
+)
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.samples import both, given, uniform
@@ -204,12 +215,13 @@ _BENCH = _case("bench", (32, 28, 28, 32), (2, 2), 2)
 _EDGES = [0.0, -0.0, 1.0, 1.0, np.inf, np.inf, -np.inf, -np.inf, np.nan, 1.0, 2.0, np.nan]
 
 
-def _apart(shape: tuple[int, ...]) -> Any:
+def _apart(shape: tuple[int, ...], least: float = 0.0) -> Any:
     """A maker of numbers of which no two are near each other: maxima have slopes there."""
     size = math.prod(shape)
 
     def make(rng: np.random.Generator) -> tuple[Array, ...]:
-        return (np.asarray(rng.permutation(size).reshape(shape) / max(size, 1), np.float32),)
+        order = rng.permutation(size).reshape(shape) / max(size, 1)
+        return (np.asarray(order + least, np.float32),)
 
     return make
 
@@ -218,10 +230,10 @@ def _shapes(x: tuple[int, ...], attrs: Attrs) -> tuple[int, ...]:
     return (x[0], *_counts("pool", x[1:-1], attrs, {}), x[-1])  # type: ignore[arg-type]
 
 
-def _max_samples(kind: str) -> Iterable[Sample]:
+def _max_samples(kind: str, centred: bool = False) -> Iterable[Sample]:
     for name, x, attrs in (*_CASES, _BENCH):
         second = {"max_pool": (), "grad": (_shapes(x, attrs),), "gather": (x,)}[kind]
-        make = both(_apart(x), *(uniform(shape) for shape in second))
+        make = both(_apart(x, -0.5 * centred), *(uniform(shape) for shape in second))
         bench = name == "bench"
         yield Sample(name, make, attrs, smooth=not bench and x[0] > 0, bench=bench)
     name, x, attrs = _case("edges", (1, 12, 1), (3,), 1, ((1, 1),))
@@ -236,6 +248,10 @@ def _average_samples(gradient: bool) -> Iterable[Sample]:
         more = {"sizes": x[1:-1]} if gradient else {}
         bench = name == "bench"
         yield Sample(name, make, attrs | more, smooth=not bench and x[0] > 0, bench=bench)
+
+
+def _native(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    return all(spec.dtype == "float32" for spec in specs) and len(attrs["window"]) <= 2
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -254,6 +270,16 @@ def _max_gather_vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> Any:
     return None, apply(MAX_POOL_GRAD, inputs[0], dys[0], **attrs)
 
 
+def _absorb(
+    inputs: tuple[Value, ...], attrs: Attrs, kind: str, name: str, operand: Value | None
+) -> tuple[Op, tuple[Value, ...], Attrs] | None:
+    """Builds the gradient of a relu before the pooling into it (see Op.absorb)."""
+    if (kind, name) != ("act_grad", "relu") or operand is not inputs[0]:
+        return None
+    specs = [v.spec for v in inputs]
+    return (MAX_POOL_RELU_GRAD, inputs, attrs) if _native(specs, attrs) else None
+
+
 MAX_POOL = register(
     Op(
         "max_pool",
@@ -262,7 +288,8 @@ MAX_POOL = register(
         samples=lambda: _max_samples("max_pool"),
         bound=Exact(),
         vjp=_max_vjp,
-        native=never_native,
+        kernel="max_pool",
+        native=_native,
     )
 )
 
@@ -274,8 +301,34 @@ MAX_POOL_GRAD = register(
         samples=lambda: _max_samples("grad"),
         bound=Accumulate(_terms, _max_grad_magnitude),
         vjp=_max_grad_vjp,
-        native=never_native,
+        kernel="max_pool_grad",
+        native=_native,
+        absorb=_absorb,
         grad_none=(0,),
+    )
+)
+
+
+def _relu_grad_reference(x: Array, dy: Array, **attrs: Any) -> Array:
+    return np.asarray(REGISTRY["relu_grad"].reference(_max_grad_reference(x, dy, **attrs), x))
+
+
+def _relu_grad_composite(x: Any, dy: Any, **attrs: Any) -> Any:
+    return apply(REGISTRY["relu_grad"], apply(MAX_POOL_GRAD, x, dy, **attrs), x)
+
+
+# The gradient of a maximum of relu(...): x is what relu gave.
+MAX_POOL_RELU_GRAD = register(
+    Op(
+        "max_pool_relu_grad",
+        infer=_max_grad_infer,
+        reference=_relu_grad_reference,
+        samples=lambda: _max_samples("grad", centred=True),
+        bound=Accumulate(_terms, _max_grad_magnitude),
+        kernel="max_pool_grad",
+        kernel_attrs=(("gated", True),),
+        native=_native,
+        composite=_relu_grad_composite,
     )
 )
 
@@ -310,7 +363,8 @@ AVERAGE_POOL = register(
         samples=lambda: _average_samples(gradient=False),
         bound=Accumulate(_terms, _average_magnitude, extra=2),
         vjp=_average_vjp,
-        native=never_native,
+        kernel="average_pool",
+        native=_native,
     )
 )
 
@@ -322,6 +376,7 @@ AVERAGE_POOL_GRAD = register(
         samples=lambda: _average_samples(gradient=True),
         bound=Accumulate(_terms, _average_grad_magnitude, extra=2),
         vjp=_average_grad_vjp,
-        native=never_native,
+        kernel="average_pool_grad",
+        native=_native,
     )
 )
