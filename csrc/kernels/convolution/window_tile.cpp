@@ -28,14 +28,7 @@ void window_tile(const WindowTile& t) {
   const WindowSegment* segment = t.segments;
   int64_t left = 0, a_k = 0;
   const float* b = t.b;
-#pragma GCC unroll 1
-  for (int64_t k = t.num_segments * t.length; k > 0; --k) {
-    if (left == 0) {
-      a_k = segment->a * kFloat;
-      b = t.b + segment->b;
-      left = t.length;
-      ++segment;
-    }
+  const auto multiply = [&] {
     Vec b_k[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
@@ -49,7 +42,26 @@ void window_tile(const WindowTile& t) {
     }
     a_k += a_step;
     b += b_stride;
+  };
+#pragma GCC unroll 1
+  for (int64_t k = t.num_segments * t.length; k > 0; --k) {
+    if (left == 0) {
+      a_k = segment->a * kFloat;
+      b = t.b + segment->b;
+      left = t.length;
+      ++segment;
+    }
+    multiply();
     --left;
+    if constexpr (NV == 1) {  // few products for what goes around them
+      if (left >= 3) {
+        multiply();
+        multiply();
+        multiply();
+        left -= 3;
+        k -= 3;
+      }
+    }
   }
 
   const auto offset = [&](int m) { return t.c_offset[m]; };
