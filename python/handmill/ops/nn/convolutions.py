@@ -33,7 +33,7 @@ def _check_channels(channels: Dim, expected: Dim) -> None:
 
 
 def _convolve(
-    x: Any, kernel: Any, strides: Sizes, padding: str, dilation_rate: Sizes, groups: int
+    x: Any, kernel: Any, strides: Sizes, padding: str, dilation_rate: Sizes, groups: Dim
 ) -> Any:
     """Convolves what has its channels last."""
     sizes, window = shape_of(x)[1:-1], shape_of(kernel)[:-2]
@@ -120,7 +120,7 @@ def depthwise_conv(
     x, w = promote(inputs, kernel)
     x, restored = channels_last("depthwise_conv", x, data_format)
     _check_ranks("depthwise_conv", x, w)
-    *window, channels, multiplier = shape_of(w)
+    window, (channels, multiplier) = shape_of(w)[:-2], shape_of(w)[-2:]
     _check_channels(shape_of(x)[-1], channels)
     w = reshape(w, (*window, 1, channels * multiplier))
     return restored(_convolve(x, w, strides, padding, dilation_rate, channels))
@@ -159,7 +159,7 @@ def separable_conv(
         >>> ops.separable_conv(ops.ones((1, 5, 5, 3)), *kernels).shape
         (1, 3, 3, 8)
     """
-    options = {"data_format": data_format, "dilation_rate": dilation_rate}
+    options: dict[str, Any] = {"data_format": data_format, "dilation_rate": dilation_rate}
     x = depthwise_conv(inputs, depthwise_kernel, strides, padding, **options)
     return conv(x, pointwise_kernel, **options)
 
@@ -200,7 +200,8 @@ def conv_transpose(
     x, w = promote(inputs, kernel)
     x, restored = channels_last("conv_transpose", x, data_format)
     _check_ranks("conv_transpose", x, w)
-    sizes, window = shape_of(x)[1:-1], shape_of(w)[:-2]
+    sizes: Any = shape_of(x)[1:-1]
+    window: Any = shape_of(w)[:-2]
     _check_channels(shape_of(x)[-1], shape_of(w)[-1])
     count = len(sizes)
     steps = each("strides", strides, count)

@@ -48,21 +48,24 @@ def each(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
         name: of the argument, for messages.
         value: an integer for all, or one for each.
         count: the number of axes.
-        least: the smallest one allowed.
+        least: the smallest one allowed, 0 or 1.
 
     Raises:
         ValueError: if there are not as many, or they are no such integers.
     """
     found = (value,) * count if isinstance(value, int | np.integer) else value
-    whole = isinstance(found, list | tuple) and all(
-        isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= least for n in found
+    problem = ""
+    if isinstance(found, list | tuple) and all(isinstance(n, int | np.integer) for n in found):
+        low = {int(n) for n in found if n < least}
+        if low:
+            sign = "> 0" if least else ">= 0"
+            problem = f", including values {low} that do not satisfy `value {sign}`"
+        elif len(found) == count:
+            return tuple(int(n) for n in found)
+    raise ValueError(
+        f"The `{name}` argument must be a tuple of {count} integers. "
+        f"Received {name}={value}{problem}"
     )
-    if not whole or len(found) != count:
-        raise ValueError(
-            f"The `{name}` argument must be an integer, or a tuple of {count} integers, of at "
-            f"least {least}. Received {name}={value}"
-        )
-    return tuple(int(n) for n in found)
 
 
 def padding_mode(padding: Any) -> str:
