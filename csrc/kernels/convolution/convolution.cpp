@@ -68,6 +68,8 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   int64_t* const c_offset = a_offset + pixels;
   auto* const segments = reinterpret_cast<WindowSegment*>(c_offset + pixels);
   const int64_t c_row = shape.axis[1].target * shape.target_channels;
+  const int64_t a_step = across.source_step() * region.pixel;
+  const int64_t c_step = across.target_step() * shape.target_channels;
   int64_t pixel = 0;
   for (int64_t n = 0; n < block.images; ++n) {
     for (int64_t i = 0; i < rows; ++i) {
@@ -75,10 +77,11 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       const int64_t target = down.first + (block.row_begin + i) * down.target_step();
       const int64_t c = ((block.first_image + n) * shape.axis[0].target + target) * c_row +
                         across.first * shape.target_channels + block.group * shape.columns;
-      for (int64_t j = 0; j < cols; ++j, ++pixel) {
-        a_offset[pixel] = a + j * across.source_step() * region.pixel;
-        c_offset[pixel] = c + j * across.target_step() * shape.target_channels;
+      for (int64_t j = 0; j < cols; ++j) {
+        a_offset[pixel + j] = a + j * a_step;
+        c_offset[pixel + j] = c + j * c_step;
       }
+      pixel += cols;
     }
   }
   // Segments, of B by rows of a panel of one column; the panels' widths are multiplied in below.
