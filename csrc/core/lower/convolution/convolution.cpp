@@ -10,7 +10,7 @@
 namespace handmill {
 namespace {
 
-constexpr int64_t kWord = 4;  // bytes
+constexpr int64_t kFloatBytes = 4;  // bytes
 // Positions of one block, whose sums of one panel, and what they read, stay in L2.
 constexpr int64_t kBlockPositions = 224;
 // Longest chain of products of one sum: a panel of as many rows stays in L2.
@@ -20,8 +20,8 @@ constexpr int64_t kChunkPositions = 256;
 // Elements of a kernel's gradient that stay in L2 while positions go by.
 constexpr int64_t kKeptSums = 96 * 1024;
 // FLOP that are worth another block, and blocks that keep many threads busy.
-constexpr double kBlockFlop = 0.3e6;
-constexpr int64_t kEnoughBlocks = 32;
+constexpr double kConvBlockFlop = 0.3e6;
+constexpr int64_t kManyConvBlocks = 32;
 
 // The geometry that attributes and shapes say: `source` is what windows lie over.
 ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const ValueView& target,
@@ -47,12 +47,12 @@ ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const Va
 }
 
 // The source positions that windows at the target positions of one class cover, of `axis`.
-struct Span {
+struct Covered {
   int64_t begin = 0, end = 0;
 };
 
-Span span_of(const ConvAxis& axis, bool transposed, int64_t first, int64_t targets) {
-  Span found;
+Covered covered_of(const ConvAxis& axis, bool transposed, int64_t first, int64_t targets) {
+  Covered found;
   bool any = false;
   for (int64_t k = 0; k < axis.kernel; ++k) {
     int64_t at = k * axis.dilation - axis.before, step = axis.stride;
@@ -63,7 +63,7 @@ Span span_of(const ConvAxis& axis, bool transposed, int64_t first, int64_t targe
       step = 1;
     }
     const int64_t end = at + (targets - 1) * step + 1;
-    found = any ? Span{std::min(found.begin, at), std::max(found.end, end)} : Span{at, end};
+    found = any ? Covered{std::min(found.begin, at), std::max(found.end, end)} : Covered{at, end};
     any = true;
   }
   return found;
@@ -81,15 +81,15 @@ Cover cover_of(const ConvAxis& axis, bool transposed, int64_t run) {
   const int64_t classes = transposed ? axis.stride : 1;
   for (int64_t first = 0; first < std::min(classes, axis.target); ++first) {
     const int64_t targets = ceil_div(axis.target - first, classes);
-    const Span all = span_of(axis, transposed, first, targets);
-    const Span part = span_of(axis, transposed, first, std::min(run, targets));
+    const Covered all = covered_of(axis, transposed, first, targets);
+    const Covered part = covered_of(axis, transposed, first, std::min(run, targets));
     cover.is_inside = cover.is_inside && all.begin >= 0 && all.end <= axis.source;
     cover.extent = std::max(cover.extent, part.end - part.begin);
   }
   return cover;
 }
 
-int64_t align_bytes(int64_t bytes) { return round_up(bytes, 64); }
+int64_t whole_lines(int64_t bytes) { return round_up(bytes, 64); }
 
 // Panels of B, the kernel as one matrix a group: rows are taps and channels.
 Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, int64_t K,
@@ -112,8 +112,8 @@ Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, 
   pack.blocks_n = ceil_div(panels, kFloat32Numbers.pack_panels);
   pack.blocks_k = std::clamp<int64_t>(packed_group / pack.blocks_n / kFloat32Numbers.pack_words, 1,
                                       std::max<int64_t>(1, K));
-  const Ref packed =
-      writer.workspace(align_bytes(std::max<int64_t>(1, kWord * shape.groups * packed_group)));
+  const Ref packed = writer.workspace(
+      whole_lines(std::max<int64_t>(1, kFloatBytes * shape.groups * packed_group)));
   if (K == 0) return packed;
   writer.read(&pack.b.data, b);
   writer.write(&pack.packed, packed);
@@ -123,10 +123,10 @@ Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, 
 }
 
 // Sums of nothing.
-void add_zeros(LaunchWriter& writer, const ValueView& c) {
+void add_empty_sums(LaunchWriter& writer, const ValueView& c) {
   Strided axes;
   axes.push(c.size(), 0, 1);
-  copy_strided(writer, c, nullptr, axes, kWord);
+  copy_strided(writer, c, nullptr, axes, kFloatBytes);
 }
 
 int32_t panel_vectors_of(const MatmulTile& tile, int64_t vectors) {
@@ -134,7 +134,7 @@ int32_t panel_vectors_of(const MatmulTile& tile, int64_t vectors) {
   return static_cast<int32_t>(ceil_div(vectors, panels));
 }
 
-double flops_of(const ConvGeometry& shape, bool transposed) {
+double conv_flops(const ConvGeometry& shape, bool transposed) {
   double flops =
       2.0 * static_cast<double>(shape.images * shape.groups * shape.depth * shape.columns);
   for (const ConvAxis& axis : shape.axis) {
@@ -143,7 +143,7 @@ double flops_of(const ConvGeometry& shape, bool transposed) {
   return flops;
 }
 
-void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) {
+void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
   const ValueView source = node.input(0), w = node.input(1), c = node.output(0);
   ConvArgs args{};
   const EpilogueOperands epilogue = epilogue_of(node, 2, args.epilogue);
@@ -164,9 +164,9 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const int64_t classes_across = transposed ? std::min(across.stride, across.target) : 1;
   const int64_t rows = ceil_div(down.target, transposed ? down.stride : 1);
   const int64_t cols = ceil_div(across.target, transposed ? across.stride : 1);
-  const double flops = flops_of(shape, transposed);
+  const double flops = conv_flops(shape, transposed);
   const int64_t wanted =
-      std::clamp<int64_t>(static_cast<int64_t>(flops / kBlockFlop), 1, kEnoughBlocks);
+      std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks);
   args.rows_per_block = std::clamp<int64_t>(kBlockPositions / cols, 1, rows);
   args.images_per_block = 1;
   if (args.rows_per_block == rows) {
@@ -193,7 +193,7 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
                     (shape.copies || shape.groups == 1);
   if (args.joins_taps) args.taps_per_chunk -= args.taps_per_chunk % across.kernel;
   if (shape.copies) {
-    args.source_scratch = align_bytes(kWord * args.images_per_block * cover_down.extent *
+    args.source_scratch = whole_lines(kFloatBytes * args.images_per_block * cover_down.extent *
                                       cover_across.extent * shape.depth);
   }
   const int64_t positions = args.images_per_block * args.rows_per_block * cols;
@@ -203,14 +203,14 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
   int64_t row = shape.target_channels, group = shape.columns;
   if (transposed) {  // per group, taps of (filters, channels)
     const int64_t filters = shape.source_channels;
-    b = writer.workspace(align_bytes(w.bytes()));
+    b = writer.workspace(whole_lines(w.bytes()));
     Strided axes;
     axes.push(shape.groups, shape.depth, K * shape.columns);
     axes.push(taps, shape.columns * filters, shape.depth * shape.columns);
     axes.push(shape.depth, 1, shape.columns);
     axes.push(shape.columns, filters, 1);
     const Ref from = w;
-    copy_strided(writer, b, &from, axes, kWord);
+    copy_strided(writer, b, &from, axes, kFloatBytes);
     row = shape.columns;
     group = K * shape.columns;
   }
@@ -227,18 +227,18 @@ void lower_product(const NodeView& node, LaunchWriter& writer, bool transposed) 
 }  // namespace
 
 // (x, w; strides, padding, dilation, groups) -> y
-void lower_conv(const NodeView& node, LaunchWriter& writer) { lower_product(node, writer, false); }
+void lower_conv(const NodeView& node, LaunchWriter& writer) { lower_windows(node, writer, false); }
 
 // (dy, w; strides, padding, dilation, groups) -> dx
 void lower_conv_input_grad(const NodeView& node, LaunchWriter& writer) {
-  lower_product(node, writer, true);
+  lower_windows(node, writer, true);
 }
 
 // (x, dy; strides, padding, dilation, groups) -> dw
 void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), dy = node.input(1), dw = node.output(0);
   if (dw.size() == 0) return;
-  if (x.size() == 0 || dy.size() == 0) return add_zeros(writer, dw);
+  if (x.size() == 0 || dy.size() == 0) return add_empty_sums(writer, dw);
   const MatmulTile& tile = kFloat32Numbers.tile(writer.isa());
   ConvKernelGradArgs args{};
   ConvGeometry& shape = args.shape;
@@ -259,9 +259,9 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   }
   const int64_t chunks =
       ceil_div(shape.images, args.images_per_chunk) * ceil_div(down.target, args.rows_per_chunk);
-  const double flops = flops_of(shape, false);
+  const double flops = conv_flops(shape, false);
   const int64_t wanted =
-      std::clamp<int64_t>(static_cast<int64_t>(flops / kBlockFlop), 1, kEnoughBlocks / 2);
+      std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks / 2);
   // Sums of one block stay in cache; what is missing to enough blocks are slices of the positions.
   const int64_t parts = ceil_div(M * shape.columns, kKeptSums);
   args.blocks_n = std::clamp<int64_t>(parts, 1, panels);
@@ -273,7 +273,7 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   const Cover cover_across = cover_of(across, false, across.target);
   shape.copies = !cover_down.is_inside || !cover_across.is_inside;
   if (shape.copies) {
-    args.source_scratch = align_bytes(kWord * args.images_per_chunk * cover_down.extent *
+    args.source_scratch = whole_lines(kFloatBytes * args.images_per_chunk * cover_down.extent *
                                       cover_across.extent * shape.depth);
   }
   const int64_t rows = ceil_div(row_tiles, args.blocks_m) * args.tile_rows;
@@ -287,7 +287,7 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
     writer.add<Kernel::conv_kernel_grad>(args, info);
     return;
   }
-  const Ref partial = writer.workspace(align_bytes(kWord * args.slices * dw.size()));
+  const Ref partial = writer.workspace(whole_lines(kFloatBytes * args.slices * dw.size()));
   writer.write(&args.c, partial);
   writer.add<Kernel::conv_kernel_grad>(args, info);
   MatmulCombineArgs combine{};

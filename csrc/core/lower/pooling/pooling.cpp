@@ -23,7 +23,7 @@ void fill_axes(const NodeView& node, const ValueView& input, const ValueView& ou
   }
 }
 
-double flops_of(const ValueView& output, const PoolAxis (&axis)[2]) {
+double pool_flops(const ValueView& output, const PoolAxis (&axis)[2]) {
   return static_cast<double>(output.size() * axis[0].window * axis[1].window);
 }
 
@@ -42,7 +42,7 @@ void lower_pool(const NodeView& node, LaunchWriter& writer) {
   writer.read(&args.x, x);
   writer.write(&args.y, y);
   writer.add<kKernel>(
-      args, {.blocks = ceil_div(rows, args.rows_per_block), .flops = flops_of(y, args.axis)});
+      args, {.blocks = ceil_div(rows, args.rows_per_block), .flops = pool_flops(y, args.axis)});
 }
 
 }  // namespace
@@ -72,7 +72,7 @@ void lower_max_pool_grad(const NodeView& node, LaunchWriter& writer) {
   writer.read(&args.dy, dy);
   writer.write(&args.dx, dx);
   writer.add<Kernel::max_pool_grad>(
-      args, {.blocks = args.images * args.channel_blocks, .flops = 2 * flops_of(dy, args.axis)});
+      args, {.blocks = args.images * args.channel_blocks, .flops = 2 * pool_flops(dy, args.axis)});
 }
 
 // (dy; window, strides, padding) -> dx
@@ -88,7 +88,7 @@ void lower_average_pool_grad(const NodeView& node, LaunchWriter& writer) {
   writer.write(&args.dx, dx);
   writer.add<Kernel::average_pool_grad>(
       args, {.blocks = ceil_div(args.images * args.axis[0].input, args.rows_per_block),
-             .flops = 2 * flops_of(dy, args.axis)});
+             .flops = 2 * pool_flops(dy, args.axis)});
 }
 
 }  // namespace handmill
