@@ -70,4 +70,27 @@ struct ConvKernelGradArgs {
   int32_t tile_rows, panel_vectors;
 };
 
+/// c[n, t, d] = epilogue(sum over taps of source[n, window(t, tap), d] w[tap, d]): one filter a
+/// channel, groups == source_channels == target_channels. Blocks as of ConvArgs with one group and
+/// one panel block: (class * images + n) * row_blocks + r.
+struct DepthwiseArgs {
+  ConvGeometry shape;
+  const float* source;
+  const float* w;
+  float* c;
+  MatmulEpilogue epilogue;
+  int64_t rows_per_block, row_blocks;
+  bool transposed;
+};
+
+/// c[tap, d] = sum over images and positions of source[n, window(t, tap), d] dy[n, t, d]. Slice s
+/// of an even partition of all rows of dy writes to c + s * (taps * channels); a block is a slice.
+struct DepthwiseGradArgs {
+  ConvGeometry shape;
+  const float* source;
+  const float* dy;
+  float* c;
+  int64_t slices;
+};
+
 }  // namespace handmill

@@ -278,6 +278,9 @@ _CASES = (
     _case("9x8x2_3x2_dilation2", (2, 9, 8, 2), (3, 2), 3, padding=((2, 2), (1, 0)), dilation=2),
     _case("5x6x6_3x3_groups3", (2, 5, 6, 6), (3, 3), 9, padding=_ONES, groups=3),
     _case("6x5x5_3x3_depthwise", (2, 6, 5, 5), (3, 3), 10, strides=2, padding=_ONES, groups=5),
+    _case("8x9x33_3x3_depthwise", (2, 8, 9, 33), (3, 3), 33, padding=_ONES, groups=33),
+    _case("9x7x18_2x5_depthwise", (1, 9, 7, 18), (2, 5), 18, 2, ((1, 0), (2, 1)), 1, 18),
+    _case("9x8x4_3x2_depthwise", (2, 9, 8, 4), (3, 2), 4, 1, ((2, 2), (1, 0)), 2, 4),
     _case("3x4x17_1x1", (2, 3, 4, 17), (1, 1), 6),
     _case("5x5x4_1x1_stride2", (1, 5, 5, 4), (1, 1), 3, strides=2),
     _case("4x3x1_4x3", (3, 4, 3, 1), (4, 3), 2),
@@ -424,6 +427,7 @@ def _samples_with_epilogues(plain: Op) -> Iterable[Sample]:
         {"residual": True, "act_grad": "sigmoid"},
     ]
     wanted = ("7x5x3_3x3", "9x6x17_3x2_stride2", "5x6x6_3x3_groups3", "5x5x4_1x1_stride2")
+    wanted += ("9x7x18_2x5_depthwise",)
     for sample in plain.samples():
         if sample.name not in wanted:
             continue

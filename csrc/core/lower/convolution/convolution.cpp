@@ -143,6 +143,48 @@ double conv_flops(const ConvGeometry& shape, bool transposed) {
   return flops;
 }
 
+// dw = the sum of its slices, in order.
+void add_slices(LaunchWriter& writer, const Ref& partial, int64_t slices, const ValueView& dw,
+                int width) {
+  MatmulCombineArgs combine{};
+  combine.N = combine.c_row = dw.dim(-1);
+  combine.M = dw.size() / combine.N;
+  combine.slices = slices;
+  combine.c_dtype = Dtype::float32;
+  combine.batch[0] = combine.batch[1] = 1;
+  const int64_t pieces = std::max<int64_t>(1, slices * dw.size() / 16384);
+  combine.blocks_m = std::min(combine.M, pieces);
+  combine.blocks_n = std::min(ceil_div(combine.N, width), ceil_div(pieces, combine.blocks_m));
+  writer.read(&combine.partial, partial);
+  writer.write(&combine.c, dw);
+  writer.add<Kernel::matmul_combine>(combine,
+                                     {.blocks = combine.blocks_m * combine.blocks_n,
+                                      .flops = static_cast<double>((slices - 1) * dw.size())});
+}
+
+// One filter for each channel.
+bool is_depthwise(const ConvGeometry& shape) {
+  return shape.groups > 1 && shape.groups == shape.source_channels &&
+         shape.groups == shape.target_channels;
+}
+
+void lower_depthwise(const ValueView& source, const ValueView& w, const ValueView& c,
+                     DepthwiseArgs& args, const EpilogueOperands& epilogue, LaunchWriter& writer) {
+  const ConvGeometry& shape = args.shape;
+  const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
+  const int64_t classes = args.transposed ? down.stride * across.stride : 1;
+  const int64_t rows = ceil_div(down.target, args.transposed ? down.stride : 1);
+  args.rows_per_block =
+      std::min(rows, items_per_block(across.target * shape.target_channels, 2 * kBlockElements));
+  args.row_blocks = ceil_div(rows, args.rows_per_block);
+  writer.read(&args.source, source);
+  writer.read(&args.w, w);
+  writer.write(&args.c, c);
+  bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
+  writer.add<Kernel::depthwise>(args, {.blocks = classes * shape.images * args.row_blocks,
+                                       .flops = conv_flops(shape, args.transposed)});
+}
+
 void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
   const ValueView source = node.input(0), w = node.input(1), c = node.output(0);
   ConvArgs args{};
@@ -152,6 +194,13 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   args.transposed = transposed;
   ConvGeometry& shape = args.shape;
   shape = geometry_of(node, source, c, w.shape.first(w.shape.size() - 2));
+  if (is_depthwise(shape)) {
+    DepthwiseArgs few{};
+    few.shape = shape;
+    few.epilogue = args.epilogue;
+    few.transposed = transposed;
+    return lower_depthwise(source, w, c, few, epilogue, writer);
+  }
   ConvAxis &down = shape.axis[0], &across = shape.axis[1];
   const int64_t taps = down.kernel * across.kernel, K = taps * shape.depth;
 
@@ -243,6 +292,25 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   ConvKernelGradArgs args{};
   ConvGeometry& shape = args.shape;
   shape = geometry_of(node, x, dy, dw.shape.first(dw.shape.size() - 2));
+  if (is_depthwise(shape)) {
+    DepthwiseGradArgs few{};
+    few.shape = shape;
+    const double few_flops = conv_flops(shape, false);
+    const int64_t rows = shape.images * shape.axis[0].target;
+    few.slices = std::clamp<int64_t>(static_cast<int64_t>(few_flops / kConvBlockFlop), 1,
+                                     std::min(rows, kManyConvBlocks / 2));
+    writer.read(&few.source, x);
+    writer.read(&few.dy, dy);
+    const LaunchInfo info{.blocks = few.slices, .flops = few_flops};
+    if (few.slices == 1) {
+      writer.write(&few.c, dw);
+      return writer.add<Kernel::depthwise_grad>(few, info);
+    }
+    const Ref partial = writer.workspace(whole_lines(kFloatBytes * few.slices * dw.size()));
+    writer.write(&few.c, partial);
+    writer.add<Kernel::depthwise_grad>(few, info);
+    return add_slices(writer, partial, few.slices, dw, tile.width);
+  }
   ConvAxis &down = shape.axis[0], &across = shape.axis[1];
   const int64_t M = down.kernel * across.kernel * shape.depth;
   const int64_t vectors = ceil_div(shape.columns, tile.width);
@@ -290,20 +358,7 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   const Ref partial = writer.workspace(whole_lines(kFloatBytes * args.slices * dw.size()));
   writer.write(&args.c, partial);
   writer.add<Kernel::conv_kernel_grad>(args, info);
-  MatmulCombineArgs combine{};
-  combine.M = M;
-  combine.N = combine.c_row = shape.target_channels;
-  combine.slices = args.slices;
-  combine.c_dtype = Dtype::float32;
-  combine.batch[0] = combine.batch[1] = 1;
-  const int64_t pieces = std::max<int64_t>(1, args.slices * dw.size() / 16384);
-  combine.blocks_m = std::min(M, pieces);
-  combine.blocks_n = std::min(ceil_div(combine.N, tile.width), ceil_div(pieces, combine.blocks_m));
-  writer.read(&combine.partial, partial);
-  writer.write(&combine.c, dw);
-  writer.add<Kernel::matmul_combine>(combine,
-                                     {.blocks = combine.blocks_m * combine.blocks_n,
-                                      .flops = static_cast<double>((args.slices - 1) * dw.size())});
+  add_slices(writer, partial, args.slices, dw, tile.width);
 }
 
 }  // namespace handmill
