@@ -80,6 +80,8 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
         FIRST,
     ),
     "adaptive_average3d": (lambda k: k.AdaptiveAveragePooling3D(2), (2, 3, 4, 5, 2)),
+    "normalized": (lambda k: k.BatchNormalization(), IMAGES),
+    "normalized_first": (lambda k: k.BatchNormalization(axis=1), FIRST),
     "up1d": (lambda k: k.UpSampling1D(3), (2, 4, 3)),
     "up2d": (lambda k: k.UpSampling2D((2, 3)), IMAGES),
     "up2d_bilinear": (
@@ -95,7 +97,16 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "crop2d_first": (lambda k: k.Cropping2D((1, 2), "channels_first"), FIRST),
     "crop3d": (lambda k: k.Cropping3D(), (2, 4, 3, 5, 2)),
 }
-TRAINED = ("conv1d_causal", "conv2d", "transpose2d_first", "depthwise2d", "separable2d", "max2d")
+TRAINED = (
+    "conv1d_causal",
+    "conv2d",
+    "transpose2d_first",
+    "depthwise2d",
+    "separable2d",
+    "max2d",
+    "normalized",
+    "normalized_first",
+)
 HOST = ("conv", "transpose", "depthwise", "separable", "max", "average", "adaptive")
 """Layers whose operators have no kernel yet."""
 

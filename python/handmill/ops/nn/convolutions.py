@@ -78,11 +78,16 @@ def conv(
     x, restored = channels_last("conv", x, data_format)
     _check_ranks("conv", x, w)
     channels, of_group = shape_of(x)[-1], shape_of(w)[-2]
-    groups = 1 if channels == of_group or of_group == 0 else exact_quotient(channels, of_group)
-    if not isinstance(groups, int):
+    groups: Dim | None = (
+        1  # where the channels are open, the record assumes them to be the kernel's
+    )
+    if isinstance(channels, int) and isinstance(of_group, int) and of_group:
+        groups = exact_quotient(channels, of_group)
+    if not groups:
         raise ShapeError(
-            "The number of input channels must be evenly divisible by kernel's in_channels. "
-            f"Received input channels {channels} and kernel in_channels {of_group}."
+            "The number of input channels must match the kernel's input channels, or be evenly "
+            f"divisible by them (groups). Received: input channels={channels}, kernel input "
+            f"channels={of_group}"
         )
     return restored(_convolve(x, w, strides, padding, dilation_rate, groups))
 
