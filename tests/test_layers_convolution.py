@@ -107,8 +107,8 @@ TRAINED = (
     "normalized",
     "normalized_first",
 )
-HOST = ("conv", "transpose", "depthwise", "separable", "max", "average", "adaptive")
-"""Layers whose operators have no kernel yet."""
+HOST = ("conv3d", "transpose3d", "max3d", "average3d", "adaptive_average3d", "adaptive_max3d")
+"""Layers over three spatial axes, whose operators have no kernels."""
 
 
 @pytest.mark.peers
