@@ -26,6 +26,9 @@ needs_core = pytest.mark.skipif(_core is None, reason="a build without kernels")
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 PUBLIC = [*ops.__all__, *(f"image.{name}" for name in ops.image.__all__)]
 
+PLAIN_SAMPLES = {"4x5x3x2_2x3x2", "4x3x5x2_2x2x2"}
+"""Of operators with a kernel, which these do without: windows over three spatial axes."""
+
 # Operators that run on the host: networks rarely need them.
 WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
@@ -36,11 +39,13 @@ WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin"} | {
     *("eig", "eigh", "qr", "svd", "lu_factor"),
     *("random_truncated_normal", "random_integers", "random_order"),
     *("random_gamma", "random_beta", "random_binomial"),
+    "max_pool_gather",
 }
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the
-# sums of rows that updates need, and `linear` is built by a pass that runs later still.
-WITHOUT_GRADIENT = {"linear", "sum_rows", "eig", "lu_factor"} | {
-    *("random_gamma", "random_beta", "random_binomial")
+# sums of rows that updates need; products with epilogues are built by a pass that runs later still.
+WITHOUT_GRADIENT = {"linear", "conv_linear", "conv_input_linear", "sum_rows"} | {
+    *("eig", "lu_factor"),
+    *("random_gamma", "random_beta", "random_binomial"),
 }
 WITHOUT_GRADIENT |= {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
 # Instructions that passes and the core use by themselves.

@@ -174,7 +174,9 @@ def accepted_by_kwargs(function: Any) -> set[str]:
 
 
 def same_default(ours: Any, theirs: Any) -> bool:
-    """Whether two defaults mean the same."""
+    """Whether two defaults mean the same; one number for all axes is a tuple of it."""
+    if type(ours) is int and isinstance(theirs, tuple):
+        return all(same_default(ours, part) for part in theirs)
     if inspect.isclass(ours) or callable(ours):
         return getattr(ours, "__name__", 1) == getattr(theirs, "__name__", 2)
     if type(ours).__module__ == "builtins" and type(ours) is not object:

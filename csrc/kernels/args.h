@@ -4,6 +4,7 @@
 
 #include "kernels/cast/args.h"
 #include "kernels/ceilings/args.h"
+#include "kernels/convolution/args.h"
 #include "kernels/cumulate/args.h"
 #include "kernels/elementwise/args.h"
 #include "kernels/gather/args.h"
@@ -12,6 +13,7 @@
 #include "kernels/metrics/args.h"
 #include "kernels/movement/args.h"
 #include "kernels/optimizer/args.h"
+#include "kernels/pooling/args.h"
 #include "kernels/random/args.h"
 #include "kernels/reduce/args.h"
 #include "kernels/rows/args.h"

@@ -30,7 +30,9 @@ from keras_tests import source
 DTYPES = ("float32", "float64", "bfloat16", "int8", "uint8", "int32", "int64", "bool")
 """The number types that handmill has."""
 
-RUN = re.compile(r"keras\.src\.(testing\.(test_case|test_utils)|backend\.common\.dtypes|.*_test)$")
+RUN = re.compile(
+    r"keras\.src\.(testing\.(test_case|test_utils)|backend\.common\.(dtypes|backend_utils)|.*_test)$"
+)
 
 
 class AbsentError(NotImplementedError):

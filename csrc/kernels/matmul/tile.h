@@ -14,6 +14,77 @@ constexpr bool tile_exists(int rows, int vectors) {
                        vectors <= t.vectors && rows * vectors <= t.rows * t.vectors);
 }
 
+// What follows the sums of a tile.
+struct TileFinish {
+  float* c;
+  const float* bias;  // null: none
+  const float* gate;  // null: none
+  int64_t last_lanes;
+  bool add_to_c;
+  bool relu;
+};
+
+// Adds c and bias, applies relu and gate, and stores. Row m of c begins at c + c_offset(m), that of
+// the gate at gate + gate_offset(m). Short loops: of one over all steps GCC keeps the sums in
+// memory.
+template <int MR, int NV, class Offset, class GateOffset>
+HM_INLINE void finish_tile(Vec (&acc)[MR][NV], const TileFinish& f, Offset c_offset,
+                           GateOffset gate_offset) {
+  constexpr int W = Vec::width;
+  const int64_t last = f.last_lanes;
+  if (f.add_to_c) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const float* c_m = f.c + c_offset(m);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        acc[m][v] =
+            acc[m][v] + (v == NV - 1 ? Vec::load_n(c_m + v * W, last) : Vec::load(c_m + v * W));
+      }
+    }
+  }
+  if (f.bias != nullptr) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      const Vec bias = v == NV - 1 ? Vec::load_n(f.bias + v * W, last) : Vec::load(f.bias + v * W);
+#pragma GCC unroll 8
+      for (int m = 0; m < MR; ++m) acc[m][v] = acc[m][v] + bias;
+    }
+  }
+  if (f.relu) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[m][v] = at_least(acc[m][v], Vec::zero());
+    }
+  }
+  if (f.gate != nullptr) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const float* gate_m = f.gate + gate_offset(m);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const Vec gate =
+            v == NV - 1 ? Vec::load_n(gate_m + v * W, last) : Vec::load(gate_m + v * W);
+        acc[m][v] = relu_grad(acc[m][v], gate);
+      }
+    }
+  }
+  // Whole vectors apart: a masked store costs several plain ones at avx2.
+  const bool whole = last == W;
+#pragma GCC unroll 8
+  for (int m = 0; m < MR; ++m) {
+    float* c_m = f.c + c_offset(m);
+#pragma GCC unroll 8
+    for (int v = 0; v < NV - 1; ++v) acc[m][v].store(c_m + v * W);
+    if (whole) {
+      acc[m][NV - 1].store(c_m + (NV - 1) * W);
+    } else {
+      acc[m][NV - 1].store_n(c_m + (NV - 1) * W, last);
+    }
+  }
+}
+
 // beside(b_k) is called once for each k, with its vectors of b, before its products: work that the
 // divider or the memory does while the products keep the multipliers busy.
 template <int MR, int NV, bool kARows, bool kMasked, bool kHalf, class Beside>
@@ -70,57 +141,9 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
     b += b_stride;
   }
 
-  if (t.add_to_c) {
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) {
-      const float* c_m = t.c + m * t.c_stride;
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        acc[m][v] =
-            acc[m][v] + (v == NV - 1 ? Vec::load_n(c_m + v * W, last) : Vec::load(c_m + v * W));
-      }
-    }
-  }
-  if (t.bias != nullptr) {
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      const Vec bias = v == NV - 1 ? Vec::load_n(t.bias + v * W, last) : Vec::load(t.bias + v * W);
-#pragma GCC unroll 8
-      for (int m = 0; m < MR; ++m) acc[m][v] = acc[m][v] + bias;
-    }
-  }
-  if (t.relu) {
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[m][v] = at_least(acc[m][v], Vec::zero());
-    }
-  }
-  if (t.gate != nullptr) {
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) {
-      const float* gate_m = t.gate + m * t.gate_stride;
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        const Vec gate =
-            v == NV - 1 ? Vec::load_n(gate_m + v * W, last) : Vec::load(gate_m + v * W);
-        acc[m][v] = relu_grad(acc[m][v], gate);
-      }
-    }
-  }
-  // Whole vectors apart: a masked store costs several plain ones at avx2.
-  const bool whole = last == W;
-#pragma GCC unroll 8
-  for (int m = 0; m < MR; ++m) {
-    float* c_m = t.c + m * t.c_stride;
-#pragma GCC unroll 8
-    for (int v = 0; v < NV - 1; ++v) acc[m][v].store(c_m + v * W);
-    if (whole) {
-      acc[m][NV - 1].store(c_m + (NV - 1) * W);
-    } else {
-      acc[m][NV - 1].store_n(c_m + (NV - 1) * W, last);
-    }
-  }
+  finish_tile<MR, NV>(
+      acc, {t.c, t.bias, t.gate, last, t.add_to_c, t.relu}, [&](int m) { return m * t.c_stride; },
+      [&](int m) { return m * t.gate_stride; });
 }
 
 }  // namespace handmill::HM_ISA

@@ -214,6 +214,8 @@ def _rule(
 def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
     """The attributes of a kernel: numbers and texts; a list holds numbers of expressions.
 
+    Tuples of tuples, such as pairs of paddings, are told as one.
+
     Raises:
         GraphError: for an attribute that a kernel cannot be told.
     """
@@ -222,6 +224,8 @@ def _plain(node: Node, expressions: _Expressions) -> dict[str, Any]:
         if value is None or name in node.op.vjp_attrs:
             continue
         several = isinstance(value, tuple)
+        if several and value and all(isinstance(v, tuple) for v in value):
+            value = tuple([number for pair in value for number in pair])
         if holds_dims(value):
             attrs[name] = [expressions.number(d) for d in (value if several else (value,))]
         elif isinstance(value, bool | int | float | str) or (

@@ -237,6 +237,29 @@ def trim_scans(graph: Graph) -> Graph:
     return dce(rewrite(graph, visit))
 
 
+def drop_broadcasts(graph: Graph) -> Graph:
+    """Gives elementwise operators what was broadcast before: they broadcast by themselves.
+
+    Gradients of sums and means are broadcast to the shape of what was summed.
+    """
+    if not any(node.op.name == "broadcast_to" for node in graph.nodes):
+        return graph
+
+    def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if not node.op.elementwise:
+            return None
+        found = list(operands)
+        for i, value in enumerate(operands):
+            if value.node is None or value.node.op.name != "broadcast_to":
+                continue
+            tried = [*found[:i], value.node.inputs[0], *found[i + 1 :]]
+            if node.op.specs([v.spec for v in tried], node.attrs) == node.outputs[0].spec:
+                found = tried
+        return new.keep_node(node, found)
+
+    return dce(rewrite(graph, visit))
+
+
 def fuse_penalties(graph: Graph) -> Graph:
     """Builds the gradient of an L2 penalty into the optimizer's update.
 
@@ -581,6 +604,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     drop_transparent,
     fold,
     cse,
+    drop_broadcasts,
     fuse_penalties,
     fuse_epilogues,
     compute_in_float32,

@@ -2,7 +2,9 @@
 
 from handmill.lazy import lazy_exports
 
+_RANKS = (1, 2, 3)
 _MERGE = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
+_POOLS = {"Average": "Avg", "Max": "Max"}
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -52,7 +54,42 @@ __getattr__, __dir__ = lazy_exports(
         "TextVectorization": ".preprocessing.text_vectorization",
         "TimeDistributed": ".rnn.time_distributed",
         "UnitNormalization": ".normalization.unit_normalization",
-        **{f"SpatialDropout{n}D": ".regularization.spatial_dropout" for n in (1, 2, 3)},
+        **{f"SpatialDropout{n}D": ".regularization.spatial_dropout" for n in _RANKS},
+        **{f"Conv{n}D": ".convolutional.conv" for n in _RANKS},
+        **{f"Convolution{n}D": f".convolutional.conv:Conv{n}D" for n in _RANKS},
+        **{f"Conv{n}DTranspose": ".convolutional.conv_transpose" for n in _RANKS},
+        **{
+            f"Convolution{n}DTranspose": f".convolutional.conv_transpose:Conv{n}DTranspose"
+            for n in _RANKS
+        },
+        **{f"DepthwiseConv{n}D": ".convolutional.depthwise_conv" for n in (1, 2)},
+        **{f"SeparableConv{n}D": ".convolutional.separable_conv" for n in (1, 2)},
+        **{
+            f"SeparableConvolution{n}D": f".convolutional.separable_conv:SeparableConv{n}D"
+            for n in (1, 2)
+        },
+        **{f"{kind}Pooling{n}D": ".pooling.pooling" for kind in _POOLS for n in _RANKS},
+        **{
+            f"{short}Pool{n}D": f".pooling.pooling:{kind}Pooling{n}D"
+            for kind, short in _POOLS.items()
+            for n in _RANKS
+        },
+        **{
+            f"Global{kind}Pooling{n}D": ".pooling.global_pooling" for kind in _POOLS for n in _RANKS
+        },
+        **{
+            f"Global{short}Pool{n}D": f".pooling.global_pooling:Global{kind}Pooling{n}D"
+            for kind, short in _POOLS.items()
+            for n in _RANKS
+        },
+        **{
+            f"Adaptive{kind}Pooling{n}D": ".pooling.adaptive_pooling"
+            for kind in _POOLS
+            for n in _RANKS
+        },
+        **{f"UpSampling{n}D": ".reshaping.up_sampling" for n in _RANKS},
+        **{f"ZeroPadding{n}D": ".reshaping.zero_padding" for n in _RANKS},
+        **{f"Cropping{n}D": ".reshaping.cropping" for n in _RANKS},
         "Wrapper": ".core.wrapper",
         "deserialize": ".serialization",
         "dot": ".merging.dot",

@@ -27,7 +27,8 @@ NOT_NOTICED = frozenset(
 NOT_READ = NOT_NOTICED | {"optimizer", "objective"}
 """Attributes that are not described with a layer: a training step describes the last two itself."""
 MADE = (
-    "alpha", "beta", "bias", "embeddings", "gamma", "kernel", "moving_mean", "moving_variance",
+    "alpha", "beta", "bias", "depthwise", "embeddings", "gamma", "kernel", "moving_mean",
+    "moving_variance", "pointwise",
 )  # fmt: skip
 NOT_READ_BY_OURS = (
     NOT_READ

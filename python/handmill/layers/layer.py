@@ -29,6 +29,7 @@ from handmill.layers.arguments import (
     input_shape_argument,
     leaves_of,
     located,
+    positional,
     shape_of_leaf,
     shape_of_weight,
     tensors_of,
@@ -97,12 +98,14 @@ class Layer(StoredVariables, Watched):
         if "call" in cls.__dict__:
             parameters = inspect.signature(cls.call).parameters
             cls._call_parameters = tuple(parameters)[1:]
+            cls._first_parameter = next(iter(positional(cls.call)), "")
             cls._call_takes_training = "training" in parameters
             cls._call_takes_masks = any(p == "mask" or p.endswith("_mask") for p in parameters)
             default = parameters["training"].default if cls._call_takes_training else None
             cls._training_default = bool(default) if isinstance(default, bool) else False
 
     _call_parameters: tuple[str, ...] = ()
+    _first_parameter = ""
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
@@ -213,14 +216,7 @@ class Layer(StoredVariables, Watched):
     ) -> Variable:
         """Makes a weight: :meth:`add_weight` under Keras's older name."""
         return self.add_weight(
-            shape,
-            initializer,
-            dtype,
-            trainable,
-            autocast=autocast,
-            regularizer=regularizer,
-            constraint=constraint,
-            name=name,
+            shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name
         )
 
     def _parts(self) -> list[Any]:
@@ -441,6 +437,8 @@ class Layer(StoredVariables, Watched):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
+            if not args and self._first_parameter in kwargs:
+                args = (kwargs.pop(self._first_parameter),)
             graph = current_graph()
             if graph is not None:
                 return self._call_traced(graph, args, kwargs)

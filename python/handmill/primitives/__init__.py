@@ -7,6 +7,7 @@ written with :mod:`handmill.primitives.emit`.
 from handmill.primitives import (  # noqa: F401
     branches,
     cast,
+    convolution,
     cumulate,
     draws,
     fourier,
@@ -21,6 +22,7 @@ from handmill.primitives import (  # noqa: F401
     metrics,
     movement,
     optimizer,
+    pooling,
     random,
     reduce,
     rows,

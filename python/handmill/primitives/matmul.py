@@ -10,10 +10,20 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.dims import Shape, same
 from handmill.ir.graph import Value
-from handmill.ir.op import REGISTRY, Accumulate, Array, Attrs, Op, Sample, register
+from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
 from handmill.primitives.emit import reshape, unbroadcast
+from handmill.primitives.epilogue import (
+    NO_EPILOGUE,
+    absorb_epilogue,
+    check_operands,
+    emit_epilogue,
+    finished,
+    finished_magnitude,
+    names_of,
+    operand_shapes,
+)
 from handmill.primitives.operands import dtype_of
 from handmill.primitives.samples import elements, name_of, uniform
 
@@ -167,35 +177,13 @@ def _samples() -> Iterable[Sample]:
 def _absorb(
     inputs: tuple[Value, ...], attrs: Attrs, kind: str, name: str, operand: Value | None
 ) -> tuple[Op, tuple[Value, ...], Attrs] | None:
-    """Builds an epilogue into a product (see Op.absorb).
-
-    The order of the parts is fixed: bias, residual, activation, derivative. A part can be
-    taken in only if none of it and none after it is there yet.
-    """
-    plain = "activation" not in attrs
-    attrs = {**NO_EPILOGUE, **attrs} if plain else dict(attrs)
+    """Builds an epilogue into a product (see Op.absorb)."""
     a, b = inputs[0].spec, inputs[1].spec
     shape = product_shape("linear", a, b, attrs["transpose_a"], attrs["transpose_b"])
-    if attrs["activation"] or attrs["act_grad"] or a.dtype != "float32":
+    if a.dtype != "float32":
         return None
-    if kind == "activation":
-        return LINEAR, inputs, {**attrs, "activation": name}
-    if operand is None or operand.dtype != "float32":
-        return None
-    if kind == "bias":
-        if operand.shape == shape[-1:] and not attrs["has_bias"] and not attrs["residual"]:
-            return LINEAR, (*inputs, operand), {**attrs, "has_bias": True}
-        kind = "residual"
-    if operand.shape != shape:
-        return None
-    if kind == "residual" and not attrs["residual"]:
-        return LINEAR, (*inputs, operand), {**attrs, "residual": True}
-    if kind == "act_grad":
-        return LINEAR, (*inputs, operand), {**attrs, "act_grad": name}
-    return None
+    return absorb_epilogue(LINEAR, inputs, attrs, kind, name, operand, shape)
 
-
-NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
 
 PRODUCT_BOUND = Accumulate(inner_size, _magnitude)
 
@@ -216,60 +204,21 @@ MATMUL = register(
 
 def _linear_infer(a: Spec, b: Spec, *rest: Spec, **attrs: Any) -> Spec:
     shape = product_shape("linear", a, b, attrs["transpose_a"], attrs["transpose_b"])
-    wanted = [shape[-1:]] if attrs["has_bias"] else []
-    wanted += [shape] if attrs["residual"] else []
-    wanted += [shape] if attrs["act_grad"] else []
-    if [spec.shape for spec in rest] != wanted:
-        operands = {"a": a, "b": b} | {f"operand {i + 2}": spec for i, spec in enumerate(rest)}
-        raise shape_error("linear", f"operands of shapes {wanted} were expected after b", operands)
+    check_operands("linear", shape, {"a": a, "b": b}, rest, attrs)
     return Spec(shape, a.dtype)
-
-
-def epilogue_parts(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
-    """The operators after the product, in order, with their second operands."""
-    operands = iter(rest)
-    if attrs["has_bias"]:
-        yield "add", next(operands)
-    if attrs["residual"]:
-        yield "add", next(operands)
-    if attrs["activation"]:
-        yield attrs["activation"], None
-    if attrs["act_grad"]:
-        yield f"{attrs['act_grad']}_grad", next(operands)
 
 
 def _linear_reference(a: Array, b: Array, *rest: Array, **attrs: Any) -> Array:
     y = _reference(a, b, transpose_a=attrs["transpose_a"], transpose_b=attrs["transpose_b"])
-    for name, operand in epilogue_parts(rest, attrs):
-        y = REGISTRY[name].reference(y) if operand is None else REGISTRY[name].reference(y, operand)
-    return y
+    return finished(y, rest, attrs)
 
 
 def _linear_composite(a: Any, b: Any, *rest: Any, **attrs: Any) -> Any:
-    y = _product(a, b, attrs["transpose_a"], attrs["transpose_b"])
-    for name, operand in epilogue_parts(rest, attrs):
-        y = apply(REGISTRY[name], y) if operand is None else apply(REGISTRY[name], y, operand)
-    return y
+    return emit_epilogue(_product(a, b, attrs["transpose_a"], attrs["transpose_b"]), rest, attrs)
 
 
 def _linear_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
-    # Activations have slopes up to 2 and values up to 2 |x| + 1; their own error of a few units
-    # is covered by the extra terms. A derivative multiplies by at most 2.
-    total = _magnitude(inputs, attrs)
-    count = attrs["has_bias"] + attrs["residual"]
-    for operand in inputs[2 : 2 + count]:
-        total = total + np.abs(operand)
-    if attrs["act_grad"]:
-        total = 2 * total
-    return np.asarray(2 * total + 1.0 if attrs["activation"] else total)
-
-
-def _names(kind: str) -> list[str]:
-    """The epilogues that operators declare."""
-    import handmill.primitives.elementwise.activations  # noqa: F401  (registers them)
-
-    declared = (op.epilogue for op in REGISTRY.values() if op.epilogue is not None)
-    return sorted(name for found, name in declared if found == kind)
+    return finished_magnitude(_magnitude(inputs, attrs), inputs[2:], attrs)
 
 
 def _linear_samples() -> Iterable[Sample]:
@@ -277,16 +226,14 @@ def _linear_samples() -> Iterable[Sample]:
         {"has_bias": True},
         {"has_bias": True, "residual": True},
         {"residual": True, "activation": "relu"},
-        *({"has_bias": True, "activation": name} for name in _names("activation")),
-        *({"act_grad": name, "transpose_b": True} for name in _names("act_grad")),
+        *({"has_bias": True, "activation": name} for name in names_of("activation")),
+        *({"act_grad": name, "transpose_b": True} for name in names_of("act_grad")),
     ]
     for case in cases:
         attrs = {"transpose_a": False, "transpose_b": False, **NO_EPILOGUE, **case}
         for m, k, n in ((1, 17, 33), (127, 33, 65), (0, 4, 3)):
             shapes: list[tuple[int, ...]] = [(m, k), _matrix((k, n), attrs["transpose_b"])]
-            shapes += [(n,)] if attrs["has_bias"] else []
-            shapes += [(m, n)] if attrs["residual"] else []
-            shapes += [(m, n)] if attrs["act_grad"] else []
+            shapes += operand_shapes((m, n), attrs)
             words = "_".join(f"{key}_{value}" for key, value in case.items() if value is not True)
             flags = "_".join(key for key, value in case.items() if value is True)
             name = f"{flags}_{words}_{m}x{k}x{n}".strip("_").replace("__", "_")

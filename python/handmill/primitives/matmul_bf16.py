@@ -14,9 +14,14 @@ from handmill.ir.graph import Value
 from handmill.ir.op import EPS32, REGISTRY, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.ir.trace import apply
-from handmill.primitives.matmul import (
+from handmill.primitives.epilogue import (
     NO_EPILOGUE,
+    absorb_epilogue,
+    check_operands,
     epilogue_parts,
+    operand_shapes,
+)
+from handmill.primitives.matmul import (
     flops_of_product,
     product_gradients,
     product_shape,
@@ -33,12 +38,7 @@ def _infer(a: Spec, b: Spec, *rest: Spec, dtype: str, **attrs: Any) -> Spec:
         raise shape_error("matmul_bf16", "float32 or bfloat16 operands were expected", operands)
     alike = Spec(a.shape, BFLOAT16), Spec(b.shape, BFLOAT16)
     shape = product_shape("matmul_bf16", *alike, attrs["transpose_a"], attrs["transpose_b"])
-    wanted = [shape[-1:]] if attrs["has_bias"] else []
-    wanted += [shape] * (bool(attrs["residual"]) + bool(attrs["act_grad"]))
-    if [spec.shape for spec in rest] != wanted:
-        raise shape_error(
-            "matmul_bf16", f"operands of shapes {wanted} were expected after b", operands
-        )
+    check_operands("matmul_bf16", shape, {"a": a, "b": b}, rest, attrs)
     return Spec(shape, dtype)
 
 
@@ -114,28 +114,10 @@ def _absorb(
     inputs: tuple[Value, ...], attrs: Attrs, kind: str, name: str, operand: Value | None
 ) -> tuple[Op, tuple[Value, ...], Attrs] | None:
     """Builds an epilogue into a product (see Op.absorb); the order is that of ``matmul``."""
-    if attrs["activation"] or attrs["act_grad"]:
-        return None
-    if kind == "activation":
-        return MATMUL_BF16, inputs, {**attrs, "activation": name}
-    if operand is None:
-        return None
-    operand = unrounded(operand)
     a, b = (Spec(v.shape, BFLOAT16) for v in inputs[:2])
     shape = product_shape("matmul_bf16", a, b, attrs["transpose_a"], attrs["transpose_b"])
-    if operand.dtype not in _FLOATS:
-        return None
-    if kind == "bias":
-        if operand.shape == shape[-1:] and not attrs["has_bias"] and not attrs["residual"]:
-            return MATMUL_BF16, (*inputs, operand), {**attrs, "has_bias": True}
-        kind = "residual"
-    if operand.shape != shape:
-        return None
-    if kind == "residual" and not attrs["residual"]:
-        return MATMUL_BF16, (*inputs, operand), {**attrs, "residual": True}
-    if kind == "act_grad":
-        return MATMUL_BF16, (*inputs, operand), {**attrs, "act_grad": name}
-    return None
+    operand = None if operand is None else unrounded(operand)
+    return absorb_epilogue(MATMUL_BF16, inputs, attrs, kind, name, operand, shape, _FLOATS)
 
 
 def _make(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Any:
@@ -184,9 +166,7 @@ def _samples() -> Iterable[Sample]:
                 attrs = {**plain, **case, "dtype": dtype}
                 shapes: list[tuple[int, ...]] = [(m, k)]
                 shapes += [(n, k) if attrs["transpose_b"] else (k, n)]
-                shapes += [(n,)] if attrs["has_bias"] else []
-                shapes += [(m, n)] if attrs["residual"] else []
-                shapes += [(m, n)] if attrs["act_grad"] else []
+                shapes += operand_shapes((m, n), attrs)
                 dtypes = [BFLOAT16, "float32", *(extra for _ in shapes[2:])]
                 words = "_".join(str(v) for v in case.values() if v is not True)
                 flags = "_".join(key for key, v in case.items() if v is True)

@@ -4,31 +4,12 @@
 #include <vector>
 
 #include "core/lower/builder.h"
+#include "core/lower/matmul/epilogue.h"
 #include "core/lower/matmul/plan.h"
 #include "core/lower/optimizer/optimizer.h"
 
 namespace handmill {
 namespace {
-
-[[noreturn]] void no_epilogue(std::string_view name) {
-  throw std::invalid_argument(concat("matmul: there is no epilogue named \"", name, "\""));
-}
-
-Activation activation_named(std::string_view name) {
-  if (name.empty()) return Activation::none;
-#define HM_ACTIVATION(known) \
-  if (name == #known) return Activation::known;
-#include "kernels/matmul/epilogues.def"
-  no_epilogue(name);
-}
-
-ActivationGrad activation_grad_named(std::string_view name) {
-  if (name.empty()) return ActivationGrad::none;
-#define HM_ACTIVATION_GRAD(known) \
-  if (name == #known) return ActivationGrad::known;
-#include "kernels/matmul/epilogues.def"
-  no_epilogue(name);
-}
 
 // An axis of the stacks, with the strides of the operands, 0 where they repeat.
 struct Axis {
@@ -76,7 +57,7 @@ std::vector<Axis> leading_axes(const Stack& a, const Stack& b, const Stack& c) {
 struct Operands {
   ValueView a, b;
   Ref c;
-  const ValueView *bias = nullptr, *residual = nullptr, *grad_of = nullptr;
+  EpilogueOperands epilogue = {};
   const UpdateOperands* update = nullptr;  // of a parameter by c, which is not written then
 };
 
@@ -102,17 +83,6 @@ struct Extents {
 
 Ref part(const Ref& whole, Dtype dtype, int64_t offset, int64_t extent) {
   return whole.at(offset * dtype_bytes(dtype), extent * dtype_bytes(dtype));
-}
-
-void bind_epilogue(LaunchWriter& writer, MatmulEpilogue& epilogue, const Operands& x,
-                   int64_t offset, int64_t extent) {
-  if (x.bias != nullptr) writer.read(&epilogue.bias, *x.bias);
-  if (x.residual != nullptr) {
-    writer.read(&epilogue.residual, part(*x.residual, x.residual->dtype, offset, extent));
-  }
-  if (x.grad_of != nullptr) {
-    writer.read(&epilogue.grad_of, part(*x.grad_of, x.grad_of->dtype, offset, extent));
-  }
 }
 
 // The kernels of a type of numbers.
@@ -152,7 +122,7 @@ struct Kernels {
       MatmulCombineArgs& combine = plan.combine;
       writer.read(&combine.partial, partial);
       writer.write(&combine.c, c);
-      bind_epilogue(writer, combine.epilogue, x, at.c, extent.c);
+      bind_epilogue(writer, combine.epilogue, x.epilogue, at.c, extent.c);
       writer.add<kCombine>(combine, {.blocks = plan.combine_blocks,
                                      .scratch = plan.combine_scratch_bytes,
                                      .flops = static_cast<double>(args.slices - 1) * elements});
@@ -164,7 +134,7 @@ struct Kernels {
       info.flops += update_flops(update, *x.update) * elements;
     } else {
       writer.write(&args.c, c);
-      bind_epilogue(writer, args.epilogue, x, at.c, extent.c);
+      bind_epilogue(writer, args.epilogue, x.epilogue, at.c, extent.c);
     }
     writer.add<kProduct>(args, info);
   }
@@ -218,23 +188,11 @@ void check_dtypes(const NodeView& node, const MatmulNumbers& numbers) {
 template <class Kernels>
 void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbers& numbers) {
   const bool transpose_a = node.flag("transpose_a"), transpose_b = node.flag("transpose_b");
-  const std::string_view act_grad = node.text("act_grad");
-  const bool has_bias = node.flag("has_bias"), has_residual = node.flag("residual");
-  require(node.num_inputs() == 2 + has_bias + has_residual + !act_grad.empty(), node.kernel(),
-          ": the attributes ask for another number of operands than the ", node.num_inputs(),
-          " given");
+  require(node.num_inputs() >= 2, node.kernel(), ": two operands are needed");
   const ValueView c = node.output(0);
-  ValueView extra[3] = {c, c, c};
-  Operands x{node.input(0), node.input(1), c};
-  int next = 2;
-  const auto take = [&](bool wanted, int slot, const ValueView** place) {
-    if (!wanted) return;
-    extra[slot] = node.input(next++);
-    *place = &extra[slot];
-  };
-  take(has_bias, 0, &x.bias);
-  take(has_residual, 1, &x.residual);
-  take(!act_grad.empty(), 2, &x.grad_of);
+  MatmulEpilogue epilogue{};
+  Operands x{.a = node.input(0), .b = node.input(1), .c = c};
+  x.epilogue = epilogue_of(node, 2, epilogue);
   check_dtypes(node, numbers);
   require(x.a.rank() >= 2 && x.b.rank() >= 2 && c.rank() >= 2, node.kernel(),
           ": operands need two dimensions");
@@ -244,10 +202,6 @@ void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbe
   require(x.a.dim(transpose_a ? -1 : -2) == M && x.b.dim(transpose_b ? -1 : -2) == K &&
               x.b.dim(transpose_b ? -2 : -1) == N,
           node.kernel(), ": the shapes of the operands do not fit");
-  require((x.bias == nullptr || x.bias->size() == N) &&
-              (x.residual == nullptr || x.residual->size() == c.size()) &&
-              (x.grad_of == nullptr || x.grad_of->size() == c.size()),
-          node.kernel(), ": an operand of the epilogue has another size");
   if (c.size() == 0) return;
   std::vector<Axis> axes;
   if (!transpose_a && x.b.size() == K * N && x.a.size() == c.product(0, c.rank() - 1) * K) {
@@ -269,12 +223,7 @@ void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbe
   args.a.dtype = x.a.dtype;
   args.b.dtype = x.b.dtype;
   args.c_dtype = c.dtype;
-  MatmulEpilogue& epilogue = args.epilogue;
-  epilogue.activation = activation_named(node.text("activation"));
-  epilogue.grad = activation_grad_named(act_grad);
-  if (x.bias != nullptr) epilogue.bias_dtype = x.bias->dtype;
-  if (x.residual != nullptr) epilogue.residual_dtype = x.residual->dtype;
-  if (x.grad_of != nullptr) epilogue.grad_dtype = x.grad_of->dtype;
+  args.epilogue = epilogue;
 
   const size_t outer = axes.size() > 2 ? axes.size() - 2 : 0;
   // The two innermost axes belong to the kernel, the outer ones to this loop.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
-from handmill.ops.nn import blocks, functions, sparse
+from handmill.ops.nn import blocks, convolutions, functions, pools, sparse
 
 if TYPE_CHECKING:
     from handmill.ops.nn.blocks import *
+    from handmill.ops.nn.convolutions import *
     from handmill.ops.nn.functions import *
+    from handmill.ops.nn.pools import *
     from handmill.ops.nn.sparse import *
 else:
-    publish(__name__, blocks, functions, sparse)
+    publish(__name__, blocks, convolutions, functions, pools, sparse)

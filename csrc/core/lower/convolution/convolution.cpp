@@ -1,0 +1,364 @@
+// Convolutions, and their gradients, over lines and images with channels last.
+#include <algorithm>
+
+#include "core/lower/blocks.h"
+#include "core/lower/builder.h"
+#include "core/lower/matmul/epilogue.h"
+#include "core/lower/matmul/numbers.h"
+#include "core/lower/strided.h"
+
+namespace handmill {
+namespace {
+
+constexpr int64_t kFloatBytes = 4;  // bytes
+// Positions of one block, whose sums of one panel, and what they read, stay in L2.
+constexpr int64_t kBlockPositions = 224;
+// Longest chain of products of one sum: a panel of as many rows stays in L2.
+constexpr int64_t kChunk = 640;
+// Positions of a chunk of a kernel's gradient.
+constexpr int64_t kChunkPositions = 256;
+// Elements of a kernel's gradient that stay in L2 while positions go by.
+constexpr int64_t kKeptSums = 96 * 1024;
+// FLOP that are worth another block, and blocks that keep many threads busy.
+constexpr double kConvBlockFlop = 0.3e6;
+constexpr int64_t kManyConvBlocks = 32;
+
+// The geometry that attributes and shapes say: `source` is what windows lie over.
+ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const ValueView& target,
+                         std::span<const int64_t> kernel) {
+  const int spatial = source.rank() - 2;
+  require(spatial == 1 || spatial == 2, node.kernel(), ": lines or images are needed");
+  const std::span<const int64_t> strides = node.ints("strides"), padding = node.ints("padding"),
+                                 dilation = node.ints("dilation");
+  ConvGeometry shape{};
+  shape.images = source.dim(0);
+  shape.source_channels = source.dim(-1);
+  shape.target_channels = target.dim(-1);
+  shape.groups = node.i64("groups");
+  shape.depth = shape.source_channels / shape.groups;
+  shape.columns = shape.target_channels / shape.groups;
+  shape.axis[0] = {1, 1, 1, 1, 1, 0};
+  for (int i = 0; i < spatial; ++i) {
+    const size_t at = static_cast<size_t>(i);
+    shape.axis[i + 2 - spatial] = {source.dim(i + 1), target.dim(i + 1), kernel[at],
+                                   strides[at],       dilation[at],      padding[2 * at]};
+  }
+  return shape;
+}
+
+// The source positions that windows at the target positions of one class cover, of `axis`.
+struct Covered {
+  int64_t begin = 0, end = 0;
+};
+
+Covered covered_of(const ConvAxis& axis, bool transposed, int64_t first, int64_t targets) {
+  Covered found;
+  bool any = false;
+  for (int64_t k = 0; k < axis.kernel; ++k) {
+    int64_t at = k * axis.dilation - axis.before, step = axis.stride;
+    if (transposed) {
+      at = first + axis.before - k * axis.dilation;
+      if (at % axis.stride != 0) continue;
+      at /= axis.stride;
+      step = 1;
+    }
+    const int64_t end = at + (targets - 1) * step + 1;
+    found = any ? Covered{std::min(found.begin, at), std::max(found.end, end)} : Covered{at, end};
+    any = true;
+  }
+  return found;
+}
+
+// How far windows reach: whether beyond the source, and over how many positions at most, for runs
+// of `run` targets of a class.
+struct Cover {
+  bool is_inside = true;
+  int64_t extent = 0;
+};
+
+Cover cover_of(const ConvAxis& axis, bool transposed, int64_t run) {
+  Cover cover;
+  const int64_t classes = transposed ? axis.stride : 1;
+  for (int64_t first = 0; first < std::min(classes, axis.target); ++first) {
+    const int64_t targets = ceil_div(axis.target - first, classes);
+    const Covered all = covered_of(axis, transposed, first, targets);
+    const Covered part = covered_of(axis, transposed, first, std::min(run, targets));
+    cover.is_inside = cover.is_inside && all.begin >= 0 && all.end <= axis.source;
+    cover.extent = std::max(cover.extent, part.end - part.begin);
+  }
+  return cover;
+}
+
+int64_t whole_lines(int64_t bytes) { return round_up(bytes, 64); }
+
+// Panels of B, the kernel as one matrix a group: rows are taps and channels.
+Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, int64_t K,
+                const ConvGeometry& shape, int32_t panel_vectors, int width, bool constant,
+                int64_t& packed_group) {
+  const int64_t vectors = ceil_div(shape.columns, width);
+  packed_group = K * vectors * width;
+  MatmulPackArgs pack{};
+  pack.b.row = row;
+  pack.b.col = 1;
+  pack.b.batch[0] = group;
+  pack.b.dtype = Dtype::float32;
+  pack.K = K;
+  pack.N = shape.columns;
+  pack.panel_vectors = panel_vectors;
+  pack.batch[0] = shape.groups;
+  pack.batch[1] = 1;
+  pack.packed_batch[0] = packed_group;
+  const int64_t panels = ceil_div(vectors, panel_vectors);
+  pack.blocks_n = ceil_div(panels, kFloat32Numbers.pack_panels);
+  pack.blocks_k = std::clamp<int64_t>(packed_group / pack.blocks_n / kFloat32Numbers.pack_words, 1,
+                                      std::max<int64_t>(1, K));
+  const Ref packed = writer.workspace(
+      whole_lines(std::max<int64_t>(1, kFloatBytes * shape.groups * packed_group)));
+  if (K == 0) return packed;
+  writer.read(&pack.b.data, b);
+  writer.write(&pack.packed, packed);
+  writer.add<Kernel::pack_b>(
+      pack, {.blocks = shape.groups * pack.blocks_n * pack.blocks_k, .pack = constant});
+  return packed;
+}
+
+// Sums of nothing.
+void add_empty_sums(LaunchWriter& writer, const ValueView& c) {
+  Strided axes;
+  axes.push(c.size(), 0, 1);
+  copy_strided(writer, c, nullptr, axes, kFloatBytes);
+}
+
+int32_t panel_vectors_of(const MatmulTile& tile, int64_t vectors) {
+  const int64_t panels = ceil_div(vectors, tile.vectors);
+  return static_cast<int32_t>(ceil_div(vectors, panels));
+}
+
+double conv_flops(const ConvGeometry& shape, bool transposed) {
+  double flops =
+      2.0 * static_cast<double>(shape.images * shape.groups * shape.depth * shape.columns);
+  for (const ConvAxis& axis : shape.axis) {
+    flops *= static_cast<double>((transposed ? axis.source : axis.target) * axis.kernel);
+  }
+  return flops;
+}
+
+// dw = the sum of its slices, in order.
+void add_slices(LaunchWriter& writer, const Ref& partial, int64_t slices, const ValueView& dw,
+                int width) {
+  MatmulCombineArgs combine{};
+  combine.N = combine.c_row = dw.dim(-1);
+  combine.M = dw.size() / combine.N;
+  combine.slices = slices;
+  combine.c_dtype = Dtype::float32;
+  combine.batch[0] = combine.batch[1] = 1;
+  const int64_t pieces = std::max<int64_t>(1, slices * dw.size() / 16384);
+  combine.blocks_m = std::min(combine.M, pieces);
+  combine.blocks_n = std::min(ceil_div(combine.N, width), ceil_div(pieces, combine.blocks_m));
+  writer.read(&combine.partial, partial);
+  writer.write(&combine.c, dw);
+  writer.add<Kernel::matmul_combine>(combine,
+                                     {.blocks = combine.blocks_m * combine.blocks_n,
+                                      .flops = static_cast<double>((slices - 1) * dw.size())});
+}
+
+// One filter for each channel.
+bool is_depthwise(const ConvGeometry& shape) {
+  return shape.groups > 1 && shape.groups == shape.source_channels &&
+         shape.groups == shape.target_channels;
+}
+
+void lower_depthwise(const ValueView& source, const ValueView& w, const ValueView& c,
+                     DepthwiseArgs& args, const EpilogueOperands& epilogue, LaunchWriter& writer) {
+  const ConvGeometry& shape = args.shape;
+  const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
+  const int64_t classes = args.transposed ? down.stride * across.stride : 1;
+  const int64_t rows = ceil_div(down.target, args.transposed ? down.stride : 1);
+  args.rows_per_block =
+      std::min(rows, items_per_block(across.target * shape.target_channels, 2 * kBlockElements));
+  args.row_blocks = ceil_div(rows, args.rows_per_block);
+  writer.read(&args.source, source);
+  writer.read(&args.w, w);
+  writer.write(&args.c, c);
+  bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
+  writer.add<Kernel::depthwise>(args, {.blocks = classes * shape.images * args.row_blocks,
+                                       .flops = conv_flops(shape, args.transposed)});
+}
+
+void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
+  const ValueView source = node.input(0), w = node.input(1), c = node.output(0);
+  ConvArgs args{};
+  const EpilogueOperands epilogue = epilogue_of(node, 2, args.epilogue);
+  if (c.size() == 0) return;
+  const int width = kFloat32Numbers.tile(writer.isa()).width;
+  args.transposed = transposed;
+  ConvGeometry& shape = args.shape;
+  shape = geometry_of(node, source, c, w.shape.first(w.shape.size() - 2));
+  if (is_depthwise(shape)) {
+    DepthwiseArgs few{};
+    few.shape = shape;
+    few.epilogue = args.epilogue;
+    few.transposed = transposed;
+    return lower_depthwise(source, w, c, few, epilogue, writer);
+  }
+  ConvAxis &down = shape.axis[0], &across = shape.axis[1];
+  const int64_t taps = down.kernel * across.kernel, K = taps * shape.depth;
+
+  const int64_t vectors = ceil_div(shape.columns, width);
+  args.panel_vectors = panel_vectors_of(kFloat32Numbers.tile(writer.isa()), vectors);
+  const int64_t panels = ceil_div(vectors, args.panel_vectors);
+
+  // Blocks: rows of an image, or whole images; then panels, where these are too few.
+  const int64_t classes_down = transposed ? std::min(down.stride, down.target) : 1;
+  const int64_t classes_across = transposed ? std::min(across.stride, across.target) : 1;
+  const int64_t rows = ceil_div(down.target, transposed ? down.stride : 1);
+  const int64_t cols = ceil_div(across.target, transposed ? across.stride : 1);
+  const double flops = conv_flops(shape, transposed);
+  const int64_t wanted =
+      std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks);
+  args.rows_per_block = std::clamp<int64_t>(kBlockPositions / cols, 1, rows);
+  args.images_per_block = 1;
+  if (args.rows_per_block == rows) {
+    args.images_per_block = std::clamp<int64_t>(kBlockPositions / (rows * cols), 1, shape.images);
+  }
+  const auto count = [&] {
+    args.image_blocks = ceil_div(shape.images, args.images_per_block);
+    args.row_blocks = ceil_div(rows, args.rows_per_block);
+    return args.image_blocks * args.row_blocks * classes_down * classes_across * shape.groups;
+  };
+  args.blocks_n = std::clamp<int64_t>(ceil_div(wanted, count()), 1, panels);
+  while (count() * args.blocks_n * 2 <= wanted && args.images_per_block > 1) {
+    args.images_per_block = ceil_div(args.images_per_block, 2);
+  }
+  while (count() * args.blocks_n * 2 <= wanted && args.rows_per_block > 1) {
+    args.rows_per_block = ceil_div(args.rows_per_block, 2);
+  }
+
+  const Cover cover_down = cover_of(down, transposed, args.rows_per_block);
+  const Cover cover_across = cover_of(across, transposed, cols);
+  shape.copies = !cover_down.is_inside || !cover_across.is_inside;
+  args.taps_per_chunk = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, shape.depth));
+  args.joins_taps = !transposed && across.dilation == 1 && args.taps_per_chunk >= across.kernel &&
+                    (shape.copies || shape.groups == 1);
+  if (args.joins_taps) args.taps_per_chunk -= args.taps_per_chunk % across.kernel;
+  if (shape.copies) {
+    args.source_scratch = whole_lines(kFloatBytes * args.images_per_block * cover_down.extent *
+                                      cover_across.extent * shape.depth);
+  }
+  const int64_t positions = args.images_per_block * args.rows_per_block * cols;
+  const int64_t scratch = args.source_scratch + 16 * positions + 32 * taps;
+
+  Ref b = w;
+  int64_t row = shape.target_channels, group = shape.columns;
+  if (transposed) {  // per group, taps of (filters, channels)
+    const int64_t filters = shape.source_channels;
+    b = writer.workspace(whole_lines(w.bytes()));
+    Strided axes;
+    axes.push(shape.groups, shape.depth, K * shape.columns);
+    axes.push(taps, shape.columns * filters, shape.depth * shape.columns);
+    axes.push(shape.depth, 1, shape.columns);
+    axes.push(shape.columns, filters, 1);
+    const Ref from = w;
+    copy_strided(writer, b, &from, axes, kFloatBytes);
+    row = shape.columns;
+    group = K * shape.columns;
+  }
+  const Ref packed = add_packing(writer, b, row, group, K, shape, args.panel_vectors, width,
+                                 !transposed && w.is_stable, args.packed_group);
+  writer.read(&args.source, source);
+  writer.read(&args.packed, packed);
+  writer.write(&args.c, c);
+  bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
+  writer.add<Kernel::conv>(args,
+                           {.blocks = count() * args.blocks_n, .scratch = scratch, .flops = flops});
+}
+
+}  // namespace
+
+// (x, w; strides, padding, dilation, groups) -> y
+void lower_conv(const NodeView& node, LaunchWriter& writer) { lower_windows(node, writer, false); }
+
+// (dy, w; strides, padding, dilation, groups) -> dx
+void lower_conv_input_grad(const NodeView& node, LaunchWriter& writer) {
+  lower_windows(node, writer, true);
+}
+
+// (x, dy; strides, padding, dilation, groups) -> dw
+void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0), dy = node.input(1), dw = node.output(0);
+  if (dw.size() == 0) return;
+  if (x.size() == 0 || dy.size() == 0) return add_empty_sums(writer, dw);
+  const MatmulTile& tile = kFloat32Numbers.tile(writer.isa());
+  ConvKernelGradArgs args{};
+  ConvGeometry& shape = args.shape;
+  shape = geometry_of(node, x, dy, dw.shape.first(dw.shape.size() - 2));
+  if (is_depthwise(shape)) {
+    DepthwiseGradArgs few{};
+    few.shape = shape;
+    const double few_flops = conv_flops(shape, false);
+    const int64_t rows = shape.images * shape.axis[0].target;
+    few.slices = std::clamp<int64_t>(static_cast<int64_t>(few_flops / kConvBlockFlop), 1,
+                                     std::min(rows, kManyConvBlocks / 2));
+    writer.read(&few.source, x);
+    writer.read(&few.dy, dy);
+    const LaunchInfo info{.blocks = few.slices, .flops = few_flops};
+    if (few.slices == 1) {
+      writer.write(&few.c, dw);
+      return writer.add<Kernel::depthwise_grad>(few, info);
+    }
+    const Ref partial = writer.workspace(whole_lines(kFloatBytes * few.slices * dw.size()));
+    writer.write(&few.c, partial);
+    writer.add<Kernel::depthwise_grad>(few, info);
+    return add_slices(writer, partial, few.slices, dw, tile.width);
+  }
+  ConvAxis &down = shape.axis[0], &across = shape.axis[1];
+  const int64_t M = down.kernel * across.kernel * shape.depth;
+  const int64_t vectors = ceil_div(shape.columns, tile.width);
+  args.panel_vectors = panel_vectors_of(tile, vectors);
+  args.tile_rows = tile.rows;
+  const int64_t row_tiles = ceil_div(M, args.tile_rows),
+                panels = ceil_div(vectors, args.panel_vectors);
+
+  const int64_t positions = down.target * across.target;
+  args.rows_per_chunk = std::clamp<int64_t>(kChunkPositions / across.target, 1, down.target);
+  args.images_per_chunk = 1;
+  if (args.rows_per_chunk >= down.target) {
+    args.images_per_chunk = std::clamp<int64_t>(kChunkPositions / positions, 1, shape.images);
+  }
+  const int64_t chunks =
+      ceil_div(shape.images, args.images_per_chunk) * ceil_div(down.target, args.rows_per_chunk);
+  const double flops = conv_flops(shape, false);
+  const int64_t wanted =
+      std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks / 2);
+  // Sums of one block stay in cache; what is missing to enough blocks are slices of the positions.
+  const int64_t parts = ceil_div(M * shape.columns, kKeptSums);
+  args.blocks_n = std::clamp<int64_t>(parts, 1, panels);
+  args.blocks_m = std::clamp<int64_t>(ceil_div(parts, args.blocks_n), 1, row_tiles);
+  const int64_t blocks = args.blocks_m * args.blocks_n * shape.groups;
+  args.slices = std::clamp<int64_t>(wanted / blocks, 1, chunks);
+
+  const Cover cover_down = cover_of(down, false, args.rows_per_chunk);
+  const Cover cover_across = cover_of(across, false, across.target);
+  shape.copies = !cover_down.is_inside || !cover_across.is_inside;
+  if (shape.copies) {
+    args.source_scratch = whole_lines(kFloatBytes * args.images_per_chunk * cover_down.extent *
+                                      cover_across.extent * shape.depth);
+  }
+  const int64_t rows = ceil_div(row_tiles, args.blocks_m) * args.tile_rows;
+  const int64_t scratch =
+      args.source_scratch + 16 * rows + 16 * args.images_per_chunk * args.rows_per_chunk;
+  const LaunchInfo info{.blocks = blocks * args.slices, .scratch = scratch, .flops = flops};
+  writer.read(&args.source, x);
+  writer.read(&args.dy, dy);
+  if (args.slices == 1) {
+    writer.write(&args.c, dw);
+    writer.add<Kernel::conv_kernel_grad>(args, info);
+    return;
+  }
+  const Ref partial = writer.workspace(whole_lines(kFloatBytes * args.slices * dw.size()));
+  writer.write(&args.c, partial);
+  writer.add<Kernel::conv_kernel_grad>(args, info);
+  add_slices(writer, partial, args.slices, dw, tile.width);
+}
+
+}  // namespace handmill

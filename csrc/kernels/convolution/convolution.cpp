@@ -1,0 +1,163 @@
+// Convolution and transposed convolution as a product of matrices. Equation, classes and the
+// meaning of a block: args.h. A sum runs as matmul's: one chain of fused multiply-adds a chunk of
+// taps, chunks added in their order; so it depends on the taps, the channels and their cuts alone.
+#include "kernels/convolution/window_tile.h"
+#include "kernels/convolution/windows.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+constexpr int W = Vec::width;
+
+struct Block {
+  int64_t group, panel_begin, panel_end;
+  int64_t first_image, images, row_begin, row_end;  // rows of the class
+};
+
+void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Block& block,
+              char* scratch) {
+  const ConvGeometry& shape = p.shape;
+  const int64_t rows = block.row_end - block.row_begin, cols = across.targets();
+  const Reach reach_down = down.reach(block.row_begin, block.row_end);
+  const Reach reach_across = across.reach(0, cols);
+  const Region region =
+      region_of(shape, p.source + block.group * shape.depth, block.first_image, block.images,
+                reach_down, reach_across, reinterpret_cast<float*>(scratch));
+  // Where the rows of A and of C begin.
+  const int64_t pixels = block.images * rows * cols;
+  int64_t* const a_offset = reinterpret_cast<int64_t*>(scratch + p.source_scratch);
+  int64_t* const c_offset = a_offset + pixels;
+  auto* const segments = reinterpret_cast<WindowSegment*>(c_offset + pixels);
+  const int64_t c_row = shape.axis[1].target * shape.target_channels;
+  const int64_t a_step = across.source_step() * region.pixel;
+  const int64_t c_step = across.target_step() * shape.target_channels;
+  int64_t pixel = 0;
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t a = n * region.image + i * down.source_step() * region.row;
+      const int64_t target = down.first + (block.row_begin + i) * down.target_step();
+      const int64_t c = ((block.first_image + n) * shape.axis[0].target + target) * c_row +
+                        across.first * shape.target_channels + block.group * shape.columns;
+      for (int64_t j = 0; j < cols; ++j) {
+        a_offset[pixel + j] = a + j * a_step;
+        c_offset[pixel + j] = c + j * c_step;
+      }
+      pixel += cols;
+    }
+  }
+  // Segments, of B by rows of a panel of one column; the panels' widths are multiplied in below.
+  const int64_t taps_down = down.count(), taps_across = across.count();
+  const int64_t joined = p.joins_taps ? taps_across : 1;
+  int64_t num_segments = 0;
+  for (int64_t k = 0; k < shape.axis[0].kernel; ++k) {
+    if (!down.has(k)) continue;
+    const int64_t a_row =
+        (down.source(k) - (reach_down.begin - block.row_begin * down.source_step())) * region.row;
+    for (int64_t l = 0; l < shape.axis[1].kernel; l += joined) {
+      if (!across.has(l)) continue;
+      segments[num_segments++] = {a_row + (across.source(l) - reach_across.begin) * region.pixel,
+                                  (k * shape.axis[1].kernel + l) * shape.depth};
+    }
+  }
+  const int64_t total_taps = taps_down * taps_across;
+  const int64_t chunks = total_taps == 0 ? 1 : ceil_div(total_taps, p.taps_per_chunk);
+  const int64_t per_chunk = p.taps_per_chunk / joined;
+  WindowSegment* const scaled = segments + num_segments;
+
+  const int64_t vectors = ceil_div(shape.columns, W);
+  const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
+  const int64_t K = shape.axis[0].kernel * shape.axis[1].kernel * shape.depth;
+  const float* const packed = p.packed + block.group * p.packed_group;
+  const MatmulEpilogue& e = p.epilogue;
+  const bool relu = e.activation == Activation::relu && e.residual == nullptr;
+  const bool activation = e.activation != Activation::none && !relu;
+  const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
+  const bool rest =
+      e.residual != nullptr || activation || (e.grad != ActivationGrad::none && !gate);
+  for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    const int64_t v_begin = panels.at(panel);
+    const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
+    const int64_t n = v_begin * W;
+    const int64_t columns =
+        shape.columns - n < panel_vectors * W ? shape.columns - n : panel_vectors * W;
+    const int64_t most_rows = window_rows(panel_vectors);
+    const int64_t num_tiles = ceil_div(pixels, most_rows);
+    const Split tiles(pixels, num_tiles);
+    const int low_rows = static_cast<int>(tiles.quotient);
+    const WindowKernel low = window_kernel(low_rows, panel_vectors, false);
+    const WindowKernel tall =
+        tiles.remainder > 0 ? window_kernel(low_rows + 1, panel_vectors, false) : low;
+    WindowTile tile{};
+    tile.a = region.data;
+    tile.b = packed + K * n;
+    tile.c = p.c + n;
+    tile.length = joined * shape.depth;
+    tile.a_step = 1;
+    tile.b_stride = panel_vectors * W;
+    tile.last_lanes = columns - (panel_vectors - 1) * W;
+    for (int64_t s = 0; s < num_segments; ++s) {
+      scaled[s] = {segments[s].a, segments[s].b * tile.b_stride};
+    }
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t begin = chunk * per_chunk, end = begin + per_chunk;
+      const bool is_last = chunk == chunks - 1;
+      tile.segments = scaled + begin;
+      tile.num_segments = (end < num_segments ? end : num_segments) - begin;
+      tile.add_to_c = chunk > 0;
+      tile.bias =
+          is_last && e.bias != nullptr ? floats(e.bias) + block.group * shape.columns + n : nullptr;
+      tile.relu = is_last && relu;
+      tile.gate = is_last && gate ? floats(e.grad_of) + n : nullptr;
+      int64_t m = 0;
+      for (int64_t i = 0; i < num_tiles; ++i) {
+        tile.a_offset = a_offset + m;
+        tile.c_offset = c_offset + m;
+        (i < tiles.remainder ? tall : low)(tile);
+        const int64_t height = low_rows + (i < tiles.remainder ? 1 : 0);
+        if (is_last && rest) {
+          for (int64_t r = 0; r < height; ++r) {
+            const int64_t at = tile.c_offset[r] + n;
+            apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, relu);
+          }
+        }
+        m += height;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// scratch: the copy of the source, then tables: where rows begin, segments.
+void conv(const ConvArgs& p, Range blocks, void* scratch) {
+  const ConvGeometry& shape = p.shape;
+  const int64_t down_classes = p.transposed ? shape.axis[0].stride : 1;
+  const int64_t across_classes = p.transposed ? shape.axis[1].stride : 1;
+  const int64_t num_panels = ceil_div(ceil_div(shape.columns, W), p.panel_vectors);
+  const Split panels(num_panels, p.blocks_n);
+  for (int64_t i = blocks.begin; i < blocks.end; ++i) {
+    const int64_t row_block = i % p.row_blocks;
+    const int64_t image_block = i / p.row_blocks % p.image_blocks;
+    const int64_t outer = i / p.row_blocks / p.image_blocks;
+    const int64_t which = outer % (down_classes * across_classes);
+    const int64_t column = outer / (down_classes * across_classes) % p.blocks_n;
+    const Taps down{shape.axis[0], p.transposed, which / across_classes};
+    const Taps across{shape.axis[1], p.transposed, which % across_classes};
+    Block block{};
+    block.group = outer / (down_classes * across_classes) / p.blocks_n;
+    block.panel_begin = panels.at(column);
+    block.panel_end = panels.at(column + 1);
+    block.first_image = image_block * p.images_per_block;
+    block.images = shape.images - block.first_image;
+    if (block.images > p.images_per_block) block.images = p.images_per_block;
+    block.row_begin = row_block * p.rows_per_block;
+    block.row_end = block.row_begin + p.rows_per_block;
+    if (down.first >= shape.axis[0].target || across.first >= shape.axis[1].target) continue;
+    const int64_t rows = down.targets();
+    if (block.row_end > rows) block.row_end = rows;
+    if (block.row_begin >= block.row_end || block.images <= 0) continue;
+    convolve(p, down, across, block, static_cast<char*>(scratch));
+  }
+}
+
+}  // namespace handmill::HM_ISA

@@ -1,0 +1,1 @@
+"""Layers that convolve, by files as in Keras."""

@@ -1,0 +1,184 @@
+"""Convolution with a kernel over all channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handmill import ops
+from handmill.errors import ShapeError
+from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+
+
+class _Conv(ConvolutionLayer):
+    """Base: the arguments are those of :class:`Conv2D`."""
+
+    _strides_or_dilation = True
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            activation=activation,
+            use_bias=use_bias,
+            bias_initializer=bias_initializer,
+            bias_regularizer=bias_regularizer,
+            bias_constraint=bias_constraint,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        self.filters = strictly_positive("filters", filters)
+        if not isinstance(groups, int) or groups < 1:
+            raise ValueError(
+                f"The number of groups must be a positive integer. Received: groups={groups}."
+            )
+        self.groups = groups
+        if self.filters % self.groups:
+            raise ValueError(
+                "The number of filters must be evenly divisible by the number of groups. "
+                f"Received: groups={self.groups}, filters={self.filters}."
+            )
+        self._take_arguments("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes kernel and bias."""
+        channels = self._channels_of(input_shape)
+        if channels % self.groups:
+            raise ShapeError(
+                f"{self.describe()}: The number of input channels must be evenly divisible by the "
+                f"number of groups. Received groups={self.groups}, but the input has {channels} "
+                f"channels (full input shape is {tuple(input_shape)})."
+            )
+        shape = (*self.kernel_size, channels // self.groups, self.filters)
+        self.kernel = self._add("kernel", "kernel", shape)
+        self._add_bias(self.filters)
+
+    def convolve(self, inputs: Any) -> Any:
+        """Convolves, without bias and activation."""
+        return self.convolution_op(inputs, self.kernel)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolves with a kernel; subclasses may give it another one than the weight itself."""
+        return ops.conv(inputs, kernel, **self._options())
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+
+
+class Conv1D(_Conv):
+    """Convolves sequences with a kernel, adds a bias, applies an activation.
+
+    The arguments are those of :class:`Conv2D`; ``padding`` may also be ``"causal"``: zeros come
+    before the first step only, so no output sees a later one.
+
+    Input shape:
+        ``(batch, steps, channels)``, or ``(batch, channels, steps)`` with "channels_first"
+
+    Output shape:
+        ``(batch, new steps, filters)``, or the channels where the input has them
+
+    Example:
+        >>> from handmill.layers import Conv1D, Input
+        >>> Conv1D(32, 3, padding="causal")(Input((10, 128))).shape
+        (None, 10, 32)
+    """
+
+    rank = 1
+    _paddings = ("valid", "same", "causal")
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolves with a kernel; subclasses may give it another one than the weight itself."""
+        options = self._options()
+        if self.padding == "causal":
+            before = self.dilation_rate[0] * (self.kernel_size[0] - 1)
+            pairs = [(0, 0), (before, 0), (0, 0)]
+            if self.data_format == "channels_first":
+                pairs = [(0, 0), (0, 0), (before, 0)]
+            inputs, options["padding"] = ops.pad(inputs, pairs), "valid"
+        return ops.conv(inputs, kernel, **options)
+
+
+class Conv2D(_Conv):
+    """Convolves images with a kernel, adds a bias, applies an activation.
+
+    Args:
+        filters: the number of channels of the output.
+        kernel_size: the size of a window: an integer, or one for each axis.
+        strides: how far one window begins after the other: an integer, or one for each axis.
+        padding: "valid": windows lie inside; "same": zeros around let one begin in each stride.
+        data_format: "channels_last" or "channels_first"; default: ``image_data_format()``.
+        dilation_rate: how far the elements of a window lie apart; above 1 not with strides.
+        groups: into how many parts channels and filters are split; each sees its own.
+        activation: a name or function; None for none.
+        use_bias: whether there is a bias.
+        kernel_initializer: initial values of the kernel.
+        bias_initializer: initial values of the bias.
+        kernel_regularizer: penalty on the kernel.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output.
+        kernel_constraint: condition on the kernel.
+        bias_constraint: condition on the bias.
+        **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
+
+    Input shape:
+        ``(batch, height, width, channels)``, or ``(batch, channels, height, width)`` with
+        "channels_first"
+
+    Output shape:
+        ``(batch, new height, new width, filters)``, or the channels where the input has them
+
+    Raises:
+        ValueError: if an argument is none of those above.
+        ShapeError: when built, if no window fits or groups do not divide the channels.
+
+    Example:
+        >>> from handmill.layers import Conv2D, Input
+        >>> Conv2D(32, 3, strides=2, padding="same")(Input((28, 28, 1))).shape
+        (None, 14, 14, 32)
+    """
+
+    rank = 2
+
+
+class Conv3D(_Conv):
+    """Convolves volumes with a kernel, adds a bias, applies an activation.
+
+    The arguments are those of :class:`Conv2D`.
+
+    Input shape:
+        ``(batch, depth, height, width, channels)``, or the channels after the batch with
+        "channels_first"
+
+    Output shape:
+        ``(batch, new depth, new height, new width, filters)``, or the channels where the input has
+        them
+
+    Example:
+        >>> from handmill.layers import Conv3D, Input
+        >>> Conv3D(8, 3)(Input((10, 10, 10, 4))).shape
+        (None, 8, 8, 8, 8)
+    """
+
+    rank = 3

@@ -1,0 +1,1 @@
+"""Layers that pool, by files as in Keras."""
