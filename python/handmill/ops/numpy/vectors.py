@@ -9,12 +9,12 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ops.core import cast
 from handmill.ops.numpy.arrange import moveaxis, stack
-from handmill.ops.numpy.create import arange
-from handmill.ops.numpy.elementwise import multiply, power, subtract
+from handmill.ops.numpy.elementwise import add, multiply, power, subtract
 from handmill.ops.numpy.movement import expand_dims, reshape
 from handmill.ops.numpy.products import tensordot
 from handmill.ops.numpy.sorting import take
 from handmill.primitives.operands import Tensor, dtype_of, promote, promote_number, shape_of
+from handmill.primitives.sizes import steps_to
 
 
 def inner(x1: Tensor, x2: Tensor) -> Any:
@@ -117,5 +117,5 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Any:
     count = shape_of(x)[0] if N is None else N
     if isinstance(count, int) and count < 0:
         raise ValueError(f"vander: `N` must not be negative, got N={count}")
-    powers = arange(count) if increasing else arange(count - 1, -1, -1)
+    powers = steps_to(count, like=x) if increasing else add(steps_to(count, -1, x), count - 1)
     return power(expand_dims(x, 1), cast(powers, dtype_of(x)))
