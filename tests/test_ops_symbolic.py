@@ -9,6 +9,28 @@ import handmill as keras
 from handmill import ops
 
 
+@pytest.mark.parametrize("reverse", (False, True))
+def test_an_associative_scan_of_open_length(reverse):
+    """One slice after the other gives what the tree of a known length gives, but for rounding."""
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(2, 3, 6)).astype("float32")
+
+    def combine(p, q):
+        return p[0] * q[0], p[1] * q[0] + q[1]
+
+    def scanned(x, y):
+        return ops.associative_scan(combine, (x, y), reverse, axis=1)
+
+    inputs = [keras.Input((None,)), keras.Input((None,))]
+    outputs = scanned(*inputs)
+    assert [y.shape for y in outputs] == [(None, None)] * 2
+    model = keras.Model(inputs, list(outputs))
+    for length in (6, 1, 4):
+        want = scanned(a[:, :length], b[:, :length])
+        for found, one in zip(model([a[:, :length], b[:, :length]]), want, strict=True):
+            np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("function", "want"),
     (
@@ -48,3 +70,27 @@ def test_sizes_of_inputs_may_be_open_in_functional_models(function, want):
     model = keras.Model(inputs, function(inputs))
     np.testing.assert_allclose(model(x), want(x), rtol=1e-6)
     np.testing.assert_array_equal(keras.models.clone_model(model)(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    (
+        (lambda x: ops.inner(x, x[:, :2]), "inner: the last dimensions differ"),
+        (lambda x: ops.where(x > 0, x), r"both should be `None`.*got x2=None"),
+        (lambda x: ops.swapaxes(x, 5, 0), "swapaxes: axis 5 is out of bounds"),
+        (lambda x: ops.einsum("ii", x[:, :2]), r"takes the diagonal of axes of sizes 4 and 2"),
+    ),
+)
+def test_what_does_not_fit_is_said(call, message):
+    for x in (np.ones((4, 3), "float32"), keras.KerasTensor((4, 3))):
+        with pytest.raises(ValueError, match=message):
+            call(x)
+
+
+@pytest.mark.parametrize("name", ("cumsum", "cumprod", "nancumsum", "nancumprod"))
+def test_running_sums_go_along_one_axis(name):
+    x = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
+    np.testing.assert_array_equal(getattr(ops, name)(x, axis=(1,)), getattr(np, name)(x, axis=1))
+    for axis in ((), (0, 1)):
+        with pytest.raises(TypeError, match="`axis` must be an integer or None"):
+            getattr(ops, name)(x, axis=axis)

@@ -546,8 +546,9 @@ def pop_assumptions() -> None:
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are equal; where the call decides it, they are assumed to be.
 
-    The batch size is not assumed to be a certain number, for it says nothing of a model, but where
-    :attr:`Assumptions.fixes_batch` allows it.
+    A trace does not assume the batch size to be a certain number, for it says nothing of a model,
+    unless :attr:`Assumptions.fixes_batch` allows it. Where nothing is traced, nothing is written
+    down: operators that are told the shapes will look again.
     """
     if a == b:
         return True
@@ -561,7 +562,7 @@ def same(a: Dim, b: Dim) -> bool:
         return difference == 0
     if _plain_bound(difference) > 0 or _plain_bound(-difference) > 0:
         return False
-    fixes_batch = found is not None and found.fixes_batch
+    fixes_batch = found is None or found.fixes_batch
     if not fixes_batch and len(difference.terms) <= 2 and symbols_of(difference) == {_BATCH_SYMBOL}:
         monomials = {monomial for monomial, _ in difference.terms}
         if monomials <= {(), (_BATCH_SYMBOL,)}:
