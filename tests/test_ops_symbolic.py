@@ -94,3 +94,15 @@ def test_running_sums_go_along_one_axis(name):
     for axis in ((), (0, 1)):
         with pytest.raises(TypeError, match="`axis` must be an integer or None"):
             getattr(ops, name)(x, axis=axis)
+
+
+def test_operands_of_an_extreme_share_the_gradient_at_a_tie():
+    """Half for each, as JAX gives; all of it to the one that is taken elsewhere."""
+    x, y = np.float32([[1, 2, 3], [3, 2, 1]])
+    for function, shares in ((ops.maximum, [0, 0.5, 1]), (ops.minimum, [1, 0.5, 0])):
+        a, b = keras.Variable(x), keras.Variable(y)
+        with keras.GradientTape() as tape:
+            total = ops.sum(function(a, b) * np.float32([2, 4, 6]))
+        da, db = tape.gradient(total, [a, b])
+        np.testing.assert_array_equal(da, np.float32([2, 4, 6]) * shares)
+        np.testing.assert_array_equal(db, np.float32([2, 4, 6]) * (1 - np.float32(shares)))
