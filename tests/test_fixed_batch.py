@@ -68,3 +68,34 @@ def test_a_loss_may_need_the_batch_size():
     assert keras.compare(model, x[:8], y[:8]).ok
     with pytest.raises(ShapeError, match=r"matmul: inner dimensions differ"):
         model.evaluate(x, y, batch_size=5, verbose=0)
+
+
+def test_an_array_in_a_functional_model_may_fix_the_batch():
+    """As in Keras: a table of two rows beside the batch makes a model of two rows."""
+    table = normal(2, 3)
+    inputs = keras.Input((3,))
+    added = inputs + table
+    assert added.shape == (2, 3)
+    model = keras.Model(inputs, layers.Dense(1, kernel_initializer="ones")(added))
+    x = normal(6, 3)
+    want = (x.reshape(3, 2, 3) + table).sum(-1).reshape(6, 1)
+    np.testing.assert_allclose(model.predict(x, batch_size=2, verbose=0), want, rtol=1e-5)
+    model.compile("sgd", "mse")
+    model.fit(x, want, batch_size=2, verbose=0)
+    with pytest.raises(ShapeError, match=r"add: shapes .* and \(2, 3\) do not broadcast"):
+        model.predict(x, batch_size=3, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "want"),
+    (
+        (ops.multiply, ((None, 3), (2, None)), (2, 3)),
+        (ops.greater, ((None, 3), (1, 3)), (None, 3)),
+        (ops.matmul, ((4, None), (5, 3)), (4, 3)),
+        (ops.matmul, ((2, 5), (None, 3)), (2, 3)),
+        (lambda x: ops.broadcast_to(x, (2, 3, 3)), ((3, None),), (2, 3, 3)),
+        (lambda x: ops.reshape(x, (3, 2)), ((None, 3),), (3, 2)),
+    ),
+)
+def test_shapes_of_operators_with_a_batch_beside_a_number(function, shapes, want):
+    assert function(*map(keras.KerasTensor, shapes)).shape == want

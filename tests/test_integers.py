@@ -103,6 +103,12 @@ def test_small_integers_sum_in_int32(backend):
     a, b = np.array([[100, 100]], "int8"), np.ones((2, 1), "int8")
     same(ops.matmul(a, b), [[200]], "int32")
     same(ops.einsum("ij,jk->ik", a, b), [[200]], "int32")
+    # Beside bool they stay what they are, as in Keras.
+    flags = np.array([[True], [False]])
+    for sums in (ops.matmul, ops.dot, ops.inner, ops.tensordot, ops.vdot):
+        same(sums(a[0], flags[:, 0], *([1] if sums is ops.tensordot else [])), 100, "int8")
+    same(ops.matmul(a, flags), [[100]], "int8")
+    same(ops.einsum("ij,jk->ki", a, flags), [[100]], "int8")
     same(ops.prod(np.array([200, 200], "uint8")), 40000, "int32")
     same(ops.sum(np.array([200, 200], "uint8")), 400, "int32")
 
@@ -115,6 +121,10 @@ def test_booleans(backend):
     same(ops.power(x, x), [1, 1, 1], "int32")
     same(ops.tril(np.ones((2, 2), bool)), [[1, 0], [1, 1]], "bool")
     same(ops.diag(x), np.diag(x), "bool")
+    same(ops.max(x, initial=0), True, "bool")
+    same(ops.min(x[:0], initial=1), True, "bool")
+    same(ops.bincount(np.array([3, 1, 3], "uint8")), [0, 1, 0, 2], "int32")
+    same(ops.bincount(np.array([], "uint8"), minlength=2), [0, 0], "int32")
     for call in (ops.negative, ops.sign, lambda v: ops.subtract(v, v)):
         with pytest.raises(ValueError, match="not of bool"):
             call(x)

@@ -176,6 +176,24 @@ def unary(names: str, of: Any = None, tame: bool = False, **options: Any) -> Non
         MAKERS[name] = make
 
 
+def meeting(function: Any, pair: tuple[Any, ...]) -> Any:
+    """NumPy's function of operands that meet as handmill's do: integers beside floats are rounded.
+
+    A remainder of 2^31 - 1 is not one of the float32 next to it.
+    """
+    given = [x.dtype.name if isinstance(x, np.ndarray) else type(x) for x in pair]
+    if function is None or not all(isinstance(x, type) or x in DTYPES for x in given):
+        return function
+    dtype = hm.backend.result_type(*given)
+    if not dtype.startswith("float"):
+        return function
+
+    def met(x: Any) -> Any:
+        return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind in "iu" else x
+
+    return lambda *operands: function(*map(met, operands))
+
+
 def binary(names: str, like_numpy: bool = True, tame: bool = False) -> None:
     for name in names.split():
 
@@ -190,7 +208,8 @@ def binary(names: str, like_numpy: bool = True, tame: bool = False) -> None:
             pair = (y, x) if rng.random() < 0.3 else (x, y)
             # The larger operand and the logarithm of a number from 1 to 2 may cancel.
             size = max(1.0, sized(*pair)) if name == "logaddexp2" else 0.0
-            return Call(name, pair, {}, getattr(np, name, None) if like_numpy else None, size)
+            function = getattr(np, name, None) if like_numpy else None
+            return Call(name, pair, {}, meeting(function, pair), size)
 
         MAKERS[name] = make
 

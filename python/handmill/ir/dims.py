@@ -424,6 +424,7 @@ class Assumptions:
         at_least: must not be below zero in any call.
         graphs: what must be rewritten when a symbol is solved; each has ``substitute(values)``.
         scope: says where the trace is, for texts.
+        fixes_batch: whether the batch size may be assumed to be a certain number.
     """
 
     solved: dict[Atom, Dim] = field(default_factory=dict)
@@ -431,6 +432,7 @@ class Assumptions:
     at_least: list[Assumption] = field(default_factory=list)
     graphs: list[Any] = field(default_factory=list)
     scope: Callable[[], str] = lambda: ""
+    fixes_batch: bool = False
 
     def resolve(self, dim: Any) -> Any:
         """Returns ``dim`` with solved symbols replaced."""
@@ -544,7 +546,9 @@ def pop_assumptions() -> None:
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are equal; where the call decides it, they are assumed to be.
 
-    The batch size is never assumed to be a certain number: it says nothing of a model.
+    A trace does not assume the batch size to be a certain number, for it says nothing of a model,
+    unless :attr:`Assumptions.fixes_batch` allows it. Where nothing is traced, nothing is written
+    down: operators that are told the shapes will look again.
     """
     if a == b:
         return True
@@ -558,7 +562,8 @@ def same(a: Dim, b: Dim) -> bool:
         return difference == 0
     if _plain_bound(difference) > 0 or _plain_bound(-difference) > 0:
         return False
-    if len(difference.terms) <= 2 and symbols_of(difference) == {_BATCH_SYMBOL}:
+    fixes_batch = found is None or found.fixes_batch
+    if not fixes_batch and len(difference.terms) <= 2 and symbols_of(difference) == {_BATCH_SYMBOL}:
         monomials = {monomial for monomial, _ in difference.terms}
         if monomials <= {(), (_BATCH_SYMBOL,)}:
             return False

@@ -111,6 +111,8 @@ class Layer(StoredVariables, Watched):
     _training_default = False
     _convert_input_args = True
     """Whether lists of numbers that the layer is called on become float32."""
+    _fixes_batch = False
+    """Whether a call on symbolic tensors may take the batch size to be a certain number."""
     _unwatched: ClassVar[frozenset[str]]
 
     def __init__(

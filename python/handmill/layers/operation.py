@@ -60,6 +60,9 @@ class OpLayer(Layer):
         name: default: the operator's name, numbered.
     """
 
+    # An array of as many rows as a batch must have is a tensor of the model like any other.
+    _fixes_batch = True
+
     def __init__(
         self,
         op: str,

@@ -59,6 +59,7 @@ def _key(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def traced(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Returns what a call on KerasTensors returns, from a trace of its own."""
     graph = Graph(layer.name)
+    graph.assumptions.fixes_batch = layer._fixes_batch
     with collected_losses(), graph:
 
         def enter(x: Any) -> Any:

@@ -211,7 +211,8 @@ class Predicting:
         if rows <= size and out is None:
             found = predictor(arrays)
             return nested(predictor.nesting(arrays), found)
-        wanted = predictor.function.output_specs(arrays)
+        # By a batch: a model may hold the number of its rows.
+        wanted = predictor.function.output_specs([a[:size] for a in arrays])
         if wanted is None:  # outputs that are no rows: as Keras joins them
             parts = [predictor([a[i : i + size] for a in arrays]) for i in range(0, rows, size)]
             whole = joined(parts)
@@ -223,6 +224,7 @@ class Predicting:
             for array, result in zip(outputs, whole, strict=True):
                 np.copyto(array, result)
             return out
+        wanted = [((rows, *shape[1:]), dtype) for shape, dtype in wanted]
         if out is None:
             outputs = [np.empty(shape, dtype) for shape, dtype in wanted]
         else:

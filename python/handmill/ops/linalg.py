@@ -451,13 +451,14 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
         >>> float(value), float(slope)
         (9.0, 6.0)
     """
+    for x in tree.flatten((primals, tangents)):
+        if hasattr(type(x), "record_function"):
+            recorded: tuple[Any, ...] = type(x).record_function(
+                "jvp", lambda x, t: jvp(fun, x, t, has_aux), (primals, tangents)
+            )
+            return recorded
     inputs, along = list(primals), list(tangents)
     for x, t in zip(tree.flatten(inputs), tree.flatten(along), strict=True):
-        if hasattr(type(x), "history") or hasattr(type(t), "history"):
-            raise TypeError(
-                "ops.jvp got a KerasTensor: call it in the `call` of a layer, not on the tensors "
-                "of the functional API"
-            )
         if shape_of(tensor(x)) != shape_of(tensor(t)):
             raise ShapeError(
                 f"jvp: tangents must have the shapes of the primals, got {shape_of(tensor(t))} for "

@@ -50,7 +50,7 @@ def check_indices(op: str, indices: Spec) -> None:
 def _take_infer(x: Spec, indices: Spec, *, axis: int, **options: bool) -> Spec:
     check_indices("take", indices)
     if x.rank <= axis:
-        raise shape_error("take", f"axis {axis} does not exist", {"x": x, "indices": indices})
+        raise shape_error("take", f"axis {axis} is out of bounds", {"x": x, "indices": indices})
     return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from handmill.errors import NotDifferentiableError, shape_error
 from handmill.ir.dims import Shape
-from handmill.ir.op import Array, Op, Sample, Ulp, never_native, register
+from handmill.ir.op import Array, Exact, Op, Sample, Ulp, never_native, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
 from handmill.primitives.emit import (
@@ -258,12 +258,32 @@ DET = _op(
         multiply(_per_matrix(dys[0] * outputs[0]), swap_last(apply(INV, inputs[0]))),
     ),
 )
-LOGDET = _op(
-    "logdet",
-    _square_infer("logdet", drop=2),
-    lambda x: _narrow(np.asarray(np.linalg.slogdet(_wide(x)[0])[1]), x),
+
+
+def _slogdet_infer(x: Spec) -> tuple[Spec, Spec]:
+    spec = _square_infer("slogdet", drop=2)(x)
+    return spec, spec
+
+
+def _slogdet(x: Array) -> tuple[Array, Array]:
+    side, size = np.linalg.slogdet(_wide(x)[0])
+    return _narrow(np.asarray(side), x), _narrow(np.asarray(size), x)
+
+
+def _slogdet_vjp(inputs: Any, outputs: Any, dys: Any) -> Any:
+    # d log|det A| = tr(A^-1 dA); the sign is constant.
+    if dys[1] is None:
+        return (None,)
+    return (multiply(_per_matrix(dys[1]), swap_last(apply(INV, inputs[0]))),)
+
+
+SLOGDET = _op(
+    "slogdet",
+    _slogdet_infer,
+    _slogdet,
     _square_samples(),
-    lambda inputs, outputs, dys: (multiply(_per_matrix(dys[0]), swap_last(apply(INV, inputs[0]))),),
+    _slogdet_vjp,
+    bound=(Exact(), _ROUNDED),
 )
 
 # --- decompositions ------------------------------------------------------------------------------

@@ -313,7 +313,7 @@ def normal_axis(op: str, axis: int, rank: int) -> int:
         ShapeError: if it does not exist.
     """
     if not -rank <= axis < rank:
-        raise shape_error(op, f"axis {axis} does not exist in {rank} dimensions")
+        raise shape_error(op, f"axis {axis} is out of bounds for an array of {rank} dimensions")
     return int(axis) % rank
 
 

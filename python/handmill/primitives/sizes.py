@@ -12,6 +12,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.op import Array, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
 from handmill.ir.trace import apply
+from handmill.primitives.emit import add, reshape
 
 
 def _no_operands(rng: np.random.Generator) -> tuple[Array, ...]:
@@ -40,17 +41,17 @@ DIM_VALUE = register(
 )
 
 
-def _arange_reference(*, size: int, start: int, step: int, dtype: str) -> Array:
+def _arange_reference(*like: Array, size: int, start: int, step: int, dtype: str) -> Array:
     return (start + step * np.arange(size)).astype(numpy_dtype(dtype))
 
 
-def _arange_infer(*, size: Dim, start: Dim, step: Dim, dtype: str) -> Spec:
+def _arange_infer(*like: Spec, size: Dim, start: Dim, step: Dim, dtype: str) -> Spec:
     if not at_least(size, 0):
         raise shape_error("arange", f"the size {size} is negative", {})
     return Spec((size,), dtype)
 
 
-# start, start + step, ...: `size` integers.
+# start, start + step, ...: `size` integers; the operand as above.
 ARANGE = register(
     Op(
         "arange",
@@ -73,21 +74,59 @@ ARANGE = register(
         bound=Exact(),
         kernel="arange",
         native=lambda specs, attrs: attrs["dtype"] in ("int32", "int64", "float32", "float64"),
+        vjp=lambda inputs, outputs, dys, **attrs: (None,) * len(inputs),
     )
 )
 
 
-def steps_to(size: Dim, step: int = 1) -> Any:
-    """Returns 0, ``step``, 2 ``step``, ...: as many int32 numbers as ``size`` says.
+def numbers_from(
+    start: Dim, size: Dim, step: int = 1, dtype: str = "int32", like: Any = None
+) -> Any:
+    """Returns ``start``, ``start + step``, ...: as many integers as ``size`` says, as a value.
+
+    Args:
+        start: the first.
+        size: how many.
+        step: the distance.
+        dtype: the dtype's name.
+        like: a tensor whose sizes these are; one of the functional API makes a layer of it.
 
     Raises:
-        TypeError: if a call decides the size, and nothing is traced that could be called.
+        TypeError: if nothing is traced that could be called, and ``like`` does not stand for it.
+    """
+    operands: tuple[Any, ...] = ()
+    if current_graph() is None:
+        if not hasattr(type(like), "apply_symbolically"):
+            raise TypeError(
+                f"arange: the size {size} is not known while a model is put together; compute with "
+                "it in the `call` of a layer"
+            )
+        operands = (like,)
+    return apply(ARANGE, *operands, size=size, start=start, step=step, dtype=dtype)
+
+
+def steps_to(size: Dim, step: int = 1, like: Any = None) -> Any:
+    """Returns 0, ``step``, 2 ``step``, ...: as many int32 numbers as ``size`` says.
+
+    Args:
+        size: how many.
+        step: the distance.
+        like: see :func:`numbers_from`, which this is where a call decides the size.
     """
     if isinstance(size, int):
         return np.arange(size, dtype=np.int32) * np.int32(step)
-    if current_graph() is None:
-        raise TypeError(
-            f"the size {size} is not known while a model is put together; compute with it in the "
-            "`call` of a layer"
-        )
-    return apply(ARANGE, size=size, start=0, step=step, dtype="int32")
+    return numbers_from(0, size, step, like=like)
+
+
+def places(rows: Dim, columns: Dim, k: int = 0, like: Any = None) -> tuple[Any, Any]:
+    """Returns the number of each row, and of each column less ``k``, so that they broadcast.
+
+    Args:
+        rows: how many rows a matrix has.
+        columns: how many columns.
+        k: subtracted from the numbers of columns.
+        like: see :func:`numbers_from`.
+    """
+    numbers = steps_to(columns, like=like)
+    row = reshape(steps_to(rows, like=like), (rows, 1))
+    return row, add(numbers, np.int32(-k)) if k else numbers

@@ -18,7 +18,7 @@ from handmill.primitives.samples import both, given, integers, uniform
 
 def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
     if not 0 <= axis < x.rank:
-        raise shape_error("argsort", f"axis {axis} does not exist", {"x": x})
+        raise shape_error("argsort", f"axis {axis} is out of bounds", {"x": x})
     return Spec(x.shape, "int32")
 
 

@@ -315,7 +315,8 @@ def associative_scan(
     Args:
         f: takes two structures like ``elems`` whose slices along ``axis`` are to be combined
             pairwise, and returns their combinations. Must be associative.
-        elems: a tensor or nested structure of tensors, of one known size along ``axis``.
+        elems: a tensor or nested structure of tensors, of one size along ``axis``. Where a call
+            decides it, one slice follows the other.
         reverse: whether to combine with all after it instead.
         axis: along which.
 
@@ -328,7 +329,7 @@ def associative_scan(
         >>> ops.associative_scan(lambda a, b: a + b, np.arange(5))
         array([ 0,  1,  3,  6, 10])
     """
-    from handmill.ops import concatenate, flip, stack
+    from handmill.ops import concatenate, expand_dims, flip, moveaxis, squeeze, stack
     from handmill.ops import reshape as reshaped
 
     leaves = [tensor(x) for x in _leaves(elems)]
@@ -337,15 +338,10 @@ def associative_scan(
     for x in leaves:
         if not -len(shape_of(x)) <= axis < len(shape_of(x)):
             raise ValueError(f"associative_scan: {_text(x)} has no axis {axis}")
-    sizes = list(dict.fromkeys(shape_of(x)[axis] for x in leaves))
-    if len(sizes) != 1:
+    sizes = [shape_of(x)[axis] for x in leaves]
+    if not all(same(size, sizes[0]) for size in sizes[1:]):
         given = ", ".join(_text(x) for x in leaves)
         raise ValueError(f"associative_scan: sizes along axis {axis} differ: {given}")
-    if not isinstance(sizes[0], int):
-        raise ValueError(
-            f"associative_scan: the size of axis {axis} must be known, it differs from call to "
-            "call; use scan"
-        )
 
     def cut(x: Any, part: slice) -> Any:
         return x[(slice(None),) * (axis % len(shape_of(x))) + (part,)]
@@ -381,9 +377,24 @@ def associative_scan(
             ]
         return [weave(x, y) for x, y in zip(even, odd, strict=True)]
 
+    def run_one_by_one(xs: list[Any]) -> list[Any]:
+        def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
+            met = combine(
+                [expand_dims(x, axis) for x in carry], [expand_dims(x, axis) for x in row]
+            )
+            after = [squeeze(x, axis) for x in met]
+            return after, after
+
+        first = [cut(x, slice(0, 1)) for x in xs]
+        rows = [moveaxis(cut(x, slice(1, None)), axis, 0) for x in xs]
+        _, rest = scan(step, [squeeze(x, axis) for x in first], rows)
+        rest = [moveaxis(x, 0, axis) for x in rest]
+        return [concatenate(pair, axis) for pair in zip(first, rest, strict=True)]
+
     if reverse:
         leaves = [flip(x, axis) for x in leaves]
-    found = run(leaves)
+    is_known = all(isinstance(size, int) for size in sizes)
+    found = run(leaves) if is_known else run_one_by_one(leaves)
     return _pack(elems, [flip(x, axis) for x in found] if reverse else found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import ShapeError, shape_error
-from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least
+from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least, is_fixed
 from handmill.ir.op import REGISTRY
 from handmill.ir.trace import apply
 from handmill.primitives.emit import (
@@ -90,7 +90,7 @@ def _block(x: Any, axis: int, start: Any, size: Dim) -> Any:
         return x if start == 0 and size == length else slice_axis(x, axis, start, start + size)
     if size == length:
         return x
-    return apply(TAKE, x, add(_first(start, length, size), steps_to(size)), axis=axis)
+    return apply(TAKE, x, add(_first(start, length, size), steps_to(size, like=x)), axis=axis)
 
 
 def _moved(start: int, length: int, size: int) -> int:
@@ -164,14 +164,13 @@ def slice_update(inputs: Tensor, start_indices: Any, updates: Tensor) -> Any:
             "the updates must be a block of the inputs",
             {"inputs": own, "updates": sizes},
         )
-    known = [isinstance(n, int) for n in (*starts, *own, *sizes)]
-    if all(known):
+    if all(isinstance(start, int | SymbolicDim) for start in starts):
         return _with_block(x, 0, starts, updates)
     # The element i of an axis comes from place i - start of the updates, where there is one.
     inside: Any = None
     for axis, start in enumerate(starts):
         first = _first(tensor(start), own[axis], sizes[axis])
-        place = add(steps_to(own[axis]), negative(first))
+        place = add(steps_to(own[axis], like=x), negative(first))
         updates = apply(TAKE, updates, _clamped(place, sizes[axis] - 1), axis=axis)
         along = (1,) * axis + (own[axis],) + (1,) * (len(own) - axis - 1)
         for bound in (greater_equal(place, 0), less(place, sizes[axis])):
@@ -180,16 +179,19 @@ def slice_update(inputs: Tensor, start_indices: Any, updates: Tensor) -> Any:
     return updates if inside is None else where(inside, updates, x)
 
 
-def _with_block(x: Any, axis: int, starts: Sequence[int], updates: Any) -> Any:
+def _with_block(x: Any, axis: int, starts: Sequence[Dim], updates: Any) -> Any:
     """The tensor with a block written, axis by axis."""
     own, sizes = shape_of(x), shape_of(updates)
     if own == sizes:
         return updates
-    length, size = int(own[axis]), int(sizes[axis])
-    start = _moved(starts[axis], length, size)
+    length, size, start = own[axis], sizes[axis], starts[axis]
+    if is_fixed((length, size, start)):
+        start = _moved(start, length, size)
+    elif isinstance(start, int) and start < 0:
+        start = length + start
     inner = slice_axis(x, axis, start, start + size)
     ends = ((0, start), (start + size, length))
-    before, after = ([slice_axis(x, axis, a, b)] if a < b else [] for a, b in ends)
+    before, after = ([] if a == b else [slice_axis(x, axis, a, b)] for a, b in ends)
     parts = [*before, _with_block(inner, axis + 1, starts, updates), *after]
     return parts[0] if len(parts) == 1 else apply(REGISTRY["concatenate"], *parts, axis=axis)
 

@@ -228,7 +228,7 @@ def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> 
             f"extract_sequences: windows of {sequence_length} do not fit into {own} elements"
         )
     number = 1 + (own - sequence_length) // sequence_stride
-    return take(x, _places(number, sequence_length, sequence_stride), axis=-1)
+    return take(x, _places(number, sequence_length, sequence_stride, x), axis=-1)
 
 
 def _check_stride(sequence_stride: Any) -> None:
@@ -240,9 +240,9 @@ def _check_stride(sequence_stride: Any) -> None:
         )
 
 
-def _places(number: Dim, length: Any, stride: int) -> Any:
+def _places(number: Dim, length: Any, stride: int, like: Any) -> Any:
     """The place of each element of each window."""
-    return add(expand_dims(steps_to(number, stride), 1), steps_to(length))
+    return add(expand_dims(steps_to(number, stride, like), 1), steps_to(length, like=like))
 
 
 def _window(window: Any, length: int, fft_length: int, dtype: str) -> Any:
@@ -388,6 +388,6 @@ def _overlapped(frames: Any, stride: int) -> Any:
     rank = len(stack)
     moved = transpose(frames, (rank, rank + 1, *range(rank)))
     rows = size + stride * (number - 1)
-    places = _places(number, size, stride)
+    places = _places(number, size, stride, frames)
     y = apply(SCATTER_ADD_ROWS, moved, places, rows=rows)
     return transpose(reshape(y, (rows, *stack)), (*range(1, rank + 1), 0))

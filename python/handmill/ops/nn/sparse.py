@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from handmill.ir.trace import apply
-from handmill.ops.numpy.create import arange
 from handmill.ops.numpy.elementwise import add, clip, divide, maximum, multiply, square, subtract
 from handmill.ops.numpy.logic import greater, less, where
 from handmill.ops.numpy.movement import reshape
@@ -19,6 +18,7 @@ from handmill.primitives.operands import (
     promote_float,
     shape_of,
 )
+from handmill.primitives.sizes import steps_to
 from handmill.primitives.sort import ARGSORT
 
 
@@ -72,7 +72,7 @@ def sparsemax(x: Tensor, axis: int = -1) -> Any:
     sums = cumsum(largest, axis=axis)
     size = shape_of(x)[axis]
     along = [size if a == axis else 1 for a in range(rank)]
-    count = reshape(converted(arange(1, size + 1), dtype_of(x)), along)
+    count = reshape(converted(add(steps_to(size, like=x), 1), dtype_of(x)), along)
     # The largest ones have a part as long as each is above the threshold that all before it make.
     inside = greater(largest, divide(subtract(sums, 1.0), count))
     taken = sum(converted(inside, dtype_of(x)), axis=axis, keepdims=True)

@@ -8,6 +8,7 @@ from handmill.lazy import publish
 from handmill.ops.numpy import (
     arrange,
     create,
+    determinants,
     diagonals,
     differences,
     division,
@@ -32,6 +33,7 @@ from handmill.ops.numpy import (
 if TYPE_CHECKING:
     from handmill.ops.numpy.arrange import *
     from handmill.ops.numpy.create import *
+    from handmill.ops.numpy.determinants import *
     from handmill.ops.numpy.diagonals import *
     from handmill.ops.numpy.differences import *
     from handmill.ops.numpy.division import *
@@ -56,6 +58,7 @@ else:
         __name__,
         arrange,
         create,
+        determinants,
         diagonals,
         differences,
         division,

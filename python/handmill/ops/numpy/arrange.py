@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.dims import Dim, SymbolicDim, at_least, same
+from handmill.ir.dims import Dim, SymbolicDim, at_least, is_fixed, same
 from handmill.ir.graph import Value
 from handmill.ir.shapes import numpy_dtype
 from handmill.ir.trace import apply
-from handmill.ops.numpy.create import arange, tri
-from handmill.ops.numpy.logic import where
+from handmill.ops.numpy.create import tri
+from handmill.ops.numpy.logic import greater_equal, where
 from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
 from handmill.ops.numpy.sorting import take
 from handmill.primitives.emit import slice_axis
@@ -30,6 +30,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.sizes import numbers_from, places
 
 
 def stack(x: Sequence[Tensor], axis: int = 0) -> Any:
@@ -168,7 +169,7 @@ def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Any:
     """
     x = tensor(x)
     for a in normal_axes("flip", axis, len(shape_of(x))):
-        x = take(x, _backwards(slice(None, None, -1), shape_of(x)[a]), axis=a)
+        x = take(x, _backwards(slice(None, None, -1), x, a), axis=a)
     return x
 
 
@@ -241,9 +242,12 @@ def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Any:
     shape = shape_of(x)
     counts = np.asarray(repeats)
     if counts.size != 1:
-        size = _fixed(x, axis, "repeat")
-        if counts.shape != (size,):
+        size = shape[axis]
+        if counts.ndim != 1 or not (isinstance(size, SymbolicDim) or counts.size == size):
             raise shape_error("repeat", f"{counts.shape} counts for {size} elements")
+        if isinstance(size, SymbolicDim):  # there must be as many as counts
+            size = counts.size
+            x = reshape(x, (*shape[:axis], size, *shape[axis + 1 :]))
         return take(x, np.repeat(np.arange(size, dtype=np.int32), counts), axis=axis)
     repeats = int(counts.reshape(()))
     wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
@@ -285,28 +289,9 @@ def _triangle(op: str, x: Any, k: int) -> Any:
     shape = shape_of(x)
     if len(shape) < 2:
         raise shape_error(op, "a matrix was expected", {"x": shape})
-    return tri(shape[-2], shape[-1], k, "bool")
-
-
-def diag(x: Tensor, k: int = 0) -> Any:
-    """Returns the diagonal of a matrix, or a matrix with this diagonal.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.diag([1, 2])
-        array([[1, 0],
-               [0, 2]], dtype=int32)
-    """
-    x = tensor(x)
-    if not 1 <= len(shape_of(x)) <= 2:
-        raise shape_error("diag", "a vector or a matrix was expected", {"x": shape_of(x)})
-    if len(shape_of(x)) == 1:
-        n = _fixed(x, 0, "diag")
-        place = np.diag(np.arange(1, n + 1), k).astype(np.int32)
-        return where(place == 0, _zero(x), take(x, np.maximum(place - 1, 0), axis=0))
-    rows, columns = _fixed(x, 0, "diag"), _fixed(x, 1, "diag")
-    at = np.diag(np.arange(rows * columns).reshape(rows, columns), k).astype(np.int32)
-    return take(ravel(x), at, axis=0)
+    if is_fixed(shape[-2:]):
+        return tri(shape[-2], shape[-1], k, "bool")
+    return greater_equal(*places(shape[-2], shape[-1], k, like=x))
 
 
 def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Any]:
@@ -361,13 +346,15 @@ def _span(key: slice, size: Dim) -> tuple[Dim, Dim, int]:
     return start, stop if at_least(stop, start) else start, int(key.step or 1)
 
 
-def _backwards(key: slice, size: Dim) -> Any:
-    """The places that a slice with a negative step takes."""
+def _backwards(key: slice, x: Any, axis: int) -> Any:
+    """The places that a slice with a negative step takes along an axis."""
+    size = shape_of(x)[axis]
     if not isinstance(size, SymbolicDim):
         return np.arange(size, dtype=np.int32)[key].copy()
     first = size - 1 if key.start is None else _place_of(key.start, size)
     last = -1 if key.stop is None else _place_of(key.stop, size)
-    return arange(first, last, key.step)
+    length = (first - last - key.step - 1) // -key.step
+    return numbers_from(first, length if at_least(length, 0) else 0, key.step, like=x)
 
 
 def _getitem(x: Tensor, key: Any) -> Any:
@@ -404,7 +391,7 @@ def _getitem(x: Tensor, key: Any) -> Any:
         stop, step = size, 1
         if isinstance(k, slice):
             if k.step is not None and k.step < 0:
-                arrays.append((axis, _backwards(k, size)))
+                arrays.append((axis, _backwards(k, x, axis)))
             elif isinstance(size, SymbolicDim):
                 start, stop, step = _span(k, size)
             elif k != slice(None):

@@ -10,10 +10,9 @@ from handmill.errors import shape_error
 from handmill.ir.dims import SymbolicDim, at_least, is_fixed
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import numpy_dtype
-from handmill.ir.trace import apply
 from handmill.ops.core import cast, convert_to_tensor
 from handmill.ops.numpy.logic import equal, greater_equal, where
-from handmill.ops.numpy.movement import broadcast_to, reshape
+from handmill.ops.numpy.movement import broadcast_to
 from handmill.primitives.operands import (
     Tensor,
     check_dtype,
@@ -23,7 +22,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
-from handmill.primitives.sizes import ARANGE
+from handmill.primitives.sizes import numbers_from, places
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -192,11 +191,6 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 def _arange_of_dims(start: Any, stop: Any, step: Any, dtype: str) -> Any:
     """Returns ``arange`` for limits that a call decides; the step must be an integer."""
-    if current_graph() is None:
-        raise TypeError(
-            "arange: the size is not known while a model is put together; call it in the `call` of "
-            "a layer"
-        )
     whole = all(isinstance(x, int | np.integer | SymbolicDim) for x in (start, stop, step))
     if not whole or not is_fixed((step,)) or step == 0:
         raise TypeError(
@@ -205,7 +199,7 @@ def _arange_of_dims(start: Any, stop: Any, step: Any, dtype: str) -> Any:
         )
     length = (stop - start + (step - 1)) // step if step > 0 else (start - stop - step - 1) // -step
     size = length if at_least(length, 0) else 0
-    return apply(ARANGE, size=size, start=start, step=int(step), dtype=dtype)
+    return numbers_from(start, size, int(step), dtype)
 
 
 def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
@@ -218,7 +212,7 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
                [0., 1.]], dtype=float32)
     """
     if not is_fixed((N, M)):
-        return cast(equal(*_places(N, N if M is None else M, k)), check_dtype(dtype or "float32"))
+        return cast(equal(*places(N, N if M is None else M, k)), check_dtype(dtype or "float32"))
     _check_sizes("eye", N, M)
     return np.eye(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
 
@@ -245,15 +239,10 @@ def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
                [1., 1.]], dtype=float32)
     """
     if not is_fixed((N, M)):
-        places = _places(N, N if M is None else M, k)
-        return cast(greater_equal(*places), check_dtype(dtype or "float32"))
+        found = greater_equal(*places(N, N if M is None else M, k))
+        return cast(found, check_dtype(dtype or "float32"))
     _check_sizes("tri", N, M)
     return np.tri(N, M, k, dtype=numpy_dtype(check_dtype(dtype or "float32")))
-
-
-def _places(rows: Any, columns: Any, k: int) -> tuple[Any, Any]:
-    """The number of each row, and the number of each column less ``k``; they broadcast."""
-    return reshape(arange(rows), (rows, 1)), arange(-k, columns - k)
 
 
 def _check_sizes(op: str, *sizes: int | None) -> None:

@@ -417,7 +417,8 @@ def round(x: Tensor, decimals: int = 0) -> Any:
 def clip(x: Tensor, x_min: Any, x_max: Any) -> Any:
     """Limits to the interval from ``x_min`` to ``x_max``.
 
-    The gradient is 1 inside and on the borders, 0 outside.
+    The gradient is 1 inside and on the borders, 0 outside; a limit that is an array shares it
+    there.
 
     Args:
         x: the input.

@@ -193,8 +193,14 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
     """
     if x1 is None and x2 is None and not is_symbolic(condition):
         return tuple(i.astype(np.int32) for i in np.nonzero(tensor(condition)))
-    if x1 is None or x2 is None:
+    if x1 is None and x2 is None:
         raise ValueError("`where` needs x1 and x2: the number of hits is not known to a program")
+    if x1 is None or x2 is None:
+        missing = "x1" if x1 is None else "x2"
+        raise ValueError(
+            "where: `x1` and `x2` either both should be `None`, for the places of what is not "
+            f"zero, or both be given; got {missing}=None"
+        )
     return apply(WHERE, as_bool(condition), *promote(x1, x2))
 
 

@@ -23,6 +23,7 @@ from handmill.primitives.operands import (
     normal_axis,
     promote,
     shape_of,
+    tensor,
 )
 from handmill.runtime.planned import planned
 
@@ -32,8 +33,8 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
     """Multiplies matrices.
 
     Args:
-        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``. Products of int8 are summed
-            in int32.
+        x1: a vector, a matrix, or a stack of matrices ``(..., M, K)``. Products of int8 by int8 are
+            int32.
         x2: a vector, a matrix, or a stack of matrices ``(..., K, N)``; stacks are broadcast.
 
     Raises:
@@ -44,20 +45,28 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
         >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
         array([21., 43.], dtype=float32)
     """
-    a, b = _summands(x1, x2)
+    (a, b), dtype = _summands(x1, x2)
     vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
     a = expand_dims(a, 0) if vector_a else a
     b = expand_dims(b, 1) if vector_b else b
-    y = _product(a, b, False, False)
+    y = converted(_product(a, b, False, False), dtype)
     if vector_b:
         y = squeeze(y, -1)
     return squeeze(y, -1 if vector_b else -2) if vector_a else y
 
 
-def _summands(*operands: Tensor) -> list[Any]:
-    """Operands of one dtype; int8 becomes int32, for its sums would leave it."""
-    found = promote(*operands)
-    return [converted(x, "int32") for x in found] if dtype_of(found[0]) == "int8" else found
+def _summands(*operands: Tensor) -> tuple[list[Any], str]:
+    """Operands of one dtype, and the dtype of the sums of their products.
+
+    Sums of int8 are formed in int32, and stay there if no operand is bool, for they would leave it.
+    """
+    given = [tensor(x) for x in operands]
+    found = promote(*given)
+    dtype = str(dtype_of(found[0]))
+    if dtype != "int8":
+        return found, dtype
+    is_narrow = any(dtype_of(x) == "bool" for x in given)
+    return [converted(x, "int32") for x in found], "int8" if is_narrow else "int32"
 
 
 def dot(x1: Tensor, x2: Tensor) -> Any:
@@ -68,9 +77,9 @@ def dot(x1: Tensor, x2: Tensor) -> Any:
         >>> float(ops.dot([1.0, 2.0], [3.0, 4.0]))
         11.0
     """
-    a, b = promote(x1, x2)
+    a, b = tensor(x1), tensor(x2)
     if not shape_of(a) or not shape_of(b):
-        return multiply(a, b)
+        return multiply(x1, x2)
     if len(shape_of(b)) <= 2:
         return matmul(a, b)
 
@@ -102,7 +111,7 @@ def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Any:
         >>> ops.tensordot([[1.0, 2.0]], [[3.0], [4.0]], axes=1)
         array([[11.]], dtype=float32)
     """
-    a, b = promote(x1, x2)
+    a, b = tensor(x1), tensor(x2)
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if isinstance(axes, int):
         if not 0 <= axes <= min(rank_a, rank_b):
@@ -153,7 +162,7 @@ def einsum(subscripts: str, *operands: Tensor) -> Any:
     terms = left.split(",")
     if len(terms) != len(operands):
         raise ValueError(f"one group of letters an operand was expected, got {subscripts!r}")
-    arrays = _summands(*operands)
+    arrays, dtype = _summands(*operands)
     terms, further = _without_ellipses(terms, arrays, subscripts)
     if not arrow:
         letters = "".join(terms)
@@ -182,7 +191,7 @@ def einsum(subscripts: str, *operands: Tensor) -> Any:
     letters = "".join(c for c in letters if c in right)
     if sorted(letters) != sorted(right):
         raise ValueError(f"the result names letters that no operand has: {subscripts!r}")
-    return transpose(y, [letters.index(c) for c in right])
+    return converted(transpose(y, [letters.index(c) for c in right]), dtype)
 
 
 def _without_ellipses(

@@ -25,6 +25,7 @@ from handmill.primitives.operands import (
     Tensor,
     as_bool,
     dtype_of,
+    is_bool,
     normal_axes,
     normal_axis,
     promote,
@@ -129,6 +130,7 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
     """
     if initial is None:
         return _reduce(REDUCE_MAX, x, axis, keepdims)
+    initial = as_bool(initial) if is_bool(x) else initial
     if _is_empty(x, axis):
         return _filled(x, initial, axis, keepdims)
     return maximum(_reduce(REDUCE_MAX, x, axis, keepdims), initial)
@@ -150,6 +152,7 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
     """
     if initial is None:
         return _reduce(REDUCE_MIN, x, axis, keepdims)
+    initial = as_bool(initial) if is_bool(x) else initial
     if _is_empty(x, axis):
         return _filled(x, initial, axis, keepdims)
     return minimum(_reduce(REDUCE_MIN, x, axis, keepdims), initial)

@@ -78,8 +78,7 @@ def cumsum(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
         >>> ops.cumsum([1, 2, 3])
         array([1, 3, 6], dtype=int32)
     """
-    x, axis = _row(x, axis, dtype)
-    axis = normal_axis("cumsum", axis, len(shape_of(x)))
+    x, axis = _row("cumsum", x, axis, dtype)
     return apply(CUMSUM, x, axis=axis, reverse=False)
 
 
@@ -96,15 +95,20 @@ def cumprod(x: Tensor, axis: int | None = None, dtype: Any = None) -> Any:
         >>> ops.cumprod([1, 2, 3, 4])
         array([ 1,  2,  6, 24], dtype=int32)
     """
-    x, axis = _row(x, axis, dtype)
-    return apply(CUMPROD, x, axis=normal_axis("cumprod", axis, len(shape_of(x))))
+    x, axis = _row("cumprod", x, axis, dtype)
+    return apply(CUMPROD, x, axis=axis)
 
 
-def _row(x: Tensor, axis: int | None, dtype: Any) -> tuple[Any, int]:
+def _row(op: str, x: Tensor, axis: Any, dtype: Any) -> tuple[Any, int]:
+    """The input in the dtype to count in, and the axis along which its rows lie."""
     x = promote_number(x) if dtype is None else cast(x, check_dtype(dtype))
-    if isinstance(axis, tuple | list) and len(axis) == 1:
-        axis = axis[0]
-    return (x, axis) if axis is not None else (reshape(x, (-1,)), 0)
+    if axis is None:
+        return reshape(x, (-1,)), 0
+    if isinstance(axis, tuple | list):
+        if len(axis) != 1:
+            raise TypeError(f"{op}: `axis` must be an integer or None, got axis={axis!r}")
+        (axis,) = axis
+    return x, normal_axis(op, axis, len(shape_of(x)))
 
 
 def argsort(x: Tensor, axis: int | None = -1) -> Any:

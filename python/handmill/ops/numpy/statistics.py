@@ -280,7 +280,7 @@ def bincount(x: Tensor, weights: Tensor = None, minlength: int = 0, sparse: bool
     if ones.shape != x.shape:
         operands = {"x": x.shape, "weights": ones.shape}
         raise shape_error("bincount", "shapes differ", operands)
-    size = builtins.max(int(x.max(initial=-1)) + 1, minlength)
+    size = builtins.max(int(x.max()) + 1 if x.size else 0, minlength)
     found = np.zeros((*x.shape[:-1], size), ones.dtype)
     rows = np.indices(x.shape)[:-1]
     np.add.at(found, (*rows, x.astype(np.int64)), ones)

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import same
 from handmill.ops.core import cast
 from handmill.ops.numpy.arrange import moveaxis, stack
-from handmill.ops.numpy.create import arange
-from handmill.ops.numpy.elementwise import multiply, power, subtract
+from handmill.ops.numpy.elementwise import add, multiply, power, subtract
 from handmill.ops.numpy.movement import expand_dims, reshape
 from handmill.ops.numpy.products import tensordot
 from handmill.ops.numpy.sorting import take
-from handmill.primitives.operands import Tensor, dtype_of, promote, promote_number, shape_of
+from handmill.primitives.operands import Tensor, dtype_of, promote, promote_number, shape_of, tensor
+from handmill.primitives.sizes import steps_to
 
 
 def inner(x1: Tensor, x2: Tensor) -> Any:
@@ -25,9 +26,12 @@ def inner(x1: Tensor, x2: Tensor) -> Any:
         >>> float(ops.inner([1.0, 2.0], [3.0, 4.0]))
         11.0
     """
-    x1, x2 = promote(x1, x2)
+    x1, x2 = tensor(x1), tensor(x2)
     if not shape_of(x1) or not shape_of(x2):
         return multiply(x1, x2)
+    if not same(shape_of(x1)[-1], shape_of(x2)[-1]):
+        operands = {"x1": shape_of(x1), "x2": shape_of(x2)}
+        raise shape_error("inner", "the last dimensions differ", operands)
     return tensordot(x1, x2, axes=(-1, -1))
 
 
@@ -117,5 +121,5 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Any:
     count = shape_of(x)[0] if N is None else N
     if isinstance(count, int) and count < 0:
         raise ValueError(f"vander: `N` must not be negative, got N={count}")
-    powers = arange(count) if increasing else arange(count - 1, -1, -1)
+    powers = steps_to(count, like=x) if increasing else add(steps_to(count, -1, x), count - 1)
     return power(expand_dims(x, 1), cast(powers, dtype_of(x)))

@@ -24,8 +24,7 @@ from handmill.ir.tile import computes_in
 from handmill.primitives.emit import (
     equal,
     greater,
-    greater_equal,
-    less_equal,
+    less,
     log,
     negative,
     power,
@@ -239,13 +238,17 @@ POWER = binary_op(
 
 
 def _maximum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
-    first = greater_equal(x, y)  # at a tie the gradient goes to x, as in Keras
-    return where(first, dy, 0.0), where(first, 0.0, dy)
+    return _shared(greater(x, y), equal(x, y), dy)
 
 
 def _minimum_derivatives(x: Any, y: Any, out: Any, dy: Any) -> tuple[Any, Any]:
-    first = less_equal(x, y)
-    return where(first, dy, 0.0), where(first, 0.0, dy)
+    return _shared(less(x, y), equal(x, y), dy)
+
+
+def _shared(first: Any, tie: Any, dy: Any) -> tuple[Any, Any]:
+    """The gradient for the operand that was taken; at a tie half of it for each, as in JAX."""
+    half = dy * 0.5
+    return where(tie, half, where(first, dy, 0.0)), where(tie, half, where(first, 0.0, dy))
 
 
 MAXIMUM = binary_op("maximum", np.maximum, _maximum_derivatives, binary(), Exact())
