@@ -29,6 +29,7 @@ sys.path.insert(0, str(HERE))
 sys.path.append(str(HERE.parent / "python"))  # where handmill is not installed
 
 from keras_tests import scope, source  # noqa: E402  (found through the path above)
+from keras_tests.rewrites import rewritten  # noqa: E402
 
 PAGE = HERE.parent / "docs" / "keras_tests.md"
 FOLDERS = [
@@ -42,6 +43,16 @@ FOLDERS = [
     "random",
     "ops",
     "layers",
+    "callbacks",
+    "models",
+    "trainers",
+    "saving",
+    "utils",
+    "dtype_policies",
+    "tree",
+    "datasets",
+    "backend/common",
+    "wrappers",
 ]
 
 
@@ -75,7 +86,8 @@ def copy_tests(folder: str, to: Path) -> None:
     for path in found:
         target = to / path.relative_to(source.folder())
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        file = path.relative_to(source.folder()).as_posix()
+        target.write_text(rewritten(file, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def run(folder: str) -> Count:
@@ -137,7 +149,7 @@ def counted(results: dict[str, tuple[str, str]]) -> Count:
             count.passed += 1
         elif outcome == "skipped":
             count.out[why if why in known else "skipped by Keras's own test"] += 1
-        elif reason := scope.reason_of_error(patterns, why):
+        elif reason := scope.reason_of_test(patterns, test) or scope.reason_of_error(patterns, why):
             count.out[reason] += 1
             if reason == scope.MACHINERY:
                 count.machinery[scope.private_name(why)] += 1
