@@ -25,6 +25,7 @@ def made() -> dict[str, dict[str, Any]]:
     from handmill.models.model import Functional
     from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet
     from handmill.saving import objects
+    from keras_tests import trainers
 
     remote.urllib.request.urlopen = post
     dtypes = {
@@ -65,7 +66,10 @@ def made() -> dict[str, dict[str, Any]]:
         "keras.src.backend.common.global_state": {
             "clear_session": lambda free_memory=True: utils.clear_session(),
         },
-        "keras.src.backend.common.name_scope": {"current_path": naming.current_path},
+        "keras.src.backend.common.name_scope": {
+            "name_scope": hm.name_scope,
+            "current_path": naming.current_path,
+        },
         "keras.src.utils.naming": {
             "auto_name": naming.auto_name,
             "to_snake_case": naming.to_snake_case,
@@ -106,6 +110,26 @@ def made() -> dict[str, dict[str, Any]]:
         "keras.src.callbacks": {"MonitorCallback": MonitorCallback},
         "keras.src.models.functional": {"Functional": Functional},
         "keras.src.trainers.trainer": {"Trainer": trainer()},
+        "keras.src.trainers.compile_utils": {
+            "CompileLoss": trainers.CompileLoss,
+            "CompileMetrics": trainers.CompileMetrics,
+        },
+        "keras.src.trainers.epoch_iterator": {"EpochIterator": trainers.EpochIterator},
+        "keras.src.trainers.data_adapters": {
+            "get_data_adapter": trainers.DataAdapter,
+            "GeneratorDataAdapter": trainers.DataAdapter,
+        },
+        **{
+            f"keras.src.trainers.data_adapters.{module}": {name: trainers.DataAdapter}
+            for module, name in (
+                ("array_data_adapter", "ArrayDataAdapter"),
+                ("generator_data_adapter", "GeneratorDataAdapter"),
+                ("py_dataset_adapter", "PyDatasetAdapter"),
+            )
+        },
+        "keras.src.trainers.data_adapters.data_adapter_utils": {
+            "class_weight_to_sample_weights": trainers.class_weight_to_sample_weights
+        },
         "keras.src.saving.object_registration": {"GLOBAL_CUSTOM_NAMES": objects._custom_names},
         "keras.src.saving.saving_lib": {
             "load_model": saving.load_model,
