@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import os
 import shutil
 import types
+import urllib.error
 import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,11 @@ def made() -> dict[str, dict[str, Any]]:
     from handmill.saving import objects
     from keras_tests import trainers
 
-    remote.urllib.request.urlopen = post
+    remote.urllib = types.SimpleNamespace(
+        parse=urllib.parse,
+        error=urllib.error,
+        request=types.SimpleNamespace(Request=urllib.request.Request, urlopen=post),
+    )
     dtypes = {
         n: getattr(backend, n)
         for n in ("standardize_dtype", "is_float_dtype", "is_int_dtype", "result_type")
@@ -98,6 +105,7 @@ def made() -> dict[str, dict[str, Any]]:
             "TrackedDict": TrackedDict,
             "TrackedList": TrackedList,
             "TrackedSet": TrackedSet,
+            "TrackedOrderedDict": collections.OrderedDict,  # which layers keep as it is
         },
         "keras.src.api_export": {"keras_export": lambda *args, **kwargs: lambda x: x},
         "keras.src.random": {"random": random},
