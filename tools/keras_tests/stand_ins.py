@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ def made() -> dict[str, dict[str, Any]]:
     from handmill import backend, config, layers, naming, ops, random, saving, tree, utils
     from handmill.callbacks import remote
     from handmill.callbacks.monitor import MonitorCallback
+    from handmill.data import downloads
     from handmill.ir.trace import mask_of
     from handmill.layers.symbolic import Node
     from handmill.models.model import Functional
@@ -92,6 +94,9 @@ def made() -> dict[str, dict[str, Any]]:
             "isdir": os.path.isdir,
             "rmtree": shutil.rmtree,
             "copy": shutil.copyfile,
+            "hash_file": hash_file,
+            "validate_file": lambda path, *given: downloads.has_hash(Path(path), *given),
+            "extract_archive": extract_archive,
         },
         "keras.src.utils.module_utils": {
             "tensorflow": Foreign("tensorflow"),
@@ -157,6 +162,21 @@ def made() -> dict[str, dict[str, Any]]:
             )
         },
     }
+
+
+def hash_file(path: str, algorithm: str = "sha256") -> str:
+    """By which tests of `get_file` know what they should get."""
+    return hashlib.new(algorithm, Path(path).read_bytes()).hexdigest()
+
+
+def extract_archive(path: str, folder: str = ".", archive_format: Any = "auto") -> bool:
+    """Unpacks an archive; whether it is one."""
+    from handmill.data import archives
+
+    kind = archives.archive_kind(Path(path), archive_format)
+    if kind is not None:
+        archives.unpack(Path(path), Path(folder), kind)
+    return kind is not None
 
 
 def post(request: Any, timeout: float) -> Any:
