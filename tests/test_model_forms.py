@@ -259,3 +259,15 @@ def test_input_that_does_not_fit_is_named():
     model = handmill.Model(inputs, inputs[0]["a"] + 1)
     with pytest.raises(ValueError, match=r"name 'given' and path '0\.a'"):
         model([{"a": X}])
+
+
+def test_errors_of_calls_name_the_batch_size():
+    """Of data that lie there, all sizes are known; a batch of `fit` is one of many."""
+    model = handmill.Sequential([handmill.Input((4,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"found shape=\(3, 2\)"):
+        model(X)
+    with pytest.raises(ValueError, match=r"received input with shape \(3, 2\)"):
+        model.layers[0](X)
+    model.input_spec = layers.InputSpec(shape=(None, 5))
+    with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(3, 4\)"):
+        model(np.zeros((3, 4), "float32"))
