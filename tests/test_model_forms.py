@@ -271,3 +271,14 @@ def test_errors_of_calls_name_the_batch_size():
     model.input_spec = layers.InputSpec(shape=(None, 5))
     with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(3, 4\)"):
         model(np.zeros((3, 4), "float32"))
+
+
+def test_number_of_inputs():
+    first, second = handmill.Input((2,), name="first"), handmill.Input((2,), name="second")
+    for nested, expected in (
+        ([first, second], r"expects 2 inputs \(first, second\), but received 1 inputs"),
+        ({"a": first, "b": second}, r"named input\(s\) with keys \['a', 'b'\], but received 1"),
+    ):
+        model = handmill.Model(nested, first + second)
+        with pytest.raises(ValueError, match=expected):
+            model(X)

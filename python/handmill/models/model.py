@@ -247,6 +247,7 @@ class Model(Trainer, Layer):
                     f"keys {sorted(inputs)}. Expected the following keys: {names}"
                 )
         elif isinstance(wanted, dict) and not isinstance(inputs, dict):
+            self._check_number(len(tree.flatten(inputs)))
             is_ordered = list(wanted) == sorted(wanted)
             _tell_of_structure(wanted, inputs, refuses=not is_ordered)
         elif isinstance(wanted, dict) and inputs.keys() != wanted.keys():
@@ -257,14 +258,20 @@ class Model(Trainer, Layer):
                 )
             _tell_of_structure(wanted, inputs)
         flat = self._flat_inputs(inputs)
-        if len(flat) != len(graph.inputs):
-            raise ValueError(
-                f"Model {self.name!r} expects {len(graph.inputs)} inputs "
-                f"({', '.join(self.input_names)}), but received {len(flat)}."
-            )
+        self._check_number(len(flat))
         return [
             self._fitted(value, tensor) for value, tensor in zip(flat, graph.inputs, strict=True)
         ]
+
+    def _check_number(self, received: int) -> None:
+        graph = self._needed_graph("inputs")
+        if received == len(graph.inputs):
+            return
+        if isinstance(graph.inputs_struct, dict):
+            expected = f"named input(s) with keys {list(graph.inputs_struct)}"
+        else:
+            expected = f"{len(graph.inputs)} inputs ({', '.join(self.input_names)})"
+        raise ValueError(f"Model {self.name!r} expects {expected}, but received {received} inputs.")
 
     def _flat_inputs(self, given: Any) -> list[Any]:
         """What is nested like the inputs, or a dict by their names, as a flat list."""
