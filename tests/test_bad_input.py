@@ -84,12 +84,13 @@ def test_wrong_shape_names_layer_expected_received_and_call_site(model, backend)
             "train_on_batch": lambda: model.train_on_batch(X[:, :5], Y),
             "call": lambda: model(X[:, :5]),
         }
-        for call in calls.values():
+        for name, call in calls.items():
             with pytest.raises(ShapeError) as info:
                 call()
             text = str(info.value)
+            rows = len(X) if name == "call" else None  # the others make batches
             assert '"net"' in text
-            assert "expected shape=(None, 6), found shape=(None, 5)" in text
+            assert f"expected shape=(None, 6), found shape=({rows}, 5)" in text
             at = call.__code__.co_firstlineno
             assert f"test_bad_input.py:{at}" in text
     assert bits_of(model) == before

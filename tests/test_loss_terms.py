@@ -1,5 +1,7 @@
 """Losses and metrics of several outputs: of parts, of the whole, by name, by place, weighted."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,29 @@ def test_a_loss_that_takes_one_output_apart():
 def test_losses_that_do_not_fit(form, loss, error, match):
     with pytest.raises(error, match=match):
         logs_of(form, loss)
+
+
+class Pair(NamedTuple):
+    """Outputs with names."""
+
+    u: object
+    v: object
+
+
+def test_named_tuples():
+    """A loss of the whole sees the tuple by its names; losses may be named, or in a tuple."""
+
+    def of_names(y_true, y_pred):
+        return ops.mean(y_pred.u - y_true.u) + 10 * ops.mean(y_pred.v - y_true.v)
+
+    x = handmill.Input((3,))
+    dense = [layers.Dense(1, kernel_initializer="ones", name=name)(x) for name in "uv"]
+    model = handmill.Model(x, Pair(*dense))
+    parts = {"loss": 23, "u_v_loss": 13, "u_loss": 9, "v_loss": 1}
+    for losses in (Pair("mse", "mae"), ("mse", "mae")):
+        model.compile("sgd", [of_names, losses])
+        logs = model.evaluate(X, Pair(ZERO, TWO), return_dict=True, verbose=0)
+        assert logs == pytest.approx(parts)
+        model.compile("sgd", losses)
+        logs = model.evaluate(X, Pair(ZERO, TWO), return_dict=True, verbose=0)
+        assert logs == pytest.approx({"loss": 10, "u_loss": 9, "v_loss": 1})

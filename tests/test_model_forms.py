@@ -207,3 +207,78 @@ def test_configs_of_keras_2_that_lead_nowhere(sources, match):
         [[["p", 0, 0, {}]]],
     )
     assert handmill.Model.from_config({**config, **ends}).count_params() == 24
+
+
+@pytest.mark.parametrize("form", (list, tuple))
+def test_outputs_in_a_list_of_one(form):
+    """Such a model returns the array itself, and its tensors in the list, as Keras's does."""
+    inputs = handmill.Input((2,))
+    model = handmill.Model(inputs, form([inputs * 2]))
+    for found in (model(X), model.predict(X, verbose=0), model.predict_on_batch(X)):
+        np.testing.assert_array_equal(found, 2 * X)
+    (tensor,) = model(inputs)
+    assert tensor.shape == (None, 2)
+    assert type(model(inputs)) is type(model.output) is form
+    around = handmill.Model(inputs, model(inputs)[0] + 1)
+    np.testing.assert_array_equal(around(X), 2 * X + 1)
+    model.compile("sgd", "mse")
+    for targets in (2 * X, [2 * X]):
+        assert model.evaluate(X, targets, verbose=0) == 0.0
+    again = handmill.Model.from_config(model.get_config())
+    np.testing.assert_array_equal(again.predict(X, verbose=0), 2 * X)
+
+
+def test_outputs_in_a_dict_of_one():
+    inputs = handmill.Input((2,))
+    found = handmill.Model(inputs, {"twice": inputs * 2}).predict(X, verbose=0)
+    np.testing.assert_array_equal(found["twice"], 2 * X)
+
+
+def test_list_that_holds_itself():
+    """Lists in themselves are entered once: weights, training and files know each layer."""
+
+    class Round(handmill.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [layers.Dense(2)]
+            self.blocks.append(({"all": self.blocks}, self.blocks))
+
+        def call(self, x):
+            return self.blocks[0](x)
+
+    model = Round()
+    model.compile("sgd", "mse")
+    model.fit(X, X, verbose=0)
+    assert len(model.weights) == 2
+    model.blocks.append(layers.Dense(3))
+    assert len(model.layers) == 2
+
+
+def test_input_that_does_not_fit_is_named():
+    inputs = [{"a": handmill.Input((3,), name="given")}]
+    model = handmill.Model(inputs, inputs[0]["a"] + 1)
+    with pytest.raises(ValueError, match=r"name 'given' and path '0\.a'"):
+        model([{"a": X}])
+
+
+def test_errors_of_calls_name_the_batch_size():
+    """Of data that lie there, all sizes are known; a batch of `fit` is one of many."""
+    model = handmill.Sequential([handmill.Input((4,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"found shape=\(3, 2\)"):
+        model(X)
+    with pytest.raises(ValueError, match=r"received input with shape \(3, 2\)"):
+        model.layers[0](X)
+    model.input_spec = layers.InputSpec(shape=(None, 5))
+    with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(3, 4\)"):
+        model(np.zeros((3, 4), "float32"))
+
+
+def test_number_of_inputs():
+    first, second = handmill.Input((2,), name="first"), handmill.Input((2,), name="second")
+    for nested, expected in (
+        ([first, second], r"expects 2 inputs \(first, second\), but received 1 inputs"),
+        ({"a": first, "b": second}, r"named input\(s\) with keys \['a', 'b'\], but received 1"),
+    ):
+        model = handmill.Model(nested, first + second)
+        with pytest.raises(ValueError, match=expected):
+            model(X)

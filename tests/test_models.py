@@ -216,6 +216,8 @@ def test_disconnected_graph():
     a, b = handmill.Input((4,)), handmill.Input((4,))
     with pytest.raises(ValueError, match="Graph disconnected"):
         handmill.Model(a, layers.Add()([a, b]))
+    with pytest.raises(ValueError, match=r"Output with path `v\.1` is not connected"):
+        handmill.Model(a, {"u": a * 2, "v": [a + 1, layers.Dense(1)(b)]})
     with pytest.raises(ValueError, match="must be KerasTensors"):
         handmill.Model(a, X)
 

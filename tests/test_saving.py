@@ -323,3 +323,26 @@ def test_one_hot_decision_is_saved(tmp_path):
     model.save(tmp_path / "m.hmill")
     loaded = models.load_model(tmp_path / "m.hmill")
     loaded.fit(X, np.eye(3, dtype="float32")[Y], verbose=0)
+
+
+def test_tensors_in_configs():
+    """What Keras writes for a tensor of its backends; here it is an array."""
+    config = {"class_name": "__tensor__", "config": {"value": [[1, 2]], "dtype": "bfloat16"}}
+    found = handmill.saving.deserialize_keras_object({"mean": config})["mean"]
+    assert found.dtype == "bfloat16"
+    np.testing.assert_array_equal(found.astype("float32"), [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    (
+        ({"layers": None}, "containing the 'name' and 'layers' keys"),
+        ({"layers": [{}]}, "layer of the Sequential model 's' is malformed.*'config' key"),
+        ({"layers": ["Dense"]}, "Expected a dictionary containing a 'config' key"),
+    ),
+)
+def test_malformed_configs_of_sequential_models(change, match):
+    with pytest.raises(ValueError, match=match):
+        handmill.Sequential.from_config({"name": "s", **change})
+    with pytest.raises(ValueError, match="'name' and 'layers'"):
+        handmill.Sequential.from_config({"layers": []})

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Run the tests of the installed Keras against handmill, and count.
 
-    python tools/keras_tests.py [FOLDER ...] [--list] [--write-docs]
+    python tools/keras_tests.py [FOLDER ...] [--list] [--write-docs] [--jobs N]
 
 A folder (or file) is one of keras/src, such as `losses` or `layers/core`. The tests are copied
 into a temporary folder; there `keras.src...` means handmill (tools/keras_tests/names.py), and
 pytest runs them. Expectations, tolerances and data are Keras's own. What is out of scope stands,
 with its reason, in tools/keras_tests/out_of_scope.ini. Without arguments all folders run: this
-takes many minutes.
+takes many minutes. `--write-docs` renews the lines of the folders that ran, each as soon as it has
+run; other lines stay as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ sys.path.insert(0, str(HERE))
 sys.path.append(str(HERE.parent / "python"))  # where handmill is not installed
 
 from keras_tests import scope, source  # noqa: E402  (found through the path above)
+from keras_tests.rewrites import rewritten  # noqa: E402
 
 PAGE = HERE.parent / "docs" / "keras_tests.md"
 FOLDERS = [
@@ -42,6 +44,16 @@ FOLDERS = [
     "random",
     "ops",
     "layers",
+    "callbacks",
+    "models",
+    "trainers",
+    "saving",
+    "utils",
+    "dtype_policies",
+    "tree",
+    "datasets",
+    "backend/common",
+    "wrappers",
 ]
 
 
@@ -75,11 +87,12 @@ def copy_tests(folder: str, to: Path) -> None:
     for path in found:
         target = to / path.relative_to(source.folder())
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        file = path.relative_to(source.folder()).as_posix()
+        target.write_text(rewritten(file, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def run(folder: str) -> Count:
-    """Runs the tests of one folder."""
+def run(folder: str, jobs: int = 1) -> Count:
+    """Runs the tests of one folder, in some processes."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         tests = place / "tests" / "of_keras"  # a folder `random` must not hide the module
@@ -108,6 +121,7 @@ def run(folder: str) -> Count:
                 f"--rootdir={place / 'tests'}",
                 "-W",
                 "ignore",
+                *(("-n", str(jobs)) if jobs > 1 else ()),
                 str(tests),
             ],
             cwd=place,
@@ -137,7 +151,7 @@ def counted(results: dict[str, tuple[str, str]]) -> Count:
             count.passed += 1
         elif outcome == "skipped":
             count.out[why if why in known else "skipped by Keras's own test"] += 1
-        elif reason := scope.reason_of_error(patterns, why):
+        elif reason := scope.reason_of_test(patterns, test) or scope.reason_of_error(patterns, why):
             count.out[reason] += 1
             if reason == scope.MACHINERY:
                 count.machinery[scope.private_name(why)] += 1
@@ -147,10 +161,11 @@ def counted(results: dict[str, tuple[str, str]]) -> Count:
 
 
 def line(folder: str, count: Count) -> str:
-    """The line of a folder in the table."""
+    """The line of a folder in the table, with today's date."""
     share = f"{100 * count.passed / count.in_scope:.1f} %" if count.in_scope else "-"
     out = sum(count.out.values())
-    return f"| `{folder}` | {count.passed} | {count.in_scope} | {share} | {out} |"
+    today = f"{datetime.date.today():%Y-%m-%d}"
+    return f"| `{folder}` | {count.passed} | {count.in_scope} | {share} | {out} | {today} |"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,10 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="*", default=FOLDERS, help="of keras/src")
     parser.add_argument("--list", action="store_true", help="name the tests that fail")
     parser.add_argument("--write-docs", action="store_true", help=f"renew lines of {PAGE.name}")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (with pytest-xdist)")
     options = parser.parse_args(argv)
     out: Counter[str] = Counter()
     for folder in options.folders:
-        count = run(folder)
+        count = run(folder, options.jobs)
         out += count.out
         print(line(folder, count), flush=True)
         if options.list:
@@ -180,11 +196,12 @@ PAGE_TEXT = """\
 
 <!-- Written by tools/keras_tests.py --write-docs; do not edit. -->
 
-How many of the unit tests of Keras {version} hold here, counted on {date}. Names are mapped to
-handmill's (`tools/keras_tests/names.py`); data, expectations and tolerances are Keras's own. Tests
-that run over number types run over those that handmill has; every layer is tried with
-`mixed_bfloat16` where Keras tries `mixed_float16`. `python tools/keras_tests.py FOLDER --list`
-runs the tests of one folder of the installed package and names those that fail.
+How many of the unit tests of Keras {version} hold here. Names are mapped to handmill's
+(`tools/keras_tests/names.py` and `stand_ins.py`); data, expectations and tolerances are Keras's
+own. Tests that run over number types run over those that handmill has; every layer is tried with
+`mixed_bfloat16` where Keras tries `mixed_float16`; other lines that are not run as they stand are
+in `rewrites.py`. `python tools/keras_tests.py FOLDER --list` runs the tests of one folder of the
+installed package and names those that fail.
 
 {table}
 
@@ -208,11 +225,10 @@ def page(folder: str, count: Count) -> str:
     known = [name for name in FOLDERS if name in lines]
     return PAGE_TEXT.format(
         version=version,
-        date=f"{datetime.date.today():%Y-%m-%d}",
         table="\n".join(
             [
-                "| folder | passed | in scope | | out of scope |",
-                "|---|---:|---:|---:|---:|",
+                "| folder | passed | in scope | | out of scope | counted |",
+                "|---|---:|---:|---:|---:|---|",
                 *(lines[n] for n in [*known, *(n for n in lines if n not in known)]),
             ]
         ),

@@ -63,5 +63,7 @@ def pytest_collectreport(report: Any) -> None:
         RESULTS[key(report.nodeid)] = "failed", lines[-1] if lines else "not imported"
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return  # one of several processes, whose results the first one has
     Path(os.environ["KERAS_TESTS_RESULTS"]).write_text(json.dumps(RESULTS), encoding="utf-8")

@@ -35,11 +35,13 @@ class Module:
         exports: name -> the public name under which `keras_export` publishes it.
         imports: name -> (module, name there) for each `from keras.src... import` and `a = b`.
         operations: class of an operation -> (function that calls it, arguments of `__init__`).
+        constants: name -> the literal that is assigned to it.
     """
 
     exports: dict[str, str] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
     operations: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    constants: dict[str, str | int | float] = field(default_factory=dict)
 
 
 def path_of(module: str) -> Path | None:
@@ -68,6 +70,10 @@ def module(name: str) -> Module:
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     found.imports[target.id] = name, node.value.id
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and isinstance(node.value.value, str | int | float):
+                    found.constants[target.id] = node.value.value
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             for public_name in exported(node)[:1]:
                 found.exports[node.name] = public_name

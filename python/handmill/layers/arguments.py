@@ -158,15 +158,19 @@ def check_positional(layer: Any, args: tuple[Any, ...]) -> None:
             )
 
 
-def leaves_of(value: Any) -> Iterator[Any]:
-    """Yields what lists, tuples, dicts and sets hold, however deep."""
-    if isinstance(value, dict):
-        value = value.values()
-    for item in value:
-        if isinstance(item, list | tuple | dict | set):
-            yield from leaves_of(item)
-        else:
+def leaves_of(value: Any, outside: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """Yields what lists, tuples, dicts and sets hold, however deep; one in itself is not entered.
+
+    Args:
+        value: a container.
+        outside: the containers that it lies in.
+    """
+    outside = (*outside, value)
+    for item in value.values() if isinstance(value, dict) else value:
+        if not isinstance(item, list | tuple | dict | set):
             yield item
+        elif not any(item is container for container in outside):
+            yield from leaves_of(item, outside)
 
 
 def unique(items: Sequence[Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill import tree
+from handmill.errors import ShapeError
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.ir.trace import array_masks, mask_of, recorder, recorders, with_mask
@@ -122,12 +123,27 @@ class _Call:
         return Outputs((*flat, *masks.values(), *losses), (nesting, len(flat), tuple(masks)))
 
     def __call__(self, *arrays: Any) -> Any:
-        results = self._function(*arrays)
+        try:
+            results = self._function(*arrays)
+        except ShapeError as error:
+            raise self._with_sizes(error, arrays)  # noqa: B904  (the same error, with all sizes)
         structure = self._function.structure_for(arrays)
         if structure is None and not self._layer._eager_losses:
             return results
         found = results if isinstance(results, tuple) else (results,)
         return self.nested(found, structure)
+
+    def _with_sizes(self, error: ShapeError, arrays: Sequence[Any]) -> ShapeError:
+        """The error of a call that takes exactly these sizes, so that it names the batch size."""
+        if not self._layer.built:
+            return error
+        try:
+            _Call(self._layer, self._pattern, batched=False).bound(arrays)
+        except ShapeError as exact:
+            return exact
+        except Exception:  # what such a call lacks says less than the error that there is
+            return error
+        return error
 
     def bound(self, operands: Sequence[Any]) -> Any:
         """The traced program for operands of exactly these shapes, with its variables."""

@@ -298,6 +298,21 @@ def _made_inside(tensor: KerasTensor) -> bool:
     return not operation._inbound_nodes[index].is_input
 
 
+def _needs(output: KerasTensor, tensor: KerasTensor) -> bool:
+    """Whether ``output`` is computed from ``tensor``, or is it."""
+    waiting, seen = [output], {id(output)}
+    for found in waiting:  # which grows
+        if found is tensor:
+            return True
+        if found._keras_history is None:
+            continue
+        operation, index, _ = found.history
+        fresh = [t for t in operation._inbound_nodes[index].input_tensors if id(t) not in seen]
+        seen.update(map(id, fresh))
+        waiting += fresh
+    return False
+
+
 class LayerGraph:
     """The calls of layers that lead from ``inputs`` to ``outputs``, in order.
 
@@ -382,9 +397,14 @@ class LayerGraph:
 
     def _disconnected(self, tensor: KerasTensor, node: Node | None) -> ValueError:
         user = f", used by layer {node.operation.name!r}," if node is not None else ""
+        needs = [
+            ".".join(map(str, path))
+            for path, output in tree.flatten_with_path(self.outputs_struct)
+            if _needs(output, tensor)
+        ]
+        named = f"Output with path `{needs[0]}`" if any(needs) else "The output"
         return ValueError(
-            "Graph disconnected. Output "
-            f"{', '.join(repr(t.name) for t in self.outputs)} is not connected to `inputs`: "
+            f"Graph disconnected. {named} is not connected to `inputs`: "
             f"{tensor!r}{user} is not computed from the given inputs "
             f"{[t.name for t in self.inputs]}. Add its Input to `inputs`."
         )

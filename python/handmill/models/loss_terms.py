@@ -113,14 +113,14 @@ def _add(
     is_flat = is_list and not any(map(tree.is_nested, loss))
     if is_flat and len(loss) == len(tree.flatten(outputs)):
         loss = tree.pack_sequence_as(outputs, list(loss))
-    elif is_list and not isinstance(outputs, type(loss)):
+    elif is_list and not isinstance(outputs, _kind(loss)):
         for item in loss:
             _add(item, outputs, path, names, found)
         return
     if not tree.is_nested(loss):
         _add(loss, outputs, path, names, found)
         return
-    if not isinstance(loss, type(outputs)):
+    if not isinstance(loss, _kind(outputs)):
         raise KeyError(
             f"The path: {path} in the `loss` argument, can't be found in the model's output "
             "(`y_pred`)."
@@ -135,6 +135,10 @@ def _add(
                 f"model's output (`y_pred`) or in the labels (`y_true`). There: {keys}"
             )
         _add(item, outputs[key], (*path, key), names, found)
+
+
+def _kind(structure: Any) -> Any:
+    return tuple if isinstance(structure, tuple) else type(structure)  # named or not
 
 
 def _name(outputs: Any, path: tuple[Any, ...], names: list[Any]) -> str | None:
@@ -155,7 +159,8 @@ def _plain(structure: Any) -> Any:
     if isinstance(structure, dict):
         return {key: _plain(item) for key, item in structure.items()}
     if isinstance(structure, tuple):
-        return tuple(_plain(item) for item in structure)
+        items = tuple(_plain(item) for item in structure)
+        return type(structure)(*items) if hasattr(structure, "_fields") else items
     return [_plain(item) for item in structure] if tree.is_nested(structure) else structure
 
 
@@ -165,7 +170,8 @@ def _placed(loss: Any, outputs: Any) -> Any:
         return loss
     if isinstance(outputs, dict):
         return {key: _placed(loss[key], item) for key, item in outputs.items()}
-    return type(outputs)(_placed(a, b) for a, b in zip(loss, outputs, strict=True))
+    items = [_placed(a, b) for a, b in zip(loss, outputs, strict=True)]
+    return type(outputs)(*items) if hasattr(outputs, "_fields") else type(outputs)(items)
 
 
 def _first(outputs: Any) -> int:

@@ -209,18 +209,22 @@ class Model(Trainer, Layer):
                 f"Model {type(self).__name__} does not have a `call` method implemented."
             )
         if self._host is not None:  # whose results the inputs are
-            return self._host.rest.run(tree.flatten(inputs), _call_layer)
+            return _unpacked(self._host.rest.run(tree.flatten(inputs), _call_layer))
         values = self._standardized(inputs)
         given = [None] * len(values) if mask is None else self._flat_inputs(mask)
         values = [
             value if value is None else with_mask(value, own)
             for value, own in zip(values, given, strict=True)
         ]
-        return self._graph.run(values, _call_layer)
+        return _unpacked(self._graph.run(values, _call_layer))
 
     def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._host is None:
-            return super()._call_symbolically(args, kwargs)
+            found = super()._call_symbolically(args, kwargs)
+            if self._graph is None or type(self).call is not Model.call:
+                return found
+            # Tensors stay nested as the outputs are declared.
+            return tree.pack_sequence_as(self._graph.outputs_struct, tree.flatten(found))
         # Its layers become layers of the model around it, whose data they then come before.
         return self._needed_graph("inputs").run(tree.flatten(args[0]), _call_layer)
 
@@ -243,6 +247,7 @@ class Model(Trainer, Layer):
                     f"keys {sorted(inputs)}. Expected the following keys: {names}"
                 )
         elif isinstance(wanted, dict) and not isinstance(inputs, dict):
+            self._check_number(len(tree.flatten(inputs)))
             is_ordered = list(wanted) == sorted(wanted)
             _tell_of_structure(wanted, inputs, refuses=not is_ordered)
         elif isinstance(wanted, dict) and inputs.keys() != wanted.keys():
@@ -253,14 +258,20 @@ class Model(Trainer, Layer):
                 )
             _tell_of_structure(wanted, inputs)
         flat = self._flat_inputs(inputs)
-        if len(flat) != len(graph.inputs):
-            raise ValueError(
-                f"Model {self.name!r} expects {len(graph.inputs)} inputs "
-                f"({', '.join(self.input_names)}), but received {len(flat)}."
-            )
+        self._check_number(len(flat))
         return [
             self._fitted(value, tensor) for value, tensor in zip(flat, graph.inputs, strict=True)
         ]
+
+    def _check_number(self, received: int) -> None:
+        graph = self._needed_graph("inputs")
+        if received == len(graph.inputs):
+            return
+        if isinstance(graph.inputs_struct, dict):
+            expected = f"named input(s) with keys {list(graph.inputs_struct)}"
+        else:
+            expected = f"{len(graph.inputs)} inputs ({', '.join(self.input_names)})"
+        raise ValueError(f"Model {self.name!r} expects {expected}, but received {received} inputs.")
 
     def _flat_inputs(self, given: Any) -> list[Any]:
         """What is nested like the inputs, or a dict by their names, as a flat list."""
@@ -290,10 +301,11 @@ class Model(Trainer, Layer):
         if not fits:
             shown = as_none(shape)
             number = [t is tensor for t in self.inputs].index(True)
+            path = tree.flatten_with_path(self._needed_graph("inputs").inputs_struct)[number][0]
             raise ShapeError(
-                f'Input {number} ("{tensor.name}") of model "{self.name}" is '
-                f"incompatible with the model: expected shape={tensor.shape}, found "
-                f"shape={shown}{_shape_hint(shown, tensor.shape)}"
+                f"Input {number} of model \"{self.name}\", with name '{tensor.name}' and path "
+                f"'{'.'.join(map(str, path))}', is incompatible with the model: expected "
+                f"shape={tensor.shape}, found shape={shown}{_shape_hint(shown, tensor.shape)}"
             )
         if dtype_of(value) != tensor.dtype:
             value = ops.cast(value, tensor.dtype)
@@ -539,6 +551,11 @@ def _is_functional(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         or (len(args) == 1 and "outputs" in kwargs)
         or ("inputs" in kwargs and "outputs" in kwargs)
     )
+
+
+def _unpacked(outputs: Any) -> Any:
+    """The outputs of a functional model: what is in a list or tuple of one entry, as in Keras."""
+    return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
 
 
 def _calls_the_graph(model: Model) -> bool:

@@ -236,11 +236,26 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
-        """Makes a model from its config, with new weights."""
+        """Makes a model from its config, with new weights.
+
+        Raises:
+            ValueError: if the config is not that of a Sequential model.
+        """
         from handmill.saving.objects import deserialize_keras_object
 
-        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        if "name" not in config or not isinstance(config.get("layers"), list | tuple):
+            raise ValueError(
+                "A Sequential model configuration must be a dictionary containing the 'name' and "
+                f"'layers' keys, the layers as a list. Received: keys {sorted(map(str, config))}"
+            )
+        model = cls(name=config["name"], trainable=config.get("trainable", True))
         for layer in config["layers"]:
+            if not isinstance(layer, dict) or "config" not in layer:
+                raise ValueError(
+                    f"The config of a layer of the Sequential model {config['name']!r} is "
+                    "malformed. Expected a dictionary containing a 'config' key. "
+                    f"Received: {str(layer)[:200]}"
+                )
             made = deserialize_keras_object(layer, custom_objects, kind="layer")
             model.add(made, rebuild=False)
         model._maybe_rebuild()

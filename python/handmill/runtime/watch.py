@@ -165,18 +165,29 @@ _KINDS: dict[type, type] = {list: TrackedList, dict: TrackedDict, set: TrackedSe
 
 
 def collect(container: Any, found: list[Any] | None) -> bool:
-    """Appends a container, and those in it, that notice their changes.
+    """Appends a container, and those in it, that notice their changes; each once.
 
     Returns:
         Whether all of them do, and cannot be changed otherwise.
     """
-    if found is None or (type(container) not in _CHANGES and type(container) is not tuple):
+    return found is not None and _collect(container, found, {id(known) for known in found})
+
+
+def _collect(container: Any, found: list[Any], known: set[int]) -> bool:
+    if type(container) not in _CHANGES and type(container) is not tuple:
         return False
+    if id(container) in known:
+        return True
+    known.add(id(container))
     if type(container) is not tuple:
         found.append(container)
     items = container.values() if isinstance(container, dict) else container
     return all(
-        [collect(x, found) for x in items if isinstance(x, (list, tuple, dict, set, frozenset))]
+        [
+            _collect(x, found, known)
+            for x in items
+            if isinstance(x, (list, tuple, dict, set, frozenset))
+        ]
     )
 
 

@@ -46,6 +46,9 @@ _scopes: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("_scopes", defau
 ARRAY_CLASS = "__numpy__"
 """What the description of an array has instead of the name of a class."""
 
+_TENSOR_CLASS = "__tensor__"
+"""The same for a tensor of Keras's backends, which is an array here."""
+
 _ARRAY_DTYPES = frozenset(
     {"bool", "bfloat16", "float16", "float32", "float64"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -339,7 +342,7 @@ def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> A
         raise TypeError(
             f"Expected 'config' to be a dict for {str(name)[:80]}, received {type(inner).__name__}"
         )
-    if name == ARRAY_CLASS:
+    if name in (ARRAY_CLASS, _TENSOR_CLASS):
         return _make_array(inner)
     if name == "__bytes__":
         return str(inner["value"]).encode()
