@@ -116,7 +116,7 @@ def spec_of(element: Any) -> Any:
     return mapped(_spec_of_array, element)
 
 
-def _spec_of_array(value: Any) -> ElementSpec:
+def _spec_of_array(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return ElementSpec((), "str")
     if hasattr(value, "element_spec"):  # a window, whose elements are meant
@@ -189,7 +189,7 @@ def padded(elements: Sequence[Any], shapes: Any = None, values: Any = None) -> l
     Raises:
         ValueError: if an array is larger than its shape.
     """
-    columns = list(zip(*(parts(element) for element in elements), strict=True))
+    columns: list[Sequence[Any]] = list(zip(*(parts(one) for one in elements), strict=True))
     wanted = along(elements[0], shapes, "padded_shapes")
     nested = isinstance(values, dict | tuple | list)
     filled = along(elements[0], values, "padding_values") if nested else [values] * len(columns)
