@@ -20,10 +20,11 @@ def run(options: argparse.Namespace) -> int:
     script = Path(options.script)
     places: list[str] = []
     try:
-        content: str | bytes = script.read_bytes()
+        content = script.read_bytes()
+        source: str | bytes = content
         if script.suffix == ".ipynb":
-            content, places = notebook_source(content)
-        used = keras_uses(content)
+            source, places = notebook_source(content)
+        used = keras_uses(source)
     except SyntaxError as error:
         line = error.lineno or 0
         print(f"handmill check: {script}, {_place(line, places)}: {error.msg}", file=sys.stderr)

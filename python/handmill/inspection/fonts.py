@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-import warnings
 from collections.abc import Iterable
 from typing import Any
+
+from handmill.errors import warn_caller
 
 _DEFAULT = "DejaVu Sans"  # comes with matplotlib
 
@@ -37,10 +38,9 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
         shown = "".join(sorted(missing)[:8])
         wide = any(unicodedata.east_asian_width(c) in "WF" for c in missing)
         package = "fonts-noto-cjk (Noto Sans CJK)" if wide else "a font of that script (Noto)"
-        warnings.warn(
+        warn_caller(
             f"no installed font has {shown!r}: empty boxes will stand for it. Install {package}, "
             "then delete matplotlib's font cache (matplotlib.get_cachedir())",
-            stacklevel=3,
         )
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from handmill.data.images.files import (
 )
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import FileSource
+from handmill.errors import warn_caller
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
@@ -323,10 +323,9 @@ class DataFrameIterator(_FilesIterator):
         if validate_filenames:
             rows = [r for r in rows if _is_image_file(paths[r])]
             if len(rows) < len(files):
-                warnings.warn(
+                warn_caller(
                     f'Found {len(files) - len(rows)} invalid image filename(s) in x_col="{x_col}". '
                     "These filename(s) will be ignored.",
-                    stacklevel=3,
                 )
         labels: Any = None
         kinds = ""
