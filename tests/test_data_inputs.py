@@ -356,3 +356,12 @@ def test_arrays_of_jax() -> None:
 
 def test_lists_of_numbers() -> None:
     assert trained(X.tolist(), Y.tolist(), W.tolist()) == trained(X, Y, W)
+
+
+def test_class_names_become_no_categories_by_themselves() -> None:
+    for labels in (["a", "b"], np.array(["a", None], object)):
+        with pytest.raises(ValueError, match=r"return_inverse=True"):
+            handmill.utils.to_categorical(labels)
+    np.testing.assert_array_equal(handmill.utils.to_categorical([1.0, 0.0]), [[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="expected whole numbers, got float64"):
+        handmill.utils.to_categorical([0.5])

@@ -99,7 +99,8 @@ class ProgbarLogger(Callback):
             return
         self._steps = steps
         if self._bar._live and self._bar.verbose == 1:
-            self._bar.show(steps, logs(), finalize=False)
+            # Of a step of `predict` the outputs are told, which are no numbers to watch.
+            self._bar.show(steps, {} if phase == "predict" else logs(), finalize=False)
 
 
 class LambdaCallback(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,6 +44,13 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
             "then delete matplotlib's font cache (matplotlib.get_cachedir())",
         )
     return found
+
+
+def write_figure(figure: Any, path: Any, dpi: Any) -> None:
+    """Writes a figure whose characters :func:`fonts_for` has seen."""
+    with warnings.catch_warnings():  # matplotlib's, one a character, say the same again
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(path, dpi=dpi)
 
 
 def _default_path() -> str:
