@@ -270,7 +270,9 @@ def test_columns_that_do_not_fit_are_refused() -> None:
 # Sparse matrices.
 
 
-@pytest.mark.parametrize("kind", ("csr_matrix", "csc_matrix", "coo_array", "lil_matrix"))
+@pytest.mark.parametrize(
+    "kind", ("csr_matrix", "csc_matrix", "coo_array", "lil_matrix", "dok_matrix")
+)
 def test_sparse_matrices_train_as_their_arrays(kind: str) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     dense = np.where(X > 0, X, 0)
