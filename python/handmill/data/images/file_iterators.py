@@ -315,6 +315,8 @@ class DataFrameIterator(_FilesIterator):
         self._check_class_mode(class_mode)
         split = _subset_split(subset, image_data_generator)
         self.directory = os.fspath(directory or "")
+        targets = [] if class_mode in ("input", None) else y_col
+        _check_columns(dataframe, x_col=x_col, y_col=targets, weight_col=weight_col or [])
         files = list(dataframe[x_col])
         if not all(isinstance(file, str) for file in files):
             raise TypeError(f"All values in column x_col={x_col} must be strings.")
@@ -409,3 +411,12 @@ class DataFrameIterator(_FilesIterator):
 
 def _is_image_file(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES) and Path(path).is_file()
+
+
+def _check_columns(dataframe: Any, **given: str | Sequence[str]) -> None:
+    """Raises a KeyError that names the argument and the columns that there are."""
+    there = list(getattr(dataframe, "columns", dataframe))  # a dict of columns will do
+    for argument, names in given.items():
+        for name in [names] if isinstance(names, str) else names:
+            if name not in there:
+                raise KeyError(f"{argument}: the frame has no column {name!r}; it has {there}")
