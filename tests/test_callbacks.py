@@ -245,6 +245,19 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_the_line_of_predict_shows_no_outputs(monkeypatch):
+    model = regression()
+
+    class Watcher(callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            assert len(logs["outputs"])
+
+    monkeypatch.setattr("sys.stdout", stream := Terminal())
+    model.predict(X, batch_size=2, callbacks=[Watcher()])
+    assert "/step" in stream.getvalue()
+    assert "outputs" not in stream.getvalue()
+
+
 def test_bar_on_a_terminal():
     stream = Terminal()
     bar = Progbar(10, stream=stream, interval=0)

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, RemoteMonitor, SwapEMAWeights, TerminateOnNaN."""
+"""TensorBoard's event files, RemoteMonitor, SwapEMAWeights, TerminateOnNaN, what users override."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import urllib.parse
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +332,90 @@ def test_a_structure_that_tensorboard_cannot_be_given_is_named(tmp_path):
     x = np.ones((4, 3), "float32")
     with pytest.warns(UserWarning, match="structure is not written"):
         model.fit(x, x[:, :1], verbose=0, callbacks=[handmill.callbacks.TensorBoard(tmp_path)])
+
+
+def test_a_loop_of_ones_own_calls_the_hooks_of_a_list(capsys):
+    seen = []
+    hooks = [name for name in dir(callbacks.Callback) if name.startswith("on_")]
+    phases = ("train", "test", "predict")
+
+    class Watcher(callbacks.Callback):
+        pass
+
+    for name in hooks:
+        setattr(Watcher, name, lambda self, *a, name=name, logs=None: seen.append((name, *a, logs)))
+    model = compiled()
+    both = callbacks.CallbackList(
+        [Watcher()], add_history=True, add_progbar=True, model=model, epochs=2, steps=3, verbose=1
+    )
+    assert both.model is model
+    for phase in phases:
+        getattr(both, f"on_{phase}_begin")()
+        getattr(both, f"on_{phase}_batch_begin")(0)
+        getattr(both, f"on_{phase}_batch_end")(0, {"loss": 1.0})
+        getattr(both, f"on_{phase}_end")({"loss": 2.0})
+    both.on_epoch_begin(1)
+    both.on_batch_end(2, {"loss": 3.0})
+    both.on_epoch_end(1, {"loss": 4.0})
+    for phase in phases:
+        assert (f"on_{phase}_begin", {}) in seen or (f"on_{phase}_begin", {}, None) in seen
+        assert (f"on_{phase}_batch_begin", 0, {}) in [s[:3] for s in seen]
+        assert (f"on_{phase}_batch_end", 0, {"loss": 1.0}) in [s[:3] for s in seen]
+        assert (f"on_{phase}_end", {"loss": 2.0}) in [s[:2] for s in seen]
+    assert ("on_train_batch_end", 2, {"loss": 3.0}) in [s[:3] for s in seen]
+    assert model.history.history == {"loss": [4.0]}
+    shown = capsys.readouterr().out
+    assert "Epoch 2/2" in shown
+    assert "3/3" in shown
+    assert "loss: 4.0000" in shown
+
+
+def test_what_is_monitored_is_the_users_to_say():
+    class Sum(callbacks.EarlyStopping):
+        def get_monitor_value(self, logs):
+            return logs["loss"] + logs["mae"]
+
+    stop = Sum(mode="max", restore_best_weights=True)
+    history = compiled().fit(X, Y, epochs=5, verbose=0, callbacks=stop).history
+    assert stop.best == pytest.approx(history["loss"][0] + history["mae"][0])
+    assert len(history["loss"]) == 2
+
+    class Never(callbacks.ReduceLROnPlateau):
+        def in_cooldown(self):
+            return True
+
+    plateau = Never("loss", mode="max", patience=0)
+    rates = compiled().fit(X, Y, epochs=3, verbose=0, callbacks=plateau).history["learning_rate"]
+    assert set(rates) == {np.float32(0.01)}
+
+
+def test_a_lambda_callback_knows_the_hooks():
+    with pytest.raises(TypeError, match=r"'on_epch_end'.* Did you mean 'on_epoch_end'"):
+        callbacks.LambdaCallback(on_epch_end=print)
+    with pytest.raises(TypeError, match="Unknown hook: 'model'"):
+        callbacks.LambdaCallback(model=print)
+
+
+def test_a_csv_file_with_another_separator_is_left_alone(tmp_path):
+    path = tmp_path / "log.csv"
+    compiled().fit(X, Y, verbose=0, callbacks=callbacks.CSVLogger(path))
+    written = path.read_bytes()
+    other = callbacks.CSVLogger(path, separator=";", append=True)
+    with pytest.raises(ValueError, match="separators ';'"):
+        compiled().fit(X, Y, verbose=0, callbacks=other)
+    assert path.read_bytes() == written
+
+
+def test_warnings_point_to_the_line_of_the_user():
+    absent = callbacks.ModelCheckpoint("x.hmill", "val_mae", save_best_only=True)
+    watched = {
+        "invalid loss": callbacks.TerminateOnNaN(),
+        "val_loss": callbacks.EarlyStopping("val_loss"),
+        "val_mae": absent,
+    }
+    for text, callback in watched.items():
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            compiled(optimizers.SGD(1e30)).fit(X, Y, epochs=2, verbose=0, callbacks=callback)
+        places = {warning.filename for warning in given if text in str(warning.message)}
+        assert places == {__file__}

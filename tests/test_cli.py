@@ -279,6 +279,18 @@ def test_compare_says_what_it_cannot_read(model_file: Path, tmp_path: Path) -> N
 # run.
 
 
+def test_wrong_arguments_show_the_usage_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for given in (("info", "x"), ("check", "a.py", "--fast"), ("demo", "--foo")):
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        told = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert told.startswith(f"usage: handmill {given[0]} ")
+        assert f"unrecognized arguments: {given[-1]}" in told
+
+
 def test_run(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("VALUE = 5\n")
     (tmp_path / "script.py").write_text(
@@ -353,7 +365,81 @@ def test_run_passes_errors_on(tmp_path: Path) -> None:
     assert "absent.py" in done.stderr
 
 
+def test_run_shows_errors_as_python_does(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import keras\n\n\ndef f():\n    1 / 0\n\n\nf()\n")
+    (tmp_path / "broken.py").write_text("x = (\n")
+    done = run("run", "script.py", cwd=tmp_path)
+    assert re.findall(r'File "(?:.*/)?(\S+)", line (\d+)', done.stderr) == [
+        ("script.py", "8"),
+        ("script.py", "5"),
+    ]
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    done = run("run", "broken.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("SyntaxError: '(' was never closed\n")
+
+
+def test_run_takes_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "package" / "train.py").write_text(
+        "import sys, keras\nimport package.train\nprint(keras.Model.__module__, sys.argv[1:])\n"
+    )
+    assert good(run("run", "-m", "package.train", "-m", "x", cwd=tmp_path)).splitlines()[-1] == (
+        "handmill.models.model ['-m', 'x']"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for absent in ("absent", "package.absent", "absent.module"):
+        assert main(["run", "-m", absent]) == 2
+        assert capsys.readouterr().err == f"handmill run: no module named {absent!r}\n"
+    monkeypatch.delitem(sys.modules, "package")
+
+
+def test_run_tells_how_notebooks_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "made.ipynb"]) == 2
+    assert "handmill.install_as_keras()" in capsys.readouterr().err
+
+
 # check.
+
+
+def test_check_reads_notebooks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [
+        "# no code: keras.layers.Conv2D",
+        ["%matplotlib inline\n", "!pip install\n", "import keras\n", "files = !ls\n", "keras?"],
+        "%%bash\nls -l | wc",
+        "%%time\nif True:\n    %time keras.layers.LSTM\nkeras.layers.LSTM(3) if 3 != 4 else None",
+    ]
+    kinds = ("markdown", "code", "code", "code")
+    cells = [{"cell_type": k, "source": s} for k, s in zip(kinds, sources, strict=True)]
+    path = tmp_path / "made.ipynb"
+    path.write_text(json.dumps({"cells": cells, "nbformat": 4}))
+    assert main(["check", str(path)]) == 1
+    assert capsys.readouterr().out == (
+        "uses 1 Keras name, 0 here; missing: layers.LSTM, cell 4, line 4\n"
+    )
+    path.write_text("{}")
+    assert main(["check", str(path)]) == 2
+    assert "no notebook of Jupyter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    (
+        "\ufeffimport keras; keras.Model".encode(),
+        "# -*- coding: latin-1 -*-\nimport keras; keras.Model('\xe9')".encode("latin-1"),
+    ),
+)
+def test_check_reads_the_encodings_that_python_reads(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "script.py").write_bytes(content)
+    assert main(["check", str(tmp_path / "script.py")]) == 0
+    assert capsys.readouterr().out == "uses 1 Keras name, 1 here\n"
 
 
 def test_check_names() -> None:

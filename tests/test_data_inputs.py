@@ -270,7 +270,9 @@ def test_columns_that_do_not_fit_are_refused() -> None:
 # Sparse matrices.
 
 
-@pytest.mark.parametrize("kind", ("csr_matrix", "csc_matrix", "coo_array", "lil_matrix"))
+@pytest.mark.parametrize(
+    "kind", ("csr_matrix", "csc_matrix", "coo_array", "lil_matrix", "dok_matrix")
+)
 def test_sparse_matrices_train_as_their_arrays(kind: str) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     dense = np.where(X > 0, X, 0)
@@ -356,3 +358,12 @@ def test_arrays_of_jax() -> None:
 
 def test_lists_of_numbers() -> None:
     assert trained(X.tolist(), Y.tolist(), W.tolist()) == trained(X, Y, W)
+
+
+def test_class_names_become_no_categories_by_themselves() -> None:
+    for labels in (["a", "b"], np.array(["a", None], object)):
+        with pytest.raises(ValueError, match=r"return_inverse=True"):
+            handmill.utils.to_categorical(labels)
+    np.testing.assert_array_equal(handmill.utils.to_categorical([1.0, 0.0]), [[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="expected whole numbers, got float64"):
+        handmill.utils.to_categorical([0.5])

@@ -131,3 +131,23 @@ def test_a_layer_of_the_user() -> None:
 def test_refuses(act: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         act()
+
+
+def test_crosses_are_layers_of_their_own() -> None:
+    adapted = FeatureSpace(
+        {"a": "integer_categorical", "b": "integer_categorical"},
+        crosses=[FeatureSpace.cross(("a", "b"), crossing_dim=5, output_mode="int")],
+        output_mode="dict",
+    )
+    table = {"a": np.array([1, 2, 1]), "b": np.array([3, 3, 4])}
+    adapted.adapt(table)
+    crosser = adapted.crossers["a_X_b"]
+    codes = [adapted.preprocessors[name](table[name][:, None]) for name in "ab"]
+    np.testing.assert_array_equal(adapted(table)["a_X_b"], crosser(codes))
+
+
+def test_bins_are_as_many_as_their_boundaries_make() -> None:
+    feature = FeatureSpace.float_discretized(3, bin_boundaries=[0.0, 1.0])
+    np.testing.assert_array_equal(feature.preprocessor([-1.0, 0.5, 2.0]), [0, 1, 2])
+    with pytest.raises(ValueError, match=r"make 3 bins\. Received: num_bins=4"):
+        FeatureSpace.float_discretized(4, bin_boundaries=[0.0, 1.0])

@@ -86,3 +86,17 @@ def test_tables_give_the_batches_of_keras(folder: Path, mode: dict[str, Any], li
     for _ in range(len(theirs) + 1):
         same(next(ours), next(theirs))
     ours.close()
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"file": ["0.png"], "kind": ["a"]})
+    flow = ImageDataGenerator().flow_from_dataframe
+    for given, problem in (
+        ({}, "x_col: .* no column 'filename'; it has .*'file', 'kind'"),
+        ({"x_col": "file"}, "y_col: .* no column 'class'"),
+        ({"x_col": "file", "y_col": ["kind", "b"], "class_mode": "raw"}, "y_col: .* column 'b'"),
+        ({"x_col": "file", "y_col": "kind", "weight_col": "w"}, "weight_col: .* column 'w'"),
+    ):
+        with pytest.raises(KeyError, match=problem):
+            flow(frame, tmp_path, **given)

@@ -222,6 +222,8 @@ def test_history(plot, tmp_path):
     ):
         with pytest.raises(ValueError, match=problem):
             wrong()
+    with pytest.raises(TypeError, match="what fit\\(\\) returned, or a dict of lists, got list"):
+        plot.history([1.0, 0.5])
 
 
 def test_confusion_matrix(plot):
@@ -321,6 +323,16 @@ def test_fonts_that_lack_characters(plot, monkeypatch):
     assert fonts.fonts_for(["学習"]) == ["DejaVu Sans", "Some Font"]
     with pytest.warns(UserWarning, match=r"no installed font has '曲线'.*fonts-noto-cjk"):
         fonts.fonts_for(["学習曲线"])
+
+
+def test_missing_characters_are_told_once(plot, monkeypatch, tmp_path):
+    from handmill.inspection import fonts
+
+    monkeypatch.setattr(fonts, "_installed", lambda: [])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plot.confusion_matrix([0, 1], [0, 1], ["否", "是"], to_file=tmp_path / "c.png")
+    assert ["no installed font" in str(warning.message) for warning in told] == [True]
 
 
 def test_matplotlib_itself_is_left_alone(plot):

@@ -309,3 +309,23 @@ def test_values_inside() -> None:
     seen = handmill.inspect(model, TEXTS, LABELS)
     found = seen[model.layers[-1].name].value
     np.testing.assert_allclose(found, model.predict(TEXTS, verbose=0), rtol=1e-6)
+
+
+def test_a_layer_without_a_vocabulary_is_refused_when_it_is_used_not_before() -> None:
+    texts, numbers = np.array(["a b", "b"]), np.array([[5], [6]])
+    cases = (
+        (layers.StringLookup(), texts, ()),
+        (layers.TextVectorization(), texts, ()),
+        (layers.IntegerLookup(), numbers, (1,)),
+    )
+    for layer, data, shape in cases:
+        with pytest.raises((RuntimeError, ValueError), match=f"{layer.name}.* has no vocabulary"):
+            layer(data)
+        dtype = "string" if data is texts else "int64"
+        model = models.Sequential([handmill.Input(shape, dtype=dtype), layer])
+        with pytest.raises((RuntimeError, ValueError), match="has no vocabulary yet"):
+            model.predict(data, verbose=0)
+        layer.adapt(data)
+        assert model.predict(data, verbose=0).min() >= 0
+    with pytest.raises(RuntimeError, match="has no vocabulary yet"):
+        layers.StringLookup(invert=True)(np.array([0]))

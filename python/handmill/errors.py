@@ -63,7 +63,7 @@ warnings_given = 0
 """How often :func:`warn_caller` was called: what is known from before would not warn again."""
 
 
-def warn_caller(text: str, category: type[Warning]) -> None:
+def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
     """Warns at the line outside handmill from which the current call came."""
     global warnings_given
     warnings_given += 1

@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from handmill.errors import warn_caller
 from handmill.lazy import plain_module
 
 _SEQUENCES: tuple[type[Any], ...] = (list, tuple, deque)
@@ -264,12 +265,9 @@ def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
         ValueError: if they differ.
     """
     if check_types is not None:
-        import warnings
-
-        warnings.warn(
+        warn_caller(
             "`check_types` has no effect; to compare lists with tuples use `assert_same_paths`",
             DeprecationWarning,
-            stacklevel=2,
         )
     _check_alike(a, b)
     if isinstance(a, dict):

@@ -1,4 +1,4 @@
-"""The list that calls the callbacks of one run."""
+"""The list that calls the callbacks of one run, of fit or of a loop of the user's own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from handmill.callbacks.callback import (
 class CallbackList:
     """The callbacks of one ``fit``, ``evaluate`` or ``predict``, called in order.
 
+    A loop of one's own calls its hooks, which have the names of those of callbacks.
+
     Args:
         callbacks: a callback, or several.
         add_history: whether a History is added if there is none.
@@ -27,7 +29,17 @@ class CallbackList:
 
     Attributes:
         callbacks: the callbacks.
+        model: the model, None before it is set.
         watches: ``"train"``, ``"test"``, ``"predict"`` -> whether a batch hook is overridden.
+
+    Example:
+        >>> import handmill as keras
+        >>> seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(logs))
+        >>> callbacks = keras.callbacks.CallbackList([seen], epochs=1)
+        >>> callbacks.on_train_begin()
+        >>> callbacks.on_epoch_end(0, {"loss": 0.5})
+        {'loss': 0.5}
+        >>> callbacks.on_train_end()
     """
 
     def __init__(
@@ -39,6 +51,7 @@ class CallbackList:
         **params: Any,
     ) -> None:
         self.params = params
+        self.model = model
         if not callbacks and add_history and not add_progbar:  # fit(verbose=0) is to cost little
             self.history: History | None = History()
             self.callbacks: list[Callback] = [self.history]
@@ -96,6 +109,7 @@ class CallbackList:
 
     def set_model(self, model: Any) -> None:
         """Hands the model to each callback."""
+        self.model = model
         if self.history is not None:
             model.history = self.history
         for callback in self.callbacks:
@@ -121,27 +135,86 @@ class CallbackList:
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs or {})
 
-    def batch_begin(self, phase: str, batch: int) -> None:
+    def batch_begin(self, phase: str, batch: int, logs: Any = None) -> None:
         """Calls the hook of each callback before a step of a phase."""
         for callback in self.callbacks:
-            getattr(callback, f"on_{phase}_batch_begin")(batch, {})
+            getattr(callback, f"on_{phase}_batch_begin")(batch, logs or {})
 
     def batch_end(self, phase: str, batch: int, logs: Any) -> None:
         """Calls the hook of each callback after a step of a phase."""
         for callback in self.callbacks:
             getattr(callback, f"on_{phase}_batch_end")(batch, logs)
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, logs: Any = None) -> None:
         """Calls the hook of each callback at the start of a phase."""
         hook = f"on_{phase}_begin"
         for callback in self.callbacks:
-            getattr(callback, hook)({})
+            getattr(callback, hook)(logs or {})
 
     def end(self, phase: str, logs: Any = None) -> None:
         """Calls the hook of each callback at the end of a phase."""
         hook = f"on_{phase}_end"
         for callback in self.callbacks:
             getattr(callback, hook)(logs or {})
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.begin("train", logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.end("train", logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.batch_begin("train", batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback, and moves the progress line."""
+        self.batch_end("train", batch, logs or {})
+        self.progress("train", batch + 1, lambda: logs or {})
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.begin("test", logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.end("test", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.batch_begin("test", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback, and moves the progress line."""
+        self.batch_end("test", batch, logs or {})
+        self.progress("test", batch + 1, lambda: logs or {})
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.begin("predict", logs)
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.end("predict", logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback."""
+        self.batch_begin("predict", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback, and moves the progress line."""
+        self.batch_end("predict", batch, logs or {})
+        self.progress("predict", batch + 1, lambda: logs or {})
+
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """The older name of :meth:`on_train_batch_begin`."""
+        self.on_train_batch_begin(batch, logs)
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        """The older name of :meth:`on_train_batch_end`."""
+        self.on_train_batch_end(batch, logs)
 
 
 def _flat(callbacks: Any) -> list[Any]:

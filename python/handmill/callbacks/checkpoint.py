@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 from handmill.callbacks.monitor import MonitorCallback
 from handmill.console import say
+from handmill.errors import warn_caller
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -95,10 +95,9 @@ class ModelCheckpoint(MonitorCallback):
         self.find_direction()
         current = logs.get(self.monitor)
         if current is None:
-            warnings.warn(
+            warn_caller(
                 f"Can save best model only with {self.monitor} available. Available: "
                 f"{', '.join(logs)}.",
-                stacklevel=4,
             )
             return True
         if not self.is_better(current, self.best):

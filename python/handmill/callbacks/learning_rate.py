@@ -128,19 +128,23 @@ class ReduceLROnPlateau(MonitorCallback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compares the epoch with the best one."""
         _log_rates(self, logs)
-        current = self.monitored(logs)
+        current = self.get_monitor_value(logs)
         if current is None:
             return
-        if self.cooldown_counter > 0:
+        if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
         if self.is_better(current, self.best):
             self.best = current
             self.wait = 0
-        elif self.cooldown_counter <= 0:
+        elif not self.in_cooldown():
             self.wait += 1
             if self.wait >= self.patience:
                 self._reduce(epoch)
+
+    def in_cooldown(self) -> bool:
+        """Whether the last reduction was so recent that nothing is watched."""
+        return self.cooldown_counter > 0
 
     def _reduce(self, epoch: int) -> None:
         pairs = _optimizers(self)

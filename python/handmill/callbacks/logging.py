@@ -12,6 +12,7 @@ import numpy as np
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.progbar import Progbar
 from handmill.console import say
+from handmill.naming import known_names
 
 
 class ProgbarLogger(Callback):
@@ -98,7 +99,8 @@ class ProgbarLogger(Callback):
             return
         self._steps = steps
         if self._bar._live and self._bar.verbose == 1:
-            self._bar.show(steps, logs(), finalize=False)
+            # Of a step of `predict` the outputs are told, which are no numbers to watch.
+            self._bar.show(steps, {} if phase == "predict" else logs(), finalize=False)
 
 
 class LambdaCallback(Callback):
@@ -112,6 +114,9 @@ class LambdaCallback(Callback):
         on_train_batch_begin: ``(batch, logs)``.
         on_train_batch_end: ``(batch, logs)``.
         **kwargs: functions for other hooks.
+
+    Raises:
+        TypeError: for what is no hook, or no function.
     """
 
     def __init__(
@@ -135,6 +140,9 @@ class LambdaCallback(Callback):
             **kwargs,
         }
         for name, function in given.items():
+            if not (name.startswith("on_") and hasattr(Callback, name)):
+                hooks = [hook for hook in dir(Callback) if hook.startswith("on_")]
+                raise TypeError(f"LambdaCallback: {known_names('hook', name, hooks)}")
             if function is not None:
                 if not callable(function):
                     raise TypeError(
@@ -153,6 +161,10 @@ class CSVLogger(Callback):
         filename: the file.
         separator: between columns.
         append: whether lines are added to an existing file.
+
+    Raises:
+        ValueError: when training begins, if a file that lines are to be added to has no column
+            "epoch" between such separators.
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
@@ -166,6 +178,13 @@ class CSVLogger(Callback):
         """Makes the file, or takes over the columns of the one that lines are added to."""
         if self.append and self.filename.exists():
             self._columns = list(self._read()[0])
+            if self._columns and "epoch" not in self._columns:
+                raise ValueError(
+                    f"CSVLogger: lines cannot be added to {self.filename}, whose first line "
+                    f"{self.separator.join(self._columns)!r} has no column 'epoch' between "
+                    f"separators {self.separator!r}; pass the `separator` that it was written "
+                    "with, or another `filename`"
+                )
         else:
             self._columns = []
             self.filename.write_text("", "utf-8")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
 from handmill.callbacks.callback import Callback
+from handmill.errors import warn_caller
 
 
 class MonitorCallback(Callback):
@@ -31,9 +31,8 @@ class MonitorCallback(Callback):
     ) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.",
-                stacklevel=3,
             )
             mode = "auto"
         self.monitor = monitor
@@ -49,7 +48,7 @@ class MonitorCallback(Callback):
 
         return {None: None, True: ops.greater, False: ops.less}[self._rises]
 
-    def monitored(self, logs: Any) -> Any:
+    def get_monitor_value(self, logs: Any) -> Any:
         """Returns the number that is watched, None (with a warning) if there is none.
 
         Raises:
@@ -59,10 +58,9 @@ class MonitorCallback(Callback):
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} conditioned on metric `{self.monitor}` which is not "
                 f"available. Available metrics are: {','.join(logs)}",
-                stacklevel=3,
             )
         return value
 

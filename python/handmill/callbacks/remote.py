@@ -6,13 +6,13 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from handmill.callbacks.callback import Callback
+from handmill.errors import warn_caller
 
 TIMEOUT = 10.0
 """Seconds that training waits for a server."""
@@ -69,12 +69,12 @@ class RemoteMonitor(Callback):
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            warnings.warn(
-                f"RemoteMonitor: the server at {self.root} answered {error.code}", stacklevel=2
+            warn_caller(
+                f"RemoteMonitor: the server at {self.root} answered {error.code}",
             )
         except OSError as error:
-            warnings.warn(
-                f"Could not reach RemoteMonitor root server at {self.root} ({error})", stacklevel=2
+            warn_caller(
+                f"Could not reach RemoteMonitor root server at {self.root} ({error})",
             )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.monitor import MonitorCallback, checked_patience
 from handmill.console import say
+from handmill.errors import warn_caller
 
 
 class EarlyStopping(MonitorCallback):
@@ -57,7 +57,7 @@ class EarlyStopping(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compares the epoch with the best one."""
-        current = self.monitored(logs)
+        current = self.get_monitor_value(logs)
         if current is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
@@ -110,7 +110,5 @@ class TerminateOnNaN(Callback):
                     f"NaN or Inf loss encountered at batch {batch}. Loss value: {loss}. "
                     "Terminating training immediately."
                 )
-            warnings.warn(
-                f"Batch {batch}: invalid loss {loss}, terminating training.", stacklevel=2
-            )
+            warn_caller(f"Batch {batch}: invalid loss {loss}, terminating training.")
             self.model.stop_training = True

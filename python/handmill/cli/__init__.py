@@ -34,14 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"handmill {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parsers = {}
     for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        description = text[:1].upper() + text[1:] + "."
+        sub = parsers[name] = commands.add_parser(name, help=text, description=description)
         if not given or given[0] in (name, "-h", "--help"):
             _module(name).add_arguments(sub)
     if not given:
         parser.print_help()
         return 2
-    options = parser.parse_args(given)
+    options, unknown = parser.parse_known_args(given)
+    if unknown:  # with the usage of the command
+        parsers[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     return int(_module(options.command).run(options) or 0)
 
 

@@ -40,7 +40,7 @@ _FILE_CALLS = (
 _MAKE_MODELS = ("load_model", "clone_model", "model_from_json")
 
 
-def keras_uses(source: str) -> dict[str, int]:
+def keras_uses(source: str | bytes) -> dict[str, int]:
     """What ``source`` uses of Keras, with the first line of each, by line.
 
     Public names as ``layers.Dense``; names given as strings as ``metrics "auc"``; methods that

@@ -25,9 +25,14 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
                [0., 0., 1.]], dtype=float32)
     """
     labels = np.asarray(x)
-    if labels.dtype.kind not in "iub":
+    if labels.dtype.kind not in "iubf":
+        raise ValueError(
+            f"to_categorical: expected class numbers, got an array of dtype {labels.dtype}; for "
+            "texts: classes, x = numpy.unique(labels, return_inverse=True)"
+        )
+    if labels.dtype.kind == "f":
         whole = labels.astype(np.int64)
-        if labels.dtype.kind != "f" or not np.array_equal(whole, labels):
+        if not np.array_equal(whole, labels):
             raise ValueError(f"to_categorical: expected whole numbers, got {labels.dtype}")
         labels = whole
     shape = labels.shape

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from handmill.errors import warn_caller
+
 _DEFAULT = "DejaVu Sans"  # comes with matplotlib
 
 # Tried first for characters of East Asia: upright and even; then whatever is installed.
@@ -37,12 +39,18 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
         shown = "".join(sorted(missing)[:8])
         wide = any(unicodedata.east_asian_width(c) in "WF" for c in missing)
         package = "fonts-noto-cjk (Noto Sans CJK)" if wide else "a font of that script (Noto)"
-        warnings.warn(
+        warn_caller(
             f"no installed font has {shown!r}: empty boxes will stand for it. Install {package}, "
             "then delete matplotlib's font cache (matplotlib.get_cachedir())",
-            stacklevel=3,
         )
     return found
+
+
+def write_figure(figure: Any, path: Any, dpi: Any) -> None:
+    """Writes a figure whose characters :func:`fonts_for` has seen."""
+    with warnings.catch_warnings():  # matplotlib's, one a character, say the same again
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(path, dpi=dpi)
 
 
 def _default_path() -> str:

@@ -233,7 +233,7 @@ def draw_with_matplotlib(drawing: Drawing, rankdir: str, path: Any, dpi: int) ->
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from handmill.inspection.fonts import fonts_for
+    from handmill.inspection.fonts import fonts_for, write_figure
 
     shapes, width, height = placed(drawing, rankdir)
     texts = [line for shape in shapes if shape.box is not None for line in shape.box.lines]
@@ -265,4 +265,4 @@ def draw_with_matplotlib(drawing: Drawing, rankdir: str, path: Any, dpi: int) ->
                 x, y, text, ha="center", va="center", fontsize=FONT * 0.72, fontfamily=family,
                 fontweight="bold" if bold else "normal",
             )  # fmt: skip
-    figure.savefig(path, dpi=dpi)
+    write_figure(figure, path, dpi=dpi)

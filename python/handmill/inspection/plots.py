@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.inspection.fonts import fonts_for
+from handmill.inspection.fonts import fonts_for, write_figure
 from handmill.ir.op import Array
 
 _SIZE = (6.4, 4.2)
@@ -30,9 +30,14 @@ def history(
 
     Raises:
         ValueError: if there is nothing to draw, or no number of a name.
+        TypeError: if ``history`` is neither a ``History`` nor a dict.
         ImportError: if matplotlib is missing.
     """
     found: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"history: expected what fit() returned, or a dict of lists, got {type(found).__name__}"
+        )
     epochs = getattr(history, "epoch", None)
     known = list(dict.fromkeys(name.removeprefix("val_") for name in found))
     names = known if names is None else list(names)
@@ -389,5 +394,5 @@ def _finished(figure: Any, title: str, to_file: Any, axes: Any = None) -> Any:
         for text in texts:
             text.set_fontfamily(families)
     if to_file is not None:
-        figure.savefig(to_file, dpi=150)
+        write_figure(figure, to_file, dpi=150)
     return figure

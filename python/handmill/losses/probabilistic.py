@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from handmill import config, ops
+from handmill.errors import warn_caller
 from handmill.ir.trace import mask_of
 from handmill.losses.loss import (
     LossFunctionWrapper,
@@ -110,12 +110,11 @@ def categorical_pair(
     y_true = ops.cast(ops.convert_to_tensor(y_true), ops.dtype(y_pred))
     shape = shape_of(y_pred)
     if shape and shape[-1] == 1:
-        warnings.warn(
+        warn_caller(
             f"In loss {name}, expected y_pred.shape to be (batch_size, "
             f"num_classes) with num_classes > 1. Received: y_pred.shape={_shown(shape)}. "
             "Consider using 'binary_crossentropy' if you only have 2 classes.",
             SyntaxWarning,
-            stacklevel=3,
         )
     if label_smoothing:
         classes = fixed_size(y_true, -1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from handmill import config, ops
+from handmill.errors import warn_caller
 from handmill.ir.graph import current_graph
 from handmill.losses.loss import pair, same_rank
 from handmill.metrics.f_score import check_columns, fixed_columns
@@ -188,7 +188,7 @@ class R2Score(Metric):
                 if float(free) == 0.0
                 else "More independent predictors than datapoints in adjusted R2 score."
             )
-            warnings.warn(f"{what} Falling back to standard R2 score.", stacklevel=3)
+            warn_caller(f"{what} Falling back to standard R2 score.")
         rest = ops.multiply(ops.subtract(1.0, scores), ops.subtract(self.num_samples, 1.0))
         enough = ops.greater(free, 0.0)
         adjusted = ops.subtract(1.0, ops.divide(rest, ops.where(enough, free, 1.0)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import config, ops
-from handmill.errors import ShapeError
+from handmill.errors import ShapeError, warn_caller
 from handmill.ir.dims import as_none, same_shape
 from handmill.metrics.confusion import total_of_segments
 from handmill.metrics.metric import Metric
@@ -87,10 +86,9 @@ class IoU(Metric):
         if sample_weight is not None:
             weights = ops.convert_to_tensor(sample_weight)
             if self._whole and ops.dtype(weights).startswith(("float", "bf")):
-                warnings.warn(
+                warn_caller(
                     "You are passing weight as `float`, but dtype is `int`. This may result in an "
                     "incorrect weight due to type casting Consider using integer weights.",
-                    stacklevel=2,
                 )
                 weights = ops.trunc(weights)
             weights = ops.cast(weights, "float32")

@@ -120,6 +120,10 @@ class FeatureSpace(Model):
         _check_mode(output_mode, ("dict", "concat"))
         self.output_mode = output_mode
         self.preprocessors = {key: f.preprocessor for key, f in self.features.items()}
+        self.crossers = {
+            cross.name: layers.HashedCrossing(cross.crossing_dim, name=cross.name)
+            for cross in self.crosses
+        }
         self._is_adapted = False
 
     # Kinds of features.
@@ -176,7 +180,16 @@ class FeatureSpace(Model):
         output_mode: str = "one_hot",
         name: str | None = None,
     ) -> Feature:
-        """Numbers by their bin."""
+        """Numbers by their bin.
+
+        Raises:
+            ValueError: if ``bin_boundaries`` do not make ``num_bins`` bins.
+        """
+        if bin_boundaries is not None and num_bins not in (None, len(bin_boundaries) + 1):
+            raise ValueError(
+                f"float_discretized: {len(bin_boundaries)} `bin_boundaries` make "
+                f"{len(bin_boundaries) + 1} bins. Received: num_bins={num_bins}"
+            )
         layer = layers.Discretization(
             num_bins=None if bin_boundaries is not None else num_bins,
             bin_boundaries=bin_boundaries,
@@ -336,15 +349,13 @@ class FeatureSpace(Model):
         }
         found = {name: self.preprocessors[name](x) for name, x in inputs.items()}
         specs: dict[str, Any] = {name: self.features[name] for name in sorted(found)}
-        crossers = {}
         for cross in sorted(self.crosses, key=lambda c: c.name):
-            crossers[cross.name] = layers.HashedCrossing(cross.crossing_dim, name=cross.name)
             parts = [found[name] for name in cross.feature_names]
-            found[cross.name] = crossers[cross.name](parts)
+            found[cross.name] = self.crossers[cross.name](parts)
             specs[cross.name] = cross
         encoded = {}
         for name, spec in specs.items():
-            layer = crossers.get(name) or self.preprocessors[name]
+            layer = self.crossers.get(name) or self.preprocessors[name]
             encoded[name] = self._encoded(name, spec, layer, found[name])
         outputs: Any = encoded
         if self.output_mode == "concat":

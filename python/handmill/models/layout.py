@@ -148,6 +148,8 @@ def _place(leaf: Any) -> Any:
 def nested(data: Any) -> Any:
     """Returns ``data`` with lists of numbers made arrays and data frames made arrays."""
     if isinstance(data, dict):
+        if is_sparse(data):  # a dictionary of keys is a matrix all the same
+            return data.tocsr()  # type: ignore[attr-defined]
         return {key: nested(item) for key, item in data.items()}
     if isinstance(data, list | tuple):
         if data and all(_is_plain(item) for item in data):
@@ -276,7 +278,7 @@ def is_sparse(x: Any) -> bool:
 
 def has_sparse(x: Any) -> bool:
     """Whether there is a sparse matrix among the arrays of ``x``."""
-    if isinstance(x, dict):
+    if isinstance(x, dict) and not is_sparse(x):
         return any(map(has_sparse, x.values()))
     return any(map(has_sparse, x)) if isinstance(x, list | tuple) else is_sparse(x)
 

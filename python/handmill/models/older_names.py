@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from handmill import config
+from handmill.errors import warn_caller
 
 if TYPE_CHECKING:
     from handmill.callbacks.callback import History
@@ -89,20 +89,17 @@ def _warn_of_workers(old: str, workers: Any, processes: Any, queue: Any) -> None
     given["max_queue_size"] = (queue, 10)
     idle = [f"{name}={value!r}" for name, (value, usual) in given.items() if value != usual]
     if idle:
-        warnings.warn(
+        warn_caller(
             f"`Model.{old}`: {', '.join(idle)} has no effect. In Keras 3 it is the data set that "
             "has workers: PyDataset(workers=, use_multiprocessing=, max_queue_size=); images of an "
             "ImageDataGenerator are prepared on threads anyway.",
-            UserWarning,
-            stacklevel=3,
         )
 
 
 def _older_name(old: str, new: str) -> None:
     if config.strict_keras():
         raise AttributeError(f"Keras 3 has no Model.{old}; use Model.{new}, which takes generators")
-    warnings.warn(
+    warn_caller(
         f"`Model.{old}` is the older name of `Model.{new}`, which takes generators.",
         DeprecationWarning,
-        stacklevel=3,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import config, ops
+from handmill.errors import warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
@@ -382,10 +382,9 @@ class Optimizer(StoredVariables, Watched):
             raise ValueError("No gradients provided for any variable.")
         if len(pairs) < len(grads):
             missing = [v.path for g, v in zip(grads, variables, strict=True) if g is None]
-            warnings.warn(
+            warn_caller(
                 f"Gradients do not exist for variables {missing} when minimizing the loss. If "
                 "using `model.compile()`, did you forget to provide a `loss` argument?",
-                stacklevel=3,
             )
         self._step([g for g, _ in pairs], [v for _, v in pairs])
 
@@ -758,25 +757,21 @@ def _older_names(learning_rate: Any, kwargs: dict[str, Any]) -> Any:
     """Takes ``lr`` and ``decay`` out of ``kwargs``; returns the learning rate that they mean."""
     if config.strict_keras():
         if kwargs.pop("decay", None) is not None:
-            warnings.warn(
-                "Argument `decay` is no longer supported and will be ignored.", stacklevel=4
-            )
+            warn_caller("Argument `decay` is no longer supported and will be ignored.")
         return learning_rate
     if "lr" in kwargs:
         learning_rate = kwargs.pop("lr")
-        warnings.warn(
+        warn_caller(
             "The argument `lr` is the older name of `learning_rate`; it is used as the learning "
             "rate (Keras 2.11 to 2.15 ignored it silently).",
             DeprecationWarning,
-            stacklevel=4,
         )
     decay = kwargs.pop("decay", None)
     if decay:
-        warnings.warn(
+        warn_caller(
             "The argument `decay` is deprecated; it becomes InverseTimeDecay(learning_rate, "
             f"decay_steps=1, decay_rate={decay}), which is what it used to mean.",
             DeprecationWarning,
-            stacklevel=4,
         )
         learning_rate = InverseTimeDecay(_checked_rate(learning_rate), 1, decay)
     return learning_rate

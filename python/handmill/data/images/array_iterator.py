@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from handmill import config
 from handmill.data.images.augmenter import ImageAugmenter
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import ArraySource
+from handmill.errors import warn_caller
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
@@ -83,10 +83,9 @@ class NumpyArrayIterator(Iterator):
             )
         channels = images.shape[3 if data_format == "channels_last" else 1]
         if channels not in (1, 3, 4):
-            warnings.warn(
+            warn_caller(
                 f"{data_format} images of shape {images.shape} have {channels} channels; 1, 3 or 4 "
                 "were expected",
-                stacklevel=3,
             )
         self.x = image_data_generator._to_channels_last(images)
         self.x_misc = others

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +115,9 @@ class ImageAugmenter:
         for cause, effect, value in rules:
             if getattr(self, cause) and bool(getattr(self, effect)) != value:
                 setattr(self, effect, value)
-                warnings.warn(
+                warn_caller(
                     f"This ImageDataGenerator specifies `{cause}`, which overrides setting of "
                     f"`{effect}`.",
-                    stacklevel=3,
                 )
 
     def _warn_of_axes(self) -> None:
@@ -234,10 +232,9 @@ class ImageAugmenter:
             raise ValueError(f"fit: expected images of rank 4, got an array of shape {x.shape}")
         channels = x.shape[self.channel_axis]
         if channels not in (1, 3, 4):
-            warnings.warn(
+            warn_caller(
                 f"fit: {self.data_format} images of shape {x.shape} have {channels} channels; "
                 "1, 3 or 4 were expected",
-                stacklevel=2,
             )
         if self.rescale:
             x *= self.rescale
@@ -436,10 +433,9 @@ class ImageAugmenter:
 
 
 def _warn_not_fitted(name: str) -> None:
-    warnings.warn(
+    warn_caller(
         f"This ImageDataGenerator specifies `{name}`, but it hasn't been fit on any training data. "
         "Fit it first by calling `.fit(numpy_data)`.",
-        stacklevel=4,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+from handmill.errors import warn_caller
 
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 
@@ -57,10 +58,9 @@ def list_images(
         labels += [label] * len(found)
     if empty and filenames:
         names = ", ".join(repr(name) for name in empty)
-        warnings.warn(
+        warn_caller(
             f"no images ({', '.join(IMAGE_SUFFIXES)}) in the class folder(s) {names} of "
             f"{directory!r}; they count as classes all the same",
-            stacklevel=4,
         )
     return filenames, labels
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from handmill.data.images.files import (
 )
 from handmill.data.images.iterator import BatchMaker, Iterator, make_now, saver
 from handmill.data.images.sources import FileSource
+from handmill.errors import warn_caller
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
@@ -315,6 +315,8 @@ class DataFrameIterator(_FilesIterator):
         self._check_class_mode(class_mode)
         split = _subset_split(subset, image_data_generator)
         self.directory = os.fspath(directory or "")
+        targets = [] if class_mode in ("input", None) else y_col
+        _check_columns(dataframe, x_col=x_col, y_col=targets, weight_col=weight_col or [])
         files = list(dataframe[x_col])
         if not all(isinstance(file, str) for file in files):
             raise TypeError(f"All values in column x_col={x_col} must be strings.")
@@ -323,10 +325,9 @@ class DataFrameIterator(_FilesIterator):
         if validate_filenames:
             rows = [r for r in rows if _is_image_file(paths[r])]
             if len(rows) < len(files):
-                warnings.warn(
+                warn_caller(
                     f'Found {len(files) - len(rows)} invalid image filename(s) in x_col="{x_col}". '
                     "These filename(s) will be ignored.",
-                    stacklevel=3,
                 )
         labels: Any = None
         kinds = ""
@@ -410,3 +411,12 @@ class DataFrameIterator(_FilesIterator):
 
 def _is_image_file(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES) and Path(path).is_file()
+
+
+def _check_columns(dataframe: Any, **given: str | Sequence[str]) -> None:
+    """Raises a KeyError that names the argument and the columns that there are."""
+    there = list(getattr(dataframe, "columns", dataframe))  # a dict of columns will do
+    for argument, names in given.items():
+        for name in [names] if isinstance(names, str) else names:
+            if name not in there:
+                raise KeyError(f"{argument}: the frame has no column {name!r}; it has {there}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from handmill import config
 from handmill.data.images.resizing import resize_axis
+from handmill.errors import warn_caller
 from handmill.files import open_regular
 
 if TYPE_CHECKING:
@@ -318,9 +318,7 @@ def save_img(
         file_format = "jpeg"
     image = array_to_img(x, data_format=data_format, scale=scale)
     if image.mode == "RGBA" and file_format == "jpeg":
-        warnings.warn(
-            "The JPEG format does not support RGBA images, converting to RGB.", stacklevel=2
-        )
+        warn_caller("The JPEG format does not support RGBA images, converting to RGB.")
         image = image.convert("RGB")
     image.save(path, format=file_format, **kwargs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -233,9 +233,9 @@ class Dataset:
         return Generated(generator, output_signature, args)
 
     @staticmethod
-    def range(*args: int) -> Dataset:
-        """The numbers of Python's ``range`` (int64)."""
-        return Dataset.from_tensor_slices(np.arange(*args, dtype=np.int64))
+    def range(*args: int, output_type: Any = "int64") -> Dataset:
+        """The numbers of Python's ``range``, of the dtype ``output_type``."""
+        return Dataset.from_tensor_slices(np.arange(*args, dtype=output_type))
 
     @staticmethod
     def zip(*datasets: Any) -> Dataset:
@@ -254,6 +254,66 @@ class Dataset:
 
         return zipped(datasets[0] if len(datasets) == 1 else datasets)
 
+    @staticmethod
+    def sample_from_datasets(
+        datasets: Sequence[Dataset],
+        weights: Sequence[float] | None = None,
+        seed: int | None = None,
+        stop_on_empty_dataset: bool = False,
+        rerandomize_each_iteration: bool = True,
+    ) -> Dataset:
+        """Takes each element from a data set that is drawn at random.
+
+        Rows of rare classes come as often as others where each class is a data set that repeats.
+
+        Args:
+            datasets: the data sets.
+            weights: how likely each is; default: all alike.
+            seed: decides what is drawn; default: follows from ``utils.set_random_seed``.
+            stop_on_empty_dataset: whether the first data set that ends is the end; otherwise the
+                others go on.
+            rerandomize_each_iteration: whether each pass draws anew.
+
+        Raises:
+            ValueError: if the weights do not fit.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> rare, others = Dataset.range(2).repeat(), Dataset.range(10, 90)
+            >>> both = Dataset.sample_from_datasets(
+            ...     [rare, others], [0.5, 0.5], seed=1, stop_on_empty_dataset=True
+            ... )
+            >>> 50 < sum(int(x) < 10 for x in both) < 110
+            True
+        """
+        from handmill.data.pipeline.mixtures import Sampled
+
+        again = True if rerandomize_each_iteration is None else bool(rerandomize_each_iteration)
+        return Sampled(datasets, weights, seed_of(seed), bool(stop_on_empty_dataset), again)
+
+    @staticmethod
+    def choose_from_datasets(
+        datasets: Sequence[Dataset], choice_dataset: Dataset, stop_on_empty_dataset: bool = True
+    ) -> Dataset:
+        """Takes each element from the data set whose number ``choice_dataset`` gives.
+
+        Args:
+            datasets: the data sets.
+            choice_dataset: whole numbers.
+            stop_on_empty_dataset: whether a choice of a data set that has ended is the end;
+                otherwise it is passed over.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> choice = Dataset.from_tensor_slices([0, 1, 1])
+            >>> both = Dataset.choose_from_datasets([Dataset.range(3), Dataset.range(5, 9)], choice)
+            >>> [int(x) for x in both]
+            [0, 5, 6]
+        """
+        from handmill.data.pipeline.mixtures import Chosen
+
+        return Chosen(datasets, choice_dataset, bool(stop_on_empty_dataset))
+
     # Verbs.
 
     def map(
@@ -266,7 +326,7 @@ class Dataset:
 
         Args:
             map_func: called with the element; a tuple is handed over as several arguments. It gets
-                arrays of NumPy and returns an element.
+                arrays of NumPy and returns an element; a list that it returns is a tuple.
             num_parallel_calls: threads that call it, in which case elements are made ahead;
                 ``AUTOTUNE`` for as many as there are cores, where that pays. Default: the
                 caller's own.
@@ -287,12 +347,20 @@ class Dataset:
 
         return Filtered(self, predicate)
 
-    def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+    def batch(
+        self,
+        batch_size: int,
+        drop_remainder: bool = False,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+    ) -> Dataset:
         """Joins elements to batches, with a new first axis.
 
         Args:
             batch_size: elements of a batch.
             drop_remainder: leaves out a last batch that would be smaller.
+            num_parallel_calls: accepted for tf.data; ``prefetch`` makes batches ahead.
+            deterministic: accepted for tf.data; the order never depends on threads.
 
         Raises:
             ValueError: when a batch is reached whose elements differ in shape.
@@ -306,23 +374,38 @@ class Dataset:
 
         return Batched(self, count_of("batch_size", batch_size), bool(drop_remainder))
 
-    def padded_batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
-        """Joins elements to batches, each array padded with zeros to the longest of its batch.
+    def padded_batch(
+        self,
+        batch_size: int,
+        padded_shapes: Any = None,
+        padding_values: Any = None,
+        drop_remainder: bool = False,
+    ) -> Dataset:
+        """Joins elements to batches, each array padded at the ends of its axes.
 
         Args:
             batch_size: elements of a batch.
+            padded_shapes: the shape of each array, nested as elements are, with None for the
+                longest of the batch; default: None everywhere.
+            padding_values: what is put there, nested as elements are, or one value for all;
+                default: 0, and empty texts.
             drop_remainder: leaves out a last batch that would be smaller.
+
+        Raises:
+            ValueError: when a batch is reached with an array that is larger than its shape.
 
         Example:
             >>> from handmill.data import Dataset
             >>> data = Dataset.from_generator(lambda: [[1], [2, 3]])
             >>> [x.tolist() for x in data.padded_batch(2)]
             [[[1, 0], [2, 3]]]
+            >>> [x.tolist() for x in data.padded_batch(2, padded_shapes=(3,), padding_values=-1)]
+            [[[1, -1, -1], [2, 3, -1]]]
         """
-        from handmill.data.pipeline.stages import Batched
+        from handmill.data.pipeline.stages import Padded
 
         size = count_of("batch_size", batch_size)
-        return Batched(self, size, bool(drop_remainder), pads=True)
+        return Padded(self, size, bool(drop_remainder), padded_shapes, padding_values)
 
     def unbatch(self) -> Dataset:
         """Takes batches apart: elements are the rows of each."""
@@ -330,8 +413,160 @@ class Dataset:
 
         return Unbatched(self)
 
+    def rebatch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+        """Makes batches of another size; see :meth:`unbatch` and :meth:`batch`."""
+        return self.unbatch().batch(batch_size, drop_remainder)
+
+    def window(
+        self, size: int, shift: int | None = None, stride: int = 1, drop_remainder: bool = False
+    ) -> Dataset:
+        """Gives windows over the elements, each a data set; tuples and dicts hold one a part.
+
+        Args:
+            size: elements of a window.
+            shift: how many elements the next window begins later; default: ``size``.
+            stride: how many elements the next one of a window lies further.
+            drop_remainder: leaves out last windows that would be smaller.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> windows = Dataset.range(5).window(3, shift=1, drop_remainder=True)
+            >>> [w.tolist() for w in windows.flat_map(lambda w: w.batch(3))]
+            [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+        """
+        from handmill.data.pipeline.nested import Windows
+
+        size = count_of("size", size)
+        shift = size if shift is None else count_of("shift", shift)
+        return Windows(self, size, shift, count_of("stride", stride), bool(drop_remainder))
+
+    def flat_map(self, map_func: Callable[..., Dataset]) -> Dataset:
+        """Makes a data set of each element, and gives their elements one after the other.
+
+        Args:
+            map_func: called as the function of :meth:`map`; it returns a ``Dataset``. Shuffles
+                that it makes want a ``seed``, or each pass has other orders.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> [int(x) for x in Dataset.range(1, 4).flat_map(Dataset.range)]
+            [0, 0, 1, 0, 1, 2]
+        """
+        from handmill.data.pipeline.nested import Interleaved
+
+        return Interleaved("flat_map", self, map_func, 1, 1)
+
+    def interleave(
+        self,
+        map_func: Callable[..., Dataset],
+        cycle_length: int | None = None,
+        block_length: int = 1,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+    ) -> Dataset:
+        """Makes a data set of each element, and gives their elements in turns.
+
+        Args:
+            map_func: as in :meth:`flat_map`.
+            cycle_length: data sets that are open at a time; default: 10 (tf.data takes the number
+                of cores, so its order depends on the machine).
+            block_length: elements that one gives before it is the next one's turn.
+            num_parallel_calls: accepted for tf.data; ``prefetch`` makes elements ahead.
+            deterministic: accepted for tf.data; the order never depends on threads.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> data = Dataset.range(3).interleave(lambda i: Dataset.from_tensors(i).repeat(2), 2)
+            >>> [int(x) for x in data]
+            [0, 1, 0, 1, 2, 2]
+        """
+        from handmill.data.pipeline.nested import Interleaved
+
+        cycle = _CYCLE if cycle_length in (None, AUTOTUNE) else cycle_length
+        cycle = count_of("cycle_length", cycle)
+        return Interleaved(
+            "interleave", self, map_func, cycle, count_of("block_length", block_length)
+        )
+
+    def shard(self, num_shards: int, index: int) -> Dataset:
+        """Every ``num_shards``-th element, from number ``index`` on: the part of one of several.
+
+        Raises:
+            ValueError: if ``index`` is not one of ``0 .. num_shards - 1``.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> [int(x) for x in Dataset.range(7).shard(3, 1)]
+            [1, 4]
+        """
+        from handmill.data.pipeline.stages import Shard
+
+        return Shard(self, count_of("num_shards", num_shards), operator.index(index))
+
+    def take_while(self, predicate: Callable[..., Any]) -> Dataset:
+        """The elements before the first one for which ``predicate`` is false."""
+        from handmill.data.pipeline.stages import TakenWhile
+
+        return TakenWhile(self, predicate)
+
+    def scan(self, initial_state: Any, scan_func: Callable[[Any, Any], Any]) -> Dataset:
+        """Makes of each element what a function makes of it and of what came before.
+
+        Args:
+            initial_state: the state before the first element.
+            scan_func: called with the state and the element; returns the new state and the new
+                element.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> [int(x) for x in Dataset.range(4).scan(0, lambda sum, x: (sum + x, sum + x))]
+            [0, 1, 3, 6]
+        """
+        from handmill.data.pipeline.stages import Scanned
+
+        return Scanned(self, initial_state, scan_func)
+
+    def reduce(self, initial_state: Any, reduce_func: Callable[[Any, Any], Any]) -> Any:
+        """Goes through the elements and returns what a function makes of all of them.
+
+        Args:
+            initial_state: the state before the first element.
+            reduce_func: called with the state and the element; returns the new state.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> int(Dataset.range(5).reduce(0, lambda sum, x: sum + x))
+            10
+        """
+        state = initial_state
+        for element in self:
+            state = reduce_func(state, element)
+        return state
+
+    def get_single_element(self) -> Any:
+        """Returns the only element.
+
+        Raises:
+            ValueError: if there is none, or more than one.
+        """
+        found = list(islice(iter(self), 2))
+        if len(found) != 1:
+            count = "more than one" if found else "none"
+            raise ValueError(f"get_single_element: expected one element, there is {count}")
+        return found[0]
+
+    def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
+        """Returns what a function makes of this data set, for chains of verbs."""
+        found = transformation_func(self)
+        if not isinstance(found, Dataset):
+            raise TypeError(f"apply: the function must return a Dataset, got {found!r}")
+        return found
+
     def shuffle(
-        self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True
+        self,
+        buffer_size: int,
+        seed: int | None = None,
+        reshuffle_each_iteration: bool | None = None,
     ) -> Dataset:
         """Hands elements out at random from a buffer that is kept full.
 
@@ -339,7 +574,7 @@ class Dataset:
             buffer_size: elements in the buffer; with as many as the data set has, every order is
                 equally likely.
             seed: decides the orders; default: follows from ``utils.set_random_seed``.
-            reshuffle_each_iteration: whether each pass has an order of its own.
+            reshuffle_each_iteration: whether each pass has an order of its own; it has by default.
 
         Example:
             >>> from handmill.data import Dataset
@@ -350,7 +585,7 @@ class Dataset:
         from handmill.data.pipeline.stages import Shuffled
 
         size = count_of("buffer_size", buffer_size)
-        return Shuffled(self, size, seed_of(seed), bool(reshuffle_each_iteration))
+        return Shuffled(self, size, seed_of(seed), reshuffle_each_iteration is not False)
 
     def repeat(self, count: int | None = None) -> Dataset:
         """Goes through the elements ``count`` times; for ever by default, and with -1.
@@ -414,6 +649,7 @@ class Dataset:
 
 
 _STATE = ("pass", "element")
+_CYCLE = 10  # data sets that `interleave` has open where nobody says how many
 
 
 class DatasetIterator:

@@ -44,7 +44,7 @@ def as_element(value: Any) -> Any:
         return {key: as_element(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(as_element(item) for item in value)
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes) or hasattr(value, "element_spec"):  # a data set: a window
         return value
     if is_table(value):
         return as_array(value, "tensors") if holds_numbers(value) else _texts(value)
@@ -116,9 +116,11 @@ def spec_of(element: Any) -> Any:
     return mapped(_spec_of_array, element)
 
 
-def _spec_of_array(value: Any) -> ElementSpec:
+def _spec_of_array(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return ElementSpec((), "str")
+    if hasattr(value, "element_spec"):  # a window, whose elements are meant
+        return value.element_spec
     shape = tuple(int(n) for n in value.shape)
     return ElementSpec(shape, "str" if value.dtype.kind in "USO" else value.dtype.name)
 
@@ -155,6 +157,11 @@ def _stack(column: Sequence[Any]) -> Array:
         texts = np.empty(len(column), object)
         texts[:] = column
         return texts
+    if hasattr(first, "element_spec"):
+        raise TypeError(
+            "batch: the elements are data sets; flat_map(lambda window: window.batch(size)) makes "
+            "arrays of windows"
+        )
     shape, dtype = first.shape, first.dtype
     for i, value in enumerate(column):
         if value.shape != shape:
@@ -171,18 +178,99 @@ def _stack(column: Sequence[Any]) -> Array:
     return result
 
 
-def padded(elements: Sequence[Any]) -> list[Any]:
-    """Returns elements whose arrays have been padded with zeros to the largest among them."""
-    columns = list(zip(*(parts(element) for element in elements), strict=True))
-    for i, column in enumerate(columns):
-        shapes = {np.shape(value) for value in column}
-        if len(shapes) > 1 and len({len(shape) for shape in shapes}) == 1:
-            largest = np.max(list(shapes), axis=0)
-            columns[i] = tuple(
-                np.pad(value, [(0, int(n)) for n in largest - np.shape(value)]) for value in column
-            )
+def padded(elements: Sequence[Any], shapes: Any = None, values: Any = None) -> list[Any]:
+    """Returns elements whose arrays have been padded at the ends of their axes.
+
+    Args:
+        elements: the elements.
+        shapes: the shape of each array, nested as an element, None for the longest among them.
+        values: what is put there, nested as an element or one for all; None for zeros.
+
+    Raises:
+        ValueError: if an array is larger than its shape.
+    """
+    columns: list[Sequence[Any]] = list(zip(*(parts(one) for one in elements), strict=True))
+    wanted = along(elements[0], shapes, "padded_shapes")
+    nested = isinstance(values, dict | tuple | list)
+    filled = along(elements[0], values, "padding_values") if nested else [values] * len(columns)
+    for i, (column, shape, value) in enumerate(zip(columns, wanted, filled, strict=True)):
+        columns[i] = _padded_column(column, shape, value)
     rows = zip(*columns, strict=True)
     return [rebuilt(element, row) for element, row in zip(elements, rows, strict=True)]
+
+
+def _padded_column(column: Sequence[Any], shape: Any, value: Any) -> Sequence[Any]:
+    found = {np.shape(array) for array in column}
+    ranks = {len(one) for one in found}
+    if len(ranks) > 1 or (len(found) == 1 and shape is None):
+        return column
+    target = np.max(list(found), axis=0)
+    if shape is not None:
+        free = padded_shape(shape, ranks.pop())
+        target = [n if m is None else m for n, m in zip(target, free, strict=True)]
+    made = []
+    for array in column:
+        missing = np.subtract(target, np.shape(array))
+        if np.any(missing < 0):
+            raise ValueError(
+                f"padded_batch: an array of shape {np.shape(array)} does not fit into the padded "
+                f"shape {tuple(shape)}"
+            )
+        fill = value
+        if fill is None:
+            fill = "" if np.asarray(array).dtype.kind in "USO" else 0
+        widths = [(0, int(n)) for n in missing]
+        made.append(np.pad(array, widths, constant_values=fill) if widths else array)
+    return made
+
+
+def padded_shape(shape: Any, rank: int) -> tuple[int | None, ...]:
+    """Returns a padded shape, with None where the longest of a batch decides.
+
+    Raises:
+        ValueError: if it has not ``rank`` axes.
+    """
+    sizes = tuple(None if n in (None, -1) else int(n) for n in shape)
+    if len(sizes) != rank:
+        raise ValueError(
+            f"padded_batch: the padded shape {tuple(shape)} has {len(sizes)} axes, the array {rank}"
+        )
+    return sizes
+
+
+def padded_spec(spec: Any, shapes: Any) -> Any:
+    """Returns the specs of padded elements; see :func:`padded`."""
+    if isinstance(spec, ElementSpec):
+        rank = len(spec.shape)
+        return ElementSpec(padded_shape([None] * rank if shapes is None else shapes, rank), spec[1])
+    if isinstance(spec, dict):
+        given = along(dict.fromkeys(spec), shapes, "padded_shapes")
+        by_key = dict(zip(sorted(spec), given, strict=True))
+        return {key: padded_spec(item, by_key[key]) for key, item in spec.items()}
+    given = along((None,) * len(spec), shapes, "padded_shapes")
+    return tuple(padded_spec(item, one) for item, one in zip(spec, given, strict=True))
+
+
+def along(element: Any, given: Any, name: str) -> list[Any]:
+    """Returns what is given for each leaf, in the order of :func:`parts`.
+
+    Raises:
+        ValueError: if ``given`` is not nested as the element.
+    """
+    if given is None:
+        return [None] * len(parts(element))
+    if isinstance(element, dict) and isinstance(given, dict) and set(element) == set(given):
+        found = [along(element[key], given[key], name) for key in sorted(element)]
+    elif isinstance(element, tuple) and not isinstance(given, dict) and len(given) == len(element):
+        found = [along(item, one, name) for item, one in zip(element, given, strict=True)]
+    elif not isinstance(element, dict | tuple):
+        found = [[given]]
+    else:
+        raise ValueError(
+            f"`{name}` must be nested as the elements are, which are {nesting(element)}. "
+            f"Received: {name}={given!r}"
+        )
+    return [leaf for leaves in found for leaf in leaves]
 
 
 def rows_of(element: Any, place: str) -> int:

@@ -87,12 +87,16 @@ class RowDataset(Dataset):
                     yield rebuilt(self.nested, [array[row] for array in self.arrays])
 
     def shuffle(
-        self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True
+        self,
+        buffer_size: int,
+        seed: int | None = None,
+        reshuffle_each_iteration: bool | None = None,
     ) -> Dataset:
         if self.order.count == INFINITE:
             return super().shuffle(buffer_size, seed, reshuffle_each_iteration)
         size = count_of("buffer_size", buffer_size)
-        return self._with(Mixed(self.order, size, seed_of(seed), bool(reshuffle_each_iteration)))
+        reshuffles = reshuffle_each_iteration is not False
+        return self._with(Mixed(self.order, size, seed_of(seed), reshuffles))
 
     def take(self, count: int) -> Dataset:
         count = count_or_all("take", count)
@@ -119,7 +123,13 @@ class RowDataset(Dataset):
             return super().cache(filename)
         return self._with(First(self.order))
 
-    def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+    def batch(
+        self,
+        batch_size: int,
+        drop_remainder: bool = False,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+    ) -> Dataset:
         size = count_of("batch_size", batch_size)
         return RowBatches(self, _Joined(self.order, size, bool(drop_remainder)))
 

@@ -21,6 +21,7 @@ from handmill.data.pipeline.elements import (
     ElementSpec,
     as_element,
     padded,
+    padded_spec,
     parts,
     rebuilt,
     rows_of,
@@ -134,7 +135,7 @@ def _shown(element: Any) -> str:
     return repr(spec_of(element))
 
 
-class _Derived(Dataset):
+class Derived(Dataset):
     """A stage over one other."""
 
     def __init__(self, above: Dataset) -> None:
@@ -151,19 +152,21 @@ class _Derived(Dataset):
         return self._open(pass_, 0)
 
 
-def _called(function: Callable[..., Any], element: Any) -> Any:
+def called(function: Callable[..., Any], element: Any) -> Any:
+    """Calls a function of a verb with an element, with the parts of a tuple as arguments."""
     return function(*element) if isinstance(element, tuple) else function(element)
 
 
 def _made(function: Callable[..., Any], element: Any) -> Any:
-    found = _called(function, element)
+    found = called(function, element)
     if found is None:
         name = getattr(function, "__name__", type(function).__name__)
         raise TypeError(f"map: {name}() returned None; it must return the new element")
-    return as_element(found)
+    # As in tf.data: what functions return as a list are parts, as likely as not of other shapes.
+    return as_element(tuple(found) if isinstance(found, list) else found)
 
 
-class Mapped(_Derived):
+class Mapped(Derived):
     """What a function makes of the elements."""
 
     def __init__(self, above: Dataset, function: Callable[..., Any], parallel: int | None) -> None:
@@ -183,7 +186,7 @@ class Mapped(_Derived):
         self._threads = threads
 
     def _spec(self) -> Any:
-        found = super(_Derived, self)._spec()
+        found = super(Derived, self)._spec()
         varies = any(None in spec.shape[:1] for spec in _specs(self._above.element_spec))
         # The rows of a batch vary where those of the batches above do.
         return _with_free_rows(found) if varies else found
@@ -220,7 +223,7 @@ def _with_free_rows(spec: Any) -> Any:
     return tuple(_with_free_rows(item) for item in spec)
 
 
-class Filtered(_Derived):
+class Filtered(Derived):
     """The elements that a function says yes to."""
 
     def __init__(self, above: Dataset, predicate: Callable[..., Any]) -> None:
@@ -235,24 +238,93 @@ class Filtered(_Derived):
 
     def _kept(self, pass_: int) -> Iterator[Any]:
         for element in self._above._open(pass_, 0):
-            answer = np.asarray(_called(self._predicate, element))
-            if answer.size != 1:
-                raise ValueError(
-                    "filter: the function must return one truth value, got an array of shape "
-                    f"{answer.shape}"
-                )
-            if answer.item():
+            if _is_true("filter", self._predicate, element):
                 yield element
 
 
-class Batched(_Derived):
+def _is_true(verb: str, predicate: Callable[..., Any], element: Any) -> bool:
+    answer = np.asarray(called(predicate, element))
+    if answer.size != 1:
+        raise ValueError(
+            f"{verb}: the function must return one truth value, got an array of shape "
+            f"{answer.shape}"
+        )
+    return bool(answer.item())
+
+
+class TakenWhile(Derived):
+    """The elements up to the first that a function says no to."""
+
+    def __init__(self, above: Dataset, predicate: Callable[..., Any]) -> None:
+        super().__init__(above)
+        self._predicate = predicate
+
+    def cardinality(self) -> int:
+        return UNKNOWN
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        return islice(self._first(pass_), start, None)
+
+    def _first(self, pass_: int) -> Iterator[Any]:
+        for element in self._above._open(pass_, 0):
+            if not _is_true("take_while", self._predicate, element):
+                return
+            yield element
+
+
+class Scanned(Derived):
+    """What a function makes of each element and a state."""
+
+    def __init__(self, above: Dataset, state: Any, function: Callable[[Any, Any], Any]) -> None:
+        super().__init__(above)
+        self._state = state
+        self._function = function
+
+    def _spec(self) -> Any:
+        return super(Derived, self)._spec()
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        return islice(self._made(pass_), start, None)
+
+    def _made(self, pass_: int) -> Iterator[Any]:
+        state = self._state
+        for element in self._above._open(pass_, 0):
+            found = self._function(state, element)
+            if not (isinstance(found, tuple | list) and len(found) == 2):
+                raise ValueError(
+                    "scan: the function must return a pair, the new state and the new element; "
+                    f"got {found!r}"
+                )
+            state, made = found
+            yield as_element(made)
+
+
+class Shard(Derived):
+    """Every so many elements one."""
+
+    def __init__(self, above: Dataset, shards: int, index: int) -> None:
+        super().__init__(above)
+        if not 0 <= index < shards:
+            raise ValueError(f"shard: expected an index from 0 to {shards - 1}, got {index}")
+        self._shards = shards
+        self._index = index
+
+    def cardinality(self) -> int:
+        count = self._above.cardinality()
+        return count if count < 0 else len(range(self._index, count, self._shards))
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        above = self._above._open(pass_, self._index + start * self._shards)
+        return islice(above, 0, None, self._shards)
+
+
+class Batched(Derived):
     """Batches of elements."""
 
-    def __init__(self, above: Dataset, size: int, drop_remainder: bool, pads: bool = False) -> None:
+    def __init__(self, above: Dataset, size: int, drop_remainder: bool) -> None:
         super().__init__(above)
         self._batch_size = size
         self._drop = drop_remainder
-        self._pads = pads
 
     def cardinality(self) -> int:
         count = self._above.cardinality()
@@ -262,10 +334,11 @@ class Batched(_Derived):
 
     def _spec(self) -> Any:
         exact = self._drop or self._above.cardinality() == INFINITE
-        above = self._above.element_spec
-        if self._pads:
-            above = _of_any_size(above)
-        return batch_spec(above, self._batch_size if exact else None)
+        return batch_spec(self._spec_of_one(), self._batch_size if exact else None)
+
+    def _spec_of_one(self) -> Any:
+        """The specs of an element of a batch."""
+        return self._above.element_spec
 
     def _open(self, pass_: int, start: int) -> Iterator[Any]:
         size = self._batch_size
@@ -273,18 +346,30 @@ class Batched(_Derived):
         while elements := list(islice(above, size)):
             if len(elements) < size and self._drop:
                 return
-            yield stacked(padded(elements) if self._pads else elements)
+            yield stacked(self._ready(elements))
+
+    def _ready(self, elements: list[Any]) -> list[Any]:
+        return elements
 
 
-def _of_any_size(spec: Any) -> Any:
-    if isinstance(spec, ElementSpec):
-        return ElementSpec((None,) * len(spec.shape), spec.dtype)
-    if isinstance(spec, dict):
-        return {key: _of_any_size(item) for key, item in spec.items()}
-    return tuple(_of_any_size(item) for item in spec)
+class Padded(Batched):
+    """Batches of elements that have been padded to one shape."""
+
+    def __init__(
+        self, above: Dataset, size: int, drop_remainder: bool, shapes: Any, values: Any
+    ) -> None:
+        super().__init__(above, size, drop_remainder)
+        self._shapes = shapes
+        self._values = values
+
+    def _spec_of_one(self) -> Any:
+        return padded_spec(self._above.element_spec, self._shapes)
+
+    def _ready(self, elements: list[Any]) -> list[Any]:
+        return padded(elements, self._shapes, self._values)
 
 
-class Unbatched(_Derived):
+class Unbatched(Derived):
     """The rows of batches."""
 
     def cardinality(self) -> int:
@@ -317,7 +402,7 @@ def _without_rows(spec: Any) -> Any:
     return tuple(_without_rows(item) for item in spec)
 
 
-class Shuffled(_Derived):
+class Shuffled(Derived):
     """Elements in an order that pass and seed decide."""
 
     def __init__(self, above: Dataset, size: int, seed: int, reshuffles: bool) -> None:
@@ -344,7 +429,7 @@ class Shuffled(_Derived):
             yield buffer[place]
 
 
-class Repeated(_Derived):
+class Repeated(Derived):
     """Elements several times over."""
 
     def __init__(self, above: Dataset, count: int | None) -> None:
@@ -374,7 +459,7 @@ class Repeated(_Derived):
             within = 0
 
 
-class Taken(_Derived):
+class Taken(Derived):
     """The first elements."""
 
     def __init__(self, above: Dataset, count: int) -> None:
@@ -394,7 +479,7 @@ class Taken(_Derived):
         return islice(self._above._open(pass_, start), left) if left else iter(())
 
 
-class Skipped(_Derived):
+class Skipped(Derived):
     """All but the first elements."""
 
     def __init__(self, above: Dataset, count: int) -> None:
@@ -436,7 +521,7 @@ class Concatenated(Dataset):
             yield from part._open(pass_, 0)
 
 
-class Enumerated(_Derived):
+class Enumerated(Derived):
     """Elements with their numbers."""
 
     def __init__(self, above: Dataset, first: int) -> None:
@@ -451,7 +536,7 @@ class Enumerated(_Derived):
             yield np.int64(number), element
 
 
-class Cached(_Derived):
+class Cached(Derived):
     """The elements of the first whole pass."""
 
     def __init__(self, above: Dataset) -> None:
@@ -477,7 +562,7 @@ class Cached(_Derived):
         self._kept = found
 
 
-class Prefetched(_Derived):
+class Prefetched(Derived):
     """Elements made ahead."""
 
     def __init__(self, above: Dataset, size: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from handmill import activations
+from handmill.errors import warn_caller
 from handmill.layers.layer import Layer
 
 
@@ -20,10 +20,9 @@ class LeakyReLU(Layer):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
         if "alpha" in kwargs:
             negative_slope = kwargs.pop("alpha")
-            warnings.warn(
+            warn_caller(
                 "Argument `alpha` is deprecated. Use `negative_slope` instead.",
                 DeprecationWarning,
-                stacklevel=2,
             )
         super().__init__(**kwargs)
         if negative_slope is None or negative_slope < 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from handmill import constraints, initializers, ops, regularizers
+from handmill.errors import warn_caller
 from handmill.layers.arguments import refuse_unsupported
 from handmill.layers.layer import Layer
 from handmill.primitives.gather import INDEX_DTYPES
@@ -93,10 +93,9 @@ class Embedding(Layer):
                 f"embeddings_constraint={embeddings_constraint!r}"
             )
         if kwargs.pop("input_length", None) is not None:
-            warnings.warn(
+            warn_caller(
                 "Argument `input_length` is deprecated: the length follows from the data. Remove "
                 "it.",
-                stacklevel=2,
             )
         super().__init__(**kwargs)
         self.input_dim = int(input_dim)

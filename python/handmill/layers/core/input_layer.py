@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import config, dtype_policies
+from handmill.errors import warn_caller
 from handmill.layers.layer import Layer
 from handmill.layers.symbolic import STRING, KerasTensor, Node
 
@@ -45,9 +45,7 @@ class InputLayer(Layer):
         is_text = dtype is str or dtype == STRING or getattr(dtype, "kind", "") in ("U", "S")
         super().__init__(name=name, dtype=config.floatx() if is_text else dtype or config.floatx())
         if "input_shape" in kwargs:
-            warnings.warn(
-                "Argument `input_shape` is deprecated. Use `shape` instead.", stacklevel=2
-            )
+            warn_caller("Argument `input_shape` is deprecated. Use `shape` instead.")
             shape = kwargs.pop("input_shape")
         batch_shape = kwargs.pop("batch_input_shape", batch_shape)
         if kwargs:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from handmill import ops
+from handmill.errors import warn_caller
 from handmill.layers.normalization.affine import AffineLayer
 from handmill.layers.normalization.axes import axis_argument, sizes_along
 from handmill.primitives.operands import common_dtype
@@ -56,10 +56,9 @@ class LayerNormalization(AffineLayer):
     ) -> None:
         rms_scaling = kwargs.pop("rms_scaling", False)
         if rms_scaling:
-            warnings.warn(
+            warn_caller(
                 "`rms_scaling=True` is deprecated: it divides by the standard deviation, not by "
                 "the root mean square. Use RMSNormalization instead.",
-                stacklevel=2,
             )
         super().__init__(
             center=center,

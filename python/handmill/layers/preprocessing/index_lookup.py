@@ -39,6 +39,11 @@ MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 IN_NO_CATEGORY = -1
 
 
+def no_vocabulary(layer: Any) -> str:
+    """Returns the error of a layer that was called before it knows its tokens."""
+    return f"{layer.describe()} has no vocabulary yet: call adapt(), or pass `vocabulary`"
+
+
 class IndexLookup(StringLayer):
     """Base of layers that give tokens their numbers; see StringLookup and IntegerLookup.
 
@@ -164,6 +169,11 @@ class IndexLookup(StringLayer):
         """
         known = [] if self._vocabulary is None else list(self._vocabulary.tokens)
         return [*self._special_tokens(), *known] if include_special_tokens else known
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a vocabulary, if an empty one: it was given, read or learned."""
+        return self._vocabulary is not None or self._frozen_vocab_size is not None
 
     def vocabulary_size(self) -> int:
         """Returns how many numbers there are, those of mask and unknown tokens included."""

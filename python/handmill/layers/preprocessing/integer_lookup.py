@@ -10,7 +10,12 @@ from handmill import ops
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
 from handmill.layers.preprocessing.adapting import numbers_of
-from handmill.layers.preprocessing.index_lookup import IN_NO_CATEGORY, IndexLookup, as_key
+from handmill.layers.preprocessing.index_lookup import (
+    IN_NO_CATEGORY,
+    IndexLookup,
+    as_key,
+    no_vocabulary,
+)
 from handmill.layers.preprocessing.strings import is_string
 from handmill.layers.preprocessing.vocabulary import find
 from handmill.primitives.hashing import HASH_BIN
@@ -136,6 +141,9 @@ class IntegerLookup(IndexLookup):
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
         x = ops.cast(uncast(inputs, WHOLE), "int64")  # a float32 holds those up to 2^24 only
+        if not self.is_ready:  # models are put together before adapt(); what runs is refused
+            missing = check_labels(ops.minimum(x, -1), 0, f"{no_vocabulary(self)}: place")
+            return self._encoded(missing)
         if self.invert:
             return self._inverted(x)
         one = self.num_oov_indices == 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.op import Array
-from handmill.layers.preprocessing.index_lookup import IndexLookup
+from handmill.layers.preprocessing.index_lookup import IndexLookup, no_vocabulary
 from handmill.layers.preprocessing.strings import as_strings, text_array
 from handmill.layers.symbolic import STRING, KerasTensor
 from handmill.primitives.fingerprints import bins_of
@@ -108,7 +108,13 @@ class StringLookup(IndexLookup):
         return self.encode(self.numbers_of(flat).reshape(array.shape))
 
     def numbers_of(self, strings: list[Any]) -> Array:
-        """Returns the number of each string, or of each in UTF-8 if they are bytes (int64)."""
+        """Returns the number of each string, or of each in UTF-8 if they are bytes (int64).
+
+        Raises:
+            RuntimeError: if there is no vocabulary.
+        """
+        if not self.is_ready:
+            raise RuntimeError(no_vocabulary(self))
         in_bytes = bool(strings) and isinstance(strings[0], bytes)
         vocabulary = self._vocabulary or self._numbered(())
         known = vocabulary.numbers_of_bytes if in_bytes else vocabulary.numbers
@@ -140,6 +146,8 @@ class StringLookup(IndexLookup):
                 f"{self.describe()} turns numbers into strings (invert=True); it received an array "
                 f"of dtype {numbers.dtype}"
             )
+        if not self.is_ready:
+            raise RuntimeError(no_vocabulary(self))
         table = self.get_vocabulary()
         unknown = self.oov_token
         flat = numbers.astype(np.int64).reshape(-1).tolist()

@@ -13,7 +13,7 @@ from handmill.ir.op import Array
 from handmill.layers.preprocessing import tokens
 from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
 from handmill.layers.preprocessing.encoding import checked_mode
-from handmill.layers.preprocessing.index_lookup import MODES, refuse_path
+from handmill.layers.preprocessing.index_lookup import MODES, no_vocabulary, refuse_path
 from handmill.layers.preprocessing.string_lookup import StringLookup
 from handmill.layers.preprocessing.strings import StringLayer, as_strings
 from handmill.layers.symbolic import STRING, KerasTensor
@@ -221,6 +221,8 @@ class TextVectorization(StringLayer):
 
     def on_strings(self, inputs: Any) -> Array:
         """Computes the output, in Python."""
+        if not self._lookup_layer.is_ready:
+            raise RuntimeError(no_vocabulary(self))
         rows, shape = self._tokens(self._texts(inputs))
         lookup = self._lookup_layer
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
