@@ -46,7 +46,10 @@ def layer_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
 
     arguments = dict(config)
     if isinstance(arguments.get("dtype"), dict):
-        arguments["dtype"] = dtype_policies.get(arguments["dtype"])
+        policy = dtype_policies.get(arguments["dtype"])
+        # Constructors that expect a name, as most of those written for Keras do, are given one.
+        is_plain = type(policy) is dtype_policies.DTypePolicy
+        arguments["dtype"] = policy.name if is_plain else policy
     arguments.pop("quantization_config", None)
     if getattr(cls.get_config, "collects_arguments", False):
         arguments = {
