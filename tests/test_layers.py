@@ -296,6 +296,34 @@ def test_state_of_metrics_in_layers():
 
     layer = Watching()
     assert layer.metrics_variables == layer.metric.variables
+    outer = handmill.Sequential([layers.Input((3,)), layer.inner])
+    outer.compile("sgd", "mse", metrics=["mae", handmill.metrics.AUC(num_thresholds=3)])
+    assert [v.path for v in outer.metrics_variables] == ["loss/total", "loss/count"]  # so far
+    outer.fit(X, X[:, :1] > 3, verbose=0)
+    names = ["total", "count"] * 2 + [f"{a}_{b}" for b in ("positives", "negatives") for a in TF]
+    assert [v.name for v in outer.metrics_variables] == names
+
+
+TF = ("true", "false")
+
+
+@pytest.fixture
+def channels_first():
+    handmill.config.set_image_data_format("channels_first")
+    yield
+    handmill.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.usefixtures("channels_first")
+def test_rescaling_by_channels_that_come_first():
+    x = np.arange(24, dtype="float32").reshape(1, 3, 2, 4)
+    factors, offsets = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 3.0])
+    want = x * factors[:, None, None] + offsets[:, None, None]
+    layer = layers.Rescaling(factors.tolist(), offset=offsets.tolist())
+    np.testing.assert_allclose(layer(x), want)
+    model = handmill.Sequential([layers.Input(x.shape[1:]), layer])
+    np.testing.assert_allclose(model.predict(x, verbose=0), want)
+    np.testing.assert_allclose(layers.Rescaling(2.0)(x), 2 * x)
 
 
 def test_a_name_in_the_place_of_a_shape():

@@ -105,6 +105,8 @@ class Layer(StoredVariables, Watched):
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
+    _part: Any = None
+    _known_parts: Any = None
     _convert_input_args = True
     """Whether lists of numbers that the layer is called on become float32."""
     _unwatched: ClassVar[frozenset[str]]
