@@ -53,7 +53,8 @@ def _of_channels(numbers: Array) -> Array:
     """One number, or one for each channel, in the shape that images broadcast with."""
     if not numbers.ndim or config.image_data_format() != "channels_first":
         return numbers
-    return numbers.reshape(numbers.shape + (1,) * (3 - numbers.ndim))
+    shaped: Array = numbers.reshape(numbers.shape + (1,) * (3 - numbers.ndim))
+    return shaped
 
 
 def _plain(value: Any) -> Any:

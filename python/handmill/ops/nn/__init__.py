@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
-from handmill.ops.nn import blocks, functions, sparse
+from handmill.ops.nn import blocks, ctc, functions, sparse
 
 if TYPE_CHECKING:
     from handmill.ops.nn.blocks import *
+    from handmill.ops.nn.ctc import *
     from handmill.ops.nn.functions import *
     from handmill.ops.nn.sparse import *
 else:
-    publish(__name__, blocks, functions, sparse)
+    publish(__name__, blocks, ctc, functions, sparse)
