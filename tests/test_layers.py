@@ -601,3 +601,9 @@ def test_an_activation_taken_away(make):
     layer.activation = None
     assert (layer(x) < 0).any()
     assert layer.get_config()["activation"] == "linear"
+
+
+@pytest.mark.parametrize("kind", (TypeError, ValueError))
+def test_a_config_that_a_constructor_refuses(kind):
+    with pytest.raises(kind, match=r"Error when making Embedding.*`input_dim` must be a positive"):
+        layers.Embedding.from_config({"input_dim": 3.7, "output_dim": 8})

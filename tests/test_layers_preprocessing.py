@@ -398,3 +398,23 @@ def test_weights_of_counts_have_a_gradient() -> None:
         if 0 <= ids[b, n, m] < 3:
             want[b, n, m] = factors[b, m, ids[b, n, m]]
     np.testing.assert_array_equal(gradient, want)
+
+
+@pytest.mark.parametrize("suffix", (".keras", ".hmill"))
+def test_a_vocabulary_from_a_file_is_in_the_file_of_the_model(tmp_path: Any, suffix: str) -> None:
+    if suffix == ".keras":
+        pytest.importorskip("h5py")
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\nc\n")
+    layer = layers.StringLookup(vocabulary=str(words), name="index")
+    words.unlink()
+    model = handmill.Sequential([layer] if suffix == ".keras" else [layer, layers.Rescaling(1)])
+    if suffix == ".hmill":
+        model(np.array([["a"]]))
+        model.save(tmp_path / "m.hmill")
+    else:
+        with pytest.warns(UserWarning, match="not yet been built"):
+            model.save(tmp_path / "m.keras")
+    again = handmill.models.load_model(tmp_path / f"m{suffix}").get_layer("index")
+    assert again.get_vocabulary() == ["[UNK]", "a", "b", "c"]
+    assert again(["b", "z"]).tolist() == [2, 0]

@@ -114,7 +114,7 @@ def made() -> dict[str, dict[str, Any]]:
     import handmill as hm
     from handmill import backend, config, layers, naming, ops, random, tree, utils
     from handmill.callbacks.monitor import MonitorCallback
-    from handmill.ir.trace import mask_of
+    from handmill.ir.trace import mask_of, with_mask
     from handmill.layers.symbolic import Node
     from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet
 
@@ -146,6 +146,7 @@ def made() -> dict[str, dict[str, Any]]:
             "cast": ops.cast,
             "random_seed_dtype": lambda: "int64",
             "get_keras_mask": mask_of,
+            "set_keras_mask": with_mask,
         },
         "keras.src.backend.common": {**dtypes, **tensors},
         "keras.src.backend.common.variables": {
@@ -153,6 +154,10 @@ def made() -> dict[str, dict[str, Any]]:
             "KerasVariable": hm.Variable,
         },
         "keras.src.backend.common.keras_tensor": tensors,
+        "keras.src.backend.common.masking": {
+            "get_keras_mask": mask_of,
+            "set_keras_mask": with_mask,
+        },
         "keras.src.backend.common.global_state": {
             "clear_session": lambda free_memory=True: utils.clear_session(),
         },
