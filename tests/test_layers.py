@@ -296,11 +296,120 @@ def test_state_of_metrics_in_layers():
 
     layer = Watching()
     assert layer.metrics_variables == layer.metric.variables
+    outer = handmill.Sequential([layers.Input((3,)), layer.inner])
+    outer.compile("sgd", "mse", metrics=["mae", handmill.metrics.AUC(num_thresholds=3)])
+    assert [v.path for v in outer.metrics_variables] == ["loss/total", "loss/count"]  # so far
+    outer.fit(X, X[:, :1] > 3, verbose=0)
+    names = ["total", "count"] * 2 + [f"{a}_{b}" for b in ("positives", "negatives") for a in TF]
+    assert [v.name for v in outer.metrics_variables] == names
+
+
+TF = ("true", "false")
+
+
+@pytest.fixture
+def channels_first():
+    handmill.config.set_image_data_format("channels_first")
+    yield
+    handmill.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.usefixtures("channels_first")
+def test_rescaling_by_channels_that_come_first():
+    x = np.arange(24, dtype="float32").reshape(1, 3, 2, 4)
+    factors, offsets = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 3.0])
+    want = x * factors[:, None, None] + offsets[:, None, None]
+    layer = layers.Rescaling(factors.tolist(), offset=offsets.tolist())
+    np.testing.assert_allclose(layer(x), want)
+    model = handmill.Sequential([layers.Input(x.shape[1:]), layer])
+    np.testing.assert_allclose(model.predict(x, verbose=0), want)
+    np.testing.assert_allclose(layers.Rescaling(2.0)(x), 2 * x)
 
 
 def test_a_name_in_the_place_of_a_shape():
-    with pytest.raises(ValueError, match=r"add_weight\(shape, name='scale'\)"):
-        layers.Layer().add_weight("scale", initializer="ones")
+    for given in ({"initializer": "ones"}, {"shape": (3,)}):
+        with pytest.raises(ValueError, match=r"add_weight\(shape=\.\.\., name='scale'\)"):
+            layers.Layer().add_weight("scale", **given)
+    with pytest.raises(ValueError, match="`shape` was passed both positionally and as a keyword"):
+        layers.Layer().add_weight((3,), shape=(3,))
+    with pytest.raises(TypeError, match="at most 3 positional arguments"):
+        layers.Layer().add_weight((3,), "ones", "float32", True)
+
+
+def test_a_weight_is_not_made_in_a_call():
+    class Late(layers.Layer):
+        def call(self, x):
+            self.w = self.add_weight((), "zeros", name="late")
+            return x + self.w
+
+    class Around(layers.Layer):  # what it calls may be built there
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(2)
+
+        def call(self, x):
+            return self.inner(x)
+
+    with pytest.raises(ValueError, match=r"cannot add new elements of state.*'late'"):
+        Late()(X)
+    assert len(Around()(X)) == len(X)
+
+
+def test_what_is_trainable_reaches_the_variables():
+    class Block(layers.Layer):
+        def build(self, shape):
+            self.fixed = self.add_weight((), "ones", trainable=False, name="fixed")
+            self.moved = self.add_weight((), "ones", name="moved")
+            self.inner = layers.Dense(2)
+            self.inner.build(shape)
+
+    block = Block()
+    block.build((None, 3))
+    names = ["moved", "fixed", "kernel", "bias"]
+    flags = [[True, False, True, True], [False] * 4, [True, False, True, True]]
+    for trainable, want in zip((True, False, True), flags, strict=True):
+        block.trainable = trainable
+        assert [w.name for w in block.weights] == names  # the order of files, too
+        assert [w.trainable for w in block.weights] == want
+    block.moved.trainable = False
+    assert [w.name for w in block.weights] == names
+    assert [w.name for w in block.trainable_weights] == ["kernel", "bias"]
+    block.trainable = True  # as in Keras: of all that were made trainable
+    assert [w.name for w in block.trainable_weights] == ["moved", "kernel", "bias"]
+    frozen = layers.Dense(2, trainable=False)
+    frozen.build((None, 3))
+    assert not frozen.kernel.trainable
+
+
+def test_variables_in_a_call_have_the_dtype_in_which_they_are_read():
+    found = {}
+
+    class Looks(layers.Layer):
+        def build(self, shape):
+            self.cast = self.add_weight((), "ones", name="cast")
+            self.kept = self.add_weight((), "ones", autocast=False, name="kept")
+            self.count = self.add_weight((), "zeros", "int32", name="count")
+
+        def call(self, x):
+            found.update({v.name: v.dtype for v in (self.cast, self.kept, self.count)})
+            return x * self.cast
+
+    layer = Looks(dtype="mixed_bfloat16")
+    assert handmill.ops.dtype(layer(X)) == "bfloat16"
+    assert found == {"cast": "bfloat16", "kept": "float32", "count": "int32"}
+    assert layer.cast.dtype == "float32"
+
+
+def test_a_config_gives_constructors_the_name_of_the_dtype():
+    given = []
+
+    class Named(layers.Dense):
+        def __init__(self, *args, dtype=None, **kwargs):
+            given.append(dtype)
+            super().__init__(*args, dtype=dtype, **kwargs)
+
+    Named.from_config(Named(2, dtype="mixed_bfloat16").get_config())
+    assert given == ["mixed_bfloat16", "mixed_bfloat16"]
 
 
 def test_forgotten_super_init():
@@ -492,3 +601,9 @@ def test_an_activation_taken_away(make):
     layer.activation = None
     assert (layer(x) < 0).any()
     assert layer.get_config()["activation"] == "linear"
+
+
+@pytest.mark.parametrize("kind", (TypeError, ValueError))
+def test_a_config_that_a_constructor_refuses(kind):
+    with pytest.raises(kind, match=r"Error when making Embedding.*`input_dim` must be a positive"):
+        layers.Embedding.from_config({"input_dim": 3.7, "output_dim": 8})

@@ -20,7 +20,29 @@ PENALTIES = {
 }
 STARTS = {"beta_initializer": "ones", "gamma_initializer": "zeros"}
 
+RENORM = {"renorm": True, "renorm_momentum": 0.9, "momentum": 0.95}
+
 CASES: dict[str, Any] = {
+    "batch_renorm": (lambda k: k.BatchNormalization(**RENORM), (6, 5, 4), (5, 4)),
+    "batch_renorm_clipped": (
+        lambda k: k.BatchNormalization(
+            **RENORM, renorm_clipping={"rmin": 0.5, "rmax": 1.5, "dmax": 0.7}
+        ),
+        (6, 4),
+        (4,),
+    ),
+    "batch_renorm_first": (
+        lambda k: k.BatchNormalization(axis=1, center=False, **RENORM),
+        (6, 4, 3),
+        (4, 3),
+    ),
+    "batch_renorm_no_scale": (
+        lambda k: k.BatchNormalization(
+            scale=False, moving_variance_initializer="zeros", renorm_clipping={"rmax": 2}, **RENORM
+        ),
+        (6, 4),
+        (4,),
+    ),
     "layer": (lambda k: k.LayerNormalization(), (6, 5, 4), (5, 4)),
     "layer_lengths": (lambda k: k.LayerNormalization(), (6, 5, 4), (None, 4)),
     "layer_vector": (lambda k: k.LayerNormalization(epsilon=0.1), (6, 4), (4,)),
@@ -120,7 +142,7 @@ def test_what_keras_refuses_is_refused(keras: Any, call: Any) -> None:
 def test_axes_that_do_not_exist_or_are_open_are_named(cls: Any) -> None:
     with pytest.raises(ValueError, match="Axis 3 is out of bounds"):
         cls(axis=3)(normal(2, 3))
-    with pytest.raises(ValueError, match=r"axis 1 .* has no fixed size"):
+    with pytest.raises(ValueError, match=r"axis 1 .* should have a defined dimension"):
         cls(axis=1)(handmill.Input((None, 3)))
 
 
@@ -276,3 +298,18 @@ def test_in_models_by_subclassing() -> None:
         net.compile("sgd", "mse", run_eagerly=eagerly)
         results.append(net.fit(x, y, epochs=2, verbose=0, shuffle=False).history["loss"])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "given",
+    (
+        {"renorm": True, "renorm_clipping": {"max": 3.0}},
+        {"renorm": True, "renorm_clipping": {"rmax": 1.0, "rmin": 2.0}},
+        {"renorm": True, "renorm_clipping": {"dmax": -1.0}},
+        {"synchronized": True},
+    ),
+)
+def test_arguments_of_batch_normalization_that_mean_nothing(keras: Any, given: Any) -> None:
+    theirs, ours = errors_of(keras, lambda k: k.layers.BatchNormalization(**given))
+    assert ours[:20] == theirs[:20]

@@ -168,6 +168,12 @@ def test_category_encoding(mode: str, tmp_path: Any) -> None:
     layer = layers.CategoryEncoding(num_tokens=4, output_mode=mode)
     np.testing.assert_array_equal(in_a_model(layer, x, "int32", tmp_path), ENCODED[mode])
     np.testing.assert_array_equal(layer(x[0].tolist()), ENCODED[mode][0])
+    outside = {  # left out, as Keras does
+        "one_hot": [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]],
+        "multi_hot": [1, 0, 0, 0],
+        "count": [1, 0, 0, 0],
+    }
+    np.testing.assert_array_equal(layer(np.array([4, 0, -1])), outside[mode])
     if mode == "count":
         found = layer(x, count_weights=np.array([[0.5, 2.0], [3.0, 1.0]]))
         np.testing.assert_array_equal(found, [[0, 2.5, 0, 0], [0, 0, 0, 3]])
@@ -348,6 +354,10 @@ def test_hashing_is_that_of_keras(tmp_path: Any) -> None:
     x = NUMBERS[:, None]
     found = in_a_model(layers.Hashing(1000), x, "int64", tmp_path)
     assert found[:, 0].tolist() == [735, 849, 430, 632, 492]
+    fractions = np.array([1.7, 2.0, -1.2, 3.99], "float32")  # counted as whole numbers
+    for dtype in ("float32", "float64"):
+        found = layers.Hashing(1000)(fractions.astype(dtype))
+        np.testing.assert_array_equal(found, layers.Hashing(1000)(np.array([1, 2, -1, 3])))
     assert layers.Hashing(1000, salt=7)(NUMBERS).tolist() == [136, 559, 457, 290, 843]
     assert layers.Hashing(9, mask_value=1)(NUMBERS).tolist() == [8, 0, 7, 1, 5]
 
@@ -388,3 +398,23 @@ def test_weights_of_counts_have_a_gradient() -> None:
         if 0 <= ids[b, n, m] < 3:
             want[b, n, m] = factors[b, m, ids[b, n, m]]
     np.testing.assert_array_equal(gradient, want)
+
+
+@pytest.mark.parametrize("suffix", (".keras", ".hmill"))
+def test_a_vocabulary_from_a_file_is_in_the_file_of_the_model(tmp_path: Any, suffix: str) -> None:
+    if suffix == ".keras":
+        pytest.importorskip("h5py")
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\nc\n")
+    layer = layers.StringLookup(vocabulary=str(words), name="index")
+    words.unlink()
+    model = handmill.Sequential([layer] if suffix == ".keras" else [layer, layers.Rescaling(1)])
+    if suffix == ".hmill":
+        model(np.array([["a"]]))
+        model.save(tmp_path / "m.hmill")
+    else:
+        with pytest.warns(UserWarning, match="not yet been built"):
+            model.save(tmp_path / "m.keras")
+    again = handmill.models.load_model(tmp_path / f"m{suffix}").get_layer("index")
+    assert again.get_vocabulary() == ["[UNK]", "a", "b", "c"]
+    assert again(["b", "z"]).tolist() == [2, 0]

@@ -493,3 +493,37 @@ def test_a_size_of_the_functional_api_needs_a_tensor(make, backend):
     size = ops.shape(handmill.Input((4,)))[0]
     with use_backend(backend), pytest.raises(TypeError, match="while a model is put togeth"):
         make(size)
+
+
+def test_a_sequential_model_without_an_input_takes_other_sizes_than_the_first() -> None:
+    """As in Keras: nobody asked for the sizes of the first data."""
+
+    def batches():
+        yield (np.ones((3, 5, 7), "float32"),)
+        yield (np.ones((2, 7, 5), "float32"),)
+
+    model = handmill.Sequential([layers.Flatten()])
+    assert model.predict(batches(), verbose=0).shape == (5, 35)
+
+    def pairs():
+        for length in (12, 20, 12, 20):
+            yield np.ones((2, length, 2), "float32"), np.zeros((2, length // 4, 8), "float32")
+
+    model = handmill.Sequential([layers.Reshape((-1, 8)), layers.Dense(8)])
+    model.compile("sgd", "mse")
+    model.fit(pairs(), steps_per_epoch=4, verbose=0)
+    kernel, bias = model.get_weights()
+    for length in (12, 20, 24):
+        x = np.random.default_rng(length).normal(size=(1, length, 2)).astype("float32")
+        want = x.reshape(1, -1, 8) @ kernel + bias
+        np.testing.assert_allclose(model(x), want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.predict(x, verbose=0), want, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"expected shape=\(None, 12, 2\)"):
+        model(np.ones((2, 12, 2, 1, 1), "float32"))
+    fixed = handmill.Sequential([layers.Input((5, 7)), layers.Flatten()])
+    with pytest.raises(ValueError, match=r"expected shape=\(None, 5, 7\)"):
+        fixed(np.ones((2, 7, 5), "float32"))
+    dense = handmill.Sequential([layers.Dense(2)])
+    dense(np.ones((3, 4), "float32"))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 4"):
+        dense(np.ones((3, 5), "float32"))

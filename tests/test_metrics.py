@@ -267,3 +267,40 @@ def test_metrics_in_the_containers_of_a_metric_belong_to_it(kind):
         assert model.evaluate(x, x, verbose=0, return_dict=True)["parts"] == 16.0
     metric.reset_state()
     assert all(v.numpy() == 0 for v in metric.variables)
+
+
+def test_variables_in_lists_and_dicts_are_part_of_the_state():
+    class Counts(metrics.Metric):
+        def __init__(self, seen):
+            super().__init__(name="counts")
+            self.seen = seen
+            self.again = handmill.tree.flatten(seen)[0]
+            self.total = self.add_variable((), name="total")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            for variable in handmill.tree.flatten(self.seen):
+                variable.assign_add(1.0)
+
+        def result(self):
+            return self.total + self.again
+
+    for nested in (lambda a, b: [a, b], lambda a, b: {"x": a, "y": [b]}):
+        seen = [handmill.Variable(0.0, name="a"), handmill.Variable(0.0, name="b")]
+        metric = Counts(nested(*seen))
+        assert sorted(v.name for v in metric.variables) == ["a", "b", "total"]
+        model = handmill.Sequential([handmill.layers.Input((2,)), handmill.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=[metric])
+        x = np.ones((6, 2), "float32")
+        history = model.fit(x, x[:, :1], batch_size=2, epochs=2, verbose=0).history
+        assert history["counts"] == [3.0, 3.0]  # reset between the epochs
+        metric.reset_state()
+        assert [float(v) for v in seen] == [0.0, 0.0]
+
+
+def test_a_variable_of_a_metric_may_start_at_an_array():
+    metric = metrics.MeanIoU(num_classes=2)
+    start = metric.add_variable((2, 2), np.array([[1, 2], [3, 4]]), dtype="int", name="start")
+    np.testing.assert_array_equal(start.numpy(), [[1, 2], [3, 4]])
+    assert start.dtype == "int32"
+    with pytest.raises(ValueError, match=r"expected initial values of shape \(3,\)"):
+        metric.add_variable((3,), np.zeros(2))

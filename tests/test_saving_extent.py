@@ -256,7 +256,7 @@ def test_custom_objects_stay_in_their_thread(tmp_path):
 
     thread = threading.Thread(target=other)
     thread.start()
-    with hm.saving.custom_object_scope({"Own": Own}):
+    with hm.saving.custom_object_scope({"Own": Own}), hm.saving.custom_object_scope(None):
         inside.set()
         done.wait(10)
         assert isinstance(models.load_model(path).layers[0], Own)

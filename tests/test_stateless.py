@@ -137,6 +137,11 @@ def test_small_utilities():
     assert not utils.is_keras_tensor(X)
     assert utils.standardize_dtype(X.dtype) == utils.standardize_dtype("float32") == "float32"
     assert utils.standardize_dtype(np.int64) == "int64"
+    torch = pytest.importorskip("torch")
+    for name in ("float32", "float64", "bfloat16", "int8", "uint8", "int32", "int64", "bool"):
+        assert utils.standardize_dtype(getattr(torch, name)) == name
+    made = handmill.layers.Dense(2, dtype=torch.bfloat16)
+    assert made.compute_dtype == "bfloat16"
     with pytest.raises(ValueError, match="Invalid dtype: 'float31'"):
         utils.standardize_dtype("float31")
     found = utils.Config(a=1)

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-import numpy as np
-
 from handmill.lazy import plain_module
 
 _MIXED = {"mixed_bfloat16": ("bfloat16", "float32")}
@@ -344,9 +342,11 @@ def get(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, str):
         policy = DTypePolicy(identifier)
     else:
+        from handmill.ir.shapes import standardize_dtype
+
         try:
-            policy = DTypePolicy(np.dtype(identifier).name)
-        except TypeError:
+            policy = DTypePolicy(standardize_dtype(identifier))
+        except ValueError:
             raise ValueError(
                 "Cannot interpret `dtype` argument. Expected a string or an instance of "
                 f"DTypePolicy. Received: dtype={identifier}"

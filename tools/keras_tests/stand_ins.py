@@ -25,7 +25,7 @@ def made() -> dict[str, dict[str, Any]]:
     from handmill.callbacks import remote
     from handmill.callbacks.monitor import MonitorCallback
     from handmill.data import downloads
-    from handmill.ir.trace import mask_of
+    from handmill.ir.trace import mask_of, with_mask
     from handmill.layers.symbolic import Node
     from handmill.models.model import Functional
     from handmill.runtime.watch import TrackedDict, TrackedList, TrackedSet
@@ -65,6 +65,7 @@ def made() -> dict[str, dict[str, Any]]:
             "cast": ops.cast,
             "random_seed_dtype": lambda: "int64",
             "get_keras_mask": mask_of,
+            "set_keras_mask": with_mask,
         },
         "keras.src.backend.common": {**dtypes, **tensors},
         "keras.src.backend.common.variables": {
@@ -72,6 +73,10 @@ def made() -> dict[str, dict[str, Any]]:
             "KerasVariable": hm.Variable,
         },
         "keras.src.backend.common.keras_tensor": tensors,
+        "keras.src.backend.common.masking": {
+            "get_keras_mask": mask_of,
+            "set_keras_mask": with_mask,
+        },
         "keras.src.backend.common.global_state": {
             "clear_session": lambda free_memory=True: utils.clear_session(),
         },

@@ -53,10 +53,15 @@ def autocast_scope(dtype: str | None) -> Iterator[None]:
 def read(graph: Graph, state: Any) -> Value:
     """Returns the content of a variable at this point, in the dtype of the autocast scope."""
     value = graph.read(state)
-    dtype = _AUTOCAST.dtype
-    if dtype is None or value.dtype == dtype or value.dtype not in FLOATS:
-        return value
-    return _cast(value, dtype) if _cast is not None and state.autocast else value
+    dtype = dtype_read(state)
+    return value if value.dtype == dtype or _cast is None else _cast(value, dtype)
+
+
+def dtype_read(state: Any) -> str:
+    """The dtype in which :func:`read` gives the content of a variable."""
+    own: str = state.spec.dtype
+    scope = _AUTOCAST.dtype
+    return scope if scope is not None and state.autocast and own in FLOATS else own
 
 
 array_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.errors import ShapeError, warn_caller
+from handmill.layers.context import CONTEXT
 from handmill.layers.symbolic import KerasTensor, shape_of_spec
 from handmill.runtime.watch import is_ours
 
@@ -42,18 +44,54 @@ def bound_arguments(cls: type, layer: Any, args: Any, kwargs: Any) -> dict[str, 
     return arguments
 
 
-def shape_of_weight(shape: Any, layer: Any) -> tuple[int, ...]:
-    """Returns the shape given to ``add_weight``.
+def weight_arguments(
+    positional: tuple[Any, ...], named: tuple[Any, ...], name: str, layer: Any
+) -> tuple[tuple[int, ...], Any, Any]:
+    """Returns shape, initializer and dtype given to ``add_weight``, by position or by name.
 
     Raises:
-        ValueError: for a name in its place, as Keras 2 had it.
+        TypeError: for more than three of them by position.
+        ValueError: for a name in the first place, as Keras 2 had it; for one that is given twice;
+            for a weight that no memory can hold; inside the layer's ``call``.
     """
-    if isinstance(shape, str):
+    if CONTEXT.calling is layer:
         raise ValueError(
-            f"add_weight() of {layer.describe()}: the first argument is `shape`, the name is a "
-            f"keyword argument: add_weight(shape, name={shape!r}). Received: shape={shape!r}"
+            f"{layer.describe()}: call() cannot add new elements of state: it would make the "
+            f"weight {name!r} anew at each call. Make it in build(input_shape) or in __init__."
         )
-    return (shape,) if isinstance(shape, int) else tuple(shape or ())
+    if len(positional) > 3:
+        raise TypeError(
+            "add_weight() takes at most 3 positional arguments (shape, initializer, dtype), but "
+            f"{len(positional)} were given to that of {layer.describe()}"
+        )
+    found = dict(zip(_BY_POSITION, named, strict=True))
+    for argument, value in zip(_BY_POSITION, positional, strict=False):
+        if argument == "shape" and isinstance(value, str):
+            raise ValueError(
+                f"add_weight() of {layer.describe()}: the first argument is `shape`, `name` must "
+                f"be passed as a keyword argument: add_weight(shape=..., name={value!r}). "
+                f"Received: add_weight({value!r}, ...)"
+            )
+        if found[argument] is not None:
+            raise ValueError(
+                f"add_weight() of {layer.describe()}: `{argument}` was passed both positionally "
+                "and as a keyword argument."
+            )
+        found[argument] = value
+    shape = found["shape"]
+    shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+    if math.prod(shape) * 4 > _ADDRESSABLE:
+        raise ValueError(
+            f"{layer.describe()}: its weight {name!r} of shape {shape} would need "
+            f"{math.prod(shape) * 4:.3g} bytes"
+        )
+    return shape, found["initializer"], found["dtype"]
+
+
+_BY_POSITION = ("shape", "initializer", "dtype")
+
+_ADDRESSABLE = 1 << 47
+"""Bytes of address space that a process has on today's machines."""
 
 
 def warn_of_unbuilt(layer: Any) -> None:

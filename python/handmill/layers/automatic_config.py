@@ -40,13 +40,17 @@ def layer_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
     """Makes a layer from its config.
 
     Raises:
-        TypeError: if its constructor does not take what the config holds.
+        TypeError: if its constructor does not take what the config holds; a ValueError, too, if
+            that was what the constructor raised.
     """
     from handmill.saving.objects import deserialize_keras_object
 
     arguments = dict(config)
     if isinstance(arguments.get("dtype"), dict):
-        arguments["dtype"] = dtype_policies.get(arguments["dtype"])
+        policy = dtype_policies.get(arguments["dtype"])
+        # Constructors that expect a name, as most of those written for Keras do, are given one.
+        is_plain = type(policy) is dtype_policies.DTypePolicy
+        arguments["dtype"] = policy.name if is_plain else policy
     arguments.pop("quantization_config", None)
     if getattr(cls.get_config, "collects_arguments", False):
         arguments = {
@@ -55,7 +59,12 @@ def layer_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
         }
     try:
         return cls(**arguments)
-    except TypeError as error:
-        raise TypeError(
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else _UnfitValueError
+        raise kind(
             f"Error when making {cls.__name__} from its config: {error}\nconfig={config}"
         ) from None
+
+
+class _UnfitValueError(TypeError, ValueError):
+    """A value in a config that a constructor refuses: Keras's TypeError, and the constructor's."""

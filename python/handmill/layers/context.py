@@ -17,15 +17,26 @@ class CallContext(threading.local):
         losses: the layer and the penalty that it added, one list for each program being traced.
         eager: whether layers called on arrays run their ``call`` in Python.
         scopes: the names of the layers whose ``call`` Python runs.
+        calling: the innermost of these layers.
     """
 
     training: bool | None = None
     observer: Any = None
     eager: bool = False
+    calling: Any = None
 
     def __init__(self) -> None:
         self.losses: list[list[tuple[Any, Any]]] = []
         self.scopes: list[str] = []
+
+    @contextmanager
+    def inside(self, layer: Any) -> Iterator[None]:
+        """Says whose ``call`` runs in the ``with`` block."""
+        before, self.calling = self.calling, layer
+        try:
+            yield
+        finally:
+            self.calling = before
 
 
 CONTEXT = CallContext()

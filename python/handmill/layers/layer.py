@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -31,10 +30,10 @@ from handmill.layers.arguments import (
     located,
     positional,
     shape_of_leaf,
-    shape_of_weight,
     tensors_of,
     unique,
     warn_of_unbuilt,
+    weight_arguments,
 )
 from handmill.layers.attributes import (
     FUNCTIONS,
@@ -109,6 +108,8 @@ class Layer(StoredVariables, Watched):
     _call_takes_training = False
     _call_takes_masks = False
     _training_default = False
+    _part: Any = None
+    _known_parts: Any = None
     _convert_input_args = True
     """Whether lists of numbers that the layer is called on become float32."""
     _fixes_batch = False
@@ -150,6 +151,7 @@ class Layer(StoredVariables, Watched):
 
     def add_weight(
         self,
+        *args: Any,
         shape: Sequence[int] | int | None = None,
         initializer: Any = None,
         dtype: str | None = None,
@@ -163,6 +165,7 @@ class Layer(StoredVariables, Watched):
         """Makes a weight.
 
         Args:
+            *args: shape, initializer and dtype by position.
             shape: its shape; () by default.
             initializer: a name or initializer; default glorot_uniform, zeros for integers.
             dtype: default: the layer's.
@@ -172,20 +175,18 @@ class Layer(StoredVariables, Watched):
             constraint: applied to it after each update.
             aggregation: accepted for Keras.
             name: default: ``variable``.
+
+        Raises:
+            ValueError: inside :meth:`call`, which would make one at each call.
         """
         from handmill import constraints, initializers
 
         self._check_super_called()
+        name = name or "variable"
+        shape, initializer, dtype = weight_arguments(args, (shape, initializer, dtype), name, self)
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
-        shape = shape_of_weight(shape, self)
-        name = name or "variable"
-        if math.prod(shape) * 4 > _ADDRESSABLE:
-            raise ValueError(
-                f"{self.describe()}: its weight {name!r} of shape {shape} would need "
-                f"{math.prod(shape) * 4:.3g} bytes"
-            )
         try:
             weight = Variable(
                 initializers.get(initializer),
@@ -202,6 +203,8 @@ class Layer(StoredVariables, Watched):
             raise MemoryError(f"{self.describe()}: {error}") from error
         with self._name_scope():
             weight.path = path_of(name)
+        if not self._trainable:
+            weight.trainable = False
         self._own_weights.append(weight)
         return weight
 
@@ -218,7 +221,14 @@ class Layer(StoredVariables, Watched):
     ) -> Variable:
         """Makes a weight: :meth:`add_weight` under Keras's older name."""
         return self.add_weight(
-            shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name
+            shape,
+            initializer,
+            dtype,
+            trainable=trainable,
+            autocast=autocast,
+            regularizer=regularizer,
+            constraint=constraint,
+            name=name,
         )
 
     def _parts(self) -> list[Any]:
@@ -255,8 +265,8 @@ class Layer(StoredVariables, Watched):
         return unique(found)
 
     def variables_to_store(self) -> list[Variable]:
-        """The weights of this layer itself: trainable ones first."""
-        return sorted(self._own_variables(), key=lambda v: not v.trainable)
+        """The weights of this layer itself: those made trainable first."""
+        return sorted(self._own_variables(), key=lambda v: not v.made_trainable)
 
     def _seed_states(self) -> list[Variable]:
         from handmill.random import SeedGenerator
@@ -273,11 +283,8 @@ class Layer(StoredVariables, Watched):
 
     @property
     def weights(self) -> list[Variable]:
-        """The weights: trainable ones first, then those of the layers inside."""
-        own = self._own_variables()
-        found = [v for v in own if v.trainable] + [v for v in own if not v.trainable]
-        if not self._trainable:
-            found = own
+        """The weights: those made trainable first, then those of the layers inside."""
+        found = Layer.variables_to_store(self)
         for layer in self._flatten_layers():
             found += layer.weights
         return unique(found)
@@ -322,6 +329,8 @@ class Layer(StoredVariables, Watched):
     def trainable(self, value: bool) -> None:
         value = bool(value)
         self._trainable = value
+        for variable in self._own_variables():
+            variable.trainable = value and variable.made_trainable
         for layer in self._flatten_layers():
             layer.trainable = value
         notice(TRAINABLE)
@@ -485,7 +494,7 @@ class Layer(StoredVariables, Watched):
             if self._call_takes_masks:
                 kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
-            with autocast_scope(self._autocast_dtype()), self._name_scope():
+            with autocast_scope(self._autocast_dtype()), self._name_scope(), CONTEXT.inside(self):
                 outputs = self.call(*args, **kwargs)
             self._carry_masks(args[0] if args else None, outputs, previous)
             if self.activity_regularizer is not None:
@@ -762,10 +771,6 @@ class Layer(StoredVariables, Watched):
 
 
 _PLAIN = frozenset({bool, float, int, str})
-
-_ADDRESSABLE = 1 << 47
-"""Bytes of address space that a process has on today's machines."""
-
 Layer._unwatched = NOT_NOTICED
 
 

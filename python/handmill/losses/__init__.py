@@ -7,6 +7,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "BinaryCrossentropy": ".probabilistic",
         "BinaryFocalCrossentropy": ".focal",
+        "CTC": ".sequences",
         "CategoricalCrossentropy": ".probabilistic",
         "CategoricalFocalCrossentropy": ".focal",
         "CategoricalGeneralizedCrossEntropy": ".focal",
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazy_exports(
         "categorical_hinge": ".hinge",
         "circle": ".similarity",
         "cosine_similarity": ".regression",
+        "ctc": ".sequences",
         "deserialize": ".registry",
         "dice": ".overlap",
         "get": ".registry",

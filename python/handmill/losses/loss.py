@@ -11,7 +11,7 @@ from handmill.ir.dims import SymbolicDim, as_none, is_fixed
 from handmill.ir.shapes import FLOATS, size_of
 from handmill.ir.trace import mask_of
 from handmill.naming import auto_name, object_name
-from handmill.primitives.operands import count_along, shape_of, widened
+from handmill.primitives.operands import count_along, shape_of
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import serialize_keras_object
 
@@ -27,8 +27,8 @@ class Loss(Watched):
         name: default: the class name in snake case.
         reduction: ``"sum_over_batch_size"``, ``"sum"``, ``"mean"``,
             ``"mean_with_sample_weight"`` or None.
-        dtype: the floating dtype of targets, predictions and result, or a policy. Default: that of
-            the predictions, but float32 for bfloat16.
+        dtype: the floating dtype of targets, predictions and result, or a policy. Default: float32,
+            also where predictions are float64 or bfloat16, as in Keras.
 
     Raises:
         ValueError: for an unknown reduction or dtype.
@@ -94,9 +94,7 @@ class Loss(Watched):
 
     def _operand(self, y: Any) -> Any:
         y = ops.convert_to_tensor(y)
-        if self._dtype is None:
-            return widened(y)
-        return ops.cast(y, self._dtype) if ops.dtype(y) in FLOATS else y
+        return ops.cast(y, self.dtype) if ops.dtype(y) in FLOATS else y
 
     def reduce(self, values: Any, sample_weight: Any = None, mask: Any = None) -> Any:
         """Reduces one number a sample to a scalar.
@@ -106,8 +104,7 @@ class Loss(Watched):
             sample_weight: a factor for each sample.
             mask: which entries of the predictions count.
         """
-        reduced = self._reduced(values, sample_weight, mask)
-        return reduced if self._dtype is None else ops.cast(reduced, self._dtype)
+        return ops.cast(self._reduced(values, sample_weight, mask), self.dtype)
 
     def _reduced(self, values: Any, sample_weight: Any, mask: Any) -> Any:
         if (out_mask := mask_of(values)) is not None:

@@ -51,6 +51,7 @@ from handmill.losses.regression import (
     mean_squared_error,
     mean_squared_logarithmic_error,
 )
+from handmill.losses.sequences import CTC, ctc
 from handmill.losses.similarity import Circle, circle
 from handmill.naming import known_names, object_name
 from handmill.saving.objects import deserialize_keras_object, interpret, serialize_keras_object
@@ -77,6 +78,7 @@ CLASS_OF_FUNCTION: dict[Callable[..., Any], type[Loss]] = {
     dice: Dice,
     tversky: Tversky,
     circle: Circle,
+    ctc: CTC,
 }
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = tuple(CLASS_OF_FUNCTION)

@@ -10,7 +10,7 @@ from typing import Any
 
 from handmill import config, dtype_policies, tree
 from handmill.ir.graph import current_graph
-from handmill.ir.shapes import DTYPES
+from handmill.ir.shapes import DTYPES, standardize_dtype
 from handmill.naming import auto_name
 from handmill.runtime.stateless import check_counts, contents, lent_values
 from handmill.runtime.variable import Variable, zeros
@@ -52,7 +52,7 @@ def _noting(result: Any) -> Any:
     return noting
 
 
-_OWN = frozenset({"_variables", "_metrics_found"})
+_OWN = frozenset({"_variables", "_parts_found"})
 
 
 class Metric(Watched):
@@ -66,20 +66,20 @@ class Metric(Watched):
         name: default: the class name in snake case.
     """
 
-    _unwatched = frozenset({"name", "_metrics_found"})
+    _unwatched = frozenset({"name", "_parts_found"})
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self._start(
             name=name or auto_name(type(self).__name__),
             _dtype=config.floatx() if dtype is None else dtype_policies.get(dtype).compute_dtype,
             _variables=[],
-            _metrics_found=(-1, [], 0, []),
+            _parts_found=(-1, [], 0, []),
         )
 
     name: str
     _dtype: str
     _variables: list[Variable]
-    _metrics_found: tuple[int, list[Any], int, list[Metric]]
+    _parts_found: tuple[int, list[Any], int, list[Metric | Variable]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,14 +98,16 @@ class Metric(Watched):
         name, dtype = name or "variable", dtype or self._dtype
         path = f"{self.name}/{name}"
         # Not cast: also inside layers that compute in another dtype.
-        if initializer == "zeros" and shape == () and dtype in DTYPES:
+        gives_zeros = isinstance(initializer, str) and initializer == "zeros"
+        if gives_zeros and shape == () and dtype in DTYPES:
             variable = Variable.of_zeros((), dtype, name, path, autocast=False)
         else:
-            made: Any = zeros
-            if initializer != "zeros":
+            made: Any = zeros if gives_zeros else initializer
+            if not gives_zeros and not hasattr(made, "__array__"):
                 from handmill import initializers
 
                 made = initializers.get(initializer)
+            dtype = standardize_dtype(dtype)
             variable = Variable(made, shape, dtype, False, autocast=False, name=name)
             variable.path = path
         self._variables.append(variable)
@@ -123,26 +125,36 @@ class Metric(Watched):
 
     @property
     def variables(self) -> list[Variable]:
-        """The state."""
-        found = list(self._variables)
-        for metric in self._inner_metrics():
-            found += metric.variables
+        """The state, that of metrics among the attributes included."""
+        found = self._own_variables()
+        for part in self._parts():
+            if isinstance(part, Metric):
+                found += part.variables
         return found
 
-    def _inner_metrics(self) -> list[Metric]:
-        """Metrics among the attributes, and in their lists and dicts; looked for after changes."""
-        changed, containers, marks, metrics = self._metrics_found
+    def _own_variables(self) -> list[Variable]:
+        """The variables that were added, then the others among the attributes."""
+        parts = self._parts()
+        if not parts:
+            return list(self._variables)
+        added = {id(v) for v in self._variables}
+        others = [v for v in parts if isinstance(v, Variable) and id(v) not in added]
+        return [*self._variables, *{id(v): v for v in others}.values()]
+
+    def _parts(self) -> list[Metric | Variable]:
+        """Metrics and variables among the attributes, and in lists and dicts there."""
+        changed, containers, marks, parts = self._parts_found
         if changed != self._changed or marks != sum_of_marks(containers):
-            containers, metrics = [], []
+            containers, parts = [], []
             for name, value in vars(self).items():
-                if isinstance(value, Metric):
-                    metrics.append(value)
+                if isinstance(value, Metric | Variable):
+                    parts.append(value)
                 elif isinstance(value, list | tuple | dict | set) and name not in _OWN:
                     collect(value, containers)
-                    metrics += [v for v in tree.flatten(value) if isinstance(v, Metric)]
+                    parts += [v for v in tree.flatten(value) if isinstance(v, Metric | Variable)]
             marks = sum_of_marks(containers)
-            self._metrics_found = self._changed, containers, marks, metrics
-        return metrics
+            self._parts_found = self._changed, containers, marks, parts  # until they change
+        return parts
 
     @property
     def dtype(self) -> str:
@@ -170,10 +182,11 @@ class Metric(Watched):
 
     def reset_state(self) -> None:
         """Starts again."""
-        for variable in self._variables:
+        for variable in self._own_variables():
             variable.state.zero()
-        for metric in self._inner_metrics():
-            metric.reset_state()
+        for part in self._parts():
+            if isinstance(part, Metric):
+                part.reset_state()
 
     def stateless_update_state(
         self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from handmill import dtype_policies
+from handmill import dtype_policies, ops
+from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.arguments import is_shape
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
@@ -52,6 +53,8 @@ class Sequential(Model):
         self._maybe_rebuild()
 
     _undescribed = frozenset({"_graph"})  # it follows from the layers
+    _input_was_made = False
+    """Whether the input has the shape of the first data, which no ``Input`` asked for."""
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Appends a layer.
@@ -157,6 +160,7 @@ class Sequential(Model):
             except TypeError as error:
                 _check_arguments(layer, error)
                 raise
+        self._input_was_made |= layers is not self._layers
         self._layers[:] = layers
         self._graph = LayerGraph(inputs, x)
         self._host = host_part(self._graph)
@@ -179,6 +183,13 @@ class Sequential(Model):
         for layer in self.layers:
             inputs = layer(inputs)
         return inputs
+
+    def _fitted(self, value: Any, tensor: KerasTensor) -> Any:
+        other_sizes = value is not None and len(value.shape) == len(tensor.spec.shape)
+        if not (self._input_was_made and other_sizes):
+            return super()._fitted(value, tensor)
+        # Another size is for the layers to refuse.
+        return with_mask(ops.cast(value, tensor.dtype), mask_of(value))
 
     def _as_numbers(self, x: Any) -> Any:
         first = self._layers[0] if self._layers and self._graph is None else None

@@ -16,7 +16,7 @@ from handmill.ir.graph import ElementwiseEquality, LogicalOperators, current_gra
 from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
-from handmill.ir.trace import as_value, read, recorder, recorders
+from handmill.ir.trace import as_value, dtype_read, read, recorder, recorders
 from handmill.naming import path_of
 from handmill.primitives.operands import array_of_numbers, converted
 from handmill.runtime.memory import available_bytes
@@ -179,6 +179,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         constraint: applied after each update: callable ``Value -> Value``.
 
     Attributes:
+        made_trainable: what ``trainable`` was at first; lists and files keep that order.
         sparse_rows: whether optimizers update only the rows that a step has looked up.
 
     Example:
@@ -266,6 +267,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             name=name,
             path=path_of(name),
             _trainable=trainable,
+            made_trainable=bool(trainable),
             autocast=autocast,
             aggregation=aggregation or "none",
             synchronization=synchronization or "none",
@@ -299,6 +301,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             name=name,
             path=path,
             _trainable=False,
+            made_trainable=False,
             autocast=autocast,
             aggregation="none",
             synchronization="auto",
@@ -336,6 +339,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
     spec: Spec
     state: Any
     _trainable: bool
+    made_trainable: bool
     sparse_rows: bool = False
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
@@ -362,8 +366,8 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
 
     @property
     def dtype(self) -> str:
-        """The dtype's name."""
-        return self.spec.dtype
+        """The dtype's name; in ``call`` of a layer, the one in which the layer reads it."""
+        return self.spec.dtype if current_graph() is None else dtype_read(self)
 
     @property
     def ndim(self) -> int:
@@ -417,9 +421,10 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         """
         graph = current_graph()
         if graph is not None:
-            found = as_value(graph, value, self.dtype)
-            if found.dtype != self.dtype and {found.dtype, self.dtype} <= FLOATS:
-                found = converted(found, self.dtype)
+            dtype = self.spec.dtype
+            found = as_value(graph, value, dtype)
+            if found.dtype != dtype and {found.dtype, dtype} <= FLOATS:
+                found = converted(found, dtype)
             graph.assign(self, found)
             return found
         if isinstance(value, Variable):
@@ -432,9 +437,9 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             )
         if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
             raise ValueError(
-                f"variable {self.name!r} holds {self.dtype}, cannot be assigned {array.dtype}"
+                f"variable {self.name!r} holds {self.spec.dtype}, cannot be assigned {array.dtype}"
             )
-        array = np.asarray(array, numpy_dtype(self.dtype), order="C")
+        array = np.asarray(array, numpy_dtype(self.spec.dtype), order="C")
         self.state.write(array)
         return array
 
@@ -460,7 +465,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
     def __setstate__(self, found: dict[str, Any]) -> None:
         content = found["state"]
         vars(self).update(found)
-        self.state = _new_state(content.shape, self.dtype)
+        self.state = _new_state(content.shape, self.spec.dtype)
         self.state.write(content)
 
     def __float__(self) -> float:
@@ -486,7 +491,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
 
     def __repr__(self) -> str:
         content = "" if current_graph() is not None else f", value={self.read()}"
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}{content}>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.spec.dtype}{content}>"
 
     __array_priority__ = 1000  # NumPy's arrays and numbers leave their operators to this class
 

@@ -103,7 +103,9 @@ def model_of(
             raise FileFormatError(f"{name} lacks its member {needed}")
     config = from_json(members[CONFIG], f"{name}: {CONFIG}")
     content = members[WEIGHTS]
-    with CustomObjectScope(custom_objects or {}), limited_bytes(len(content) + SMALL_VARIABLES):
+    # The two tables of LoRA, which no file of Keras holds, are at most twice as large as theirs.
+    limit = 3 * len(content) + SMALL_VARIABLES
+    with CustomObjectScope(custom_objects or {}), limited_bytes(limit):
         with damage(name, "architecture"), stored_values() as undrawn, shared_objects():
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):

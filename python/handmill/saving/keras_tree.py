@@ -104,14 +104,15 @@ _INTERNAL = frozenset(
 
 
 def _attributes(part: Any) -> Iterator[tuple[str, Any]]:
-    is_model = hasattr(part, "layers")
-    if is_model and part._graph is not None:  # what the graph holds comes before other attributes
+    has_layers = hasattr(part, "layers")
+    # What the graph of a model holds comes before other attributes.
+    if has_layers and getattr(part, "_graph", None) is not None:
         yield "layers", part.layers
     names = {name for name in vars(part) if name not in _INTERNAL}
     for cls in type(part).__mro__:
         if not is_own(cls):
             names |= {name for name, value in vars(cls).items() if isinstance(value, property)}
-    if is_model:
+    if has_layers:
         names.add("layers")
     for name in sorted(names, key=_private_last):
         if name.startswith("__"):

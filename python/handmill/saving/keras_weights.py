@@ -72,6 +72,7 @@ def groups_of(
 
 def _check_all_reached(model: Any, parts: Mapping[str, Any]) -> None:
     reached = {id(v) for part in parts.values() for v in part.variables_to_store()}
+    reached |= {id(v) for part in parts.values() for v, _ in part.merged_variables()}
     left = [v.path for v in model.weights if id(v) not in reached]
     if left and all(is_own(type(part).save_own_variables) for part in parts.values()):
         raise ValueError(
@@ -167,7 +168,7 @@ def _report(failures: list[tuple[Any, ValueError]], name: str, skip_mismatch: bo
 def _apply(changes: Changes, own: Iterable[tuple[Any, dict[str, Array]]]) -> None:
     """Assigns all or nothing; what a user's method does outside of variables stays."""
     own = list(own)
-    before = [(v, v.numpy()) for part, _ in own for v in part.variables_to_store()]
+    before = [(v, v.numpy()) for part, _ in own for v in part.variables]
     try:
         for part, store in own:
             part.load_own_variables(store)

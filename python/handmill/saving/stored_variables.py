@@ -16,6 +16,14 @@ class StoredVariables:
         """The variables that a file holds under the numbers 0, 1, ..., in this order."""
         raise NotImplementedError
 
+    def content_to_store(self, variable: Variable) -> Array:
+        """What a file holds for one of them."""
+        return variable.read()
+
+    def merged_variables(self) -> list[tuple[Variable, Array]]:
+        """Variables that a file holds as parts of others, with their content after loading it."""
+        return []
+
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Puts the state of this object, without that of the objects inside, into ``store``.
 
@@ -26,7 +34,7 @@ class StoredVariables:
             store: gets arrays by name.
         """
         for number, variable in enumerate(self.variables_to_store()):
-            store[str(number)] = variable.read()
+            store[str(number)] = self.content_to_store(variable)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Takes back what :meth:`save_own_variables` stored.
@@ -62,7 +70,7 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
                 f"but the stored one has shape {tuple(array.shape)}; they must match"
             )
         pairs.append((variable, array))
-    return pairs
+    return [*pairs, *owner.merged_variables()]
 
 
 def describe(owner: Any) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.arguments import positive_integer, refuse_unsupported
+from handmill.layers.core.low_rank import LowRankLayer
 from handmill.layers.input_spec import InputSpec
-from handmill.layers.layer import Layer
 
 
-class Dense(Layer):
+class Dense(LowRankLayer):
     """A fully connected layer: ``activation(x @ kernel + bias)``.
 
     Args:
@@ -25,8 +25,9 @@ class Dense(Layer):
         activity_regularizer: penalty on the output.
         kernel_constraint: condition on the kernel.
         bias_constraint: condition on the bias.
-        lora_rank: not supported; must be None.
-        lora_alpha: not supported; must be None.
+        lora_rank: trains two small tables of so many columns and rows, whose product is added to
+            the kernel, in its place (:meth:`enable_lora`).
+        lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
         quantization_config: not supported; must be None.
         **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
 
@@ -58,15 +59,18 @@ class Dense(Layer):
         activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        lora_rank: None = None,
-        lora_alpha: None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config: None = None,
         **kwargs: Any,
     ) -> None:
-        refuse_unsupported(
-            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        refuse_unsupported(quantization_config=quantization_config)
+        super().__init__(
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
         )
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = positive_integer("units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -89,7 +93,7 @@ class Dense(Layer):
                 f"{tuple(input_shape)}\n  hint: a Dense layer needs inputs of shape "
                 "(batch, inputs); a single sample x is passed as x[None]"
             )
-        self.kernel = self.add_weight(
+        self._kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], self.units),
             initializer=self.kernel_initializer,
@@ -105,10 +109,26 @@ class Dense(Layer):
                 constraint=self.bias_constraint,
             )
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
+        self._enable_lora_from_start()
+
+    @property
+    def kernel(self) -> Any:
+        """The matrix of weights, after :meth:`enable_lora` with what is added to it."""
+        return self._adapted_table()
+
+    @kernel.setter
+    def kernel(self, value: Any) -> None:
+        self._kernel = value
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Computes the output."""
-        outputs = ops.matmul(inputs, self.kernel)
+        if self.lora_enabled and type(self).kernel is Dense.kernel:
+            # One after the other: less work than their product, which has a large gradient.
+            a, b, factor = self._lora
+            added = ops.multiply(ops.matmul(ops.matmul(inputs, a), b), factor)
+            outputs = ops.add(ops.matmul(inputs, self._table), added)
+        else:
+            outputs = ops.matmul(inputs, self.kernel)
         if self.use_bias:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.arguments import refuse_unsupported
+from handmill.layers.core.low_rank import LowRankLayer
 from handmill.layers.input_spec import InputSpec
-from handmill.layers.layer import Layer
 
 _EQUATION = re.compile(
     r"(?P<left>\.\.\.)?(?P<inputs>[a-zA-Z]+)(?P<right>\.\.\.)?,(?P<kernel>[a-zA-Z]+)"
@@ -27,7 +27,7 @@ class _Shapes(NamedTuple):
     output_axes: list[int]
 
 
-class EinsumDense(Layer):
+class EinsumDense(LowRankLayer):
     """A dense layer whose sums an einsum equation names: ``activation(einsum(x, kernel) + bias)``.
 
     Args:
@@ -43,8 +43,9 @@ class EinsumDense(Layer):
         bias_regularizer: penalty on the bias.
         kernel_constraint: condition on the kernel.
         bias_constraint: condition on the bias.
-        lora_rank: not supported; must be None.
-        lora_alpha: not supported; must be None.
+        lora_rank: trains two small tables of so many columns and rows, whose product is added to
+            the kernel, in its place (:meth:`enable_lora`).
+        lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
         gptq_unpacked_column_size: not supported; must be None.
         quantization_config: not supported; must be None.
         **kwargs: ``name`` and the like.
@@ -70,19 +71,17 @@ class EinsumDense(Layer):
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        lora_rank: None = None,
-        lora_alpha: None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         gptq_unpacked_column_size: None = None,
         quantization_config: None = None,
         **kwargs: Any,
     ) -> None:
         refuse_unsupported(
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
             gptq_unpacked_column_size=gptq_unpacked_column_size,
             quantization_config=quantization_config,
         )
-        super().__init__(**kwargs)
+        super().__init__(lora_rank=lora_rank, lora_alpha=lora_alpha, **kwargs)
         sizes = [output_shape] if isinstance(output_shape, int) else output_shape
         self.equation = equation
         self.partial_output_shape: tuple[int | None, ...] = tuple(sizes)
@@ -107,7 +106,7 @@ class EinsumDense(Layer):
                     f"output_shape={self.partial_output_shape}, equation={self.equation!r}"
                 )
         self.input_spec = InputSpec(ndim=len(input_shape))
-        self.kernel = self.add_weight(
+        self._kernel = self.add_weight(
             name="kernel",
             shape=shapes.kernel,  # type: ignore[arg-type]
             initializer=self._initializer_for(shapes),
@@ -122,6 +121,7 @@ class EinsumDense(Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        self._enable_lora_from_start()
 
     def _initializer_for(self, shapes: _Shapes) -> Any:
         """The kernel's initializer, told which axes are inputs if its scale depends on that."""
@@ -132,6 +132,15 @@ class EinsumDense(Layer):
             return given
         axes = {"input_axes": shapes.input_axes, "output_axes": shapes.output_axes}
         return type(given).from_config({**given.get_config(), "seed": given.seed, **axes})
+
+    @property
+    def kernel(self) -> Any:
+        """The weights, after :meth:`enable_lora` with what is added to it."""
+        return self._adapted_table()
+
+    @kernel.setter
+    def kernel(self, value: Any) -> None:
+        self._kernel = value
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Computes the output."""

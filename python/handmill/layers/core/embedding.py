@@ -9,7 +9,7 @@ import numpy as np
 from handmill import constraints, initializers, ops, regularizers
 from handmill.errors import warn_caller
 from handmill.layers.arguments import refuse_unsupported
-from handmill.layers.layer import Layer
+from handmill.layers.core.low_rank import LowRankLayer
 from handmill.primitives.gather import INDEX_DTYPES
 from handmill.primitives.loss import check_labels, uncast
 
@@ -17,7 +17,7 @@ _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
 """Up to where these dtypes hold every whole number."""
 
 
-class Embedding(Layer):
+class Embedding(LowRankLayer):
     """Gives each whole number from 0 to ``input_dim - 1`` a vector that is learned.
 
     A number outside that range is refused, with its row, before anything is written.
@@ -30,8 +30,9 @@ class Embedding(Layer):
         embeddings_constraint: condition on the vectors.
         mask_zero: whether 0 is padding, which layers behind, losses and metrics leave out.
         weights: the vectors, of shape ``(input_dim, output_dim)``, or a list that holds them.
-        lora_rank: not supported; must be None.
-        lora_alpha: not supported; must be None.
+        lora_rank: trains two small tables of so many columns and rows, whose product is added to
+            the vectors, in their place (:meth:`enable_lora`).
+        lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
         quantization_config: not supported; must be None.
         sparse_rows: whether a step updates only the rows that its batch uses, with their slots in
             the optimizer, so that its time does not depend on ``input_dim``. SGD without momentum
@@ -59,6 +60,8 @@ class Embedding(Layer):
                [1., 2.]], dtype=float32)
     """
 
+    _table_name = "embeddings"
+
     def __init__(
         self,
         input_dim: int,
@@ -68,16 +71,14 @@ class Embedding(Layer):
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
         weights: Any = None,
-        lora_rank: None = None,
-        lora_alpha: None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config: None = None,
         *,
         sparse_rows: bool = False,
         **kwargs: Any,
     ) -> None:
-        refuse_unsupported(
-            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
-        )
+        refuse_unsupported(quantization_config=quantization_config)
         for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
             whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
             if not whole or size <= 0:
@@ -97,7 +98,7 @@ class Embedding(Layer):
                 "Argument `input_length` is deprecated: the length follows from the data. Remove "
                 "it.",
             )
-        super().__init__(**kwargs)
+        super().__init__(lora_rank=lora_rank, lora_alpha=lora_alpha, **kwargs)
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
@@ -117,7 +118,7 @@ class Embedding(Layer):
         """Makes the vectors."""
         if self.built:
             return
-        self.embeddings = self.add_weight(
+        self._embeddings = self.add_weight(
             name="embeddings",
             shape=(self.input_dim, self.output_dim),
             initializer=self.embeddings_initializer,
@@ -125,7 +126,17 @@ class Embedding(Layer):
             constraint=self.embeddings_constraint,
         )
         if self.sparse_rows:
-            self.embeddings.sparse_rows = True
+            self._embeddings.sparse_rows = True
+        self._enable_lora_from_start()
+
+    @property
+    def embeddings(self) -> Any:
+        """The vectors, after :meth:`enable_lora` with what is added to it."""
+        return self._adapted_table()
+
+    @embeddings.setter
+    def embeddings(self, value: Any) -> None:
+        self._embeddings = value
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
@@ -140,7 +151,13 @@ class Embedding(Layer):
         if ops.dtype(numbers) not in INDEX_DTYPES:
             numbers = ops.cast(numbers, "int32")
         numbers = check_labels(numbers, self.input_dim, "embedding index")
-        return ops.cast(ops.take(self.embeddings, numbers, axis=0), self.compute_dtype)
+        if self.lora_enabled and type(self).embeddings is Embedding.embeddings:
+            a, b, factor = self._lora  # for the rows that are taken, not for the whole table
+            added = ops.multiply(ops.matmul(ops.take(a, numbers, axis=0), b), factor)
+            outputs = ops.add(ops.take(self._table, numbers, axis=0), added)
+        else:
+            outputs = ops.take(self.embeddings, numbers, axis=0)
+        return ops.cast(outputs, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where a number is not the padding; None without ``mask_zero``."""

@@ -23,8 +23,9 @@ class Wrapper(Layer):
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
         if not isinstance(layer, Layer):
             raise ValueError(
-                f"Layer {layer!r} supplied to {type(self).__name__} isn't a supported layer type: "
-                "an instance of handmill.layers.Layer was expected. "
+                f"Layer {layer!r} supplied to {type(self).__name__} isn't a supported layer "
+                "type. Please ensure wrapped layer is a valid Keras layer: an instance of "
+                "handmill.layers.Layer. "
                 f"Received: layer={layer!r} (of type {type(layer).__name__})"
             )
         super().__init__(**kwargs)

@@ -39,7 +39,8 @@ def sizes_along(layer: Any, axes: Sequence[int], input_shape: Any) -> tuple[int,
             )
         if shape[axis] is None:
             raise ShapeError(
-                f"{layer.describe()}: axis {axis} of its input of shape {shape} has no fixed size, "
-                "which its weights need"
+                f"{layer.describe()}: axis {axis} of the input tensor should have a defined "
+                f"dimension but the layer received an input with shape {shape}; its weights need "
+                "the size"
             )
     return tuple(shape[axis] for axis in axes)

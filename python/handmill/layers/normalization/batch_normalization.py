@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 from handmill import config, constraints, initializers, ops, regularizers
@@ -31,6 +33,43 @@ def _masked_moments(inputs: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any,
     return ops.squeeze(mean, axes), ops.squeeze(variance, axes)
 
 
+def _checked_clipping(renorm: bool, given: Any) -> dict[str, float] | None:
+    if not renorm:
+        return None if given is None else dict(given)
+    bounds: dict[str, float] = dict(given or {})
+    if set(bounds) - set(_BOUNDS):
+        raise ValueError(
+            "Received invalid keys for `renorm_clipping` argument: "
+            f"{bounds}. Supported values: {list(_BOUNDS)}."
+        )
+    rmin, rmax, dmax = bounds.get("rmin"), bounds.get("rmax"), bounds.get("dmax")
+    if rmin is not None and rmax is not None and rmax < rmin:
+        raise ValueError(
+            "rmax should be greater than rmin in the `renorm_clipping` argument. "
+            f"Received: rmax={rmax}, rmin={rmin}."
+        )
+    if dmax is not None and dmax < 0:
+        raise ValueError(
+            f"dmax should be non-negative in the `renorm_clipping` argument. Received: dmax={dmax}."
+        )
+    return bounds
+
+
+_BOUNDS = ("rmax", "rmin", "dmax")
+
+
+def _rooted(initializer: Any, shape: Any, dtype: Any = None) -> Any:
+    """The square roots of what an initializer gives."""
+    return ops.sqrt(initializer(shape, dtype=dtype))
+
+
+def _move(statistic: Any, value: Any, momentum: float) -> None:
+    """Moves a running mean towards the value of a batch."""
+    statistic.assign(
+        ops.add(ops.multiply(statistic, momentum), ops.multiply(value, 1.0 - momentum))
+    )
+
+
 class BatchNormalization(Layer):
     """Gives each channel mean 0 and variance 1 over the batch, then scales and shifts it.
 
@@ -51,10 +90,13 @@ class BatchNormalization(Layer):
         gamma_regularizer: penalty on ``gamma``.
         beta_constraint: condition on ``beta``.
         gamma_constraint: condition on ``gamma``.
-        renorm: not supported; must be False.
-        renorm_clipping: must be None.
-        renorm_momentum: kept in the config.
-        synchronized: not supported; must be False.
+        renorm: whether training, too, gives what the running statistics would give (batch
+            renormalization): what is normalized by the batch is corrected by a factor ``r`` and an
+            offset ``d``, which are no part of the gradient.
+        renorm_clipping: bounds of the correction: ``{"rmin": 0.3, "rmax": 3.0, "dmax": 5.0}``, or
+            some of them; without ``rmax``, ``rmin`` and ``dmax`` there is none.
+        renorm_momentum: weight of the old running statistics that the correction uses.
+        synchronized: must be False: there is one device.
         **kwargs: ``name`` and the like.
 
     Input shape:
@@ -62,6 +104,9 @@ class BatchNormalization(Layer):
 
     Output shape:
         as the input
+
+    Raises:
+        ValueError: for a clipping that is none, or ``synchronized=True``.
     """
 
     def __init__(
@@ -86,8 +131,11 @@ class BatchNormalization(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if renorm or renorm_clipping or synchronized:
-            raise ValueError("`renorm` and `synchronized` are not supported yet")
+        if synchronized:
+            raise ValueError(
+                "Argument synchronized=True joins the statistics of several devices; handmill has "
+                "one. Leave it out."
+            )
         self.axis = int(axis)
         self.momentum = float(momentum)
         self.epsilon = float(epsilon)
@@ -101,7 +149,9 @@ class BatchNormalization(Layer):
         self.gamma_regularizer = regularizers.get(gamma_regularizer)
         self.beta_constraint = constraints.get(beta_constraint)
         self.gamma_constraint = constraints.get(gamma_constraint)
-        self.renorm_momentum = renorm_momentum
+        self.renorm = bool(renorm)
+        self.renorm_clipping = _checked_clipping(renorm, renorm_clipping)
+        self.renorm_momentum = float(renorm_momentum)
         self.supports_masking = True
         self.gamma: Any = None
         self.beta: Any = None
@@ -150,6 +200,21 @@ class BatchNormalization(Layer):
             trainable=False,
             autocast=False,
         )
+        if self.renorm:
+            stddev = functools.partial(_rooted, self.moving_variance_initializer)
+            for name, initializer in (
+                ("moving_stddev", stddev),
+                ("renorm_mean", self.moving_mean_initializer),
+                ("renorm_stddev", stddev),
+            ):
+                weight = self.add_weight(
+                    name=name,
+                    shape=(size,),
+                    initializer=initializer,
+                    trainable=False,
+                    autocast=False,
+                )
+                setattr(self, name, weight)
         self.input_spec = InputSpec(ndim=rank, axes={self.axis: size})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -163,28 +228,49 @@ class BatchNormalization(Layer):
                 mean, variance = ops.moments(inputs, others)
             else:
                 mean, variance = _masked_moments(inputs, mask, others)
-            keep = self.momentum
-            self.moving_mean.assign(
-                ops.add(ops.multiply(self.moving_mean, keep), ops.multiply(mean, 1.0 - keep))
-            )
-            self.moving_variance.assign(
-                ops.add(
-                    ops.multiply(self.moving_variance, keep),
-                    ops.multiply(variance, 1.0 - keep),
-                )
-            )
+            correction = self._corrected(mean, variance) if self.renorm else None
+            _move(self.moving_mean, mean, self.momentum)
+            if not self.renorm:
+                _move(self.moving_variance, variance, self.momentum)
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
+            correction = None
         factor = ops.rsqrt(ops.add(variance, self.epsilon))
+        if correction is not None:
+            factor = ops.multiply(factor, correction[0])
         if self.gamma is not None:
             factor = ops.multiply(factor, self.gamma)
         shift = ops.negative(ops.multiply(mean, factor))
+        if correction is not None:
+            d = correction[1]
+            shift = ops.add(shift, d if self.gamma is None else ops.multiply(d, self.gamma))
         if self.beta is not None:
             shift = ops.add(shift, self.beta)
         if axis != rank - 1:
             shape = tuple(-1 if i == axis else 1 for i in range(rank))
             factor, shift = ops.reshape(factor, shape), ops.reshape(shift, shape)
         return ops.cast(ops.add(ops.multiply(inputs, factor), shift), self.compute_dtype)
+
+    def _corrected(self, mean: Any, variance: Any) -> tuple[Any, Any]:
+        """The correction ``r, d`` of batch renormalization; moves the statistics it rests on."""
+        known_mean, known_stddev = self.renorm_mean.value, self.renorm_stddev.value
+        stddev = ops.sqrt(ops.add(variance, self.epsilon))
+        divisor = ops.maximum(known_stddev, math.sqrt(self.epsilon))
+        r = ops.divide(stddev, divisor)
+        d = ops.divide(ops.subtract(mean, known_mean), divisor)
+        bounds = self.renorm_clipping or {}
+        if bounds.get("rmin") is not None:
+            r = ops.maximum(r, bounds["rmin"])
+        if bounds.get("rmax") is not None:
+            r = ops.minimum(r, bounds["rmax"])
+        if bounds.get("dmax") is not None:
+            d = ops.clip(d, -bounds["dmax"], bounds["dmax"])
+        _move(self.renorm_mean, mean, self.renorm_momentum)
+        _move(self.renorm_stddev, stddev, self.renorm_momentum)
+        _move(self.moving_stddev, stddev, self.momentum)
+        moved = ops.square(self.moving_stddev.value)
+        self.moving_variance.assign(ops.maximum(ops.subtract(moved, self.epsilon), 0.0))
+        return ops.stop_gradient(r), ops.stop_gradient(d)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -204,7 +290,7 @@ class BatchNormalization(Layer):
             "beta_constraint": constraints.serialize(self.beta_constraint),
             "gamma_constraint": constraints.serialize(self.gamma_constraint),
             "synchronized": False,
-            "renorm": False,
-            "renorm_clipping": None,
+            "renorm": self.renorm,
+            "renorm_clipping": self.renorm_clipping,
             "renorm_momentum": self.renorm_momentum,
         }

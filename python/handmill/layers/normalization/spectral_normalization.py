@@ -11,6 +11,7 @@ from handmill.ir.trace import autocast_scope
 from handmill.layers.core.wrapper import Wrapper
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
+from handmill.runtime.variable import Variable
 
 
 class SpectralNormalization(Wrapper):
@@ -50,6 +51,11 @@ class SpectralNormalization(Wrapper):
             raise ValueError(
                 f"{self.describe()}: {type(self.layer).__name__} object has no attribute "
                 "'kernel' nor 'embeddings', it has nothing to divide"
+            )
+        if not isinstance(self.kernel, Variable):
+            raise ValueError(
+                f"{self.describe()}: the kernel of {self.layer.describe()} is a sum, since LoRA is "
+                "enabled there, and cannot be divided. Wrap a layer without LoRA."
             )
         if len(self.kernel.shape) < 2:
             raise ShapeError(

@@ -286,6 +286,7 @@ class IndexLookup(StringLayer):
                 f"{self._frozen_vocab_size}, new vocab size is {size}"
             )
         self._vocabulary = self._numbered(tokens)
+        self.built = True  # so that files hold what was given or learned
         self._frozen_vocab_size = size
         if weights is not None:
             self.idf_weights = weights
@@ -484,7 +485,6 @@ class IndexLookup(StringLayer):
                     f"expected, found {None if weights is None else weights.shape}"
                 )
         self._take(tokens, weights)
-        self.built = True
 
     # What files of Keras hold: the vocabulary as a text file, the weights as an array.
 
@@ -527,7 +527,6 @@ class IndexLookup(StringLayer):
             return  # nothing was learned
         weights = self._stored_weights if self.output_mode == "tf_idf" else None
         self.set_vocabulary(given, weights)
-        self.built = True
 
 
 _ASSET = "vocabulary.txt"

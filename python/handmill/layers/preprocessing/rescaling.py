@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.layers.layer import Layer
 
@@ -35,9 +36,7 @@ class Rescaling(Layer):
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
         dtype = numpy_dtype(self.compute_dtype)
-        scale, offset = np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
-        if scale.ndim and config.image_data_format() == "channels_first":
-            scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+        scale, offset = (_of_channels(np.asarray(x, dtype)) for x in (self.scale, self.offset))
         outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
         return outputs if not offset.any() else ops.add(outputs, offset)
 
@@ -48,6 +47,14 @@ class Rescaling(Layer):
             "scale": _plain(self.scale),
             "offset": _plain(self.offset),
         }
+
+
+def _of_channels(numbers: Array) -> Array:
+    """One number, or one for each channel, in the shape that images broadcast with."""
+    if not numbers.ndim or config.image_data_format() != "channels_first":
+        return numbers
+    shaped: Array = numbers.reshape(numbers.shape + (1,) * (3 - numbers.ndim))
+    return shaped
 
 
 def _plain(value: Any) -> Any:

@@ -95,7 +95,7 @@ class TimeDistributed(Wrapper):
             and type(layer).__name__ not in _NOT_SAMPLEWISE
             and layer.activity_regularizer is None
             and not layer._seed_states()
-            and not any(not v.trainable for v in layer._own_variables() if layer.trainable)
+            and not any(not v.made_trainable for v in layer._own_variables() if layer.trainable)
             and not (type(layer).__name__ == "Softmax" and _reaches_batch(layer))
             for layer in all_layers(self.layer)
         )

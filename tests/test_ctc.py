@@ -1,0 +1,114 @@
+"""CTC: the probability of labels that may stand anywhere in a sequence."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import layers, losses, ops
+from layer_parity import errors_of, normal, weights_of
+
+
+def by_counting(logits: np.ndarray, label: list[int], steps: int, blank: int) -> float:
+    """Adds up the probabilities of all ways to say a label."""
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    total = 0.0
+    for way in itertools.product(range(logits.shape[1]), repeat=steps):
+        said = [c for c, _ in itertools.groupby(way) if c != blank]
+        if said == label:
+            total += float(np.prod([chances[t, c] for t, c in enumerate(way)]))
+    return -np.log(total)
+
+
+LABELS = np.array([[1, 2, 1], [2, 2, 0], [1, 0, 0], [2, 2, 7], [0, 9, 9]])
+COUNTS = np.array([3, 2, 1, 2, 0])
+STEPS = np.array([5, 5, 4, 3, 2])
+
+
+def test_each_way_to_say_a_label_counts() -> None:
+    logits = normal(5, 5, 3).astype("float64")
+    rows = zip(logits, LABELS, COUNTS, STEPS, strict=True)
+    want = [by_counting(x, list(y[:n]), t, 0) for x, y, n, t in rows]
+    found = ops.ctc_loss(LABELS, logits, COUNTS, STEPS)  # padding may be anything
+    assert found.dtype == "float64"
+    np.testing.assert_allclose(found, want, rtol=1e-10)
+    with handmill.use_backend("numpy"):
+        again = ops.ctc_loss(LABELS, logits, COUNTS, STEPS)
+    np.testing.assert_allclose(again, want, rtol=1e-10)
+    other = ops.ctc_loss(np.array([[0, 1]]), logits[:1], np.array([2]), np.array([4]), mask_index=2)
+    np.testing.assert_allclose(other, [by_counting(logits[0], [0, 1], 4, 2)], rtol=1e-10)
+    x = handmill.Input(batch_shape=(1, 5, 3))
+    model = handmill.Model(x, ops.ctc_loss(LABELS[:1], x, COUNTS[:1], STEPS[:1]))
+    np.testing.assert_allclose(model(logits[:1].astype("float32")), found[:1], rtol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_sum() -> None:
+    logits = normal(5, 5, 3).astype("float64")
+    v = handmill.Variable(logits, dtype="float64")
+    with handmill.GradientTape() as tape:
+        loss = ops.sum(ops.ctc_loss(LABELS, v, COUNTS, STEPS))
+    found = np.asarray(tape.gradient(loss, v))
+    for place in itertools.product(range(5), (0, 3), (1,)):
+        moved = [logits.copy(), logits.copy()]
+        moved[0][place] -= 1e-5
+        moved[1][place] += 1e-5
+        low, high = (ops.sum(ops.ctc_loss(LABELS, m, COUNTS, STEPS)) for m in moved)
+        np.testing.assert_allclose(found[place], (high - low) / 2e-5, rtol=1e-5, atol=1e-8)
+    assert not found[3, 3:].any()  # steps behind the end
+
+
+@pytest.mark.peers
+def test_numbers_of_keras(keras: Any) -> None:
+    logits = normal(5, 5, 3)
+    counts, steps = COUNTS.copy(), STEPS.copy()
+    steps[0] = 2  # fewer than three labels need
+    found = ops.ctc_loss(LABELS, logits, counts, steps)
+    want = np.asarray(keras.ops.ctc_loss(np.minimum(LABELS, 2), logits, counts, steps))
+    np.testing.assert_allclose(found, want, rtol=2e-6)
+    assert found[0] > 99_000
+    np.testing.assert_allclose(
+        losses.CTC()(LABELS[:3], logits[:3]), keras.losses.CTC()(LABELS[:3], logits[:3]), rtol=2e-6
+    )
+    for y, x in ((LABELS[0], logits), (LABELS, logits[0])):
+        theirs, ours = errors_of(keras, lambda k, y=y, x=x: k.losses.ctc(y, x))
+        assert ours[:40] == theirs[:40]
+
+
+@pytest.mark.peers
+def test_training_as_in_keras(keras: Any) -> None:
+    x, y = normal(24, 9, 5), np.random.default_rng(1).integers(0, 4, (24, 4))
+    models = []
+    for k in (keras, handmill):
+        model = k.Sequential([k.layers.Input((9, 5)), k.layers.Dense(6, "tanh"), k.layers.Dense(4)])
+        model.compile(k.optimizers.Adam(0.01), k.losses.CTC())
+        models.append(model)
+    theirs, ours = models
+    ours.set_weights(weights_of(theirs))
+    want, found = (
+        m.fit(x, y, batch_size=10, epochs=3, shuffle=False, verbose=0).history["loss"]
+        for m in models
+    )
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    program, _ = ours.step_to_compare(x, y)
+    assert [s["kernel"] for s in program.plan(x, y).summary() if s["host"]] == []
+    assert handmill.compare(ours, x, y).ok
+
+
+def test_lengths_and_labels_that_do_not_fit() -> None:
+    model = handmill.Sequential([layers.Input((None, 5)), layers.Dense(4)])
+    model.compile("sgd", "ctc")
+    x, y = normal(6, 9, 5), np.full((6, 3), 2)
+    assert model.train_on_batch(x, y) > 0
+    assert model.train_on_batch(x[:, :7], y) > 0
+    before = model.get_weights()
+    y[4, 1] = 4
+    with pytest.raises(ValueError, match=r"label 4 is not an integer from 0 to 3.*row 4"):
+        model.train_on_batch(x, y)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match=r"ctc_loss: expected labels of shape.*output=\(9, 5\)"):
+        ops.ctc_loss(y[:1], x[0], [3], [9])
