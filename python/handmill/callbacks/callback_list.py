@@ -121,27 +121,87 @@ class CallbackList:
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs or {})
 
-    def batch_begin(self, phase: str, batch: int) -> None:
+    def batch_begin(self, phase: str, batch: int, logs: Any = None) -> None:
         """Calls the hook of each callback before a step of a phase."""
         for callback in self.callbacks:
-            getattr(callback, f"on_{phase}_batch_begin")(batch, {})
+            getattr(callback, f"on_{phase}_batch_begin")(batch, logs or {})
 
     def batch_end(self, phase: str, batch: int, logs: Any) -> None:
         """Calls the hook of each callback after a step of a phase."""
         for callback in self.callbacks:
             getattr(callback, f"on_{phase}_batch_end")(batch, logs)
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, logs: Any = None) -> None:
         """Calls the hook of each callback at the start of a phase."""
         hook = f"on_{phase}_begin"
         for callback in self.callbacks:
-            getattr(callback, hook)({})
+            getattr(callback, hook)(logs or {})
 
     def end(self, phase: str, logs: Any = None) -> None:
         """Calls the hook of each callback at the end of a phase."""
         hook = f"on_{phase}_end"
         for callback in self.callbacks:
             getattr(callback, hook)(logs or {})
+
+    # The same by the names of the hooks, for loops of the user's own.
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the start of a fit."""
+        self.begin("train", logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the end of a fit."""
+        self.end("train", logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback before a step."""
+        self.batch_begin("train", batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback after a step."""
+        self.batch_end("train", batch, logs or {})
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the start of an evaluation."""
+        self.begin("test", logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the end of an evaluation."""
+        self.end("test", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback before a step."""
+        self.batch_begin("test", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback after a step."""
+        self.batch_end("test", batch, logs or {})
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the start of a prediction."""
+        self.begin("predict", logs)
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Calls the hook of each callback at the end of a prediction."""
+        self.end("predict", logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback before a step."""
+        self.batch_begin("predict", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback after a step."""
+        self.batch_end("predict", batch, logs or {})
+
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback under its older name, for a step of training."""
+        for callback in self.callbacks:
+            callback.on_batch_begin(batch, logs or {})
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hook of each callback under its older name, for a step of training."""
+        for callback in self.callbacks:
+            callback.on_batch_end(batch, logs or {})
 
 
 def _flat(callbacks: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from handmill import tree
 from handmill.inspection.model_picture import Box, Drawing, dot, draw_with_matplotlib, svg
 from handmill.layers.core.input_layer import InputLayer
+from handmill.layers.op_function import OpFunction, class_of
 from handmill.layers.operation import OpLayer
 
 _DIRECTIONS = ("TB", "BT", "LR", "RL")
@@ -208,6 +209,8 @@ class _Describer:
         kind = type(layer).__name__
         if isinstance(layer, OpLayer):
             kind = layer._op.name
+        elif isinstance(layer, OpFunction):
+            kind = class_of(layer._room, layer._function_name)
         lines = [f"{layer.name} ({kind})" if self.names else kind]
         activation = getattr(layer, "activation", None)
         if self.activations and activation is not None:
@@ -233,7 +236,7 @@ class _Describer:
 def _kind(layer: Any) -> str:
     from handmill.models.model import Model
 
-    for kind, cls in (("input", InputLayer), ("operation", OpLayer), ("model", Model)):
+    for kind, cls in (("input", InputLayer), ("operation", OpLayer | OpFunction), ("model", Model)):
         if isinstance(layer, cls):
             return kind
     return "layer"

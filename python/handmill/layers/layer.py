@@ -169,7 +169,7 @@ class Layer(StoredVariables, Watched):
             regularizer: a penalty on it, added to the loss.
             constraint: applied to it after each update.
             aggregation: accepted for Keras.
-            name: default: ``variable``.
+            name: default: ``variable``, numbered.
         """
         from handmill import constraints, initializers
 
@@ -178,7 +178,7 @@ class Layer(StoredVariables, Watched):
         if initializer is None:
             initializer = "glorot_uniform" if dtype.startswith(("float", "bf")) else "zeros"
         shape = shape_of_weight(shape, self)
-        name = name or "variable"
+        name = name or auto_name("Variable")
         if math.prod(shape) * 4 > _ADDRESSABLE:
             raise ValueError(
                 f"{self.describe()}: its weight {name!r} of shape {shape} would need "

@@ -10,13 +10,13 @@ entries of the predictions out.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handmill import tree
+from handmill.errors import warn_caller
 from handmill.ir.graph import Value, current_graph
 from handmill.ir.trace import as_value, mask_of, with_mask
 
@@ -68,11 +68,11 @@ def carry(layer: Any, inputs: Any, outputs: Any, previous: Any) -> None:
     """
     if not layer.supports_masking:
         if has_mask(previous):
-            warnings.warn(
+            warn_caller(
                 f"Layer '{layer.name}' (of type {type(layer).__name__}) was passed an input with a "
                 "mask attached to it. However, this layer does not support masking and will "
                 "therefore destroy the mask information. Downstream layers will not see the mask.",
-                stacklevel=5,
+                UserWarning,
             )
         return
     flat = tree.flatten(outputs)

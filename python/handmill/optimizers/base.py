@@ -269,9 +269,7 @@ class Optimizer(StoredVariables, Watched):
             from handmill import initializers
 
             made = initializers.get(initializer)
-        return self._track(
-            Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
-        )
+        return self._track(Variable(made, tuple(shape), dtype, trainable=False, name=name))
 
     def add_variable_from_reference(
         self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
