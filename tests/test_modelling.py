@@ -39,7 +39,7 @@ class Hits(handmill.metrics.Metric):
 def test_a_reset_of_the_user_s_own_is_no_part_of_the_step(eagerly):
     model = handmill.Sequential([handmill.Input((3,)), layers.Dense(4, "softmax")])
     model.compile(
-        handmill.optimizers.SGD(0.0), "sparse_categorical_crossentropy", [Hits()],
+        handmill.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=[Hits()],
         run_eagerly=eagerly,
     )  # fmt: skip
     want = float(np.sum(model.predict(X, verbose=0).argmax(-1) == Y))
@@ -248,3 +248,75 @@ def test_masks_that_end_are_told_at_the_line_of_the_user():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (masked * 2).mask is None
+
+
+@pytest.mark.parametrize("eagerly", (False, True))
+def test_what_build_assigns_is_the_beginning_and_no_update(eagerly):
+    """Also where a layer, or an optimizer, is built in the first step of fit()."""
+
+    class FromOnes(layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1], 1), initializer="zeros", name="w")
+            self.w.assign(np.ones((shape[-1], 1)))
+            self.start = float(np.sum(np.asarray(self.w)))
+            self.builds = self.add_weight(shape=(), trainable=False, initializer="zeros")
+            self.builds.assign_add(1.0)
+
+        def call(self, x):
+            return ops.matmul(x, self.w)
+
+    class Followed(handmill.optimizers.SGD):
+        def build(self, variables):
+            if self.built:
+                return
+            super().build(variables)
+            self.slow = [self.add_variable_from_reference(v, "slow") for v in variables]
+            for slow, variable in zip(self.slow, variables, strict=True):
+                slow.assign(variable)
+
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(gradient, variable, learning_rate)
+            slow = self.slow[self._get_variable_index(variable)]
+            self.assign(slow, 0.5 * ops.convert_to_tensor(slow) + 0.5 * variable)
+
+    class Net(handmill.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = FromOnes()
+
+        def call(self, x):
+            return self.inner(x)
+
+    model = Net()
+    model.compile(Followed(0.1), "mse", run_eagerly=eagerly)
+    model.fit(X, X[:, :1], batch_size=5, epochs=1, shuffle=False, verbose=0)
+    assert model.inner.start == 3.0
+    assert float(np.asarray(model.inner.builds)) == 1.0
+    weight, slow = np.ones((3, 1)), np.ones((3, 1))
+    for at in range(0, 20, 5):
+        x = X[at : at + 5].astype("float64")
+        weight = weight - 0.1 * 2 * x.T @ (x @ weight - x[:, :1]) / 5
+        slow = 0.5 * slow + 0.5 * weight
+    np.testing.assert_allclose(np.asarray(model.inner.w), weight, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(model.optimizer.slow[0]), slow, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "names"),
+    (
+        (([2.0],), [2.0], ["loss"]),
+        (([2.0], ["mae"]), [2.0], ["loss", "mae"]),
+        ((["mae"],), None, ["loss", "mae"]),
+        ((["mae"], [2.0]), [2.0], ["loss", "mae"]),
+        (({"small": 2.0}, {"small": "mae"}), {"small": 2.0}, ["loss", "mae"]),
+    ),
+)
+def test_weights_of_losses_and_metrics_in_either_order(given, weights, names):
+    model = handmill.Sequential([handmill.Input((3,)), layers.Dense(1, name="small")])
+    model.compile("sgd", "mse", *given)
+    assert model.objective.loss_weights == weights
+    y = X[:, :1]
+    got = model.evaluate(X, y, verbose=0, return_dict=True)
+    assert list(got) == names
+    error = float(np.mean((model.predict(X, verbose=0) - y) ** 2))
+    assert got["loss"] == pytest.approx((2.0 if weights else 1.0) * error, rel=1e-5)

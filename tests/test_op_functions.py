@@ -178,3 +178,12 @@ def test_a_file_of_the_time_when_operators_were_written_down_is_read(tmp_path):
             old.writestr(member, content)
     loaded = handmill.models.load_model(tmp_path / "old.hmill")
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), X * X)
+
+
+def test_summaries_and_messages_name_the_class_of_keras():
+    x = handmill.Input((8,))
+    lines = []
+    handmill.Model(x, ops.mean(x, axis=1)).summary(print_fn=lines.append)
+    assert "(Mean)" in "\n".join(map(str, lines))
+    with pytest.raises(ValueError, match=r"\(Matmul\)"):
+        ops.matmul(x, np.ones((7, 2), "float32"))

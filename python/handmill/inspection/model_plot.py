@@ -12,7 +12,7 @@ from typing import Any
 from handmill import tree
 from handmill.inspection.model_picture import Box, Drawing, dot, draw_with_matplotlib, svg
 from handmill.layers.core.input_layer import InputLayer
-from handmill.layers.op_function import OpFunction, class_of
+from handmill.layers.op_function import OpFunction
 from handmill.layers.operation import OpLayer
 
 _DIRECTIONS = ("TB", "BT", "LR", "RL")
@@ -206,11 +206,9 @@ class _Describer:
         return found
 
     def box(self, layer: Any, node: Any) -> Box:
-        kind = type(layer).__name__
+        kind = layer.shown_class
         if isinstance(layer, OpLayer):
             kind = layer._op.name
-        elif isinstance(layer, OpFunction):
-            kind = class_of(layer._room, layer._function_name)
         lines = [f"{layer.name} ({kind})" if self.names else kind]
         activation = getattr(layer, "activation", None)
         if self.activations and activation is not None:

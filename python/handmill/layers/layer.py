@@ -11,7 +11,7 @@ import numpy as np
 
 from handmill import dtype_policies, errors, regularizers, tree
 from handmill.errors import ShapeError
-from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.graph import Graph, Value, current_graph, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import array_masks, autocast_scope, dtype_of, mask_of, recorders, with_mask
@@ -402,15 +402,18 @@ class Layer(StoredVariables, Watched):
         self._place()
         if self.built:
             return
+        # Outside of the graph of a step: what build() assigns is the beginning, not an update.
         by_name = build_arguments(self, args, kwargs)
         if type(self).build is Layer.build:
             pass  # layers inside are built when they are called
         elif by_name is None:
             if self._build_shapes is None and kwargs:
                 self._build_shapes = tree.map_structure(shape_of_leaf, next(iter(kwargs.values())))
-            self.build(self._build_shapes)
+            with outside_graph():
+                self.build(self._build_shapes)
         else:
-            self.build(**by_name)
+            with outside_graph():
+                self.build(**by_name)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -748,10 +751,15 @@ class Layer(StoredVariables, Watched):
         found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
         return found | {k: None for k in FUNCTIONS if k in vars(self)}
 
+    @property
+    def shown_class(self) -> str:
+        """The name of the class in summaries, drawings and messages."""
+        return type(self).__name__
+
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
         units = getattr(self, "units", None)
-        return f'layer "{self.name}" ({type(self).__name__}' + (
+        return f'layer "{self.name}" ({self.shown_class}' + (
             f", units={units})" if units is not None else ")"
         )
 

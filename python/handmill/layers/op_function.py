@@ -164,6 +164,11 @@ class OpFunction(Layer):
         return cls(room, public_name, settings)(*given)
 
     @property
+    def shown_class(self) -> str:
+        """The name of Keras's class."""
+        return class_of(self._room, self._function_name)
+
+    @property
     def _function(self) -> Callable[..., Any]:
         return getattr(_module(self._room), self._function_name)  # type: ignore[no-any-return]
 
@@ -191,7 +196,7 @@ class OpFunction(Layer):
 
     def description(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of the operation: the class and module are Keras's."""
-        cls = class_of(self._room, self._function_name)
+        cls = self.shown_class
         names = {"module": _KERAS_MODULES[self._room], "class_name": cls, "registered_name": cls}
         return {**config, **names}
 

@@ -6,10 +6,27 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from handmill import config
+import numpy as np
+
+from handmill import config, tree
+from handmill.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from handmill.callbacks.callback import History
+
+
+def in_order_of_keras3(loss_weights: Any, metrics: Any) -> tuple[Any, Any]:
+    """The two arguments of ``compile`` that Keras 2 had the other way round.
+
+    What is no number can be no weight: then the third argument holds metrics, and the fourth, if
+    it is given, weights.
+    """
+    leaves = [leaf for leaf in tree.flatten(loss_weights) if leaf is not None]
+    if not leaves or any(isinstance(x, int | float | np.number | np.ndarray) for x in leaves):
+        return loss_weights, metrics
+    if not all(isinstance(x, str | Metric) or callable(x) for x in leaves):
+        return loss_weights, metrics
+    return metrics, loss_weights
 
 
 class OlderNames:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
-from handmill.ir.graph import current_graph
+from handmill.ir.graph import current_graph, outside_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
@@ -424,7 +424,8 @@ class Optimizer(StoredVariables, Watched):
             return self._trainable_variables
         found = list(variables)
         if not self.built:  # a build() of a user's need not ask
-            self.build(found)
+            with outside_graph():  # of a step, which would assign again what it assigns
+                self.build(found)
         for variable in found:
             if id(variable) not in self._index:
                 raise ValueError(
