@@ -308,6 +308,8 @@ def test_what_build_assigns_is_the_beginning_and_no_update(eagerly):
         (([2.0], ["mae"]), [2.0], ["loss", "mae"]),
         ((["mae"],), None, ["loss", "mae"]),
         ((["mae"], [2.0]), [2.0], ["loss", "mae"]),
+        ((None, [2.0]), [2.0], ["loss"]),
+        ((None, ["mae"]), None, ["loss", "mae"]),
         (({"small": 2.0}, {"small": "mae"}), {"small": 2.0}, ["loss", "mae"]),
     ),
 )
@@ -320,3 +322,16 @@ def test_weights_of_losses_and_metrics_in_either_order(given, weights, names):
     assert list(got) == names
     error = float(np.mean((model.predict(X, verbose=0) - y) ** 2))
     assert got["loss"] == pytest.approx((2.0 if weights else 1.0) * error, rel=1e-5)
+
+
+def test_an_output_in_a_list_of_one():
+    """As in Keras: a call on numbers gives it alone, a call on symbolic tensors in its list."""
+    x = handmill.Input((3,))
+    model = handmill.Model(x, [layers.Dense(1, name="y")(x)])
+    assert model(X).shape == (20, 1)
+    assert model.predict(X, verbose=0).shape == (20, 1)
+    (inner,) = model(handmill.Input((3,)))
+    assert inner.shape == (None, 1)
+    model.compile("sgd", ["mse"], metrics=[["mae"]])
+    for y in (X[:, :1], [X[:, :1]], {"y": X[:, :1]}):
+        assert list(model.fit(X, y, verbose=0).history) == ["loss", "mae"]

@@ -131,6 +131,9 @@ def test_the_description_is_that_of_keras():
     assert entry["module"] == "keras.src.ops.numpy"
     assert entry["class_name"] == entry["registered_name"] == "Mean"
     assert entry["config"] == {"name": entry["name"], "axis": 1, "keepdims": True}
+    assert sorted(entry) == [
+        "class_name", "config", "inbound_nodes", "module", "name", "registered_name"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

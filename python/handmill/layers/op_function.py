@@ -198,7 +198,8 @@ class OpFunction(Layer):
         """What a file says of the operation: the class and module are Keras's."""
         cls = self.shown_class
         names = {"module": _KERAS_MODULES[self._room], "class_name": cls, "registered_name": cls}
-        return {**config, **names}
+        # An operation of Keras is never built.
+        return {key: value for key, value in config.items() if key != "build_config"} | names
 
     @classmethod
     def of_description(cls, entry: Mapping[str, Any]) -> OpFunction:

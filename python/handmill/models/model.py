@@ -210,18 +210,22 @@ class Model(Trainer, Layer):
                 f"Model {type(self).__name__} does not have a `call` method implemented."
             )
         if self._host is not None:  # whose results the inputs are
-            return self._host.rest.run(tree.flatten(inputs), _call_layer)
+            return _unpacked(self._host.rest.run(tree.flatten(inputs), _call_layer))
         values = self._standardized(inputs)
         given = [None] * len(values) if mask is None else self._flat_inputs(mask)
         values = [
             value if value is None else with_mask(value, own)
             for value, own in zip(values, given, strict=True)
         ]
-        return self._graph.run(values, _call_layer)
+        return _unpacked(self._graph.run(values, _call_layer))
 
     def _call_symbolically(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._host is None:
-            return super()._call_symbolically(args, kwargs)
+            outputs = super()._call_symbolically(args, kwargs)
+            struct = None if self._graph is None else self._graph.outputs_struct
+            return (
+                outputs if _unpacked(struct) is struct else tree.pack_sequence_as(struct, [outputs])
+            )
         # Its layers become layers of the model around it, whose data they then come before.
         return self._needed_graph("inputs").run(tree.flatten(args[0]), _call_layer)
 
@@ -583,3 +587,8 @@ def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:
             for old, new in zip(node.output_tensors, made, strict=True):
                 replaced[id(old)] = new
     return tree.pack_sequence_as(inputs, starts), tree.map_structure(filled, outputs)
+
+
+def _unpacked(outputs: Any) -> Any:
+    """What a call on numbers returns: the output of a list of one, as in Keras."""
+    return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs

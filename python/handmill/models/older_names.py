@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 def in_order_of_keras3(loss_weights: Any, metrics: Any) -> tuple[Any, Any]:
     """The two arguments of ``compile`` that Keras 2 had the other way round.
 
-    What is no number can be no weight: then the third argument holds metrics, and the fourth, if
-    it is given, weights.
+    What is no number can be no weight, and a number no metric.
     """
-    leaves = [leaf for leaf in tree.flatten(loss_weights) if leaf is not None]
-    if not leaves or any(isinstance(x, int | float | np.number | np.ndarray) for x in leaves):
-        return loss_weights, metrics
-    if not all(isinstance(x, str | Metric) or callable(x) for x in leaves):
-        return loss_weights, metrics
-    return metrics, loss_weights
+    weights = [leaf for leaf in tree.flatten(loss_weights) if leaf is not None]
+    measured = [leaf for leaf in tree.flatten(metrics) if leaf is not None]
+    if weights:
+        is_older = all(isinstance(x, str | Metric) or callable(x) for x in weights)
+    else:
+        numbers = (int, float, np.number)
+        is_older = bool(measured) and all(isinstance(x, numbers) for x in measured)
+    return (metrics, loss_weights) if is_older else (loss_weights, metrics)
 
 
 class OlderNames:
