@@ -22,8 +22,11 @@ if TYPE_CHECKING:  # a __getattr__ would hide typing errors
     from handmill.ops.numpy import *
 else:
     publish(__name__, core, linalg, math, nn, numpy, wrap=kept_whole)
-    for _name, _function in Operators.operators.items():
-        Operators.operators[_name] = kept_whole(_function, {"getitem": "get_item"}.get(_name))
-    for _name in linalg.__all__:
-        setattr(linalg, _name, globals()[_name])
+    Operators.operators.update(
+        {
+            name: kept_whole(function, {"getitem": "get_item"}.get(name))
+            for name, function in Operators.operators.items()
+        }
+    )
+    vars(linalg).update({name: globals()[name] for name in linalg.__all__})
     __getattr__ = plain_module(__name__)
