@@ -402,18 +402,12 @@ class Layer(StoredVariables, Watched):
         self._place()
         if self.built:
             return
-        # Outside of the graph of a step: what build() assigns is the beginning, not an update.
         by_name = build_arguments(self, args, kwargs)
-        if type(self).build is Layer.build:
-            pass  # layers inside are built when they are called
-        elif by_name is None:
-            if self._build_shapes is None and kwargs:
+        if type(self).build is not Layer.build:  # else layers inside are built when called
+            if by_name is None and self._build_shapes is None and kwargs:
                 self._build_shapes = tree.map_structure(shape_of_leaf, next(iter(kwargs.values())))
-            with outside_graph():
-                self.build(self._build_shapes)
-        else:
-            with outside_graph():
-                self.build(**by_name)
+            with outside_graph():  # what build() assigns is the beginning and no update of a step
+                self.build(self._build_shapes) if by_name is None else self.build(**by_name)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
