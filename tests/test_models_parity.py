@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ WEIGHT_TOLERANCE = 2e-4
 RNG = np.random.default_rng(11)
 FEATURES = RNG.normal(size=(BATCHES, ROWS, 6)).astype("float32")
 ROWS_OF_8 = RNG.normal(size=(BATCHES, ROWS, 5, 8)).astype("float32")
+MEANS_OF_8 = np.tanh(ROWS_OF_8.mean(2)[..., :2]).astype("float32")
 IDS = RNG.integers(0, 20, (BATCHES, ROWS, 7)).astype("int32")
 CLASSES = (FEATURES[..., :3] + 0.3 * RNG.normal(size=(BATCHES, ROWS, 3))).argmax(-1)
 ONE_HOT = np.eye(3, dtype="float32")[CLASSES]
@@ -137,6 +139,53 @@ def merges(library: Any) -> Any:
         layers.Minimum()([a, b]), layers.Subtract()([a, b]), layers.Dot(axes=1)([a, b]),
     ]  # fmt: skip
     return library.Model(inputs, layers.Dense(2)(layers.Concatenate()(merged)))
+
+
+def experts(library: Any) -> Any:
+    layers, ops = library.layers, library.ops
+    inputs = library.Input((6,))
+    gate = layers.Dense(3, "softmax")(inputs)
+    each = ops.stack([layers.Dense(4, "gelu")(inputs) for _ in range(3)], axis=1)
+    return library.Model(inputs, layers.Dense(2)(ops.sum(gate[:, :, None] * each, axis=1)))
+
+
+def attention(library: Any) -> Any:
+    layers, ops = library.layers, library.ops
+    inputs = library.Input((5, 8))
+    q, k, v = (layers.Dense(4, use_bias=False)(inputs) for _ in range(3))
+    scores = ops.softmax(ops.einsum("bqd,bkd->bqk", q, k) / 2.0)
+    mixed = layers.LayerNormalization()(inputs + layers.Dense(8)(ops.matmul(scores, v)))
+    return library.Model(inputs, layers.Dense(2)(ops.mean(mixed, axis=1)))
+
+
+def euler_steps(library: Any) -> Any:
+    layers = library.layers
+    field = library.Sequential([library.Input((6,)), layers.Dense(8, "tanh"), layers.Dense(6)])
+    state = inputs = library.Input((6,))
+    for _ in range(4):
+        state = state + 0.25 * field(state)
+    return library.Model(inputs, layers.Dense(2)(state))
+
+
+def cross_network(library: Any) -> Any:
+    layers, ops = library.layers, library.ops
+    x = inputs = library.Input((6,))
+    for _ in range(2):
+        x = inputs * layers.Dense(6)(x) + x
+    last = ops.concatenate([x, ops.square(inputs), ops.abs(inputs[:, ::-1])], axis=-1)
+    return library.Model(inputs, layers.Dense(2)(last))
+
+
+def ensemble(library: Any) -> Any:
+    def member() -> Any:
+        inputs = library.Input((6,))
+        x = library.layers.Dense(5, "relu")(inputs)
+        return library.Model(inputs, [library.layers.Dense(2)(x), library.ops.max(x, axis=-1)])
+
+    inputs = library.Input((6,))
+    found = [member()(inputs) for _ in range(3)]
+    mean = library.layers.average([numbers for numbers, _ in found])
+    return library.Model(inputs, mean + library.ops.expand_dims(found[0][1] - found[1][1], -1))
 
 
 def frozen_inside(library: Any) -> Any:
@@ -398,6 +447,11 @@ CASES = {
         ),
         FEATURES, {"kind": CLASSES, "size": NUMBERS},
     ),
+    "experts": Case(experts, compiled("adam", "mse"), FEATURES, NUMBERS),
+    "attention": Case(attention, compiled("adam", "mse"), ROWS_OF_8, MEANS_OF_8),
+    "euler_steps": Case(euler_steps, compiled("nadam", "mse"), FEATURES, NUMBERS),
+    "cross_network": Case(cross_network, compiled("adam", "mae"), FEATURES, NUMBERS),
+    "ensemble": Case(ensemble, compiled("rmsprop", "mse"), FEATURES, NUMBERS),
     "frozen_inside": Case(frozen_inside, compiled("adam", from_logits), FEATURES, CLASSES),
     "subclassed": Case(subclassed, compiled("adam", "mse"), FEATURES, NUMBERS),
     "positive_class_of_rows": Case(
@@ -453,3 +507,33 @@ def test_two_hundred_steps(name: str) -> None:
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         scale = max(1.0, float(np.abs(b).max()))
         np.testing.assert_allclose(a, np.asarray(b), rtol=0, atol=WEIGHT_TOLERANCE * scale)
+
+
+CLASSES_OF_SCRIPTS = ("lambda", "subclassed")
+"""Models with code that only the script knows."""
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in CLASSES_OF_SCRIPTS])
+def test_from_handmill_to_keras_and_back(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("h5py", reason="Keras's files are HDF5")
+    case, path = CASES[name], str(tmp_path / "m.keras")
+    x = batch(case.x, 0)
+    ours = case.make(handmill)
+    ours.compile(**case.compile(handmill))
+    ours.train_on_batch(x, batch(case.y, 0))
+    want = numbers_of(ours.predict(x, verbose=0))
+    ours.save(path)
+    theirs = keras.models.load_model(path, {"quantile": own_loss(keras)})
+    for a, b in zip(numbers_of(theirs.predict(x, verbose=0)), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert [layer.name for layer in theirs.layers] == [layer.name for layer in ours.layers]
+    theirs.save(path)
+    back = handmill.models.load_model(path, {"quantile": own_loss(handmill)})
+    for a, b in zip(numbers_of(back.predict(x, verbose=0)), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(back.optimizer.variables, ours.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=a.path)
+
+
+def numbers_of(outputs: Any) -> list[Any]:
+    return [np.asarray(leaf) for leaf in handmill.tree.flatten(outputs)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import io
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -284,3 +286,15 @@ def test_star_imports_bring_every_public_name(name):
     exec(f"from handmill.{name} import *", found)
     assert set(dir(module)) <= set(found)
     assert "lazy_exports" not in found
+
+
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    """Importing ``losses/hinge.py`` would make ``losses.hinge``, the function, a module."""
+    package = Path(importlib.import_module("handmill").__file__ or "").parent
+    taken = []
+    for init in sorted(package.rglob("__init__.py")):
+        for name, where in re.findall(r'"(\w+)": "([\w.:]+)"', init.read_text("utf-8")):
+            is_module = (init.parent / f"{name}.py").exists() or (init.parent / name).is_dir()
+            if is_module and where.rpartition(".")[2] != name:
+                taken.append(f"{init.parent.name}.{name}")
+    assert taken == []

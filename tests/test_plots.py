@@ -54,7 +54,7 @@ def test_svg(tmp_path, rankdir):
     path = tmp_path / "model.svg"
     assert plot_model(network(), path, rankdir=rankdir) is None
     assert sorted(texts(path)) == [
-        "Add", "Dense", "Dense", "Dense", "InputLayer", "InputLayer", "Sequential", "add", "tanh"
+        "Add", "Add", "Dense", "Dense", "Dense", "InputLayer", "InputLayer", "Sequential", "Tanh"
     ]  # fmt: skip
     boxes = rectangles(path)
     assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])

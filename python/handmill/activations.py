@@ -8,6 +8,7 @@ from typing import Any
 from handmill import ops
 from handmill.lazy import plain_module
 from handmill.naming import known_names
+from handmill.runtime.whole_calls import kept_whole
 from handmill.saving.objects import (
     deserialize_keras_object,
     find_object,
@@ -20,6 +21,7 @@ def linear(x: Any) -> Any:
     return x
 
 
+@kept_whole
 def relu(
     x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> Any:
@@ -123,6 +125,7 @@ def hard_silu(x: Any) -> Any:
     return ops.hard_silu(x)
 
 
+@kept_whole
 def mish(x: Any) -> Any:
     """Mish: ``x * tanh(softplus(x))``."""
     return ops.mish(x)

@@ -69,7 +69,9 @@ def lazy_exports(
     return getattr_, dir_
 
 
-def publish(package: str, *modules: ModuleType) -> None:
+def publish(
+    package: str, *modules: ModuleType, wrap: Callable[[Any], Any] = lambda function: function
+) -> None:
     """Brings the functions that modules define into their package, and writes both ``__all__``.
 
     A function is named once, where it is defined; with a leading underscore it stays there.
@@ -77,6 +79,7 @@ def publish(package: str, *modules: ModuleType) -> None:
     Args:
         package: the package's ``__name__``.
         modules: its modules; of packages among them, what they have published themselves.
+        wrap: what the package shows in the place of a function.
     """
     room = vars(sys.modules[package])
     room["__all__"] = []
@@ -91,7 +94,7 @@ def publish(package: str, *modules: ModuleType) -> None:
                 and value.__module__ == module.__name__
             ]
         room["__all__"] += known["__all__"]
-        room.update((name, known[name]) for name in known["__all__"])
+        room.update((name, wrap(known[name])) for name in known["__all__"])
 
 
 def plain_module(module: str) -> Callable[[str], Any]:

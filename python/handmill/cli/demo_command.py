@@ -83,7 +83,7 @@ def build(activation: str, optimizer: Any, seed: int) -> Any:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from handmill import tree
 from handmill.inspection.model_picture import Box, Drawing, dot, draw_with_matplotlib, svg
 from handmill.layers.core.input_layer import InputLayer
+from handmill.layers.op_function import OpFunction
 from handmill.layers.operation import OpLayer
 
 _DIRECTIONS = ("TB", "BT", "LR", "RL")
@@ -205,7 +206,7 @@ class _Describer:
         return found
 
     def box(self, layer: Any, node: Any) -> Box:
-        kind = type(layer).__name__
+        kind = layer.shown_class
         if isinstance(layer, OpLayer):
             kind = layer._op.name
         lines = [f"{layer.name} ({kind})" if self.names else kind]
@@ -233,7 +234,7 @@ class _Describer:
 def _kind(layer: Any) -> str:
     from handmill.models.model import Model
 
-    for kind, cls in (("input", InputLayer), ("operation", OpLayer), ("model", Model)):
+    for kind, cls in (("input", InputLayer), ("operation", OpLayer | OpFunction), ("model", Model)):
         if isinstance(layer, cls):
             return kind
     return "layer"

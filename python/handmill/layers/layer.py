@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill import dtype_policies, errors, regularizers, tree
 from handmill.errors import ShapeError
-from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.graph import Graph, Value, current_graph, outside_graph
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import array_masks, autocast_scope, dtype_of, mask_of, recorders, with_mask
@@ -174,7 +174,7 @@ class Layer(StoredVariables, Watched):
             regularizer: a penalty on it, added to the loss.
             constraint: applied to it after each update.
             aggregation: accepted for Keras.
-            name: default: ``variable``.
+            name: default: ``variable``, numbered.
 
         Raises:
             ValueError: inside :meth:`call`, which would make one at each call.
@@ -182,7 +182,7 @@ class Layer(StoredVariables, Watched):
         from handmill import constraints, initializers
 
         self._check_super_called()
-        name = name or "variable"
+        name = name or auto_name("Variable")
         shape, initializer, dtype = weight_arguments(args, (shape, initializer, dtype), name, self)
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
         if initializer is None:
@@ -414,14 +414,11 @@ class Layer(StoredVariables, Watched):
         if self.built:
             return
         by_name = build_arguments(self, args, kwargs)
-        if type(self).build is Layer.build:
-            pass  # layers inside are built when they are called
-        elif by_name is None:
-            if self._build_shapes is None and kwargs:
+        if type(self).build is not Layer.build:  # else layers inside are built when called
+            if by_name is None and self._build_shapes is None and kwargs:
                 self._build_shapes = tree.map_structure(shape_of_leaf, next(iter(kwargs.values())))
-            self.build(self._build_shapes)
-        else:
-            self.build(**by_name)
+            with outside_graph():  # what build() assigns is the beginning and no update of a step
+                self.build(self._build_shapes) if by_name is None else self.build(**by_name)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -759,10 +756,15 @@ class Layer(StoredVariables, Watched):
         found |= {k: {} for k in ("_programs", "_steps", "_predictors") if k in vars(self)}
         return found | {k: None for k in FUNCTIONS if k in vars(self)}
 
+    @property
+    def shown_class(self) -> str:
+        """The name of the class in summaries, drawings and messages."""
+        return type(self).__name__
+
     def describe(self) -> str:
         """The layer in messages: ``layer "logits" (Dense, units=10)``."""
         units = getattr(self, "units", None)
-        return f'layer "{self.name}" ({type(self).__name__}' + (
+        return f'layer "{self.name}" ({self.shown_class}' + (
             f", units={units})" if units is not None else ")"
         )
 

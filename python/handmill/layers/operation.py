@@ -78,7 +78,7 @@ class OpLayer(Layer):
             raise ValueError(known_names("operator", op, REGISTRY))
         super().__init__(name=name or uniquify(op), autocast=False, **kwargs)
         self._op = REGISTRY[op]
-        self._attrs = {key: _hashable(value) for key, value in (attrs or {}).items()}
+        self._attrs = {key: attr_of_data(value) for key, value in (attrs or {}).items()}
 
     def call(self, *operands: Any) -> Any:
         """Applies the operator."""
@@ -89,7 +89,7 @@ class OpLayer(Layer):
         return {
             "name": self.name,
             "op": self._op.name,
-            "attrs": {key: _as_data(value) for key, value in self._attrs.items()},
+            "attrs": {key: attr_as_data(value) for key, value in self._attrs.items()},
         }
 
 
@@ -117,21 +117,23 @@ class FunctionLayer(Layer):
         )
 
 
-def _as_data(value: Any) -> Any:
+def attr_as_data(value: Any) -> Any:
+    """An attribute as plain data."""
     if isinstance(value, SymbolicDim):
         return _dim_as_data(value)
     if isinstance(value, tuple):
-        return [_as_data(item) for item in value]
+        return [attr_as_data(item) for item in value]
     return value
 
 
-def _hashable(value: Any) -> Any:
+def attr_of_data(value: Any) -> Any:
+    """The attribute that plain data stand for, hashable."""
     if isinstance(value, dict) and set(value) == {"batch"}:
         return BATCH * int(value["batch"])
     if isinstance(value, dict) and set(value) == {"dim"}:
         return _dim_of_data(value["dim"])
     if isinstance(value, list | tuple):
-        return tuple(_hashable(item) for item in value)
+        return tuple(attr_of_data(item) for item in value)
     return value
 
 

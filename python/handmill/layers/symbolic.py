@@ -14,6 +14,7 @@ from handmill.ir.numpy_calls import NumpyOperand
 from handmill.ir.shapes import Spec, standardize_dtype
 from handmill.naming import uniquify
 from handmill.runtime.structure import Walk
+from handmill.runtime.whole_calls import keep_calls_on
 
 STRING = "string"
 """The dtype of symbolic strings: programs know no such values, some layers do."""
@@ -146,6 +147,15 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
         return OpLayer(op.name, attrs)(*operands)
 
     @staticmethod
+    def record_call(
+        function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Records the call of a public function of ``ops`` as one operation, where it can be."""
+        from handmill.layers.op_function import OpFunction
+
+        return OpFunction.record(function, name, args, kwargs)
+
+    @staticmethod
     def record_function(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Records a function applied to arguments that hold symbolic tensors as a layer."""
         from handmill.layers.operation import FunctionLayer
@@ -203,6 +213,9 @@ class KerasTensor(NumpyOperand, ElementwiseEquality, LogicalOperators):
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+
+keep_calls_on(KerasTensor)
 
 
 def is_keras_tensor(x: Any) -> bool:

@@ -13,7 +13,7 @@ from handmill.losses.focal import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
 )
-from handmill.losses.hinge import (
+from handmill.losses.hinges import (
     CategoricalHinge,
     Hinge,
     SquaredHinge,

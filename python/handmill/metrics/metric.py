@@ -95,7 +95,7 @@ class Metric(Watched):
         name: str | None = None,
     ) -> Variable:
         """Makes a variable that ``reset_state`` sets to zero."""
-        name, dtype = name or "variable", dtype or self._dtype
+        name, dtype = name or auto_name("Variable"), dtype or self._dtype
         path = f"{self.name}/{name}"
         # Not cast: also inside layers that compute in another dtype.
         gives_zeros = isinstance(initializer, str) and initializer == "zeros"

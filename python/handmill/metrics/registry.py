@@ -8,7 +8,7 @@ from typing import Any
 from handmill import losses
 from handmill.losses.registry import FUNCTIONS, kind_of_targets
 from handmill.losses.regression import cosine
-from handmill.metrics.accuracy import (
+from handmill.metrics.accuracies import (
     Accuracy,
     BinaryAccuracy,
     CategoricalAccuracy,
@@ -43,7 +43,7 @@ from handmill.metrics.decisions import (
     TruePositives,
 )
 from handmill.metrics.f_score import F1Score, FBetaScore
-from handmill.metrics.hinge import CategoricalHinge, Hinge, SquaredHinge
+from handmill.metrics.hinges import CategoricalHinge, Hinge, SquaredHinge
 from handmill.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 from handmill.metrics.metric import Metric
 from handmill.metrics.probabilistic import (

@@ -9,6 +9,7 @@ from typing import Any
 from handmill import tree
 from handmill.errors import warn_caller
 from handmill.layers.core.input_layer import Input, InputLayer
+from handmill.layers.op_function import OpFunction
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor
 from handmill.models.model import Functional, Model
@@ -87,7 +88,9 @@ class _Cloning:
     def layer(self, layer: Any) -> Any:
         """The new layer for an old one."""
         if id(layer) not in self.made:
-            if isinstance(layer, OpLayer):
+            if isinstance(layer, OpFunction):
+                made = layer.copy()
+            elif isinstance(layer, OpLayer):
                 made = type(layer).from_config(layer.get_config())
             elif self.recursive and _holds_layers(layer):
                 inner = _Cloning(self.make, self.call, True)
@@ -149,12 +152,12 @@ class _Cloning:
         outputs = graph.run(tree.flatten(inputs), self._applied)
         cls = type(model) if "__init__" not in vars(type(model)) else Functional
         clone = cls(inputs, outputs, name=model.name)
-        clone.trainable = model.trainable
+        clone._trainable = model._trainable  # of this model alone: layers bring their own
         return _compiled_like(model, clone)
 
     def _applied(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         made = self.layer(layer)
-        if self.call is None or isinstance(layer, OpLayer):
+        if self.call is None or isinstance(layer, OpLayer | OpFunction):
             return made(*args, **kwargs)
         return self.call(made, *args, **kwargs)
 

@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
+from handmill.layers.op_function import OpFunction, is_operation
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
@@ -18,7 +18,7 @@ def graph_config(model: Any) -> dict[str, Any]:
     used = _numbered(graph)
     layers = []
     for operation in graph.operations:
-        config = layer_config(operation, serialize_keras_object)
+        config = layer_config(operation)
         config["name"] = operation.name
         config["inbound_nodes"] = [
             _node_config(node, used)
@@ -95,9 +95,13 @@ def model_from_graph_config(cls: Any, config: Mapping[str, Any]) -> Any:
     layers: dict[str, Layer] = {}
     calls: list[tuple[str, Any]] = []
     for entry in config["layers"]:
-        layer = deserialize_keras_object(
-            {k: v for k, v in entry.items() if k != "inbound_nodes"}, kind="layer"
-        )
+        layer: Any
+        if is_operation(entry):
+            layer = OpFunction.of_description(entry)
+        else:
+            layer = deserialize_keras_object(
+                {k: v for k, v in entry.items() if k != "inbound_nodes"}, kind="layer"
+            )
         layers[entry["name"]] = layer
         calls.extend((entry["name"], node) for node in entry["inbound_nodes"])
     done: dict[str, int] = dict.fromkeys(layers, 0)
@@ -225,11 +229,7 @@ def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> None:
     layer(*revive(node["args"]), **revive(node.get("kwargs") or {}))
 
 
-def layer_config(layer: Layer, serialize: Any) -> dict[str, Any]:
-    """Returns a layer inside a model as a config dictionary, with the shape it was built for."""
-    config: dict[str, Any] = serialize(layer)
-    if not isinstance(layer, InputLayer) and layer.built:
-        build = layer.get_build_config()
-        if build is not None:
-            config["build_config"] = build
-    return config
+def layer_config(layer: Layer) -> dict[str, Any]:
+    """Returns a layer inside a model as a config dictionary."""
+    config: dict[str, Any] = serialize_keras_object(layer)
+    return layer.description(config) if isinstance(layer, OpFunction) else config

@@ -15,6 +15,7 @@ from handmill.ir.trace import dtype_of, mask_of, with_mask
 from handmill.layers.arguments import as_tuples
 from handmill.layers.core.input_layer import InputLayer
 from handmill.layers.layer import Layer
+from handmill.layers.op_function import OpFunction
 from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor, LayerGraph
 from handmill.models.host_part import host_part
@@ -96,7 +97,7 @@ class Model(Trainer, Layer):
         """The layers directly inside."""
         if self._graph is None:
             return list(super()._flatten_layers())
-        return [x for x in self._graph.operations if not isinstance(x, OpLayer)]
+        return [x for x in self._graph.operations if not isinstance(x, OpLayer | OpFunction)]
 
     @layers.setter
     def layers(self, value: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handmill import config, losses, metrics, ops, tree
+from handmill.ir.graph import outside_graph
 from handmill.losses.registry import resolve as loss_for
 from handmill.metrics.metric import Metric
 from handmill.metrics.reduction import Mean, batch_size_of
@@ -176,8 +177,9 @@ class Objective(Watched):
             guess=guessing_loss(resolved, last[0] if last else None),
             output_trackers=[Mean(f"{n}_loss") for n in labels] if len(terms) > 1 else [],
         )
-        for metric in self.metrics:  # which may have counted elsewhere: in another model, before
-            metric.reset_state()
+        with outside_graph():  # a reset of the user's is no part of the step that is being traced
+            for metric in self.metrics:  # which may have counted elsewhere, in another model
+                metric.reset_state()
         self.built = True
 
     def forget(self) -> None:

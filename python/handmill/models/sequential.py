@@ -233,13 +233,11 @@ class Sequential(Model):
 
     def get_config(self) -> dict[str, Any]:
         """The architecture, as plain data."""
-        from handmill.saving.objects import serialize_keras_object
-
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self.trainable,
             "dtype": dtype_policies.serialize(self.dtype_policy),
-            "layers": [layer_config(layer, serialize_keras_object) for layer in self._layers],
+            "layers": [layer_config(layer) for layer in self._layers],
         }
         if self._graph is not None:
             config["build_input_shape"] = list(self._graph.inputs[0].shape)

@@ -66,7 +66,7 @@ def _rows(
     rows = []
     for layer in layers:
         row = [
-            f"{indent}{layer.name} ({type(layer).__name__})",
+            f"{indent}{layer.name} ({layer.shown_class})",
             _output_shape(layer),
             f"{sum(v.size for v in layer.weights):,}" if layer.built else "0 (unbuilt)",
         ]

@@ -32,7 +32,7 @@ from handmill.models.first_look import in_validation
 from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
-from handmill.models.older_names import OlderNames
+from handmill.models.older_names import OlderNames, in_order_of_keras3
 from handmill.models.outputs import outputs_of
 from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
@@ -78,8 +78,8 @@ class Trainer(Predicting, OlderNames):
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        metrics: Any = None,
         loss_weights: Any = None,
+        metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
@@ -91,8 +91,9 @@ class Trainer(Predicting, OlderNames):
         Args:
             optimizer: a name or an optimizer.
             loss: a name, a loss or a function; for several outputs a list, or a dict by name.
+            loss_weights: factors of the losses of several outputs. Metrics in this place, where
+                Keras 2 had them, are metrics.
             metrics: names, metrics or functions; for several outputs a list of lists, or a dict.
-            loss_weights: factors of the losses of several outputs.
             weighted_metrics: as ``metrics``; sample weights count for them.
             run_eagerly: whether Python runs each step, layer and metric on the arrays of every
                 batch, where any function of NumPy may be used; slow. Default: a step is traced
@@ -114,6 +115,7 @@ class Trainer(Predicting, OlderNames):
                 "dictionary. Received: optimizer=None"
             )
         steps = checked_count("steps_per_execution", steps_per_execution)
+        loss_weights, metrics = in_order_of_keras3(loss_weights, metrics)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
         self.optimizer = made
         self.objective = objective
@@ -200,8 +202,8 @@ class Trainer(Predicting, OlderNames):
         self.compile(
             optimizers.deserialize(config["optimizer"]),
             revive(config.get("loss"), LOSSES),
-            revive(config.get("metrics"), METRICS),
             config.get("loss_weights"),
+            revive(config.get("metrics"), METRICS),
             revive(config.get("weighted_metrics"), METRICS),
             run_eagerly=config.get("run_eagerly", False),
             steps_per_execution=config.get("steps_per_execution", 1),

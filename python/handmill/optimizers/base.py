@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill import config, ops
 from handmill.errors import warn_caller
-from handmill.ir.graph import current_graph
+from handmill.ir.graph import current_graph, outside_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
@@ -269,9 +269,7 @@ class Optimizer(StoredVariables, Watched):
             from handmill import initializers
 
             made = initializers.get(initializer)
-        return self._track(
-            Variable(made, tuple(shape), dtype, trainable=False, name=name or "variable")
-        )
+        return self._track(Variable(made, tuple(shape), dtype, trainable=False, name=name))
 
     def add_variable_from_reference(
         self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
@@ -425,7 +423,8 @@ class Optimizer(StoredVariables, Watched):
             return self._trainable_variables
         found = list(variables)
         if not self.built:  # a build() of a user's need not ask
-            self.build(found)
+            with outside_graph():  # of a step, which would assign again what it assigns
+                self.build(found)
         for variable in found:
             if id(variable) not in self._index:
                 raise ValueError(

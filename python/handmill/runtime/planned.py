@@ -15,6 +15,7 @@ import numpy as np
 
 from handmill import config
 from handmill.ir.trace import recorders
+from handmill.runtime.whole_calls import kept_whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,14 +28,15 @@ def planned(function: F) -> F:
     """Wraps a function of one or two tensors, whose result depends on nothing else."""
     native: Any = None
     with_scalars: dict[Any, Any] = {}  # None after the first call, whose program may never be used
+    whole = kept_whole(function)
 
-    @functools.wraps(function)
+    @functools.wraps(whole)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal native
         if kwargs or type(args[0]) is not np.ndarray or type(args[-1]) is not np.ndarray:
             if kwargs or len(args) != 2 or type(args[1]) not in _SCALARS:
-                return function(*args, **kwargs)
-            return _with_scalar(function, args[0], args[1], with_scalars)
+                return whole(*args, **kwargs)
+            return _with_scalar(whole, args[0], args[1], with_scalars)
         if recorders or not config.is_native():
             return function(*args)
         if native is None:

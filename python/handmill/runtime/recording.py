@@ -208,6 +208,7 @@ class Recording:
         self._arrays: dict[int, tuple[Array, TapeTensor]] = {}  # arrays watched, by identity
         self._live: dict[Value, weakref.ref[TapeTensor]] = {}
         self._guards: list[Node] = []
+        self._lent: dict[Any, tuple[int, Value]] = {}  # a variable's version, and what it then is
 
     @staticmethod
     def of_thread(mine: Recording | None) -> Recording:
@@ -355,11 +356,30 @@ class Recording:
             variables[slot].state.write(array)
         return results
 
+    def lend(self, variable: Variable, given: Any) -> None:
+        """Lets reads of a variable give what it was assigned, if that depends on what is watched.
+
+        That is over when it is assigned something else.
+        """
+        found = self.enter(given)
+        if isinstance(found, TapeTensor) and found.recording is self:
+            self._lent[variable] = variable.version, found.symbol
+        else:
+            self._lent.pop(variable, None)
+
+    def _lent_value(self, variable: Any) -> Value | None:
+        version, value = self._lent.get(variable, (None, None))
+        return value if version == variable.version else None
+
     def _watches(self, variable: Any) -> bool:
+        if self._lent and self._lent_value(variable) is not None:
+            return True
         return variable in self._watched or bool(self.watching and variable.trainable)
 
     def read(self, state: Any) -> Value:
         """The value of a variable now."""
+        if self._lent and (lent := self._lent_value(state)) is not None:
+            return lent
         reads = self.reads.setdefault(state, [])
         version = state.version
         if not reads or self._versions[state] != version:

@@ -6,17 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from handmill.ir import trace
 from handmill.ir.graph import current_graph
+from handmill.runtime.recording import plain
 from handmill.runtime.variable import Variable
 
 
 @contextmanager
 def lent_values(variables: Sequence[Variable], values: Sequence[Any]) -> Iterator[None]:
-    """Lets variables hold ``values`` in the ``with`` block; then they are as they were."""
+    """Lets variables hold ``values`` in the ``with`` block; then they are as they were.
+
+    A GradientTape that watches a value sees it where the variable is read.
+    """
     kept = contents(variables)
+    recording = trace.recorder() if current_graph() is None else None
     try:
         for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+            variable.assign(plain(value))
+            if recording is not None:
+                recording.lend(variable, value)
         yield
     finally:
         for variable, value in zip(variables, kept, strict=True):

@@ -17,7 +17,7 @@ from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, dtype_read, read, recorder, recorders
-from handmill.naming import path_of
+from handmill.naming import auto_name, path_of
 from handmill.primitives.operands import array_of_numbers, converted
 from handmill.runtime.memory import available_bytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
@@ -173,7 +173,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         autocast: whether layers see it in the dtype in which they compute.
         aggregation: how replicas would be joined; there are none, so that it decides nothing.
         synchronization: when replicas would be joined; it decides nothing either.
-        name: for summaries and files; default: ``variable``.
+        name: for summaries and files; default: ``variable``, numbered.
         layout: not supported; must be None.
         regularizer: added to the loss by models: callable ``Value -> scalar Value``.
         constraint: applied after each update: callable ``Value -> Value``.
@@ -206,7 +206,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         regularizer: Callable[[Any], Any] | None = None,
         constraint: Callable[[Any], Any] | None = None,
     ) -> None:
-        name = "variable" if name is None else name
+        name = name or auto_name("Variable")
         if not isinstance(name, str) or "/" in name:
             raise ValueError(
                 "Argument `name` must be a string and cannot contain character `/`. "

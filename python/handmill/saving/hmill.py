@@ -43,14 +43,16 @@ def description_of(model: Any) -> dict[str, Any]:
         NotImplementedError: if it would lose a vocabulary.
         TypeError: if something in the model is code and not data.
     """
+    serialize_keras_object(model.get_compile_config())  # refused, not left out
     with shared_objects():
         config: dict[str, Any] = serialize_keras_object(model)
-    if (build := model.get_build_config()) is not None:
-        config["build_config"] = build
     refuse_lost_vocabularies(model, config)
-    if (compiled := model.get_compile_config()) is not None:
-        config["compile_config"] = compiled
     return config
+
+
+def apart(config: Any) -> Any:
+    """Takes how a model was compiled out of its description."""
+    return config.pop("compile_config", None) if isinstance(config, dict) else None
 
 
 def members_of(model: Any) -> dict[str, bytes | Pieces]:
@@ -173,6 +175,7 @@ def model_of(
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + SMALL_VARIABLES):
         with damage(path, "architecture"), stored_values() as undrawn, shared_objects():
             config = _with_tables(config, tables)
+            compiled = apart(config)
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
@@ -181,7 +184,6 @@ def model_of(
         for variable, draw in undrawn:
             if id(variable) not in stored_ones:
                 variable.assign(draw())
-        compiled = config.get("compile_config")
         if compile and compiled is not None:
             with damage(path, "compile_config"):
                 model.compile_from_config(compiled)

@@ -19,6 +19,7 @@ from handmill.saving.assets import load_assets, saved_assets
 from handmill.saving.hdf5 import Reader
 from handmill.saving.hmill import (
     SMALL_VARIABLES,
+    apart,
     damage,
     description_of,
     is_shuffle,
@@ -106,11 +107,11 @@ def model_of(
     # The two tables of LoRA, which no file of Keras holds, are at most twice as large as theirs.
     limit = 3 * len(content) + SMALL_VARIABLES
     with CustomObjectScope(custom_objects or {}), limited_bytes(limit):
+        compiled = apart(config)
         with damage(name, "architecture"), stored_values() as undrawn, shared_objects():
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{name} does not describe a model")
-        compiled = config.get("compile_config")
         if compile and compiled:
             with damage(name, "compile_config"):
                 model.compile_from_config(compiled)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from handmill.errors import warn_caller
 from handmill.ir.shapes import numpy_dtype
 from handmill.naming import known_names, to_snake_case
 
@@ -172,6 +173,7 @@ def serialize_keras_object(obj: Any) -> Any:
             "config": serialize_keras_object(obj.get_config()),
             "registered_name": _custom_names.get(cls, None if is_own(cls) else cls.__name__),
         }
+        config.update(_build_and_compile_configs(obj))
         if (scope := _shared.get()) is not None:
             scope.described(obj, config)
         return config
@@ -190,6 +192,24 @@ def serialize_keras_object(obj: Any) -> Any:
     raise TypeError(
         f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()"
     )
+
+
+def _build_and_compile_configs(obj: Any) -> dict[str, Any]:
+    """For what shape a layer was built, and how a model was compiled."""
+    found = {}
+    build = getattr(obj, "get_build_config", None)
+    if build is not None and (config := build()) is not None:
+        found["build_config"] = serialize_keras_object(config)
+    compiled = getattr(obj, "get_compile_config", None)
+    if compiled is not None:
+        try:
+            if (config := serialize_keras_object(compiled())) is not None:
+                found["compile_config"] = config
+        except TypeError as error:  # a lambda, say: the model can be read and compiled again
+            warn_caller(
+                f"model {obj.name!r} is described without how it was compiled: {error}", UserWarning
+            )
+    return found
 
 
 def _builtin_config(obj: Any) -> dict[str, Any]:
@@ -365,6 +385,12 @@ def _make(config: Any, module_objects: Mapping[str, Any] | None, kind: str) -> A
     shape = config.get("build_config")
     if isinstance(shape, dict) and hasattr(made, "build_from_config") and not made.built:
         made.build_from_config(shape)
+    compiled = config.get("compile_config")
+    if isinstance(compiled, dict) and compiled and hasattr(made, "compile_from_config"):
+        try:
+            made.compile_from_config(compiled)
+        except ValueError as error:  # a function of the user's that is not known here
+            warn_caller(f"model {made.name!r} is not compiled: {error}", UserWarning)
     return made
 
 

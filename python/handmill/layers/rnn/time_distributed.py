@@ -101,7 +101,9 @@ class TimeDistributed(Wrapper):
         )
 
 
-_NOT_SAMPLEWISE = frozenset({"BatchNormalization", "Lambda", "OpLayer", "SpectralNormalization"})
+_NOT_SAMPLEWISE = frozenset(
+    {"BatchNormalization", "Lambda", "OpFunction", "OpLayer", "SpectralNormalization"}
+)
 
 
 def _reaches_batch(layer: Any) -> bool:

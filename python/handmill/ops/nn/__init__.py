@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
 from handmill.ops.nn import blocks, convolutions, ctc, functions, pools, sparse
+from handmill.runtime.whole_calls import kept_whole
 
 if TYPE_CHECKING:
     from handmill.ops.nn.blocks import *
@@ -15,4 +16,4 @@ if TYPE_CHECKING:
     from handmill.ops.nn.pools import *
     from handmill.ops.nn.sparse import *
 else:
-    publish(__name__, blocks, convolutions, ctc, functions, pools, sparse)
+    publish(__name__, blocks, convolutions, ctc, functions, pools, sparse, wrap=kept_whole)

@@ -29,6 +29,7 @@ from handmill.ops.numpy import (
     vectors,
     windows,
 )
+from handmill.runtime.whole_calls import kept_whole
 
 if TYPE_CHECKING:
     from handmill.ops.numpy.arrange import *
@@ -78,4 +79,5 @@ else:
         trigonometry,
         vectors,
         windows,
+        wrap=kept_whole,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill.losses.hinge import categorical_hinge, hinge, squared_hinge
+from handmill.losses.hinges import categorical_hinge, hinge, squared_hinge
 from handmill.metrics.reduction import MeanMetricWrapper
 
 
