@@ -35,7 +35,7 @@ class ProgbarLogger(Callback):
     @property
     def _verbose(self) -> int:
         verbose = self.params.get("verbose", 1)
-        if isinstance(verbose, str) and verbose != "auto":
+        if verbose != "auto" and not isinstance(verbose, int | float):
             raise ValueError(
                 "`verbose` must be 0 (silent), 1 (a progress line), 2 (a line an epoch) or 'auto'. "
                 f"Received: verbose={verbose!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.data import tables
 from handmill.data.tables import is_table
+from handmill.ir.arrays import array_of, check_unmasked
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, name_of_dtype
 from handmill.runtime.feed import packed
@@ -153,7 +153,7 @@ def nested(data: Any) -> Any:
         if data and all(_is_plain(item) for item in data):
             return np.asarray(data)
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
-            return _rectangle(data)
+            return array_of(data)
         return [nested(item) for item in data]
     if data is None or isinstance(data, np.ndarray) or is_table(data) or is_sparse(data):
         return data
@@ -176,18 +176,6 @@ def _is_plain(x: Any) -> bool:
     return isinstance(x, int | float | str | np.generic)
 
 
-def _rectangle(data: Any) -> Array:
-    try:
-        return np.asarray(data)
-    except ValueError:
-        lengths = [len(row) for row in data]
-        odd = next((i for i, n in enumerate(lengths) if n != lengths[0]), 0)
-        raise ValueError(
-            f"the rows of a list differ in length: row 0 has {lengths[0]} entries, row {odd} has "
-            f"{lengths[odd]}. Pad them to one length, or pass a NumPy array."
-        ) from None
-
-
 def as_data(x: Any, name: str) -> Array:
     """Returns an array whose dtype programs know; floats become float32.
 
@@ -196,11 +184,7 @@ def as_data(x: Any, name: str) -> Array:
     """
     if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE:
         return x if x.flags.aligned else x.copy()
-    if type(x) is not np.ndarray and _is_masked(x):
-        raise ValueError(
-            f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
-            "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
-        )
+    check_unmasked(x, name)
     if is_sparse(x):
         x = x.toarray()
     if tables.is_lazy_table(x):
@@ -284,13 +268,6 @@ def has_sparse(x: Any) -> bool:
 def as_data_or_sparse(x: Any, name: str) -> Any:
     """Returns an array as :func:`as_data` does, or a sparse matrix whose rows can be taken."""
     return x.tocsr() if is_sparse(x) else as_data(x, name)
-
-
-def _is_masked(x: Any) -> bool:
-    """Whether ``x`` has masked entries; without numpy.ma, which is slow to import, none has."""
-    if "numpy.ma" not in sys.modules:
-        return False
-    return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
 def as_weights(x: Any) -> Array:

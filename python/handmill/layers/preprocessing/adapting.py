@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.data import tables
+from handmill.ir.arrays import check_unmasked
 from handmill.ir.op import Array
 
 
@@ -55,6 +56,7 @@ def numbers_of(data: Any, subject: str, infinite: bool = True, whole: bool = Fal
     Raises:
         ValueError: for what holds no numbers; the message names the first row.
     """
+    check_unmasked(data, "data")
     try:
         array = np.asarray(data)
     except ValueError as error:

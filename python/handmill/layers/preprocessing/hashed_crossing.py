@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.ir.arrays import array_of
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
@@ -86,7 +87,7 @@ class HashedCrossing(StringLayer):
                 "`HashedCrossing` should be called on at least two inputs. "
                 f"Received: inputs={inputs}"
             )
-        parts = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
+        parts = [x if hasattr(x, "shape") else array_of(x) for x in inputs]
         _check([tuple(x.shape) for x in parts], [_kind(x) for x in parts])
         kwargs.pop("inputs", None)
         return super().__call__(parts, *args[1:], **kwargs)
