@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 
@@ -464,3 +465,164 @@ def test_arrays_that_another_thread_writes_while_they_are_learned_from(way):
         stop.set()
         thread.join()
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_threads_end_where_their_start_is_interrupted(monkeypatch):
+    started = []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            super().start()
+            started.append(self)
+            if len(started) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("handmill.data.prefetch.threading.Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(Dataset.range(100).map(lambda x: x, num_parallel_calls=2))
+    monkeypatch.undo()
+    gc.collect()
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)
+
+
+# Feature spaces, callbacks, the editor, tensors of others.
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    (
+        ({"a": np.arange(6.0)}, "no data for 'b'"),
+        (np.arange(6), "batches that are dicts"),
+        (({"a": np.arange(6.0), "b": np.array(list("xyxyxy"))}, np.arange(6)), "leave targets out"),
+        ({"a": np.array(list("xyxyxy")), "b": np.array(list("xyxyxy"))}, "takes numbers"),
+        ({"a": np.full(6, np.nan), "b": np.array(list("xyxyxy"))}, "cannot learn from nan"),
+        ({"a": np.arange(6.0), "b": np.array([None] * 6, object)}, "missing value"),
+    ),
+)
+def test_data_of_feature_spaces(data, words):
+    kinds = {"a": "float_normalized", "b": "string_categorical"}
+    space = hm.utils.FeatureSpace(kinds, output_mode="concat")
+    with pytest.raises(ValueError, match=words):
+        space.adapt(Dataset.from_tensor_slices(data).batch(2))
+    space = hm.utils.FeatureSpace(kinds, output_mode="concat")
+    good = {"a": np.arange(6.0), "b": np.array(list("xyxyxy"))}
+    space.adapt(good)
+    assert np.asarray(space(good)).shape == (6, 4)
+
+
+def test_feature_spaces_are_told_features():
+    with pytest.raises(ValueError, match="`features` must be a dict"):
+        hm.utils.FeatureSpace(["a"])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    (
+        (lambda p: hm.callbacks.ModelCheckpoint(f"{p}/{{epoch:zz}}.hmill"), "Failed to format"),
+        (lambda p: hm.callbacks.ModelCheckpoint(f"{p}/{{epoch.hmill"), "Failed to format"),
+        (lambda p: hm.callbacks.ModelCheckpoint(f"{p}/{{}}.hmill"), "Failed to format"),
+        (lambda p: hm.callbacks.ModelCheckpoint(f"{p}/{{epoch.no}}.hmill"), "Failed to format"),
+        (lambda p: hm.callbacks.EarlyStopping("loss", min_delta="a"), "`min_delta`"),
+        (lambda p: hm.callbacks.EarlyStopping(3), "`monitor`"),
+        (lambda p: hm.callbacks.LearningRateScheduler(3), "`schedule`"),
+        (lambda p: hm.callbacks.TensorBoard(p, histogram_freq="a"), "`histogram_freq`"),
+        (lambda p: hm.callbacks.CSVLogger(p / "x.csv", separator="ab"), "`separator`"),
+    ),
+)
+def test_arguments_of_callbacks(make, words, tmp_path):
+    model = make_model()
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, Y, verbose=0, callbacks=[make(tmp_path)])
+    assert math.isfinite(model.fit(X, Y, verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    (
+        (lambda e: e.rename_object(None, "a"), "is a text"),
+        (lambda e: e.rename_object("layers/dense", 3), "one part of a path"),
+        (lambda e: e.rename_object("layers/dense", ".."), "one part of a path"),
+        (lambda e: e.add_object(None, {}), "is a text"),
+        (lambda e: e.add_object("../x", {"0": np.ones(2)}), "not found"),
+        (lambda e: e.add_object("layers/x", {"0": [[1], [1, 2]]}), "row 0 has 1 entries"),
+        (lambda e: e.add_object("layers/x", {"0": np.ma.array([1], mask=[1])}), "masked"),
+        (lambda e: e.add_object("layers/x", {"0": np.zeros(2, "M8[s]")}), "array of numbers"),
+        (lambda e: e.delete_object(None), "is a text"),
+        (lambda e: e.compare(None), "expected a model"),
+    ),
+)
+def test_what_the_editor_is_told(call, words, tmp_path, capsys):
+    pytest.importorskip("h5py")
+    model = make_model()
+    model.save_weights(tmp_path / "m.weights.h5")
+    editor = hm.saving.KerasFileEditor(tmp_path / "m.weights.h5")
+    with pytest.raises(ValueError, match=words):
+        call(editor)
+    assert editor.compare(model)["status"] == "success"
+
+
+class Elsewhere:
+    """A tensor that lies where NumPy cannot read it."""
+
+    shape, dtype, requires_grad = (32, 4), "float32", False
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, **options):
+        raise BufferError("on a GPU")
+
+
+class Watched:
+    """A tensor of a library that keeps gradients: NumPy gets it detached."""
+
+    shape, dtype, requires_grad = (32, 4), "float32", True
+
+    def detach(self):
+        return X
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("detach it first")
+
+    def __dlpack__(self, **options):
+        raise BufferError("detach it first")
+
+
+TENSORS = {
+    "fit": lambda x: np.float32(make_model().fit(x, Y, verbose=0).history["loss"][0]),
+    "slices": lambda x: next(iter(Dataset.from_tensor_slices((x, Y)).batch(32)))[0],
+    "made": lambda x: next(iter(Dataset.from_generator(lambda: [x]))),
+    "ops": lambda x: ops.add(x, 1),
+    "call": lambda x: called(make_model(), x),
+    "adapt": lambda x: adapted(layers.Normalization(), x).mean,
+    "bins": lambda x: adapted(layers.Discretization(num_bins=3), x)(X),
+}
+
+
+def called(model, x):
+    return model(x)
+
+
+def adapted(layer, x):
+    layer.adapt(x)
+    return layer
+
+
+@pytest.mark.parametrize("way", TENSORS)
+def test_tensors_of_other_libraries(way):
+    with pytest.raises(ValueError, match=r"cannot be read by NumPy: on a GPU\n  hint: .*x.cpu\(\)"):
+        TENSORS[way](Elsewhere())
+    np.testing.assert_array_equal(TENSORS[way](Watched()), TENSORS[way](X))
+
+
+def test_batches_that_processes_cannot_send():
+    data = Unsendable(X, Y, workers=1, use_multiprocessing=True)
+    with pytest.raises(RuntimeError, match=r"__getitem__\(\d\) returned a batch that cannot be"):
+        make_model().fit(data, verbose=0)
+
+
+class Unsendable(Batches):
+    def __getitem__(self, index):
+        return threading.Lock(), Y

@@ -158,6 +158,8 @@ class CSVLogger(Callback):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         super().__init__()
         self.filename = Path(filename)
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"`separator` must be one character. Received: {separator!r}")
         self.separator = separator
         self.append = append
         self._columns: list[str] = []

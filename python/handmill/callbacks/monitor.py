@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import real_number
 from handmill.callbacks.callback import Callback
 
 
@@ -30,6 +31,8 @@ class MonitorCallback(Callback):
         min_delta: float = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(monitor, str):
+            raise ValueError(f"`monitor` must be the name of a number. Received: {monitor!r}")
         if mode not in ("auto", "min", "max"):
             warnings.warn(
                 f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.",
@@ -39,7 +42,7 @@ class MonitorCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best = best
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(real_number("`min_delta`", min_delta))
         self._rises: bool | None = {"max": True, "min": False}.get(mode)
 
     @property

@@ -116,7 +116,7 @@ def _batch(dataset: Any, index: int) -> Any:
 
 def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
     import multiprocessing
-    from multiprocessing.pool import MaybeEncodingError
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
     others = set(multiprocessing.active_children())
     pool = multiprocessing.Pool(workers, _receive, (dataset,))

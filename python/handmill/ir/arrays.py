@@ -23,6 +23,8 @@ def array_of(x: Any, dtype: Any = None, name: str = "") -> Array:
     """
     if type(x) is not np.ndarray:
         check_unmasked(x, name)
+        if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+            x = foreign_array(x, f"`{name}`" if name else "the array")
     try:
         return np.asarray(x, dtype)
     except ValueError as error:
@@ -30,6 +32,29 @@ def array_of(x: Any, dtype: Any = None, name: str = "") -> Array:
         if ragged is None:
             raise
         raise ragged from error
+
+
+def foreign_array(x: Any, name: str) -> Array:
+    """An array of what has its memory elsewhere, such as a tensor of another library.
+
+    Raises:
+        ValueError: if it lies where NumPy cannot read it.
+    """
+    if getattr(x, "requires_grad", False):
+        x = x.detach()  # the numbers are the same
+    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
+        x = x.float()
+    try:
+        if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
+            return np.from_dlpack(x)
+        return np.asarray(x)
+    except (BufferError, TypeError, RuntimeError) as error:
+        if not hasattr(x, "__dlpack__"):
+            raise
+        raise ValueError(
+            f"{name} cannot be read by NumPy: {error}\n  hint: programs run on the CPU and take "
+            "dense arrays: pass x.cpu(), x.to_dense(), or a NumPy array"
+        ) from error
 
 
 def check_unmasked(x: Any, name: str = "") -> None:

@@ -47,7 +47,7 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         found = _record(recording, layer, pattern, leaves)
         if found is not None:
             return found.value
-    arrays = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in leaves]
+    arrays = [x if isinstance(x, np.ndarray) else array_of(x) for x in leaves]
     if not arrays:
         raise ValueError(
             f"{layer.describe()} was called without any array or tensor: it received "
@@ -207,7 +207,7 @@ def _is_number(x: Any) -> bool:
 def _split(structure: Any, arrays: list[Any]) -> Any:
     def part(x: Any) -> Any:
         if isinstance(x, Variable | np.ndarray | np.generic) or (
-            hasattr(x, "__array__") and not isinstance(x, type)
+            (hasattr(x, "__array__") or hasattr(x, "__dlpack__")) and not isinstance(x, type)
         ):
             if type(x) is not np.ndarray:
                 check_unmasked(x)

@@ -10,7 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.data import tables
 from handmill.data.tables import is_table
-from handmill.ir.arrays import array_of, check_unmasked
+from handmill.ir.arrays import array_of, check_unmasked, foreign_array
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, name_of_dtype
 from handmill.runtime.feed import packed
@@ -158,7 +158,7 @@ def nested(data: Any) -> Any:
     if data is None or isinstance(data, np.ndarray) or is_table(data) or is_sparse(data):
         return data
     if isinstance(data, memoryview) or hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
-        return _as_numpy(data, "the data")
+        return foreign_array(data, "the data")
     return data
 
 
@@ -194,7 +194,7 @@ def as_data(x: Any, name: str) -> Array:
         if array.ndim == 1 and name != "sample_weight":
             array = array[:, None]  # a column is a feature or a target of each row, as in Keras
     else:
-        array = _as_numpy(x, f"`{name}`")
+        array = foreign_array(x, f"`{name}`")
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()
@@ -228,29 +228,6 @@ def as_data(x: Any, name: str) -> Array:
             "layer on the data, or begin the model with Input(shape, dtype='string') and the layer"
         )
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
-
-
-def _as_numpy(x: Any, name: str) -> Array:
-    """An array of what has its memory elsewhere, such as a tensor of another library.
-
-    Raises:
-        ValueError: if it lies where NumPy cannot read it.
-    """
-    if getattr(x, "requires_grad", False):
-        x = x.detach()  # the numbers are the same
-    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
-        x = x.float()
-    try:
-        if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
-            return np.from_dlpack(x)
-        return np.asarray(x)
-    except (BufferError, TypeError, RuntimeError) as error:
-        if not hasattr(x, "__dlpack__"):
-            raise
-        raise ValueError(
-            f"{name} cannot be read by NumPy: {error}\n  hint: programs run on the CPU and take "
-            "dense arrays: pass x.cpu(), x.to_dense(), or a NumPy array"
-        ) from error
 
 
 def is_sparse(x: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill.data.tables import as_array, holds_numbers, is_table
-from handmill.ir.arrays import check_unmasked
+from handmill.ir.arrays import check_unmasked, foreign_array
 from handmill.ir.op import Array
 
 
@@ -48,8 +48,8 @@ def as_element(value: Any) -> Any:
         return value
     if is_table(value):
         return as_array(value, "tensors") if holds_numbers(value) else _texts(value)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
+    if hasattr(value, "__dlpack__"):
+        return foreign_array(value, "the data")
     try:
         array = np.asarray(value)
     except ValueError as error:
