@@ -626,3 +626,39 @@ def test_batches_that_processes_cannot_send():
 class Unsendable(Batches):
     def __getitem__(self, index):
         return threading.Lock(), Y
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "words"),
+    (
+        ("Discretization", {"num_bins": "a"}, "num_bins"),
+        ("Discretization", {"num_bins": 2, "epsilon": "a"}, "epsilon"),
+        ("Discretization", {"bin_boundaries": ["a"]}, "bin_boundaries"),
+        ("Hashing", {"num_bins": "a"}, "num_bins"),
+        ("Hashing", {"num_bins": 2.5}, "num_bins"),
+        ("HashedCrossing", {"num_bins": "a"}, "num_bins"),
+        ("CategoryEncoding", {"num_tokens": "a"}, "num_tokens"),
+        ("StringLookup", {"num_oov_indices": "a"}, "num_oov_indices"),
+        ("StringLookup", {"max_tokens": "a"}, "max_tokens"),
+        ("StringLookup", {"encoding": "no such"}, "encoding"),
+        ("IntegerLookup", {"mask_token": "a"}, "mask_token"),
+        ("TextVectorization", {"ngrams": 0}, "ngrams"),
+        ("TextVectorization", {"ngrams": (2, 0)}, "ngrams"),
+        ("TextVectorization", {"output_sequence_length": -1}, "output_sequence_length"),
+        ("TextVectorization", {"encoding": "no such"}, "encoding"),
+        ("Normalization", {"mean": "a", "variance": 1.0}, "mean"),
+        ("Normalization", {"mean": 0.0, "variance": -1.0}, "must not be negative"),
+        ("Normalization", {"axis": "a"}, "axis"),
+        ("Rescaling", {"scale": "a"}, "scale"),
+        ("Rescaling", {"scale": None}, "scale"),
+        ("Rescaling", {"scale": 1.0, "offset": [None]}, "offset"),
+    ),
+)
+def test_arguments_of_preprocessing(layer, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        getattr(layers, layer)(**arguments)
+
+
+def test_no_bins_learn_nothing():
+    with pytest.raises(ValueError, match="`num_bins=0`"):
+        layers.Discretization(num_bins=0).adapt(X)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.ir.arrays import array_of
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
@@ -66,7 +67,7 @@ class HashedCrossing(StringLayer):
                 "Unknown value for `output_mode` argument of layer HashedCrossing. `output_mode` "
                 f"must be 'int' or 'one_hot'. Received: output_mode={output_mode}"
             )
-        if num_bins is None or num_bins <= 0:
+        if num_bins is None or whole_number("`num_bins`", num_bins) <= 0:
             raise ValueError(
                 f"`num_bins` must be a positive integer. Received: num_bins={num_bins}"
             )

@@ -7,6 +7,7 @@ arrays, at once; inside a functional model, before the model's program runs
 
 from __future__ import annotations
 
+import codecs
 import math
 from typing import Any
 
@@ -44,6 +45,21 @@ def _holds_objects(x: Any) -> bool:
     if isinstance(x, list | tuple):
         return any(map(_holds_objects, x))
     return x is None or (isinstance(x, np.ndarray) and x.dtype.kind == "O")
+
+
+def checked_encoding(encoding: Any) -> str:
+    """Returns the name of an encoding of bytes.
+
+    Raises:
+        ValueError: for one that Python does not know.
+    """
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"`encoding` must be that of bytes, such as 'utf-8'. Received: {encoding!r}"
+        ) from None
+    return str(encoding)
 
 
 def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
