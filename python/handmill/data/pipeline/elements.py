@@ -165,9 +165,9 @@ def _stack(column: Sequence[Any]) -> Array:
         return texts
     shape, dtype = first.shape, first.dtype
     for i, value in enumerate(column):
-        if isinstance(value, tuple | dict):
-            raise _nested_otherwise(i, value, first)
-        if value.shape != shape:
+        if getattr(value, "shape", None) != shape:
+            if isinstance(value, tuple | dict):
+                raise _nested_otherwise(i, value, first)
             raise ValueError(
                 f"batch: element {i} of a batch has shape {value.shape}, element 0 has {shape}. "
                 "Bring them to one shape with map(...), such as utils.pad_sequences for rows of "
