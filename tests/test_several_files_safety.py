@@ -305,6 +305,7 @@ def words_of_refusal(kind, folder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test has it
 def test_killed_between_two_renames(kind, tmp_path):
     """The old state or the new, or an error that says so and, of a folder, names the old one."""
     found = set()

@@ -293,6 +293,7 @@ def in_a_child(work):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test has it
 def test_forks_before_within_and_after_fit():
     """A child computes what its parent does, whatever threads of the parent were at."""
     x = np.random.default_rng(0).normal(size=(256, 64)).astype("float32")
