@@ -165,7 +165,7 @@ def test_version_matches_metadata() -> None:
 # and from floors below. (What a function imports when it is called is another matter.)
 FLOORS = (
     "keras_names",
-    "lazy errors naming files console devices",
+    "lazy errors naming files console devices arguments",
     "tree dtype_policies as_keras",
     "config mixed_precision ir",
     "primitives",

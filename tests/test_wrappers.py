@@ -141,6 +141,13 @@ def test_several_targets_pipelines_and_clones() -> None:
             ValueError,
             "but model is a Model already",
         ),
+        (lambda: SKLearnRegressor(None), NUMBERS, TypeError, "a function that makes one, got None"),
+        (
+            lambda: SKLearnRegressor(network, model_kwargs=3),
+            NUMBERS,
+            TypeError,
+            "model_kwargs must be a dict",
+        ),
     ),
 )
 def test_what_does_not_fit(make, targets, error, message) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handmill import config
+from handmill.arguments import whole_number
+from handmill.ir.dims import SymbolicDim
 from handmill.ir.op import Array, Op
 from handmill.ir.shapes import FLOATS, numpy_dtype
 from handmill.ir.trace import apply
@@ -148,7 +150,7 @@ def uniform(
         from handmill import ops
         from handmill.primitives.random import random_uniform
 
-        drawn = ops.multiply(random_uniform(state, tuple(shape)), np.float32(maxval - minval))
+        drawn = ops.multiply(random_uniform(state, _sizes(shape)), np.float32(maxval - minval))
         return ops.cast(ops.add(drawn, np.float32(minval)), dtype)
     numbers = unit(shape, *_draw(seed))
     numbers *= np.float32(maxval - minval)
@@ -183,7 +185,7 @@ def normal(
         from handmill import ops
         from handmill.primitives.random import random_normal
 
-        drawn = ops.multiply(random_normal(state, tuple(shape)), np.float32(stddev))
+        drawn = ops.multiply(random_normal(state, _sizes(shape)), np.float32(stddev))
         return ops.cast(ops.add(drawn, np.float32(mean)), dtype)
     numbers = standard_normal(words, *_draw(seed), _count(shape)) * stddev + mean
     return numbers.astype(np.float32).astype(numpy_dtype(dtype), copy=False).reshape(shape)
@@ -216,7 +218,7 @@ def truncated_normal(
         from handmill import ops
         from handmill.primitives.draws import RANDOM_TRUNCATED_NORMAL
 
-        drawn = apply(RANDOM_TRUNCATED_NORMAL, state, shape=tuple(shape))
+        drawn = apply(RANDOM_TRUNCATED_NORMAL, state, shape=_sizes(shape))
         scaled = ops.add(ops.multiply(drawn, np.float32(stddev)), np.float32(mean))
         return ops.cast(scaled, dtype)
     numbers = cut_off(words, *_draw(seed), _count(shape)) * stddev + mean
@@ -338,7 +340,7 @@ def dropout(
         )
     shape = [mine if size is None else size for size, mine in zip(noise_shape, own, strict=True)]
     # 0 or 1 / (1 - rate), once for all elements that share a decision.
-    factor = masked(ops.ones(tuple(shape)), _state(seed), rate)
+    factor = masked(ops.ones(_sizes(shape)), _state(seed), rate)
     scaled = ops.multiply(inputs, ops.cast(factor, dtype_of(inputs)))
     return ops.where(ops.greater(factor, 0.0), scaled, ops.zeros_like(inputs))
 
@@ -485,13 +487,22 @@ def _refuse_functional(name: str, x: Any) -> None:
 
 
 def _sizes(shape: Any) -> tuple[Any, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    if isinstance(shape, int):
+        return (shape,)
+    listed = isinstance(shape, list | tuple) or (isinstance(shape, np.ndarray) and shape.ndim == 1)
+    if not listed:
+        raise ValueError(f"`shape` must be a tuple of sizes, got shape={shape!r:.80}")
+    return tuple(
+        d if isinstance(d, int | SymbolicDim) or d is None else whole_number("a size of `shape`", d)
+        for d in shape
+    )
 
 
 def _count(shape: Sequence[int]) -> int:
-    if any(d < 0 for d in shape):
-        raise ValueError(f"`shape` cannot have negative sizes, got shape={tuple(shape)}")
-    return math.prod(shape)
+    sizes = _sizes(shape)
+    if any(d < 0 for d in sizes):
+        raise ValueError(f"`shape` cannot have negative sizes, got shape={sizes}")
+    return math.prod(sizes)
 
 
 _of_programs: SeedGenerator | None = None

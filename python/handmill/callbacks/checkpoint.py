@@ -121,3 +121,8 @@ class ModelCheckpoint(MonitorCallback):
             raise KeyError(
                 f'Failed to format this callback filepath: "{self.filepath}". Reason: {error}'
             ) from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'Failed to format this callback filepath: "{self.filepath}". Reason: {error}. '
+                "Names such as {epoch:02d} and {val_loss:.2f} are replaced."
+            ) from None

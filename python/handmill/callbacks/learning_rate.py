@@ -44,6 +44,11 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
+        if not callable(schedule):
+            raise ValueError(
+                "`schedule` must be a function of the epoch and the learning rate. Received: "
+                f"{schedule!r}"
+            )
         self.schedule = schedule
         self.verbose = verbose
 

@@ -36,7 +36,7 @@ class ProgbarLogger(Callback):
     @property
     def _verbose(self) -> int:
         verbose = self.params.get("verbose", 1)
-        if isinstance(verbose, str) and verbose != "auto":
+        if verbose != "auto" and not isinstance(verbose, int | float):
             raise ValueError(
                 "`verbose` must be 0 (silent), 1 (a progress line), 2 (a line an epoch) or 'auto'. "
                 f"Received: verbose={verbose!r}"
@@ -170,6 +170,8 @@ class CSVLogger(Callback):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         super().__init__()
         self.filename = Path(filename)
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"`separator` must be one character. Received: {separator!r}")
         self.separator = separator
         self.append = append
         self._columns: list[str] = []

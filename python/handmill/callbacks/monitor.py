@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import real_number
 from handmill.callbacks.callback import Callback
 from handmill.errors import warn_caller
 
@@ -30,6 +31,8 @@ class MonitorCallback(Callback):
         min_delta: float = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(monitor, str):
+            raise ValueError(f"`monitor` must be the name of a number. Received: {monitor!r}")
         if mode not in ("auto", "min", "max"):
             warn_caller(
                 f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.",
@@ -38,7 +41,7 @@ class MonitorCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best = best
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(real_number("`min_delta`", min_delta))
         self._rises: bool | None = {"max": True, "min": False}.get(mode)
 
     @property

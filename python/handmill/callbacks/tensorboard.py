@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.callbacks import event_file
 from handmill.callbacks.callback import Callback
 from handmill.callbacks.event_file import EventFile
@@ -67,7 +68,7 @@ class TensorBoard(Callback):
                 f"Received: update_freq={update_freq!r}"
             )
         self.log_dir = os.fsdecode(log_dir)
-        self.histogram_freq = histogram_freq
+        self.histogram_freq = whole_number("`histogram_freq`", histogram_freq, least=0)
         self.write_graph = write_graph
         self.write_images = write_images
         self.write_steps_per_second = write_steps_per_second

@@ -116,6 +116,7 @@ def _batch(dataset: Any, index: int) -> Any:
 
 def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
     import multiprocessing
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
     others = set(multiprocessing.active_children())
     pool = multiprocessing.Pool(workers, _receive, (dataset,))
@@ -133,7 +134,14 @@ def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) 
                     f"{died[0].exitcode}) before batch {index} was made; was it killed, out of "
                     "memory? use_multiprocessing=False makes batches on threads"
                 )
-        return result.get()
+        try:
+            return result.get()
+        except MaybeEncodingError as error:
+            raise RuntimeError(
+                f"{type(dataset).__name__}.__getitem__({index}) returned a batch that cannot be "
+                f"sent from its process: {error.exc}. use_multiprocessing=False makes batches on "
+                "threads"
+            ) from None
 
     try:
         yield from made_ahead(map(int, order), work, workers, ahead)

@@ -89,6 +89,9 @@ class Prefetcher:
     def __init__(self, produce: Callable[[int], Any], first: int, threads: int, ahead: int) -> None:
         self._shared = shared = _Shared(produce, first, ahead)
         self._backend = config.backend()
+        # Before they start: an interrupt may come while they do, and would leave them waiting.
+        weakref.finalize(self, shared.close).atexit = False
+        _running.add(shared)
         for number in range(threads):
             thread = threading.Thread(  # which sees the backend of the caller
                 target=copy_context().run,
@@ -101,8 +104,6 @@ class Prefetcher:
             except RuntimeError:  # no more threads here: fewer will do, or none
                 break
             shared.threads.append(thread)
-        weakref.finalize(self, shared.close).atexit = False
-        _running.add(shared)
 
     @property
     def is_of_this_process(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from handmill import random
+from handmill.arguments import whole_number
 from handmill.data.folders.index import checked_format
 from handmill.data.pipeline.dataset import Dataset
 from handmill.data.pipeline.elements import as_element
@@ -60,19 +60,24 @@ def timeseries_dataset_from_array(
     checked_format(format)
     steps = np.asarray(as_element(data))
     answers = None if targets is None else np.asarray(as_element(targets))
+    if answers is not None and answers.ndim == 0:
+        raise ValueError(
+            "timeseries_dataset_from_array: `targets` must have an entry for each step, got "
+            f"{targets!r:.80}"
+        )
     if steps.ndim == 0:
         raise ValueError("timeseries_dataset_from_array: `data` must have steps, got a scalar")
     length = len(steps)
     _check_range(start_index, end_index, length)
     for name, value in (("sampling_rate", sampling_rate), ("sequence_stride", sequence_stride)):
-        if operator.index(value) <= 0:
+        if whole_number(f"`{name}`", value) <= 0:
             raise ValueError(f"`{name}` must be higher than 0. Received: {name}={value}")
         if value >= length:
             raise ValueError(
                 f"`{name}` must be lower than the length of the data. Received: {name}={value}, "
                 f"for data of length {length}"
             )
-    if operator.index(sequence_length) <= 0:
+    if whole_number("`sequence_length`", sequence_length) <= 0:
         raise ValueError(
             f"`sequence_length` must be higher than 0. Received: sequence_length={sequence_length}"
         )
@@ -90,7 +95,7 @@ def timeseries_dataset_from_array(
     steps = steps[first:end]
     starts = np.arange(0, windows, sequence_stride)
     if shuffle:
-        seed = random.next_host_seed() % 1_000_000 if seed is None else operator.index(seed)
+        seed = random.next_host_seed() % 1_000_000 if seed is None else whole_number("`seed`", seed)
         np.random.RandomState(seed).shuffle(starts)
     offsets = np.arange(sequence_length) * sampling_rate
     found = Dataset.from_tensor_slices(starts)

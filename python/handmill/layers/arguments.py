@@ -12,6 +12,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.errors import ShapeError, warn_caller
+from handmill.ir.arrays import array_of
 from handmill.layers.context import CONTEXT
 from handmill.layers.symbolic import KerasTensor, shape_of_spec
 from handmill.runtime.watch import is_ours
@@ -276,6 +277,14 @@ def positive_integer(name: str, value: Any) -> int:
             f"Received: {name}={value!r}"
         )
     return int(value)
+
+
+def checked_numbers(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Returns an argument that is a number, or an array of numbers, as float64."""
+    array = array_of(value, name=name)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"`{name}` must be a number or an array of numbers. Received: {value!r}")
+    return array.astype(np.float64)
 
 
 def checked_fraction(name: str, value: Any) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.errors import ShapeError
+from handmill.ir.arrays import array_of, check_unmasked
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.ir.trace import array_masks, mask_of, recorder, recorders, with_mask
@@ -47,7 +48,7 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         found = _record(recording, layer, pattern, leaves)
         if found is not None:
             return found.value
-    arrays = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in leaves]
+    arrays = [x if isinstance(x, np.ndarray) else array_of(x) for x in leaves]
     if not arrays:
         raise ValueError(
             f"{layer.describe()} was called without any array or tensor: it received "
@@ -203,11 +204,16 @@ def _numbers(args: tuple[Any, ...], as_floats: bool) -> tuple[Any, ...]:
     """
 
     def convert(x: Any) -> Any:
-        if isinstance(x, list | tuple) and x and all(_is_number(v) for v in tree.flatten(x)):
-            return np.asarray(x, np.float32 if as_floats else None)
+        if isinstance(x, list | tuple) and x and _holds_numbers(x):
+            return array_of(x, np.float32 if as_floats else None)
         return x if as_floats or not _is_number(x) else np.asarray(x)
 
     return tuple(convert(x) for x in args)
+
+
+def _holds_numbers(x: Any) -> bool:
+    """Whether nested lists hold numbers alone."""
+    return all(_holds_numbers(v) if isinstance(v, list | tuple) else _is_number(v) for v in x)
 
 
 def _is_number(x: Any) -> bool:
@@ -217,8 +223,10 @@ def _is_number(x: Any) -> bool:
 def _split(structure: Any, arrays: list[Any]) -> Any:
     def part(x: Any) -> Any:
         if isinstance(x, Variable | np.ndarray | np.generic) or (
-            hasattr(x, "__array__") and not isinstance(x, type)
+            (hasattr(x, "__array__") or hasattr(x, "__dlpack__")) and not isinstance(x, type)
         ):
+            if type(x) is not np.ndarray:
+                check_unmasked(x)
             arrays.append(x)
             mask = None if type(x) is np.ndarray and not array_masks else mask_of(x)
             if mask is None:

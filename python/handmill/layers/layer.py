@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -47,7 +48,7 @@ from handmill.layers.automatic_config import collect_arguments, layer_from_confi
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.penalties import per_sample
-from handmill.layers.symbolic import KerasTensor, Node, refuse_strings
+from handmill.layers.symbolic import Node, has_symbols, refuse_strings
 from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
 from handmill.runtime.structure import Walk
@@ -450,12 +451,12 @@ class Layer(StoredVariables, Watched):
             graph = current_graph()
             if graph is not None:
                 return self._call_traced(graph, args, kwargs)
-            if eager_scopes and CONTEXT.eager and not _has_symbols(args, kwargs):
+            if eager_scopes and CONTEXT.eager and not has_symbols(args, kwargs):
                 return self._call_traced(None, args, kwargs)
             if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and not recorders:
                 if (run := self._programs.get(None)) and id(args[0]) not in array_masks:
                     return run(args[0])
-            elif _has_symbols(args, kwargs):
+            elif has_symbols(args, kwargs):
                 return self._call_symbolically(args, kwargs)
             from handmill.layers.eager import call_on_arrays
 
@@ -776,13 +777,7 @@ _PLAIN = frozenset({bool, float, int, str})
 Layer._unwatched = NOT_NOTICED
 
 
-def _has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs)))
-
-
 def _marking_built(build: Any) -> Any:
-    import functools
-
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
         self._place()

@@ -60,6 +60,11 @@ def spec_of(shape: Sequence[int | None], dtype: str, name: str) -> Spec:
     )
 
 
+def has_symbols(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether there is a symbolic tensor among the arguments of a call."""
+    return any(isinstance(x, KerasTensor) for x in tree.flatten((list(args), kwargs)))
+
+
 def shape_of_spec(spec: Spec) -> tuple[int | None, ...]:
     """Returns the shape of ``spec`` as users see it, with None for what a call decides."""
     return as_none(spec.shape)

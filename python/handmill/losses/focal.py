@@ -102,7 +102,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     """
     y_pred, y_true = as_float(y_pred), ops.convert_to_tensor(y_true)
     labels = shape_of(y_true)
-    if len(labels) == len(shape_of(y_pred)) and labels[-1] == 1:
+    if labels and len(labels) == len(shape_of(y_pred)) and labels[-1] == 1:
         y_true = ops.reshape(y_true, labels[:-1])
     chosen = ops.one_hot(ops.cast(y_true, "int32"), fixed_size(y_pred, -1))
     chosen = ops.cast(chosen, ops.dtype(y_pred))

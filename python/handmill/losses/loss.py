@@ -246,9 +246,12 @@ def fixed_size(x: Any, axis: int) -> int:
     """Returns the size of an axis.
 
     Raises:
-        ShapeError: if a call decides it.
+        ShapeError: if there is no such axis, or a call decides its size.
     """
-    size = shape_of(x)[axis]
+    shape = shape_of(x)
+    if not -len(shape) <= axis < len(shape):
+        raise ShapeError(f"expected an array with an axis {axis}, got one of shape {shape}")
+    size = shape[axis]
     if isinstance(size, SymbolicDim):
         raise ShapeError(
             f"the number of classes is not fixed: axis {axis} of {_shown(shape_of(x))}"

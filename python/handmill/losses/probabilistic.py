@@ -169,7 +169,7 @@ def sparse_values(
 
 
 def _one_hot_hint(labels: Any, scores: Any) -> str:
-    if len(labels) == len(scores) and labels[-1] == scores[-1]:
+    if labels and len(labels) == len(scores) and labels[-1] == scores[-1]:
         return (
             "\n  hint: for one-hot labels write loss='categorical_crossentropy', or give class "
             "numbers (class_mode='sparse')"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
+from handmill.arguments import real_number, whole_number
 from handmill.losses.loss import fixed_size, same_rank
 from handmill.metrics.reduction import MeanMetricWrapper
 from handmill.primitives.metrics import dense_match, sparse_match
@@ -42,7 +43,7 @@ def _labels(y_true: Any, y_pred: Any) -> Any:
     """Class numbers without a last axis of size 1."""
     y_true = ops.convert_to_tensor(y_true)
     shape = shape_of(y_true)
-    if len(shape) == len(shape_of(y_pred)) and shape[-1] == 1:
+    if shape and len(shape) == len(shape_of(y_pred)) and shape[-1] == 1:
         return ops.reshape(y_true, shape[:-1])
     return y_true
 
@@ -106,6 +107,7 @@ class BinaryAccuracy(MeanMetricWrapper):
     def __init__(
         self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5
     ) -> None:
+        real_number("`threshold`", threshold)
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
 
 
@@ -151,6 +153,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     def __init__(
         self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None
     ) -> None:
+        whole_number("`k`", k, least=0)
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
 
 
@@ -171,6 +174,7 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ) -> None:
+        whole_number("`k`", k, least=0)
         super().__init__(
             sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.arguments import real_number, whole_number
 from handmill.ir.dims import as_none
 from handmill.metrics.confusion import are_even, update_counts
 from handmill.metrics.metric import Metric
@@ -68,10 +69,10 @@ class AUC(Metric):
         super().__init__(name=name, dtype=dtype)
         self._init_from_thresholds = thresholds is not None
         if thresholds is not None:
-            inner = sorted(float(t) for t in thresholds)
+            inner = sorted(real_number("an entry of `thresholds`", t) for t in thresholds)
             self._even = are_even([0.0, *inner, 1.0])
         else:
-            if num_thresholds <= 1:
+            if whole_number("`num_thresholds`", num_thresholds) <= 1:
                 raise ValueError(
                     "Argument `num_thresholds` must be an integer > 1. "
                     f"Received: num_thresholds={num_thresholds}"
@@ -91,7 +92,8 @@ class AUC(Metric):
         self._from_logits = from_logits
         self._built = False
         if multi_label:
-            if num_labels:
+            if num_labels is not None:
+                whole_number("`num_labels`", num_labels, least=1)
                 self._build((num_labels,))
         elif num_labels:
             raise ValueError("`num_labels` is needed only when `multi_label` is True.")

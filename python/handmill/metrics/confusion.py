@@ -33,7 +33,7 @@ def thresholds_of(given: Any, default: float = 0.5) -> list[float]:
     if given is None:
         return [default]
     found = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
-    wrong = [t for t in found if t is None or not 0 <= t <= 1]
+    wrong = [t for t in found if isinstance(t, str) or t is None or not 0 <= t <= 1]
     if wrong:
         raise ValueError(f"Threshold values must be in [0, 1]. Received: {wrong}")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.arguments import whole_number
 from handmill.errors import ShapeError, warn_caller
 from handmill.ir.dims import as_none, same_shape
 from handmill.metrics.confusion import total_of_segments
@@ -55,13 +56,8 @@ class IoU(Metric):
         axis: int = -1,
     ) -> None:
         super().__init__(name=name, dtype="int32" if dtype in (None, "int") else dtype)
-        if min(target_class_ids) < 0 or max(target_class_ids) >= num_classes:
-            wrong = min(target_class_ids) if min(target_class_ids) < 0 else max(target_class_ids)
-            raise ValueError(
-                f"Target class id {wrong} is out of range, which is [0, {num_classes})."
-            )
+        num_classes = whole_number("`num_classes`", num_classes, least=1)
         self.num_classes = num_classes
-        self.target_class_ids = list(target_class_ids)
         self.ignore_class = ignore_class
         self.sparse_y_true = sparse_y_true
         self.sparse_y_pred = sparse_y_pred
@@ -72,6 +68,20 @@ class IoU(Metric):
             dtype="int64" if self._whole else "float64",
             name="total_confusion_matrix",
         )
+        # After the matrix, which is refused where memory does not hold it: they may be all classes.
+        if isinstance(target_class_ids, str) or not len(target_class_ids):
+            raise ValueError(
+                "`target_class_ids` must be a list of one class number or more. Received: "
+                f"{target_class_ids!r}"
+            )
+        for number in target_class_ids:
+            whole_number("an entry of `target_class_ids`", number)
+        if min(target_class_ids) < 0 or max(target_class_ids) >= num_classes:
+            wrong = min(target_class_ids) if min(target_class_ids) < 0 else max(target_class_ids)
+            raise ValueError(
+                f"Target class id {wrong} is out of range, which is [0, {num_classes})."
+            )
+        self.target_class_ids = list(target_class_ids)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Takes a batch into account."""
@@ -206,7 +216,7 @@ class MeanIoU(IoU):
     ) -> None:
         super().__init__(
             num_classes,
-            range(num_classes),
+            range(whole_number("`num_classes`", num_classes, least=1)),
             name,
             dtype,
             ignore_class,

@@ -134,6 +134,11 @@ class MeanMetricWrapper(FunctionArguments, Mean):
     ) -> None:
         from handmill.metrics.registry import direction_of
 
+        if not callable(fn):
+            raise TypeError(
+                "MeanMetricWrapper: `fn` must be a function of targets and predictions. Received: "
+                f"fn={fn!r}"
+            )
         super().__init__(name=name or object_name(fn), dtype=dtype)
         self._start(_fn=fn, _fn_kwargs=kwargs, _direction=direction_of(fn))
 

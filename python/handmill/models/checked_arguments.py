@@ -14,6 +14,13 @@ def checked_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is a positive whole number; floats may be some."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return False
+    return bool(value >= 1) and float(value).is_integer()
+
+
 def checked_batch_size(batch_size: Any) -> int:
     """Returns the rows of a batch, 32 by default.
 

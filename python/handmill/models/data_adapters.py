@@ -18,7 +18,7 @@ from handmill.data.pipeline.rows import RowBatches
 from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
-from handmill.models.checked_arguments import checked_batch_size, checked_class_weight
+from handmill.models.checked_arguments import checked_batch_size, checked_class_weight, is_whole
 from handmill.models.host_part import BatchError
 from handmill.models.layout import (
     SINGLE,
@@ -489,8 +489,10 @@ def make_data(
         orders: gives an order of n things, for each pass anew.
         check: called with targets before they are used.
     """
-    if steps is not None and (isinstance(steps, bool) or int(steps) != steps or steps < 1):
+    if steps is not None and not is_whole(steps):
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
+    if isinstance(shuffle, str) and shuffle != "batch":
+        raise ValueError(f"`shuffle` must be a bool or 'batch', got shuffle={shuffle!r}")
     if class_weight is not None:
         class_weight = checked_class_weight(class_weight)
     if x is None:

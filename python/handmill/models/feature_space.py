@@ -112,6 +112,11 @@ class FeatureSpace(Model):
         super().__init__(name=name)
         if not features:
             raise ValueError("The `features` argument cannot be None or empty.")
+        if not isinstance(features, Mapping):
+            raise ValueError(
+                "`features` must be a dict of a feature for each name, such as {'age': 'float'}. "
+                f"Received: features={features!r}"
+            )
         self.crossing_dim = crossing_dim
         self.hashing_dim = hashing_dim
         self.num_discretization_bins = num_discretization_bins
@@ -311,9 +316,9 @@ class FeatureSpace(Model):
                 dataset = list(dataset)
         for name in self._to_adapt():
             if columns is not None:
-                batches = _pieces(np.asarray(columns[name]))
+                batches = _pieces(np.asarray(_column(columns, name)))
             else:
-                batches = _batched(batch[name] for batch in batches_of(dataset))
+                batches = _batched(_column(batch, name) for batch in batches_of(dataset))
             self.preprocessors[name].adapt(batches)
         self._is_adapted = True
         self._make_graph()
@@ -488,6 +493,22 @@ def _as_column(x: Any) -> Array:
 
 _PIECE = 32
 """Rows that layers learn from at a time, as in Keras: the bins that are found depend on it."""
+
+
+def _column(batch: Any, name: str) -> Any:
+    """The data of one feature.
+
+    Raises:
+        ValueError: for a batch that is no dict, or has no such feature.
+    """
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            "`adapt()` takes batches that are dicts of the features. Received a batch of type "
+            f"{type(batch).__name__}; leave targets out with dataset.map(lambda x, y: x)"
+        )
+    if name not in batch:
+        raise ValueError(f"`adapt()` received no data for {name!r}. Received: {sorted(batch)}")
+    return batch[name]
 
 
 def _pieces(column: Array) -> Iterator[Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.data import tables
 from handmill.data.tables import is_table
+from handmill.ir.arrays import array_of, check_unmasked, foreign_array
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, name_of_dtype
 from handmill.runtime.feed import packed
@@ -155,12 +155,12 @@ def nested(data: Any) -> Any:
         if data and all(_is_plain(item) for item in data):
             return np.asarray(data)
         if data and isinstance(data[0], list | tuple) and _is_number(_first(data)):
-            return _rectangle(data)
+            return array_of(data)
         return [nested(item) for item in data]
     if data is None or isinstance(data, np.ndarray) or is_table(data) or is_sparse(data):
         return data
     if isinstance(data, memoryview) or hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
-        return _as_numpy(data, "the data")
+        return foreign_array(data, "the data")
     return data
 
 
@@ -178,18 +178,6 @@ def _is_plain(x: Any) -> bool:
     return isinstance(x, int | float | str | np.generic)
 
 
-def _rectangle(data: Any) -> Array:
-    try:
-        return np.asarray(data)
-    except ValueError:
-        lengths = [len(row) for row in data]
-        odd = next((i for i, n in enumerate(lengths) if n != lengths[0]), 0)
-        raise ValueError(
-            f"the rows of a list differ in length: row 0 has {lengths[0]} entries, row {odd} has "
-            f"{lengths[odd]}. Pad them to one length, or pass a NumPy array."
-        ) from None
-
-
 def as_data(x: Any, name: str) -> Array:
     """Returns an array whose dtype programs know; floats become float32.
 
@@ -198,11 +186,7 @@ def as_data(x: Any, name: str) -> Array:
     """
     if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE:
         return x if x.flags.aligned else x.copy()
-    if type(x) is not np.ndarray and _is_masked(x):
-        raise ValueError(
-            f"`{name}` is a masked array with masked entries, which programs cannot leave out; "
-            "fill them first (x.filled(0)), and give rows no weight with `sample_weight`"
-        )
+    check_unmasked(x, name)
     if is_sparse(x):
         x = x.toarray()
     if tables.is_lazy_table(x):
@@ -212,7 +196,7 @@ def as_data(x: Any, name: str) -> Array:
         if array.ndim == 1 and name != "sample_weight":
             array = array[:, None]  # a column is a feature or a target of each row, as in Keras
     else:
-        array = _as_numpy(x, f"`{name}`")
+        array = foreign_array(x, f"`{name}`")
     dtype = array.dtype
     if dtype in _AS_THEY_ARE:
         return array if array.flags.aligned else array.copy()
@@ -248,29 +232,6 @@ def as_data(x: Any, name: str) -> Array:
     raise ValueError(f"`{name}` must hold numbers, got an array of dtype {dtype}{hint}")
 
 
-def _as_numpy(x: Any, name: str) -> Array:
-    """An array of what has its memory elsewhere, such as a tensor of another library.
-
-    Raises:
-        ValueError: if it lies where NumPy cannot read it.
-    """
-    if getattr(x, "requires_grad", False):
-        x = x.detach()  # the numbers are the same
-    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
-        x = x.float()
-    try:
-        if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
-            return np.from_dlpack(x)
-        return np.asarray(x)
-    except (BufferError, TypeError, RuntimeError) as error:
-        if not hasattr(x, "__dlpack__"):
-            raise
-        raise ValueError(
-            f"{name} cannot be read by NumPy: {error}\n  hint: programs run on the CPU and take "
-            "dense arrays: pass x.cpu(), x.to_dense(), or a NumPy array"
-        ) from error
-
-
 def is_sparse(x: Any) -> bool:
     """Whether ``x`` is a sparse matrix or array of scipy's."""
     return type(x) is not np.ndarray and type(x).__module__.startswith("scipy.sparse")
@@ -286,13 +247,6 @@ def has_sparse(x: Any) -> bool:
 def as_data_or_sparse(x: Any, name: str) -> Any:
     """Returns an array as :func:`as_data` does, or a sparse matrix whose rows can be taken."""
     return x.tocsr() if is_sparse(x) else as_data(x, name)
-
-
-def _is_masked(x: Any) -> bool:
-    """Whether ``x`` has masked entries; without numpy.ma, which is slow to import, none has."""
-    if "numpy.ma" not in sys.modules:
-        return False
-    return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
 def as_weights(x: Any) -> Array:

@@ -630,7 +630,7 @@ class Trainer(Predicting, OlderNames):
     ) -> Any:
         with in_validation():
             x, y, weight = unpack_x_y_sample_weight(data)
-            size = sizes[0] or (sizes[1] if is_arrays(x) else None)
+            size = sizes[0] if sizes[0] is not None or not is_arrays(x) else sizes[1]
             return make_data(x, y, weight, size, steps, False, None, None, check)
 
     @clean_traceback

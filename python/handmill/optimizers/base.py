@@ -10,6 +10,7 @@ import numpy as np
 
 from handmill import config, ops
 from handmill.errors import warn_caller
+from handmill.ir.arrays import array_of
 from handmill.ir.graph import current_graph, outside_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
@@ -727,7 +728,7 @@ def _checked_exclusions(excluded: Any) -> tuple[list[Any], list[str]]:
 def _gradient_of(variable: Variable, gradient: Any) -> Any:
     """A gradient as an array: float32, or float64 as the variable is."""
     is_double = variable.dtype == "float64"
-    return np.asarray(gradient, np.float64 if is_double else np.float32)
+    return array_of(gradient, np.float64 if is_double else np.float32)
 
 
 def _squares(gradient: Any) -> Any:

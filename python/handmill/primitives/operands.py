@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.arrays import array_of, check_unmasked
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
@@ -46,6 +47,8 @@ def tensor(x: Tensor) -> Any:
     """
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, "int32")
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
+        check_unmasked(x)  # before a recording makes a plain array of it
     if recorders and (recording := recorder()) is not None:
         x = recording.enter(x)
     if is_symbolic(x):
@@ -53,7 +56,7 @@ def tensor(x: Tensor) -> Any:
     is_array = isinstance(x, _ARRAYS) or hasattr(x, "__array__")
     if not is_array and isinstance(x, list | tuple) and any(map(_holds_symbolic, x)):
         return _stacked(x)
-    array = np.asarray(x)
+    array = array_of(x)
     if is_array and not isinstance(x, float):
         return held(array)
     return array_of_numbers(array, x)
@@ -66,7 +69,7 @@ def numbers(x: Tensor, dtype: str) -> Any:
     """
     items = x if isinstance(x, list | tuple) else ()
     if isinstance(x, int | list | tuple) and not any(map(_holds_symbolic, items)):
-        array = np.asarray(x)
+        array = array_of(x)
         if array.dtype.kind in "iu" and dtype in (*FLOATS, "int64"):
             return held(array).astype(numpy_dtype(dtype))
     return converted(tensor(x), dtype)

@@ -18,6 +18,7 @@ import numpy as np
 from handmill import config
 from handmill.errors import RowError, ShapeError
 from handmill.ir import trace
+from handmill.ir.arrays import array_of
 from handmill.ir.dims import BATCH, SymbolicDim, symbols_of
 from handmill.ir.gradient import gradients as _gradients
 from handmill.ir.graph import Graph, Value, current_graph
@@ -535,7 +536,7 @@ def as_array(x: Any) -> Array:
     """
     if isinstance(x, Variable):
         return x.read()
-    array = held(np.asarray(x))
+    array = held(array_of(x))
     if array.ndim:
         array = np.ascontiguousarray(array)
     return array if array.flags.aligned else array.copy()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import TracedValueError
+from handmill.ir.arrays import array_of
 from handmill.ir.graph import ElementwiseEquality, LogicalOperators, current_graph, outside_graph
 from handmill.ir.numpy_calls import user_function
 from handmill.ir.op import Array
@@ -246,7 +247,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
                 content = initializer
             else:
                 with outside_graph():
-                    content = np.asarray(initializer)
+                    content = array_of(initializer)
             if dtype is None:
                 if not isinstance(initializer, np.generic) and not hasattr(
                     initializer, "__array__"
@@ -429,7 +430,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             return found
         if isinstance(value, Variable):
             value = value.state.copy()
-        array = np.asarray(value)
+        array = array_of(value)
         if array.shape != self.shape:
             raise ValueError(
                 f"variable {self.name!r} has shape {self.shape}, cannot be assigned an array "

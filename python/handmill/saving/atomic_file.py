@@ -29,7 +29,8 @@ def write_bytes(path: Path, content: Sequence[Any]) -> None:
         content: pieces of it, each bytes or anything that has a buffer of them.
 
     Raises:
-        OSError: if it cannot be written; nothing is changed then.
+        OSError: if it cannot be written, or something is there that is no file; nothing is
+            changed then.
     """
     write_several({path: content})
 
@@ -47,17 +48,14 @@ def write_several(contents: Mapping[Path, Sequence[Any]]) -> None:
         OSError: if one cannot be written; nothing is changed then.
     """
     for path in contents:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _check_replaceable(path)
     temporaries: dict[Path, Path] = {}
     try:
         with contextlib.ExitStack() as opened:  # open, hence locked, until all are written
             for path, content in contents.items():
-                name = f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}"
-                temporaries[path] = path.with_name(name)
+                temporaries[path] = _temporary(path)
                 _write_new(temporaries[path], content, _rights_of(path), opened)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
+        _put_in_place(temporaries)
     except BaseException:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
@@ -66,6 +64,53 @@ def write_several(contents: Mapping[Path, Sequence[Any]]) -> None:
     for path in contents:
         _remove_stale(path)
         _sync_directory(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises an OSError for what must not become a file: a folder, a pipe, a device, a socket."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise FileExistsError(
+                errno.EEXIST,
+                "not replaced: a pipe, device or socket",
+                str(path),
+            )
+
+
+def _put_in_place(temporaries: Mapping[Path, Path]) -> None:
+    """Renames files to their places; where one cannot be, all have their old content again."""
+    old: dict[Path, Path | None] = {}
+    new = {path for path in temporaries if not path.exists()}
+    try:
+        for path, temporary in temporaries.items():
+            if len(temporaries) > 1:
+                old[path] = _second_name(path)
+            temporary.replace(path)
+    except BaseException:
+        for path, kept in old.items():
+            with contextlib.suppress(OSError):
+                if kept is not None:
+                    kept.replace(path)
+                elif path in new and not temporaries[path].exists():
+                    path.unlink()
+        raise
+    finally:
+        for kept in old.values():
+            if kept is not None:
+                kept.unlink(missing_ok=True)
+
+
+def _second_name(path: Path) -> Path | None:
+    """Gives a file a second name beside it; None where there is no file, or it can have none."""
+    kept = _temporary(path)
+    try:
+        os.link(path, kept, follow_symlinks=False)
+    except OSError:  # there is no file, or a file system without hard links
+        return None
+    return kept
 
 
 def _write_new(
@@ -89,7 +134,8 @@ def write_folder(path: Path, contents: Mapping[str, Sequence[Any]]) -> None:
     """Writes a folder of files so that the old or the complete new one is there.
 
     The new folder is made beside the old one, then put in its place. Between the two renames of
-    that the old one lies beside it under a name that begins with a dot.
+    that the old one lies beside it under a name that begins with a dot, which :func:`kept_folder`
+    finds. What writers that were killed left beside it is removed.
 
     Args:
         path: where; no link.
@@ -98,8 +144,8 @@ def write_folder(path: Path, contents: Mapping[str, Sequence[Any]]) -> None:
     Raises:
         OSError: if it cannot be written; nothing is changed then.
     """
-    stem = f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}"
-    temporary, old = path.with_name(stem), path.with_name(f"{stem}.old")
+    temporary = _temporary(path)
+    old = temporary.with_name(f"{temporary.name}{_OLD}")
     temporary.mkdir()
     try:
         with contextlib.ExitStack() as opened:
@@ -122,8 +168,33 @@ def write_folder(path: Path, contents: Mapping[str, Sequence[Any]]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_directory(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        _sync_directory(path.parent)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+        _remove_stale_folders(path)
+
+
+def kept_folder(path: Path) -> Path | None:
+    """The folder that was at ``path`` before a writer was killed while it replaced it."""
+    with contextlib.suppress(OSError):
+        prefix = _temporary_prefix(path)
+        found = [p for p in path.parent.iterdir() if p.name.startswith(prefix)]
+        old = [p for p in found if p.name.endswith(_OLD) and p.is_dir()]
+        if old:
+            return max(old, key=lambda p: p.stat().st_mtime)
+    return None
+
+
+def _remove_stale_folders(path: Path) -> None:
+    """Removes what writers of the folder ``path`` left that are gone; it is whole now."""
+    prefix = _temporary_prefix(path)
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            pid, _, random = entry.name[len(prefix) :].removesuffix(_OLD).partition(".")
+            ours = entry.name.startswith(prefix) and pid.isdecimal() and len(random) == 8
+            if ours and entry.is_dir(follow_symlinks=False) and not _is_running(int(pid)):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _rights_of(path: Path) -> int | None:
@@ -133,6 +204,14 @@ def _rights_of(path: Path) -> int | None:
         if stat.S_ISREG(mode):
             return mode & 0o777
     return None
+
+
+_OLD = ".old"
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside ``path``."""
+    return path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}")
 
 
 def _temporary_prefix(path: Path) -> str:

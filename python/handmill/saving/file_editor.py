@@ -11,6 +11,7 @@ import numpy as np
 
 from handmill import console
 from handmill.errors import FileFormatError
+from handmill.ir.arrays import array_of
 from handmill.saving import keras_format
 from handmill.saving.archive import open_regular, read_file
 from handmill.saving.atomic_file import write_bytes
@@ -135,6 +136,8 @@ class KerasFileEditor:
             weights one of both lacks, or have another shape; ``"match_count"``: how many weights
             fit.
         """
+        if not hasattr(reference_model, "variables"):
+            raise ValueError(f"compare: expected a model. Received: {reference_model!r}")
         console.say("Running comparison")
         wanted = _weights_of(reference_model)
         errors: list[str] = []
@@ -178,6 +181,8 @@ class KerasFileEditor:
             weights: name (``"0"``, ``"1"``, ...) -> array.
         """
         made = _checked_weights(weights)
+        if not isinstance(object_path, str):
+            raise ValueError(f"the path of an object is a text. Received: {object_path!r}")
         *parents, name = object_path.split("/")
         tree = self.weights_dict
         for parent in parents:
@@ -215,6 +220,8 @@ class KerasFileEditor:
 
     def _find(self, name: str) -> tuple[Tree, str]:
         """The tree that an object lies in, and its key there."""
+        if not isinstance(name, str):
+            raise ValueError(f"the name of an object is a text. Received: {name!r}")
         if "/" in name:
             *parents, key = name.split("/")
             tree = self.weights_dict
@@ -272,8 +279,14 @@ def _as_dict(members: Mapping[str, Content], member: str, path: Path) -> dict[st
     return data
 
 
-def _check_name(name: str) -> None:
-    if not name or "/" in name or name in (".", "..", "vars") or "\0" in name:
+def _check_name(name: Any) -> None:
+    if (
+        not isinstance(name, str)
+        or not name
+        or "/" in name
+        or name in (".", "..", "vars")
+        or "\0" in name
+    ):
         raise ValueError(
             f"the name of an object is one part of a path, and not 'vars'. Received: {name!r}"
         )
@@ -288,7 +301,7 @@ def _checked_weights(weights: Any) -> Tree:
     made: Tree = {}
     for name, value in weights.items():
         _check_name(str(name))
-        made[str(name)] = np.asarray(value)
+        made[str(name)] = array_of(value)
         if made[str(name)].dtype.kind not in "biufV":
             raise ValueError(f"weight {name!r} is not an array of numbers")
     return made

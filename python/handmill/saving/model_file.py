@@ -9,7 +9,7 @@ from typing import Any
 
 from handmill.errors import FileFormatError
 from handmill.saving.archive import open_regular, read_file, write_file
-from handmill.saving.atomic_file import write_bytes, write_several
+from handmill.saving.atomic_file import kept_folder, write_bytes, write_several
 from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
 from handmill.saving.pieces import Content, Pieces, read_content
@@ -151,6 +151,11 @@ def load_model(
     """
     path = Path(_checked(filepath))
     folder = path.is_dir() and (path / "config.json").exists()
+    if not path.exists() and (kept := kept_folder(path)):
+        raise _MissingFileError(
+            f"{path} is missing: the saving that should have replaced it was interrupted. What it "
+            f"held before is whole: rename {kept} to {path.name}"
+        )
     if not folder:
         checked_suffix(filepath, loading=True)
     if not safe_mode:

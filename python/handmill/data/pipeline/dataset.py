@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from handmill import random
+from handmill.arguments import whole_number
 from handmill.data.pipeline.elements import ElementSpec, spec_of
 
 AUTOTUNE = -1
@@ -235,7 +236,12 @@ class Dataset:
     @staticmethod
     def range(*args: int, output_type: Any = "int64") -> Dataset:
         """The numbers of Python's ``range``, of the dtype ``output_type``."""
-        return Dataset.from_tensor_slices(np.arange(*args, dtype=output_type))
+        counts = [whole_number("range: a number", n) for n in args]
+        if len(counts) == 3 and counts[2] == 0:
+            raise ValueError("range: the step must not be 0")
+        if not all(-(1 << 63) <= n < 1 << 63 for n in counts):
+            raise ValueError(f"range: the numbers must fit into int64, got {args}")
+        return Dataset.from_tensor_slices(np.arange(*counts, dtype=output_type))
 
     @staticmethod
     def zip(*datasets: Any) -> Dataset:
@@ -252,6 +258,8 @@ class Dataset:
         """
         from handmill.data.pipeline.stages import zipped
 
+        if not datasets:
+            raise ValueError("zip: expected data sets, got none")
         return zipped(datasets[0] if len(datasets) == 1 else datasets)
 
     @staticmethod
@@ -618,7 +626,7 @@ class Dataset:
         """Tuples of a number, counted from ``start``, and the element."""
         from handmill.data.pipeline.stages import Enumerated
 
-        return Enumerated(self, operator.index(start))
+        return Enumerated(self, first_number(start))
 
     def cache(self, filename: str = "") -> Dataset:
         """Keeps the elements of the first pass that reaches its end, for those after it.
@@ -642,7 +650,7 @@ class Dataset:
         """
         from handmill.data.pipeline.stages import Prefetched
 
-        size = operator.index(buffer_size)
+        size = whole_number("prefetch: `buffer_size`", buffer_size)
         if size < AUTOTUNE:
             raise ValueError(f"prefetch: expected a number of elements, got {buffer_size!r}")
         return Prefetched(self, size)
@@ -698,13 +706,25 @@ def count_of(name: str, value: Any) -> int:
     return count
 
 
+def first_number(value: Any) -> int:
+    """Returns what ``enumerate`` starts with.
+
+    Raises:
+        ValueError: if it is no number of int64.
+    """
+    number = whole_number("enumerate: `start`", value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"enumerate: the numbers must fit into int64, got {value!r}")
+    return number
+
+
 def count_or_all(verb: str, value: Any) -> int:
     """Returns a count, -1 for all.
 
     Raises:
         ValueError: if it is less.
     """
-    count = operator.index(value)
+    count = whole_number(f"{verb}: `count`", value)
     if count < -1:
         raise ValueError(f"{verb}: expected a count, or -1 for all, got {value!r}")
     return count
@@ -712,7 +732,7 @@ def count_or_all(verb: str, value: Any) -> int:
 
 def repetitions(count: int | None) -> int | None:
     """Returns how often to repeat, None for ever."""
-    number = -1 if count is None else operator.index(count)
+    number = -1 if count is None else whole_number("repeat: `count`", count)
     if number < -1:
         raise ValueError(f"repeat: expected a count, or -1 for ever, got {count!r}")
     return None if number < 0 else number
@@ -720,7 +740,7 @@ def repetitions(count: int | None) -> int | None:
 
 def seed_of(seed: Any) -> int:
     """Returns a seed; a new one that follows from ``set_random_seed`` for None."""
-    return random.next_host_seed() if seed is None else operator.index(seed)
+    return random.next_host_seed() if seed is None else whole_number("shuffle: `seed`", seed)
 
 
 def batch_spec(spec: Any, size: int | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill.data.tables import as_array, holds_numbers, is_table
+from handmill.ir.arrays import check_unmasked, foreign_array
 from handmill.ir.op import Array
 
 
@@ -27,18 +28,17 @@ class ElementSpec(NamedTuple):
     dtype: str
 
 
-_READY = (np.ndarray, np.generic)
-
-
 def as_element(value: Any) -> Any:
     """Returns nested tuples and dicts of arrays; a list is an array, as in tf.data.
 
     Raises:
-        ValueError: for a ragged list.
+        ValueError: for a ragged list, and for an array with masked entries.
     """
     if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+            check_unmasked(value)  # batches are plain arrays, which have no masks
         return value
-    if type(value) is tuple and all(isinstance(item, _READY) for item in value):
+    if type(value) is tuple and all(map(_is_ready, value)):
         return value
     if isinstance(value, dict):
         return {key: as_element(item) for key, item in value.items()}
@@ -48,8 +48,8 @@ def as_element(value: Any) -> Any:
         return value
     if is_table(value):
         return as_array(value, "tensors") if holds_numbers(value) else _texts(value)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
+    if hasattr(value, "__dlpack__"):
+        return foreign_array(value, "the data")
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -58,6 +58,10 @@ def as_element(value: Any) -> Any:
             "use a tuple for parts that belong together, or pad the entries"
         ) from None
     return array.astype(np.float32) if _is_of_floats(value, array) else array
+
+
+def _is_ready(value: Any) -> bool:
+    return type(value) is np.ndarray or isinstance(value, np.generic)
 
 
 def _texts(table: Any) -> Array:
@@ -137,12 +141,16 @@ def stacked(elements: Sequence[Any]) -> Any:
     wanted = nesting(first)
     for i, element in enumerate(elements):
         if nesting(element) != wanted:
-            raise ValueError(
-                f"batch: element {i} of a batch is nested as {nesting(element)}, element 0 as "
-                f"{wanted}; the elements of a data set must be nested alike"
-            )
+            raise _nested_otherwise(i, element, first)
     columns = zip(*(parts(element) for element in elements), strict=True)
     return rebuilt(first, [_stack(column) for column in columns])
+
+
+def _nested_otherwise(i: int, element: Any, first: Any) -> ValueError:
+    return ValueError(
+        f"batch: element {i} of a batch is nested as {nesting(element)}, element 0 as "
+        f"{nesting(first)}; the elements of a data set must be nested alike"
+    )
 
 
 def _stack(column: Sequence[Any]) -> Array:
@@ -164,7 +172,9 @@ def _stack(column: Sequence[Any]) -> Array:
         )
     shape, dtype = first.shape, first.dtype
     for i, value in enumerate(column):
-        if value.shape != shape:
+        if getattr(value, "shape", None) != shape:
+            if isinstance(value, tuple | dict):
+                raise _nested_otherwise(i, value, first)
             raise ValueError(
                 f"batch: element {i} of a batch has shape {value.shape}, element 0 has {shape}. "
                 "Bring them to one shape with map(...), such as utils.pad_sequences for rows of "

@@ -13,6 +13,7 @@ from handmill.data.pipeline.dataset import (
     batch_spec,
     count_of,
     count_or_all,
+    first_number,
     repetitions,
     seed_of,
 )
@@ -114,6 +115,7 @@ class RowDataset(Dataset):
         if not isinstance(self.order, Plain):
             return super().enumerate(start)
         count, first = self.order.count, self.order.first
+        start = first_number(start)
         numbers = np.arange(start, start + count)
         arrays = [numbers, *(array[first : first + count] for array in self.arrays)]
         return RowDataset((None, self.nested), arrays, Plain(0, count), self)

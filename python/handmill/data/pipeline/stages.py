@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.data.pipeline.dataset import (
     AUTOTUNE,
     INFINITE,
@@ -72,7 +73,13 @@ class Generated(Dataset):
         return super()._spec() if self._signature is None else self._signature
 
     def _elements(self, pass_: int) -> Iterator[Any]:
-        for index, element in enumerate(self._generator(*self._args)):
+        made = self._generator(*self._args)
+        if not isinstance(made, Iterable):
+            raise TypeError(
+                "from_generator: expected a function that returns an iterable; it returned "
+                f"{made!r:.80}"
+            )
+        for index, element in enumerate(made):
             found = as_element(element)
             yield found if self._signature is None else _conform(found, self._signature, index)
 
@@ -174,7 +181,7 @@ class Mapped(Derived):
         if not callable(function):
             raise TypeError(f"map: expected a function, got {type(function).__name__}")
         self._function = function
-        threads = 1 if parallel is None else int(parallel)
+        threads = 1 if parallel is None else whole_number("map: `num_parallel_calls`", parallel)
         self._ahead = made_ahead
         if threads == AUTOTUNE:
             threads = os.cpu_count() or 1
@@ -228,6 +235,8 @@ class Filtered(Derived):
 
     def __init__(self, above: Dataset, predicate: Callable[..., Any]) -> None:
         super().__init__(above)
+        if not callable(predicate):
+            raise TypeError(f"filter: expected a function, got {type(predicate).__name__}")
         self._predicate = predicate
 
     def cardinality(self) -> int:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from handmill.data import tables
+from handmill.ir.arrays import check_unmasked, foreign_array
 from handmill.ir.op import Array
 
 
 def is_array(data: Any) -> bool:
     """Whether ``data`` is an array, a column or a frame."""
-    return isinstance(data, np.ndarray) or hasattr(data, "__array__") or hasattr(data, "to_numpy")
+    marks = ("__array__", "__dlpack__", "to_numpy")
+    return isinstance(data, np.ndarray) or any(hasattr(data, mark) for mark in marks)
 
 
 def batches_of(data: Any, steps: int | None = None) -> Iterator[Any]:
@@ -55,6 +57,9 @@ def numbers_of(data: Any, subject: str, infinite: bool = True, whole: bool = Fal
     Raises:
         ValueError: for what holds no numbers; the message names the first row.
     """
+    check_unmasked(data, "data")
+    if hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
+        data = foreign_array(data, "the data")
     try:
         array = np.asarray(data)
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.layers.layer import Layer
 from handmill.layers.preprocessing.encoding import ROWS, encoded, refuse_sparse
 
@@ -47,7 +48,7 @@ class CategoryEncoding(Layer):
                 "num_tokens must be set to use this layer. If the number of tokens is not known "
                 "beforehand, use the IntegerLookup layer instead."
             )
-        if num_tokens < 1:
+        if whole_number("`num_tokens`", num_tokens) < 1:
             raise ValueError(f"`num_tokens` must be >= 1. Received: num_tokens={num_tokens}.")
         refuse_sparse(sparse)
         self.num_tokens = num_tokens

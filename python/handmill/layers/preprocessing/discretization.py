@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import real_number, whole_number
 from handmill.ir.op import Array
+from handmill.layers.arguments import checked_numbers
 from handmill.layers.layer import Layer
 from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array, numbers_of
 from handmill.layers.preprocessing.encoding import (
@@ -63,7 +65,8 @@ class Discretization(Layer):
             )
         refuse_sparse(sparse)
         self.output_mode = checked_mode("Discretization", output_mode, ("int", *ROWS))
-        if num_bins is not None and num_bins < 0:
+        real_number("`epsilon`", epsilon)
+        if num_bins is not None and whole_number("`num_bins`", num_bins) < 0:
             raise ValueError(
                 f"`num_bins` must be greater than or equal to 0. Received: `num_bins={num_bins}`"
             )
@@ -117,6 +120,8 @@ class Discretization(Layer):
 
     def finalize_state(self) -> None:
         """Makes the boundaries of the summary."""
+        if self.num_bins == 0:
+            raise ValueError(f"{self.describe()}: with `num_bins=0` there is nothing to learn")
         if self.num_bins is not None and self.summary is not None:
             edges = _compressed(self.summary, 1.0 / self.num_bins)[0, :-1]
             self.bin_boundaries = edges.astype(np.float32).tolist()
@@ -180,7 +185,7 @@ class Discretization(Layer):
 
 
 def _rising(edges: Sequence[float]) -> list[float]:
-    array = np.asarray(edges, np.float64)
+    array = checked_numbers("bin_boundaries", edges)
     if array.ndim != 1 or not (array[1:] >= array[:-1]).all():
         raise ValueError(
             "`bin_boundaries` must be a list of numbers in rising order. "

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import whole_number
+from handmill.ir.arrays import array_of
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
@@ -65,7 +67,7 @@ class HashedCrossing(StringLayer):
                 "Unknown value for `output_mode` argument of layer HashedCrossing. `output_mode` "
                 f"must be 'int' or 'one_hot'. Received: output_mode={output_mode}"
             )
-        if num_bins is None or num_bins <= 0:
+        if num_bins is None or whole_number("`num_bins`", num_bins) <= 0:
             raise ValueError(
                 f"`num_bins` must be a positive integer. Received: num_bins={num_bins}"
             )
@@ -86,7 +88,7 @@ class HashedCrossing(StringLayer):
                 "`HashedCrossing` should be called on at least two inputs. "
                 f"Received: inputs={inputs}"
             )
-        parts = [x if hasattr(x, "shape") else np.asarray(x) for x in inputs]
+        parts = [x if hasattr(x, "shape") else array_of(x) for x in inputs]
         _check([tuple(x.shape) for x in parts], [_kind(x) for x in parts])
         kwargs.pop("inputs", None)
         return super().__call__(parts, *args[1:], **kwargs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from handmill import config as process
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
@@ -65,7 +66,7 @@ class Hashing(StringLayer):
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = "int64" if output_mode == "int" else process.floatx()
         super().__init__(**kwargs)
-        if num_bins is None or num_bins <= 0:
+        if num_bins is None or whole_number("`num_bins`", num_bins) <= 0:
             raise ValueError(
                 "The `num_bins` for `Hashing` cannot be `None` or non-positive values. Received: "
                 f"num_bins={num_bins}."

@@ -12,6 +12,7 @@ import numpy as np
 
 from handmill import config as process
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.files import read_regular
 from handmill.ir.op import Array
 from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
@@ -73,7 +74,7 @@ class IndexLookup(StringLayer):
         salt: Any = None,
         **kwargs: Any,
     ) -> None:
-        if max_tokens is not None and max_tokens <= 1:
+        if max_tokens is not None and whole_number("`max_tokens`", max_tokens) <= 1:
             raise ValueError(
                 f"If set, `max_tokens` must be greater than 1. Received: max_tokens={max_tokens}"
             )
@@ -82,7 +83,7 @@ class IndexLookup(StringLayer):
                 "If pad_to_max_tokens is True, must set `max_tokens`. "
                 f"Received: max_tokens={max_tokens}"
             )
-        if num_oov_indices < 0:
+        if whole_number("`num_oov_indices`", num_oov_indices) < 0:
             raise ValueError(
                 "`num_oov_indices` must be greater than or equal to 0. "
                 f"Received: num_oov_indices={num_oov_indices}"

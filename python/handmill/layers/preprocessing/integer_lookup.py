@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.ir.trace import apply
 from handmill.layers.preprocessing.adapting import numbers_of
@@ -86,6 +87,8 @@ class IntegerLookup(IndexLookup):
                 "The value of `vocabulary_dtype` argument for `IntegerLookup` must be 'int64'. "
                 f"Received: vocabulary_dtype={vocabulary_dtype!r}"
             )
+        if mask_token is not None:
+            whole_number("`mask_token`", mask_token)
         super().__init__(
             max_tokens=max_tokens,
             num_oov_indices=num_oov_indices,

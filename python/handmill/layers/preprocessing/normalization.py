@@ -11,9 +11,10 @@ import numpy as np
 
 from handmill import config as process
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
-from handmill.layers.arguments import as_tuples
+from handmill.layers.arguments import as_tuples, checked_numbers
 from handmill.layers.layer import Layer
 from handmill.layers.preprocessing.adapting import batches_of, is_array, numbers_of
 
@@ -49,7 +50,8 @@ class Normalization(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+        axes = () if axis is None else (axis,) if isinstance(axis, int | str) else tuple(axis)
+        self.axis = tuple(whole_number("`axis`", a) for a in axes)
         if (mean is not None) != (variance is not None):
             raise ValueError(
                 "When setting values directly, both `mean` and `variance` must be set. Received: "
@@ -68,8 +70,10 @@ class Normalization(Layer):
                     f"({len(self.axis)}). Received: mean shape {np.shape(mean)} for axis "
                     f"{self.axis}"
                 )
-        self.input_mean = None if mean is None else np.asarray(mean, np.float64)
-        self.input_variance = None if variance is None else np.asarray(variance, np.float64)
+        self.input_mean = None if mean is None else checked_numbers("mean", mean)
+        self.input_variance = None if variance is None else checked_numbers("variance", variance)
+        if self.input_variance is not None and (self.input_variance < 0).any():
+            raise ValueError(f"`variance` must not be negative. Received: variance={variance!r}")
         self.invert = invert
         self.supports_masking = True
         self._kept: tuple[int, ...] = ()

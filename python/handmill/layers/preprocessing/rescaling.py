@@ -9,6 +9,7 @@ import numpy as np
 from handmill import config, ops
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.layers.arguments import checked_numbers
 from handmill.layers.layer import Layer
 
 
@@ -29,6 +30,8 @@ class Rescaling(Layer):
 
     def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        checked_numbers("scale", scale)
+        checked_numbers("offset", offset)
         self.scale = scale
         self.offset = offset
         self.supports_masking = True

@@ -9,7 +9,7 @@ import numpy as np
 
 from handmill.ir.op import Array
 from handmill.layers.preprocessing.index_lookup import IndexLookup, no_vocabulary
-from handmill.layers.preprocessing.strings import as_strings, text_array
+from handmill.layers.preprocessing.strings import as_strings, checked_encoding, text_array
 from handmill.layers.symbolic import STRING, KerasTensor
 from handmill.primitives.fingerprints import bins_of
 
@@ -69,7 +69,7 @@ class StringLookup(IndexLookup):
         salt: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.encoding = encoding
+        self.encoding = checked_encoding(encoding)
         kwargs.pop("vocabulary_dtype", None)  # of a config
         super().__init__(
             max_tokens=max_tokens,

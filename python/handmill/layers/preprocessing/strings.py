@@ -7,12 +7,14 @@ arrays, at once; inside a functional model, before the model's program runs
 
 from __future__ import annotations
 
+import codecs
 import math
 from typing import Any
 
 import numpy as np
 
 from handmill import tree
+from handmill.ir.arrays import check_unmasked
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
@@ -45,6 +47,21 @@ def _holds_objects(x: Any) -> bool:
     return x is None or (isinstance(x, np.ndarray) and x.dtype.kind == "O")
 
 
+def checked_encoding(encoding: Any) -> str:
+    """Returns the name of an encoding of bytes.
+
+    Raises:
+        ValueError: for one that Python does not know.
+    """
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"`encoding` must be that of bytes, such as 'utf-8'. Received: {encoding!r}"
+        ) from None
+    return str(encoding)
+
+
 def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
     """Returns strings as an array of objects, each a ``str``.
 
@@ -56,6 +73,7 @@ def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
     Raises:
         ValueError: for rows of different lengths, and for what is no string.
     """
+    check_unmasked(x)
     try:
         array = np.asarray(x, object) if isinstance(x, list | tuple) else np.asarray(x)
     except ValueError:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.layers.preprocessing import tokens
 from handmill.layers.preprocessing.adapting import batches_of, check_not_empty, is_array
 from handmill.layers.preprocessing.encoding import checked_mode
 from handmill.layers.preprocessing.index_lookup import MODES, no_vocabulary, refuse_path
 from handmill.layers.preprocessing.string_lookup import StringLookup
-from handmill.layers.preprocessing.strings import StringLayer, as_strings
+from handmill.layers.preprocessing.strings import StringLayer, as_strings, checked_encoding
 from handmill.layers.symbolic import STRING, KerasTensor
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
@@ -85,6 +86,8 @@ class TextVectorization(StringLayer):
                 "`ngrams` must be None, an integer, or a tuple of integers. "
                 f"Received: ngrams={ngrams}"
             )
+        for width in ngrams if isinstance(ngrams, tuple) else (1 if ngrams is None else ngrams,):
+            whole_number("`ngrams`", width, least=1)
         is_length = isinstance(output_sequence_length, int) or output_sequence_length is None
         if output_mode == "int" and not is_length:
             raise ValueError(
@@ -96,6 +99,8 @@ class TextVectorization(StringLayer):
                 "`output_sequence_length` must not be set if `output_mode` is not 'int'. "
                 f"Received output_sequence_length={output_sequence_length}."
             )
+        if output_sequence_length is not None:
+            whole_number("`output_sequence_length`", output_sequence_length, least=0)
         size = kwargs.pop("vocabulary_size", None)
         given = kwargs.pop("has_input_vocabulary", vocabulary is not None)
         super().__init__(name=name, **kwargs)
@@ -106,7 +111,7 @@ class TextVectorization(StringLayer):
         self._widths = tuple(range(1, ngrams + 1)) if isinstance(ngrams, int) else ngrams
         self._output_mode = output_mode
         self._output_sequence_length = output_sequence_length
-        self._encoding = encoding
+        self._encoding = checked_encoding(encoding)
         self._lookup_layer = StringLookup(
             max_tokens=max_tokens,
             vocabulary=vocabulary,

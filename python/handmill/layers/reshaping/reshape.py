@@ -44,6 +44,8 @@ class Reshape(Layer):
 
     def call(self, inputs: Any) -> Any:
         """Computes the output."""
+        if not len(inputs.shape):
+            raise ShapeError("reshape: expected a batch of samples. Received: input_shape=()")
         size = size_of(tuple(inputs.shape[1:]))
         known = math.prod(d for d in self.target_shape if d != -1)
         divided = known and -1 in self.target_shape

@@ -79,7 +79,13 @@ class _Wrapper(BaseEstimator):  # type: ignore[misc]
             model = clone_model(self.model)
             if self.model.compiled:
                 model.compile_from_config(self.model.get_compile_config())
+        elif not callable(self.model):
+            raise TypeError(
+                f"model must be a Model or a function that makes one, got {self.model!r}"
+            )
         else:
+            if not isinstance(self.model_kwargs, dict | None):
+                raise TypeError(f"model_kwargs must be a dict, got {self.model_kwargs!r}")
             model = self.model(X=X, y=targets, **(self.model_kwargs or {}))
         if not isinstance(model, Model):
             raise TypeError(f"model must be a Model or a function that makes one, got {model!r}")

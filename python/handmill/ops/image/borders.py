@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from handmill.arguments import whole_number
+from handmill.ir.dims import SymbolicDim
 from handmill.ir.trace import apply
 from handmill.ops.image.layout import images_of
 from handmill.primitives.emit import slice_axis
@@ -24,7 +24,9 @@ def _two_of_three(kind: str, sides: tuple[str, str, str], values: list[Any]) -> 
 
 def _not_negative(name: str, value: Any) -> None:
     """Refuses a number below 0; of one that a call decides, the call does."""
-    if isinstance(value, int | np.integer) and value < 0:
+    if value is None or isinstance(value, SymbolicDim):
+        return
+    if whole_number(f"`{name}`", value) < 0:
         raise ValueError(f"{name} must be >= 0. Received: {name}={value}")
 
 

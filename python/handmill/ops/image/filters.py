@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from handmill.arguments import pair_of, real_number, whole_number
 from handmill.errors import ShapeError
 from handmill.ir.shapes import FLOATS
 from handmill.ops.core.conversion import cast
@@ -16,10 +17,8 @@ from handmill.primitives.emit import slice_axis
 from handmill.primitives.operands import Tensor, dtype_of, shape_of
 
 
-def _whole(name: str, size: Any) -> int:
-    if int(size) != size or size < 1:
-        raise ValueError(f"`{name}` must be a whole number of 1 or more. Received: {name}={size}")
-    return int(size)
+def _size(name: str, value: Any) -> int:
+    return whole_number(name, value, least=1)
 
 
 def gaussian_blur(
@@ -50,8 +49,8 @@ def gaussian_blur(
             "Invalid images dtype: expected float dtype. "
             f"Received: images.dtype={dtype_of(found.x)}"
         )
-    across, down = (_whole("kernel_size", n) for n in kernel_size)
-    wide, high = (float(s) for s in sigma)
+    across, down = pair_of("`kernel_size`", kernel_size, _size, "integers")
+    wide, high = pair_of("`sigma`", sigma, real_number, "floats")
     if not (wide > 0 and high > 0):
         raise ValueError(f"`sigma` must be above 0. Received: sigma={tuple(sigma)}")
     windows = (gaussian(down, high), gaussian(across, wide))
@@ -150,7 +149,7 @@ def ssim(
             f"Received: image1.shape={shape_of(first.x)}, image2.shape={shape_of(second.x)}"
         )
     axes = (first.height, first.width)
-    width = _whole("filter_size", filter_size)
+    width = _size("`filter_size`", filter_size)
     if min(fixed("ssim", first.x, *axes)) < width:
         raise ShapeError(
             f"`filter_size` must be at most the height and width of the images. Received: "

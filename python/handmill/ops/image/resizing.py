@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import pair_of, whole_number
 from handmill.errors import ShapeError
 from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
@@ -105,8 +106,7 @@ def resize(
         >>> ops.image.resize([[[0.0], [2.0]]], (1, 4)).ravel()
         array([0. , 0.5, 1.5, 2. ], dtype=float32)
     """
-    if len(size) != 2:
-        raise ValueError(f"Expected `size` to be a tuple of 2 integers. Received: size={size}")
+    size = pair_of("`size`", size, whole_number, "integers")
     if size[0] <= 0 or size[1] <= 0:
         raise ValueError(f"`size` must have positive height and width. Received: size={size}")
     if interpolation not in _KERNELS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handmill.arguments import real_number
 from handmill.errors import ShapeError
 from handmill.ir.shapes import FLOATS
 from handmill.ops.image.interpolation import check_mode, gathered
@@ -291,7 +292,7 @@ def elastic_transform(
     _order(interpolation)
     check_mode(fill_mode)
     found = images_of(images, data_format)
-    alpha, sigma = float(alpha), float(sigma)
+    alpha, sigma = real_number("`alpha`", alpha), real_number("`sigma`", sigma)
     if not sigma > 0:
         raise ValueError(f"`sigma` must be above 0. Received: sigma={sigma}")
     if hasattr(type(found.x), "record_function"):  # numbers are drawn when a model runs
