@@ -219,14 +219,11 @@ def test_pools_are_those_of_keras(keras):
 
 @pytest.mark.peers
 def test_adaptive_pools_are_those_of_keras(keras):
-    for name in ("adaptive_max_pool", "adaptive_average_pool"):
-        for size in ((3, 4), (1, 2), (9, 5)):
-            same_as_keras(
-                keras, name, [normal(2, 7, 6, 3)], output_size=size, data_format="channels_last"
-            )
-        ties = np.round(normal(1, 3, 6, 7))
-        same_as_keras(keras, name, [ties], output_size=(2, 3), data_format="channels_first")
-        same_as_keras(keras, name, [normal(2, 5, 2)], output_size=3, data_format="channels_last")
+    x, ties = normal(2, 7, 6, 3), np.round(normal(1, 3, 6, 7))
+    last, first = "channels_last", "channels_first"
+    same_as_keras(keras, "adaptive_max_pool", [x], output_size=(3, 9), data_format=last)
+    same_as_keras(keras, "adaptive_max_pool", [ties], output_size=(2, 3), data_format=first)
+    same_as_keras(keras, "adaptive_average_pool", [x], output_size=(5, 2), data_format=last)
 
 
 @pytest.mark.peers
