@@ -184,8 +184,10 @@ def test_a_noise_shape_that_does_not_fit_is_named() -> None:
     for shape in ((None, 3), (None, 1, None)):
         with pytest.raises(ValueError, match="`noise_shape` needs an entry for each axis"):
             layers.Dropout(0.5, noise_shape=shape)(normal(6, 4), training=True)
-    with pytest.raises(ValueError, match="fixes the batch size to 6"):
+    with pytest.raises(ValueError, match=r"noise_shape=\(6, 1\) .* sizes \(5, 4\)"):
         layers.Dropout(0.5, noise_shape=(6, 1))(normal(5, 4), training=True)
+    with pytest.raises(ValueError, match="fixes the batch size to 6"):
+        layers.Dropout(0.5, noise_shape=(6, 1))(layers.Input((4,)), training=True)
 
 
 @pytest.mark.peers

@@ -23,6 +23,11 @@ REFUSE_A_BATCH = (
     *(f"{op}-4x3*" for op in ("lu_factor", "pinv", "qr", "svd")),
     *("eig-4x4", "eigh-4x4", "solve-4x4_4x2", "solve-2x2_3x2x1"),
     *("solve_triangular-4x4_4x2_*", "solve_triangular-2x2_3x2x1_*"),
+    *(
+        f"{op}-{case}"
+        for op in ("conv", "conv_input_grad")  # kernels as high as there are images
+        for case in ("10x7x2_2x3_stride3", "4x5x3x2_2x3x2")
+    ),
     "matmul-tt_*",  # the batch would be summed over
     "matmul_bf16-tt_*",
     "random_*",

@@ -220,8 +220,8 @@ def test_gradients_of_ties():
     (dx,) = gradient_of(ops.max, x)
     assert dx.tolist() == [0.5, 0.5, 0.0]
     dx, dy = gradient_of(ops.maximum, x, np.array([2.0, 3.0, 0.0], np.float32))
-    assert dx.tolist() == [1.0, 0.0, 1.0]
-    assert dy.tolist() == [0.0, 1.0, 0.0]
+    assert dx.tolist() == [0.5, 0.0, 1.0]
+    assert dy.tolist() == [0.5, 1.0, 0.0]
     (dx,) = gradient_of(lambda x: ops.clip(x, 1.0, 2.0), np.array([1.0, 2.0, 2.5], np.float32))
     assert dx.tolist() == [1.0, 1.0, 0.0]
 

@@ -74,7 +74,7 @@ def outputs_of(op):
 
 
 NOT_DIFFERENTIABLE = {
-    "argmax argmin argsort arange increment one_hot size_along check_labels": "integers",
+    "argmax argmin argsort increment one_hot size_along check_labels": "integers",
     "hash_bin cross_bin": "integers",
     "isfinite isnan isinf logical_not": "booleans",
     "searchsorted isin bitcast": "places, membership, bytes",

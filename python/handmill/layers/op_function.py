@@ -120,6 +120,8 @@ class OpFunction(Layer):
         name: default: that of Keras's class in snake case, numbered.
     """
 
+    _fixes_batch = True  # as in OpLayer
+
     def __init__(
         self,
         room: str,

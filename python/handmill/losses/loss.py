@@ -18,6 +18,19 @@ from handmill.saving.objects import serialize_keras_object
 REDUCTIONS = ("sum_over_batch_size", "sum", None, "none", "mean", "mean_with_sample_weight")
 
 
+def check_returned(name: str, value: Any) -> None:
+    """Refuses what is no number.
+
+    Raises:
+        TypeError: it names the loss that returned ``value``.
+    """
+    if not hasattr(value, "shape") and not isinstance(value, int | float | list | tuple):
+        raise TypeError(
+            f"the loss {name!r} returned {value!r}; it must return a number for each sample, or "
+            "one for the batch (is a `return` missing?)"
+        )
+
+
 class Loss(Watched):
     """Base class: compares targets with predictions.
 
@@ -104,6 +117,7 @@ class Loss(Watched):
             sample_weight: a factor for each sample.
             mask: which entries of the predictions count.
         """
+        check_returned(self.name, values)
         return ops.cast(self._reduced(values, sample_weight, mask), self.dtype)
 
     def _reduced(self, values: Any, sample_weight: Any, mask: Any) -> Any:

@@ -137,23 +137,25 @@ class Metric(Watched):
         parts = self._parts()
         if not parts:
             return list(self._variables)
-        added = {id(v) for v in self._variables}
-        others = [v for v in parts if isinstance(v, Variable) and id(v) not in added]
-        return [*self._variables, *{id(v): v for v in others}.values()]
+        return [*self._variables, *[v for v in parts if isinstance(v, Variable)]]
 
     def _parts(self) -> list[Metric | Variable]:
-        """Metrics and variables among the attributes, and in lists and dicts there."""
+        """Metrics and variables among the attributes, and in lists and dicts there.
+
+        Each once, without variables that were added; looked for after changes.
+        """
         changed, containers, marks, parts = self._parts_found
         if changed != self._changed or marks != sum_of_marks(containers):
-            containers, parts = [], []
+            containers, found = [], []
             for name, value in vars(self).items():
                 if isinstance(value, Metric | Variable):
-                    parts.append(value)
+                    found.append(value)
                 elif isinstance(value, list | tuple | dict | set) and name not in _OWN:
                     collect(value, containers)
-                    parts += [v for v in tree.flatten(value) if isinstance(v, Metric | Variable)]
-            marks = sum_of_marks(containers)
-            self._parts_found = self._changed, containers, marks, parts  # until they change
+                    found += [v for v in tree.flatten(value) if isinstance(v, Metric | Variable)]
+            added = {id(v) for v in self._variables}
+            parts = list({id(v): v for v in found if id(v) not in added}.values())
+            self._parts_found = self._changed, containers, sum_of_marks(containers), parts
         return parts
 
     @property
@@ -182,10 +184,12 @@ class Metric(Watched):
 
     def reset_state(self) -> None:
         """Starts again."""
-        for variable in self._own_variables():
+        for variable in self._variables:
             variable.state.zero()
         for part in self._parts():
-            if isinstance(part, Metric):
+            if isinstance(part, Variable):
+                part.state.zero()
+            else:
                 part.reset_state()
 
     def stateless_update_state(

@@ -8,6 +8,7 @@ from typing import Any
 
 from handmill import config, losses, metrics, ops, tree
 from handmill.ir.graph import outside_graph
+from handmill.losses.loss import check_returned
 from handmill.losses.registry import resolve as loss_for
 from handmill.metrics.metric import Metric
 from handmill.metrics.reduction import Mean, batch_size_of
@@ -237,11 +238,7 @@ class Objective(Watched):
                 value = loss.of_nested(target, prediction_of_all, tree.flatten(weight)[0])
             else:
                 value = loss(target, prediction, weight)
-            if not hasattr(value, "shape") and not isinstance(value, int | float):
-                raise TypeError(
-                    f"the loss {loss.name!r} returned {value!r}; it must return a number for each "
-                    "sample, or one for the batch (is a `return` missing?)"
-                )
+            check_returned(loss.name, value)
             if len(shape_of(value)):
                 value = ops.sum(value)
             if self.output_trackers:

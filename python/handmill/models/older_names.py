@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from handmill import config, tree
 from handmill.errors import warn_caller
 from handmill.metrics.metric import Metric
@@ -21,12 +19,11 @@ def in_order_of_keras3(loss_weights: Any, metrics: Any) -> tuple[Any, Any]:
     What is no number can be no weight, and a number no metric.
     """
     weights = [leaf for leaf in tree.flatten(loss_weights) if leaf is not None]
-    measured = [leaf for leaf in tree.flatten(metrics) if leaf is not None]
     if weights:
         is_older = all(isinstance(x, str | Metric) or callable(x) for x in weights)
     else:
-        numbers = (int, float, np.number)
-        is_older = bool(measured) and all(isinstance(x, numbers) for x in measured)
+        measured = tree.flatten(metrics) if isinstance(metrics, list | tuple | dict) else []
+        is_older = bool(measured) and all(isinstance(x, int | float) for x in measured)
     return (metrics, loss_weights) if is_older else (loss_weights, metrics)
 
 
