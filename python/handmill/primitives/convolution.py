@@ -426,18 +426,20 @@ def _samples_with_epilogues(plain: Op) -> Iterable[Sample]:
         {"act_grad": "relu"},
         {"residual": True, "act_grad": "sigmoid"},
     ]
-    wanted = ("7x5x3_3x3", "9x6x17_3x2_stride2", "5x6x6_3x3_groups3", "5x5x4_1x1_stride2")
-    wanted += ("9x7x18_2x5_depthwise",)
+    wanted = ["7x5x3_3x3", "9x6x17_3x2_stride2", "5x6x6_3x3_groups3", "5x5x4_1x1_stride2"]
+    wanted += ["9x7x18_2x5_depthwise"]
     for sample in plain.samples():
         if sample.name not in wanted:
             continue
         first, w = sample.make(np.random.default_rng(0))
-        spec = plain.infer(Spec(first.shape, "float32"), Spec(w.shape, "float32"), **sample.attrs)
+        spec: Any = plain.infer(
+            Spec(first.shape, "float32"), Spec(w.shape, "float32"), **sample.attrs
+        )
         for case in cases:
             attrs = {**NO_EPILOGUE, **case}
             make = uniform(first.shape, w.shape, *operand_shapes(spec.shape, attrs))
             words = "_".join(str(key if value is True else value) for key, value in case.items())
-            yield Sample(f"{sample.name}_{words}", make, sample.attrs | attrs, smooth=False)
+            yield Sample(f"{sample.name}_{words}", make, {**sample.attrs, **attrs}, smooth=False)
 
 
 CONV_LINEAR = _with_epilogue("conv_linear", CONV, _absorb_into_conv, "x", _conv_magnitude)

@@ -7,16 +7,18 @@ far as there are any: bias (N,), residual and the operand of the derivative, bot
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.dims import Shape
+from handmill.ir.dims import Dim, Shape
 from handmill.ir.graph import Value
 from handmill.ir.op import REGISTRY, Array, Attrs, Op
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+
+_Dim = TypeVar("_Dim", bound="Dim")
 
 NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
 
@@ -29,7 +31,7 @@ def names_of(kind: str) -> list[str]:
     return sorted(name for found, name in declared if found == kind)
 
 
-def operand_shapes(shape: Shape, attrs: Attrs) -> list[Shape]:
+def operand_shapes(shape: tuple[_Dim, ...], attrs: Attrs) -> list[tuple[_Dim, ...]]:
     """The shapes of the operands of an epilogue of a product of ``shape``."""
     wanted = [shape[-1:]] if attrs["has_bias"] else []
     wanted += [shape] if attrs["residual"] else []

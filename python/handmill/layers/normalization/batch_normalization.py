@@ -11,6 +11,7 @@ from handmill.errors import ShapeError
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 from handmill.primitives.operands import common_dtype
+from handmill.runtime.variable import Variable
 
 
 def _masked_moments(inputs: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
@@ -155,6 +156,12 @@ class BatchNormalization(Layer):
         self.supports_masking = True
         self.gamma: Any = None
         self.beta: Any = None
+
+    moving_mean: Variable
+    moving_variance: Variable
+    moving_stddev: Variable  # with renorm, as the two below
+    renorm_mean: Variable
+    renorm_stddev: Variable
 
     def build(self, input_shape: Any) -> None:
         """Makes gamma, beta and the running statistics."""

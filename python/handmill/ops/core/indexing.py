@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import ShapeError, shape_error
-from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least, is_fixed
+from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least
 from handmill.ir.op import REGISTRY
 from handmill.ir.trace import apply
 from handmill.primitives.emit import (
@@ -185,7 +185,7 @@ def _with_block(x: Any, axis: int, starts: Sequence[Dim], updates: Any) -> Any:
     if own == sizes:
         return updates
     length, size, start = own[axis], sizes[axis], starts[axis]
-    if is_fixed((length, size, start)):
+    if isinstance(length, int) and isinstance(size, int) and isinstance(start, int):
         start = _moved(start, length, size)
     elif isinstance(start, int) and start < 0:
         start = length + start
