@@ -76,12 +76,12 @@ def count(workload: str) -> dict[str, float]:
     import numpy as np
 
     from handmill.inspection.benchmarks.handmill_jobs import make_model
-    from handmill.inspection.benchmarks.workloads import WORKLOADS
+    from handmill.inspection.benchmarks.workloads import KNOWN
 
     warnings.simplefilter("ignore")
     counter = ctypes.CDLL(None).hm_allocations
     counter.restype = ctypes.c_long
-    w = WORKLOADS[workload]
+    w = KNOWN[workload]
     x, y = (np.resize(a, (w.batch * MANY, *a.shape[1:])) for a in w.data())
     model = make_model(w)
 

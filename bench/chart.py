@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from handmill.inspection.benchmarks.peers import OURS, fastest_peer
-from handmill.inspection.benchmarks.workloads import WORKLOADS
+from handmill.inspection.benchmarks.workloads import KNOWN
 
 COLOURS = {
     "handmill": "#333333",
@@ -42,19 +42,16 @@ WHAT = {
 def label_of(name: str, rows: dict[str, Any]) -> str:
     """The workload in words, with our time."""
     workload, _, batch = name.partition(", ")
-    w = WORKLOADS[workload]
-    units = [str(u) for u in w.units]
-    if len(set(w.units[1:-1])) == 1 and len(units) > 5:
-        units = [units[0], f"{units[1]}x{len(units) - 2}", units[-1]]
-    how = batch or f"{w.activation}, {w.optimizer}, batch {w.batch}"
+    w = KNOWN[workload]
+    how = batch or f"{w.optimizer}, batch {w.batch}"
     us = rows["handmill"]["us"]
     time = f"{us:,.0f}" if us >= 100 else f"{us:.3g}"
-    return f"{workload}: {'-'.join(units)}\n{how}: {time} us"
+    return f"{workload}: {w.text}\n{how}: {time} us"
 
 
 def draw_ratios(report: dict[str, Any], figure: Any) -> None:
     """A line for each workload, a mark for each library."""
-    order = list(WORKLOADS)
+    order = list(KNOWN)
     rows = dict(
         sorted(report["rows"].items(), key=lambda item: order.index(item[0].partition(", ")[0]))
     )

@@ -26,12 +26,12 @@ from common import (
 from handmill import config, ops
 from handmill.data import Dataset, PyDataset
 from handmill.inspection.benchmarks.handmill_jobs import make_model
-from handmill.inspection.benchmarks.workloads import Workload
+from handmill.inspection.benchmarks.workloads import DenseWorkload
 
 # One batch for long would lead to denormal gradients, which cost more.
 MODELS = {
-    "mlp": (Workload("mlp", (784, 512, 256, 10), 128, 40 * 128, learning_rate=1e-6), 1),
-    "small": (Workload("small", (64, 128, 10), 96, 100 * 96, learning_rate=1e-6), 10),
+    "mlp": (DenseWorkload("mlp", (784, 512, 256, 10), 128, 40 * 128, learning_rate=1e-6), 1),
+    "small": (DenseWorkload("small", (64, 128, 10), 96, 100 * 96, learning_rate=1e-6), 10),
 }
 
 
@@ -66,7 +66,7 @@ def by_numpy(x: Any, y: Any) -> tuple[Any, Any]:
     return x * np.float32(2.0), y
 
 
-def sources_of(w: Workload, x: Any, y: Any) -> dict[str, Any]:
+def sources_of(w: DenseWorkload, x: Any, y: Any) -> dict[str, Any]:
     """What can be given to ``fit`` by itself; each pass of them holds all rows."""
     size = w.batch
 
@@ -102,7 +102,7 @@ def sources_of(w: Workload, x: Any, y: Any) -> dict[str, Any]:
     return found
 
 
-def measure(w: Workload, epochs: int, rounds: int) -> tuple[list[Any], list[Any]]:
+def measure(w: DenseWorkload, epochs: int, rounds: int) -> tuple[list[Any], list[Any]]:
     x, y = w.data()
     model = make_model(w)
     steps = epochs * w.steps_per_epoch

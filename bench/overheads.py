@@ -20,10 +20,10 @@ from allocations import allocations_per_step
 from common import environment, least_seconds, parser, plan_of, warn_if_busy, write_json
 
 from handmill.inspection.benchmarks.handmill_jobs import make_model
-from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload
+from handmill.inspection.benchmarks.workloads import WORKLOADS, DenseWorkload
 
 TINY = WORKLOADS["tiny"]
-TEN = Workload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
+TEN = DenseWorkload("ten layers", (32, *[24] * 9, 10), batch=16, rows=64)
 
 
 def empty_step(seconds: float) -> float:
@@ -93,7 +93,7 @@ def first_step(seconds: float) -> float:
     """The first training step of a second model of equal structure, four layers, with the step."""
     x, y = TINY.data()
     x, y = x[:32], y[:32]
-    four = Workload("four layers", (TINY.units[0], 16, 16, 16, TINY.units[-1]), 32, 32)
+    four = DenseWorkload("four layers", (TINY.units[0], 16, 16, 16, TINY.units[-1]), 32, 32)
     make_model(four).train_on_batch(x, y)
     times = []
     for _ in range(200 if seconds > 0.1 else 20):

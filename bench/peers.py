@@ -6,8 +6,9 @@
 ``train`` sets training loop against training loop: the shortest way that each library has to train
 on shuffled batches from memory. ``fit`` sets calls of ``fit`` of five epochs against each other.
 Prints the median time of a step of each library, and the ratio of each peer's median to ours with
-its 90 % interval (bootstrap over rounds). Never run two of these at once, or anything else beside
-one. With --json, workloads that the file has already and that are not asked for are kept.
+its 90 % interval (bootstrap over rounds). Networks of images (convnet, resnet8, mobile, vgg) are
+asked for by name. Never run two of these at once, or anything else beside one. With --json,
+workloads that the file has already and that are not asked for are kept.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from common import environment, parser, warn_if_busy, write_json
 
 from handmill.inspection.benchmarks.peers import fastest_peer, line_of, measure, verdict_of
 from handmill.inspection.benchmarks.worker import libraries_for
-from handmill.inspection.benchmarks.workloads import DENSE, WORKLOADS
+from handmill.inspection.benchmarks.workloads import DENSE, KNOWN, WORKLOADS
 
-BATCHES = (1, 7, 32, 256)
 ATTEMPTS = 30
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--kind", choices=("train", "fit", "inference"), default="train")
-    arguments.add_argument("--workloads", default="", help="default: all; inference: the dense")
+    arguments.add_argument(
+        "--workloads", default="", help="default: all but images; inference: the dense"
+    )
     arguments.add_argument("--libraries", default="", help="default: all")
     arguments.add_argument("--isa", default="", help="level of handmill; default: the best")
     arguments.add_argument("--rounds", type=int, default=9)
@@ -45,14 +47,18 @@ def main() -> None:
     libraries = ["handmill", *(n for n in wanted if n != "handmill")]
     every = [w.name for w in DENSE] if inference else list(WORKLOADS)
 
+    workloads = [n for n in options.workloads.split(",") if n] or every
+    if unknown := set(workloads) - set(KNOWN):
+        arguments.error(f"unknown workloads {sorted(unknown)}; known: {', '.join(KNOWN)}")
+
     warn_if_busy()
     report = environment(options.machine)
     report["kind"], report["isa"] = options.kind, options.isa or report["isa"]
     report["rows"] = {}
     if options.json is not None and options.json.exists():
         report["rows"] = json.loads(options.json.read_text())["rows"]
-    for workload in [n for n in options.workloads.split(",") if n] or every:
-        for kind in [str(b) for b in BATCHES] if inference else [options.kind]:
+    for workload in workloads:
+        for kind in map(str, KNOWN[workload].predicted) if inference else [options.kind]:
             name = f"{workload}, batch {kind}" if inference else workload
             print(f"{name}:")
             rows = measure(

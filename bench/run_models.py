@@ -15,7 +15,7 @@ from typing import Any
 from common import environment, least_seconds, parser, plan_of, warn_if_busy, write_json
 
 from handmill.inspection.benchmarks.handmill_jobs import make_model
-from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload
+from handmill.inspection.benchmarks.workloads import KNOWN, WORKLOADS, Workload
 
 BATCHES = (1, 7, 32, 256)
 
@@ -97,7 +97,7 @@ def main() -> None:
     report["training"], report["inference"] = [], []
     names = options.workloads.split(",")
     for name in names:
-        row, found = training(WORKLOADS[name], options.smoke)
+        row, found = training(KNOWN[name], options.smoke)
         report["training"].append(row)
         print(
             f"{name}: {row['step_us']:.1f} us a step ({row['steps_per_second']:.0f}/s), "
@@ -112,7 +112,7 @@ def main() -> None:
     print("inference      batch  model(x)      plan   predict  roofline (us)")
     for name in names:
         for batch in BATCHES:
-            row, found = inference(WORKLOADS[name], batch, options.smoke)
+            row, found = inference(KNOWN[name], batch, options.smoke)
             report["inference"].append(row)
             print(
                 f"{name:14s} {batch:5d} {row['model_us']:9.1f} {row['plan_us']:9.1f} "

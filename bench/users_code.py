@@ -25,7 +25,7 @@ from common import (
 
 import handmill
 from handmill import layers, metrics, ops
-from handmill.inspection.benchmarks.workloads import WORKLOADS, Workload
+from handmill.inspection.benchmarks.workloads import WORKLOADS, DenseWorkload
 
 SECONDS = 0.15  # of a round of one model
 RATE = 1e-6  # so that the numbers stay as they are
@@ -93,7 +93,7 @@ def penalty(x: Any) -> Any:
 
 
 def build(
-    w: Workload,
+    w: DenseWorkload,
     loss: Any = "sparse_categorical_crossentropy",
     dense: Any = layers.Dense,
     activation: Any = None,
@@ -138,7 +138,7 @@ METRICS: dict[str, Callable[[], list[Any]]] = {
 
 
 def stepper(
-    w: Workload, model: Any, x: Any, y: Any, seconds: float
+    w: DenseWorkload, model: Any, x: Any, y: Any, seconds: float
 ) -> tuple[Callable[[], Any], int]:
     """A call that trains for about so many seconds, and its steps."""
     model.fit(x, y, batch_size=w.batch, verbose=0)
@@ -150,7 +150,7 @@ def stepper(
     )
 
 
-def compared(w: Workload, models: dict[str, Any], y: Any, base: str, rounds: int) -> list[Any]:
+def compared(w: DenseWorkload, models: dict[str, Any], y: Any, base: str, rounds: int) -> list[Any]:
     x, _ = w.data()
     steps: dict[str, tuple[Callable[[], Any], int]] = {}
     for name, model in models.items():
@@ -160,7 +160,7 @@ def compared(w: Workload, models: dict[str, Any], y: Any, base: str, rounds: int
     return rows_of(each, base, 1e-6)
 
 
-def measure(w: Workload, rounds: int) -> dict[str, Any]:
+def measure(w: DenseWorkload, rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     rows = []
     _, classes = w.data()

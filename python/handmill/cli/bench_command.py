@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints times, ratios with their 90 % interval, and per cent of the roofline."""
-    from handmill.inspection.benchmarks.workloads import WORKLOADS as KNOWN
+    from handmill.inspection.benchmarks.workloads import KNOWN
 
     if not config.has_kernels():
         print("handmill bench: this build has no kernels to measure", file=sys.stderr)
@@ -68,13 +68,12 @@ def run(options: argparse.Namespace) -> int:
     )
     for name in workloads:
         w = KNOWN[name]
-        print(f"training {'-'.join(map(str, w.units))}, {w.activation}, {w.optimizer}, "
-              f"batch {w.batch}; a step:")  # fmt: skip
+        print(f"training {w.text}, {w.optimizer}, batch {w.batch}; a step:")
         report["train"][name] = _compare(name, "train", asked or TRAINED_BY, options)
     for name, batch in PREDICTED:
         if name not in workloads:
             continue
-        print(f"predicting {batch} rows with {'-'.join(map(str, KNOWN[name].units))}; a call:")
+        print(f"predicting {batch} rows with {KNOWN[name].text}; a call:")
         rows = _compare(name, str(batch), asked or PREDICTED_BY, options)
         report["inference"][f"{name}, batch {batch}"] = rows
     if options.profile:
@@ -106,7 +105,7 @@ def _compare(
 
 def _profile(workloads: list[str]) -> None:
     from handmill.inspection.benchmarks.handmill_jobs import make_model
-    from handmill.inspection.benchmarks.workloads import WORKLOADS as KNOWN
+    from handmill.inspection.benchmarks.workloads import KNOWN
 
     for name in workloads:
         w = KNOWN[name]

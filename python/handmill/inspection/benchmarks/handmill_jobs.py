@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from handmill.inspection.benchmarks.job import Job, calls, largest
+from handmill.inspection.benchmarks.networks import (
+    NORMALIZATION_EPSILON,
+    NORMALIZATION_MOMENTUM,
+    Activation,
+    Convolution,
+    Dense,
+    Depthwise,
+    Flatten,
+    GlobalAverage,
+    Layer,
+    MaxPooling,
+    Network,
+    Normalization,
+    Residual,
+    Windows,
+)
 from handmill.inspection.benchmarks.workloads import MOMENTUM, WEIGHT_DECAY, Workload
 
 
@@ -17,12 +33,16 @@ def make_model(w: Workload) -> Any:
 
 def compiled_model(library: Any, w: Workload) -> Any:
     """The model in handmill or Keras, which have the same names."""
-    layers = library.layers
-    model = library.Sequential([library.Input((w.units[0],))])
-    for units in w.units[1:-1]:
-        model.add(layers.Dense(units, activation=w.activation))
-    model.add(layers.Dense(w.units[-1], activation=w.output_activation))
-    model.set_weights([a for layer in w.weights() for a in layer])
+    made: list[Any] = []
+    if any(isinstance(layer, Residual) for layer in w.network):
+        x = library.Input(w.input_shape)
+        model = library.Model(x, _outputs(library, w.network, x, made))
+    else:
+        made = [_layer(library, layer) for layer in w.network]
+        model = library.Sequential([library.Input(w.input_shape), *made])
+    weighted = (layer for layer in made if layer.weights)
+    for layer, arrays in zip(weighted, w.weights(), strict=True):
+        layer.set_weights(list(arrays))
     optimizers, rate = library.optimizers, w.learning_rate
     optimizer = {
         "adam": lambda: optimizers.Adam(rate),
@@ -31,8 +51,54 @@ def compiled_model(library: Any, w: Workload) -> Any:
         "rmsprop": lambda: optimizers.RMSprop(rate),
         "adagrad": lambda: optimizers.Adagrad(rate),
     }[w.optimizer]()
-    model.compile(optimizer, w.loss)
+    model.compile(optimizer, _loss(library, w))
     return model
+
+
+def _loss(library: Any, w: Workload) -> Any:
+    if w.output_activation == "linear" and w.loss != "mse":
+        names = {
+            "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+            "binary_crossentropy": "BinaryCrossentropy",
+        }
+        return getattr(library.losses, names[w.loss])(from_logits=True)
+    return w.loss
+
+
+def _outputs(library: Any, network: Network, x: Any, made: list[Any]) -> Any:
+    """What the network makes of ``x``; its layers are appended to ``made``."""
+    for layer in network:
+        if isinstance(layer, Residual):
+            branch = _outputs(library, layer.branch, x, made)
+            x = library.layers.Add()([branch, _outputs(library, layer.shortcut, x, made)])
+        else:
+            made.append(_layer(library, layer))
+            x = made[-1](x)
+    return x
+
+
+def _layer(library: Any, layer: Layer) -> Any:
+    layers = library.layers
+    windows: dict[str, Any] = {}
+    if isinstance(layer, Windows):
+        windows = {"strides": layer.strides, "padding": layer.padding}
+    if isinstance(layer, Dense):
+        return layers.Dense(layer.units, activation=layer.activation)
+    if isinstance(layer, Convolution):
+        return layers.Conv2D(
+            layer.filters, layer.size, activation=layer.activation, use_bias=layer.bias, **windows
+        )
+    if isinstance(layer, Depthwise):
+        return layers.DepthwiseConv2D(layer.size, use_bias=False, **windows)
+    if isinstance(layer, MaxPooling):
+        return layers.MaxPooling2D(layer.size, **windows)
+    if isinstance(layer, Normalization):
+        return layers.BatchNormalization(
+            momentum=NORMALIZATION_MOMENTUM, epsilon=NORMALIZATION_EPSILON
+        )
+    if isinstance(layer, Activation):
+        return layers.Activation(layer.name)
+    return {Flatten: layers.Flatten, GlobalAverage: layers.GlobalAveragePooling2D}[type(layer)]()
 
 
 def train(w: Workload) -> Job:

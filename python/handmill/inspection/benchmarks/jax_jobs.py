@@ -2,41 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from handmill.inspection.benchmarks.job import Job, Run, batches
+from handmill.inspection.benchmarks.networks import (
+    NORMALIZATION_EPSILON,
+    NORMALIZATION_MOMENTUM,
+    Activation,
+    Convolution,
+    Dense,
+    Depthwise,
+    GlobalAverage,
+    Layer,
+    MaxPooling,
+    Network,
+    Normalization,
+    Residual,
+)
 from handmill.inspection.benchmarks.workloads import MOMENTUM, WEIGHT_DECAY, Workload
 from handmill.ir.op import Array
 
 EPSILON = 1e-7
 
 
-def make_loss(w: Workload) -> Any:
-    """The loss of weights and a batch."""
+Weights = list[tuple[Any, ...]]
+
+
+def make_loss(w: Workload, training: bool = True) -> Any:
+    """The loss of trained weights, statistics and a batch, and the statistics behind the step.
+
+    Statistics are the moving means and variances of normalizations, which are as long a list as
+    the trained weights, empty at the other layers.
+    """
     import jax
     import jax.numpy as jnp
 
-    activation = {
+    def loss_of(trained: Weights, statistics: Weights, x: Any, y: Any) -> Any:
+        moved: Weights = []
+        x = _outputs(w.logits, x, zip(trained, statistics, strict=True), moved, training)
+        if w.loss == "mse":
+            return jnp.square(x - y).mean(), moved
+        if w.loss == "binary_crossentropy":
+            return (jax.nn.softplus(x) - x * y).mean(), moved
+        return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=1).mean(), moved
+
+    return loss_of
+
+
+def _outputs(
+    network: Network, x: Any, weights: Iterator[Any], moved: Weights, training: bool
+) -> Any:
+    """What the network makes of ``x``; the statistics behind the step are appended to ``moved``."""
+    for layer in network:
+        if isinstance(layer, Residual):
+            branch = _outputs(layer.branch, x, weights, moved, training)
+            x = branch + _outputs(layer.shortcut, x, weights, moved, training)
+        elif isinstance(layer, (Dense, Convolution, Depthwise)):
+            trained, statistics = next(weights)
+            moved.append(statistics)
+            x = _product(layer, x, *trained)
+        elif isinstance(layer, Normalization):
+            trained, statistics = next(weights)
+            if training:
+                x, statistics = _normalized_by_batch(x, *trained, *statistics)
+            else:
+                x = _normalized(x, *trained, *statistics)
+            moved.append(statistics)
+        else:
+            x = _plain(layer, x)
+    return x
+
+
+def _activated(name: str, x: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return {
+        "linear": lambda x: x,
         "relu": jax.nn.relu,
         "tanh": jnp.tanh,
         "gelu": lambda x: jax.nn.gelu(x, approximate=False),
         "elu": jax.nn.elu,
-    }[w.activation]
+    }[name](x)
 
-    def loss_of(weights: list[Any], x: Any, y: Any) -> Any:
-        for i, (kernel, bias) in enumerate(weights):
-            x = x @ kernel + bias
-            if i + 1 < len(weights):
-                x = activation(x)
-        if w.loss == "mse":
-            return jnp.square(x - y).mean()
-        if w.loss == "binary_crossentropy":
-            return (jax.nn.softplus(x) - x * y).mean()
-        return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=1).mean()
 
-    return loss_of
+def _product(layer: Dense | Convolution | Depthwise, x: Any, kernel: Any, bias: Any = None) -> Any:
+    import jax
+
+    if isinstance(layer, Dense):
+        y = x @ kernel
+    else:
+        groups = 1
+        if isinstance(layer, Depthwise):
+            kernel, groups = kernel.transpose(0, 1, 3, 2), x.shape[-1]
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (layer.strides,) * 2, layer.padding.upper(),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+        )  # fmt: skip
+    y = y if bias is None else y + bias
+    return y if isinstance(layer, Depthwise) else _activated(layer.activation, y)
+
+
+def _normalized(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+    import jax
+
+    return (x - mean) * (gamma * jax.lax.rsqrt(variance + NORMALIZATION_EPSILON)) + beta
+
+
+def _normalized_by_batch(x: Any, gamma: Any, beta: Any, *moving: Any) -> tuple[Any, Any]:
+    found = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    keep = NORMALIZATION_MOMENTUM
+    moved = tuple(keep * m + (1 - keep) * f for m, f in zip(moving, found, strict=True))
+    return _normalized(x, gamma, beta, *found), moved
+
+
+def _plain(layer: Layer, x: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    if isinstance(layer, Activation):
+        return _activated(layer.name, x)
+    if isinstance(layer, MaxPooling):
+        window = (1, layer.size, layer.size, 1)
+        strides = (1, layer.strides, layer.strides, 1)
+        return jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, window, strides, layer.padding.upper()
+        )  # fmt: skip
+    return x.mean((1, 2)) if isinstance(layer, GlobalAverage) else x.reshape(len(x), -1)
 
 
 def make_optimizer(w: Workload, weights: Any) -> tuple[Any, Any]:
@@ -93,13 +188,15 @@ def train(w: Workload, scanned: bool = False) -> Job:
     x_device, y_device = jnp.asarray(x), jnp.asarray(y)
     rng = np.random.default_rng(0)
     weights = jax.tree.map(jnp.asarray, w.weights())
-    loss_of = make_loss(w)
-    slots, update = make_optimizer(w, weights)
-    state = (weights, slots)
+    trained = [arrays[:2] for arrays in weights]  # behind them, those of a normalization move
+    slots, update = make_optimizer(w, trained)
+    gradient_of = jax.grad(make_loss(w), has_aux=True)
+    state = (trained, slots, [arrays[2:] for arrays in weights])
 
     def step(state: Any, x: Any, y: Any) -> Any:
-        weights, slots = state
-        return update(weights, slots, jax.grad(loss_of)(weights, x, y))
+        trained, slots, statistics = state
+        gradient, statistics = gradient_of(trained, statistics, x, y)
+        return (*update(trained, slots, gradient), statistics)
 
     def gathering_step(state: Any, x: Any, y: Any, rows: Any) -> Any:
         return step(state, x[rows], y[rows])
@@ -136,8 +233,13 @@ def train(w: Workload, scanned: bool = False) -> Job:
     ways: dict[str, Run] = {"jit": run_plain, "jit with gather": run_gathering}
     if scanned:
         ways = {"scan over an epoch": run_scanning}
-    loss = jax.jit(loss_of)
-    return Job(ways, lambda: float(loss(state[0], x_device, y_device)), w.steps_per_epoch)
+    loss_of = jax.jit(make_loss(w, training=False))
+
+    def check() -> float:
+        trained, _, statistics = state
+        return float(loss_of(trained, statistics, x_device, y_device)[0])
+
+    return Job(ways, check, w.steps_per_epoch)
 
 
 def train_scanned(w: Workload) -> Job:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill.inspection.benchmarks.job import AbsentError, Job, Run, batches
-from handmill.inspection.benchmarks.workloads import MOMENTUM, Workload
+from handmill.inspection.benchmarks.workloads import MOMENTUM, DenseWorkload, Workload
 
 
 def make_model(w: Workload) -> Any:
@@ -16,6 +16,9 @@ def make_model(w: Workload) -> Any:
     Raises:
         AbsentError: naming what scikit-learn has not.
     """
+    if not isinstance(w, DenseWorkload):
+        raise AbsentError("scikit-learn has dense networks only")
+
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if w.activation not in ("relu", "tanh"):

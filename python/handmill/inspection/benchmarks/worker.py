@@ -20,7 +20,7 @@ import warnings
 from typing import Any
 
 from handmill.inspection.benchmarks.job import AbsentError, Job, seconds_of
-from handmill.inspection.benchmarks.workloads import WORKLOADS
+from handmill.inspection.benchmarks.workloads import KNOWN
 
 CHECK_EPOCHS = 3
 FIT_EPOCHS = 5
@@ -57,7 +57,7 @@ def make_job(library: str, workload: str, kind: str) -> Job:
     """The job, trained for some epochs where it trains."""
     module, _, name = libraries_for(kind)[library].partition(":")
     make: Any = getattr(importlib.import_module(f"handmill.inspection.benchmarks.{module}"), name)
-    w = WORKLOADS[workload]
+    w = KNOWN[workload]
     job: Job
     if kind == "train":
         job = make(w)
