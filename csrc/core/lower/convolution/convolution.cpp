@@ -183,8 +183,9 @@ void lower_depthwise(const ValueView& source, const ValueView& w, const ValueVie
   writer.read(&args.w, w);
   writer.write(&args.c, c);
   bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
-  writer.add<Kernel::depthwise>(args, {.blocks = shape.classes[0] * shape.classes[1] * shape.images * args.row_blocks,
-                                       .flops = conv_flops(shape, args.transposed)});
+  writer.add<Kernel::depthwise>(
+      args, {.blocks = shape.classes[0] * shape.classes[1] * shape.images * args.row_blocks,
+             .flops = conv_flops(shape, args.transposed)});
 }
 
 void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
