@@ -24,7 +24,7 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
 
     Example:
         >>> ctc([[1, 2, 0]], [[[0.0, 3.0, 0.0], [0.0, 0.0, 3.0], [3.0, 0.0, 0.0]]]).round(3)
-        array([0.134], dtype=float32)
+        array([0.231], dtype=float32)
     """
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     labels, outputs = shape_of(y_true), shape_of(y_pred)
