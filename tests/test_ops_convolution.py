@@ -61,6 +61,23 @@ def test_convolutions_by_definition(rank):
         np.testing.assert_array_equal(np.moveaxis(first, 1, -1), found)
 
 
+@pytest.mark.parametrize("sizes", ((5,), (4, 3), (2, 3, 2)))
+def test_windows_of_one_place_are_matrix_products(sizes):
+    x, w = normal(2, *sizes, 3), normal(*(1 for _ in sizes), 3, 4, seed=1)
+    want = x.astype(float) @ w.reshape(3, 4)
+    for padding in ("valid", "same"):
+        np.testing.assert_allclose(ops.conv(x, w, 1, padding), want, rtol=1e-5, atol=1e-5)
+        strided = ops.conv(x, w, 2, padding)  # is none
+        every = (slice(None), *(slice(None, None, 2) for _ in sizes))
+        np.testing.assert_allclose(strided, want[every], rtol=1e-5, atol=1e-5)
+    found = handmill.grad(lambda w: ops.sum(ops.conv(x, w)))(w)
+    np.testing.assert_allclose(found[..., 0].ravel(), x.reshape(-1, 3).sum(0), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ShapeError, match="number of input channels"):
+        ops.conv(x[..., :2], w)
+    with pytest.raises(ShapeError, match="does not fit into 0 elements"):
+        ops.conv(x[:, :0], w)
+
+
 def test_depthwise_and_separable_are_convolutions_of_channels():
     x, w = normal(2, 5, 5, 3), normal(3, 2, 3, 2, seed=1)
     found = ops.depthwise_conv(x, w, 1, "same")

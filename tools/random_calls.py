@@ -14,12 +14,14 @@ some roundings of the magnitudes that a function adds up.
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,8 +113,14 @@ class Call:
     magnitude: Any = 0.0  # of what a float result was added up from; of each element or of all
     roundings: Any = ROUNDINGS  # of that magnitude, by which two results may differ
 
+    by: int | None = None  # the gradient by this operand, of the result times the last one
+
     def run(self, module: Any) -> Any:
-        return getattr(module, self.name)(*self.args, **self.kwargs)
+        if self.by is None:
+            return getattr(module, self.name)(*self.args, **self.kwargs)
+        *operands, weights = self.args
+        function = functools.partial(getattr(module, self.name), **self.kwargs)
+        return hm.grad(lambda *x: module.sum(function(*x) * weights), self.by)(*operands)
 
     def __str__(self) -> str:
         def show(x: Any) -> str:
@@ -123,7 +131,8 @@ class Call:
             return repr(x)
 
         named = [f"{k}={show(v)}" for k, v in self.kwargs.items()]
-        return f"{self.name}({', '.join([show(x) for x in self.args] + named)})"
+        text = f"{self.name}({', '.join([show(x) for x in self.args] + named)})"
+        return text if self.by is None else f"gradient by operand {self.by} of {text}"
 
 
 ORACLES = {"argsort": lambda x, axis: np.argsort(x, axis=axis, kind="stable")}
@@ -584,6 +593,54 @@ def digitize(rng: np.random.Generator) -> Call:
 def outer(rng: np.random.Generator) -> Call:
     x, y = (draw(rng, a_shape(rng, 0, 2), a_dtype(rng)) for _ in range(2))
     return product(str(rng.choice(["outer", "vdot", "dot"])), x, y)
+
+
+def windowed(rng: np.random.Generator, name: str, kwargs: dict[str, Any], *args: Any) -> Call:
+    """A call, or a gradient of one, with the bound of each of its elements (see product)."""
+    call = Call(name, args, kwargs)
+    with hm.use_backend("numpy"):
+        if isinstance(found := outcome(call), Exception):
+            return call
+        if rng.random() < 0.6:
+            weights = rng.normal(size=found[0].shape).astype("float32")
+            call = replace(call, args=(*args, weights), by=int(rng.integers(len(args))))
+        keep = int(name == "max_pool")  # which element is the maximum must stay
+
+        def adding(one: Callable[[Any], Any]) -> Any:
+            wide = [x.astype(np.float64) for x in call.args]
+            return outcome(replace(call, args=(*wide[:keep], *map(one, wide[keep:]))))[0]
+
+        terms = math.prod(kwargs.get("pool_size", ())) if "pool" in name else adding(np.ones_like)
+        return replace(call, magnitude=np.abs(adding(np.abs)), roundings=terms + 1 + len(call.args))
+
+
+def over_windows(rng: np.random.Generator) -> tuple[Any, Any, dict[str, Any]]:
+    """Images and sizes of windows, which exceed those of images and strides or not."""
+    table = rng.choice((1, 1, 2, 3, 5, 9), (3, int(rng.integers(1, 3)))).tolist()
+    steps, window, sizes = map(tuple, table)
+    padding = str(rng.choice(["same", "same", "valid"]))
+    return (int(rng.integers(0, 4)), *sizes), window, {"strides": steps, "padding": padding}
+
+
+@case
+def convolution(rng: np.random.Generator) -> Call:
+    images, window, kwargs = over_windows(rng)
+    name = str(rng.choice(["conv", "conv", "depthwise_conv", "conv_transpose"]))
+    if rng.random() < 0.3:
+        kwargs["dilation_rate"] = kwargs.pop("strides")
+    groups = int(rng.choice((1, 1, 2, 3))) if name == "conv" else 1
+    channels, filters = (groups * int(d) for d in rng.choice((1, 2, 3, 8, 17), 2))
+    last = {"conv": (channels // groups, filters), "conv_transpose": (filters, channels)}
+    shapes = (*images, channels), (*window, *last.get(name, (channels, 1 + filters % 2)))
+    return windowed(rng, name, kwargs, *(draw(rng, shape, "float32", True) for shape in shapes))
+
+
+@case
+def pooling(rng: np.random.Generator) -> Call:
+    images, window, kwargs = over_windows(rng)
+    x = draw(rng, (*images, int(rng.choice((1, 2, 3, 8, 17, 65)))), "float32", tame=True)
+    name = str(rng.choice(["max_pool", "average_pool"]))
+    return windowed(rng, name, kwargs | {"pool_size": window}, x)
 
 
 # --- comparison -----------------------------------------------------------------------------------

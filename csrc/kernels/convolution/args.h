@@ -24,6 +24,7 @@ struct ConvGeometry {
   int64_t source_channels, target_channels;  // of all groups
   int64_t depth, columns;                    // of the source and of the target, in one group
   int64_t groups;
+  int64_t classes[2];  // of target positions, down and across: see ConvArgs
   bool copies;  // windows reach beyond the source: a block copies its part of it, with zeros around
 };
 
@@ -32,7 +33,7 @@ struct ConvGeometry {
 /// order and the channels of each. packed: per group, panels of w as MatmulPackArgs makes them.
 ///
 /// Transposed, the target positions of one remainder modulo the strides form a class: they meet the
-/// same taps, and are rows of one product.
+/// same taps, and are rows of one product. There are as many as there are positions, at most.
 ///
 /// Block (((group * blocks_n + j) * classes + class) * image_blocks + i) * row_blocks + r computes
 /// panels [j] of an even partition, images_per_block images and rows_per_block rows of the class.

@@ -131,20 +131,19 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
 // scratch: the copy of the source, then tables: where rows begin, segments.
 void conv(const ConvArgs& p, Range blocks, void* scratch) {
   const ConvGeometry& shape = p.shape;
-  const int64_t down_classes = p.transposed ? shape.axis[0].stride : 1;
-  const int64_t across_classes = p.transposed ? shape.axis[1].stride : 1;
+  const int64_t across_classes = shape.classes[1], classes = shape.classes[0] * across_classes;
   const int64_t num_panels = ceil_div(ceil_div(shape.columns, W), p.panel_vectors);
   const Split panels(num_panels, p.blocks_n);
   for (int64_t i = blocks.begin; i < blocks.end; ++i) {
     const int64_t row_block = i % p.row_blocks;
     const int64_t image_block = i / p.row_blocks % p.image_blocks;
     const int64_t outer = i / p.row_blocks / p.image_blocks;
-    const int64_t which = outer % (down_classes * across_classes);
-    const int64_t column = outer / (down_classes * across_classes) % p.blocks_n;
+    const int64_t which = outer % classes;
+    const int64_t column = outer / classes % p.blocks_n;
     const Taps down{shape.axis[0], p.transposed, which / across_classes};
     const Taps across{shape.axis[1], p.transposed, which % across_classes};
     Block block{};
-    block.group = outer / (down_classes * across_classes) / p.blocks_n;
+    block.group = outer / classes / p.blocks_n;
     block.panel_begin = panels.at(column);
     block.panel_end = panels.at(column + 1);
     block.first_image = image_block * p.images_per_block;
@@ -152,7 +151,6 @@ void conv(const ConvArgs& p, Range blocks, void* scratch) {
     if (block.images > p.images_per_block) block.images = p.images_per_block;
     block.row_begin = row_block * p.rows_per_block;
     block.row_end = block.row_begin + p.rows_per_block;
-    if (down.first >= shape.axis[0].target || across.first >= shape.axis[1].target) continue;
     const int64_t rows = down.targets();
     if (block.row_end > rows) block.row_end = rows;
     if (block.row_begin >= block.row_end || block.images <= 0) continue;

@@ -27,6 +27,8 @@ HM_INLINE Reach inner_positions(const Taps& taps) {
     if (first > found.begin) found.begin = first;
     if (end < found.end) found.end = end;
   }
+  // Taps of the first positions, or of all, may lie in the padding.
+  if (found.begin > taps.targets()) found.begin = taps.targets();
   if (found.end < found.begin) found.end = found.begin;
   return found;
 }
@@ -97,14 +99,12 @@ void convolve_row(const DepthwiseArgs& p, const Taps& down, const Taps& across, 
 
 void depthwise(const DepthwiseArgs& p, Range blocks, void*) {
   const ConvGeometry& shape = p.shape;
-  const int64_t down_classes = p.transposed ? shape.axis[0].stride : 1;
-  const int64_t across_classes = p.transposed ? shape.axis[1].stride : 1;
+  const int64_t across_classes = shape.classes[1], classes = shape.classes[0] * across_classes;
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const int64_t n = block / p.row_blocks % shape.images;
-    const int64_t which = block / p.row_blocks / shape.images % (down_classes * across_classes);
+    const int64_t which = block / p.row_blocks / shape.images % classes;
     const Taps down{shape.axis[0], p.transposed, which / across_classes};
     const Taps across{shape.axis[1], p.transposed, which % across_classes};
-    if (down.first >= shape.axis[0].target || across.first >= shape.axis[1].target) continue;
     const int64_t begin = block % p.row_blocks * p.rows_per_block, rows = down.targets();
     for (int64_t i = begin; i < begin + p.rows_per_block && i < rows; ++i) {
       convolve_row(p, down, across, n, i);

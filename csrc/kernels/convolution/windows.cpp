@@ -8,11 +8,13 @@ namespace {
 // dst[(i - across.begin) * depth + d] = src[i * pixel + d], zero beyond [0, extent).
 void copy_row(const float* src, int64_t pixel, int64_t extent, Reach across, int64_t depth,
               float* dst) {
-  const int64_t begin = across.begin < 0 ? 0 : across.begin < extent ? across.begin : extent;
-  const int64_t end = across.end > extent ? extent : across.end > begin ? across.end : begin;
+  const int64_t begin = across.begin < 0 ? 0 : across.begin;
+  const int64_t end = across.end > extent ? extent : across.end;
   const auto zero = [](float* from, float* to) {
     std::memset(from, 0, static_cast<size_t>(to - from) * sizeof(float));
   };
+  float* const behind = dst + across.size() * depth;
+  if (begin >= end) return zero(dst, behind);  // all of it lies beside the source
   float* const first = dst + (begin - across.begin) * depth;
   float* const last = first + (end - begin) * depth;
   zero(dst, first);
@@ -21,7 +23,7 @@ void copy_row(const float* src, int64_t pixel, int64_t extent, Reach across, int
   } else {
     copy_rows(src + begin * pixel, pixel, first, depth, end - begin, depth);
   }
-  zero(last, dst + across.size() * depth);
+  zero(last, behind);
 }
 
 }  // namespace

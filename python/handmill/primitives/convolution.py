@@ -130,7 +130,8 @@ def _grouped(x: Array, groups: int) -> Array:
 
 def _matrices(w: Array, groups: int) -> Array:
     """(*K, C / groups, O) -> (groups, K * C / groups, O / groups)."""
-    return np.moveaxis(w.reshape(-1, groups, w.shape[-1] // groups), 1, 0)
+    rows = math.prod(w.shape[:-1])
+    return np.moveaxis(w.reshape(rows, groups, w.shape[-1] // groups), 1, 0)
 
 
 def _outputs(dy: Array, groups: int) -> Array:
@@ -286,6 +287,10 @@ _CASES = (
     _case("4x3x1_4x3", (3, 4, 3, 1), (4, 3), 2),
     _case("11x1_5", (2, 11, 1), (5,), 17, padding=((4, 0),)),
     _case("4x5x3x2_2x3x2", (2, 4, 5, 3, 2), (2, 3, 2), 3, padding=((1, 0), (1, 1), (0, 0))),
+    _case("8x1x3_3x3_stride2", (2, 8, 1, 3), (3, 3), 4, strides=2, padding=((0, 1), (1, 1))),
+    _case("2x1x18_9x5_depthwise", (2, 2, 1, 18), (9, 5), 18, 1, ((4, 4), (2, 2)), 1, 18),
+    _case("4x3x2_2x2_beside", (2, 4, 3, 2), (2, 2), 3, strides=12, padding=((0, 0), (9, 0))),
+    _case("1x3_2_behind", (2, 1, 3), (2,), 2, strides=5, padding=((15, 0),), dilation=9),
     _case("none", (0, 4, 4, 2), (3, 3), 2),
 )
 _BENCH = _case("bench", (16, 28, 28, 32), (3, 3), 64, padding=_ONES)

@@ -25,7 +25,7 @@ constexpr int64_t kManyConvBlocks = 32;
 
 // The geometry that attributes and shapes say: `source` is what windows lie over.
 ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const ValueView& target,
-                         std::span<const int64_t> kernel) {
+                         std::span<const int64_t> kernel, bool transposed) {
   const int spatial = source.rank() - 2;
   require(spatial == 1 || spatial == 2, node.kernel(), ": lines or images are needed");
   const std::span<const int64_t> strides = node.ints("strides"), padding = node.ints("padding"),
@@ -42,6 +42,9 @@ ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const Va
     const size_t at = static_cast<size_t>(i);
     shape.axis[i + 2 - spatial] = {source.dim(i + 1), target.dim(i + 1), kernel[at],
                                    strides[at],       dilation[at],      padding[2 * at]};
+  }
+  for (int i = 0; i < 2; ++i) {
+    shape.classes[i] = transposed ? std::min(shape.axis[i].stride, shape.axis[i].target) : 1;
   }
   return shape;
 }
@@ -172,8 +175,7 @@ void lower_depthwise(const ValueView& source, const ValueView& w, const ValueVie
                      DepthwiseArgs& args, const EpilogueOperands& epilogue, LaunchWriter& writer) {
   const ConvGeometry& shape = args.shape;
   const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
-  const int64_t classes = args.transposed ? down.stride * across.stride : 1;
-  const int64_t rows = ceil_div(down.target, args.transposed ? down.stride : 1);
+  const int64_t rows = ceil_div(down.target, shape.classes[0]);
   args.rows_per_block =
       std::min(rows, items_per_block(across.target * shape.target_channels, 2 * kBlockElements));
   args.row_blocks = ceil_div(rows, args.rows_per_block);
@@ -181,8 +183,9 @@ void lower_depthwise(const ValueView& source, const ValueView& w, const ValueVie
   writer.read(&args.w, w);
   writer.write(&args.c, c);
   bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
-  writer.add<Kernel::depthwise>(args, {.blocks = classes * shape.images * args.row_blocks,
-                                       .flops = conv_flops(shape, args.transposed)});
+  writer.add<Kernel::depthwise>(
+      args, {.blocks = shape.classes[0] * shape.classes[1] * shape.images * args.row_blocks,
+             .flops = conv_flops(shape, args.transposed)});
 }
 
 void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
@@ -193,7 +196,7 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const int width = kFloat32Numbers.tile(writer.isa()).width;
   args.transposed = transposed;
   ConvGeometry& shape = args.shape;
-  shape = geometry_of(node, source, c, w.shape.first(w.shape.size() - 2));
+  shape = geometry_of(node, source, c, w.shape.first(w.shape.size() - 2), transposed);
   if (is_depthwise(shape)) {
     DepthwiseArgs few{};
     few.shape = shape;
@@ -209,10 +212,9 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const int64_t panels = ceil_div(vectors, args.panel_vectors);
 
   // Blocks: rows of an image, or whole images; then panels, where these are too few.
-  const int64_t classes_down = transposed ? std::min(down.stride, down.target) : 1;
-  const int64_t classes_across = transposed ? std::min(across.stride, across.target) : 1;
-  const int64_t rows = ceil_div(down.target, transposed ? down.stride : 1);
-  const int64_t cols = ceil_div(across.target, transposed ? across.stride : 1);
+  const int64_t classes = shape.classes[0] * shape.classes[1];
+  const int64_t rows = ceil_div(down.target, shape.classes[0]);
+  const int64_t cols = ceil_div(across.target, shape.classes[1]);
   const double flops = conv_flops(shape, transposed);
   const int64_t wanted =
       std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks);
@@ -224,7 +226,7 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const auto count = [&] {
     args.image_blocks = ceil_div(shape.images, args.images_per_block);
     args.row_blocks = ceil_div(rows, args.rows_per_block);
-    return args.image_blocks * args.row_blocks * classes_down * classes_across * shape.groups;
+    return args.image_blocks * args.row_blocks * classes * shape.groups;
   };
   args.blocks_n = std::clamp<int64_t>(ceil_div(wanted, count()), 1, panels);
   while (count() * args.blocks_n * 2 <= wanted && args.images_per_block > 1) {
@@ -291,7 +293,7 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
   const MatmulTile& tile = kFloat32Numbers.tile(writer.isa());
   ConvKernelGradArgs args{};
   ConvGeometry& shape = args.shape;
-  shape = geometry_of(node, x, dy, dw.shape.first(dw.shape.size() - 2));
+  shape = geometry_of(node, x, dy, dw.shape.first(dw.shape.size() - 2), false);
   if (is_depthwise(shape)) {
     DepthwiseGradArgs few{};
     few.shape = shape;

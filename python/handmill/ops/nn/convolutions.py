@@ -10,9 +10,10 @@ from handmill.ir.trace import apply
 from handmill.ops.nn.spatial import Sizes, channels_last, each, padding_mode, padding_pairs
 from handmill.ops.numpy.arrange import pad
 from handmill.ops.numpy.movement import reshape
+from handmill.ops.numpy.products import matmul
 from handmill.primitives.convolution import CONV, CONV_INPUT_GRAD
-from handmill.primitives.operands import Tensor, promote, shape_of
-from handmill.primitives.windows import reach
+from handmill.primitives.operands import Tensor, dtype_of, promote, shape_of
+from handmill.primitives.windows import MOST_AXES, reach
 
 
 def _check_ranks(op: str, x: Any, kernel: Any) -> None:
@@ -32,6 +33,19 @@ def _check_channels(channels: Dim, expected: Dim) -> None:
         )
 
 
+def _is_product(x: Any, kernel: Any, strides: Sizes, padding: Any) -> bool:
+    """Whether a convolution of one group mixes channels, one place at a time: a matrix product."""
+    sizes, window = shape_of(x)[1:-1], shape_of(kernel)[:-2]
+    return (
+        {*window, *strides} == {1}  # type: ignore[misc]
+        and not any(n for pair in padding for n in pair)
+        and 0 not in sizes
+        and len(sizes) <= MOST_AXES
+        and "float" in dtype_of(x)
+        and same(shape_of(x)[-1], shape_of(kernel)[-2])
+    )
+
+
 def _convolve(
     x: Any, kernel: Any, strides: Sizes, padding: str, dilation_rate: Sizes, groups: Dim
 ) -> Any:
@@ -40,6 +54,8 @@ def _convolve(
     steps = each("strides", strides, len(sizes))
     dilation = each("dilation_rate", dilation_rate, len(sizes))
     pairs = padding_pairs(padding, sizes, window, steps, dilation)  # type: ignore[arg-type]
+    if groups == 1 and _is_product(x, kernel, steps, pairs):
+        return matmul(x, reshape(kernel, shape_of(kernel)[-2:]))
     return apply(CONV, x, kernel, strides=steps, padding=pairs, dilation=dilation, groups=groups)
 
 
