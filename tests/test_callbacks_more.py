@@ -394,6 +394,11 @@ def test_a_lambda_callback_knows_the_hooks():
         callbacks.LambdaCallback(on_epch_end=print)
     with pytest.raises(TypeError, match="Unknown hook: 'model'"):
         callbacks.LambdaCallback(model=print)
+    with pytest.raises(TypeError, match=r"'epoch_end'.* Did you mean 'on_epoch_end'"):
+        callbacks.LambdaCallback(epoch_end=print)
+    with pytest.raises(TypeError, match=r"`rate` must be a function\. Received: 3"):
+        callbacks.LambdaCallback(rate=3)
+    assert callbacks.LambdaCallback(rate=abs).rate(-3) == 3
 
 
 def test_a_csv_file_with_another_separator_is_left_alone(tmp_path):

@@ -49,6 +49,9 @@ def test_scope(tool):
     assert tool.scope.reason_of_error(patterns, why) == tool.scope.MACHINERY
     for why in ("AbsentError: keras.losses.CTC is missing", "AssertionError: 1 != 2"):
         assert tool.scope.reason_of_error(patterns, why) is None
+    lacks = "AssertionError: \n- int32\n+ {}\n"  # what was expected stands after the plus
+    assert "number types" in tool.scope.reason_of_error(patterns, lacks.format("int16"))
+    assert tool.scope.reason_of_error(patterns, lacks.format("int64")) is None
 
 
 def test_counted(tool):

@@ -260,6 +260,14 @@ def test_layout_functions_without_a_tensor():
     np.testing.assert_array_equal(
         ops.take_along_axis(M, LABELS % 6, axis=1), np.take_along_axis(M, LABELS % 6, axis=1)
     )
+    x, places = np.arange(24.0, dtype="float32").reshape(1, 2, 3, 4), np.array([[[[1], [-1]]]])
+    want = np.take_along_axis(x, places, axis=2)
+    np.testing.assert_array_equal(ops.take_along_axis(x, places, axis=2), want)
+    places = np.zeros((5, 1, 2, 1), "int32")
+    (found,) = gradient_of(lambda v: ops.sum(ops.take_along_axis(v, places, axis=2)), x)
+    np.testing.assert_array_equal(found[0, :, :, 0], [[10, 0, 0]] * 2)
+    with pytest.raises(ValueError, match=r"axes other than 2 do not broadcast\n  x: \(1, 2, 3"):
+        ops.take_along_axis(x, np.zeros((1, 3, 1, 1), "int32"), axis=2)
     values, places = ops.top_k(M, 3)
     np.testing.assert_array_equal(values, -np.sort(-M, axis=1)[:, :3])
     np.testing.assert_array_equal(np.take_along_axis(M, places, axis=1), values)

@@ -113,10 +113,10 @@ class LambdaCallback(Callback):
         on_train_end: ``(logs)``.
         on_train_batch_begin: ``(batch, logs)``.
         on_train_batch_end: ``(batch, logs)``.
-        **kwargs: functions for other hooks.
+        **kwargs: functions for other hooks, and methods of names that callbacks do not have.
 
     Raises:
-        TypeError: for what is no hook, or no function.
+        TypeError: for what is no function, or has a name like that of a hook.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class LambdaCallback(Callback):
             "on_train_batch_end": on_train_batch_end,
             **kwargs,
         }
+        hooks = [name for name in dir(Callback) if name.startswith("on_")]
         for name, function in given.items():
-            if not (name.startswith("on_") and hasattr(Callback, name)):
-                hooks = [hook for hook in dir(Callback) if hook.startswith("on_")]
+            if name not in hooks and _may_be_meant_for(name, hooks):
                 raise TypeError(f"LambdaCallback: {known_names('hook', name, hooks)}")
             if function is not None:
                 if not callable(function):
@@ -149,6 +149,14 @@ class LambdaCallback(Callback):
                         f"LambdaCallback: `{name}` must be a function. Received: {function!r}"
                     )
                 setattr(self, name, function)
+
+
+def _may_be_meant_for(name: str, hooks: list[str]) -> bool:
+    """Whether nobody would call a function of this name, as who passed it expects."""
+    import difflib
+
+    near = difflib.get_close_matches(name, hooks, n=1)
+    return name.startswith("on_") or hasattr(Callback(), name) or bool(near)
 
 
 class CSVLogger(Callback):

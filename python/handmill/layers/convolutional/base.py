@@ -9,7 +9,6 @@ import numpy as np
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.config import standardize_data_format
 from handmill.errors import ShapeError
-from handmill.layers.arguments import refuse_unsupported
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 from handmill.ops.nn.spatial import each
@@ -74,7 +73,6 @@ class ConvolutionLayer(Layer):
         bias_constraint: Any,
         **kwargs: Any,
     ) -> None:
-        refuse_unsupported(**{k: kwargs.pop(k, None) for k in ("lora_rank", "lora_alpha")})
         super().__init__(**kwargs)
         self.kernel_size = each("kernel_size", kernel_size, self.rank)
         self.strides = each("strides", strides, self.rank)

@@ -7,9 +7,10 @@ from typing import Any
 from handmill import ops
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+from handmill.layers.core.low_rank import LowRankLayer
 
 
-class _Conv(ConvolutionLayer):
+class _Conv(LowRankLayer, ConvolutionLayer):
     """Base: the arguments are those of :class:`Conv2D`."""
 
     _strides_or_dilation = True
@@ -71,8 +72,18 @@ class _Conv(ConvolutionLayer):
                 f"channels (full input shape is {tuple(input_shape)})."
             )
         shape = (*self.kernel_size, channels // self.groups, self.filters)
-        self.kernel = self._add("kernel", "kernel", shape)
+        self._kernel = self._add("kernel", "kernel", shape)
         self._add_bias(self.filters)
+        self._enable_lora_from_start()
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel, after :meth:`enable_lora` with what is added to it."""
+        return self._adapted_table()
+
+    @kernel.setter
+    def kernel(self, value: Any) -> None:
+        self._kernel = value
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
@@ -140,6 +151,9 @@ class Conv2D(_Conv):
         activity_regularizer: penalty on the output.
         kernel_constraint: condition on the kernel.
         bias_constraint: condition on the bias.
+        lora_rank: trains two small tables of so many columns and rows, whose product is added to
+            the kernel, in its place (:meth:`enable_lora`).
+        lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
         **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
 
     Input shape:

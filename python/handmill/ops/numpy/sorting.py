@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from handmill.errors import shape_error
+from handmill.ir.shapes import broadcast_shapes
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.numpy.movement import reshape
 from handmill.primitives.cumulate import CUMPROD, CUMSUM
+from handmill.primitives.emit import broadcast_to
 from handmill.primitives.gather import TAKE
 from handmill.primitives.operands import (
     Tensor,
@@ -48,8 +51,8 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
 
     Args:
         x: the input.
-        indices: integers, of the shape of ``x`` but for ``axis``. One out of range gives NaN (in
-            integers 0).
+        indices: integers, of the shape of ``x`` but for ``axis``; the other axes of both are
+            broadcast. One out of range gives NaN (in integers 0).
         axis: the axis. Default: both flattened.
 
     Example:
@@ -61,7 +64,19 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int | None = None) -> Any:
     x, indices = tensor(x), tensor(indices)
     if axis is None:
         return take_along_axis(reshape(x, (-1,)), reshape(indices, (-1,)), axis=0)
-    axis = normal_axis("take_along_axis", axis, len(shape_of(x)))
+    own, wanted = shape_of(x), shape_of(indices)
+    axis = normal_axis("take_along_axis", axis, len(own))
+    if len(own) == len(wanted):
+        others = ((*own[:axis], 1, *own[axis + 1 :]), (*wanted[:axis], 1, *wanted[axis + 1 :]))
+        try:
+            joint = broadcast_shapes(*others)
+        except ValueError:
+            operands = {"x": own, "indices": wanted}
+            raise shape_error(
+                "take_along_axis", f"axes other than {axis} do not broadcast", operands
+            ) from None
+        x = broadcast_to(x, (*joint[:axis], own[axis], *joint[axis + 1 :]))
+        indices = broadcast_to(indices, (*joint[:axis], wanted[axis], *joint[axis + 1 :]))
     return apply(TAKE_ALONG, x, indices, axis=axis)
 
 
