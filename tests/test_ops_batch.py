@@ -26,7 +26,10 @@ REFUSE_A_BATCH = (
     *(
         f"{op}-{case}"
         for op in ("conv", "conv_input_grad")  # kernels as high as there are images
-        for case in ("10x7x2_2x3_stride3", "4x5x3x2_2x3x2")
+        for case in (
+            *("10x7x2_2x3_stride3", "4x5x3x2_2x3x2"),
+            *("4x3x2_2x2_beside", "1x3_2_behind"),
+        )
     ),
     "matmul-tt_*",  # the batch would be summed over
     "matmul_bf16-tt_*",
