@@ -80,6 +80,7 @@ def test_training_goes_the_same_way(name, library):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # by torch's own modules
 @pytest.mark.parametrize("library", ("torch", "onnxruntime", "keras"))
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_the_same(name, library):
