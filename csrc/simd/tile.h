@@ -29,17 +29,17 @@ struct MatmulTiles {
 //   in two panels). kc: 64 97 %, 128 98 %, 256 99.5 %, 512 99 % (avx2: 98, 98.5, 98.5, 84 to 97 %).
 // Sapphire Rapids, 168 x 192 x 256: 6x64 99 %, 8x48 98.8 %, 12x32 94 %, 14x32 94 %, 4x64 98.6 %;
 //   kc 128 to 512 within 1 %.
-constexpr MatmulTiles kFloat32Tiles = {.portable = {4, 4, 2, 4, 4, 0, 0, 256},
-                                       .avx2 = {8, 4, 3, 6, 8, 0, 0, 256},
-                                       .avx512 = {16, 6, 4, 6, 8, 8, 3, 256},
-                                       .avx512_bf16 = {16, 6, 4, 6, 8, 8, 3, 256}};
+inline constexpr MatmulTiles kFloat32Tiles = {.portable = {4, 4, 2, 4, 4, 0, 0, 256},
+                                              .avx2 = {8, 4, 3, 6, 8, 0, 0, 256},
+                                              .avx512 = {16, 6, 4, 6, 8, 8, 3, 256},
+                                              .avx512_bf16 = {16, 6, 4, 6, 8, 8, 3, 256}};
 
 // bfloat16: with the instruction 24 accumulators, 4 vectors of B, and A broadcast from memory.
 // Without it a vector of pairs takes two registers, and so does a pair of A.
-constexpr MatmulTiles kBfloat16Tiles = {.portable = {4, 4, 2, 4, 2, 0, 0, 0},
-                                        .avx2 = {8, 4, 2, 4, 2, 0, 0, 0},
-                                        .avx512 = {16, 6, 3, 6, 3, 0, 0, 0},
-                                        .avx512_bf16 = {16, 6, 4, 6, 4, 0, 0, 0}};
+inline constexpr MatmulTiles kBfloat16Tiles = {.portable = {4, 4, 2, 4, 2, 0, 0, 0},
+                                               .avx2 = {8, 4, 2, 4, 2, 0, 0, 0},
+                                               .avx512 = {16, 6, 3, 6, 3, 0, 0, 0},
+                                               .avx512_bf16 = {16, 6, 4, 6, 4, 0, 0, 0}};
 
 #ifdef HM_ISA
 namespace HM_ISA {
