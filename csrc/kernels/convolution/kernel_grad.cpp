@@ -13,11 +13,6 @@ struct Block {
   int64_t group, slice, tile_begin, tile_end, panel_begin, panel_end;
 };
 
-Reach reach_of(const ConvAxis& axis, int64_t begin, int64_t end) {
-  return {begin * axis.stride - axis.before,
-          (end - 1) * axis.stride + (axis.kernel - 1) * axis.dilation - axis.before + 1};
-}
-
 void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
   const ConvGeometry& shape = p.shape;
   const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
@@ -32,7 +27,7 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
   const int64_t row_chunks = ceil_div(down.target, p.rows_per_chunk);
   const int64_t chunks = ceil_div(shape.images, p.images_per_chunk) * row_chunks;
   const Split slices(chunks, p.slices);
-  const Reach reach_across = reach_of(across, 0, across.target);
+  const Reach reach_across = Taps{across, false, 0}.reach(0, across.target);
   const int64_t vectors = ceil_div(shape.columns, W);
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
   const int64_t dy_row = across.target * shape.target_channels;
@@ -45,8 +40,8 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
     int64_t row_end = row_begin + p.rows_per_chunk;
     if (row_end > down.target) row_end = down.target;
     const Region region = region_of(shape, p.source + block.group * shape.depth, first_image,
-                                    images, reach_of(down, row_begin, row_end), reach_across,
-                                    reinterpret_cast<float*>(scratch));
+                                    images, Taps{down, false, 0}.reach(row_begin, row_end),
+                                    reach_across, reinterpret_cast<float*>(scratch));
     if (chunk == first_chunk) {
       for (int64_t m = m_begin; m < m_end; ++m) {
         const int64_t tap = m / shape.depth;
