@@ -403,6 +403,7 @@ print(equal(result, wanted), len(os.listdir("/proc/self/task")) - threads)
 """
 
 
+@pytest.mark.address_space
 def test_threads_that_cannot_be_made():
     """Address space for no further stack: the caller runs alone and the process lives."""
     assert python(LIMIT) == "True 0"
@@ -427,6 +428,7 @@ print(equal(result, wanted), len(os.listdir("/proc/self/task")))
 """
 
 
+@pytest.mark.address_space
 def test_a_team_that_grows_again_looks_for_threads_again():
     """OpenMP ends the threads that a smaller region leaves out, and the next of that size makes
     others. The C library keeps the stacks of five that ended."""
@@ -435,6 +437,7 @@ def test_a_team_that_grows_again_looks_for_threads_again():
     assert 2 <= int(threads) < 14
 
 
+@pytest.mark.address_space
 def test_a_team_leaves_room_for_threads_of_others():
     same, threads = python(ROOM.format(teams=(1,), room=170)).split()  # for 20 stacks of 8 MB
     assert same == "True"
