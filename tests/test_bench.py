@@ -107,6 +107,19 @@ def test_scripts_of_one_subject_report_rows(script, options, tmp_path):
     assert len(rows) > 0
 
 
+@pytest.mark.slow
+def test_image_folder(tmp_path):
+    pillow = pytest.importorskip("PIL.Image", reason="reading images needs Pillow")
+    for number in range(260):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pillow.new("RGB", (32, 32), (number % 256, 0, 0)).save(path)
+    options = ("--folder", str(tmp_path / "images"), "--files", "256")
+    (rows,) = report_of("image_folder.py", *options, cwd=tmp_path)["rows"].values()
+    assert len(rows) == 3
+    assert all(row["kept"] > 0 for row in rows)
+
+
 def test_measure_update_refuses_what_it_cannot_measure():
     from handmill import _core
 

@@ -65,9 +65,9 @@ def flow(folder, settings=None, **arguments):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("color_mode", ("rgb", "rgba", "grayscale"))
-@pytest.mark.parametrize("mode", ("RGB", "RGBA", "L", "P", "I;16", "1"))
+@pytest.mark.parametrize("mode", ("RGB", "RGBA", "L", "LA", "P", "I;16", "1", "CMYK"))
 def test_load_img_is_that_of_keras(keras_utils, tmp_path, mode, color_mode):
-    path = tmp_path / "image.png"
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     if mode == "I;16":
         wide = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
         PIL_Image.fromarray(wide).save(path)
@@ -85,6 +85,28 @@ def test_load_img_is_that_of_keras(keras_utils, tmp_path, mode, color_mode):
                 got, expected = load_img(path, **arguments), keras_utils.load_img(path, **arguments)
                 assert got.mode == expected.mode
                 np.testing.assert_array_equal(img_to_array(got), keras_utils.img_to_array(expected))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("kind", ("palette with alpha", "animated", "rotated"))
+@pytest.mark.parametrize("color_mode", ("rgb", "rgba", "grayscale"))
+def test_unusual_files_are_read_as_in_keras(keras_utils, tmp_path, kind, color_mode):
+    """Of an animation the first frame counts, and the orientation a camera noted is not heeded."""
+    images = [PIL_Image.fromarray(pixels(seed)) for seed in range(3)]
+    path = tmp_path / "image.gif"
+    if kind == "palette with alpha":
+        images[0].quantize(16).save(path, transparency=3)
+    elif kind == "animated":
+        images[0].save(path, save_all=True, append_images=images[1:])
+    else:
+        path = tmp_path / "image.jpg"
+        exif = PIL_Image.Exif()
+        exif[0x0112] = 6
+        images[0].save(path, exif=exif)
+    got = load_img(path, color_mode=color_mode)
+    assert got.size == (10, 12)
+    expected = keras_utils.load_img(path, color_mode=color_mode)
+    np.testing.assert_array_equal(img_to_array(got), keras_utils.img_to_array(expected))
 
 
 @pytest.mark.peers
@@ -318,7 +340,7 @@ def test_the_cache_is_bounded_and_changes_nothing(tmp_path):
         np.testing.assert_array_equal(passes[0], passes[1])
         np.testing.assert_array_equal(passes[0], passes[2])
         batches.close()
-        assert len(batches._maker.source._kept) == kept
+        assert len(batches._maker.source.reader._kept) == kept
 
 
 def test_grey_images_of_16_bits_keep_their_values(tmp_path):

@@ -19,6 +19,7 @@ _backend: str | None = None  # of the process, once it was asked for
 _chosen: ContextVar[str | None] = ContextVar("handmill backend", default=None)
 _strict_keras = False
 _image_decoder = "pillow"
+_reduces_images = False
 _epsilon = 1e-7
 _image_data_format = "channels_last"
 _max_epochs: int | None = None
@@ -144,24 +145,35 @@ def image_decoder() -> str:
     return _image_decoder
 
 
-def set_image_decoder(name: str) -> None:
+def set_image_decoder(name: str, reduced: bool = False) -> None:
     """Chooses the library that decodes image files; resizing always has Pillow's meaning.
 
     Args:
         name: ``"pillow"`` or ``"opencv"`` (package opencv-python-headless).
+        reduced: decodes a JPEG at 1/2, 1/4 or 1/8 of its size where that is at least twice the size
+            wanted, which takes a fraction of the time for photographs; the images differ a little
+            from Keras's then. For ``"pillow"`` alone.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, or ``reduced`` with another library than Pillow.
         ImportError: if the package is not installed.
     """
-    global _image_decoder
+    global _image_decoder, _reduces_images
     packages = {"pillow": ("PIL", "pillow"), "opencv": ("cv2", "opencv-python-headless")}
     if name not in packages:
         raise ValueError(f"image decoder: expected one of {', '.join(packages)}, got {name!r}")
+    if reduced and name != "pillow":
+        raise ValueError(f"image decoder: reduced=True is for 'pillow' alone, got {name!r}")
     module, package = packages[name]
     if importlib.util.find_spec(module) is None:
         raise ImportError(f"image decoder {name!r} needs a package: pip install {package}")
     _image_decoder = name
+    _reduces_images = bool(reduced)
+
+
+def reduces_images() -> bool:
+    """Whether JPEGs are decoded at a part of their size; see :func:`set_image_decoder`."""
+    return _reduces_images
 
 
 enable_interactive_logging = _console.enable_interactive_logging

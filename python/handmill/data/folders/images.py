@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from handmill import config
+from handmill.data.buffers import BatchBuffers
 from handmill.data.folders.index import FileArguments, checked_format, make_datasets
-from handmill.data.images.files import (
-    COLOR_MODES,
-    read_image,
-)
+from handmill.data.images.files import COLOR_MODES, read_image
 from handmill.data.images.resizing import INTERPOLATIONS, resized
+from handmill.data.reader import FileReader
 from handmill.ir.op import Array
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+_BATCHES_KEPT = 4  # whose memory is used again
 
 
 def image_dataset_from_directory(
@@ -39,6 +39,8 @@ def image_dataset_from_directory(
     data_format: str | None = None,
     format: str = "tf",
     verbose: bool = True,
+    cache_bytes: int = 0,
+    skip_corrupt: bool = False,
 ) -> Any:
     """Makes a data set of the images in a folder, which holds one folder for each class.
 
@@ -70,16 +72,21 @@ def image_dataset_from_directory(
         data_format: ``"channels_last"`` (the default) or ``"channels_first"``.
         format: ``"tf"`` or ``"grain"``; both mean handmill's own ``Dataset``.
         verbose: whether to print how many files were found.
+        cache_bytes: images are kept in memory, in their final size, up to this many bytes, so that
+            later passes need not read them again.
+        skip_corrupt: leaves out files that cannot be read instead of raising: a batch is shorter
+            then, a warning counts them, and ``corrupt_files`` names each with the reason.
 
     Returns:
         A ``Dataset`` of float32 images with values in 0 to 255, or of pairs of images and labels,
-        with the attributes ``class_names`` and ``file_paths``.
+        with the attributes ``class_names``, ``file_paths`` and ``corrupt_files``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: for unknown strings, a folder without images, and arguments that contradict
             each other.
-        OSError: when an image is reached that cannot be read; the message names the file.
+        OSError: when an image is reached that cannot be read, or a whole batch of them with
+            ``skip_corrupt``; the message names the file.
 
     Example:
         >>> import tempfile, numpy as np
@@ -116,12 +123,23 @@ def image_dataset_from_directory(
     first = config.standardize_data_format(data_format) == "channels_first"
     fit = "crop" if crop_to_aspect_ratio else "pad" if pad_to_aspect_ratio else "stretch"
 
+    buffers = BatchBuffers(keep=_BATCHES_KEPT)
+
     def load(path: str) -> Array:
-        image = read_image(path, color_mode, None, "nearest", False)
-        image = resized(image, size, how, fit)
+        image = read_image(path, color_mode, None, "nearest", False, size)
+        if image.shape[:2] != size:
+            image = resized(image, size, how, fit)
         if image.shape[2] != channels:
             raise OSError(f"cannot read image {path!r}: it has {image.shape[2]} channels")
-        return np.ascontiguousarray(image.transpose(2, 0, 1)) if first else image
+        return image
+
+    def join(images: list[Array]) -> Array:
+        x = buffers.empty(
+            (len(images), channels, *size) if first else (len(images), *size, channels)
+        )
+        for row, image in zip(x, images, strict=True):
+            row[...] = image.transpose(2, 0, 1) if first else image
+        return x
 
     given = FileArguments(
         directory,
@@ -136,7 +154,8 @@ def image_dataset_from_directory(
         follow_links,
         verbose,
     )
-    return make_datasets(given, SUFFIXES, "images", load)
+    reader = FileReader(load, cache_bytes, skip_corrupt)
+    return make_datasets(given, SUFFIXES, "images", reader, join)
 
 
 def _checked_size(image_size: Any) -> tuple[int, int]:

@@ -6,16 +6,23 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handmill import random
+from handmill import config, random
 from handmill.console import say
-from handmill.data.images.directory import checked_directory
-from handmill.data.pipeline.dataset import AUTOTUNE, Dataset, count_of
+from handmill.data.images.directory import checked_directory, walked
+from handmill.data.pipeline.dataset import UNKNOWN, Dataset, count_of
+from handmill.data.pipeline.elements import stacked
+from handmill.data.pipeline.stages import Derived, with_free_rows
+from handmill.data.prefetch import made_ahead_if_slow
+from handmill.data.reader import FileReader, reading_threads
 from handmill.ir.op import Array
+
+_AHEAD = 2  # batches made ahead of the consumer, beside those in work
 
 LABEL_MODES = ("int", "categorical", "binary", None)
 
@@ -61,8 +68,8 @@ def make_datasets(
     given: FileArguments,
     suffixes: tuple[str, ...],
     kind: str,
-    load: Callable[[Any], Any],
-    batch: Callable[[Dataset, int], Dataset] = Dataset.batch,
+    reader: FileReader,
+    join: Callable[[list[Any]], Any] = stacked,
 ) -> Any:
     """Returns the data set of a folder, or two with ``subset="both"``.
 
@@ -70,8 +77,8 @@ def make_datasets(
         given: the arguments of the caller.
         suffixes: how the names of files end, in small letters.
         kind: what the files are, for messages.
-        load: makes an array of a path.
-        batch: joins elements to batches.
+        reader: reads them.
+        join: makes a batch of what it read.
     """
     _check(given)
     # As in Keras, the order of the files has this seed too, so that two calls split alike.
@@ -94,7 +101,7 @@ def make_datasets(
                 f"formats: {', '.join(suffixes)}"
             )
         shuffles = given.shuffle and not (given.subset == "both" and subset == "validation")
-        made.append(_dataset(chosen, given, shuffles, seed, load, batch))
+        made.append(_dataset(chosen, given, shuffles, seed, reader, join))
     return made if given.subset == "both" else made[0]
 
 
@@ -197,26 +204,13 @@ def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing
 
 def _files(folder: Path, suffixes: tuple[str, ...], follow_links: bool) -> list[str]:
     found = []
-    for root, files in sorted(_walked(folder, follow_links)):
+    for root, files in sorted(walked(folder, follow_links)):
         found += [
             os.path.join(root, name)  # noqa: PTH118
             for name in sorted(files)
             if name.lower().endswith(suffixes)
         ]
     return found
-
-
-def _walked(folder: Path, follow_links: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yields folders and their files; a link to a folder above it is not entered."""
-    above: dict[str, tuple[str, ...]] = {}
-    for root, folders, files in os.walk(folder, followlinks=follow_links):
-        real = os.path.realpath(root)
-        outer = above.get(os.path.dirname(root), ())  # noqa: PTH120
-        if real in outer:
-            folders.clear()
-            continue
-        above[root] = (*outer, real)
-        yield root, files
 
 
 def _cut(listing: Listing, given: FileArguments, subset: str | None) -> Listing:
@@ -236,8 +230,8 @@ def _dataset(
     given: FileArguments,
     shuffles: bool,
     seed: int,
-    load: Callable[[Any], Any],
-    batch: Callable[[Dataset, int], Dataset],
+    reader: FileReader,
+    join: Callable[[list[Any]], Any],
 ) -> Dataset:
     paths = np.empty(len(listing.paths), object)
     paths[:] = listing.paths
@@ -249,16 +243,75 @@ def _dataset(
     size = None if given.batch_size is None else count_of("batch_size", given.batch_size)
     if shuffles:
         data = data.shuffle(1024 if size is None else size * 8, seed=seed)
-    if listing.labels is None:
-        data = data.map(load, num_parallel_calls=AUTOTUNE)
-    else:
-        data = data.map(lambda path, label: (load(path), label), num_parallel_calls=AUTOTUNE)
-    if size is not None:
-        data = batch(data, size)
-    data = data.prefetch(AUTOTUNE)
-    data.class_names = listing.class_names
-    data.file_paths = listing.paths
-    return data
+    above, kind = (data, _Read) if size is None else (data.batch(size), _Joined)
+    found: Dataset = kind(above, reader, join)
+    found.class_names = listing.class_names
+    found.file_paths = listing.paths
+    found.corrupt_files = reader.corrupt_files
+    return found
+
+
+class _Read(Derived):
+    """What files hold; elements of the stage above are paths, or pairs of a path and a label.
+
+    Files are read ahead, on threads. Reports of files that were left out come from the thread that
+    goes through the elements, so that they are warnings at its line.
+    """
+
+    def __init__(
+        self, above: Dataset, reader: FileReader, join: Callable[[list[Any]], Any]
+    ) -> None:
+        super().__init__(above)
+        self._reader = reader
+        self._join = join
+
+    def cardinality(self) -> int:
+        return UNKNOWN if self._reader.skip_corrupt else super().cardinality()
+
+    def _spec(self) -> Any:
+        return super(Derived, self)._spec()  # of the first element
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        if self._reader.skip_corrupt:
+            return islice(self._present(pass_, 0), start, None)
+        return self._present(pass_, start)
+
+    def _present(self, pass_: int, start: int) -> Iterator[Any]:
+        above = self._above._open(pass_, start)
+        threads = reading_threads(self.file_paths, config.num_threads())
+        for element in made_ahead_if_slow(above, self._made, threads, threads + _AHEAD):
+            self._reader.report()
+            if element is not None:
+                yield element
+
+    def _made(self, element: Any) -> Any:
+        path, *label = element if isinstance(element, tuple) else (element,)
+        read = self._reader.read_or_skip(path)
+        if read is None:
+            return None
+        one = self._join([read])[0]
+        return (one, *label) if label else one
+
+
+class _Joined(_Read):
+    """Batches of what files hold; elements of the stage above are batches of paths."""
+
+    def cardinality(self) -> int:
+        return self._above.cardinality()
+
+    def _spec(self) -> Any:
+        return with_free_rows(super()._spec())
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        return self._present(pass_, start)
+
+    def _made(self, element: Any) -> Any:
+        paths, *labels = element if isinstance(element, tuple) else (element,)
+        read, positions = self._reader.read_all(paths.tolist())
+        batch = self._join(read)
+        if not labels:
+            return batch
+        return (batch, labels[0] if len(read) == len(paths) else labels[0][positions])
 
 
 def _encoded(labels: Array, label_mode: str | None, classes: int) -> Array:

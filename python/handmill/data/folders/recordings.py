@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from handmill.data.folders.index import FileArguments, make_datasets
-from handmill.data.pipeline.dataset import Dataset
+from handmill.data.pipeline.elements import padded, stacked
+from handmill.data.reader import FileReader
 from handmill.files import read_regular
 from handmill.ir.op import Array
 
@@ -117,8 +118,14 @@ def audio_dataset_from_directory(
         follow_links,
         verbose,
     )
-    join = Dataset.padded_batch if output_sequence_length is None else Dataset.batch
-    return make_datasets(given, SUFFIXES, "audio files", load, join)
+    reader = FileReader(load)
+    if output_sequence_length is not None:
+        return make_datasets(given, SUFFIXES, "audio files", reader)
+    return make_datasets(given, SUFFIXES, "audio files", reader, _joined)
+
+
+def _joined(recordings: list[Array]) -> Any:
+    return stacked(padded(recordings))
 
 
 def read_wav(path: str) -> tuple[Array, int]:

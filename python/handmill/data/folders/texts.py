@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from handmill.data.folders.index import FileArguments, checked_format, make_datasets
+from handmill.data.reader import FileReader
 from handmill.files import read_regular
 
 SUFFIXES = (".txt",)
@@ -91,4 +92,4 @@ def text_dataset_from_directory(
         follow_links,
         verbose,
     )
-    return make_datasets(given, SUFFIXES, "text files", load)
+    return make_datasets(given, SUFFIXES, "text files", FileReader(load))

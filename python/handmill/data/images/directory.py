@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from handmill.errors import warn_caller
@@ -68,9 +68,30 @@ def list_images(
 def _list_files(folder: Path, follow_links: bool) -> list[str]:
     """The image files below ``folder``, relative to it: folder by folder, each one sorted."""
     found = []
-    for root, _, files in sorted(os.walk(folder, followlinks=follow_links)):
+    for root, files in sorted(walked(folder, follow_links)):
         inside = os.path.relpath(root, folder)
         for file in sorted(files):
             if file.lower().endswith(IMAGE_SUFFIXES):
                 found.append(file if inside == "." else os.path.join(inside, file))  # noqa: PTH118
     return found
+
+
+def walked(folder: Path, follow_links: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yields folders and their files; a link to a folder above it is not entered.
+
+    Raises:
+        OSError: if a folder cannot be read; the message names it.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    above: dict[str, tuple[str, ...]] = {}
+    for root, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
+        real = os.path.realpath(root)
+        outer = above.get(os.path.dirname(root), ())  # noqa: PTH120
+        if real in outer:
+            folders.clear()
+            continue
+        above[root] = (*outer, real)
+        yield root, files

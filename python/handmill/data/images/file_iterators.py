@@ -56,6 +56,7 @@ class _FilesIterator(Iterator):
         keep_aspect_ratio: bool,
         dtype: str | None,
         cache_bytes: int,
+        skip_corrupt: bool,
     ) -> None:
         self.image_data_generator = image_data_generator
         self.target_size = _checked_target_size(target_size)
@@ -78,8 +79,15 @@ class _FilesIterator(Iterator):
         self.filepaths = paths
         super().__init__(self.samples, batch_size, shuffle, seed)
         source = FileSource(
-            paths, color_mode, self.target_size, interpolation, keep_aspect_ratio, cache_bytes
+            paths,
+            color_mode,
+            self.target_size,
+            interpolation,
+            keep_aspect_ratio,
+            cache_bytes,
+            skip_corrupt,
         )
+        self.corrupt_files = source.reader.corrupt_files
         self._maker = BatchMaker(
             self._plan,
             image_data_generator,
@@ -179,6 +187,7 @@ class DirectoryIterator(_FilesIterator):
         keep_aspect_ratio: crops the centre to the target's aspect ratio before resizing.
         dtype: of the images and labels in a batch.
         cache_bytes: how many bytes of decoded images to keep.
+        skip_corrupt: whether files that cannot be read are left out.
 
     Attributes:
         class_indices: name of a class -> its number.
@@ -186,6 +195,7 @@ class DirectoryIterator(_FilesIterator):
         filenames: the files, relative to the directory.
         filepaths: the files with their directory.
         samples: how many files.
+        corrupt_files: with ``skip_corrupt``, the files left out so far, and why.
     """
 
     allowed_class_modes = frozenset({"categorical", "binary", "sparse", "input", None})
@@ -211,6 +221,7 @@ class DirectoryIterator(_FilesIterator):
         keep_aspect_ratio: bool = False,
         dtype: str | None = None,
         cache_bytes: int = 0,
+        skip_corrupt: bool = False,
     ) -> None:
         self._check_class_mode(class_mode)
         split = _subset_split(subset, image_data_generator)
@@ -240,6 +251,7 @@ class DirectoryIterator(_FilesIterator):
             keep_aspect_ratio,
             dtype,
             cache_bytes,
+            skip_corrupt,
         )
         say(f"Found {self.samples} images belonging to {self.num_classes} classes.")
 
@@ -280,6 +292,7 @@ class DataFrameIterator(_FilesIterator):
         dtype: of the images and labels in a batch.
         validate_filenames: leaves out, with a warning, rows whose file does not exist.
         cache_bytes: how many bytes of decoded images to keep.
+        skip_corrupt: whether files that cannot be read are left out.
     """
 
     allowed_class_modes = frozenset(
@@ -311,6 +324,7 @@ class DataFrameIterator(_FilesIterator):
         dtype: str | None = None,
         validate_filenames: bool = True,
         cache_bytes: int = 0,
+        skip_corrupt: bool = False,
     ) -> None:
         self._check_class_mode(class_mode)
         split = _subset_split(subset, image_data_generator)
@@ -374,6 +388,7 @@ class DataFrameIterator(_FilesIterator):
             keep_aspect_ratio,
             dtype,
             cache_bytes,
+            skip_corrupt,
         )
         validated = "validated" if validate_filenames else "non-validated"
         say(f"Found {self.samples} {validated} image filenames{kinds}.")

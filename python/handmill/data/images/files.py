@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,8 @@ def load_img(
         data = read_bytes(name)
     else:
         raise TypeError(f"path: expected a path or io.BytesIO, got {type(path).__name__}")
-    return _decode(data, name, color_mode, target_size, interpolation, keep_aspect_ratio)
+    image = _decode(data, name, color_mode, target_size)
+    return resize(image, target_size, interpolation, keep_aspect_ratio)
 
 
 def read_image(
@@ -111,15 +113,18 @@ def read_image(
     target_size: tuple[int, int] | None,
     interpolation: str,
     keep_aspect_ratio: bool,
+    wanted_size: tuple[int, int] | None = None,
 ) -> Array:
     """Reads an image file into an array (H, W, C), uint8 unless its grey values need more.
+
+    ``wanted_size``: to which the caller will resize it himself, where ``target_size`` is None.
 
     Raises:
         OSError: if the file cannot be read; the message names it.
     """
-    image = _decode(
-        read_bytes(path), path, color_mode, target_size, interpolation, keep_aspect_ratio
-    )
+    wanted = wanted_size if target_size is None else target_size
+    image = _decode(read_bytes(path), path, color_mode, wanted)
+    image = resize(image, target_size, interpolation, keep_aspect_ratio)
     if image.mode in ("I", "I;16"):
         return np.asarray(image, np.float32)[:, :, None]
     width, height = image.size
@@ -143,20 +148,15 @@ def read_bytes(path: str) -> bytes:
     return data
 
 
-def _decode(
-    data: bytes,
-    name: str,
-    color_mode: str,
-    target_size: tuple[int, int] | None,
-    interpolation: str,
-    keep_aspect_ratio: bool,
-) -> Any:
+def _decode(data: bytes, name: str, color_mode: str, wanted_size: tuple[int, int] | None) -> Any:
     pillow = _pillow()
     use_opencv = config.image_decoder() == "opencv" and _is_complete(data)
     try:
         image = _decode_opencv(data) if use_opencv else None
         if image is None:
             image = pillow.open(io.BytesIO(data))
+            if wanted_size is not None and config.reduces_images():
+                _reduce(image, wanted_size)
         if color_mode == "grayscale":
             if image.mode not in _GREY_MODES:
                 image = image.convert("L")
@@ -170,7 +170,14 @@ def _decode(
         if isinstance(error, pillow.UnidentifiedImageError):
             reason = "it is in no format that Pillow knows, or its header is damaged"
         raise OSError(f"cannot read image {name!r}: {reason}") from error
-    return resize(image, target_size, interpolation, keep_aspect_ratio)
+    return image
+
+
+def _reduce(image: Any, wanted_size: tuple[int, int]) -> None:
+    """Lets a JPEG be decoded at the least size of at least twice what is wanted both ways."""
+    width, height = image.size
+    scale = 2 * max(wanted_size[0] / height, wanted_size[1] / width)
+    image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
 
 
 def _is_complete(data: bytes) -> bool:

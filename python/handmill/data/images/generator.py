@@ -148,6 +148,7 @@ class ImageDataGenerator(ImageAugmenter):
         interpolation: str = "nearest",
         keep_aspect_ratio: bool = False,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        skip_corrupt: bool = False,
     ) -> DirectoryIterator:
         """Batches of images from a folder that holds one folder for each class.
 
@@ -171,6 +172,9 @@ class ImageDataGenerator(ImageAugmenter):
             keep_aspect_ratio: crops the centre to the target's aspect ratio before resizing.
             cache_bytes: decoded and resized images are kept in memory up to this many bytes, so
                 that later passes need not decode them again; 0 keeps none.
+            skip_corrupt: leaves out files that cannot be read instead of raising: a batch is
+                shorter then, a warning counts them, and ``corrupt_files`` of the iterator names
+                each with the reason.
 
         Returns:
             An endless iterator of ``(x, labels)``, or ``x`` if ``class_mode`` is None.
@@ -178,6 +182,8 @@ class ImageDataGenerator(ImageAugmenter):
         Raises:
             FileNotFoundError: if there is no such folder.
             ValueError: for unknown strings.
+            OSError: when an image is reached that cannot be read, or a whole batch of them with
+                ``skip_corrupt``; the message names the file.
 
         Example:
             >>> import tempfile, numpy as np
@@ -213,6 +219,7 @@ class ImageDataGenerator(ImageAugmenter):
             keep_aspect_ratio=keep_aspect_ratio,
             dtype=self.dtype,
             cache_bytes=cache_bytes,
+            skip_corrupt=skip_corrupt,
         )
 
     def flow_from_dataframe(
@@ -237,6 +244,7 @@ class ImageDataGenerator(ImageAugmenter):
         validate_filenames: bool = True,
         keep_aspect_ratio: bool = False,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        skip_corrupt: bool = False,
     ) -> DataFrameIterator:
         """Batches of images from files named in a table.
 
@@ -262,6 +270,7 @@ class ImageDataGenerator(ImageAugmenter):
             validate_filenames: leaves out, with a warning, rows whose file does not exist.
             keep_aspect_ratio: see there.
             cache_bytes: see there.
+            skip_corrupt: see there.
 
         Returns:
             An endless iterator like that of :meth:`flow_from_directory`.
@@ -304,6 +313,7 @@ class ImageDataGenerator(ImageAugmenter):
             dtype=self.dtype,
             validate_filenames=validate_filenames,
             cache_bytes=cache_bytes,
+            skip_corrupt=skip_corrupt,
         )
 
     # --- Single images ---

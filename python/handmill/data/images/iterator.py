@@ -96,10 +96,12 @@ class BatchMaker:
 
     def make_from_pass(self, number: int, indices: Array, threads: int) -> Any:
         """A batch of the images ``indices`` as pass ``number`` augments them."""
+        taken = self.source.take(indices)
+        indices = taken[-1]
         key = self.plan.pass_key(number)
         draws = self.generator._draw(key, indices, *self.source.size)
         names = words(make_key(key, 2), indices) % np.uint64(10_000) if self.save else indices
-        return self._assemble(indices, draws, names, threads)
+        return self._assemble(taken, draws, names, threads)
 
     def make_keras(self, step: int, seen: int, threads: int) -> Any:
         """The batch of ``step`` with Keras's draws.
@@ -120,19 +122,23 @@ class BatchMaker:
 
     def make_from_stream(self, indices: Array, stream: Any, threads: int) -> Any:
         """A batch of the images ``indices``, its numbers taken from ``stream``."""
+        taken = self.source.take(indices)
+        indices = taken[-1]
         draws = self.generator._draw_from(stream, len(indices), *self.source.size)
         names = indices
         if self.save:
             names = np.array([stream.randint(10_000) for _ in indices])
-        return self._assemble(indices, draws, names, threads)
+        return self._assemble(taken, draws, names, threads)
 
     def order_from_stream(self, stream: Any) -> Array:
         """The order of a pass as Keras takes it from the generator ``stream``."""
         n = self.plan.n
         return np.asarray(stream.permutation(n) if self.plan.shuffle else np.arange(n))
 
-    def _assemble(self, indices: Array, draws: Any, names: Array, threads: int) -> Any:
-        images, index = self.source.take(indices)
+    def _assemble(
+        self, taken: tuple[Any, Array | None, Array], draws: Any, names: Array, threads: int
+    ) -> Any:
+        images, index, indices = taken
         out = self.buffers.empty((len(indices), *self.source.size, self.source.channels))
         x = self.generator._batch(images, index, draws, out, threads)
         if self.save is not None:
@@ -225,7 +231,9 @@ class Iterator:
                 self._advance()  # past the batch that cannot be made
                 raise
             self._advance()
-            return batch
+        if self._maker is not None:
+            self._maker.source.report()
+        return batch
 
     def _advance(self) -> None:
         self._step += 1
@@ -237,7 +245,12 @@ class Iterator:
             raise ValueError(
                 f"Asked to retrieve element {idx}, but the Sequence has length {len(self)}"
             )
-        idx %= len(self)
+        batch = self._item(idx % len(self))
+        if self._maker is not None:
+            self._maker.source.report()
+        return batch
+
+    def _item(self, idx: int) -> Any:
         with self.lock:
             seen = self.total_batches_seen
             self.total_batches_seen += 1
@@ -316,7 +329,8 @@ class Iterator:
         # A user's function is called by one thread, in the order of the batches; the warp of a
         # batch is then what the other threads can share.
         budget = _thread_budget()
-        workers = 1 if maker.generator.preprocessing_function is not None else budget
+        is_one = maker.generator.preprocessing_function is not None
+        workers = 1 if is_one else maker.source.threads(budget)
         threads = budget // workers
         seen = self.total_batches_seen - step
 

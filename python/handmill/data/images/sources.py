@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from handmill.data.images.files import COLOR_MODES, read_image
+from handmill.data.reader import FileReader, reading_threads
 
 if TYPE_CHECKING:
     from handmill.ir.op import Array
@@ -19,8 +19,14 @@ class ImageSource(Protocol):
     size: tuple[int, int]
     channels: int
 
-    def take(self, indices: Array) -> tuple[Any, Array | None]:
-        """The images ``indices`` as the arguments ``source`` and ``index`` of the warp."""
+    def take(self, indices: Array) -> tuple[Any, Array | None, Array]:
+        """Images as the warp's ``source`` and ``index``, and which of ``indices`` they are."""
+
+    def threads(self, most: int) -> int:
+        """How many threads should take images at a time, ``most`` at most."""
+
+    def report(self) -> None:
+        """Warns, in the thread of the consumer, of images left out."""
 
 
 class ArraySource:
@@ -35,13 +41,20 @@ class ArraySource:
         self.size = (x.shape[1], x.shape[2])
         self.channels = x.shape[3]
 
-    def take(self, indices: Array) -> tuple[Any, Array | None]:
+    def take(self, indices: Array) -> tuple[Any, Array | None, Array]:
         """The images ``indices``, not copied."""
-        return self.x, np.ascontiguousarray(indices, np.int64)
+        return self.x, np.ascontiguousarray(indices, np.int64), indices
+
+    def threads(self, most: int) -> int:
+        """``most``: nothing has to be read."""
+        return most
+
+    def report(self) -> None:
+        """Nothing: all images are there."""
 
 
 class FileSource:
-    """Image files, decoded and resized when first asked for and kept up to a number of bytes.
+    """Image files, decoded and resized when first asked for.
 
     Args:
         paths: the files.
@@ -50,6 +63,7 @@ class FileSource:
         interpolation: how to resize, in Pillow's meaning.
         keep_aspect_ratio: crops the centre to the target's aspect ratio before resizing.
         cache_bytes: how many bytes of decoded images to keep.
+        skip_corrupt: whether files that cannot be read are left out.
     """
 
     def __init__(
@@ -60,29 +74,29 @@ class FileSource:
         interpolation: str,
         keep_aspect_ratio: bool,
         cache_bytes: int,
+        skip_corrupt: bool,
     ) -> None:
         self.paths = paths
         self.size = size
         self.channels = COLOR_MODES[color_mode]
-        self._decoding = (color_mode, size, interpolation, keep_aspect_ratio)
-        self._room = cache_bytes
-        self._kept: dict[int, Array] = {}
-        self._lock = threading.Lock()
+        self.reader = FileReader(
+            lambda path: read_image(path, color_mode, size, interpolation, keep_aspect_ratio),
+            cache_bytes,
+            skip_corrupt,
+        )
 
-    def take(self, indices: Array) -> tuple[Any, Array | None]:
-        """The images ``indices``, a list of arrays of one dtype."""
-        images = [self._image(index) for index in indices.tolist()]
+    def take(self, indices: Array) -> tuple[Any, Array | None, Array]:
+        """Those of the images ``indices`` that can be read, a list of arrays of one dtype."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        images, positions = self.reader.read_all(paths)
         if any(image.dtype != np.uint8 for image in images):
             images = [image.astype(np.float32, copy=False) for image in images]
-        return images, None
+        return images, None, indices[positions]
 
-    def _image(self, index: int) -> Array:
-        image = self._kept.get(index)
-        if image is not None:
-            return image
-        image = read_image(self.paths[index], *self._decoding)
-        with self._lock:
-            if image.nbytes <= self._room and index not in self._kept:
-                self._room -= image.nbytes
-                self._kept[index] = image
-        return image
+    def threads(self, most: int) -> int:
+        """How many threads should take images at a time."""
+        return reading_threads(self.paths, most)
+
+    def report(self) -> None:
+        """Warns of images left out."""
+        self.reader.report()

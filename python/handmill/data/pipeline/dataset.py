@@ -60,6 +60,9 @@ class Dataset:
     file_paths: list[str]
     """The files, of data sets made of them."""
 
+    corrupt_files: dict[str, str]
+    """Files left out so far and why, of data sets made with ``skip_corrupt``."""
+
     def __init__(self, above: Dataset | None = None) -> None:
         # What is derived counts its passes with what it comes from, so `data.take(1)` written twice
         # shows other elements of a shuffled data set, as in tf.data.

@@ -196,7 +196,7 @@ class Mapped(Derived):
         found = super(Derived, self)._spec()
         varies = any(None in spec.shape[:1] for spec in _specs(self._above.element_spec))
         # The rows of a batch vary where those of the batches above do.
-        return _with_free_rows(found) if varies else found
+        return with_free_rows(found) if varies else found
 
     def _open(self, pass_: int, start: int) -> Iterator[Any]:
         above = self._above._open(pass_, start)
@@ -222,12 +222,13 @@ def _specs(spec: Any) -> list[ElementSpec]:
     return [leaf for item in items for leaf in _specs(item)]
 
 
-def _with_free_rows(spec: Any) -> Any:
+def with_free_rows(spec: Any) -> Any:
+    """The specs of batches whose numbers of rows vary."""
     if isinstance(spec, ElementSpec):
         return ElementSpec((None, *spec.shape[1:]), spec.dtype) if spec.shape else spec
     if isinstance(spec, dict):
-        return {key: _with_free_rows(item) for key, item in spec.items()}
-    return tuple(_with_free_rows(item) for item in spec)
+        return {key: with_free_rows(item) for key, item in spec.items()}
+    return tuple(with_free_rows(item) for item in spec)
 
 
 class Filtered(Derived):
