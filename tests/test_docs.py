@@ -176,6 +176,7 @@ def keras() -> ModuleType:
 # Arguments besides Keras's, each for a reason.
 EXTRA = {
     "Variable": "its penalty and its condition; Keras keeps them with what it makes by add_weight",
+    "preprocessing.image_dataset_from_directory": "skip_corrupt, cache_bytes: Keras has neither",
     "layers.Embedding": "sparse_rows: Keras walks the whole table in each step",
 }
 
