@@ -37,8 +37,8 @@ OWN = {
     ),
     "datasets": "digits",
     "plot": (
-        "confusion_matrix gradient_histograms history precision_recall_curve roc_curve "
-        "weight_histograms"
+        "activation_maps augmentations confusion_matrix filters gradient_histograms history images "
+        "misclassified precision_recall_curve roc_curve weight_histograms"
     ),
     "preprocessing.image": (
         "DataFrameIterator DirectoryIterator ImageDataGenerator Iterator NumpyArrayIterator"

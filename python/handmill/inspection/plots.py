@@ -47,7 +47,7 @@ def history(
         raise ValueError("history: there are no numbers; was fit() called?")
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
-    figure = _figure((4.6 * columns, 3.6 * rows))
+    figure = new_figure((4.6 * columns, 3.6 * rows))
     for i, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, i + 1)
         for key, label, style in ((name, "training", "-"), (f"val_{name}", "validation", "--")):
@@ -63,7 +63,7 @@ def history(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    return _finished(figure, title, to_file)
+    return finished(figure, title, to_file)
 
 
 def _epochs_of(values: Array, found: Mapping[str, Sequence[float]]) -> Array:
@@ -136,7 +136,7 @@ def confusion_matrix(
             text = f"{value:.2f}" if normalize else f"{int(value)}"
             color = "white" if value > dark else "black"
             axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9)
-    return _finished(figure, title, to_file, None if ax is None else axes)
+    return finished(figure, title, to_file, None if ax is None else axes)
 
 
 def roc_curve(
@@ -172,7 +172,7 @@ def roc_curve(
         axes.plot(fpr, tpr, label=f"{name}AUC = {area:.3f}")
     axes.plot([0, 1], [0, 1], ":", color="grey", label="guessing")
     _square(axes, "false positive rate", "true positive rate")
-    return _finished(figure, title, to_file, None if ax is None else axes)
+    return finished(figure, title, to_file, None if ax is None else axes)
 
 
 def precision_recall_curve(
@@ -208,7 +208,7 @@ def precision_recall_curve(
         mean = float(np.sum((recall[1:] - recall[:-1]) * precision[1:]))
         axes.step(recall, precision, where="pre", label=f"{name}average precision = {mean:.3f}")
     _square(axes, "recall", "precision")
-    return _finished(figure, title, to_file, None if ax is None else axes)
+    return finished(figure, title, to_file, None if ax is None else axes)
 
 
 def weight_histograms(model: Any, bins: int = 40, title: str = "", to_file: Any = None) -> Any:
@@ -288,7 +288,7 @@ def _histograms(
         raise ValueError(f"{function}: there is nothing to draw; was the model built?")
     columns = min(len(arrays), 4)
     rows = -(-len(arrays) // columns)
-    figure = _figure((3.4 * columns, 2.5 * rows))
+    figure = new_figure((3.4 * columns, 2.5 * rows))
     for i, (name, array) in enumerate(arrays.items()):
         numbers = np.asarray(array, np.float64).reshape(-1)
         finite = numbers[np.isfinite(numbers)]
@@ -300,7 +300,7 @@ def _histograms(
         axes.set_title(f"{name}\n{about}" + (f", {lost} not finite" if lost else ""), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.xaxis.get_major_locator().set_params(nbins=5)
-    return _finished(figure, title, to_file)
+    return finished(figure, title, to_file)
 
 
 def _classes(name: str, values: Any) -> Array:
@@ -362,7 +362,12 @@ def _square(axes: Any, x: str, y: str) -> None:
     axes.legend()
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure of so many inches.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -375,11 +380,11 @@ def _figure(size: tuple[float, float]) -> Any:
 def _axes(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
     if ax is not None:
         return ax.figure, ax
-    figure = _figure(size)
+    figure = new_figure(size)
     return figure, figure.add_subplot()
 
 
-def _finished(figure: Any, title: str, to_file: Any, axes: Any = None) -> Any:
+def finished(figure: Any, title: str, to_file: Any, axes: Any = None) -> Any:
     """Puts the title on, finds fonts for every text and writes the file."""
     from matplotlib.text import Text
 
