@@ -108,7 +108,7 @@ class BaseImagePreprocessingLayer(Layer):
         self.generator = random.SeedGenerator(seed)
 
     def _set_factor(self, factor: Any) -> None:
-        self.factor = factor_range("factor", factor, self._FACTOR_BOUNDS)
+        self.factor: Any = factor_range("factor", factor, self._FACTOR_BOUNDS)
 
     def _draws(self, seed: Any) -> Draws:
         return Draws(self.generator if seed is None else seed)
@@ -123,8 +123,8 @@ class BaseImagePreprocessingLayer(Layer):
         shape = tuple(images.shape if hasattr(images, "shape") else np.shape(images))
         if len(shape) not in (3, 4):
             raise ShapeError(
-                f"{type(self).__name__}: expected one image (rank 3) or a batch of images (rank "
-                f"4). Received: images.shape={shape}"
+                f"{type(self).__name__}: Expected the input image to be rank 3 or 4 (one image, "
+                f"or a batch). Received: images.shape={shape}"
             )
         batch = 1 if len(shape) == 3 else shape[0]
         if self.data_format == "channels_first":
@@ -218,9 +218,9 @@ class BaseImagePreprocessingLayer(Layer):
             )
         transformation = self.get_random_transformation(data, training=training)
         if not isinstance(data, Mapping):
-            transform = self.transform_single_image if single else self.transform_images
-            return transform(data, transformation, training=training)
-        apply = {
+            whole: Any = self.transform_single_image if single else self.transform_images
+            return whole(data, transformation, training=training)
+        apply: dict[str, Any] = {
             "images": self.transform_single_image if single else self.transform_images,
             "labels": self.transform_single_label if single else self.transform_labels,
             "bounding_boxes": self.transform_single_bounding_box
@@ -247,6 +247,12 @@ class BaseImagePreprocessingLayer(Layer):
             config["bounding_box_format"] = self.bounding_box_format
         return config
 
+    def _of_batch(self, change: Any, images: Any, *arguments: Any) -> Any:
+        """Changes a batch of images, or one as a batch of one."""
+        if not self._extent(images).single:
+            return change(images, *arguments)
+        return ops.squeeze(change(ops.expand_dims(images, 0), *arguments), 0)
+
     def _value_range(self, images: Any, source: Any, target: Any) -> Any:
         """Pixels between two values as pixels between two others."""
         if tuple(source) == tuple(target):
@@ -264,7 +270,9 @@ class ColorLayer(BaseImagePreprocessingLayer):
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         """Applies a transformation to a batch of images."""
         images = ops.cast(images, self.compute_dtype)
-        return self._colored(images, transformation) if training else images
+        if not training:
+            return images
+        return self._of_batch(self._colored, images, transformation)
 
     def _colored(self, images: Any, transformation: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no _colored")
@@ -284,7 +292,7 @@ class GeometricLayer(BaseImagePreprocessingLayer):
         images = ops.cast(images, self.compute_dtype)
         if not training or transformation is None:
             return images
-        return self._moved(images, transformation, self.interpolation)
+        return self._of_batch(self._moved, images, transformation, self.interpolation)
 
     def transform_segmentation_masks(
         self, segmentation_masks: Any, transformation: Any, training: bool = True
@@ -292,7 +300,7 @@ class GeometricLayer(BaseImagePreprocessingLayer):
         """Applies a transformation to masks of classes; no classes are mixed."""
         if not training or transformation is None:
             return segmentation_masks
-        return self._moved(segmentation_masks, transformation, "nearest")
+        return self._of_batch(self._moved, segmentation_masks, transformation, "nearest")
 
     def _moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no _moved")

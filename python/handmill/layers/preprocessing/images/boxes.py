@@ -50,16 +50,16 @@ def checked_boxes(layer: str, boxes: Any, box_format: str | None) -> dict[str, A
     return {**boxes, "boxes": ops.cast(numbers, "float32")}
 
 
-def _format(name: str, value: Any) -> tuple[bool, str]:
+def _format(name: str, value: str | None) -> tuple[bool, str]:
     """Whether numbers are parts of height and width, and their format without that."""
-    found = value.lower() if isinstance(value, str) else value
+    found = value.lower() if isinstance(value, str) else ""
     if found not in FORMATS:
         raise ValueError(f"`{name}` must be one of {FORMATS}. Received: {name}={value}")
     return found.startswith("rel_"), found.removeprefix("rel_")
 
 
 def convert_format(
-    boxes: Any, source: str, target: str, height: Any = None, width: Any = None
+    boxes: Any, source: str | None, target: str | None, height: Any = None, width: Any = None
 ) -> Any:
     """Describes boxes by four other numbers.
 
@@ -79,7 +79,7 @@ def convert_format(
         return {**boxes, "boxes": found}
     (relative, kind), (to_relative, wanted) = _format("source", source), _format("target", target)
     boxes = ops.cast(boxes, "float32")
-    if source.lower() == target.lower():
+    if (relative, kind) == (to_relative, wanted):
         return boxes
     if relative != to_relative and (height is None or width is None):
         raise ValueError(

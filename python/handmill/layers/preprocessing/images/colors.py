@@ -227,7 +227,7 @@ class RandomGrayscale(ColorLayer):
         super().__init__(data_format=data_format, **kwargs)
         if not is_number(factor) or not 0 <= factor <= 1:
             raise ValueError(f"`factor` should be between 0 and 1. Received: factor={factor}")
-        self.factor = factor
+        self.factor: Any = factor
         self._set_seed(seed)
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:

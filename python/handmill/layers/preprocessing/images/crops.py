@@ -71,7 +71,7 @@ class CropLayer(BaseImagePreprocessingLayer):
         """Boxes (left, top, right, bottom) in what became of a part of an image."""
         start = ops.stack([ops.cast(x, "float32") for x in (left, top, left, top)])
         found = dict(boxes)
-        found["boxes"] = (boxes["boxes"] - start) * np.float32([scale[1], scale[0]] * 2)
+        found["boxes"] = (boxes["boxes"] - start) * np.array([scale[1], scale[0]] * 2, np.float32)
         return clipped(found, self.height, self.width)
 
     def get_config(self) -> dict[str, Any]:
@@ -335,7 +335,7 @@ class Resizing(CropLayer):
                 -((old * scale[0] - new) // 2)
                 for new, old in ((self.height, high), (self.width, wide))
             )
-        factors, offsets = (np.float32([pair[1], pair[0]] * 2) for pair in (scale, shift))
+        factors, offsets = (np.array([pair[1], pair[0]] * 2, np.float32) for pair in (scale, shift))
         found["boxes"] = ops.add(ops.multiply(found["boxes"], factors), offsets)
         found = clipped(found, self.height, self.width)
         found["boxes"] = ops.where(none, 0.0, found["boxes"])

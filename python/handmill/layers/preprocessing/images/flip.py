@@ -90,7 +90,7 @@ class RandomFlip(BaseImagePreprocessingLayer):
         if "vertical" in self.mode:
             top, bottom = 1.0 - bottom, 1.0 - top
         mirrored = ops.concatenate([left, top, right, bottom], axis=-1)
-        flips = ops.reshape(transformation["flips"], (-1, 1, 1))
+        flips = ops.squeeze(transformation["flips"], -1)  # one axis less than images have
         found["boxes"] = ops.where(flips, mirrored, found["boxes"])
         found = clipped(found, 1.0, 1.0)
         return convert_format(

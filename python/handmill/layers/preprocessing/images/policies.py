@@ -106,7 +106,9 @@ class PolicyLayer(BaseImagePreprocessingLayer):
             drawn: what was drawn for each, by name.
             extra: how many numbers past the last one there are.
         """
-        branches = [partial(self._applied, kind, name, drawn[name]) for name in self._names]
+        branches: list[Callable[[Any], Any]] = [
+            partial(self._applied, kind, name, drawn[name]) for name in self._names
+        ]
         branches += [_as_it_is] * extra
         return ops.switch(number, branches, x)
 
