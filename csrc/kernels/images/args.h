@@ -1,4 +1,4 @@
-// Arguments of the image warp (kernels/images/warp.cpp) and of sampling (kernels/images/sample.cpp).
+// Arguments of the image warp (warp.cpp) and of sampling (sample.cpp).
 #pragma once
 
 #include <cstdint>

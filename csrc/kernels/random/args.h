@@ -26,10 +26,10 @@ struct DropoutArgs {
 
 // y: the numbers 0 .. n - 1 in the order of their words, equal ones in their own. One block.
 struct RandomOrderArgs {
-  const float* words;          // the bits of n words
-  uint64_t *items, *memory;    // n each
+  const float* words;        // the bits of n words
+  uint64_t *items, *memory;  // n each
   int32_t* y;
-  int64_t n;                   // < 2^31
+  int64_t n;  // < 2^31
 };
 
 struct AdvanceSeedArgs {
