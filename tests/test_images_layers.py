@@ -38,7 +38,7 @@ MAKERS: dict[str, Any] = {
     "CutMix": layers.CutMix,
     "RandomErasing": layers.RandomErasing,
     "RandAugment": layers.RandAugment,
-    "AugMix": lambda **k: layers.AugMix(num_chains=2, chain_depth=2, **k),
+    "AugMix": lambda **k: layers.AugMix(num_chains=2, chain_depth=1, **k),
 }
 SAME = ("AutoContrast", "CenterCrop", "Equalization", "Resizing")
 
