@@ -270,9 +270,7 @@ class ColorLayer(BaseImagePreprocessingLayer):
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         """Applies a transformation to a batch of images."""
         images = ops.cast(images, self.compute_dtype)
-        if not training:
-            return images
-        return self._of_batch(self._colored, images, transformation)
+        return self._colored(images, transformation) if training else images
 
     def _colored(self, images: Any, transformation: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no _colored")
