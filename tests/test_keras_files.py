@@ -388,3 +388,17 @@ def _quiet_keras():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are saving your model as an HDF5")
         yield
+
+
+def test_dropout_of_a_file_drops_while_training(keras, tmp_path):
+    inputs = keras.Input((50,))
+    keras.Model(inputs, keras.layers.Dropout(0.5)(inputs)).save(tmp_path / "m.keras")
+    model = models.load_model(tmp_path / "m.keras")  # the file says training=False
+    x = np.ones((2, 50), "float32")
+    assert set(np.unique(model(x, training=True))) == {0.0, 2.0}
+    np.testing.assert_array_equal(model.predict(x, verbose=0), x)
+    inputs = handmill.Input((50,))
+    held = handmill.Model(inputs, handmill.layers.Dropout(0.5)(inputs, training=False))
+    held.save(tmp_path / "held.keras")
+    model = models.load_model(tmp_path / "held.keras")
+    np.testing.assert_array_equal(model(x, training=True), x)

@@ -371,3 +371,21 @@ def test_dtypes_stay(name):
 def test_what_cannot_be_is_said(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("mode", ("constant", "nearest", "wrap", "mirror", "reflect"))
+def test_gradients_of_images_and_transforms(mode):
+    """Of the kernel in float32, against those of gathering in float64."""
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3))
+    turns = np.stack([TURN, TURN * 0.9 + 0.01])
+    weights = np.random.default_rng(1).normal(size=x.shape)
+
+    def run(x, t, w):
+        loss = ops.sum(ops.image.affine_transform(x, t, fill_mode=mode, fill_value=0.3) * w)
+        return tuple(gradients(current_graph(), loss, [x, t]))
+
+    function = TracedFunction(run, "gradients", batched=False)
+    found = function(*(a.astype("float32") for a in (x, turns, weights)))
+    want = function(*(a.astype("float64") for a in (x, turns, weights)))
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)

@@ -1,4 +1,4 @@
-// Arguments of the image warp (kernels/images/warp.cpp).
+// Arguments of the image warp (warp.cpp) and of sampling (sample.cpp).
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,30 @@ struct WarpArgs {
   WarpFill fill;
   int32_t order;  // 0 nearest sample, 1 bilinear
   bool is_uint8;  // else float32
+};
+
+// What lies beyond the edge of images that are sampled; the meaning is that of keras.ops.image.
+enum class Border : int32_t {
+  kConstant,  // cval
+  kNearest,   // a a a | a b c d | d d d
+  kWrap,      // b c d | a b c d | a b c
+  kMirror,    // d c b | a b c d | c b a
+  kReflect,   // c b a | a b c d | d c b
+};
+
+// y[b, r, c] = x[b] at row (m3 c + m4 r + m5) / d and column (m0 c + m1 r + m2) / d, where
+// d = m6 c + m7 r + 1 and m = matrix[b].
+struct SampleImagesArgs {
+  const float* x;         // (B, H, W, C)
+  const float* matrix;    // (B, 8), or (1, 8) for all
+  float* y;               // (B, H, W, C)
+  int64_t B, H, W, C;     // H * W < 2^31
+  int64_t matrix_stride;  // 8, or 0 where there is one for all
+  int64_t bands;          // blocks per image
+  int64_t rows_per_band;  // rows of a block; the last band of an image may be shorter
+  float cval;
+  Border border;
+  int32_t order;  // 0 nearest sample, 1 bilinear
 };
 
 }  // namespace handmill

@@ -24,6 +24,14 @@ struct DropoutArgs {
   bool drop_all;
 };
 
+// y: the numbers 0 .. n - 1 in the order of their words, equal ones in their own. One block.
+struct RandomOrderArgs {
+  const float* words;        // the bits of n words
+  uint64_t *items, *memory;  // n each
+  int32_t* y;
+  int64_t n;  // < 2^31
+};
+
 struct AdvanceSeedArgs {
   const int64_t* seed_state;
   int64_t* y;

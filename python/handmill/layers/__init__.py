@@ -5,6 +5,20 @@ from handmill.lazy import lazy_exports
 _RANKS = (1, 2, 3)
 _MERGE = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
 _POOLS = {"Average": "Avg", "Max": "Max"}
+_IMAGES = {
+    "affine": "RandomRotation RandomShear RandomTranslation RandomZoom",
+    "colors": (
+        "RandomColorDegeneration RandomColorJitter RandomGrayscale RandomHue RandomSaturation"
+    ),
+    "crops": "CenterCrop RandomCrop Resizing",
+    "detail": "RandomGaussianBlur RandomSharpness",
+    "flip": "RandomFlip",
+    "histograms": "AutoContrast Equalization",
+    "light": "RandomBrightness RandomContrast RandomInvert RandomPosterization Solarization",
+    "mixing": "CutMix MixUp RandomErasing",
+    "perspective": "RandomPerspective",
+    "policies": "AugMix RandAugment",
+}
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -93,6 +107,11 @@ __getattr__, __dir__ = lazy_exports(
         **{f"UpSampling{n}D": ".reshaping.up_sampling" for n in _RANKS},
         **{f"ZeroPadding{n}D": ".reshaping.zero_padding" for n in _RANKS},
         **{f"Cropping{n}D": ".reshaping.cropping" for n in _RANKS},
+        **{
+            name: f".preprocessing.images.{file}"
+            for file, names in _IMAGES.items()
+            for name in names.split()
+        },
         "Wrapper": ".core.wrapper",
         "deserialize": ".serialization",
         "dot": ".merging.dot",

@@ -9,6 +9,7 @@ from typing import Any
 from handmill.layers.layer import Layer
 from handmill.layers.op_function import OpFunction, is_operation
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
+from handmill.saving.keras_calls import as_written
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 
@@ -226,7 +227,8 @@ def _call(layer: Layer, node: Mapping[str, Any], tensor_at: Any) -> None:
             return [revive(item) for item in x]
         return x
 
-    layer(*revive(node["args"]), **revive(node.get("kwargs") or {}))
+    arguments = as_written(node.get("kwargs") or {}, layer._training_default)
+    layer(*revive(node["args"]), **revive(arguments))
 
 
 def layer_config(layer: Layer) -> dict[str, Any]:

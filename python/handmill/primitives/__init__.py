@@ -26,6 +26,7 @@ from handmill.primitives import (  # noqa: F401
     random,
     reduce,
     rows,
+    sampling,
     scatter,
     search,
     softmax,

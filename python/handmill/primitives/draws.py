@@ -1,4 +1,4 @@
-"""Random numbers of distributions that need several words each. These operators run in NumPy.
+"""Random orders, and numbers of distributions that need several words each, which run in NumPy.
 
 An element that takes another word when one was rejected cannot read at its own place of the
 stream of its seed state. So these draws have streams of their own: the first two words of the
@@ -241,15 +241,24 @@ def _order_reference(seed_state: Array, *, shape: tuple[int, ...], axis: int) ->
 
 
 # Along an axis the integers from 0 on, in an order of their own for each place of the others.
-RANDOM_ORDER = _host(
-    "random_order",
-    _order_infer,
-    _order_reference,
-    lambda: [
-        Sample("17", given(_STATE), {"shape": (17,), "axis": 0}, smooth=False),
-        Sample("5x3", given(_STATE), {"shape": (5, 3), "axis": 0}, smooth=False),
-    ],
-    Exact(),
+RANDOM_ORDER = register(
+    Op(
+        "random_order",
+        infer=_order_infer,
+        reference=_order_reference,
+        samples=lambda: [
+            *(
+                Sample(name_of(shape), given(_STATE), {"shape": shape, "axis": 0}, smooth=False)
+                for shape in ((0,), (1,), (17,), (4099,))
+            ),
+            Sample("columns_5x3", given(_STATE), {"shape": (5, 3), "axis": 0}, smooth=False),
+        ],
+        bound=Exact(),
+        kernel="random_order",
+        native=lambda specs, attrs: len(attrs["shape"]) == 1,
+        random=True,
+        grad_none=(0,),
+    )
 )
 
 

@@ -26,6 +26,7 @@ from handmill.saving.hmill import (
     state_of,
 )
 from handmill.saving.json_data import from_json, to_json
+from handmill.saving.keras_calls import defaults_filled_in
 from handmill.saving.keras_tree import saveables
 from handmill.saving.keras_weights import load_weights, weights_content
 from handmill.saving.objects import CustomObjectScope, deserialize_keras_object, shared_objects
@@ -108,7 +109,13 @@ def model_of(
     limit = 3 * len(content) + SMALL_VARIABLES
     with CustomObjectScope(custom_objects or {}), limited_bytes(limit):
         compiled = apart(config)
-        with damage(name, "architecture"), stored_values() as undrawn, shared_objects():
+        by_keras = _own_metadata(members.get(METADATA), name) is None
+        with (
+            damage(name, "architecture"),
+            stored_values() as undrawn,
+            shared_objects(),
+            defaults_filled_in(by_keras),
+        ):
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{name} does not describe a model")
@@ -127,10 +134,16 @@ def model_of(
     return model
 
 
-def _restore_counters(model: Any, metadata: Content | None, name: str) -> None:
+def _own_metadata(metadata: Content | None, name: str) -> dict[str, Any] | None:
+    """What only handmill writes into the metadata of a file; None in a file of Keras."""
     state = from_json(metadata, f"{name}: {METADATA}") if metadata is not None else {}
     state = state.get("handmill") if isinstance(state, dict) else None
-    if not isinstance(state, dict):
+    return state if isinstance(state, dict) else None
+
+
+def _restore_counters(model: Any, metadata: Content | None, name: str) -> None:
+    state = _own_metadata(metadata, name)
+    if state is None:
         return
     if is_shuffle(state.get("shuffle")):
         model._shuffle = state["shuffle"]

@@ -31,6 +31,26 @@ void lower_random_normal(const NodeView& node, LaunchWriter& writer) {
   lower_random<Kernel::random_normal>(node, writer, 30);
 }
 
+// (seed_state; shape of the output, one axis) -> int32, a random order
+void lower_random_order(const NodeView& node, LaunchWriter& writer) {
+  RandomArgs words{};
+  words.size = node.output(0).size();
+  words.per_block = kPerBlock;
+  if (words.size == 0) return;
+  const Ref drawn = writer.workspace(words.size * 4);
+  const Ref items = writer.workspace(words.size * 8), memory = writer.workspace(words.size * 8);
+  writer.read(&words.seed_state, node.input(0));
+  writer.write(&words.y, drawn);
+  writer.add<Kernel::random_words>(words, {.blocks = ceil_div(words.size, kPerBlock)});
+  RandomOrderArgs args{};
+  args.n = words.size;
+  writer.read(&args.words, drawn);
+  writer.write(&args.items, items);
+  writer.write(&args.memory, memory);
+  writer.write(&args.y, node.output(0));
+  writer.add<Kernel::random_order>(args, {.blocks = 1});
+}
+
 // (x, seed_state; rate) -> x / (1 - rate) where a word is at least rate 2^32, else 0
 void lower_dropout(const NodeView& node, LaunchWriter& writer) {
   const double rate = node.f64("rate");

@@ -11,11 +11,13 @@ import numpy as np
 
 from handmill.ir.shapes import FLOATS
 from handmill.ops.core.conversion import cast
+from handmill.ops.numpy.create import ones_like
 from handmill.ops.numpy.elementwise import absolute, clip, floor, sign, trunc
 from handmill.ops.numpy.logic import logical_and, where
-from handmill.ops.numpy.movement import expand_dims
-from handmill.ops.numpy.sorting import take
-from handmill.primitives.operands import common_dtype, converted, dtype_of
+from handmill.ops.numpy.movement import expand_dims, reshape
+from handmill.ops.numpy.sorting import cumsum, take
+from handmill.primitives.emit import slice_axis
+from handmill.primitives.operands import common_dtype, converted, dtype_of, shape_of
 
 # Places are whole numbers in floats, exact below 2^24: such quotients round to no other floor.
 
@@ -123,3 +125,37 @@ def _place(place: Any, size: int, fill_mode: str) -> tuple[Any, Any]:
     inside = logical_and(place >= 0.0, place <= size - 1.0) if fill_mode == "constant" else None
     fixed_place = clip(_MODES[fill_mode](place, size), 0.0, size - 1.0)
     return converted(fixed_place, "int32"), inside
+
+
+def sampled_by_gathering(x: Any, matrix: Any, order: int, fill_mode: str, fill_value: float) -> Any:
+    """Images of what lies at a projective function of places, from simpler operators.
+
+    Args:
+        x: images (B, H, W, C) of fixed height and width.
+        matrix: (B or 1, 8): what comes to column x and row y lies at column
+            ``(m0 x + m1 y + m2) / d`` and row ``(m3 x + m4 y + m5) / d``, where
+            ``d = m6 x + m7 y + 1``.
+        order: 0 for the nearest pixel, 1 for linear interpolation.
+        fill_mode: how images go on beyond their borders.
+        fill_value: what is there for "constant".
+    """
+    shape = shape_of(x)
+    height, width = int(shape[1]), int(shape[2])
+    rows, columns = (grid[None] for grid in np.mgrid[:height, :width].astype(np.float32))
+    m = [reshape(slice_axis(matrix, 1, i, i + 1), (-1, 1, 1)) for i in range(8)]
+    below = m[6] * columns + m[7] * rows + 1.0
+    down = (m[3] * columns + m[4] * rows + m[5]) / below
+    right = (m[0] * columns + m[1] * rows + m[2]) / below
+    first = reshape(numbers_of(x) * (height * width), (-1, 1, 1))
+    pixels = reshape(x, (-1, shape[3]))
+    found = gathered(pixels, (height, width), (down, right), order, fill_mode, fill_value, first)
+    return reshape(found, shape)
+
+
+def numbers_of(pixels: Any) -> Any:
+    """0, 1, ... for the images of a batch.
+
+    They are counted along the tensor: in the functional API its size has no value by itself.
+    """
+    corner = slice_axis(slice_axis(slice_axis(pixels, 1, 0, 1), 2, 0, 1), 3, 0, 1)
+    return cumsum(ones_like(reshape(corner, (-1,)), dtype="int32"), axis=0) - 1

@@ -10,16 +10,22 @@ import numpy as np
 from handmill.arguments import real_number
 from handmill.errors import ShapeError
 from handmill.ir.shapes import FLOATS
-from handmill.ops.image.interpolation import check_mode, gathered
+from handmill.ir.trace import apply
+from handmill.ops.image.interpolation import (
+    check_mode,
+    gathered,
+    numbers_of,
+    sampled_by_gathering,
+)
 from handmill.ops.image.layout import Images, images_of
 from handmill.ops.image.matrices import filtered, fixed, gaussian
 from handmill.ops.linalg import solve
-from handmill.ops.numpy.arrange import moveaxis, stack
+from handmill.ops.numpy.arrange import moveaxis, pad, stack
 from handmill.ops.numpy.create import ones_like, zeros_like
 from handmill.ops.numpy.movement import concatenate, reshape
-from handmill.ops.numpy.sorting import cumsum
 from handmill.primitives.emit import slice_axis
 from handmill.primitives.operands import Tensor, converted, dtype_of, shape_of, tensor
+from handmill.primitives.sampling import SAMPLE_IMAGES
 
 if TYPE_CHECKING:
     from handmill.random import SeedGenerator
@@ -53,25 +59,29 @@ def _warped(
     height, width = fixed("image", images.x, images.height, images.width)
     first = None
     if images.rank == 4:
-        first = reshape(_numbers(pixels) * (height * width), (-1, 1, 1))
+        first = reshape(numbers_of(pixels) * (height * width), (-1, 1, 1))
     rows = reshape(pixels, (-1, shape[-1]))
     found = gathered(rows, (height, width), (y, x), order, fill_mode, fill_value, first)
     found = reshape(found, shape)
     return moveaxis(found, -1, images.channels)
 
 
-def _numbers(pixels: Any) -> Any:
-    """0, 1, ... for the images of a batch.
-
-    They are counted along the tensor: in the functional API its size has no value by itself.
-    """
-    corner = slice_axis(slice_axis(slice_axis(pixels, 1, 0, 1), 2, 0, 1), 3, 0, 1)
-    return cumsum(ones_like(reshape(corner, (-1,)), dtype="int32"), axis=0) - 1
-
-
-def _column(x: Any, i: int) -> Any:
-    """One number of each row, ``(B, 1, 1)``."""
-    return reshape(slice_axis(x, 1, i, i + 1), (-1, 1, 1))
+def _projected(
+    name: str, images: Images, matrix: Any, interpolation: str, fill_mode: str, fill_value: float
+) -> Any:
+    """Images of what lies at a projective function of places; see ``sampled_by_gathering``."""
+    order = _order(interpolation)
+    fixed(name, images.x, images.height, images.width)
+    pixels = moveaxis(images.x, images.channels, -1)
+    shape = shape_of(pixels)
+    batch = pixels if images.rank == 4 else reshape(pixels, (1, *shape))
+    if dtype_of(batch) == dtype_of(matrix) == "float32":
+        options = {"order": order, "fill_mode": fill_mode, "fill_value": float(fill_value)}
+        found = apply(SAMPLE_IMAGES, batch, matrix, **options)
+    else:
+        found = sampled_by_gathering(batch, matrix, order, fill_mode, fill_value)
+    found = found if images.rank == 4 else reshape(found, shape)
+    return moveaxis(found, -1, images.channels)
 
 
 def _of_each(name: str, images: Images, x: Any, shape: tuple[int, ...]) -> Any:
@@ -185,10 +195,8 @@ def affine_transform(
     if dtype_of(transform) != "float64":
         transform = converted(transform, "float32")
     transform = _of_each("transform", found, transform, (8,))
-    a0, a1, a2, b0, b1, b2 = (_column(transform, i) for i in range(6))
-    y, x = _grid("affine_transform", found)
-    down, right = b1 * y + b0 * x + b2, a1 * y + a0 * x + a2
-    return _warped(found, down, right, interpolation, fill_mode, fill_value)
+    matrix = pad(slice_axis(transform, 1, 0, 6), [[0, 0], [0, 2]])
+    return _projected("affine_transform", found, matrix, interpolation, fill_mode, fill_value)
 
 
 def perspective_transform(
@@ -233,12 +241,9 @@ def perspective_transform(
             "start_points and end_points must have the same shape. Received "
             f"start_points.shape={shape_of(start)}, end_points.shape={shape_of(end)}"
         )
-    factors = _homography(reshape(start, (-1, 4, 2)), reshape(end, (-1, 4, 2)))
-    h = [_column(factors, i) for i in range(8)]
-    y, x = _grid("perspective_transform", found)
-    below = h[6] * x + h[7] * y + 1.0
-    right, down = (h[0] * x + h[1] * y + h[2]) / below, (h[3] * x + h[4] * y + h[5]) / below
-    return _warped(found, down, right, interpolation, "constant", fill_value)
+    matrix = _homography(reshape(start, (-1, 4, 2)), reshape(end, (-1, 4, 2)))
+    name = "perspective_transform"
+    return _projected(name, found, matrix, interpolation, "constant", fill_value)
 
 
 def _homography(start: Any, end: Any) -> Any:
