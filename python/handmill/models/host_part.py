@@ -64,7 +64,7 @@ class HostPart:
                     "cannot hold; put StringLookup, TextVectorization or Hashing before it"
                 )
         self._results = self._cut(graph, on_host)
-        self.rest = _Rest(self._results, graph.outputs_struct)
+        self.rest = GraphFromTensors(self._results, graph.outputs_struct)
 
     def _cut(self, graph: LayerGraph, on_host: set[int]) -> list[KerasTensor]:
         """The numbers on the host that the rest, or the outputs, need."""
@@ -165,7 +165,7 @@ class BatchError(ValueError):
     """A batch whose strings are none; who counts the batches says which it is."""
 
 
-class _Rest(LayerGraph):
+class GraphFromTensors(LayerGraph):
     """The calls of layers from tensors inside of a model on."""
 
     def _walk(self) -> None:

@@ -534,6 +534,7 @@ class Trainer(Predicting, OlderNames):
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
         resume: Any = None,
+        cache_frozen: bool | int = False,
     ) -> History:
         """Trains the model.
 
@@ -559,6 +560,10 @@ class Trainer(Predicting, OlderNames):
             resume: a path that ends in ``.hmill``: the state of the run is written there after
                 each epoch, and if the file is there, the run goes on from it. A run that was ended
                 at any moment then gives the same bits as one that was not.
+            cache_frozen: whether what the frozen layers at the beginning give for arrays is
+                computed once, and the others are trained on it: True, or the number of bytes that
+                it may need (True: 2 GiB). They must not learn, and do the same in training as in
+                inference. It is handmill's addition to Keras, as ``resume`` is.
 
         Returns:
             A History: ``.history`` holds the numbers of each epoch by name.
@@ -572,6 +577,14 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
+        if cache_frozen is not False:
+            from handmill.models.frozen import cached
+
+            arguments = (x, y, batch_size, epochs, verbose, callbacks, validation_split)
+            arguments += (validation_data, shuffle, class_weight, sample_weight, initial_epoch)
+            arguments += (steps_per_epoch, validation_steps, validation_batch_size)
+            with cached(self, cache_frozen, batch_size, verbose):
+                return Trainer.fit(self, *arguments, validation_freq, resume)  # type: ignore[no-any-return]
         check_epochs(epochs, initial_epoch, validation_freq)
         limit = config.max_epochs()
         if limit is not None and limit < epochs:
