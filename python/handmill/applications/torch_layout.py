@@ -135,5 +135,5 @@ def _matrix(array: Array, channels: int) -> Array | None:
     """A matrix, which may be a convolution over the whole image; rows by place, then channel."""
     if array.ndim not in (2, 4) or array[0].size % channels:
         return None
-    rows = array.reshape(len(array), channels, -1)
-    return rows.transpose(2, 1, 0).reshape(-1, len(array))
+    matrix: Array = array.reshape(len(array), channels, -1).transpose(2, 1, 0)
+    return matrix.reshape(-1, len(array))

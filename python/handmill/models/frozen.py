@@ -44,13 +44,16 @@ def cached(
 
     Args:
         model: a model made of layers.
-        cache_frozen: True, or how many bytes the outputs may have.
+        cache_frozen: True, or how many bytes the outputs may have; with False nothing is cut.
         batch_size: rows that are computed at a time.
         verbose: whether something is said about it.
 
     Raises:
         ValueError: if nothing in it is frozen; the message says what the first layers do.
     """
+    if cache_frozen is False:
+        yield
+        return
     part = FrozenPart(model, _most_bytes(cache_frozen), batch_size, verbose)
     before = model._host, model._steps, model._predictors
     model._host, model._steps, model._predictors = part, {}, {}
@@ -117,7 +120,24 @@ class FrozenPart:
         cut = _cut(graph, fixed)
         self._before = Model(graph.inputs_struct, cut if len(cut) > 1 else cut[0])
         self._cut = cut
+        if self.made(graph.inputs):
+            raise ValueError(
+                f"cache_frozen=True: what the frozen part of model {model.name!r} gives, "
+                f"{[t.shape for t in cut]}, has the shapes of its inputs, so nobody can tell one "
+                "from the other. Freeze one layer more or less."
+            )
         self.rest = GraphFromTensors(cut, graph.outputs_struct)
+
+    def made(self, values: Sequence[Any]) -> bool:
+        """Whether values are results of this part, and not inputs of the whole model."""
+        return len(values) == len(self._cut) and all(
+            len(value.shape) == len(tensor.shape)
+            and all(
+                not isinstance(size, int) or wanted is None or size == wanted
+                for size, wanted in zip(value.shape[1:], tensor.shape[1:], strict=True)
+            )
+            for value, tensor in zip(values, self._cut, strict=True)
+        )
 
     def describe_structure(self, walk: Walk) -> None:
         """Adds to a description where the model is cut (runtime/structure.py)."""

@@ -29,6 +29,7 @@ from handmill.models.data_adapters import (
     weights_of_classes,
 )
 from handmill.models.first_look import in_validation
+from handmill.models.frozen import cached
 from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
@@ -577,66 +578,59 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
-        if cache_frozen is not False:
-            from handmill.models.frozen import cached
-
-            arguments = (x, y, batch_size, epochs, verbose, callbacks, validation_split)
-            arguments += (validation_data, shuffle, class_weight, sample_weight, initial_epoch)
-            arguments += (steps_per_epoch, validation_steps, validation_batch_size)
-            with cached(self, cache_frozen, batch_size, verbose):
-                return Trainer.fit(self, *arguments, validation_freq, resume)  # type: ignore[no-any-return]
-        check_epochs(epochs, initial_epoch, validation_freq)
-        limit = config.max_epochs()
-        if limit is not None and limit < epochs:
-            warn_caller(f"Limiting epochs to {limit}", UserWarning)
-            epochs = limit
-        if validation_data is not None and self._host is not None:
-            validation_data = self._host.of_validation(validation_data)
-        x = self._as_numbers(x)
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split_validation(
-                x, y, sample_weight, validation_split
+        with cached(self, cache_frozen, batch_size, verbose):
+            check_epochs(epochs, initial_epoch, validation_freq)
+            limit = config.max_epochs()
+            if limit is not None and limit < epochs:
+                warn_caller(f"Limiting epochs to {limit}", UserWarning)
+                epochs = limit
+            if validation_data is not None and self._host is not None:
+                validation_data = self._host.of_validation(validation_data)
+            x = self._as_numbers(x)
+            if validation_split and validation_data is None:
+                (x, y, sample_weight), validation_data = split_validation(
+                    x, y, sample_weight, validation_split
+                )
+            check = None
+            if objective.one_hot is not None:
+                objective.one_hot.declare(x)
+                check = objective.one_hot.check
+            data = make_data(
+                x,
+                y,
+                sample_weight,
+                batch_size,
+                steps_per_epoch,
+                shuffle,
+                class_weight,
+                self._order,
+                check,
             )
-        check = None
-        if objective.one_hot is not None:
-            objective.one_hot.declare(x)
-            check = objective.one_hot.check
-        data = make_data(
-            x,
-            y,
-            sample_weight,
-            batch_size,
-            steps_per_epoch,
-            shuffle,
-            class_weight,
-            self._order,
-            check,
-        )
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                model=self,
-                verbose=verbose,
-                epochs=epochs,
-                steps=data.num_batches,
-            )
-        validation = None
-        if validation_data is not None:
-            sizes = validation_batch_size, batch_size
-            validation = self._validation_data(validation_data, sizes, validation_steps, check)
-        resumption = _resumption(resume, callbacks)
-        checks = TrainingChecks(self, x)
-        numbers = range(initial_epoch, epochs)
-        self._fitting = True
-        try:
-            loop.fit(
-                self, data, callbacks, numbers, checks, validation, validation_freq, resumption
-            )
-        finally:
-            self._fitting = False
-        return self.history  # type: ignore[return-value]
+            if not isinstance(callbacks, CallbackList):
+                callbacks = CallbackList(
+                    callbacks,
+                    add_history=True,
+                    add_progbar=verbose != 0,
+                    model=self,
+                    verbose=verbose,
+                    epochs=epochs,
+                    steps=data.num_batches,
+                )
+            validation = None
+            if validation_data is not None:
+                sizes = validation_batch_size, batch_size
+                validation = self._validation_data(validation_data, sizes, validation_steps, check)
+            resumption = _resumption(resume, callbacks)
+            checks = TrainingChecks(self, x)
+            numbers = range(initial_epoch, epochs)
+            self._fitting = True
+            try:
+                loop.fit(
+                    self, data, callbacks, numbers, checks, validation, validation_freq, resumption
+                )
+            finally:
+                self._fitting = False
+            return self.history  # type: ignore[return-value]
 
     def _validation_data(
         self, data: Any, sizes: tuple[int | None, int | None], steps: Any, check: Any

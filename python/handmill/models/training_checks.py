@@ -65,9 +65,10 @@ class TrainingChecks:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
                 self._warn(text, text)
-        has_images = getattr(self.model, "_host", None) is None
-        if has_images and (text := scale_problem(self.model, arrays)):
-            self._warn("scale of images", text)
+        is_whole = getattr(self.model, "_host", None) is None
+        problem = scale_problem(self.model, arrays) if is_whole else None
+        if problem is not None:
+            self._warn("scale of images", problem)
         guess = objective.guess
         if guess is None:
             return
