@@ -98,6 +98,22 @@ def test_saved_in_a_cached_fit(tmp_path):
     np.testing.assert_array_equal(read.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
 
 
+def test_lists_of_numbers_and_images_of_any_size():
+    rows = IMAGES[:, 0, :2].reshape(50, 6)
+    assert_same(
+        run(dense, rows, LABELS), run(dense, rows.tolist(), LABELS.tolist(), cache_frozen=True)
+    )
+    frozen = layers.Conv2D(4, 3)
+    frozen.trainable = False
+    image = layers.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(frozen(image))
+    model = handmill.Model(image, layers.Dense(1)(layers.Dense(2)(x)))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="for 50 rows needs 8e-07 GB"):
+        model.fit(IMAGES, LABELS, verbose=0, cache_frozen=50 * 4 * 4 - 1)  # averages of 4 channels
+    model.fit(IMAGES, LABELS, verbose=0, cache_frozen=50 * 4 * 4)
+
+
 def with_layer_in_front(layer):
     model = handmill.Sequential([layers.Input((8, 8, 3)), layer, *convolutional().layers[1:]])
     model.compile("adam", "sparse_categorical_crossentropy")

@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from handmill import tree
 from handmill.console import say
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
@@ -27,9 +25,10 @@ from handmill.ir.shapes import numpy_dtype
 from handmill.ir.trace import as_value
 from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.symbolic import KerasTensor, LayerGraph, Node
-from handmill.models.data_adapters import is_arrays
+from handmill.models.data_adapters import check_rows, is_arrays
 from handmill.models.host_part import GraphFromTensors
 from handmill.models.input_scale import scale_problem
+from handmill.models.layout import Layout, fill, split
 from handmill.runtime.structure import Walk
 
 MOST_BYTES = 2 << 30
@@ -150,11 +149,11 @@ class FrozenPart:
         Raises:
             ValueError: if that would need too many bytes.
         """
-        arrays = [np.asarray(a) for a in tree.flatten(x)]
+        layout, arrays = split(x, None, None)
+        rows = check_rows(layout, arrays)
         if not self._said:
             self._warn_of_scale(arrays)
-        rows = len(arrays[0]) if arrays and arrays[0].ndim else 0
-        needed = rows * self._bytes_of_a_row(arrays)
+        needed = rows * self._bytes_of_a_row(layout, arrays)
         if needed > self._most_bytes:
             raise ValueError(
                 f"cache_frozen: what the frozen part of model {self._model.name!r} gives for "
@@ -172,10 +171,10 @@ class FrozenPart:
         self._said = True
         return found
 
-    def _bytes_of_a_row(self, arrays: Sequence[Array]) -> int:
+    def _bytes_of_a_row(self, layout: Layout, arrays: Sequence[Array]) -> int:
         if any(None in t.shape[1:] for t in self._cut):  # by the sizes of these images
-            found = tree.flatten(self._before.predict([a[:1] for a in arrays], verbose=0))
-            return sum(a.nbytes for a in found)
+            row = fill(layout.structures[0], iter([a[:1] for a in arrays]))
+            return sum(a.nbytes for a in tree.flatten(self._before.predict(row, verbose=0)))
         return sum(math.prod(t.spec.shape[1:]) * numpy_dtype(t.dtype).itemsize for t in self._cut)
 
     def _warn_of_scale(self, arrays: Sequence[Array]) -> None:
@@ -241,7 +240,7 @@ def _problem(node: Node) -> str | None:
         return f"layer {layer.name!r} gives a mask"
     training, writes = _program(node, True)
     if writes:
-        return f"layer {layer.name!r} draws random numbers or keeps count in training"
+        return f"layer {layer.name!r} draws random numbers, keeps count or adds a loss in training"
     if training != _program(node, False)[0]:
         return f"layer {layer.name!r} does something else in training than in inference"
     return None
