@@ -30,7 +30,7 @@ from keras.layers import (
 from keras import layers
 from tensorflow import keras as k
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
-import keras.applications.vgg16
+import keras.applications.xception
 from keras.utils import *
 model = keras.Sequential([layers.Dense(1), tf.keras.layers.Dropout(0.5)])
 model.fit
@@ -323,9 +323,9 @@ try:
 except AttributeError as error:
     print(error)
 for line in (
-    "import keras.applications.vgg16",
+    "import keras.applications.xception",
     "from keras.layers import LSTM",
-    "from keras import applications",
+    "from keras import distillation",
     "from keras import Modell",
     "from tensorflow import data",
     "import tensorflow.nn",
@@ -342,7 +342,7 @@ for line in (
     for name in ("constant", "data", "nn"):
         assert f"tensorflow.{name} is not here; handmill stands in for tensorflow.keras" in text
     assert "handmill has no layers.LSTM yet" in text
-    assert "handmill has no applications yet" in text
+    assert "handmill has no distillation yet" in text
     assert "Did you mean 'Model'?" in text
 
 
@@ -447,7 +447,7 @@ def test_check_names() -> None:
         "layers.Dense": 3,
         "layers.LSTM": 4,
         "preprocessing.image.ImageDataGenerator": 8,
-        "applications.vgg16": 9,
+        "applications.xception": 9,
         "utils": 10,
         "Sequential": 11,
         "layers.Dropout": 11,
@@ -505,7 +505,7 @@ def test_check(tmp_path: Path) -> None:
     done = run("check", "script.py", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.strip() == (
-        "uses 9 Keras names, 6 here; missing: layers.LSTM, line 4; applications.vgg16, line 9; "
+        "uses 9 Keras names, 6 here; missing: layers.LSTM, line 4; applications.xception, line 9; "
         "tensorflow.constant, line 15"
     )
     (tmp_path / "all_here.py").write_text("from keras.layers import Dense\n")

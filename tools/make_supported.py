@@ -27,10 +27,11 @@ PAGE = ROOT / "docs" / "supported.md"
 ARGUMENTS = "## Arguments\n"
 
 # Modules that nobody calls in a script, or that are built on other frameworks.
-UNLISTED = ("distillation", "quantizers", "applications")
+UNLISTED = ("distillation", "quantizers")
 
 OWN = {
     "": "compare inspect install_as_keras use_backend TrainingWarning KerasDifferenceWarning",
+    "applications": "ResNet18 ResNet34 resnet18",
     "config": (
         "available_isas has_kernels image_decoder isa num_threads set_image_decoder set_isa "
         "set_num_threads set_strict_keras strict_keras"

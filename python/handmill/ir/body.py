@@ -36,7 +36,7 @@ class Body(Dimensioned):
     def key(self) -> Any:
         """What the body computes, as nested tuples."""
         if self._key is None:
-            self._key = _key_of(self.graph)
+            self._key = key_of(self.graph)
         return self._key
 
     def __eq__(self, other: object) -> bool:
@@ -65,8 +65,10 @@ class Body(Dimensioned):
         return "{" + str(self.graph).replace("\n", "; ") + "}"
 
 
-def _key_of(graph: Graph) -> Any:
+def key_of(graph: Graph) -> Any:
+    """What a graph computes, as nested tuples; variables count by identity."""
     number: dict[Value, Any] = {v: i for i, v in enumerate(graph.inputs)}
+    number |= {v: ("variable", id(state)) for state, v in graph.variables.items()}
     for value in graph.constants:
         array = value.origin
         small = array.size <= _LARGEST_CONSTANT

@@ -20,7 +20,7 @@ NOT_NOTICED = frozenset(
         "_compile_arguments", "_steps", "_predictors", "_all_metrics", "_augmenting", "_shuffle",
         "_fitting", "_was_checked", "_logits_checked", "history", "stop_training",
         "stop_evaluating", "stop_predicting", "_run_eagerly", "steps_per_execution", "_path",
-        "_parent_path", "_host", *FUNCTIONS,
+        "_parent_path", *FUNCTIONS,
     }
 )  # fmt: skip
 """Attributes of layers and models whose changes change no program, or are noticed elsewhere."""

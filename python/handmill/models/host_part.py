@@ -17,6 +17,7 @@ from handmill import tree
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.data.pipeline.dataset import Dataset
 from handmill.layers.symbolic import STRING, KerasTensor, LayerGraph, Node
+from handmill.runtime.structure import Walk
 
 
 def host_part(graph: LayerGraph) -> HostPart | None:
@@ -64,7 +65,14 @@ class HostPart:
                     "cannot hold; put StringLookup, TextVectorization or Hashing before it"
                 )
         self._results = self._cut(graph, on_host)
-        self.rest = _Rest(self._results, graph.outputs_struct)
+        self.rest = GraphFromTensors(self._results, graph.outputs_struct)
+
+    def made(self, values: Sequence[Any]) -> bool:
+        """Whether values are results of this part: a program is given nothing else."""
+        return True
+
+    def describe_structure(self, walk: Walk) -> None:
+        """Adds nothing to a description: the graph says which inputs are strings."""
 
     def _cut(self, graph: LayerGraph, on_host: set[int]) -> list[KerasTensor]:
         """The numbers on the host that the rest, or the outputs, need."""
@@ -165,7 +173,7 @@ class BatchError(ValueError):
     """A batch whose strings are none; who counts the batches says which it is."""
 
 
-class _Rest(LayerGraph):
+class GraphFromTensors(LayerGraph):
     """The calls of layers from tensors inside of a model on."""
 
     def _walk(self) -> None:

@@ -209,7 +209,7 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"Model {type(self).__name__} does not have a `call` method implemented."
             )
-        if self._host is not None:  # whose results the inputs are
+        if self._host is not None and self._host.made(tree.flatten(inputs)):
             return _unpacked(self._host.rest.run(tree.flatten(inputs), _call_layer))
         values = self._standardized(inputs)
         given = [None] * len(values) if mask is None else self._flat_inputs(mask)

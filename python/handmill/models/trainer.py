@@ -29,6 +29,7 @@ from handmill.models.data_adapters import (
     weights_of_classes,
 )
 from handmill.models.first_look import in_validation
+from handmill.models.frozen import cached
 from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective
@@ -534,6 +535,7 @@ class Trainer(Predicting, OlderNames):
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
         resume: Any = None,
+        cache_frozen: bool | int = False,
     ) -> History:
         """Trains the model.
 
@@ -559,6 +561,10 @@ class Trainer(Predicting, OlderNames):
             resume: a path that ends in ``.hmill``: the state of the run is written there after
                 each epoch, and if the file is there, the run goes on from it. A run that was ended
                 at any moment then gives the same bits as one that was not.
+            cache_frozen: whether what the frozen layers at the beginning give for arrays is
+                computed once, and the others are trained on it: True, or the number of bytes that
+                it may need (True: 2 GiB). They must not learn, and do the same in training as in
+                inference. It is handmill's addition to Keras, as ``resume`` is.
 
         Returns:
             A History: ``.history`` holds the numbers of each epoch by name.
@@ -572,58 +578,59 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
-        check_epochs(epochs, initial_epoch, validation_freq)
-        limit = config.max_epochs()
-        if limit is not None and limit < epochs:
-            warn_caller(f"Limiting epochs to {limit}", UserWarning)
-            epochs = limit
-        if validation_data is not None and self._host is not None:
-            validation_data = self._host.of_validation(validation_data)
-        x = self._as_numbers(x)
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split_validation(
-                x, y, sample_weight, validation_split
+        with cached(self, cache_frozen, batch_size, verbose):
+            check_epochs(epochs, initial_epoch, validation_freq)
+            limit = config.max_epochs()
+            if limit is not None and limit < epochs:
+                warn_caller(f"Limiting epochs to {limit}", UserWarning)
+                epochs = limit
+            if validation_data is not None and self._host is not None:
+                validation_data = self._host.of_validation(validation_data)
+            x = self._as_numbers(x)
+            if validation_split and validation_data is None:
+                (x, y, sample_weight), validation_data = split_validation(
+                    x, y, sample_weight, validation_split
+                )
+            check = None
+            if objective.one_hot is not None:
+                objective.one_hot.declare(x)
+                check = objective.one_hot.check
+            data = make_data(
+                x,
+                y,
+                sample_weight,
+                batch_size,
+                steps_per_epoch,
+                shuffle,
+                class_weight,
+                self._order,
+                check,
             )
-        check = None
-        if objective.one_hot is not None:
-            objective.one_hot.declare(x)
-            check = objective.one_hot.check
-        data = make_data(
-            x,
-            y,
-            sample_weight,
-            batch_size,
-            steps_per_epoch,
-            shuffle,
-            class_weight,
-            self._order,
-            check,
-        )
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                model=self,
-                verbose=verbose,
-                epochs=epochs,
-                steps=data.num_batches,
-            )
-        validation = None
-        if validation_data is not None:
-            sizes = validation_batch_size, batch_size
-            validation = self._validation_data(validation_data, sizes, validation_steps, check)
-        resumption = _resumption(resume, callbacks)
-        checks = TrainingChecks(self, x)
-        numbers = range(initial_epoch, epochs)
-        self._fitting = True
-        try:
-            loop.fit(
-                self, data, callbacks, numbers, checks, validation, validation_freq, resumption
-            )
-        finally:
-            self._fitting = False
-        return self.history  # type: ignore[return-value]
+            if not isinstance(callbacks, CallbackList):
+                callbacks = CallbackList(
+                    callbacks,
+                    add_history=True,
+                    add_progbar=verbose != 0,
+                    model=self,
+                    verbose=verbose,
+                    epochs=epochs,
+                    steps=data.num_batches,
+                )
+            validation = None
+            if validation_data is not None:
+                sizes = validation_batch_size, batch_size
+                validation = self._validation_data(validation_data, sizes, validation_steps, check)
+            resumption = _resumption(resume, callbacks)
+            checks = TrainingChecks(self, x)
+            numbers = range(initial_epoch, epochs)
+            self._fitting = True
+            try:
+                loop.fit(
+                    self, data, callbacks, numbers, checks, validation, validation_freq, resumption
+                )
+            finally:
+                self._fitting = False
+            return self.history  # type: ignore[return-value]
 
     def _validation_data(
         self, data: Any, sizes: tuple[int | None, int | None], steps: Any, check: Any

@@ -18,6 +18,7 @@ from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
+from handmill.models.input_scale import scale_problem
 from handmill.models.layout import fill
 from handmill.runtime.function import Outputs, TracedFunction
 
@@ -64,6 +65,10 @@ class TrainingChecks:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
                 self._warn(text, text)
+        is_whole = getattr(self.model, "_host", None) is None
+        problem = scale_problem(self.model, arrays) if is_whole else None
+        if problem is not None:
+            self._warn("scale of images", problem)
         guess = objective.guess
         if guess is None:
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handmill.errors import FileFormatError
+from handmill.ir.op import Array
 from handmill.saving.archive import open_regular, read_file, write_file
 from handmill.saving.atomic_file import kept_folder, write_bytes, write_several
 from handmill.saving.hmill import members_of, model_of, state_of
@@ -312,14 +313,23 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
         return
     refuse_own_formats(model)
     if path.suffix == ".safetensors":
-        content = _content(path)
+        arrays = read_tensors(path)
     else:
         members = read_file(path, ("model.safetensors", "state.json").__contains__)
         if "model.safetensors" not in members:
             raise FileFormatError(f"{path} lacks its member model.safetensors")
-        content = members["model.safetensors"]
-    arrays = from_tensors(content, str(path))
+        arrays = from_tensors(members["model.safetensors"], str(path))
     assign(model.variables, list(arrays.items()), str(path), skip_mismatch)
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Returns the arrays in a file of safetensors, in the order of their names.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if it is no regular file, or damaged.
+    """
+    return from_tensors(_content(path), str(path))
 
 
 def _load_keras_weights(
