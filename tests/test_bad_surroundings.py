@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
+import pickle
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -238,3 +242,123 @@ def test_a_clock_that_jumps(tmp_path, monkeypatch, capsys):
     assert " -" not in shown.replace(" - ", " ")  # a time below zero
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hmill", "log.csv", "tb"]
     models.load_model(tmp_path / "a.hmill")
+
+
+@pytest.mark.parametrize("suffix", (".hmill", ".safetensors", ".keras"))
+def test_names_of_files_that_are_no_text_or_too_long(suffix, tmp_path):
+    if suffix == ".keras":
+        pytest.importorskip("h5py")
+    model = made()
+    write = model.save_weights if suffix == ".safetensors" else model.save
+    read = model.load_weights if suffix == ".safetensors" else models.load_model
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe" + suffix.encode()
+    try:
+        os.close(os.open(odd, os.O_CREAT | os.O_WRONLY))
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    for name in (odd, os.fsdecode(odd)):
+        write(name)
+        read(name)
+    before = sorted(tmp_path.iterdir())
+    for name in ("a" * 300, "b/" * 3000 + "c"):
+        for call in (write, read):
+            with pytest.raises((OSError, ValueError), match=r"too long|not found"):
+                call(f"{tmp_path}/{name}{suffix}")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def in_threads(*works):
+    """Runs functions at once, each on a thread; returns what they gave or raised."""
+    found = [None] * len(works)
+
+    def run(place, work):
+        try:
+            found[place] = work()
+        except BaseException as error:
+            found[place] = error
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return found
+
+
+def test_what_other_threads_do_with_a_model_that_learns(tmp_path):
+    """Nothing fails, and the model learns what it would alone."""
+    before = config.num_threads()
+    x, y = np.tile(X, (20, 1)), np.tile(Y, (20, 1))
+    want = made().fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history
+    model, over = made(), threading.Event()
+
+    def learn():
+        try:
+            return model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history
+        finally:
+            over.set()
+
+    def others():
+        count = 0
+        while not over.is_set() or not count:
+            for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+                assert other.predict(X[:4], verbose=0).shape == (4, 2)
+            model.save(tmp_path / "a.hmill")
+            assert np.isfinite(models.load_model(tmp_path / "a.hmill").get_weights()[0]).all()
+            assert np.isfinite(model(X[:4])).all()
+            if config.has_kernels():
+                config.set_num_threads(1 + count % 2)
+            count += 1
+        return count
+
+    try:
+        found, count = in_threads(learn, others)
+    finally:
+        if config.has_kernels():
+            config.set_num_threads(before)
+    assert found == want
+    assert count >= 1
+
+
+def test_threads_with_little_stack():
+    """Of 128 KB, as musl gives; kernels keep their tiles elsewhere."""
+    size = threading.stack_size(128 << 10)
+    try:
+        found, wide = in_threads(
+            lambda: made().fit(X, Y, shuffle=False, verbose=0).history,
+            lambda: ops.conv(np.ones((1, 8, 8, 16), "float32"), np.ones((3, 3, 16, 32), "float32")),
+        )
+    finally:
+        threading.stack_size(size)
+    assert found == made().fit(X, Y, shuffle=False, verbose=0).history
+    np.testing.assert_array_equal(wide, np.full((1, 6, 6, 32), 144.0, "float32"))
+
+
+def test_interrupts_while_another_thread_learns():
+    """Signals belong to the first thread: the other one learns on."""
+    x, y = np.tile(X, (40, 1)), np.tile(Y, (40, 1))
+    found, begun = [], threading.Event()
+
+    class Tells(callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            begun.set()
+
+    thread = threading.Thread(
+        target=lambda: found.append(made().fit(x, y, epochs=3, verbose=0, callbacks=[Tells()]))
+    )
+
+    def interrupted():
+        begun.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        thread.join(60)
+    assert len(found[0].history["loss"]) == 3
