@@ -153,6 +153,25 @@ def test_ids_out_of_range(ids, sparse_rows):
     assert math.isfinite(model.fit(ids_of_all, y[:16], verbose=0).history["loss"][0])
 
 
+@pytest.mark.parametrize("dtype", ("float64", "float32", "float16"))
+@pytest.mark.parametrize("wrong", (0.5, np.nan, np.inf, -1.0, 4.0))
+def test_numbers_of_any_float_that_name_nothing(dtype, wrong):
+    """Called on arrays, layers and functions look at what was given, not at a rounded int32."""
+    ids, p = np.array([3.0, wrong], dtype), np.full((2, 4), 0.25, "float32")
+    whole = models.Sequential([layers.Input((2,), dtype="int32"), layers.Embedding(4, 2)])
+    calls = (
+        layers.Embedding(4, 2),
+        lambda x: whole(x[None]),
+        lambda x: ops.sparse_categorical_crossentropy(x, p),
+        lambda x: hm.losses.SparseCategoricalCrossentropy()(x, p),
+        lambda x: hm.metrics.SparseCategoricalCrossentropy()(x, p),
+    )
+    for call in calls:
+        with pytest.raises(RowError, match=r"is not an integer from 0 to 3 \(first at row [01]\)"):
+            call(ids)
+        assert np.isfinite(call(np.array([3.0, 1.0], dtype))).all()
+
+
 # What operators, variables and layers are called on.
 
 

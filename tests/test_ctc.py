@@ -112,3 +112,80 @@ def test_lengths_and_labels_that_do_not_fit() -> None:
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match=r"ctc_loss: expected labels of shape.*output=\(9, 5\)"):
         ops.ctc_loss(y[:1], x[0], [3], [9])
+
+
+Labels = tuple[int, ...]
+
+
+def most_probable(
+    logits: np.ndarray, paths: int, blank: int
+) -> list[tuple[tuple[int, ...], float]]:
+    """All labels that can be said, by the probability of all ways to say them."""
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    totals: dict[Labels, float] = {}
+    for way in itertools.product(range(logits.shape[1]), repeat=len(logits)):
+        said = tuple(c for c, _ in itertools.groupby(way) if c != blank)
+        totals[said] = totals.get(said, 0.0) + float(
+            np.prod([chances[t, c] for t, c in enumerate(way)])
+        )
+    ranked = sorted(totals.items(), key=lambda item: -item[1])[:paths]
+    return [(said, float(np.log(total))) for said, total in ranked]
+
+
+@pytest.mark.parametrize("blank", (0, 1, -1))
+def test_a_search_finds_the_most_probable_labels(blank: int) -> None:
+    logits, steps = 2 * normal(3, 5, 3).astype("float64"), np.array([5, 3, 0])
+    labels, scores = ops.ctc_decode(logits, steps, "beam_search", top_paths=4, mask_index=blank)
+    assert (labels.shape, labels.dtype, scores.shape) == ((4, 3, 5), np.int32, (3, 4))
+    for b, count in enumerate(steps):
+        wanted = most_probable(logits[b, :count], 4, blank % 3)
+        for place, (said, score) in enumerate(wanted):
+            assert labels[place, b].tolist() == [*said, *[-1] * (5 - len(said))]
+            np.testing.assert_allclose(scores[b, place], score, rtol=1e-10, atol=1e-12)
+    assert np.isneginf(scores[2, 1:]).all()  # of no steps there is one way, to say nothing
+    assert (labels[1:, 2] == -1).all()
+
+
+def test_greedy_labels() -> None:
+    x = np.eye(4)[[[1, 1, 0, 1, 3, 3], [2, 0, 0, 2, 2, 1]]] * 2
+    labels, scores = ops.ctc_decode(x, [6, 5])
+    assert labels.tolist() == [[[1, 1, 3, -1, -1, -1], [2, 2, -1, -1, -1, -1]]]
+    assert scores.tolist() == [[-12.0], [-10.0]]
+    labels, _ = ops.ctc_decode(x, [6, 5], merge_repeated=False, mask_index=3)
+    assert labels.tolist() == [[[1, 1, 0, 1, -1, -1], [2, 0, 0, 2, 2, -1]]]
+
+
+@pytest.mark.parametrize("strategy", ("greedy", "beam_search"))
+def test_decoding_as_keras(strategy: str) -> None:
+    keras = pytest.importorskip("keras")
+    x, steps = 3 * normal(4, 6, 5).astype("float32"), np.array([6, 4, 1, 5])
+    more = {"beam_width": 3, "top_paths": 3} if strategy == "beam_search" else {}
+    wanted = keras.ops.ctc_decode(x, steps, strategy, mask_index=2, **more)
+    found = ops.ctc_decode(x, steps, strategy, mask_index=2, **more)
+    np.testing.assert_array_equal(found[0], np.asarray(wanted[0]))
+    np.testing.assert_allclose(found[1], np.asarray(wanted[1]), rtol=1e-4)
+    logits, lengths = handmill.Input((6, 5)), handmill.Input((), dtype="int32")
+    model = handmill.Model(
+        [logits, lengths], ops.ctc_decode(logits, lengths, strategy, mask_index=2, **more)
+    )
+    for a, b in zip(model([x, steps]), found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    (
+        ({"strategy": "best"}, "greedy"),
+        ({"beam_width": 0}, "beam_width must be a whole number"),
+        ({"top_paths": 1.5}, "top_paths must be a whole number"),
+        ({"inputs": np.zeros((2, 3))}, r"\(batch, steps, classes\).*\(2, 3\)"),
+        ({"sequence_lengths": np.zeros((2, 2))}, r"lengths of shape \(batch,\)"),
+    ),
+)
+def test_decoding_what_does_not_fit(arguments: dict[str, Any], words: str) -> None:
+    given = {"inputs": np.zeros((2, 3, 4)), "sequence_lengths": [3, 3], "strategy": "beam_search"}
+    with pytest.raises(ValueError, match=words):
+        ops.ctc_decode(**{**given, **arguments})
+    labels, scores = ops.ctc_decode(np.full((1, 2, 3), np.nan), [2], "beam_search")
+    assert (labels == -1).all()
+    assert np.isnan(scores).all()

@@ -34,7 +34,7 @@ def classifier(**compile_arguments):
 
 def test_history_order_and_types():
     history = classifier().fit(X, Y, epochs=3, validation_split=0.2, verbose=0)
-    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert list(history.history) == ["accuracy", "loss", "val_accuracy", "val_loss"]
     assert history.epoch == [0, 1, 2]
     assert all(type(v) is float for values in history.history.values() for v in values)
 
@@ -179,7 +179,7 @@ def test_on_batch_methods():
     assert 0 < loss < 5
     assert 0 <= accuracy <= 1
     logs = model.test_on_batch(X, Y, return_dict=True)
-    assert list(logs) == ["loss", "accuracy"]
+    assert list(logs) == ["accuracy", "loss"]
     assert model.predict_on_batch(X).shape == (50, 2)
     with pytest.raises(ValueError, match="cannot be specified at the same"):
         model.train_on_batch(X, Y, sample_weight=np.ones(50), class_weight={0: 1.0})

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+import handmill as hm
 from handmill import use_backend
 from handmill.errors import KerasDifferenceWarning
 from handmill.preprocessing.image import ImageDataGenerator, NumpyArrayIterator
@@ -319,6 +320,31 @@ def test_settings_that_imply_others_warn():
     assert generator.featurewise_center
     with pytest.warns(UserWarning, match="hasn't been fit"):
         generator.standardize(np.zeros((4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize("taker", ("next", "fit"))
+def test_what_threads_warn_of_reaches_the_caller_once(taker):
+    """Batches are made on threads, under whose stack there is no line of the user's."""
+    x = np.zeros((40, 4, 4, 3), np.float32)
+    model = hm.Sequential([hm.Input((4, 4, 3)), hm.layers.Flatten(), hm.layers.Dense(1)])
+    model.compile("sgd", "mse")
+
+    def take():
+        generator = ImageDataGenerator(featurewise_center=True)
+        batches = generator.flow(x, np.zeros(40), batch_size=4)
+        if taker == "fit":
+            model.fit(batches, epochs=2, verbose=0)
+        for _ in range(12 * (taker == "next")):
+            next(batches)
+
+    with pytest.warns(UserWarning, match="hasn't been fit") as seen:
+        take()
+    texts = [w for w in seen if "`featurewise_center`, but it hasn't been fit" in str(w.message)]
+    assert [w.filename for w in texts] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="hasn't been fit"):
+            take()
 
 
 def test_a_function_that_changes_the_shape_is_named():

@@ -173,3 +173,51 @@ def test_named_tuples():
         model.compile("sgd", losses)
         logs = model.evaluate(X, Pair(ZERO, TWO), return_dict=True, verbose=0)
         assert logs == pytest.approx({"loss": 10, "u_loss": 9, "v_loss": 1})
+
+
+@pytest.mark.parametrize("outputs", ("pq", "qp"))
+@pytest.mark.parametrize(
+    ("loss", "order"),
+    (({"q": "mse", "p": "mae"}, "qp"), ({"p": "mae", "q": "mse"}, "pq"), ("mae", "pq")),
+)
+def test_losses_of_a_dict_are_told_in_its_order(outputs, loss, order):
+    """As in Keras, where the outputs are a dict; those of a list keep theirs. Names are sorted."""
+    x = handmill.Input((3,))
+    made = {n: layers.Dense(1, name=n, kernel_initializer="ones")(x) for n in outputs}
+    y = {"p": ZERO, "q": TWO}
+    model = handmill.Model(x, made)
+    model.compile("sgd", loss, {"p": "mse"})
+    wanted = {"p_loss": 3.0, "q_loss": 1.0}
+    listed = [4.0, *(wanted[f"{n}_loss"] for n in order), 9.0]
+    assert model.evaluate(X, y, verbose=0) == pytest.approx(listed)
+    assert model.test_on_batch(X, y) == pytest.approx(listed)
+    names = ["loss", "p_loss", "p_mse", "q_loss"]
+    assert list(model.evaluate(X, y, return_dict=True, verbose=0)) == names
+    assert list(model.test_on_batch(X, y, return_dict=True)) == names
+    history = model.fit(X, y, validation_data=(X, y), verbose=0).history
+    assert list(history) == [*names, *(f"val_{name}" for name in names)]
+    model = handmill.Model(x, [made[n] for n in outputs])
+    model.compile("sgd", loss)
+    found = model.evaluate(X, [y[n] for n in outputs], verbose=0)
+    now = model.evaluate(X, [y[n] for n in outputs], return_dict=True, verbose=0)
+    assert found == [now["loss"], *(now[f"{n}_loss"] for n in outputs)]
+
+
+@pytest.mark.parametrize("shape", ((4,), (4, 1), (4, 2, 1), (4, 1, 1), (4, 3, 1, 1), (4, 2)))
+@pytest.mark.parametrize("steps", ((), (2,)))
+def test_ranks_of_sample_weights(shape, steps):
+    """As in Keras: a last axis of 1 goes if it is one too many, and the rest broadcasts."""
+    rng = np.random.default_rng(0)
+    y, p = rng.normal(size=(2, 4, *steps, 3)).astype("float32")
+    weights = rng.uniform(size=shape).astype("float32")
+    each = np.square(y - p).mean(-1)
+    w = weights[..., 0] if weights.ndim == each.ndim + 1 and shape[-1] == 1 else weights
+    model = handmill.Sequential([handmill.Input((*steps, 3)), layers.Identity()])
+    model.compile("sgd", "mse")
+    try:
+        want = np.mean(each * w)
+    except ValueError:
+        with pytest.raises(ValueError, match="sample weights of shape"):
+            model.evaluate(p, y, sample_weight=weights, verbose=0)
+    else:
+        assert model.evaluate(p, y, sample_weight=weights, verbose=0) == pytest.approx(want)

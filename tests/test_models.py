@@ -184,7 +184,7 @@ def test_overridden_loss_and_metrics():
     model = Custom(x, layers.Dense(2, kernel_regularizer="l2")(x))
     model.compile("sgd")
     logs = model.fit(X, X[:, :2], epochs=2, verbose=0).history
-    assert list(logs) == ["loss", "gap"]
+    assert list(logs) == ["gap", "loss"]
     assert logs["loss"][1] < logs["loss"][0]
 
 

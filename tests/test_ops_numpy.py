@@ -287,11 +287,31 @@ def test_refusals_name_the_argument():
         (ShapeError, "rot90", lambda: ops.rot90(M, axes=(0, 0))),
         (ShapeError, "sorted row", lambda: ops.searchsorted(M, M)),
         (ShapeError, "counts", lambda: ops.repeat(V, [1, 2])),
-        (TypeError, "complex", lambda: ops.real(np.array([1j]))),
+        (TypeError, "complex", lambda: ops.abs(np.array([1j]))),
+        (TypeError, "as arrays only", lambda: ops.view_as_complex(handmill.KerasTensor((3, 2)))),
+        (TypeError, "as arrays only", lambda: ops.polar(handmill.KerasTensor((3,)), 1.0)),
+        (ShapeError, r"last axis.*\(2, 3\)", lambda: ops.view_as_complex(M)),
     ]
     for kind, text, call in cases:
         with pytest.raises(kind, match=text):
             call()
+
+
+@pytest.mark.parametrize("dtype", ("complex64", "complex128"))
+def test_complex_numbers_are_arrays(dtype):
+    z = (RNG.normal(size=(3, 4)) + 1j * RNG.normal(size=(3, 4))).astype(dtype)
+    z[0, 0] = 2.0
+    for name in ("real", "imag", "conj", "conjugate", "isreal", "angle"):
+        found, wanted = getattr(ops, name)(z), getattr(np, name)(z)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    pairs = ops.view_as_real(z)
+    np.testing.assert_array_equal(pairs, np.stack([z.real, z.imag], -1))
+    for again in (ops.view_as_complex(pairs), ops.polar(np.abs(z), ops.angle(z))):
+        assert again.dtype == z.dtype
+        np.testing.assert_allclose(again, z, rtol=1e-5)
+    np.testing.assert_array_equal(ops.view_as_real([1 + 2j, 3.0]), np.float32([[1, 2], [3, 0]]))
+    np.testing.assert_array_equal(ops.view_as_real([1.0]), np.float32([[1, 0]]))
 
 
 def test_windows_and_ranges():

@@ -6,7 +6,9 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -63,9 +65,32 @@ warnings_given = 0
 """How often :func:`warn_caller` was called: what is known from before would not warn again."""
 
 
+_kept_warnings: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar(
+    "kept_warnings", default=None
+)
+
+
+@contextmanager
+def keep_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
+    """Keeps what :func:`warn_caller` is told on this thread, which nobody outside called.
+
+    Who takes the thread's work tells it his caller, under whose filters it falls.
+    """
+    kept: list[tuple[str, type[Warning]]] = []
+    token = _kept_warnings.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept_warnings.reset(token)
+
+
 def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
     """Warns at the line outside handmill from which the current call came."""
     global warnings_given
+    kept = _kept_warnings.get()
+    if kept is not None:
+        kept.append((text, category))
+        return
     warnings_given += 1
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "handmill":

@@ -136,8 +136,9 @@ def _by_processes(dataset: Any, order: Iterable[Any], workers: int, ahead: int) 
                 )
         try:
             return result.get()
-        except MaybeEncodingError as error:
-            raise RuntimeError(
+        except MaybeEncodingError as error:  # which holds no exception, but the name of one
+            kind = MemoryError if error.exc.startswith("MemoryError") else RuntimeError
+            raise kind(
                 f"{type(dataset).__name__}.__getitem__({index}) returned a batch that cannot be "
                 f"sent from its process: {error.exc}. use_multiprocessing=False makes batches on "
                 "threads"

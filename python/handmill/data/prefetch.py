@@ -12,9 +12,15 @@ from itertools import count
 from typing import Any
 
 from handmill import config
+from handmill.errors import keep_warnings, warn_caller
 
 # How long the end of the process waits for threads that are in the middle of a batch.
 _EXIT_SECONDS = 5.0
+
+
+_Told = list[tuple[str, type[Warning]]]
+_Outcome = tuple[Any, BaseException | None, _Told]
+"""What a step gave: a result or an exception, and of what it warned."""
 
 
 class _Shared:
@@ -25,7 +31,7 @@ class _Shared:
         self.next_step = first  # the first step that no thread has begun
         self.wanted = first  # the step that the consumer takes next
         self.ahead = ahead
-        self.results: dict[int, tuple[Any, BaseException | None]] = {}
+        self.results: dict[int, _Outcome] = {}
         self.closed = False
         # Reentrant: the collector may close a forgotten Prefetcher while this thread holds it.
         self.lock = threading.RLock()
@@ -43,11 +49,12 @@ class _Shared:
                     return
                 step = self.next_step
                 self.next_step += 1
-            outcome: tuple[Any, BaseException | None]
-            try:
-                outcome = self.produce(step), None
-            except BaseException as error:  # raised again in Prefetcher.get
-                outcome = None, error
+            outcome: _Outcome
+            with keep_warnings() as told:
+                try:
+                    outcome = self.produce(step), None, told
+                except BaseException as error:  # raised again in Prefetcher.get
+                    outcome = None, error, told
             with self.lock:
                 if self.closed:
                     return
@@ -69,8 +76,9 @@ class Prefetcher:
     """Calls ``produce(step)`` for step = first, first + 1, ... on threads, ahead of the consumer.
 
     The results are handed out in order whatever thread finished first. An exception of
-    ``produce`` is raised by the :meth:`get` of its step; later steps are not touched by it. The
-    threads end when the Prefetcher is closed or forgotten, and at the end of the process.
+    ``produce`` is raised by the :meth:`get` of its step; later steps are not touched by it. Of what
+    it warns, each thing once, the caller of ``get`` is told. The threads end when the Prefetcher is
+    closed or forgotten, and at the end of the process.
 
     Args:
         produce: makes the result of a step; called from several threads unless ``threads`` is 1.
@@ -89,6 +97,7 @@ class Prefetcher:
     def __init__(self, produce: Callable[[int], Any], first: int, threads: int, ahead: int) -> None:
         self._shared = shared = _Shared(produce, first, ahead)
         self._backend = config.backend()
+        self._told: set[tuple[str, type[Warning]]] = set()
         # Before they start: an interrupt may come while they do, and would leave them waiting.
         weakref.finalize(self, shared.close).atexit = False
         _running.add(shared)
@@ -126,9 +135,13 @@ class Prefetcher:
                 if shared.closed:
                     raise RuntimeError("the threads that prepare batches have been ended")
                 shared.has_result.wait()
-            result, error = shared.results.pop(step)
+            result, error, told = shared.results.pop(step)
             shared.wanted = step + 1
             shared.has_room.notify()
+        for warning in told:
+            if warning not in self._told:
+                self._told.add(warning)
+                warn_caller(*warning)
         if error is not None:
             try:
                 raise error

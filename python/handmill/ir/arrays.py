@@ -1,4 +1,4 @@
-"""Arrays of what users pass, where NumPy is silent (masks) or unclear (ragged lists)."""
+"""Arrays of what users pass, where NumPy is silent (masks, files) or unclear (ragged lists)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def array_of(x: Any, dtype: Any = None, name: str = "") -> Array:
         ValueError: for lists whose rows differ in length, and arrays with masked entries.
     """
     if type(x) is not np.ndarray:
-        check_unmasked(x, name)
+        check_readable(x, name)
         if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
             x = foreign_array(x, f"`{name}`" if name else "the array")
     try:
@@ -57,8 +57,37 @@ def foreign_array(x: Any, name: str) -> Array:
         ) from error
 
 
-def check_unmasked(x: Any, name: str = "") -> None:
-    """Raises a ValueError if ``x`` has masked entries, which no program can leave out."""
+def file_of(x: Any) -> np.memmap[Any, Any] | None:
+    """Returns the array of a whole file that ``x`` is a view of, if its memory is one's."""
+    found = None
+    while isinstance(x, np.ndarray):
+        found, x = x, x.base
+    return found if isinstance(found, np.memmap) else None
+
+
+def check_file(array: np.memmap[Any, Any], name: str = "") -> None:
+    """Raises a ValueError if a file has become shorter than the array that maps it.
+
+    Whoever reads behind the end of a file through memory is ended by the system.
+    """
+    mapped = array._mmap  # type: ignore[attr-defined]  # the file may have another name by now
+    try:
+        size = mapped.size()
+    except (AttributeError, OSError, ValueError):  # memory without a file, or none any more
+        return
+    needed = array.offset + array.nbytes
+    if size < needed:
+        raise ValueError(
+            f"{f'`{name}`' if name else 'an array'} lies in the file {array.filename}, which has "
+            f"been cut: its numbers take {needed:,} bytes, the file has {size:,}. Write it again, "
+            "and open it anew"
+        )
+
+
+def check_readable(x: Any, name: str = "") -> None:
+    """Raises a ValueError if ``x`` has masked entries, or lies in a file that has been cut."""
+    if isinstance(x, np.memmap) and (file := file_of(x)) is not None:
+        check_file(file, name)
     if is_masked(x):
         raise ValueError(
             f"{f'`{name}`' if name else 'the array'} is a masked array with masked entries, which "

@@ -9,7 +9,7 @@ import numpy as np
 
 from handmill import tree
 from handmill.errors import ShapeError
-from handmill.ir.arrays import array_of, check_unmasked
+from handmill.ir.arrays import array_of, check_readable
 from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.ir.trace import array_masks, mask_of, recorder, recorders, with_mask
@@ -226,7 +226,7 @@ def _split(structure: Any, arrays: list[Any]) -> Any:
             (hasattr(x, "__array__") or hasattr(x, "__dlpack__")) and not isinstance(x, type)
         ):
             if type(x) is not np.ndarray:
-                check_unmasked(x)
+                check_readable(x)
             arrays.append(x)
             mask = None if type(x) is np.ndarray and not array_masks else mask_of(x)
             if mask is None:

@@ -10,7 +10,7 @@ import numpy as np
 from handmill import tree
 from handmill.data import tables
 from handmill.data.tables import is_table
-from handmill.ir.arrays import array_of, check_unmasked, foreign_array
+from handmill.ir.arrays import array_of, check_readable, foreign_array
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES, name_of_dtype
 from handmill.runtime.feed import packed
@@ -186,7 +186,7 @@ def as_data(x: Any, name: str) -> Array:
     """
     if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE:
         return x if x.flags.aligned else x.copy()
-    check_unmasked(x, name)
+    check_readable(x, name)
     if is_sparse(x):
         x = x.toarray()
     if tables.is_lazy_table(x):

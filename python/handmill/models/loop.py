@@ -15,7 +15,7 @@ from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback_list import CallbackList
 from handmill.errors import RowError, ShapeError
 from handmill.models.first_look import look
-from handmill.models.steps import joined, nested
+from handmill.models.steps import in_order_of_names, joined, nested
 from handmill.models.training_checks import TrainingChecks
 
 StepOf = Callable[[Any], Any]
@@ -166,7 +166,7 @@ def fit(
                     raise ValueError("fit() received no batch: the data set gave none")
                 break
             if steps.last is None:  # nothing was left of the epoch that was begun
-                logs = model.get_metrics_result()
+                logs = in_order_of_names(model.get_metrics_result())
             else:
                 logs = steps.last.epoch_logs()
                 checks.end_epoch(steps, done, logs, data, first=not ran)

@@ -38,7 +38,7 @@ def loss_terms(
     names: list[Any],
     weights_of_outputs: Callable[[Any], list[Any]],
 ) -> list[LossTerm]:
-    """Returns the terms of a total loss, in the order of the outputs.
+    """Returns the terms of a total loss, in the order of the outputs or of a dict of losses.
 
     Args:
         loss: None, one loss for every output, or losses nested like the outputs. Where a list
@@ -55,6 +55,7 @@ def loss_terms(
     if loss is None:
         return []
     loss, weights, outputs = _plain(loss), _plain(weights), _plain(outputs)
+    ranks = _ranks(loss, outputs)
     by_output: list[Any] = [None] * len(names)
     if weights is not None and not _are_alike(loss, weights):
         given = tree.flatten(weights)
@@ -94,11 +95,23 @@ def loss_terms(
         loss = _placed(loss, outputs)
     found: list[LossTerm] = []
     _add(loss, outputs, (), names, found)
-    found.sort(key=lambda term: _first(term.outputs))
+    found.sort(key=lambda term: (ranks.get(_first(term.outputs), 0), _first(term.outputs)))
     return [
         term if term.weight is not None else term._replace(weight=by_output[_first(term.outputs)])
         for term in found
     ]
+
+
+def _ranks(loss: Any, outputs: Any) -> dict[int, int]:
+    """The place of each output in a dict of losses, where outputs are a dict too."""
+    if not isinstance(loss, dict) or not isinstance(outputs, dict):
+        return {}
+    return {
+        number: place
+        for place, key in enumerate(loss)
+        if key in outputs
+        for number in tree.flatten(outputs[key])
+    }
 
 
 def _add(

@@ -92,7 +92,7 @@ class Step:
         logs = self.logs()
         results = self.model.get_metrics_result()
         if set(results) == set(logs) and all(map(_has_counted, self.model.metrics)):
-            return as_numbers(results)
+            return in_order_of_names(results)
         return logs
 
     def reset(self) -> None:
@@ -165,8 +165,8 @@ class TracedStep(Step):
     def logs(self) -> dict[str, Any]:
         """Returns the numbers by name as they are after the last step."""
         if self._returned is None:
-            return self.model.get_metrics_result()  # type: ignore[no-any-return]
-        return as_numbers({name: read() for name, read in self._returned.items()})
+            return in_order_of_names(self.model.get_metrics_result())
+        return in_order_of_names({name: read() for name, read in self._returned.items()})
 
     def epoch_logs(self) -> dict[str, Any]:
         """Returns the numbers of all steps since the metrics were reset."""
@@ -265,8 +265,8 @@ class EagerStep(Step):
     def logs(self) -> dict[str, Any]:
         """Returns the numbers by name as they are after the last step."""
         if self._returned is None:
-            return self.model.get_metrics_result()  # type: ignore[no-any-return]
-        return as_numbers(flat_logs(self._returned, f"{self.phase}_step"))
+            return in_order_of_names(self.model.get_metrics_result())
+        return in_order_of_names(flat_logs(self._returned, f"{self.phase}_step"))
 
 
 class FunctionStep(Step):
@@ -293,8 +293,8 @@ class FunctionStep(Step):
     def logs(self) -> dict[str, Any]:
         """Returns the numbers by name as they are after the last step."""
         if self._returned is None:
-            return self.model.get_metrics_result()  # type: ignore[no-any-return]
-        return as_numbers(flat_logs(self._returned, f"{self.phase}_function"))
+            return in_order_of_names(self.model.get_metrics_result())
+        return in_order_of_names(flat_logs(self._returned, f"{self.phase}_function"))
 
 
 class Predictor:
@@ -455,6 +455,11 @@ def flat_logs(returned: Any, where: str) -> dict[str, Any]:
         else:
             found[str(name)] = value
     return found
+
+
+def in_order_of_names(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a step tells callbacks and histories: numbers, in the order of Keras 3."""
+    return dict(sorted(as_numbers(logs).items()))
 
 
 def as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -757,8 +757,8 @@ class Trainer(Predicting, OlderNames):
     def _in_order(self, logs: dict[str, Any]) -> Any:
         """Returns the numbers as a list: by the order of the metrics, the others by their names."""
         names = [metric.name for metric in self._metrics_now()[1]]
-        if names == list(logs):
-            values = list(logs.values())
+        if len(names) == len(logs) and all(name in logs for name in names):
+            values = [logs[name] for name in names]
             return values[0] if len(values) == 1 else values
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]

@@ -8,6 +8,7 @@ from handmill.primitives import (  # noqa: F401
     branches,
     cast,
     convolution,
+    ctc,
     cumulate,
     draws,
     fourier,

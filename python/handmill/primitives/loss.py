@@ -11,13 +11,15 @@ from handmill.errors import RowError, shape_error
 from handmill.ir.dims import same_shape
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
-from handmill.ir.shapes import Spec
+from handmill.ir.shapes import FLOATS, Spec
 from handmill.ir.trace import apply
 from handmill.primitives.cast import CAST
 from handmill.primitives.emit import add, broadcast_to, negative, reduce, reshape
 from handmill.primitives.gather import INDEX_DTYPES, as_rows
 from handmill.primitives.operands import (
     Tensor,
+    converted,
+    dtype_of,
     tensor,
 )
 from handmill.primitives.samples import both, elements, given, integers, name_of, uniform
@@ -375,10 +377,10 @@ CHECK_LABELS = register(
 
 
 def check_labels(labels: Tensor, num_classes: int, what: str = "label") -> Any:
-    """Returns the labels, after it has refused those that are not classes.
+    """Returns the labels as indices, after it has refused those that are not classes.
 
     Args:
-        labels: whole numbers, of any dtype.
+        labels: whole numbers, of any dtype: they are looked at as they were given.
         num_classes: how many classes there are.
         what: what the numbers are called in the error.
 
@@ -392,7 +394,11 @@ def check_labels(labels: Tensor, num_classes: int, what: str = "label") -> Any:
         array([0, 2], dtype=int32)
     """
     named = {} if what == "label" else {"what": what}
-    return apply(CHECK_LABELS, tensor(labels), num_classes=int(num_classes), **named)
+    labels = tensor(labels)
+    if dtype_of(labels) not in (*INDEX_DTYPES, *FLOATS):  # small integers
+        labels = converted(labels, "int32")
+    labels = apply(CHECK_LABELS, labels, num_classes=int(num_classes), **named)
+    return labels if dtype_of(labels) in INDEX_DTYPES else converted(labels, "int32")
 
 
 WHOLE = ("int8", "uint8", "int32", "int64")

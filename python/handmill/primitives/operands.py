@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.arrays import array_of, check_unmasked
+from handmill.ir.arrays import array_of, check_readable
 from handmill.ir.bfloat16 import converted as to_or_from_bfloat16
 from handmill.ir.dims import Shape, SymbolicDim, is_fixed
 from handmill.ir.graph import Value, current_graph
@@ -48,7 +48,7 @@ def tensor(x: Tensor) -> Any:
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, "int32")
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
-        check_unmasked(x)  # before a recording makes a plain array of it
+        check_readable(x)  # before a recording makes a plain array of it
     if recorders and (recording := recorder()) is not None:
         x = recording.enter(x)
     if is_symbolic(x):

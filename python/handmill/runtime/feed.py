@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill import config
+from handmill.ir.arrays import check_file, file_of
 from handmill.ir.op import Array
 from handmill.ir.shapes import DTYPES
 
@@ -83,6 +84,8 @@ class Feed:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
         # NumPy does not let an array be resized in place that somebody has a weak reference to.
         self._pins = [weakref.ref(_owner_of(s)) for s in self.sources]
+        self._files = [file for s in self.sources if (file := file_of(s)) is not None]
+        self.check_files()
         self._order = order
         self._position = 0
         self._native: Any = None
@@ -122,8 +125,14 @@ class Feed:
         if self._native is not None:
             self._native.set_order(order)
 
+    def check_files(self) -> None:
+        """Raises a ValueError if a file in which rows lie has been cut meanwhile."""
+        for file in self._files:
+            check_file(file)
+
     def take(self, start: int, count: int) -> tuple[list[Array], Array]:
         """Returns a batch as arrays, and the numbers of its rows."""
+        self.check_files()
         rows = (
             np.arange(start, start + count)
             if self._order is None

@@ -103,6 +103,7 @@ class ImageAugmenter:
         self._draw_key: int | None = None
         self._draws = 0
         self._lock = threading.Lock()
+        self._told_unfitted: set[str] = set()
 
     def _reconcile(self) -> None:
         """Switches normalisations on and off that depend on each other, warning as Keras does."""
@@ -394,21 +395,31 @@ class ImageAugmenter:
             x /= np.std(x, axis=axes, keepdims=True) + 1e-6
         if self.featurewise_center:
             if self.mean is None:
-                _warn_not_fitted("featurewise_center")
+                self._warn_not_fitted("featurewise_center")
             else:
                 x -= self.mean
         if self.featurewise_std_normalization:
             if self.std is None:
-                _warn_not_fitted("featurewise_std_normalization")
+                self._warn_not_fitted("featurewise_std_normalization")
             else:
                 x /= self.std + 1e-6
         if self.zca_whitening:
             if self.zca_whitening_matrix is None:
-                _warn_not_fitted("zca_whitening")
+                self._warn_not_fitted("zca_whitening")
             else:
                 flat = x.reshape(-1, math.prod(x.shape[-3:]))
                 x = (flat @ self.zca_whitening_matrix).reshape(x.shape)
         return x
+
+    def _warn_not_fitted(self, name: str) -> None:
+        with self._lock:
+            is_known = name in self._told_unfitted
+            self._told_unfitted.add(name)
+        if not is_known:
+            warn_caller(
+                f"This ImageDataGenerator specifies `{name}`, but it hasn't been fit on any "
+                "training data. Fit it first by calling `.fit(numpy_data)`.",
+            )
 
     def _checked_image(self, x: Any) -> Array:
         x = np.asarray(x)
@@ -430,13 +441,6 @@ class ImageAugmenter:
         if self.data_format == "channels_first":
             return np.ascontiguousarray(y.transpose(0, 3, 1, 2))
         return y
-
-
-def _warn_not_fitted(name: str) -> None:
-    warn_caller(
-        f"This ImageDataGenerator specifies `{name}`, but it hasn't been fit on any training data. "
-        "Fit it first by calling `.fit(numpy_data)`.",
-    )
 
 
 def _checked_name(argument: str, value: Any, known: Sequence[Any]) -> Any:

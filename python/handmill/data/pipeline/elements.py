@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill.data.tables import as_array, holds_numbers, is_table
-from handmill.ir.arrays import check_unmasked, foreign_array
+from handmill.ir.arrays import check_readable, foreign_array
 from handmill.ir.op import Array
 
 
@@ -36,7 +36,7 @@ def as_element(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray | np.generic):
         if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
-            check_unmasked(value)  # batches are plain arrays, which have no masks
+            check_readable(value)  # batches are plain arrays, which have no masks
         return value
     if type(value) is tuple and all(map(_is_ready, value)):
         return value

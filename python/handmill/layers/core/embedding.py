@@ -8,9 +8,9 @@ import numpy as np
 
 from handmill import constraints, initializers, ops, regularizers
 from handmill.errors import warn_caller
+from handmill.ir.shapes import FLOATS
 from handmill.layers.arguments import refuse_unsupported
 from handmill.layers.core.low_rank import LowRankLayer
-from handmill.primitives.gather import INDEX_DTYPES
 from handmill.primitives.loss import check_labels, uncast
 
 _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
@@ -147,9 +147,7 @@ class Embedding(LowRankLayer):
                 f"{self.input_dim - 1}: begin the model with Input(..., dtype='int32')"
             )
         # 2^32 + 1 is 1 once it is an int32, and NaN is 0: what was given is looked at.
-        numbers = uncast(inputs, ("int64", "float32"))
-        if ops.dtype(numbers) not in INDEX_DTYPES:
-            numbers = ops.cast(numbers, "int32")
+        numbers = uncast(inputs, ("int64", *FLOATS))
         numbers = check_labels(numbers, self.input_dim, "embedding index")
         if self.lora_enabled and type(self).embeddings is Embedding.embeddings:
             a, b, factor = self._lora  # for the rows that are taken, not for the whole table

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.data import tables
-from handmill.ir.arrays import check_unmasked, foreign_array
+from handmill.ir.arrays import check_readable, foreign_array
 from handmill.ir.op import Array
 
 
@@ -57,7 +57,7 @@ def numbers_of(data: Any, subject: str, infinite: bool = True, whole: bool = Fal
     Raises:
         ValueError: for what holds no numbers; the message names the first row.
     """
-    check_unmasked(data, "data")
+    check_readable(data, "data")
     if hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
         data = foreign_array(data, "the data")
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
-from handmill.ir.arrays import check_unmasked
+from handmill.ir.arrays import check_readable
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
@@ -73,7 +73,7 @@ def as_strings(x: Any, subject: str, encoding: str = "utf-8") -> Array:
     Raises:
         ValueError: for rows of different lengths, and for what is no string.
     """
-    check_unmasked(x)
+    check_readable(x)
     try:
         array = np.asarray(x, object) if isinstance(x, list | tuple) else np.asarray(x)
     except ValueError:

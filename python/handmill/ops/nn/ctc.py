@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.ir.dims import as_none, is_fixed
+from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.core.control import scan
 from handmill.ops.math import logsumexp
@@ -16,6 +18,7 @@ from handmill.ops.numpy.elementwise import add, logaddexp, multiply, negative, s
 from handmill.ops.numpy.logic import equal, less, logical_or, not_equal, where
 from handmill.ops.numpy.movement import concatenate, expand_dims, reshape, transpose
 from handmill.ops.numpy.products import einsum
+from handmill.primitives.ctc import CTC_DECODE
 from handmill.primitives.loss import check_labels
 from handmill.primitives.operands import Tensor, common_dtype, dtype_of, shape_of, tensor
 
@@ -116,3 +119,64 @@ def ctc_loss(
     last = multiply(target_length, 2)
     is_last = logical_or(equal(place, last), equal(place, subtract(last, 1)))
     return negative(logsumexp(where(is_last, known, 10 * _NEVER), axis=-1))
+
+
+def ctc_decode(
+    inputs: Tensor,
+    sequence_lengths: Tensor,
+    strategy: str = "greedy",
+    beam_width: int = 100,
+    top_paths: int = 1,
+    merge_repeated: bool = True,
+    mask_index: int = 0,
+) -> tuple[Any, Any]:
+    """The labels that outputs spell, as :func:`ctc_loss` reads them. Runs in NumPy.
+
+    Args:
+        inputs: logits of shape ``(batch, steps, classes)``.
+        sequence_lengths: how many steps each sequence has, of shape ``(batch,)``.
+        strategy: ``"greedy"`` takes the best class of each step; ``"beam_search"`` looks for the
+            most probable labels, adding up all ways to say them.
+        beam_width: how many candidates a search keeps at each step.
+        top_paths: how many of them it returns.
+        merge_repeated: whether the greedy strategy joins steps that repeat the one before. A search
+            always does.
+        mask_index: the class that is the blank.
+
+    Returns:
+        Labels of shape ``(paths, batch, steps)``, with -1 behind them, and scores of shape
+        ``(batch, paths)``: the logarithm of the probability of labels that were searched for, or
+        the negative sum of the logits that the greedy strategy took, which has one path. Where a
+        search has fewer candidates than ``top_paths``, the rest are empty, with a score of -inf.
+
+    Raises:
+        ShapeError: if shapes do not fit.
+        ValueError: for another strategy, and numbers of candidates that are not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from handmill import ops
+        >>> x = np.eye(3)[[[1, 1, 0, 2]]]
+        >>> ops.ctc_decode(x, [4])[0]
+        array([[[ 1,  2, -1, -1]]], dtype=int32)
+    """
+    if strategy not in ("greedy", "beam_search"):
+        raise ValueError(
+            f'ctc_decode: strategy is "greedy" or "beam_search". Received: strategy={strategy!r}'
+        )
+    x = tensor(inputs)
+    x = cast(x, common_dtype((dtype_of(x), "float32")))
+    shape = as_none(shape_of(x))
+    if len(shape) != 3 or shape[2] is None or shape[2] < 1:
+        raise ShapeError(
+            "ctc_decode: expected logits of shape (batch, steps, classes), with at least one "
+            f"class. Received: inputs.shape={shape}"
+        )
+    attrs = {"width": 0, "paths": 1, "merge": bool(merge_repeated)}
+    if strategy == "beam_search":
+        attrs["width"] = whole_number("beam_width", beam_width, 1)
+        attrs["paths"] = whole_number("top_paths", top_paths, 1)
+    labels, scores = apply(
+        CTC_DECODE, x, cast(tensor(sequence_lengths), "int32"), blank=mask_index % shape[2], **attrs
+    )
+    return labels, scores

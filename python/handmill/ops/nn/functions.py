@@ -38,7 +38,7 @@ from handmill.ops.numpy.reductions import max as reduce_max
 from handmill.ops.numpy.reductions import mean, sum, var
 from handmill.ops.numpy.reductions import sum as reduce_sum
 from handmill.primitives.elementwise import activations, unary
-from handmill.primitives.gather import INDEX_DTYPES, ONE_HOT
+from handmill.primitives.gather import ONE_HOT
 from handmill.primitives.loss import (
     SOFTMAX_CROSS_ENTROPY,
     SPARSE_SOFTMAX_CROSS_ENTROPY,
@@ -545,8 +545,6 @@ def sparse_categorical_crossentropy(
     p = _last(output, axis)
     if len(shape_of(labels)) == len(shape_of(output)) and shape_of(labels)[axis] == 1:
         labels = reshape(_last(labels, axis), shape_of(p)[:-1])
-    if dtype_of(labels) not in INDEX_DTYPES:
-        labels = cast(labels, "int32")
     classes = shape_of(p)[-1]
     if isinstance(classes, SymbolicDim):
         raise shape_error("sparse_categorical_crossentropy", "the classes are the batch", {"p": p})

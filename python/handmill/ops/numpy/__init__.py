@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from handmill.lazy import publish
 from handmill.ops.numpy import (
     arrange,
+    complex_numbers,
     create,
     determinants,
     diagonals,
@@ -33,6 +34,7 @@ from handmill.runtime.whole_calls import kept_whole
 
 if TYPE_CHECKING:
     from handmill.ops.numpy.arrange import *
+    from handmill.ops.numpy.complex_numbers import *
     from handmill.ops.numpy.create import *
     from handmill.ops.numpy.determinants import *
     from handmill.ops.numpy.diagonals import *
@@ -58,6 +60,7 @@ else:
     publish(
         __name__,
         arrange,
+        complex_numbers,
         create,
         determinants,
         diagonals,

@@ -8,7 +8,6 @@ from typing import Any
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
 from handmill.ops.core import cast, stop_gradient
-from handmill.ops.numpy.create import full_like, zeros_like
 from handmill.ops.numpy.elementwise import (
     absolute,
     add,
@@ -292,71 +291,3 @@ def allclose(
         True
     """
     return all(isclose(x1, x2, rtol, atol, equal_nan))
-
-
-def real(x: Tensor) -> Any:
-    """Returns the real part: the input, since there are no complex dtypes here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.real([1.0, 2.0])
-        array([1., 2.], dtype=float32)
-    """
-    return tensor(x)
-
-
-def imag(x: Tensor) -> Any:
-    """Returns the imaginary part: zeros, since there are no complex dtypes here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.imag([1.0, 2.0])
-        array([0., 0.], dtype=float32)
-    """
-    return zeros_like(x)
-
-
-def conj(x: Tensor) -> Any:
-    """Returns the complex conjugate: the input, since there are no complex dtypes here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.conj([1.0, 2.0])
-        array([1., 2.], dtype=float32)
-    """
-    return tensor(x)
-
-
-def conjugate(x: Tensor) -> Any:
-    """Returns the complex conjugate, as :func:`conj` does.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.conjugate([1.0, 2.0])
-        array([1., 2.], dtype=float32)
-    """
-    return conj(x)
-
-
-def isreal(x: Tensor) -> Any:
-    """Returns whether each element is real: all are, since there are no complex dtypes here.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.isreal([1.0, 2.0])
-        array([ True,  True])
-    """
-    return full_like(x, True, "bool")
-
-
-def angle(x: Tensor) -> Any:
-    """Returns the angle in the complex plane: 0 of positive numbers, pi of negative ones.
-
-    Example:
-        >>> from handmill import ops
-        >>> ops.angle([1.0, -1.0]).round(4)
-        array([0.    , 3.1416], dtype=float32)
-    """
-    (x,) = promote_float(x)
-    x = stop_gradient(x)
-    return where(isnan(x), x, multiply(cast(signbit(x), dtype_of(x)), math.pi))
