@@ -328,7 +328,8 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         states = _kind_of_states().like([v.state for v in variables])
         for variable, (name, path), state in zip(variables, named, states, strict=True):
             made = cls.__new__(cls)
-            made.__dict__.update(name=name, path=path, spec=variable.spec, state=state)
+            own = made.__dict__  # nobody depends on a variable that is being made
+            own["name"], own["path"], own["spec"], own["state"] = name, path, variable.spec, state
             found.append(made)
         return found
 
