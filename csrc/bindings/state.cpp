@@ -47,6 +47,16 @@ py::object item(const State& state) {
   }
 }
 
+// New states for all of them, in one call: the slots of an optimizer.
+std::vector<std::shared_ptr<State>> like(const std::vector<std::shared_ptr<State>>& states) {
+  std::vector<std::shared_ptr<State>> made;
+  made.reserve(states.size());
+  for (const auto& state : states) {
+    made.push_back(std::make_shared<State>(state->shape(), state->dtype()));
+  }
+  return made;
+}
+
 void zero(State& state) {
   std::memset(state.data(), 0, static_cast<size_t>(state.bytes()));
   state.bump();
@@ -62,6 +72,8 @@ void register_state(py::module_& m) {
              return std::make_shared<State>(std::move(shape), dtype_of_code(dtype));
            }),
            py::arg("shape"), py::arg("dtype"))
+      .def_static("like", &like, py::arg("states"),
+                  "States of zeros, each of the shape and dtype of one of these.")
       .def("view", &view, "A read-only array over the memory.")
       .def("copy", &copy, "A copy of the content.")
       .def("write", &write, py::arg("array"),

@@ -101,13 +101,16 @@ def _with_dims(graph: Graph, values: Mapping[Atom, Any]) -> Graph:
 
 def bodies_of(node: Node) -> tuple[Body, ...]:
     """The bodies among the attributes of a node."""
+    if node.bodies is not None:
+        return node.bodies
     found: list[Body] = []
     for attr in node.attrs.values():
         if isinstance(attr, Body):
             found.append(attr)
         elif isinstance(attr, tuple):
             found += [item for item in attr if isinstance(item, Body)]
-    return tuple(found)
+    node.bodies = tuple(found)
+    return node.bodies
 
 
 def map_bodies(node: Node, function: Callable[[Graph], Graph]) -> dict[str, Any]:
@@ -131,9 +134,10 @@ def within(graph: Graph) -> Iterator[Graph]:
 
 def any_op(node: Node, test: Callable[[Any], bool]) -> bool:
     """Whether the operator of a node, or one inside of it, passes a test."""
-    return test(node.op) or any(
-        any_op(inner, test) for body in bodies_of(node) for inner in body.graph.nodes
-    )
+    if test(node.op):
+        return True
+    bodies = bodies_of(node)
+    return bool(bodies) and any(any_op(inner, test) for b in bodies for inner in b.graph.nodes)
 
 
 class BodyGraph(Graph):

@@ -322,9 +322,10 @@ class Node:
         attrs: its attributes; hashable values, which may hold symbolic dimensions.
         outputs: what it computes.
         scope: the layer that asked for it, for messages and summaries.
+        bodies: the graphs among the attributes, once ``bodies_of`` has looked for them.
     """
 
-    __slots__ = ("attrs", "inputs", "op", "outputs", "scope")
+    __slots__ = ("attrs", "bodies", "inputs", "op", "outputs", "scope")
 
     def __init__(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, scope: str) -> None:
         self.op = op
@@ -332,6 +333,7 @@ class Node:
         self.attrs = attrs
         self.scope = scope
         self.outputs: tuple[Value, ...] = ()
+        self.bodies: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.op.name})"
@@ -406,6 +408,7 @@ class Graph:
             value.spec = value.spec.with_dims(values)
         for node in self.nodes:
             node.attrs = attrs_with(node.attrs, values)
+            node.bodies = None
             for value in node.outputs:
                 value.spec = value.spec.with_dims(values)
 
@@ -527,6 +530,9 @@ def rewrite(
         visit: called with (new graph, old node, new operands); emits what shall stand in the
             node's place and returns one value for each output of the node, or returns None to
             keep the node.
+
+    Returns:
+        The new graph; ``graph`` itself if every node was kept.
     """
     new = graph.without_nodes()
     mapping: dict[Value, Value] = {}  # of the outputs that are other values now
@@ -546,6 +552,8 @@ def rewrite(
                 (mapping[node.outputs[0]],) = outputs
             else:
                 mapping.update(zip(node.outputs, outputs, strict=True))
+    if not mapping and len(new.nodes) == len(graph.nodes):
+        return graph
     new.scopes = []
     new.outputs = [renamed(v, v) for v in graph.outputs]
     new.updates = {state: renamed(v, v) for state, v in graph.updates.items()}

@@ -87,7 +87,7 @@ def dce(graph: Graph) -> Graph:
 
 def is_guard(node: Node) -> bool:
     """Whether the node, or one inside of it, can refuse the batch."""
-    return any_op(node, lambda op: op.guard)
+    return node.op.guard or (bool(bodies_of(node)) and any_op(node, lambda op: op.guard))
 
 
 def cse(graph: Graph) -> Graph:
@@ -257,7 +257,7 @@ def drop_broadcasts(graph: Graph) -> Graph:
                 found = tried
         return new.keep_node(node, found)
 
-    return dce(rewrite(graph, visit))
+    return _trimmed(graph, rewrite(graph, visit))
 
 
 def fuse_penalties(graph: Graph) -> Graph:
@@ -276,7 +276,12 @@ def fuse_penalties(graph: Graph) -> Graph:
             return None
         return new.append(node.op, *found, node.scope, [v.spec for v in node.outputs])
 
-    return dce(rewrite(graph, visit))
+    return _trimmed(graph, rewrite(graph, visit))
+
+
+def _trimmed(before: Graph, after: Graph) -> Graph:
+    """What is needed of a graph that was made from a trimmed one."""
+    return before if after is before else dce(after)
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
@@ -309,7 +314,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
             new.nodes.pop()
         return None
 
-    return dce(rewrite(graph, visit))
+    return _trimmed(graph, rewrite(graph, visit))
 
 
 def fuse_updates(graph: Graph) -> Graph:
@@ -346,7 +351,7 @@ def fuse_updates(graph: Graph) -> Graph:
                 return outputs if isinstance(outputs, tuple) else (outputs,)
         return None
 
-    return dce(rewrite(graph, visit))
+    return _trimmed(graph, rewrite(graph, visit))
 
 
 def _count(node: Node, value: Value) -> int:
@@ -519,7 +524,8 @@ def _emit_group(
 
 def _runs_on_host(node: Node) -> bool:
     """Whether the node, or one inside of it, runs its reference in Python."""
-    if any(_runs_on_host(inner) for body in bodies_of(node) for inner in body.graph.nodes):
+    bodies = bodies_of(node)
+    if bodies and any(_runs_on_host(inner) for body in bodies for inner in body.graph.nodes):
         return True
     return node.op is not TILE and node.op.runs_on_host([v.spec for v in node.inputs], node.attrs)
 

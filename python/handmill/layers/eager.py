@@ -103,11 +103,12 @@ class _Call:
         """What the program depends on."""
         return self._layer, self._constant, names_for(self._layer, self._pattern[0])
 
-    def memo(self) -> None:
+    def memo(self, before: Any) -> None:
         """Nothing: a call makes nothing but what it returns."""
 
-    def prepare(self, memo: None) -> None:
+    def prepare(self, memo: None, before: Any) -> tuple[()]:
         """There is nothing to make."""
+        return ()
 
     def _trace(self, *values: Any) -> Any:
         from handmill.runtime.function import Outputs

@@ -6,6 +6,8 @@ from typing import Any
 
 from handmill.layers.layer import Layer
 from handmill.metrics.metric import Metric
+from handmill.runtime.structure import part_of
+from handmill.runtime.watch import is_ours
 
 
 def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
@@ -15,6 +17,8 @@ def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
         layer: the layer.
         apart: a class of layers; the attributes of those inside are left out.
     """
+    if is_ours(type(layer)) and not part_of(layer, layer._describe).holds_any(Metric):
+        return []
     found: list[Any] = []
 
     def visit(layer: Layer, counts: bool) -> None:

@@ -54,6 +54,8 @@ def loss_terms(
     """
     if loss is None:
         return []
+    if weights is None and outputs == 0 and not tree.is_nested(loss):
+        return [LossTerm(outputs, loss, None, _name(outputs, (), names))]
     loss, weights, outputs = _plain(loss), _plain(weights), _plain(outputs)
     ranks = _ranks(loss, outputs)
     by_output: list[Any] = [None] * len(names)

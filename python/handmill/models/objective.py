@@ -110,6 +110,11 @@ class Objective(Watched):
         """The metrics that ``compile`` was given; none before their shapes are known."""
         return [m for group in (*self._plain, *self._weighted) for m in group]
 
+    @property
+    def variables(self) -> list[Variable]:
+        """The state of the metrics that :meth:`build_for` has made."""
+        return [v for m in (*self.compiled_metrics, *self.output_trackers) for v in m.variables]
+
     def build(
         self, targets: Sequence[Any], predictions: Sequence[Any], names: list[Any], nesting: Any
     ) -> None:

@@ -24,6 +24,7 @@ from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
 from handmill.runtime.function import Outputs, TracedFunction
+from handmill.runtime.structure import Structure
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import is_ours
 
@@ -113,7 +114,7 @@ class TracedStep(Step):
     def __init__(self, model: Any, layout: Layout, phase: str) -> None:
         super().__init__(model, layout, phase)
         hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
-        self.is_standard = not any(is_overridden(model, name) for name in hooks)
+        self.is_standard = not is_overridden(model, *hooks)
         lengths = lengths_of(model, layout.counts)
         self.function = TracedFunction(self._trace, f"{phase}_step", subject=self, lengths=lengths)
         self.losses: list[Any] = []
@@ -139,28 +140,38 @@ class TracedStep(Step):
         uses_it = self.training or not is_ours(type(model))
         return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
-    def memo(self) -> Any:
-        """How the objective was built: the optimizer's slots follow from the variables."""
-        built_for = self.model.objective.built_for
+    def memo(self, before: Structure) -> Any:
+        """How the objective was built, and which variables the optimizer has slots for."""
+        model, built_for = self.model, self.model.objective.built_for
+        numbers = {id(v): i for i, v in enumerate(before.variables)}
+        trained = [numbers.get(id(v)) for v in model.trainable_variables] if self.training else []
+        places = None if None in trained else trained
         if built_for is None:
-            return None
+            return None, places
         targets, predictions, names, nesting = built_for
-        are_own = self.model._graph is not None and names == self.model.output_names
-        return targets, predictions, None if are_own else names, nesting
+        are_own = model._graph is not None and names == model.output_names
+        return (targets, predictions, None if are_own else names, nesting), places
 
-    def prepare(self, memo: Any) -> None:
+    def prepare(self, memo: Any, before: Structure) -> list[Variable] | None:
         """Builds the objective and the optimizer, as a trace does."""
-        model = self.model
-        if memo is not None and not model.objective.built:
-            targets, predictions, names, nesting = memo
+        model, objective, made = self.model, self.model.objective, []
+        built_for, places = memo
+        if built_for is not None and not objective.built:
+            targets, predictions, names, nesting = built_for
             if names is None and model._graph is None:
-                return  # the other model was built by its trace; this one is not: it is traced too
-            names = names or model.output_names
-            model.objective.build_for(targets, predictions, names, nesting)
+                return None  # another was built by its trace; this one is not: it is traced too
+            objective.build_for(targets, predictions, names or model.output_names, nesting)
+            made = objective.variables
         if self.training and not model.optimizer.built:
-            variables = model.trainable_variables
+            variables = (
+                model.trainable_variables
+                if places is None
+                else [before.variables[i] for i in places]
+            )
             if variables:
                 model.optimizer.build(variables)
+                made += model.optimizer.variables
+        return made
 
     def logs(self) -> dict[str, Any]:
         """Returns the numbers by name as they are after the last step."""
@@ -317,11 +328,12 @@ class Predictor:
         """What the program depends on."""
         return self.model, names_for(self.model, self.layout.structures[0])
 
-    def memo(self) -> None:
+    def memo(self, before: Any) -> None:
         """Nothing: a prediction makes nothing but what it returns."""
 
-    def prepare(self, memo: None) -> None:
+    def prepare(self, memo: None, before: Any) -> tuple[()]:
         """There is nothing to make."""
+        return ()
 
     def _trace(self, *values: Any) -> Outputs:
         x = fill(self.layout.structures[0], iter(values))
@@ -409,11 +421,12 @@ class StepFunction:
         return self.model._run_batch(self.phase, x, y, weight, may_be_own=False)
 
 
-def is_overridden(model: Any, name: str) -> bool:
-    """Whether ``model`` has a method of its own in the place of the Trainer's."""
+def is_overridden(model: Any, *names: str) -> bool:
+    """Whether ``model`` has a method of its own in the place of one of the Trainer's."""
     from handmill.models.trainer import Trainer
 
-    return name in vars(model) or getattr(type(model), name) is not getattr(Trainer, name)
+    own, kind = vars(model), type(model)
+    return any([n in own or getattr(kind, n) is not getattr(Trainer, n) for n in names])
 
 
 def call_step(step: Callable[[Any], Any], data: tuple[Any, Any, Any]) -> Any:

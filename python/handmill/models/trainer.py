@@ -49,6 +49,7 @@ from handmill.models.steps import (
     results_come_later,
 )
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
+from handmill.runtime import watch
 from handmill.runtime.tape import GradientTape
 
 
@@ -69,7 +70,7 @@ class Trainer(Predicting, OlderNames):
         self.test_function: Any = None
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
-        self._all_metrics: tuple[Any, list[Any], list[Any]] | None = None
+        self._all_metrics: tuple[int, list[Any], list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 
@@ -479,19 +480,19 @@ class Trainer(Predicting, OlderNames):
     def _metrics_now(self) -> tuple[list[Any], list[Any]]:
         """All metrics, and those that they are made of.
 
-        Looked for once the step is traced, unless the property is overridden.
+        Looked for after changes once the step is traced, unless the property is overridden.
         """
-        objective = self.objective
-        built_for = None if objective is None or not objective.built else objective.built_for
+        objective, now = self.objective, watch.now
+        is_built = objective is not None and objective.built
         known = self._all_metrics
-        if known is not None and known[0] is built_for:
+        if known is not None and is_built and known[0] == now:
             return known[1:]
         found = self.metrics
         inner: list[Any] = []
         for metric in found:
             inner += metric.metrics if isinstance(metric, CompileMetrics) else [metric]
-        if built_for is not None and not is_overridden(self, "metrics"):
-            self._all_metrics = built_for, found, inner
+        if is_built and not is_overridden(self, "metrics"):
+            self._all_metrics = now, found, inner
         return found, inner
 
     def get_metrics_result(self) -> dict[str, Any]:

@@ -238,11 +238,12 @@ class _LargestOutputs:
         """What the program depends on."""
         return self.model, names_for(self.model, self.layout.structures[0])
 
-    def memo(self) -> None:
+    def memo(self, before: Any) -> None:
         """Nothing."""
 
-    def prepare(self, memo: None) -> None:
+    def prepare(self, memo: None, before: Any) -> tuple[()]:
         """There is nothing to make."""
+        return ()
 
     def trace(self, *values: Any) -> Outputs:
         """Returns the largest outputs; remembers the numbers of the layers."""

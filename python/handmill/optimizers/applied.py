@@ -24,8 +24,9 @@ class Applied:
         """Others may have gradients for other variables: they do not share the program."""
         walk.is_shared = False
 
-    def memo(self) -> None:
+    def memo(self, before: Any) -> None:
         """Nothing: it is built before."""
 
-    def prepare(self, memo: None) -> None:
+    def prepare(self, memo: None, before: Any) -> tuple[()]:
         """There is nothing to make."""
+        return ()

@@ -310,7 +310,7 @@ class Optimizer(StoredVariables, Watched):
             )
         found: tuple[list[Variable], ...] = tuple([] for _ in names)
         if initializers.count("zeros") == len(names) and has_methods_of(type(self), Optimizer):
-            self._variables.extend(add_zeros(found, trainable_variables, names, self.name))
+            self._variables += tuple(add_zeros(found, trainable_variables, names, self.name))
             return found[0] if isinstance(name, str) else found
         for variable in trainable_variables:
             for slots, slot_name, made in zip(found, names, initializers, strict=True):

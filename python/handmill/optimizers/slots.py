@@ -30,12 +30,14 @@ def add_zeros(
     Returns:
         All new slots, in the order in which they were made.
     """
-    made = []
+    like = [variable for variable in variables for _ in names]
+    named = []
     for variable in variables:
-        reference, shape, dtype = variable.path.replace("/", "_"), variable.shape, variable.dtype
-        for of_one_name, name in zip(slots, names, strict=True):
+        reference = variable.path.replace("/", "_")
+        for name in names:
             full = f"{reference}_{name or 'var'}"
-            slot = Variable.of_zeros(shape, dtype, full, f"{owner}/{full}")
-            of_one_name.append(slot)
-            made.append(slot)
+            named.append((full, f"{owner}/{full}"))
+    made: list[Variable] = Variable.zeros_like(like, named)
+    for i, of_one_name in enumerate(slots):
+        of_one_name += made[i :: len(names)]
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -55,10 +56,7 @@ class SymbolicAxes:
         if seen.shapes is not None and seen.shapes != shapes:
             seen.symbolic |= _differing(seen.shapes, shapes) - seen.refused
         seen.shapes = shapes
-        return tuple(
-            Spec(_open(i, shape, seen.symbolic), dtype)
-            for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
-        )
+        return _specs(tuple(shapes), tuple(dtypes), frozenset(seen.symbolic))
 
     def fixed(self, arrays: Sequence[Array], batch: bool) -> tuple[Spec, ...]:
         """The specs of ``arrays`` with every size fixed but that of the batch, or that too."""
@@ -91,7 +89,17 @@ class SymbolicAxes:
         return seen
 
 
-def _open(number: int, shape: tuple[int, ...], symbolic: set[Place]) -> tuple[Any, ...]:
+@functools.lru_cache(1024)  # models of one structure ask for the same
+def _specs(
+    shapes: tuple[tuple[int, ...], ...], dtypes: tuple[str, ...], symbolic: frozenset[Place]
+) -> tuple[Spec, ...]:
+    return tuple(
+        Spec(_open(i, shape, symbolic), dtype)
+        for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+    )
+
+
+def _open(number: int, shape: tuple[int, ...], symbolic: frozenset[Place]) -> tuple[Any, ...]:
     return tuple(
         BATCH
         if axis == 0

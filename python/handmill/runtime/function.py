@@ -32,7 +32,7 @@ from handmill.runtime.axes import Place, SymbolicAxes
 from handmill.runtime.feed import Feed
 from handmill.runtime.plans import TRACES
 from handmill.runtime.structure import Structure
-from handmill.runtime.traces import Bound, Trace, take_variables
+from handmill.runtime.traces import Bound, Trace, Way, take_variables
 from handmill.runtime.variable import Variable
 
 _MOST_SIGNATURES = 64
@@ -103,12 +103,24 @@ class Subject(Protocol):
         """Everything that the trace depends on, for :class:`Structure`."""
         ...
 
-    def memo(self) -> Any:
-        """What :meth:`prepare` must know to do for an equal subject what a trace did for this."""
+    def memo(self, before: Structure) -> Any:
+        """What :meth:`prepare` must know to do for an equal subject what a trace did for this.
+
+        Args:
+            before: what the subject was before the trace.
+        """
         ...
 
-    def prepare(self, memo: Any) -> None:
-        """Makes what a trace would make (slots of the optimizer, metrics), without a trace."""
+    def prepare(self, memo: Any, before: Structure) -> Sequence[Variable] | None:
+        """Makes what a trace would make (slots of the optimizer, metrics), without a trace.
+
+        Args:
+            memo: what :meth:`memo` of an equal subject gave.
+            before: what this one is now.
+
+        Returns:
+            Variables, with all that were made; None if that takes a trace.
+        """
         ...
 
 
@@ -398,27 +410,36 @@ class TracedFunction:
         found = self._describe()
         key = self._key(specs, found)
         trace = TRACES.find(key) if found.is_shared else None
-        if trace is not None:
-            subject.prepare(trace.memo)
-            if watch.now != now:
-                now = watch.now
-                found = self._describe()
-            if found.key != trace.after:
+        if trace is not None and found.key != trace.after:
+            before, made = found, subject.prepare(trace.memo, found)
+            now = watch.now
+            expected = None if trace.way is None else trace.way.leads(before, made)
+            found = self._describe() if expected is None else expected
+            if expected is None and found.key != trace.after:
                 trace = None  # what it has made differs from what the trace made
+            elif expected is None:
+                trace.way = Way.learn(before, made, found)
         if trace is not None:
             bound = Bound(trace, [found.variables[i] for i in trace.places], found.names)
         else:
+            before = found
             trace, variables = self._trace(specs)
             now = watch.now
             found = self._describe()
             bound = Bound(trace, variables, found.names)
-            self._share(trace, bound, specs, key, found)
+            self._share(trace, bound, specs, key, before, found)
         self._structure = found
         self._seen = -1 if found.must_ask else now
         return self._remember(specs, bound)
 
     def _share(
-        self, trace: Trace, bound: Bound, specs: tuple[Spec, ...], key: Any, after: Structure
+        self,
+        trace: Trace,
+        bound: Bound,
+        specs: tuple[Spec, ...],
+        key: Any,
+        before: Structure,
+        after: Structure,
     ) -> None:
         """Makes a new trace known to others, if its variables can be told apart by structure."""
         trace.names = after.names
@@ -427,7 +448,7 @@ class TracedFunction:
             return
         trace.places = [places[id(v)] for v in bound.variables]
         trace.after = after.key
-        trace.memo = self._subject.memo() if self._subject is not None else None
+        trace.memo = self._subject.memo(before) if self._subject is not None else None
         trace.is_shared = True
         TRACES.share(key, trace)
         TRACES.share(self._key(specs, after), trace)

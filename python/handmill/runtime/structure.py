@@ -72,9 +72,34 @@ class Structure:
         self._probes = walk.probes
         self._marks = watch.sum_of_marks(walk.watched)
 
+    @classmethod
+    def expected(
+        cls, key: Any, variables: list[Variable], names: list[str], trainable: bool
+    ) -> Structure:
+        """One that nobody has described: :meth:`holds` is False, so that somebody will.
+
+        Args:
+            key: what the description would give.
+            variables: those that it would meet, in order.
+            names: those of the layers.
+            trainable: whether what is trainable is looked at.
+        """
+        made = cls.__new__(cls)
+        made._atoms, made._flags = key
+        made.variables, made.names, made.is_shared = variables, names, True
+        made._watched = [watch.SETTINGS, watch.TRAINABLE] if trainable else [watch.SETTINGS]
+        made._probes = []
+        made._marks = -1
+        return made
+
     @property
     def key(self) -> Any:
         return self._atoms, self._flags
+
+    @property
+    def looks_at_trainable(self) -> bool:
+        """Whether it notices what is trainable."""
+        return watch.TRAINABLE in self._watched[:2]
 
     @property
     def must_ask(self) -> bool:
@@ -89,10 +114,9 @@ class Structure:
 
     def is_equal(self, other: Structure) -> bool:
         """Whether programs of one are programs of the other, with the same variables."""
-        looks = watch.TRAINABLE in self._watched[:2]
         return (
             self._atoms == other._atoms
-            and (not looks or self._flags == other._flags)
+            and (not self.looks_at_trainable or self._flags == other._flags)
             and len(self.variables) == len(other.variables)
             and all(map(is_, self.variables, other.variables))
         )
@@ -151,10 +175,7 @@ class Walk:
         if id(thing) in self.numbers:
             self.is_new(thing)
             return
-        part: Part | None = thing.__dict__.get("_part")
-        if part is None or not part.holds():
-            part = Part(describe)
-            thing.__dict__["_part"] = part if not part.probes else None
+        part = part_of(thing, describe)
         if self.numbers and not self.numbers.keys().isdisjoint(part.ids):
             describe(self)
             return
@@ -204,6 +225,16 @@ class Walk:
                 handler(self, value)
 
 
+def part_of(thing: Any, describe: Callable[[Walk], None]) -> Part:
+    """What a Watched object adds to a description; remembered until something in it changes."""
+    known: Part | None = thing.__dict__.get("_part")
+    if known is not None and known.holds():
+        return known
+    made = Part(describe)
+    thing.__dict__["_part"] = made if not made.probes else None
+    return made
+
+
 class Part:
     """What a thing adds to a description, where nothing in it was met before.
 
@@ -212,8 +243,8 @@ class Part:
     """
 
     __slots__ = (
-        "_marks", "atom", "flagged", "ids", "is_shared", "kept", "names", "probes", "variables",
-        "watched",
+        "_kinds", "_marks", "atom", "flagged", "ids", "is_shared", "kept", "names", "probes",
+        "variables", "watched",
     )  # fmt: skip
 
     def __init__(self, describe: Callable[[Walk], None]) -> None:
@@ -225,10 +256,20 @@ class Part:
         self.ids = list(walk.numbers)
         self.is_shared = walk.is_shared
         self._marks = watch.sum_of_marks(walk.watched)
+        self._kinds: dict[type, bool] = {}
 
     def holds(self) -> bool:
         """Whether nothing in it was changed since."""
         return self._marks == watch.sum_of_marks(self.watched)
+
+    def holds_any(self, kind: type) -> bool:
+        """Whether an object of a class may be in it."""
+        found = self._kinds.get(kind)
+        if found is None:
+            kinds = set(map(type, self.kept))
+            found = not self.is_shared or any([issubclass(k, kind) for k in kinds])
+            self._kinds[kind] = found
+        return found
 
 
 class _PartKey:

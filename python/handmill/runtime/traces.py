@@ -18,6 +18,7 @@ from handmill.ir.op import Array
 from handmill.ir.passes import optimize
 from handmill.ir.shapes import Sizes, Spec
 from handmill.runtime.plans import PLANS
+from handmill.runtime.structure import Structure
 from handmill.runtime.variable import Variable
 
 UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_tiles"})
@@ -63,6 +64,7 @@ class Trace:
         places: of the variable of each slot in that structure.
         after: the key of that structure after the trace.
         memo: what the owner needs to know to come to that state without a trace.
+        way: how another owner comes there, once one has.
         names: those of the layers, in the order of the structure.
     """
 
@@ -73,6 +75,7 @@ class Trace:
         self.places: list[int] = []
         self.after: Any = None
         self.memo: Any = None
+        self.way: Way | None = None
         self.names: list[str] = []
         self.plans: dict[Any, Any] = {}  # PLANS decides which are kept
         self._symbols = graph.symbols
@@ -152,6 +155,44 @@ class Trace:
             plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
             PLANS.add(self, key)
         return plan
+
+
+class Way:
+    """What a subject is like after it was prepared for a trace, learnt from the first one.
+
+    Subjects of equal structure, which hold nothing but objects of this package, become equal again
+    when the same is made for them: so the next one need not be described a second time.
+
+    Args:
+        before: a subject's structure.
+        made: the variables that were made for it.
+        after: its structure then, in which each variable is one of these.
+    """
+
+    def __init__(self, before: Structure, made: Sequence[Variable], after: Structure) -> None:
+        number = {id(v): i for i, v in enumerate((*before.variables, *made))}
+        self._places = [number[id(v)] for v in after.variables]
+        self._specs = [v.spec for v in made]
+        self._key = after.key
+        self._trainable = after.looks_at_trainable
+
+    @classmethod
+    def learn(
+        cls, before: Structure, made: Sequence[Variable] | None, after: Structure
+    ) -> Way | None:
+        """The way from ``before`` to ``after``; None if what was made does not tell it all."""
+        if made is None or after.must_ask or before.names != after.names:
+            return None
+        known = set(map(id, (*before.variables, *made)))
+        return cls(before, made, after) if known.issuperset(map(id, after.variables)) else None
+
+    def leads(self, before: Structure, made: Sequence[Variable] | None) -> Structure | None:
+        """The structure of another subject, for which ``made`` was made; None if it differs."""
+        if made is None or [v.spec for v in made] != self._specs:
+            return None
+        variables = [*before.variables, *made]
+        found = [variables[i] for i in self._places]
+        return Structure.expected(self._key, found, before.names, self._trainable)
 
 
 def guards_of_data(graph: Graph) -> tuple[Graph, list[int]] | None:

@@ -29,7 +29,15 @@ class ArrayState:
 
     def __init__(self, shape: tuple[int, ...], dtype: int) -> None:
         self._array = np.zeros(shape, numpy_dtype(DTYPES[dtype]))
+        self.nbytes = self._array.nbytes
         self.version = 0
+
+    @classmethod
+    def like(cls, states: Sequence[ArrayState]) -> list[ArrayState]:
+        """States of zeros, each of the shape and dtype of one of these."""
+        return [
+            cls(state._array.shape, _CODES[name_of_dtype(state._array.dtype)]) for state in states
+        ]
 
     def view(self) -> Array:
         """The content, read-only."""
@@ -298,20 +306,32 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         """
         _check_bytes(name, shape, dtype, drawn=False)
         made = cls.__new__(cls)
-        made.__dict__.update(
-            name=name,
-            path=path,
-            _trainable=False,
-            made_trainable=False,
-            autocast=autocast,
-            aggregation="none",
-            synchronization="auto",
-            regularizer=None,
-            constraint=None,
-            spec=_spec(shape, dtype),
-            state=_new_state(shape, dtype),
-        )
+        state = _new_state(shape, dtype)
+        made.__dict__.update(name=name, path=path, spec=_spec(shape, dtype), state=state)
+        if not autocast:
+            made.__dict__["autocast"] = False
         return made
+
+    @classmethod
+    def zeros_like(cls, variables: Sequence[Variable], named: Sequence[tuple[str, str]]) -> Any:
+        """Variables of zeros of the shapes and dtypes of others, as :meth:`of_zeros` makes them.
+
+        Args:
+            variables: the others.
+            named: a name and a path for each.
+        """
+        size = sum([v.state.nbytes for v in variables])
+        if size > _BYTES_NOT_CHECKED or _budget.get() is not None:
+            for variable, (name, _) in zip(variables, named, strict=True):
+                _check_bytes(name, variable.shape, variable.spec.dtype, drawn=False)
+        found = []
+        states = _kind_of_states().like([v.state for v in variables])
+        for variable, (name, path), state in zip(variables, named, states, strict=True):
+            made = cls.__new__(cls)
+            own = made.__dict__  # nobody depends on a variable that is being made
+            own["name"], own["path"], own["spec"], own["state"] = name, path, variable.spec, state
+            found.append(made)
+        return found
 
     def _drawn(
         self, initializer: Callable[..., Any], name: str, shape: tuple[int, ...], dtype: str
@@ -332,15 +352,16 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
 
     name: str
     path: str
-    autocast: bool
-    aggregation: str
-    synchronization: str
-    regularizer: Any
-    constraint: Any
     spec: Spec
     state: Any
-    _trainable: bool
-    made_trainable: bool
+    # What is not said otherwise; the names are also those of arguments.
+    autocast: bool = True
+    aggregation: str = "none"
+    synchronization: str = "auto"
+    regularizer: Any = None
+    constraint: Any = None
+    _trainable: bool = False
+    made_trainable: bool = False
     sparse_rows: bool = False
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})

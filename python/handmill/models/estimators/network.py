@@ -280,8 +280,9 @@ class _Subject:
     def __init__(self, parts: Callable[[], tuple[Any, ...]]) -> None:
         self.parts = parts
 
-    def memo(self) -> None:
+    def memo(self, before: Any) -> None:
         """Nothing."""
 
-    def prepare(self, memo: None) -> None:
+    def prepare(self, memo: None, before: Any) -> tuple[()]:
         """There is nothing to make."""
+        return ()
