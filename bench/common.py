@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import gc
 import json
 import math
 import os
@@ -124,6 +125,7 @@ def _seconds_of(call: Callable[[], Any], repeats: int) -> tuple[float, bool]:
     """Seconds of a call, and whether others used a tenth of a core or more meanwhile."""
     from handmill.inspection.benchmarks.peers import cpu_ticks
 
+    gc.collect()  # else a forgotten model keeps its memory, and the next one gets cold pages
     (before, own_before), start = cpu_ticks(os.getpid()), time.perf_counter()
     for _ in range(repeats):
         call()

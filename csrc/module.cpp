@@ -12,10 +12,10 @@ PYBIND11_MODULE(main_core, m) {
   handmill::register_program(m);
   handmill::register_plan(m);
   handmill::register_feed(m);
+  handmill::register_files(m);
   handmill::register_function(m);
   handmill::register_images(m);
   handmill::register_ceilings(m);
-  handmill::register_checksum(m);
   handmill::register_columns(m);
 }
 

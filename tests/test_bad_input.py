@@ -13,6 +13,7 @@ import sys
 import time
 import tracemalloc
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,25 @@ def test_layers_too_large(units):
     with pytest.raises((ValueError, MemoryError), match="kernel"):
         models.Sequential([layers.Input((4,)), layers.Dense(units, name="wide")])
     assert time.perf_counter() - start < 2
+
+
+def test_forgotten_models_make_room(monkeypatch):
+    """Layers know each other, so that their memory is free only when the collector has come."""
+
+    class Part:
+        pass
+
+    part = Part()
+    part.itself = part
+    known = weakref.ref(part)
+    del part
+    free = {True: 0, False: 20_000_000_000}
+    monkeypatch.setattr(
+        "handmill.runtime.variable.available_bytes", lambda: free[known() is not None]
+    )
+    monkeypatch.setattr("handmill.runtime.variable._BYTES_NOT_CHECKED", 0)
+    layers.Dense(8).build((None, 4))
+    assert known() is None
 
 
 def test_weights_that_memory_does_not_hold(monkeypatch):

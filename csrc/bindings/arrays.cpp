@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/copying.h"
 
 namespace handmill {
 namespace {
@@ -113,7 +114,8 @@ void copy_into(void* data, Dtype dtype, std::span<const int64_t> shape, py::hand
           "expected an array of shape ", shape_text(shape), ", got shape ",
           shape_text({reinterpret_cast<const int64_t*>(got.data()), got.size()}));
   if (is_ready(from) && dtype_of(from) == dtype) {
-    std::memmove(data, from->data, static_cast<size_t>(array_bytes(shape, dtype)));
+    copy_bytes(static_cast<std::byte*>(data), reinterpret_cast<const std::byte*>(from->data),
+               array_bytes(shape, dtype));
     return;
   }
   const py::object to = array_over(data, dtype, shape, py::none(), true);

@@ -6,9 +6,9 @@
 namespace handmill {
 
 void register_ceilings(pybind11::module_& m);
-void register_checksum(pybind11::module_& m);
 void register_columns(pybind11::module_& m);
 void register_feed(pybind11::module_& m);
+void register_files(pybind11::module_& m);
 void register_function(pybind11::module_& m);
 void register_images(pybind11::module_& m);
 void register_plan(pybind11::module_& m);

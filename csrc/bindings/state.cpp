@@ -9,6 +9,7 @@
 #include "bindings/arrays.h"
 #include "bindings/register.h"
 #include "core/check.h"
+#include "core/copying.h"
 
 namespace handmill {
 namespace {
@@ -19,7 +20,8 @@ py::object view(const State& state) {
 
 py::object copy(const State& state) {
   py::object array = new_array(state.dtype(), state.shape());
-  std::memcpy(as_array(array.ptr())->data, state.data(), static_cast<size_t>(state.bytes()));
+  copy_bytes(reinterpret_cast<std::byte*>(as_array(array.ptr())->data), state.data(),
+             state.bytes());
   return array;
 }
 

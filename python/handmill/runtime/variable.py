@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,7 +150,11 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> 
             raise ValueError(
                 f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
             )
-    if size > _BYTES_NOT_CHECKED and size * (1 + drawn) > (free := available_bytes()):
+    needed = size * (1 + drawn)
+    if size <= _BYTES_NOT_CHECKED or needed <= available_bytes():
+        return
+    gc.collect()  # a model that is forgotten keeps its memory until then: layers know each other
+    if needed > (free := available_bytes()):
         also = ", and as much while its first values are made" if drawn else ""
         raise MemoryError(
             f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB{also}; this process can "

@@ -11,13 +11,15 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from handmill import files
 from handmill.errors import FileFormatError
 from handmill.saving.atomic_file import write_bytes
+from handmill.saving.file_range import FileRange
 from handmill.saving.json_data import MAX_JSON
 from handmill.saving.pieces import Content
 from handmill.saving.stored_zip import read_members, to_archive
@@ -88,13 +90,36 @@ def read_file(
         return from_archive(file, os.fstat(file.fileno()).st_size, str(path), wanted, known)
 
 
+@contextmanager
+def opened_file(path: Path, known: Members = _of_hmill) -> Iterator[dict[str, Any]]:
+    """Gives the members of a file; those of tensors as :class:`FileRange`, in the block alone.
+
+    These are checked when they are read, at the end of the block at the latest; what was made of
+    them inside is to be thrown away if the block fails.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if the file is damaged or holds anything else.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        members = from_archive(file, size, str(path), known=known, in_place=True)
+        ranges = [content for content in members.values() if isinstance(content, FileRange)]
+        try:
+            yield members
+        finally:  # where damage led to another error, this one is raised
+            for content in ranges:
+                content.check()
+
+
 def from_archive(
     file: BinaryIO,
     size: int,
     name: str,
     wanted: Members | None = None,
     known: Members = _of_hmill,
-) -> dict[str, Content]:
+    in_place: bool = False,
+) -> dict[str, Any]:
     """Returns the members of an open file of ``size`` bytes, as :func:`read_file` does.
 
     Args:
@@ -103,6 +128,7 @@ def from_archive(
         name: what errors call it.
         wanted: the members to be read; default: all that are known.
         known: the members that the format has.
+        in_place: whether members of tensors stay in the file, which stays open.
 
     Raises:
         FileFormatError: if it is damaged or holds anything else.
@@ -112,7 +138,8 @@ def from_archive(
             entries = archive.infolist()
             _check_entries(name, entries, size, known)
             wanted = wanted or known
-            return read_members(file, [e for e in entries if wanted(e.filename)])
+            chosen = [entry for entry in entries if wanted(entry.filename)]
+            return read_members(file, chosen, name if in_place else "")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         kind = Path(name).suffix or ".hmill"
         raise FileFormatError(f"{name} is damaged or not a {kind} file: {error}") from None

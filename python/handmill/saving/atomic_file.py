@@ -123,8 +123,7 @@ def _write_new(
     opened.callback(os.close, descriptor)
     _try_lock(descriptor)
     _reserve(descriptor, size_of(content))
-    for piece in content:
-        _write_all(descriptor, piece)
+    _write_pieces(descriptor, content)
     if rights is not None and hasattr(os, "fchmod"):
         os.fchmod(descriptor, rights)
     os.fsync(descriptor)
@@ -279,10 +278,29 @@ def _reserve(descriptor: int, size: int) -> None:
                 raise
 
 
-def _write_all(descriptor: int, content: Any) -> None:
-    left = memoryview(content).cast("B")
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _write_pieces(descriptor: int, content: Sequence[Any]) -> None:
+    at = begun = 0
+    for piece in content:
+        left = memoryview(piece).cast("B")
+        while left:
+            count = os.write(descriptor, left[:_WRITE_AT_ONCE])
+            left = left[count:]
+            at += count
+            if at - begun >= _WRITE_AT_ONCE:
+                _begin_writeback(descriptor, begun, at - begun)
+                begun = at
+
+
+_WRITE_AT_ONCE = 8 << 20  # bytes that go to the disk while the next ones are copied
+
+
+def _begin_writeback(descriptor: int, at: int, size: int) -> None:
+    from handmill import config
+
+    if config.has_kernels():
+        from handmill import _core
+
+        _core.begin_writeback(descriptor, at, size)
 
 
 def _sync_directory(directory: Path) -> None:

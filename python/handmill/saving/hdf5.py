@@ -6,6 +6,7 @@ the file in one piece, uncompressed: no array can have more bytes than the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.file_range import FileRange, array_in
 from handmill.saving.hdf5_heaps import check_texts
 from handmill.saving.pieces import Content, ContentFile, Pieces, SparseFile, bytes_of
 
@@ -109,11 +111,12 @@ class Reader:
         FileFormatError: if it is not HDF5.
     """
 
-    def __init__(self, content: Content, name: str) -> None:
+    def __init__(self, content: Content | FileRange, name: str) -> None:
         self._library = h5py()
         self._content = content
         self._reads = ContentFile(content)
         self._name = name
+        self._opened: dict[str, Any] = {}
         if content[: len(_SIGNATURE)] != _SIGNATURE:
             raise FileFormatError(f"{name} is not an HDF5 file")
         with self._damage():
@@ -239,16 +242,26 @@ class Reader:
 
     def _at(self, path: str) -> Any:
         """What is at ``path``, reached by hard links; None if nothing is."""
-        found = self._file
-        for part in path.split("/") if path else ():
-            group = self._group(found, path)
-            link = group.get(part, getlink=True) if part else None
-            if link is None:
-                return None
-            if not isinstance(link, self._library.HardLink):
-                raise self._refuse(path, f"is a {type(link).__name__}, which is not followed")
-            found = group[part]
-        return found
+        if not path:
+            return self._file
+        if path not in self._opened:
+            owner, _, name = path.rpartition("/")
+            # Between the parts of a path is one slash, and none before or after it.
+            found = None if path[0] == "/" or not name else self._at(owner)
+            self._opened[path] = None if found is None else self._inside(found, name, path)
+        return self._opened[path]
+
+    def _inside(self, owner: Any, name: str, path: str) -> Any:
+        library, group, part = self._library, self._group(owner, path).id, name.encode()
+        if not group.links.exists(part):
+            return None
+        if group.links.get_info(part).type != library.h5l.TYPE_HARD:
+            link = type(owner.get(name, getlink=True)).__name__
+            raise self._refuse(path, f"is a {link}, which is not followed")
+        found = library.h5o.open(group, part)
+        if isinstance(found, library.h5g.GroupID):
+            return library.Group(found)
+        return library.Dataset(found) if isinstance(found, library.h5d.DatasetID) else found
 
     def _array(self, dataset: Any, path: str) -> Array:
         layouts = self._library.h5d
@@ -262,14 +275,12 @@ class Reader:
         is_bfloat16 = dtype == np.dtype("V2") and self.text(path, "dtype") == _BFLOAT16
         if dtype.kind not in "fiub" and not is_bfloat16:
             raise self._refuse(path, f"holds elements of type {dtype}")
-        shape = tuple(int(n) for n in dataset.shape or ())
-        count = 1
-        for n in shape:
-            count *= n
-        size = count * dtype.itemsize
+        declared = dataset.shape
+        shape = tuple(int(n) for n in declared or ())
+        size = math.prod(shape) * dtype.itemsize
         if size > len(self._content) or dataset.id.get_storage_size() != size:
             raise self._refuse(path, f"claims {size} bytes that the file does not have")
-        if dataset.shape is None:
+        if declared is None:
             raise self._refuse(path, "has no elements")
         if not size:
             array = np.zeros(shape, dtype)
@@ -279,9 +290,9 @@ class Reader:
             start = dataset.id.get_offset()
             if start is None or start + size > len(self._content):
                 raise self._refuse(path, "does not lie inside the file")
-            array = np.frombuffer(self._content, dtype, count, start).reshape(shape)
+            array = array_in(self._content, start, dtype, shape)
         if is_bfloat16:
             return array.view(numpy_dtype(_BFLOAT16))
         if dtype.kind == "b":
-            return np.asarray(array.view(np.uint8) != 0)
-        return np.asarray(array, dtype.newbyteorder("="))
+            return np.asarray(np.asarray(array).view(np.uint8) != 0)
+        return array if dtype.isnative else np.asarray(array, dtype.newbyteorder("="))

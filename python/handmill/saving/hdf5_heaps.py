@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from handmill.saving.pieces import Content
 
 _REFERENCE = struct.Struct("<IQI")
 
 
-def check_texts(content: Content, were_read: Sequence[tuple[int, int]], name: str) -> None:
+def check_texts(content: Any, were_read: Sequence[tuple[int, int]], name: str) -> None:
     """Looks at the references of all attributes of a name that the library knows.
 
     Args:
@@ -36,7 +37,7 @@ def check_texts(content: Content, were_read: Sequence[tuple[int, int]], name: st
         if start + count * _REFERENCE.size > len(content):
             raise ValueError(f"attribute {name!r} claims {count} texts")
         for at in range(start, start + count * _REFERENCE.size, _REFERENCE.size):
-            length, heap, number = _REFERENCE.unpack_from(content, at)
+            length, heap, number = _REFERENCE.unpack(content[at : at + _REFERENCE.size])
             if not length:
                 continue
             if heap not in heaps:
@@ -48,7 +49,7 @@ def check_texts(content: Content, were_read: Sequence[tuple[int, int]], name: st
 
 
 def _attributes(
-    content: Content, were_read: Sequence[tuple[int, int]], name: bytes
+    content: Any, were_read: Sequence[tuple[int, int]], name: bytes
 ) -> Iterator[tuple[int, int]]:
     """Where the values of attributes of a name begin, and how many there are."""
     for begin, end in were_read:
@@ -59,12 +60,13 @@ def _attributes(
             at = part.find(name, at + 1)
 
 
-def _attribute(content: Content, at: int, name: bytes) -> Iterator[tuple[int, int]]:
+def _attribute(content: Any, at: int, name: bytes) -> Iterator[tuple[int, int]]:
     """The same for what may be an attribute whose name is at a place, in any version."""
     for version, header, pad in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
-        if at < header or content[at - header] != version:
+        begin = at - header
+        if begin < 0 or content[begin : begin + 1] != bytes([version]):
             continue
-        sizes = struct.unpack_from("<HHH", content, at - header + 2)
+        sizes = struct.unpack("<HHH", content[begin + 2 : begin + 8])
         if sizes[0] != len(name):
             continue
         sizes = tuple(-(-size // pad) * pad for size in sizes)
@@ -83,17 +85,18 @@ def _count(space: Content) -> int | None:
     return math.prod(int(n) for n in struct.unpack_from(f"<{rank}Q", space, start))
 
 
-def _objects(content: Content, heap: int) -> dict[int, int]:
+def _objects(content: Any, heap: int) -> dict[int, int]:
     """The sizes of the texts in a heap by number."""
     if heap + 16 > len(content) or content[heap : heap + 4] != b"GCOL":
         raise ValueError(f"there is no heap at byte {heap}")
-    version, size = content[heap + 4], struct.unpack_from("<Q", content, heap + 8)[0]
+    version, size = struct.unpack("<B3xQ", content[heap + 4 : heap + 16])
     if version != 1 or size < 16 or heap + size > len(content):
         raise ValueError(f"the heap at byte {heap} claims {size} bytes")
     found: dict[int, int] = {}
-    at, end = heap + 16, heap + size
+    whole = bytes(content[heap : heap + size])
+    at, end = 16, size
     while at + 16 <= end:
-        number, _, _, length = struct.unpack_from("<HHIQ", content, at)
+        number, _, _, length = struct.unpack_from("<HHIQ", whole, at)
         if number == 0:  # what is free, to the end
             if length != end - at:
                 raise ValueError(f"the heap at byte {heap} has {length} bytes that are free")

@@ -170,7 +170,7 @@ def model_of(
 
     arrays = tensors("model.safetensors")
     slots = tensors("optimizer.safetensors")
-    tables = list(tensors("constants.safetensors").values())
+    tables = [np.asarray(a) for a in tensors("constants.safetensors").values()]
     stored = sum(a.nbytes for a in (*arrays.values(), *slots.values()))
     with CustomObjectScope(custom_objects or {}), limited_bytes(stored + SMALL_VARIABLES):
         with damage(path, "architecture"), stored_values() as undrawn, shared_objects():

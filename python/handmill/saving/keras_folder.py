@@ -12,6 +12,7 @@ from handmill.saving.archive import open_regular
 from handmill.saving.atomic_file import write_folder
 from handmill.saving.json_data import MAX_JSON
 from handmill.saving.keras_format import belongs
+from handmill.saving.pieces import Content, read_content
 
 _DEEPEST = 64
 
@@ -44,13 +45,13 @@ def write(path: Path, members: Mapping[str, Any], overwrite: bool) -> None:
     write_folder(path, {k: v if isinstance(v, list) else [v] for k, v in members.items()})
 
 
-def read(path: Path) -> dict[str, bytes]:
+def read(path: Path) -> dict[str, Content]:
     """Returns the members in a folder; what belongs to no model is left alone.
 
     Raises:
         FileFormatError: for links, and what is no regular file.
     """
-    found: dict[str, bytes] = {}
+    found: dict[str, Content] = {}
     for name, file in _files(path, "", 0):
         if not belongs(name):
             continue
@@ -59,7 +60,7 @@ def read(path: Path) -> dict[str, bytes]:
         with open_regular(file) as opened:
             if name.endswith(".json") and os.fstat(opened.fileno()).st_size > MAX_JSON:
                 raise FileFormatError(f"{file} is larger than 16 MB")
-            found[name] = opened.read()
+            found[name] = read_content(opened, os.fstat(opened.fileno()).st_size)[0]
     return found
 
 

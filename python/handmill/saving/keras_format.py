@@ -124,7 +124,8 @@ def model_of(
                 model.compile_from_config(compiled)
         with Reader(content, f"{name}: {WEIGHTS}") as reader:
             load_weights(model, reader, f"{name}: {WEIGHTS}", builds=True)
-        stored = {id(v) for part in saveables(model).values() for v in part.variables_to_store()}
+        parts = saveables(model).values() if undrawn else ()
+        stored = {id(v) for part in parts for v in part.variables_to_store()}
         for variable, draw in undrawn:
             if id(variable) not in stored:
                 variable.assign(draw())

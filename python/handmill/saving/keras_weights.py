@@ -10,6 +10,7 @@ import numpy as np
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
+from handmill.saving.file_range import assign_stored
 from handmill.saving.hdf5 import Writer
 from handmill.saving.keras_tree import Aliases, other_paths, saveables
 from handmill.saving.objects import is_own
@@ -117,7 +118,7 @@ def load_weights(
             store = next(filter(None, others), store)
         try:
             if has_own_format(part):
-                own.append((part, store))
+                own.append((part, {key: np.asarray(array) for key, array in store.items()}))
             elif part is model.optimizer:
                 changes += _optimizer_pairs(model, store, builds)
             else:
@@ -176,11 +177,4 @@ def _apply(changes: Changes, own: Iterable[tuple[Any, dict[str, Array]]]) -> Non
         for variable, array in before:
             variable.assign(array)
         raise
-    for variable, array in changes:
-        variable.assign(converted(variable, array))
-
-
-def converted(variable: Variable, array: Array) -> Array:
-    """An array in the dtype of a variable: Keras counts iterations in int32."""
-    wanted = variable.read().dtype
-    return array if array.dtype == wanted else array.astype(wanted)
+    assign_stored(changes)

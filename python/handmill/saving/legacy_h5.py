@@ -8,12 +8,13 @@ from typing import Any
 from handmill.errors import FileFormatError, warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable, limited_bytes, stored_values
+from handmill.saving.file_range import FileRange, assign_stored
 from handmill.saving.hdf5 import Reader, Writer
 from handmill.saving.hmill import SMALL_VARIABLES, damage, description_of, needs_weights
 from handmill.saving.json_data import from_json, to_json
 from handmill.saving.keras2_configs import compile_config_of, in_words_of_keras3
 from handmill.saving.keras_format import WRITTEN_AS
-from handmill.saving.keras_weights import Changes, converted
+from handmill.saving.keras_weights import Changes
 from handmill.saving.objects import CustomObjectScope, deserialize_keras_object, shared_objects
 from handmill.saving.pieces import Content, Pieces
 from handmill.saving.weights import refuse_own_formats
@@ -75,7 +76,7 @@ def holds_weights(content: Content, name: str) -> bool:
 
 
 def model_of(
-    content: Content,
+    content: Content | FileRange,
     name: str,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
@@ -102,7 +103,7 @@ def model_of(
             model = deserialize_keras_object(in_words_of_keras3(config), kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{name} does not describe a model")
-        _assign(_pairs(reader, _WEIGHTS, model, name, False, False))
+        assign_stored(_pairs(reader, _WEIGHTS, model, name, False, False))
         training = reader.text("", "training_config")
         if not compile or training is None:
             return model
@@ -124,12 +125,7 @@ def load_weights(
     """
     with Reader(content, name) as reader:
         group = _WEIGHTS if reader.has(_WEIGHTS) else ""
-        _assign(_pairs(reader, group, model, name, skip_mismatch, by_name))
-
-
-def _assign(pairs: Changes) -> None:
-    for variable, array in pairs:
-        variable.assign(converted(variable, array))
+        assign_stored(_pairs(reader, group, model, name, skip_mismatch, by_name))
 
 
 def _weights_of(layer: Any) -> list[Variable]:
@@ -202,7 +198,7 @@ def _restore_optimizer(model: Any, reader: Reader, name: str) -> None:
         optimizer.build(model.trainable_variables)
     variables = optimizer.variables_to_store()
     if [v.shape for v in variables] == [a.shape for a in arrays]:
-        _assign(list(zip(variables, arrays, strict=True)))
+        assign_stored(list(zip(variables, arrays, strict=True)))
     elif arrays:
         warn_caller(
             f"{name}: the stored state of the optimizer ({len(arrays)} arrays) is not that of "

@@ -9,8 +9,9 @@ from typing import Any
 
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
-from handmill.saving.archive import open_regular, read_file, write_file
+from handmill.saving.archive import open_regular, opened_file, read_file, write_file
 from handmill.saving.atomic_file import kept_folder, write_bytes, write_several
+from handmill.saving.file_range import FileRange
 from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
 from handmill.saving.pieces import Content, Pieces, read_content
@@ -170,13 +171,21 @@ def load_model(
         from handmill.saving import hdf5, keras_folder, keras_format
 
         hdf5.h5py()
-        members = keras_folder.read(path) if folder else read_file(path, known=keras_format.belongs)
-        return keras_format.model_of(members, str(path), custom_objects, compile)
+        if folder:
+            return keras_format.model_of(
+                keras_folder.read(path), str(path), custom_objects, compile
+            )
+        with opened_file(path, keras_format.belongs) as members:
+            return keras_format.model_of(members, str(path), custom_objects, compile)
     if path.suffix in _LEGACY:
         from handmill.saving import legacy_h5
 
-        return legacy_h5.model_of(_content(path), str(path), custom_objects, compile)
-    return model_of(read_file(path), path, custom_objects, compile)
+        with open_regular(path) as file:
+            descriptor = file.fileno()
+            content = FileRange(descriptor, 0, os.fstat(descriptor).st_size, str(path))
+            return legacy_h5.model_of(content, str(path), custom_objects, compile)
+    with opened_file(path) as members:
+        return model_of(members, path, custom_objects, compile)
 
 
 def save_weights(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,6 +16,9 @@ from handmill.ir.op import Array
 
 Content = bytes | memoryview
 """Bytes of a file, in memory."""
+
+Part = tuple[int, int, Any]
+"""A place in a file, how many bytes, and what they are read into: nothing, for None."""
 
 Pieces = list[Any]
 """Objects with a buffer; one after the other they are the content."""
@@ -52,11 +58,19 @@ def read_content(file: Any, size: int, checked: bool = False) -> tuple[memoryvie
 
     Args:
         file: has ``readinto``.
-        size: how many there are; fewer are returned if the file ends before.
+        size: how many there are; fewer are returned if the file ends before, of one on disk none.
         checked: whether the CRC-32 is wanted; 0 otherwise.
     """
     # NumPy's memory has huge pages: that of bytes takes twice as long to read into.
     content = np.empty(size, np.uint8).data
+    with contextlib.suppress(io.UnsupportedOperation):
+        descriptor = file.fileno()
+        try:
+            crc = read_parts(descriptor, [(file.tell(), size, content)], checked)
+        except EOFError:
+            return memoryview(b""), 0
+        file.seek(size, os.SEEK_CUR)
+        return content.toreadonly(), crc
     at = crc = 0
     while at < size and (count := file.readinto(content[at : at + _READ_AT_ONCE])):
         if checked:
@@ -65,14 +79,45 @@ def read_content(file: Any, size: int, checked: bool = False) -> tuple[memoryvie
     return content[:at].toreadonly(), crc
 
 
+def read_parts(descriptor: int, parts: Sequence[Part], checked: bool = False) -> int:
+    """Reads parts of an open file, and returns the CRC-32 of all of them, one after the other.
+
+    Args:
+        descriptor: of the file.
+        parts: into writable buffers, or states where there are kernels.
+        checked: whether the CRC-32 is wanted; 0 otherwise.
+
+    Raises:
+        EOFError: if the file ends before.
+        OSError: if it cannot be read.
+    """
+    from handmill import config
+
+    if config.has_kernels():
+        from handmill import _core
+
+        return _core.read_parts(descriptor, list(parts), checked)
+    crc = 0
+    for start, size, target in parts:
+        for at in range(0, size, _READ_AT_ONCE):
+            piece = os.pread(descriptor, min(_READ_AT_ONCE, size - at), start + at)
+            if len(piece) < min(_READ_AT_ONCE, size - at):
+                raise EOFError("the file ends before its content")
+            if checked:
+                crc = crc32(piece, crc)
+            if target is not None:
+                memoryview(target).cast("B")[at : at + len(piece)] = piece
+    return crc
+
+
 class ContentFile:
     """A file that is read from memory, and knows which of its bytes were read.
 
     It has what h5py asks of a file object.
     """
 
-    def __init__(self, content: Content) -> None:
-        self._content = memoryview(content)
+    def __init__(self, content: Any) -> None:
+        self._content = content
         self._position = 0
         self._ends: dict[int, int] = {}
 

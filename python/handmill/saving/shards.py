@@ -15,7 +15,7 @@ from handmill.saving.archive import open_regular
 from handmill.saving.hdf5 import Reader, Writer
 from handmill.saving.json_data import MAX_JSON, from_json, to_json
 from handmill.saving.keras_weights import groups_of
-from handmill.saving.pieces import Pieces
+from handmill.saving.pieces import Pieces, read_content
 
 SUFFIX = ".weights.json"
 _GIGABYTE = 1 << 30
@@ -120,7 +120,8 @@ class ShardReader:
             for name in sorted({name for names in self._places.values() for name in names}):
                 shard = path.with_name(name)
                 with open_regular(shard) as part:
-                    reader = opened.enter_context(Reader(part.read(), str(shard)))
+                    whole, _ = read_content(part, os.fstat(part.fileno()).st_size)
+                    reader = opened.enter_context(Reader(whole, str(shard)))
                 if save is not None and reader.text("", _SAVE) != save:
                     raise FileFormatError(
                         f"{shard} was not written together with {path}: the saving that should "

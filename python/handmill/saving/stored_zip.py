@@ -11,10 +11,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from handmill.saving.pieces import Content, Pieces, crc32, read_content, size_of
+from handmill.saving.file_range import FileRange
+from handmill.saving.pieces import Pieces, crc32, read_content, size_of
 
 _LARGEST_32 = (1 << 31) - 1  # as zipfile has it: some readers take 32 bits with a sign
 _MOST_ENTRIES_16 = (1 << 16) - 1
+_OF_TENSORS = (".safetensors", ".h5")
 _ZIP64 = 45  # the version that reads fields of 64 bits
 _LOCAL = struct.Struct("<4s2B4HL2L2H")
 
@@ -71,17 +73,21 @@ def _end(count: int, size: int, at: int) -> bytes:
     return wide + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0)
 
 
-def read_members(file: Any, entries: Sequence[zipfile.ZipInfo]) -> dict[str, Content]:
+def read_members(
+    file: Any, entries: Sequence[zipfile.ZipInfo], in_place: str = ""
+) -> dict[str, Any]:
     """Returns the bytes of members that are stored, whose sizes the caller has checked.
 
     Args:
         file: where they are.
         entries: what ``zipfile`` says of them.
+        in_place: what errors call the file, if members of tensors are not read, but given as
+            :class:`FileRange`, to be read and checked while it is open.
 
     Raises:
         zipfile.BadZipFile: if they do not lie there, or are damaged.
     """
-    found: dict[str, Content] = {}
+    found: dict[str, Any] = {}
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
@@ -99,6 +105,14 @@ def read_members(file: Any, entries: Sequence[zipfile.ZipInfo]) -> dict[str, Con
                 f"File name in directory {entry.orig_filename!r} and header {name!r} differ."
             )
         file.seek(of_extra, 1)
+        if in_place and entry.filename.endswith(_OF_TENSORS):
+            label = f"{in_place}: {entry.filename}"
+            start = file.tell()
+            found[entry.filename] = FileRange(
+                file.fileno(), start, entry.file_size, label, entry.CRC
+            )
+            end = start + entry.file_size
+            continue
         content, crc = read_content(file, entry.file_size, checked=True)
         if len(content) != entry.file_size or crc != entry.CRC:
             raise zipfile.BadZipFile(f"Bad CRC-32 for file {entry.orig_filename!r}")

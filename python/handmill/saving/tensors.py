@@ -9,11 +9,10 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
+from handmill.saving.file_range import array_in
 from handmill.saving.json_data import from_json
 from handmill.saving.pieces import Content, Pieces, bytes_of
 
@@ -77,7 +76,7 @@ def from_tensors(content: Content, name: str) -> dict[str, Array]:
         raise FileFormatError(f"{name} is damaged: its header claims {header} bytes")
     entries = from_json(content[8 : 8 + header], name)
     try:
-        arrays = _arrays(entries, memoryview(content)[8 + header :])
+        arrays = _arrays(entries, content, 8 + header)
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{name} is damaged: {error}") from None
     for key in arrays:
@@ -94,20 +93,20 @@ _DTYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
 _CODES = {name: code for code, name in _DTYPES.items()}
 
 
-def _arrays(entries: Any, data: memoryview) -> dict[str, Array]:
+def _arrays(entries: Any, content: Content, begin: int) -> dict[str, Array]:
     """The arrays that a header describes, which must cover the data exactly, one by one."""
     found: dict[str, Array] = {}
-    end = 0
+    end, whole = 0, len(content) - begin
     described = [(key, about) for key, about in entries.items() if key != "__metadata__"]
     for key, about in sorted(described, key=lambda entry: entry[1]["data_offsets"]):
         dtype = numpy_dtype(_DTYPES[about["dtype"]])
         shape, (start, stop) = about["shape"], about["data_offsets"]
         if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
             raise ValueError(f"tensor {key[:80]!r} has a shape or place that is none")
-        if start != end or stop > len(data) or stop - start != math.prod(shape) * dtype.itemsize:
+        if start != end or stop > whole or stop - start != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"tensor {key[:80]!r} does not lie where the one before ends")
         end = stop
-        found[key] = np.frombuffer(data[start:stop], dtype).reshape(shape)
-    if end != len(data):
-        raise ValueError(f"its tensors end at byte {end} of {len(data)}")
+        found[key] = array_in(content, begin + start, dtype, shape)
+    if end != whole:
+        raise ValueError(f"its tensors end at byte {end} of {whole}")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
+from handmill.saving.file_range import assign_stored
 from handmill.saving.objects import is_own
 from handmill.saving.stored_variables import ASSET_HOOKS
 from handmill.saving.tensors import tensor_names
@@ -109,5 +110,4 @@ def assign(
                 f"{variable.path!r} has shape {variable.shape}",
                 UserWarning,
             )
-    for variable, array in pairs:
-        variable.assign(array)
+    assign_stored(pairs)
