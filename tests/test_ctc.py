@@ -155,6 +155,7 @@ def test_greedy_labels() -> None:
     assert labels.tolist() == [[[1, 1, 0, 1, -1, -1], [2, 0, 0, 2, 2, -1]]]
 
 
+@pytest.mark.slow  # JAX compiles the search
 @pytest.mark.parametrize("strategy", ("greedy", "beam_search"))
 def test_decoding_as_keras(strategy: str) -> None:
     keras = pytest.importorskip("keras")
