@@ -19,7 +19,6 @@ from handmill.layers.convolutional.depthwise_conv import DepthwiseConv2D
 from handmill.layers.core.dense import Dense
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.runtime.variable import Variable
-from handmill.saving.keras_weights import converted
 
 _OWN = re.compile(r"[0-9]{5,}\.")
 _COUNTER = ".num_batches_tracked"
@@ -101,7 +100,7 @@ def assign(
             + (f"\n  ... and {more} more" if more > 0 else "")
         )
     for variable, array in pairs:
-        variable.assign(converted(variable, np.ascontiguousarray(array)))
+        variable.assign(np.ascontiguousarray(array))
 
 
 _Part = tuple[str, Variable, Callable[[Array], Any]]

@@ -26,7 +26,7 @@ def _infer(x: Spec, lengths: Spec, *, paths: int, **_: Any) -> tuple[Spec, Spec]
             "expected outputs of shape (batch, steps, classes) and lengths of shape (batch,)",
             {"inputs": x, "sequence_lengths": lengths},
         )
-    batch, steps, _ = x.shape
+    batch, steps = x.shape[:2]
     return Spec((paths, batch, steps), "int32"), Spec((batch, paths), x.dtype)
 
 
