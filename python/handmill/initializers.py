@@ -566,7 +566,7 @@ _TABLE: dict[str, type[Initializer]] = {
 IdentityInitializer = identity = Identity
 OrthogonalInitializer = orthogonal = Orthogonal
 STFTInitializer = stft = STFT
-constant, dirac, ones, zeros = Constant, Dirac, Ones, Zeros
+constant, ones, zeros = Constant, Ones, Zeros
 glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform
 he_normal, he_uniform = HeNormal, HeUniform
 lecun_normal, lecun_uniform = LecunNormal, LecunUniform
