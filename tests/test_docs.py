@@ -177,6 +177,9 @@ def keras() -> ModuleType:
 EXTRA = {
     "Variable": "its penalty and its condition; Keras keeps them with what it makes by add_weight",
     "preprocessing.image_dataset_from_directory": "skip_corrupt, cache_bytes: Keras has neither",
+    "losses.SparseCategoricalCrossentropy": "label_smoothing: Keras has it for one-hot rows only",
+    "losses.sparse_categorical_crossentropy": "label_smoothing",
+    "metrics.sparse_categorical_crossentropy": "label_smoothing: it is the same function",
     "layers.Embedding": "sparse_rows: Keras walks the whole table in each step",
 }
 

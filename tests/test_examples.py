@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import handmill
@@ -23,6 +24,16 @@ QUICK = {
     "save_and_load.py": r"the same bits",
 }
 """Script -> what it prints."""
+
+RECIPES = {
+    "cifar10_airbench94.py": ("--widths", "8", "8", "8"),
+    "cifar10_fast.py": ("--widths", "8", "8", "8"),
+    "cifar10_resnet8.py": (),
+    "lecun_1989.py": ("--passes", "2"),
+    "mnist_fast.py": ("--epochs", "2"),
+}
+"""Script with ``--quick`` -> what its run is made shorter by."""
+_SEEN_ALWAYS = ("lecun_1989.py",)
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no examples beside the tests")
 
@@ -51,7 +62,7 @@ def test_quick(script: str, tmp_path: Path) -> None:
 
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py")}
-    assert scripts == {*QUICK, "image_folder.py", "mnist.py", "scikit_learn.py"}
+    assert scripts == {*QUICK, *RECIPES, "image_folder.py", "mnist.py", "scikit_learn.py"}
 
 
 @pytest.mark.slow
@@ -69,6 +80,46 @@ def test_mnist(tmp_path: Path) -> None:
         pytest.skip(f"no {file}")
     text = run("mnist.py", str(file), cwd=tmp_path)
     assert float(re.findall(r"test accuracy ([\d.]+)", text)[0]) >= 0.97
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two kinds of pictures and ten of digits that a few steps tell apart, as the data sets lie."""
+    image = pytest.importorskip("PIL.Image", reason="image files need Pillow")
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name, dark in (("dark", 0.3), ("light", 1.0)):
+            place = folder / part / name
+            place.mkdir(parents=True)
+            for i in range(260):
+                pixels = (rng.integers(0, 256, (32, 32, 3)) * dark).astype("uint8")
+                image.fromarray(pixels).save(place / f"{i}.png")
+    digits = {}
+    for part, count in (("train", 2000), ("test", 500)):
+        labels = rng.integers(0, 10, count)
+        images = rng.integers(0, 30, (count, 28, 28))
+        for row, label in enumerate(labels):
+            images[row, 5 + label : 15 + label, 4 + label : 14 + label] += 200
+        digits[f"x_{part}"], digits[f"y_{part}"] = images.astype("uint8"), labels.astype("uint8")
+    np.savez(folder / "mnist.npz", **digits)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(name, marks=() if name in _SEEN_ALWAYS else pytest.mark.slow)
+        for name in RECIPES
+    ],
+)
+def test_recipes(script: str, small_data: Path, tmp_path: Path) -> None:
+    arguments = ("--quick", "--data", str(small_data), *RECIPES[script])
+    text = run(script, *arguments, cwd=tmp_path)
+    # Rates for 50,000 images teach little in the few steps over 500.
+    least = 0 if script.startswith("cifar10") else 70
+    assert float(re.findall(r"test accuracy: ([\d.]+)", text)[0]) >= least, text
+    assert re.search(r"training: [\d.]+ s wall, [\d.]+ s CPU", text)
 
 
 def test_image_folder(tmp_path: Path) -> None:

@@ -32,11 +32,15 @@ UNLISTED = ("distillation", "quantizers")
 OWN = {
     "": "compare inspect install_as_keras use_backend TrainingWarning KerasDifferenceWarning",
     "applications": "ResNet18 ResNet34 resnet18",
+    "callbacks": "Lookahead",
     "config": (
         "available_isas has_kernels image_decoder isa num_threads set_image_decoder set_isa "
         "set_num_threads set_strict_keras strict_keras"
     ),
     "datasets": "digits",
+    "initializers": "Dirac",
+    "models": "predict_views",
+    "optimizers.schedules": "OneCycle PiecewiseLinear",
     "plot": (
         "activation_maps augmentations confusion_matrix filters gradient_histograms history images "
         "misclassified precision_recall_curve roc_curve weight_histograms"

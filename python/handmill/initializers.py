@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.ir.shapes import numpy_dtype
 from handmill.lazy import plain_module
@@ -115,6 +116,59 @@ class Identity(Initializer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
         return {"gain": self.gain}
+
+
+class Dirac(Initializer):
+    """Kernels of convolutions that hand channels on as they are.
+
+    Output channel ``i`` of each group, as long as there is an input channel ``i``, starts as 1 at
+    the middle of the window for that input channel and 0 elsewhere: with ``padding="same"`` the
+    layer hands it on. Keras has none: its ``Identity`` makes matrices.
+
+    Args:
+        groups: groups of the convolution.
+        others: the initializer of output channels that have no input channel left; default: zeros.
+
+    Raises:
+        ValueError: for a shape that is no kernel's, and output channels that the groups do not
+            divide.
+
+    Example:
+        >>> from handmill import initializers
+        >>> kernel = initializers.Dirac()((3, 3, 2, 3))
+        >>> kernel[1, 1].tolist(), float(kernel.sum())
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], 2.0)
+    """
+
+    def __init__(self, groups: int = 1, others: Any = "zeros") -> None:
+        self.groups = whole_number("Dirac: `groups`", groups, 1)
+        self.others = get(others)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        shape = tuple(shape)
+        if not 3 <= len(shape) <= 5 or shape[-1] % self.groups:
+            raise ValueError(
+                "Dirac makes kernels of convolutions of shape (..., inputs, outputs), with outputs "
+                f"a multiple of groups={self.groups}. Received: shape={shape}"
+            )
+        kernel = np.array(self.others(shape, dtype=dtype))
+        middle = tuple(size // 2 for size in shape[:-2])
+        outputs = shape[-1] // self.groups
+        for group in range(self.groups):
+            for channel in range(min(shape[-2], outputs)):
+                output = group * outputs + channel
+                kernel[..., output] = 0
+                kernel[middle][channel, output] = 1
+        return kernel
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"groups": self.groups, "others": serialize_keras_object(self.others)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Initializer:
+        """Makes an initializer from its config."""
+        return cls(config.get("groups", 1), deserialize(config.get("others", "zeros")))
 
 
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
@@ -495,7 +549,7 @@ def compute_fans(
 _CLASSES: tuple[type[Initializer], ...] = (
     Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform,
     VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal,
-    Orthogonal, STFT,
+    Orthogonal, STFT, Dirac,
 )  # fmt: skip
 _TABLE: dict[str, type[Initializer]] = {
     **{cls.__name__: cls for cls in _CLASSES},

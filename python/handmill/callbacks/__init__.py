@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy_exports(
         "History": ".callback",
         "LambdaCallback": ".logging",
         "LearningRateScheduler": ".learning_rate",
+        "Lookahead": ".lookahead",
         "ModelCheckpoint": ".checkpoint",
         "ProgbarLogger": ".logging",
         "ReduceLROnPlateau": ".learning_rate",

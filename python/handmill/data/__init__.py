@@ -8,6 +8,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "AUTOTUNE": ".pipeline.dataset",
+        "CropAndFlip": ".images.crops",
         "Dataset": ".pipeline.dataset",
         "DataFrameIterator": ".images.file_iterators",
         "DirectoryIterator": ".images.file_iterators",
@@ -19,7 +20,9 @@ __getattr__, __dir__ = lazy_exports(
         "array_to_img": ".images.files",
         "img_to_array": ".images.files",
         "load_img": ".images.files",
+        "mirrored": ".images.crops",
         "save_img": ".images.files",
+        "shifted": ".images.crops",
         "smart_resize": ".images.files",
     },
 )

@@ -128,6 +128,7 @@ def sparse_categorical_crossentropy(
     from_logits: bool = False,
     ignore_class: int | None = None,
     axis: int = -1,
+    label_smoothing: float = 0.0,
 ) -> Any:
     """Cross-entropy of targets given as class numbers.
 
@@ -137,12 +138,19 @@ def sparse_categorical_crossentropy(
         from_logits: whether ``y_pred`` are logits.
         ignore_class: a class number whose samples do not count.
         axis: the axis of the classes.
+        label_smoothing: how far targets are moved towards the uniform distribution, as in
+            :func:`categorical_crossentropy`. Keras has it for one-hot rows only.
     """
-    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis)[0]
+    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis, label_smoothing)[0]
 
 
 def sparse_values(
-    y_true: Any, y_pred: Any, from_logits: bool, ignore_class: int | None, axis: int
+    y_true: Any,
+    y_pred: Any,
+    from_logits: bool,
+    ignore_class: int | None,
+    axis: int,
+    label_smoothing: float = 0.0,
 ) -> tuple[Any, Any]:
     """Returns the loss of each sample, and which samples count (None: all)."""
     _check_axis(axis)
@@ -158,14 +166,20 @@ def sparse_values(
             f"dimension: target.shape={_shown(labels)}, output.shape={_shown(scores)}"
             + _one_hot_hint(labels, scores)
         )
-    if ignore_class is None:
-        return ops.sparse_categorical_crossentropy(
-            y_true, y_pred, from_logits=from_logits, axis=axis
-        ), None
-    counts = ops.not_equal(y_true, ops.cast(np.asarray(ignore_class), ops.dtype(y_true)))
-    y_true = ops.where(counts, y_true, ops.zeros_like(y_true))
+    counts = None
+    if ignore_class is not None:
+        counts = ops.not_equal(y_true, ops.cast(np.asarray(ignore_class), ops.dtype(y_true)))
+        y_true = ops.where(counts, y_true, ops.zeros_like(y_true))
     loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
-    return ops.where(counts, loss, ops.zeros_like(loss)), counts
+    if label_smoothing:  # the loss is linear in its targets
+        uniform = ops.full_like(y_pred, 1.0 / scores[axis])
+        rest = ops.categorical_crossentropy(uniform, y_pred, from_logits=from_logits, axis=axis)
+        loss = ops.add(
+            ops.multiply(loss, 1.0 - label_smoothing), ops.multiply(rest, float(label_smoothing))
+        )
+    if counts is not None:
+        loss = ops.where(counts, loss, ops.zeros_like(loss))
+    return loss, counts
 
 
 def _one_hot_hint(labels: Any, scores: Any) -> str:
@@ -297,6 +311,17 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         axis: the axis of the classes.
         name: the loss's name.
         dtype: see :class:`Loss`.
+        label_smoothing: from 0 to 1, how far targets are moved towards the uniform distribution,
+            as in :class:`CategoricalCrossentropy`. Keras has it for one-hot rows only.
+
+    Raises:
+        ValueError: for a ``label_smoothing`` outside of 0 to 1.
+
+    Example:
+        >>> from handmill.losses import SparseCategoricalCrossentropy
+        >>> loss = SparseCategoricalCrossentropy(label_smoothing=0.2)
+        >>> round(float(loss([0], [[0.75, 0.25]])), 4)
+        0.3975
     """
 
     def __init__(
@@ -307,7 +332,13 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         axis: int = -1,
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
+        label_smoothing: float = 0.0,
     ) -> None:
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise ValueError(
+                "`label_smoothing` must be from 0 to 1. Received: "
+                f"label_smoothing={label_smoothing}"
+            )
         super().__init__(
             sparse_categorical_crossentropy,
             reduction,
@@ -316,6 +347,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
             from_logits=from_logits,
             ignore_class=ignore_class,
             axis=axis,
+            label_smoothing=label_smoothing,
         )
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -333,4 +365,6 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         config = super().get_config()
         if config["axis"] == -1:
             del config["axis"]
+        if not config["label_smoothing"]:
+            del config["label_smoothing"]  # Keras's class has no such argument
         return config

@@ -11,6 +11,7 @@ __getattr__, __dir__ = lazy_exports(
         "clone_model": ".cloning",
         "load_model": "handmill.saving.model_file",
         "model_from_json": ".cloning",
+        "predict_views": ".views",
         "save_model": "handmill.saving.model_file",
     },
 )

@@ -91,7 +91,8 @@ class Trainer(Predicting, OlderNames):
         """Chooses how the model is trained and measured.
 
         Args:
-            optimizer: a name or an optimizer.
+            optimizer: a name or an optimizer; or optimizers by patterns of the paths of variables,
+                such as ``{".*/bias": SGD(0.1), ".*": Adam()}`` (``optimizers.get``).
             loss: a name, a loss or a function; for several outputs a list, or a dict by name.
             loss_weights: factors of the losses of several outputs. Metrics in this place, where
                 Keras 2 had them, are metrics.

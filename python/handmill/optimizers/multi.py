@@ -252,11 +252,7 @@ class MultiOptimizer(Optimizer):
         return found
 
     def _apply_to_values(self, grads: list[Any], variables: list[Variable]) -> None:
-        if len(grads) != len(self._trainable_variables):
-            raise ValueError(
-                "Gradients must match trainable variables one-to-one. Received "
-                f"{len(grads)} gradients and {len(self._trainable_variables)} variables."
-            )
+        # Some of the variables are enough, as for any optimizer: layers may have been frozen since.
         by_optimizer = zip(
             self._inner_optimizers,
             self._shared_out(grads, variables),

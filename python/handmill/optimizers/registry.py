@@ -15,7 +15,7 @@ from handmill.optimizers.ftrl import Ftrl
 from handmill.optimizers.lamb import Lamb
 from handmill.optimizers.lion import Lion
 from handmill.optimizers.loss_scale import LossScaleOptimizer
-from handmill.optimizers.multi import MultiOptimizer
+from handmill.optimizers.multi import MultiOptimizer, OptimizerMap
 from handmill.optimizers.muon import Muon
 from handmill.optimizers.nadam import Nadam
 from handmill.optimizers.schedule_free import ScheduleFreeAdamW
@@ -26,23 +26,32 @@ _CLASSES: tuple[type[Optimizer], ...] = (
     ScheduleFreeAdamW, LossScaleOptimizer, MultiOptimizer,
 )  # fmt: skip
 _TABLE = {cls.__name__.lower(): cls for cls in _CLASSES}
+_ALL = ".*"
 
 
 def get(identifier: Any) -> Optimizer | None:
     """Returns the optimizer that ``identifier`` means.
 
     Args:
-        identifier: a name, an optimizer, a config dictionary, or None, which stays None.
+        identifier: a name, an optimizer, a config dictionary, or None, which stays None. Or
+            optimizers (or names) by patterns of the paths of variables, as an ``OptimizerMap`` has
+            them, with ``".*"`` for all variables that no other pattern fits: a ``MultiOptimizer``.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        ValueError: for an unknown name; the message lists the known ones. For patterns without
+            ``".*"``.
 
     Example:
         >>> type(get("adam")).__name__
         'Adam'
+        >>> several = get({".*/bias": "sgd", ".*": "adam"})
+        >>> [type(one).__name__ for one in several.optimizers]
+        ['SGD', 'Adam']
     """
     if identifier is None or isinstance(identifier, Optimizer):
         return identifier
+    if isinstance(identifier, dict) and "class_name" not in identifier:
+        return _by_patterns(identifier)
     if isinstance(identifier, dict | str):
         return deserialize(identifier)
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
@@ -51,6 +60,18 @@ def get(identifier: Any) -> Optimizer | None:
         f"Could not interpret optimizer identifier: {identifier!r}. Expected a name, an "
         f"optimizer or a config dictionary. Known names: {', '.join(sorted(_TABLE))}."
     )
+
+
+def _by_patterns(optimizers: Mapping[str, Any]) -> MultiOptimizer:
+    if _ALL not in optimizers:
+        raise ValueError(
+            "optimizers by patterns of the paths of variables need one for all variables that no "
+            f"other pattern fits: add the key {_ALL!r}. Received the keys: "
+            f"{', '.join(map(repr, optimizers)) or 'none'}"
+        )
+    made = {pattern: get(one) for pattern, one in optimizers.items()}
+    default = made.pop(_ALL)
+    return MultiOptimizer(OptimizerMap(default, made))
 
 
 def serialize(optimizer: Optimizer) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -374,11 +375,146 @@ class CosineDecayRestarts(LearningRateSchedule):
         }
 
 
+class PiecewiseLinear(LearningRateSchedule):
+    """Straight lines between given rates; the first and the last hold before and after.
+
+    Args:
+        steps: increasing numbers of updates.
+        values: the rate at each of them.
+        name: for configs.
+
+    Raises:
+        ValueError: if the lengths do not fit, or steps do not increase.
+
+    Example:
+        >>> schedule = PiecewiseLinear([0, 10, 30], [0.2, 1.0, 0.0])
+        >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 20, 40)]
+        [0.2, 0.6, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self, steps: Sequence[float], values: Sequence[float], name: str = "PiecewiseLinear"
+    ) -> None:
+        if len(steps) != len(values) or not steps:
+            raise ValueError(
+                "PiecewiseLinear needs as many values as steps, at least one. Received: "
+                f"steps={list(steps)}, values={list(values)}"
+            )
+        if any(after <= before for before, after in itertools.pairwise(steps)):
+            raise ValueError(f"PiecewiseLinear: steps must increase. Received: {list(steps)}")
+        self.steps = list(steps)
+        self.values = list(values)
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        step = _float(step)
+        rate = ops.add(ops.multiply(step, 0.0), float(self.values[0]))
+        for first, last, start, end in zip(
+            self.steps, self.steps[1:], self.values, self.values[1:], strict=False
+        ):
+            share = ops.divide(ops.subtract(step, float(first)), float(last) - float(first))
+            share = ops.clip(share, 0.0, 1.0)
+            rate = ops.add(rate, ops.multiply(share, float(end) - float(start)))
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"steps": self.steps, "values": self.values, "name": self.name}
+
+
+class OneCycle(LearningRateSchedule):
+    """One climb to the highest rate and one long fall far below the first (Smith, 2018).
+
+    The defaults are those of torch's ``OneCycleLR``. Momentum stays as the optimizer has it.
+
+    Args:
+        max_learning_rate: the highest rate.
+        total_steps: updates of the whole run; afterwards the last rate holds.
+        pct_start: the fraction of them that the climb takes.
+        div_factor: how many times lower the first rate is than the highest.
+        final_div_factor: how many times lower the last rate is than the first.
+        anneal_strategy: ``"cos"`` for half cosines, ``"linear"`` for straight lines.
+        name: for configs.
+
+    Raises:
+        ValueError: for less than two steps, a fraction outside of 0 to 1, factors that are not
+            positive, and other strategies.
+
+    Example:
+        >>> schedule = OneCycle(1.0, 11, pct_start=0.3, div_factor=10, anneal_strategy="linear")
+        >>> [round(float(schedule(step)), 3) for step in (0, 1, 2.3, 10)]
+        [0.1, 0.491, 1.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        max_learning_rate: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        anneal_strategy: str = "cos",
+        name: str = "OneCycle",
+    ) -> None:
+        if total_steps < 2:
+            raise ValueError(f"OneCycle: total_steps must be at least 2. Received: {total_steps}")
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"OneCycle: pct_start must be from 0 to 1. Received: {pct_start}")
+        if div_factor <= 0 or final_div_factor <= 0:
+            raise ValueError(
+                "OneCycle: factors must be positive. Received: "
+                f"div_factor={div_factor}, final_div_factor={final_div_factor}"
+            )
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(
+                "OneCycle: anneal_strategy must be 'cos' or 'linear'. Received: "
+                f"anneal_strategy={anneal_strategy!r}"
+            )
+        self.max_learning_rate = max_learning_rate
+        self.total_steps = total_steps
+        self.pct_start = pct_start
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.anneal_strategy = anneal_strategy
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        step = _float(step)
+        top = float(self.max_learning_rate)
+        first = top / self.div_factor
+        last = first / self.final_div_factor
+        end = float(self.total_steps) - 1.0
+        turn = self.pct_start * self.total_steps - 1.0  # where torch has its highest rate
+        falling = self._between(top, last, ops.divide(ops.subtract(step, turn), end - turn))
+        if turn <= 0:
+            return falling
+        climbing = self._between(first, top, ops.divide(step, turn))
+        return ops.where(ops.less(step, turn), climbing, falling)
+
+    def _between(self, start: float, end: float, share: Any) -> Any:
+        share = ops.clip(share, 0.0, 1.0)
+        if self.anneal_strategy == "cos":
+            share = ops.multiply(ops.subtract(1.0, ops.cos(ops.multiply(share, math.pi))), 0.5)
+        return ops.add(ops.multiply(share, end - start), start)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            "max_learning_rate": self.max_learning_rate,
+            "total_steps": self.total_steps,
+            "pct_start": self.pct_start,
+            "div_factor": self.div_factor,
+            "final_div_factor": self.final_div_factor,
+            "anneal_strategy": self.anneal_strategy,
+            "name": self.name,
+        }
+
+
 _TABLE: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay, CosineDecay,
-        CosineDecayRestarts,
+        CosineDecayRestarts, PiecewiseLinear, OneCycle,
     )
 }  # fmt: skip
 

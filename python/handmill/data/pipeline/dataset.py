@@ -352,6 +352,36 @@ class Dataset:
 
         return Mapped(self, map_func, num_parallel_calls)
 
+    def map_rows(
+        self, map_func: Callable[..., Any], num_parallel_calls: int | None = None
+    ) -> Dataset:
+        """Makes of each batch of rows what a function returns that is told which rows they are.
+
+        For random changes that depend on seed, pass and row alone, whoever makes the batch and
+        when: ``data.CropAndFlip`` is such a function. Passes of the result are counted by
+        themselves, from 0: with ``fit`` the pass is the epoch.
+
+        Args:
+            map_func: called with the number of the pass, the numbers of the rows in the arrays
+                (int64), and the batch, a tuple as several arguments; it returns an element.
+            num_parallel_calls: as in :meth:`map`, but without ``AUTOTUNE``.
+
+        Raises:
+            ValueError: unless this is batches of rows of arrays: ``from_tensor_slices``,
+                ``shuffle``, ``take``, ``skip``, ``batch``. ``repeat`` comes after ``map_rows``.
+
+        Example:
+            >>> from handmill.data import Dataset
+            >>> data = Dataset.from_tensor_slices([5, 6, 7]).batch(2)
+            >>> data = data.map_rows(lambda epoch, rows, x: x + 10 * rows + 100 * epoch)
+            >>> [[x.tolist() for x in data] for _ in range(2)]
+            [[[5, 16], [27]], [[105, 116], [127]]]
+        """
+        raise ValueError(
+            "map_rows: needs batches whose rows are known: from_tensor_slices(), then shuffle(), "
+            f"take(), skip(), and batch(). Received: {self!r}"
+        )
+
     def filter(self, predicate: Callable[..., Any]) -> Dataset:
         """Keeps the elements for which ``predicate`` is true; called as the function of ``map``."""
         from handmill.data.pipeline.stages import Filtered

@@ -135,8 +135,13 @@ def shuffle_key(seed: int, pass_: int, reshuffles: bool) -> int:
 
 
 def repeat_pass(pass_: int, number: int) -> int:
-    """Returns the pass of a repetition; the first is that of the whole."""
-    return pass_ if number == 0 else make_key(pass_, number, 3)
+    """Returns the pass of a repetition; the first is that of the whole.
+
+    Even passes follow odd ones here too: some functions of ``map_rows`` alternate.
+    """
+    if number == 0:
+        return pass_
+    return make_key(pass_, number, 3) & ~1 | pass_ + number & 1
 
 
 def rest_of_buffer(key: int, count: int) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.data.pipeline.dataset import (
     INFINITE,
     Dataset,
@@ -35,6 +36,8 @@ from handmill.data.pipeline.orders import (
     cut,
     repeat_pass,
 )
+from handmill.data.pipeline.stages import made_by, with_free_rows
+from handmill.data.prefetch import made_ahead
 from handmill.ir.op import Array
 
 # Rows of small data sets that are repeated are joined to pieces of at least so many.
@@ -283,11 +286,31 @@ class RowBatches(Dataset):
         return self._open(pass_, 0)
 
     def _open(self, pass_: int, start: int) -> Iterator[Any]:
-        nested, arrays = self.nested, self.arrays
+        return map(self.element_of, self.rows(pass_, start))
+
+    def rows(self, pass_: int, start: int) -> Iterator[Array]:
+        """Yields the numbers of the rows of each batch of a pass, from a batch on."""
         for order, size in self.pieces(pass_, start):
             for first in range(0, len(order), size):
-                chosen = order[first : first + size]
-                yield rebuilt(nested, [_taken(array, chosen) for array in arrays])
+                yield order[first : first + size]
+
+    def element_of(self, rows: Array) -> Any:
+        """Returns the batch of some rows."""
+        return rebuilt(self.nested, [_taken(array, rows) for array in self.arrays])
+
+    def map_rows(
+        self, map_func: Callable[..., Any], num_parallel_calls: int | None = None
+    ) -> Dataset:
+        if not callable(map_func):
+            raise TypeError(f"map_rows: expected a function, got {type(map_func).__name__}")
+        if _repeats(self._batches):
+            raise ValueError(
+                "map_rows: a pass would hold rows several times, and make the same of them: write "
+                "repeat() after map_rows()"
+            )
+        parallel = 1 if num_parallel_calls is None else num_parallel_calls
+        threads = whole_number("map_rows: `num_parallel_calls`", parallel, 1)
+        return MappedRows(self, map_func, threads)
 
     def take(self, count: int) -> Dataset:
         count = count_or_all("take", count)
@@ -314,6 +337,54 @@ class RowBatches(Dataset):
 
     def unbatch(self) -> Dataset:
         return RowDataset(self.nested, self.arrays, _Unbatched(self._batches), self)
+
+
+class MappedRows(Dataset):
+    """What a function makes of batches of rows, told the pass and which rows they are.
+
+    Args:
+        batches: the batches.
+        function: ``(pass, rows, *element) -> element``.
+        threads: that call it.
+    """
+
+    def __init__(self, batches: RowBatches, function: Callable[..., Any], threads: int) -> None:
+        # Passes of its own: who else goes through the arrays does not disturb what alternates.
+        super().__init__()
+        self._batches = batches
+        self._function = function
+        self._threads = threads
+
+    def cardinality(self) -> int:
+        return self._batches.cardinality()
+
+    def _spec(self) -> Any:
+        exact = self._batches._batches.is_exact
+        found = super()._spec()
+        return found if exact else with_free_rows(found)
+
+    def _elements(self, pass_: int) -> Iterator[Any]:
+        return self._open(pass_, 0)
+
+    def _open(self, pass_: int, start: int) -> Iterator[Any]:
+        function, batches = self._function, self._batches
+
+        def call(rows: Array) -> Any:
+            return made_by(function, batches.element_of(rows), pass_, rows, verb="map_rows")
+
+        if self._threads == 1:
+            return map(call, batches.rows(pass_, start))
+        return made_ahead(batches.rows(pass_, start), call, self._threads, self._threads + 1)
+
+
+def _repeats(stage: Any) -> bool:
+    """Whether an order, or batches of it, has rows several times."""
+    while stage is not None:
+        if isinstance(stage, Again | _BatchesAgain):
+            return True
+        above = (getattr(stage, name, None) for name in ("_above", "_order", "_batches"))
+        stage = next((found for found in above if found is not None), None)
+    return False
 
 
 def _taken(array: Array, rows: Array) -> Array:

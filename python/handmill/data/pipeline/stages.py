@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import count as counted
 from itertools import islice
 from typing import Any
@@ -164,11 +165,22 @@ def called(function: Callable[..., Any], element: Any) -> Any:
     return function(*element) if isinstance(element, tuple) else function(element)
 
 
-def _made(function: Callable[..., Any], element: Any) -> Any:
-    found = called(function, element)
+def made_by(function: Callable[..., Any], element: Any, *before: Any, verb: str = "map") -> Any:
+    """Returns the element that a function of a verb makes of another.
+
+    Args:
+        function: called with ``before`` and the element.
+        element: the other.
+        *before: what comes first among the arguments.
+        verb: for errors.
+
+    Raises:
+        TypeError: if it returns None.
+    """
+    found = called(partial(function, *before) if before else function, element)
     if found is None:
         name = getattr(function, "__name__", type(function).__name__)
-        raise TypeError(f"map: {name}() returned None; it must return the new element")
+        raise TypeError(f"{verb}: {name}() returned None; it must return the new element")
     # As in tf.data: what functions return as a list are parts, as likely as not of other shapes.
     return as_element(tuple(found) if isinstance(found, list) else found)
 
@@ -205,14 +217,14 @@ class Mapped(Derived):
         function = self._function
 
         def call(element: Any) -> Any:
-            return _made(function, element)
+            return made_by(function, element)
 
         return self._ahead(above, call, self._threads, self._threads + 1)
 
     def _one_by_one(self, above: Iterator[Any]) -> Iterator[Any]:
         function = self._function
         for element in above:
-            yield _made(function, element)
+            yield made_by(function, element)
 
 
 def _specs(spec: Any) -> list[ElementSpec]:

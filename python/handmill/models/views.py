@@ -1,0 +1,106 @@
+"""Predictions as means over several views of the same inputs: test-time augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from handmill import tree
+from handmill.data.images.crops import mirrored, shifted
+from handmill.ir.op import Array
+from handmill.naming import known_names
+
+View = Callable[[Array], Array]
+
+
+def _mirrored_shift(images: Array, by: int) -> Array:
+    return mirrored(shifted(images, by, by))
+
+
+def _same(images: Array) -> Array:
+    return images
+
+
+_KNOWN: dict[str, tuple[tuple[View, ...], tuple[float, ...]]] = {
+    "mirror": ((_same, mirrored), (0.5, 0.5)),
+    "mirror_and_shift": (
+        (
+            _same,
+            mirrored,
+            *(partial(shifted, down=by, right=by) for by in (1, -1)),
+            *(partial(_mirrored_shift, by=by) for by in (1, -1)),
+        ),
+        (0.25, 0.25, 0.125, 0.125, 0.125, 0.125),
+    ),
+}
+
+
+def predict_views(
+    model: Any,
+    x: Any,
+    views: str | Sequence[View] = "mirror",
+    weights: Sequence[float] | None = None,
+    batch_size: int | None = None,
+    verbose: Any = 0,
+) -> Any:
+    """Returns the mean of what a model predicts for several views of the same inputs.
+
+    What speaks for a class in an image speaks for it in the mirror image too; the mean of both is
+    right more often, at twice the time. Means of logits and means of probabilities differ: it is
+    the outputs of the model, as they are, that are averaged.
+
+    Args:
+        model: a model with ``predict``.
+        x: an array; for the named views images ``(batch, height, width, channels)``.
+        views: ``"mirror"`` for images and their mirror images; ``"mirror_and_shift"`` for these,
+            of weight 1/4 each, and both moved by one pixel down to the right, and up to the left,
+            of weight 1/8 each; or functions that make of ``x`` an array of as many rows.
+        weights: how much each view counts, to be divided by their sum; default: all alike.
+        batch_size: see ``predict``.
+        verbose: see ``predict``.
+
+    Returns:
+        An array, or what is nested as the model's outputs are.
+
+    Raises:
+        ValueError: for unknown views, none, weights that do not fit, and views that change the
+            number of rows.
+
+    Example:
+        >>> import numpy as np, handmill
+        >>> from handmill.models import predict_views
+        >>> flat = handmill.layers.Flatten()
+        >>> model = handmill.Sequential([handmill.Input((1, 3, 1)), flat])
+        >>> x = np.array([0.0, 1.0, 4.0], "float32").reshape(1, 1, 3, 1)
+        >>> predict_views(model, x, "mirror").tolist()
+        [[2.0, 1.0, 2.0]]
+    """
+    x = np.asarray(x)
+    if isinstance(views, str):
+        if views not in _KNOWN:
+            raise ValueError(known_names("views", views, _KNOWN))
+        functions, shares = _KNOWN[views]
+    else:
+        functions, shares = tuple(views), tuple(1.0 for _ in views)
+    if weights is not None:
+        shares = tuple(float(weight) for weight in weights)
+    if not functions or len(shares) != len(functions) or not sum(shares) > 0 or min(shares) < 0:
+        raise ValueError(
+            "predict_views needs at least one view, and one weight for each, none negative and not "
+            f"all 0. Received: {len(functions)} views, weights={shares}"
+        )
+    total: Any = None
+    for function, share in zip(functions, shares, strict=True):
+        seen = np.asarray(function(x))
+        if seen.shape[:1] != x.shape[:1]:
+            raise ValueError(
+                f"a view must have as many rows as x, {x.shape[:1]}. It has the shape {seen.shape}"
+            )
+        found = model.predict(seen, batch_size=batch_size, verbose=verbose)
+        factor = np.float32(share / sum(shares))
+        found = tree.map_structure(lambda one, by=factor: np.multiply(one, by), found)
+        total = found if total is None else tree.map_structure(np.add, total, found)
+    return total
