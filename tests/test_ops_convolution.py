@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import handmill
 from handmill import ops
 from handmill.errors import ShapeError
+from handmill.ir.trace import apply
+from handmill.primitives.convolution import CONV, CONV_INPUT_GRAD, CONV_KERNEL_GRAD
 from handmill.runtime.function import TracedFunction
 
 
@@ -59,6 +62,35 @@ def test_convolutions_by_definition(rank):
             np.moveaxis(x, -1, 1), w, stride, padding.upper(), "channels_first", dilation
         )
         np.testing.assert_array_equal(np.moveaxis(first, 1, -1), found)
+
+
+@pytest.mark.parametrize("groups", (1, 17))
+@pytest.mark.parametrize("strides", (1, 2))
+def test_zeros_beyond_images_are_multiplied(groups, strides):
+    """0 * inf is NaN, at the borders that the infinite element of the kernel, or of dy, passes."""
+    x, w = abs(normal(1, 6, 6, 17)), normal(3, 3, 17 // groups, 17, seed=1)
+    attrs = {
+        "strides": (strides,) * 2, "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": groups,
+    }  # fmt: skip
+    dy = np.ones(CONV.reference(x, w, **attrs).shape, np.float32)
+    w[0, 0], dy[0, 0, 0] = np.inf, np.inf
+    calls = {
+        CONV: ((x, w), {}),
+        CONV_INPUT_GRAD: ((np.ones_like(dy), w), {"sizes": (6, 6)}),
+        CONV_KERNEL_GRAD: ((x, dy), {"kernel_size": (3, 3)}),
+    }
+    for op, (operands, more) in calls.items():
+        run = TracedFunction(partial(apply, op, **attrs, **more), op.name, batched=False)
+        with np.errstate(invalid="ignore"):
+            want = op.reference(*operands, **attrs, **more)
+        found = run(*operands)
+        assert np.array_equal(np.isnan(found), np.isnan(want))
+        assert np.isnan(want).any()
+        assert not np.isnan(want).all()
+    y = TracedFunction(partial(apply, CONV, **attrs), "conv", batched=False)(x, w)
+    assert np.isnan(y[:, 0]).all()
+    assert np.isnan(y[:, :, 0]).all()
+    assert np.isposinf(y[:, 1:, 1:]).all()
 
 
 @pytest.mark.parametrize("sizes", ((5,), (4, 3), (2, 3, 2)))

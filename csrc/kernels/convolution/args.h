@@ -72,8 +72,8 @@ struct ConvKernelGradArgs {
 };
 
 /// c[n, t, d] = epilogue(sum over taps of source[n, window(t, tap), d] w[tap, d]): one filter a
-/// channel, groups == source_channels == target_channels. Blocks as of ConvArgs with one group and
-/// one panel block: (class * images + n) * row_blocks + r.
+/// channel, groups == source_channels == target_channels. Block n * row_blocks + r computes
+/// rows_per_block target rows of an image, of all classes.
 struct DepthwiseArgs {
   ConvGeometry shape;
   const float* source;
@@ -85,13 +85,14 @@ struct DepthwiseArgs {
 };
 
 /// c[tap, d] = sum over images and positions of source[n, window(t, tap), d] dy[n, t, d]. Slice s
-/// of an even partition of all rows of dy writes to c + s * (taps * channels); a block is a slice.
+/// of an even partition of all rows of dy writes to c + s * (taps * channels); block
+/// slice * parts + part computes one of `parts` parts of the channels.
 struct DepthwiseGradArgs {
   ConvGeometry shape;
   const float* source;
   const float* dy;
   float* c;
-  int64_t slices;
+  int64_t slices, parts;
 };
 
 }  // namespace handmill

@@ -64,8 +64,6 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const int64_t per_chunk = p.taps_per_chunk / joined;
   WindowSegment* const scaled = segments + num_segments;
 
-  const int64_t vectors = ceil_div(shape.columns, W);
-  const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
   const int64_t K = shape.axis[0].kernel * shape.axis[1].kernel * shape.depth;
   const float* const packed = p.packed + block.group * p.packed_group;
   const MatmulEpilogue& e = p.epilogue;
@@ -74,27 +72,17 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
   const bool rest =
       e.residual != nullptr || activation || (e.grad != ActivationGrad::none && !gate);
-  for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-    const int64_t v_begin = panels.at(panel);
-    const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
-    const int64_t n = v_begin * W;
-    const int64_t columns =
-        shape.columns - n < panel_vectors * W ? shape.columns - n : panel_vectors * W;
-    const int64_t most_rows = window_rows(panel_vectors);
-    const int64_t num_tiles = ceil_div(pixels, most_rows);
-    const Split tiles(pixels, num_tiles);
-    const int low_rows = static_cast<int>(tiles.quotient);
-    const WindowKernel low = window_kernel(low_rows, panel_vectors, false);
-    const WindowKernel tall =
-        tiles.remainder > 0 ? window_kernel(low_rows + 1, panel_vectors, false) : low;
+  const auto convolve_panel = [&](int64_t n, int vectors, int64_t columns) {
     WindowTile tile{};
     tile.a = region.data;
     tile.b = packed + K * n;
     tile.c = p.c + n;
+    tile.a_offset = a_offset;
+    tile.c_offset = c_offset;
     tile.length = joined * shape.depth;
     tile.a_step = 1;
-    tile.b_stride = panel_vectors * W;
-    tile.last_lanes = columns - (panel_vectors - 1) * W;
+    tile.b_stride = vectors * W;
+    tile.last_lanes = columns - (vectors - 1) * W;
     for (int64_t s = 0; s < num_segments; ++s) {
       scaled[s] = {segments[s].a, segments[s].b * tile.b_stride};
     }
@@ -108,22 +96,17 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
           is_last && e.bias != nullptr ? floats(e.bias) + block.group * shape.columns + n : nullptr;
       tile.relu = is_last && relu;
       tile.gate = is_last && gate ? floats(e.grad_of) + n : nullptr;
-      int64_t m = 0;
-      for (int64_t i = 0; i < num_tiles; ++i) {
-        tile.a_offset = a_offset + m;
-        tile.c_offset = c_offset + m;
-        (i < tiles.remainder ? tall : low)(tile);
-        const int64_t height = low_rows + (i < tiles.remainder ? 1 : 0);
-        if (is_last && rest) {
-          for (int64_t r = 0; r < height; ++r) {
-            const int64_t at = tile.c_offset[r] + n;
-            apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, relu);
-          }
+      run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
+        if (!is_last || !rest) return;
+        for (int64_t r = 0; r < height; ++r) {
+          const int64_t at = done.c_offset[r] + n;
+          apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, relu);
         }
-        m += height;
-      }
+      });
     }
-  }
+  };
+  for_each_panel(shape.columns, p.panel_vectors, block.panel_begin, block.panel_end,
+                 convolve_panel);
 }
 
 }  // namespace

@@ -28,8 +28,6 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
   const int64_t chunks = ceil_div(shape.images, p.images_per_chunk) * row_chunks;
   const Split slices(chunks, p.slices);
   const Reach reach_across = Taps{across, false, 0}.reach(0, across.target);
-  const int64_t vectors = ceil_div(shape.columns, W);
-  const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
   const int64_t dy_row = across.target * shape.target_channels;
   const int64_t first_chunk = slices.at(block.slice), end_chunk = slices.at(block.slice + 1);
   for (int64_t chunk = first_chunk; chunk < end_chunk; ++chunk) {
@@ -59,39 +57,24 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
             ((first_image + n) * down.target + i) * dy_row + block.group * shape.columns};
       }
     }
-    for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const int64_t v_begin = panels.at(panel);
-      const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
-      const int64_t n = v_begin * W;
-      const int64_t columns =
-          shape.columns - n < panel_vectors * W ? shape.columns - n : panel_vectors * W;
-      const int64_t most_rows = window_rows(panel_vectors);
-      const int64_t num_tiles = ceil_div(m_end - m_begin, most_rows);
-      const Split tiles(m_end - m_begin, num_tiles);
-      const int low_rows = static_cast<int>(tiles.quotient);
+    const auto sum_panel = [&](int64_t n, int vectors, int64_t columns) {
       WindowTile tile{};
       tile.a = region.data;
       tile.b = p.dy + n;
       tile.c = c + n;
+      tile.a_offset = a_offset;
+      tile.c_offset = c_offset;
       tile.segments = segments;
       tile.num_segments = num_segments;
       tile.length = across.target;
       tile.a_step = across.stride * region.pixel;
       tile.b_stride = shape.target_channels;
-      tile.last_lanes = columns - (panel_vectors - 1) * W;
+      tile.last_lanes = columns - (vectors - 1) * W;
       tile.add_to_c = chunk > first_chunk;
-      const bool masked = tile.last_lanes != W;
-      const WindowKernel low = window_kernel(low_rows, panel_vectors, masked);
-      const WindowKernel tall =
-          tiles.remainder > 0 ? window_kernel(low_rows + 1, panel_vectors, masked) : low;
-      int64_t m = 0;
-      for (int64_t i = 0; i < num_tiles; ++i) {
-        tile.a_offset = a_offset + m;
-        tile.c_offset = c_offset + m;
-        (i < tiles.remainder ? tall : low)(tile);
-        m += low_rows + (i < tiles.remainder ? 1 : 0);
-      }
-    }
+      run_tiles(tile, m_end - m_begin, vectors, tile.last_lanes != W,
+                [](const WindowTile&, int64_t) {});
+    };
+    for_each_panel(shape.columns, p.panel_vectors, block.panel_begin, block.panel_end, sum_panel);
   }
 }
 

@@ -44,4 +44,38 @@ constexpr int window_rows(int vectors) {
 // last vector.
 WindowKernel window_kernel(int rows, int vectors, bool masked);
 
+// f(first column, vectors, columns) for the panels [begin, end) of an even partition.
+template <class F>
+HM_INLINE void for_each_panel(int64_t columns, int32_t panel_vectors, int64_t begin, int64_t end,
+                              F f) {
+  constexpr int W = Vec::width;
+  const int64_t vectors = ceil_div(columns, W);
+  const Split panels(vectors, ceil_div(vectors, panel_vectors));
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t v = panels.at(panel), count = panels.at(panel + 1) - v;
+    const int64_t left = columns - v * W;
+    f(v * W, static_cast<int>(count), left < count * W ? left : count * W);
+  }
+}
+
+// Computes `rows` rows of `tile`, in tiles as even as possible, and calls after(tile, its rows)
+// after each.
+template <class After>
+HM_INLINE void run_tiles(WindowTile tile, int64_t rows, int vectors, bool masked, After after) {
+  const Split tiles(rows, ceil_div(rows, window_rows(vectors)));
+  const int low_rows = static_cast<int>(tiles.quotient);
+  const WindowKernel low = window_kernel(low_rows, vectors, masked);
+  const WindowKernel tall =
+      tiles.remainder > 0 ? window_kernel(low_rows + 1, vectors, masked) : low;
+  const int64_t num_tiles = ceil_div(rows, window_rows(vectors));
+  for (int64_t i = 0; i < num_tiles; ++i) {
+    const bool is_tall = i < tiles.remainder;
+    (is_tall ? tall : low)(tile);
+    const int64_t height = low_rows + is_tall;
+    after(tile, height);
+    tile.a_offset += height;
+    tile.c_offset += height;
+  }
+}
+
 }  // namespace handmill::HM_ISA

@@ -2,6 +2,8 @@
 
 Channels are last: ``x (N, *S, C)``, ``w (*K, C / groups, O)``, ``y (N, *T, O)``. As in all
 libraries of the field, kernels are not flipped. ``conv_input_grad`` is the transposed convolution.
+What lies beyond ``x``, or beyond ``dy``, is zero, and is multiplied like any other element: an
+infinite weight gives NaN at the borders, as in JAX (in torch with one group alone).
 """
 
 from __future__ import annotations
@@ -174,8 +176,16 @@ def _kernel_reference(
 def _input_reference(
     dy: Array, w: Array, *, sizes: Any, strides: Any, padding: Any, dilation: Any, groups: int
 ) -> Array:
-    kernel, counts = w.shape[:-2], dy.shape[1:-1]
-    channels = w.shape[-2] * groups
+    kernel, channels = w.shape[:-2], w.shape[-2] * groups
+    if not np.isfinite(w).all():  # zeros beyond dy matter
+        spans = [reach(*place) for place in zip(kernel, dilation, strict=True)]
+        beyond = [-(-span // step) for span, step in zip(spans, strides, strict=True)]
+        dy = padded(dy, [(n, n) for n in beyond])
+        padding = [
+            (low + n * step, high + n * step + span)
+            for (low, high), n, step, span in zip(padding, beyond, strides, spans, strict=True)
+        ]
+    counts = dy.shape[1:-1]
     matrices = np.swapaxes(_matrices(w, groups), 1, 2)
     wide = tuple(n + low + high for n, (low, high) in zip(sizes, padding, strict=True))
     dx = np.zeros((dy.shape[0], *wide, channels), dy.dtype)

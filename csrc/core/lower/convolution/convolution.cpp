@@ -6,6 +6,7 @@
 #include "core/lower/matmul/epilogue.h"
 #include "core/lower/matmul/numbers.h"
 #include "core/lower/strided.h"
+#include "kernels/convolution/taps.h"
 
 namespace handmill {
 namespace {
@@ -22,6 +23,8 @@ constexpr int64_t kKeptSums = 96 * 1024;
 // FLOP that are worth another block, and blocks that keep many threads busy.
 constexpr double kConvBlockFlop = 0.3e6;
 constexpr int64_t kManyConvBlocks = 32;
+// Channels of a block of a depthwise kernel's gradient: so long a run of memory is read well.
+constexpr int64_t kDepthwiseGradChannels = 128;
 
 // The geometry that attributes and shapes say: `source` is what windows lie over.
 ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const ValueView& target,
@@ -49,29 +52,6 @@ ConvGeometry geometry_of(const NodeView& node, const ValueView& source, const Va
   return shape;
 }
 
-// The source positions that windows at the target positions of one class cover, of `axis`.
-struct Covered {
-  int64_t begin = 0, end = 0;
-};
-
-Covered covered_of(const ConvAxis& axis, bool transposed, int64_t first, int64_t targets) {
-  Covered found;
-  bool any = false;
-  for (int64_t k = 0; k < axis.kernel; ++k) {
-    int64_t at = k * axis.dilation - axis.before, step = axis.stride;
-    if (transposed) {
-      at = first + axis.before - k * axis.dilation;
-      if (at % axis.stride != 0) continue;
-      at /= axis.stride;
-      step = 1;
-    }
-    const int64_t end = at + (targets - 1) * step + 1;
-    found = any ? Covered{std::min(found.begin, at), std::max(found.end, end)} : Covered{at, end};
-    any = true;
-  }
-  return found;
-}
-
 // How far windows reach: whether beyond the source, and over how many positions at most, for runs
 // of `run` targets of a class.
 struct Cover {
@@ -81,13 +61,13 @@ struct Cover {
 
 Cover cover_of(const ConvAxis& axis, bool transposed, int64_t run) {
   Cover cover;
-  const int64_t classes = transposed ? axis.stride : 1;
-  for (int64_t first = 0; first < std::min(classes, axis.target); ++first) {
-    const int64_t targets = ceil_div(axis.target - first, classes);
-    const Covered all = covered_of(axis, transposed, first, targets);
-    const Covered part = covered_of(axis, transposed, first, std::min(run, targets));
+  const int64_t classes = transposed ? std::min(axis.stride, axis.target) : 1;
+  for (int64_t first = 0; first < classes; ++first) {
+    const Taps taps{axis, transposed, first};
+    const Reach all = taps.reach(0, taps.targets());
+    const Reach part = taps.reach(0, std::min(run, taps.targets()));
     cover.is_inside = cover.is_inside && all.begin >= 0 && all.end <= axis.source;
-    cover.extent = std::max(cover.extent, part.end - part.begin);
+    cover.extent = std::max(cover.extent, part.size());
   }
   return cover;
 }
@@ -175,17 +155,17 @@ void lower_depthwise(const ValueView& source, const ValueView& w, const ValueVie
                      DepthwiseArgs& args, const EpilogueOperands& epilogue, LaunchWriter& writer) {
   const ConvGeometry& shape = args.shape;
   const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
-  const int64_t rows = ceil_div(down.target, shape.classes[0]);
+  // What a target row writes, or reads if that is more.
+  const int64_t row = std::max(across.target, across.source * down.source / down.target);
   args.rows_per_block =
-      std::min(rows, items_per_block(across.target * shape.target_channels, 2 * kBlockElements));
-  args.row_blocks = ceil_div(rows, args.rows_per_block);
+      std::min(down.target, items_per_block(row * shape.target_channels, 2 * kBlockElements));
+  args.row_blocks = ceil_div(down.target, args.rows_per_block);
   writer.read(&args.source, source);
   writer.read(&args.w, w);
   writer.write(&args.c, c);
   bind_epilogue(writer, args.epilogue, epilogue, 0, c.size());
-  writer.add<Kernel::depthwise>(
-      args, {.blocks = shape.classes[0] * shape.classes[1] * shape.images * args.row_blocks,
-             .flops = conv_flops(shape, args.transposed)});
+  writer.add<Kernel::depthwise>(args, {.blocks = shape.images * args.row_blocks,
+                                       .flops = conv_flops(shape, args.transposed)});
 }
 
 void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) {
@@ -299,11 +279,13 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
     few.shape = shape;
     const double few_flops = conv_flops(shape, false);
     const int64_t rows = shape.images * shape.axis[0].target;
-    few.slices = std::clamp<int64_t>(static_cast<int64_t>(few_flops / kConvBlockFlop), 1,
-                                     std::min(rows, kManyConvBlocks / 2));
+    const int64_t wanted = std::clamp<int64_t>(static_cast<int64_t>(few_flops / kConvBlockFlop), 1,
+                                               kManyConvBlocks / 2);
+    few.parts = std::clamp<int64_t>(shape.source_channels / kDepthwiseGradChannels, 1, wanted);
+    few.slices = std::clamp<int64_t>(wanted / few.parts, 1, rows);
     writer.read(&few.source, x);
     writer.read(&few.dy, dy);
-    const LaunchInfo info{.blocks = few.slices, .flops = few_flops};
+    const LaunchInfo info{.blocks = few.slices * few.parts, .flops = few_flops};
     if (few.slices == 1) {
       writer.write(&few.c, dw);
       return writer.add<Kernel::depthwise_grad>(few, info);
