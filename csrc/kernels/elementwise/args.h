@@ -73,4 +73,18 @@ struct TileArgs {
   int32_t n_instrs, n_inputs, n_outputs, n_temps, element_bytes;
 };
 
+constexpr int kMaxTileSums = 6;
+
+/// A tile program that also adds up what some of its registers, of float32, hold: the iteration
+/// space is rows of C columns, C = dims[3] or 1, and tile.block whole rows of them. sums[s][block,
+/// n], n < N, a multiple of C, are sums of the elements of the block at places n (mod C), so that
+/// those with n = c (mod C) together are the sum of column c.
+struct TileSumsArgs {
+  TileArgs tile;
+  float* sums[kMaxTileSums];
+  int16_t registers[kMaxTileSums];
+  int32_t n_sums;
+  int64_t N;
+};
+
 }  // namespace handmill

@@ -8,6 +8,7 @@
 #include "kernels/cast/convert.h"
 #include "kernels/elementwise/args.h"
 #include "kernels/elementwise/lane_ops.h"
+#include "kernels/lanes.h"
 #include "simd/activations.h"
 #include "simd/angles.h"
 
@@ -343,9 +344,10 @@ OperandState classify(const TileArgs& a, const TileOperand& o, bool is_input) {
   return {access, is_flat, nullptr};
 }
 
-}  // namespace
-
-void tile_program(const TileArgs& a, Range blocks, void* scratch) {
+// Runs the program; after_tile(registers, col, n) sees the registers of each tile, whose n elements
+// begin in column `col` of a row.
+template <class F>
+HM_INLINE void run_tiles(const TileArgs& a, Range blocks, void* scratch, F after_tile) {
   const int64_t cols = a.dims[3];
   const int64_t total = a.dims[0] * a.dims[1] * a.dims[2] * cols;
   const int64_t begin = blocks.begin * a.block;
@@ -406,7 +408,60 @@ void tile_program(const TileArgs& a, Range blocks, void* scratch) {
     for (int i = a.n_inputs; i < n_operands; ++i) {
       if (states[i].access == Access::kBuffered) write_tile(a, a.operands[i], states[i], tile);
     }
+    after_tile(registers, col, n);
     flat += n;
+  }
+}
+
+// sums[j] += the sum of x[m * N + j] over `rows` rows, for kVectors vectors of columns.
+template <int kVectors, class Lanes>
+HM_INLINE void add_strip(const float* x, int64_t rows, int64_t N, float* sums, Lanes lanes) {
+  Vec sum[kVectors];
+  for (Vec& s : sum) s = Vec::zero();
+  for (int64_t m = 0; m < rows; ++m) {
+    for (int j = 0; j < kVectors; ++j) sum[j] = sum[j] + lanes.load(x + m * N + j * Vec::width);
+  }
+  for (int j = 0; j < kVectors; ++j) {
+    float* total = sums + j * Vec::width;
+    lanes.store(lanes.load(total) + sum[j], total);
+  }
+}
+
+// sums[i mod N] += x[i]
+void add_to_columns(const float* x, int64_t n, int64_t N, float* sums) {
+  const int64_t rows = n / N, rest = n - rows * N;
+  if (rows > 0) {
+    int64_t i = 0;
+    for (; i + 4 * Vec::width <= N; i += 4 * Vec::width) {
+      add_strip<4>(x + i, rows, N, sums + i, AllLanes{});
+    }
+    for_each_vector(i, N, [&](int64_t at, auto lanes) {
+      add_strip<1>(x + at, rows, N, sums + at, lanes);
+    });
+  }
+  for_each_vector(0, rest, [&](int64_t at, auto lanes) {
+    add_strip<1>(x + rows * N + at, 1, N, sums + at, lanes);
+  });
+}
+
+}  // namespace
+
+void tile_program(const TileArgs& a, Range blocks, void* scratch) {
+  run_tiles(a, blocks, scratch, [](char**, int64_t, int64_t) {});
+}
+
+void tile_sums(const TileSumsArgs& a, Range blocks, void* scratch) {
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    for (int s = 0; s < a.n_sums; ++s) {
+      float* sums = a.sums[s] + block * a.N;
+      for (int64_t i = 0; i < a.N; ++i) sums[i] = 0.0f;
+    }
+    run_tiles(a.tile, {block, block + 1}, scratch, [&](char** registers, int64_t col, int64_t n) {
+      for (int s = 0; s < a.n_sums; ++s) {
+        const float* x = reinterpret_cast<const float*>(registers[a.registers[s]]);
+        add_to_columns(x, n, a.N, a.sums[s] + block * a.N + col % a.N);
+      }
+    });
   }
 }
 

@@ -39,6 +39,24 @@ struct ReduceUpdateArgs {
   UpdateArgs update;
 };
 
+// x: rows of C columns, `length` elements in all, seen as rows of N (a multiple of C) whose last one
+// may be cut short. Slice s is [s * slice_length, (s + 1) * slice_length), slice_length a multiple
+// of N; means[s, n] and squares[s, n] are the mean of what column n of it holds and the sum of the
+// squares of the distances from that mean. A block is a slice. Where a slice has no row for a
+// column, nothing is written.
+struct ColumnMomentsArgs {
+  const float* x;
+  float *means, *squares;
+  int64_t length, N, slice_length;
+};
+
+// mean[c] and variance[c] of all parts n = c (mod C) of all slices; NaN of no rows.
+struct JoinMomentsArgs {
+  ColumnMomentsArgs parts;
+  float *mean, *variance;
+  int64_t C, columns_per_block;
+};
+
 // y[o, i] = first k where x[o, k, i] is largest (smallest), NaN counting as such.
 // argreduce_lanes: of any dtype but float32 and bfloat16.
 struct ArgReduceArgs {

@@ -181,9 +181,10 @@ def _alias(node: Node) -> tuple[tuple[int, int], ...]:
     operand; with several results a later instruction may still read what a result overwrote.
     """
     if node.op is TILE or (node.op.elementwise and node.op.alias):
-        if len(node.outputs) > 1:
-            return ()
         out = node.outputs[0].spec
+        sums = node.op is TILE and not node.attrs["instructions"][-1].op.elementwise
+        if len(node.outputs) > 1 or sums:
+            return ()
         return tuple((0, i) for i, v in enumerate(node.inputs) if v.spec == out)
     return tuple((o, i) for o, i in node.op.alias if o < len(node.outputs) and i < len(node.inputs))
 

@@ -139,6 +139,8 @@ class Op:
             such operators are elementwise (NumPy broadcasting, one output) and fuse into tile
             programs.
         tile_imm: attrs -> the immediate operands of the opcode.
+        tile_sum: (specs, attrs) -> whether this is the sum of each column, which a tile program
+            that has the operand can add up as it goes.
         alias: pairs (output, input): the output may be written over the input's memory.
         flops: (input specs, output specs, attrs) -> floating-point operations.
         guard: checks its input and can refuse the batch; runs before any write of the step.
@@ -177,6 +179,7 @@ class Op:
     native: Callable[[Sequence[Spec], Attrs], bool] = _always
     tile: str | None = None
     tile_imm: Callable[[Attrs], tuple[float, ...]] | None = None
+    tile_sum: Callable[[Sequence[Spec], Attrs], bool] | None = None
     alias: tuple[tuple[int, int], ...] = ()
     flops: Callable[[Sequence[Spec], Sequence[Spec], Attrs], int] = _cost_of_bytes
     guard: bool = False

@@ -6,7 +6,6 @@ graph shares them with the old one.
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,12 +18,19 @@ from handmill.ir.dims import holds_dims, is_fixed
 from handmill.ir.graph import Graph, Node, Value, rewrite
 from handmill.ir.hoist import hoist
 from handmill.ir.op import FUSIONS
+from handmill.ir.order import list_schedule
 from handmill.ir.shapes import numpy_dtype
-from handmill.ir.tile import CONVERT, TILE, TileInstruction
+from handmill.ir.tile import (
+    CONVERT,
+    MAX_TILE_INSTRUCTIONS,
+    MAX_TILE_OPERANDS,
+    TILE,
+    TileInstruction,
+)
+from handmill.ir.tile_sinking import sink_results
+from handmill.ir.tile_sums import fuse_sums
 from handmill.ir.verify import verify
 
-MAX_TILE_OPERANDS = 14
-MAX_TILE_INSTRUCTIONS = 24
 FOLD_LIMIT = 4096
 
 
@@ -465,30 +471,7 @@ def _group_order(graph: Graph, group_of: dict[Node, _Group]) -> list[Node | _Gro
             if value.node is not None and unit[value.node] is not mine:
                 needs.setdefault(mine, set()).add(unit[value.node])
         needs.setdefault(mine, set())
-    return _list_schedule(needs, rank)
-
-
-def _list_schedule(needs: dict[Any, set[Any]], rank: dict[Any, Any]) -> list[Any]:
-    feeds: dict[Any, list[Any]] = {unit: [] for unit in needs}
-    missing = {unit: len(above) for unit, above in needs.items()}
-    for unit, above in needs.items():
-        for other in above:
-            feeds[other].append(unit)
-    units = list(needs)
-    number = {unit: i for i, unit in enumerate(units)}
-    ready = [(rank[u], number[u]) for u in units if not missing[u]]
-    heapq.heapify(ready)
-    order: list[Any] = []
-    while ready:
-        unit = units[heapq.heappop(ready)[1]]
-        order.append(unit)
-        for below in feeds[unit]:
-            missing[below] -= 1
-            if not missing[below]:
-                heapq.heappush(ready, (rank[below], number[below]))
-    if len(order) != len(units):
-        raise AssertionError("the graph has a cycle")
-    return order
+    return list_schedule(needs, rank)
 
 
 def _emit_group(
@@ -589,13 +572,13 @@ def schedule(graph: Graph) -> Graph:
             wishes[0][writer].update(h for h in free if h is not writer)
     for wish in wishes:
         try:
-            order = _list_schedule(wish, ranks)
+            order = list_schedule(wish, ranks)
             break
         except AssertionError:
             continue
     else:  # variables that swap contents; those are copied at the end
         operands = {n: {v.node for v in n.inputs if v.node is not None} for n in graph.nodes}
-        order = _list_schedule(operands, ranks)
+        order = list_schedule(operands, ranks)
     ordered = Graph(graph.name, graph.assumptions)
     ordered.inputs, ordered.variables = graph.inputs, graph.variables
     ordered.constants, ordered.outputs = graph.constants, graph.outputs
@@ -616,6 +599,8 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     compute_in_float32,
     fuse_updates,
     fuse_tiles,
+    sink_results,
+    fuse_sums,
     schedule,
 )
 

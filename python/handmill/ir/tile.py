@@ -3,6 +3,9 @@
 A tile program goes over its operands in pieces that fit the first-level cache and applies
 every operator of the chain to a piece before it takes the next: fusion without a compiler.
 
+Sums of the columns of what a piece holds can be added up as it goes by (``Op.tile_sum``); they come
+last among the instructions and the results.
+
 Every instruction computes in one type, and every register holds one: float32, float64, int32 or
 int64. Arrays of smaller integers travel as int32, bfloat16 as float32, and bool as 0 and 1 of the
 type that reads it.
@@ -17,6 +20,9 @@ from typing import Any
 
 from handmill.ir.op import Array, Exact, Op
 from handmill.ir.shapes import Spec
+
+MAX_TILE_OPERANDS = 14
+MAX_TILE_INSTRUCTIONS = 24
 
 CONVERT = "convert"
 """The opcode of a change of dtype: which instructions it is depends on both dtypes."""
@@ -119,7 +125,7 @@ def tile_code(
     Args:
         inputs: the dtypes of the inputs.
         instructions: the operators, in an order in which they can run.
-        results: which instructions are outputs.
+        results: which instructions are outputs; sums behind all others.
         opcodes: the number of each instruction.
     """
     return _Coder(inputs, instructions, results, opcodes).code()
@@ -135,7 +141,10 @@ class _Coder:
         results: tuple[int, ...],
         opcodes: Mapping[str, int],
     ) -> None:
-        self.instructions, self.results, self.opcodes = instructions, results, opcodes
+        self.instructions = [i for i in instructions if i.op.elementwise]
+        self.summed = [i.operands[0] for i in instructions[len(self.instructions) :]]
+        self.results = results[: len(results) - len(self.summed)]
+        self.opcodes = opcodes
         self.n_inputs = len(inputs)
         self.dtypes = [*inputs, *(instruction.dtype for instruction in instructions)]
         # A bool among the inputs has the type of its first reader.
@@ -143,9 +152,9 @@ class _Coder:
             i: _TYPES[dtype] for i, dtype in enumerate(inputs) if dtype != "bool"
         }
         self.register = {i: i for i in range(self.n_inputs)}
-        for position, result in enumerate(results):
+        for position, result in enumerate(self.results):
             self.register.setdefault(self.n_inputs + result, self.n_inputs + position)
-        self.first_temp = self.n_inputs + len(results)
+        self.first_temp = self.n_inputs + len(self.results)
         self.n_temps = 0
         self.free: list[int] = []
         self.instrs: list[int] = []
@@ -155,18 +164,22 @@ class _Coder:
         last: dict[int, int] = {}
         for at, instruction in enumerate(self.instructions):
             last.update(dict.fromkeys(instruction.operands, at))
+        last.update(dict.fromkeys(self.summed, len(self.instructions)))
         for at, instruction in enumerate(self.instructions):
             self._instruction(
                 self.n_inputs + at, instruction, [i for i in instruction.operands if last[i] == at]
             )
         outputs = [self.n_inputs + result for result in self.results]
         types = [self.types.get(i, 0) for i in (*range(self.n_inputs), *outputs)]
-        return {
+        code: dict[str, Any] = {
             "instrs": tuple(self.instrs),
             "imms": tuple(self.imms),
             "types": tuple(types),
             "n_temps": self.n_temps,
         }
+        if self.summed:
+            code["sums"] = tuple(self.register[i] for i in self.summed)
+        return code
 
     def _instruction(self, value: int, instruction: TileInstruction, done: Sequence[int]) -> None:
         if instruction.op.tile == CONVERT:

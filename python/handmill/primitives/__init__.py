@@ -21,6 +21,7 @@ from handmill.primitives import (  # noqa: F401
     matmul,
     matmul_bf16,
     metrics,
+    moments,
     movement,
     optimizer,
     pooling,

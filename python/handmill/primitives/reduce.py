@@ -16,6 +16,9 @@ from handmill.primitives.emit import broadcast_to, divide, equal, multiply, redu
 from handmill.primitives.operands import converted, count_along, tensor
 from handmill.primitives.samples import BENCH, elements, given, name_of, uniform
 
+MOST_SUMMED_COLUMNS = 4096
+"""Of a tile program: it keeps sums of them for each block of some rows."""
+
 
 def reduced_shape(shape: Sequence[Any], axis: tuple[int, ...], keepdims: bool) -> tuple[Any, ...]:
     """Returns what is left of ``shape``."""
@@ -86,6 +89,18 @@ def _native(kind: str) -> Callable[[Sequence[Spec], Attrs], bool]:
     return lambda specs, attrs: specs[0].dtype in dtypes
 
 
+def _sums_columns(specs: Sequence[Spec], attrs: Attrs) -> bool:
+    """Of float32, over all axes but the last one, which is not too long for partial sums."""
+    *rows, columns = specs[0].shape or (0,)
+    return (
+        specs[0].dtype == "float32"
+        and bool(rows)
+        and attrs["axis"] == tuple(range(len(rows)))
+        and isinstance(columns, int)
+        and 0 < columns <= MOST_SUMMED_COLUMNS
+    )
+
+
 def _reduction(
     name: str,
     kind: str,
@@ -115,6 +130,7 @@ def _reduction(
             kernel="reduce",
             kernel_attrs=(("kind", kind),),
             native=_native(kind),
+            tile_sum=_sums_columns if kind == "sum" else None,
             flops=lambda inputs, outputs, attrs: elements(inputs[0]),
         )
     )

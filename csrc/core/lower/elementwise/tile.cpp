@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
+#include "core/lower/reduce/reduce.h"
 
 namespace handmill {
 namespace {
@@ -12,6 +13,10 @@ namespace {
 // Memory traffic of a block: enough to outweigh handing it to a thread (about 0.1 us), small enough
 // that middle-sized tensors make several blocks and that inputs and outputs share L2.
 constexpr int64_t kBlockBytes = 48 * 1024;
+// Of a program that adds up columns, a block is large enough to outweigh its sums and small enough
+// for several threads; the sums of a block are added one tile after the other, which loses little.
+constexpr int64_t kLeastSummedElements = 4096, kMostSummedElements = 128 * 1024;
+constexpr int64_t kSummedBlocks = 64;
 // Blocks of a single row are cut at multiples of this, so that threads share few cache lines.
 constexpr int64_t kBlockQuantum = 64;
 
@@ -227,6 +232,50 @@ struct TileLowering {
     const TilePlan plan = plan_tile(shape, operands, n_temps, element_bytes);
     if (!plan.ok) return add_slices(shape, operands, places);
     TileArgs args{};
+    bind(args, plan, operands, places);
+    writer.add<Kernel::tile_program>(args, info(plan, shape));
+  }
+
+  /// Also adds up the columns of some registers, each to a place of its own.
+  void add_with_sums(std::span<const int64_t> shape, std::vector<TileShape> operands,
+                     std::span<const Ref> places, std::span<const int64_t> registers,
+                     std::span<const Ref> sums) {
+    require(!shape.empty() && registers.size() <= kMaxTileSums,
+            "a tile program adds up columns of at most ", kMaxTileSums, " registers");
+    const int64_t C = shape.back();
+    int64_t total = 1;
+    for (int64_t extent : shape) total *= extent;
+    if (C == 0) return;
+    operands.push_back({Dtype::float32, {C}, {}, TileType::f32});  // columns stay columns
+    TilePlan plan = plan_tile(shape, operands, n_temps, element_bytes);
+    operands.pop_back();
+    require(plan.ok, "a tile program that adds up columns has operands of too many shapes");
+    const int64_t target =
+        std::clamp(ceil_div(total, kSummedBlocks), kLeastSummedElements, kMostSummedElements);
+    plan.block = ceil_div(target, C) * C;
+    plan.block_count = ceil_div(total, plan.block);
+    TileSumsArgs args{};
+    args.N = side_by_side_columns(C);
+    args.n_sums = static_cast<int32_t>(registers.size());
+    bind(args.tile, plan, operands, places);
+    std::vector<Ref> partials;
+    for (size_t s = 0; s < registers.size(); ++s) {
+      args.registers[s] = static_cast<int16_t>(registers[s]);
+      partials.push_back(writer.workspace(std::max<int64_t>(plan.block_count, 1) * args.N *
+                                          static_cast<int64_t>(sizeof(float))));
+      writer.write(&args.sums[s], partials[s]);
+    }
+    LaunchInfo launch = info(plan, shape);
+    launch.flops += static_cast<double>(total) * static_cast<double>(registers.size());
+    writer.add<Kernel::tile_sums>(args, launch);
+    for (size_t s = 0; s < registers.size(); ++s) {
+      add_column_sums(writer, partials[s], sums[s], plan.block_count * (args.N / C), C);
+    }
+  }
+
+ private:
+  void bind(TileArgs& args, const TilePlan& plan, std::span<const TileShape> operands,
+            std::span<const Ref> places) {
     args.n_instrs = static_cast<int32_t>(instrs.size());
     args.n_inputs = n_inputs;
     args.n_outputs = static_cast<int32_t>(operands.size()) - n_inputs;
@@ -240,11 +289,14 @@ struct TileLowering {
         writer.write(&args.operands[i].ptr, places[i]);
       }
     }
+  }
+
+  LaunchInfo info(const TilePlan& plan, std::span<const int64_t> shape) const {
     double size = 1;
     for (int64_t extent : shape) size *= static_cast<double>(extent);
-    writer.add<Kernel::tile_program>(args, {.blocks = plan.block_count,
-                                            .scratch = plan.scratch_bytes,
-                                            .flops = size * static_cast<double>(instrs.size())});
+    return {.blocks = plan.block_count,
+            .scratch = plan.scratch_bytes,
+            .flops = size * static_cast<double>(instrs.size())};
   }
 
   /// Too many dimensions for the kernel: one launch for each index of the first.
@@ -284,13 +336,35 @@ bool is_read_before(std::span<const TileInstr> instrs, int input, int output) {
   return true;
 }
 
+// The iteration space: that of the outputs, or of the inputs where all results are sums.
+std::vector<int64_t> tile_shape(const NodeView& node, int n_outputs) {
+  if (n_outputs > 0) {
+    const ValueView first = node.output(0);
+    return {first.shape.begin(), first.shape.end()};
+  }
+  std::vector<int64_t> shape;
+  for (int i = 0; i < node.num_inputs(); ++i) {
+    const ValueView x = node.input(i);
+    shape.resize(std::max(shape.size(), x.shape.size()), 1);
+    for (size_t d = 0; d < x.shape.size(); ++d) {
+      int64_t& extent = shape[shape.size() - x.shape.size() + d];
+      if (x.shape[d] != 1) extent = x.shape[d];
+    }
+  }
+  return shape;
+}
+
 }  // namespace
 
-// inputs -> outputs, all of the shape of the first output after broadcasting. types: the TileType
-// of each. instrs: op, type, dst, a, b, c of every instruction; imms: its two immediates; n_temps.
+// inputs -> outputs, all of the shape of the first output after broadcasting, then sums of columns.
+// types: the TileType of each but the sums. instrs: op, type, dst, a, b, c of every instruction;
+// imms: its two immediates; n_temps. sums, where there are some: their registers.
 void lower_tile(const NodeView& node, LaunchWriter& writer) {
   const std::vector<TileInstr> instrs = read_instrs(node);
-  const int n_inputs = node.num_inputs(), n_outputs = node.num_outputs();
+  const std::span<const int64_t> sums =
+      node.has("sums") ? node.ints("sums") : std::span<const int64_t>();
+  const int n_inputs = node.num_inputs();
+  const int n_outputs = node.num_outputs() - static_cast<int>(sums.size());
   const int n_temps = static_cast<int>(node.i64("n_temps"));
   std::vector<TileType> types;
   for (int64_t type : node.ints("types")) types.push_back(static_cast<TileType>(type));
@@ -298,8 +372,7 @@ void lower_tile(const NodeView& node, LaunchWriter& writer) {
           n_inputs + n_outputs, " operands has ", types.size(), " types");
   const int element_bytes = check_tile_program(instrs, types, n_inputs, n_temps);
 
-  const ValueView first = node.output(0);
-  const std::vector<int64_t> shape(first.shape.begin(), first.shape.end());
+  const std::vector<int64_t> shape = tile_shape(node, n_outputs);
   std::vector<TileShape> operands;
   std::vector<Ref> places;
   for (int i = 0; i < n_inputs + n_outputs; ++i) {
@@ -312,16 +385,25 @@ void lower_tile(const NodeView& node, LaunchWriter& writer) {
     require(i < n_inputs || operands.back().shape == shape, "output ", i - n_inputs,
             " of a tile program differs in shape from the first");
   }
+  for (int64_t sum : sums) {
+    require(sum >= 0 && sum < n_inputs + n_outputs + n_temps, "no register ", sum,
+            " of a tile program to add up");
+  }
   for (int o = n_inputs; o < n_inputs + n_outputs; ++o) {
     for (int i = 0; i < n_inputs; ++i) {
       const TileShape &in = operands[static_cast<size_t>(i)],
                       &out = operands[static_cast<size_t>(o)];
-      if (in.dtype == out.dtype && in.shape == out.shape && is_read_before(instrs, i, o)) {
+      if (in.dtype == out.dtype && in.shape == out.shape && is_read_before(instrs, i, o) &&
+          std::find(sums.begin(), sums.end(), i) == sums.end()) {
         writer.may_overwrite(o - n_inputs, i);
       }
     }
   }
-  TileLowering{writer, instrs, n_inputs, n_temps, element_bytes}.add(shape, operands, places);
+  TileLowering lowering{writer, instrs, n_inputs, n_temps, element_bytes};
+  if (sums.empty()) return lowering.add(shape, operands, places);
+  std::vector<Ref> targets;
+  for (int i = n_outputs; i < node.num_outputs(); ++i) targets.emplace_back(node.output(i));
+  lowering.add_with_sums(shape, operands, places, sums, targets);
 }
 
 }  // namespace handmill

@@ -6,6 +6,7 @@
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
 #include "core/lower/optimizer/optimizer.h"
+#include "core/lower/reduce/reduce.h"
 
 namespace handmill {
 namespace {
@@ -96,11 +97,32 @@ void add_last_columns(LaunchWriter& writer, ReduceArgs& args, const Ref& x, cons
   writer.add<Kernel::reduce_columns_update>(both, info);
 }
 
+// Joins `parts` rows of partial results.
+void add_joining(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t parts,
+                 int64_t inner, Reduction how) {
+  ReduceArgs args{};
+  args.outer = outer;
+  args.length = parts * inner;
+  args.N = inner;
+  args.slices = 1;
+  args.slice_length = args.length;
+  args.columns_per_block =
+      std::min(inner, round_up(items_per_block(std::max<int64_t>(parts, 1)), kTileColumns));
+  args.column_blocks = ceil_div(inner, args.columns_per_block);
+  args.kind = how.kind;
+  args.dtype = how.dtype;
+  args.divisor = how.divisor;
+  add_last_columns(
+      writer, args, x, y,
+      {.blocks = outer * args.column_blocks, .flops = static_cast<double>(outer * parts * inner)},
+      how.update);
+}
+
 void add_columns(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer, int64_t R,
                  int64_t inner, Reduction how) {
   // Few columns: several rows side by side make one wide row, whose parts are combined afterwards.
   const int64_t side_by_side =
-      inner < kTileColumns && R * inner >= 8 * kTileColumns ? ceil_div(kTileColumns, inner) : 1;
+      R * inner >= 8 * kTileColumns ? side_by_side_columns(inner) / inner : 1;
   ReduceArgs args{};
   args.outer = outer;
   args.length = R * inner;
@@ -133,21 +155,8 @@ void add_columns(LaunchWriter& writer, const Ref& x, const Ref& y, int64_t outer
     writer.write(&args.y, target);
     add_columns_launch(writer, args, info);
     // At most kEnoughBlocks * kTileColumns rows: too few to be put side by side again and again.
-    ReduceArgs last{};
-    last.outer = outer;
-    last.length = parts * inner;
-    last.N = inner;
-    last.slices = 1;
-    last.slice_length = last.length;
-    last.columns_per_block = std::min(inner, round_up(items_per_block(parts), kTileColumns));
-    last.column_blocks = ceil_div(inner, last.columns_per_block);
-    last.kind = combining(how.kind);
-    last.dtype = how.dtype;
-    last.divisor = how.divisor;
-    add_last_columns(
-        writer, last, target, y,
-        {.blocks = outer * last.column_blocks, .flops = static_cast<double>(outer * parts * inner)},
-        how.update);
+    add_joining(writer, target, y, outer, parts, inner,
+                {combining(how.kind), how.divisor, how.dtype, how.update});
   }
 }
 
@@ -178,6 +187,15 @@ struct Run {
 };
 
 }  // namespace
+
+int64_t side_by_side_columns(int64_t columns) {
+  return columns < kTileColumns ? ceil_div(kTileColumns, columns) * columns : columns;
+}
+
+void add_column_sums(LaunchWriter& writer, const Ref& partials, const Ref& y, int64_t parts,
+                     int64_t columns) {
+  add_joining(writer, partials, y, 1, parts, columns, {ReduceKind::kSum, 1.0, Dtype::float32});
+}
 
 // (x; kind, axis (all if absent)) -> y, whose shape says nothing that matters here
 void lower_reduce(const NodeView& node, LaunchWriter& writer) {

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
-from handmill.ops.nn import blocks, convolutions, coordinates, ctc, functions, pools, sparse
+from handmill.ops.nn import (
+    blocks,
+    convolutions,
+    coordinates,
+    ctc,
+    functions,
+    normalizations,
+    pools,
+    sparse,
+)
 from handmill.runtime.whole_calls import kept_whole
 
 if TYPE_CHECKING:
@@ -14,9 +23,9 @@ if TYPE_CHECKING:
     from handmill.ops.nn.coordinates import *
     from handmill.ops.nn.ctc import *
     from handmill.ops.nn.functions import *
+    from handmill.ops.nn.normalizations import *
     from handmill.ops.nn.pools import *
     from handmill.ops.nn.sparse import *
 else:
-    publish(
-        __name__, blocks, convolutions, coordinates, ctc, functions, pools, sparse, wrap=kept_whole
-    )
+    _MODULES = (blocks, convolutions, coordinates, ctc, functions, normalizations, pools, sparse)
+    publish(__name__, *_MODULES, wrap=kept_whole)
