@@ -83,7 +83,7 @@ def _moved(graph: Graph, moved: dict[Node, _Moved], gone: set[Value]) -> Graph:
         if node in moved or not gone.isdisjoint(node.outputs):
             outputs, found = _emit(new, node, moved.get(node, {}), gone, mapping)
         else:
-            outputs = node.outputs
+            outputs = list(node.outputs)
             found = new.keep_node(node, [mapping.get(v, v) for v in node.inputs])
         mapping.update(zip(outputs, found, strict=True))
     new.outputs = [mapping.get(v, v) for v in graph.outputs]

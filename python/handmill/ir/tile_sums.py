@@ -122,10 +122,10 @@ def _with_sums(
     outputs = list(written)
     results = list(written.values())
     for node in sums:
-        attrs = tuple(sorted(node.attrs.items()))
+        of_sum = tuple(sorted(node.attrs.items()))
         results.append(len(instructions))
         instructions.append(
-            TileInstruction(node.op, (number[node.inputs[0]],), attrs, node.outputs[0].dtype)
+            TileInstruction(node.op, (number[node.inputs[0]],), of_sum, node.outputs[0].dtype)
         )
         outputs.append(node.outputs[0])
     attrs = {"instructions": tuple(instructions), "results": tuple(results)}

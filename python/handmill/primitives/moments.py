@@ -56,7 +56,8 @@ def _variance_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
     # over all terms, and to the standard deviation at most over those of a part.
     x = inputs[0]
     variance, size = _reference(x)[1], _mean_magnitude(inputs, attrs)
-    return variance + size * np.sqrt(variance) + EPS32 * _terms(inputs, attrs) * size * size
+    spread: Array = variance + size * np.sqrt(variance)
+    return spread + EPS32 * _terms(inputs, attrs) * size * size
 
 
 def _samples() -> Iterable[Sample]:
