@@ -155,10 +155,11 @@ def resolve(identifier: Any, y_true_shape: tuple[Any, ...], y_pred_shape: tuple[
                 f"the __init__() of the loss {type(found).__name__} did not call super().__init__()"
             )
         return found
-    name = identifier if isinstance(identifier, str) else object_name(found)
-    if any(found is f for f in (sparse_categorical_crossentropy, circle)):  # they know what counts
-        return CLASS_OF_FUNCTION[found](name=name)
-    return LossFunctionWrapper(found, name=name)
+    function: Any = found
+    name = identifier if isinstance(identifier, str) else object_name(function)
+    if function in (sparse_categorical_crossentropy, circle):  # whose classes know what counts
+        return CLASS_OF_FUNCTION[function](name=name)
+    return LossFunctionWrapper(function, name=name)
 
 
 def kind_of_targets(y_true_shape: tuple[Any, ...], y_pred_shape: tuple[Any, ...]) -> str:
