@@ -76,6 +76,20 @@ def examples() -> Iterator[tuple[Path, list[str]]]:
             yield page, found
 
 
+PACKAGES = {
+    "sklearn": "sklearn",
+    "handmill.wrappers": "sklearn",
+    ".keras": "h5py",
+    "plot.": "matplotlib",
+    "save_img": "PIL",
+}
+"""What stands in an example -> the package that it needs."""
+
+
+def is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
 @checkout
 @pytest.mark.parametrize(
     ("page", "codes"), [pytest.param(*e, id=str(e[0].relative_to(ROOT))) for e in examples()]
@@ -87,12 +101,8 @@ def test_examples_in_pages(
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "page"}
     for i, code in enumerate(codes):
-        if ("sklearn" in code or "handmill.wrappers" in code) and importlib.util.find_spec(
-            "sklearn"
-        ) is None:
-            continue  # its block says that it needs scikit-learn
-        if ".keras" in code and importlib.util.find_spec("h5py") is None:
-            continue  # the same for h5py
+        if any(word in code and not is_installed(name) for word, name in PACKAGES.items()):
+            continue  # the page says what it needs
         exec(compile(code, f"{page.name}, example {i + 1}", "exec"), namespace)
 
 
