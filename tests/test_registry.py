@@ -30,7 +30,7 @@ PLAIN_SAMPLES = {"4x5x3x2_2x3x2", "4x3x5x2_2x2x2", "columns_5x3"}
 """Of operators with a kernel, which these do without: three spatial axes, orders of columns."""
 
 # Operators that run on the host: networks rarely need them.
-WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin"} | {
+WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin", "ctc_decode"} | {
     *("floor_divide", "mod", "bitwise_and", "bitwise_or", "bitwise_xor", "fmod", "gcd", "lcm"),
     *("left_shift", "right_shift", "bitcast", "searchsorted", "isin", "cumprod"),
     *("bessel_i", "signbit", "cbrt", "nextafter", "ldexp"),
@@ -44,7 +44,7 @@ WITHOUT_KERNEL = {"argsort", "hash_bin", "cross_bin"} | {
 # Float results without a gradient: derivatives and updates come after the last gradient, as do the
 # sums of rows that updates need; products with epilogues are built by a pass that runs later still.
 WITHOUT_GRADIENT = {"linear", "conv_linear", "conv_input_linear", "sum_rows"} | {
-    *("eig", "lu_factor"),
+    *("eig", "lu_factor", "ctc_decode"),
     *("random_gamma", "random_beta", "random_binomial"),
 }
 WITHOUT_GRADIENT |= {n for n in REGISTRY if n.endswith(("_grad", "_update"))}
@@ -81,6 +81,7 @@ NOT_DIFFERENTIABLE = {
     "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
     "random_truncated_normal random_integers random_order": "drawn from a seed, not from floats",
     "random_gamma random_beta random_binomial": "accepted or rejected, which has no slope",
+    "ctc_decode": "a search for labels",
     "eig lu_factor": "for matrices that are not symmetric; exchanges of rows",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
     "sgd_update momentum_update adam_update rmsprop_update adagrad_update": "updates in place",

@@ -43,16 +43,13 @@ def cached(
 
     Args:
         model: a model made of layers.
-        cache_frozen: True, or how many bytes the outputs may have; with False nothing is cut.
+        cache_frozen: True, or how many bytes the outputs may have.
         batch_size: rows that are computed at a time.
         verbose: whether something is said about it.
 
     Raises:
         ValueError: if nothing in it is frozen; the message says what the first layers do.
     """
-    if cache_frozen is False:
-        yield
-        return
     part = FrozenPart(model, _most_bytes(cache_frozen), batch_size, verbose)
     before = model._host, model._steps, model._predictors
     model._host, model._steps, model._predictors = part, {}, {}

@@ -70,7 +70,8 @@ class Rows:
         """Returns the next batch as arrays."""
         feed = self._data.feed
         start = feed.position
-        feed.check_files()
+        if feed.files:
+            feed.check_files()
         feed.position = start + self.size
         if self._data.shuffled:
             return feed.take(start, self.size)[0]

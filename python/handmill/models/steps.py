@@ -472,7 +472,8 @@ def flat_logs(returned: Any, where: str) -> dict[str, Any]:
 
 def in_order_of_names(logs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a step tells callbacks and histories: numbers, in the order of Keras 3."""
-    return dict(sorted(as_numbers(logs).items()))
+    numbers = as_numbers(logs)
+    return {name: numbers[name] for name in sorted(numbers)}
 
 
 def as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ from handmill.models.steps import (
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
 from handmill.runtime import watch
 from handmill.runtime.tape import GradientTape
+
+_WHOLE = nullcontext()  # of a fit that caches nothing
 
 
 class Trainer(Predicting, OlderNames):
@@ -580,7 +583,9 @@ class Trainer(Predicting, OlderNames):
                 f"fit() was called on {type(self).__name__} {self.name!r} "  # type: ignore[attr-defined]
                 "while fit() of the same model is running"
             )
-        with cached(self, cache_frozen, batch_size, verbose):
+        with (
+            cached(self, cache_frozen, batch_size, verbose) if cache_frozen is not False else _WHOLE
+        ):
             check_epochs(epochs, initial_epoch, validation_freq)
             limit = config.max_epochs()
             if limit is not None and limit < epochs:
@@ -759,7 +764,7 @@ class Trainer(Predicting, OlderNames):
     def _in_order(self, logs: dict[str, Any]) -> Any:
         """Returns the numbers as a list: by the order of the metrics, the others by their names."""
         names = [metric.name for metric in self._metrics_now()[1]]
-        if len(names) == len(logs) and all(name in logs for name in names):
+        if logs.keys() == set(names):
             values = [logs[name] for name in names]
             return values[0] if len(values) == 1 else values
         known = [name for name in dict.fromkeys(names) if name in logs]

@@ -74,6 +74,7 @@ class Feed:
 
     Attributes:
         position: how many rows have been taken.
+        files: arrays of the files in which rows lie.
     """
 
     def __init__(self, sources: Sequence[Array], order: Array | None = None) -> None:
@@ -84,8 +85,11 @@ class Feed:
             raise ValueError(f"expected arrays with equally many rows, got {sorted(rows)}")
         # NumPy does not let an array be resized in place that somebody has a weak reference to.
         self._pins = [weakref.ref(_owner_of(s)) for s in self.sources]
-        self._files = [file for s in self.sources if (file := file_of(s)) is not None]
-        self.check_files()
+        self.files = [
+            file for s in self.sources if s.base is not None and (file := file_of(s)) is not None
+        ]
+        if self.files:
+            self.check_files()
         self._order = order
         self._position = 0
         self._native: Any = None
@@ -127,7 +131,7 @@ class Feed:
 
     def check_files(self) -> None:
         """Raises a ValueError if a file in which rows lie has been cut meanwhile."""
-        for file in self._files:
+        for file in self.files:
             check_file(file)
 
     def take(self, start: int, count: int) -> tuple[list[Array], Array]:

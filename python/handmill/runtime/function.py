@@ -353,7 +353,8 @@ class TracedFunction:
             ValueError: for a batch that a guard refused (labels out of range); its step has
                 changed nothing; for data in a file that has been cut.
         """
-        feed.check_files()
+        if feed.files:
+            feed.check_files()
         if not config.is_native():
             signature = self.fitted(feed.batch(batch_size)).signature
             return _interpret_fed(signature, feed, batch_size, max_steps)

@@ -31,16 +31,18 @@ void lower_column_moments(const NodeView& node, LaunchWriter& writer) {
                           kMostMomentSlices);
   args.slice_length = std::max<int64_t>(ceil_div(rows, slices), 1) * args.N;
   const int64_t blocks = ceil_div(args.length, args.slice_length);
-  const int64_t bytes = std::max<int64_t>(blocks, 1) * args.N * dtype_bytes(x.dtype);
-  const Ref means = writer.workspace(bytes), squares = writer.workspace(bytes);
-  writer.read(&args.x, x);
-  writer.write(&args.means, means);
-  writer.write(&args.squares, squares);
-  writer.add<Kernel::column_moments>(
-      args, {.blocks = blocks, .flops = 4.0 * static_cast<double>(args.length)});
+  if (blocks > 0) {
+    const int64_t bytes = blocks * args.N * dtype_bytes(x.dtype);
+    const Ref means = writer.workspace(bytes), squares = writer.workspace(bytes);
+    writer.read(&args.x, x);
+    writer.write(&args.means, means);
+    writer.write(&args.squares, squares);
+    writer.add<Kernel::column_moments>(
+        args, {.blocks = blocks, .flops = 4.0 * static_cast<double>(args.length)});
+    writer.read(&join.parts.means, means);
+    writer.read(&join.parts.squares, squares);
+  }
   join.columns_per_block = kLeastMomentRows;
-  writer.read(&join.parts.means, means);
-  writer.read(&join.parts.squares, squares);
   writer.write(&join.mean, node.output(0));
   writer.write(&join.variance, node.output(1));
   writer.add<Kernel::join_moments>(join, {.blocks = ceil_div(join.C, join.columns_per_block),
