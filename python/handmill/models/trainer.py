@@ -37,6 +37,7 @@ from handmill.models.older_names import OlderNames, in_order_of_keras3
 from handmill.models.outputs import outputs_of
 from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
+from handmill.models.row_numbers import numbers_of, row_generators
 from handmill.models.steps import (
     EagerStep,
     FunctionStep,
@@ -398,6 +399,8 @@ class Trainer(Predicting, OlderNames):
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
         if y is not None and self.objective is not None:
+            if row_generators(self):
+                layout, arrays = layout.with_numbers(), [*arrays, numbers_of(len(arrays[0]))]
             return self._step(layout, "train").function, arrays
         return self._predictor(layout).function, arrays[: layout.counts[0]]
 
@@ -607,6 +610,7 @@ class Trainer(Predicting, OlderNames):
                 class_weight,
                 self._order,
                 check,
+                numbered=bool(row_generators(self)),
             )
             if not isinstance(callbacks, CallbackList):
                 callbacks = CallbackList(
