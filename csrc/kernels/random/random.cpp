@@ -110,11 +110,18 @@ HM_INLINE void for_each_word(const int64_t* seed_state, Range items, F change, G
   }
 }
 
-// make(seed state, items, y) for the part of each row that lies in these blocks.
+// make(seed state, items, y) for what lies of each row in these blocks.
 template <class F>
 HM_INLINE void for_each_row(const RandomArgs& a, Range blocks, F make) {
   if (a.rows == 1) {
     make(a.seed_state, items_of(blocks, a.per_block, a.size), a.y);
+    return;
+  }
+  if (a.size <= a.per_block) {
+    const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      make(a.seed_state + 2 * row, {0, a.size}, a.y + row * a.size);
+    }
     return;
   }
   const int64_t per_row = (a.size + a.per_block - 1) / a.per_block;
@@ -222,8 +229,8 @@ void dropout(const DropoutArgs& a, Range blocks, void*) {
                 });
 }
 
-// Of each row (seed', 0): two words of the block whose counter is (row, call, view). The highest bit
-// of the counter, which no call reaches, keeps these blocks apart from those that draws use.
+// Of each row (seed', 0): two words of the block whose counter is (row, call, view). The highest
+// bit of the counter, which no call reaches, keeps these blocks apart from those that draws use.
 void row_seeds(const RowSeedsArgs& a, Range blocks, void*) {
   const Stream s = stream_of(a.seed_state);
   const Range rows = items_of(blocks, a.rows_per_block, a.rows);

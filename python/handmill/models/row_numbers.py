@@ -13,6 +13,7 @@ import numpy as np
 
 from handmill.ir.op import Array
 from handmill.layers.layer import all_layers
+from handmill.models.layout import Layout
 
 
 def row_generators(model: Any) -> list[Any]:
@@ -25,6 +26,13 @@ def end_epoch(model: Any) -> None:
     """Lets the layers draw other numbers for the same rows from now on."""
     for generator in row_generators(model):
         generator.next()
+
+
+def with_numbers(model: Any, layout: Layout, arrays: list[Array]) -> tuple[Layout, list[Array]]:
+    """A batch as ``fit`` hands it to the training step of a model."""
+    if not row_generators(model):
+        return layout, arrays
+    return layout.with_numbers(), [*arrays, numbers_of(len(arrays[0]))]
 
 
 def numbers_of(count: int, first: int = 0) -> Array:

@@ -37,7 +37,7 @@ from handmill.models.older_names import OlderNames, in_order_of_keras3
 from handmill.models.outputs import outputs_of
 from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
-from handmill.models.row_numbers import numbers_of, row_generators
+from handmill.models.row_numbers import row_generators, with_numbers
 from handmill.models.steps import (
     EagerStep,
     FunctionStep,
@@ -399,8 +399,7 @@ class Trainer(Predicting, OlderNames):
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
         if y is not None and self.objective is not None:
-            if row_generators(self):
-                layout, arrays = layout.with_numbers(), [*arrays, numbers_of(len(arrays[0]))]
+            layout, arrays = with_numbers(self, layout, arrays)
             return self._step(layout, "train").function, arrays
         return self._predictor(layout).function, arrays[: layout.counts[0]]
 
@@ -448,6 +447,7 @@ class Trainer(Predicting, OlderNames):
         layout, arrays = split(self._as_numbers(x), y, None)
         check_rows(layout, arrays)
         if y is not None:
+            layout, arrays = with_numbers(self, layout, arrays)
             return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
         inputs = arrays[: layout.counts[0]]
         return profile_program(self._predictor(layout).function, inputs, batch_size, False)

@@ -54,13 +54,15 @@ def _infer(name: str) -> Any:
 
 
 def _states(rows: int) -> Array:
-    return np.array([(1234567890123 << row, row) for row in range(rows)], np.int64)
+    return np.array([(1234567890123 + 98765432109 * i, i) for i in range(rows)], np.int64)
 
 
 def _samples() -> Iterable[Sample]:
-    for shape in ((0,), (1,), (15,), (16,), (17,), (127, 33)):
-        yield Sample(name_of(shape), given(_STATE), {"shape": shape}, smooth=False)
-    for shape in ((5,), (5, 1, 1), (5, 3), (1, 7), (3, 4097), (5, 0)):
+    for size in ((0,), (1,), (15,), (16,), (17,), (127, 33)):
+        yield Sample(name_of(size), given(_STATE), {"shape": size}, smooth=False)
+    of_rows: tuple[tuple[int, ...], ...]
+    of_rows = ((5,), (5, 1, 1), (5, 3), (1, 7), (3, 4097), (1100, 2), (5, 0))
+    for shape in of_rows:
         make = given(_states(shape[0]))
         yield Sample(f"rows_{name_of(shape)}", make, {"shape": shape}, smooth=False)
     yield Sample("bench", given(_STATE), {"shape": BENCH}, smooth=False, bench=True)

@@ -19,10 +19,14 @@ void lower_random(const NodeView& node, LaunchWriter& writer, double flops) {
   args.rows = states.rank() == 2 ? states.dim(0) : 1;
   args.size = size / args.rows;
   args.per_block = kPerBlock;
+  args.rows_per_block = items_per_block(round_up(args.size, 4), kPerBlock / 4);
+  const int64_t parts = ceil_div(args.size, kPerBlock);
   writer.read(&args.seed_state, node.input(0));
   writer.write(&args.y, node.output(0));
-  writer.add<kernel>(args, {.blocks = args.rows * ceil_div(args.size, kPerBlock),
-                            .flops = flops * static_cast<double>(size)});
+  writer.add<kernel>(
+      args, {.blocks = parts > 1 || args.rows == 1 ? args.rows * parts
+                                                   : ceil_div(args.rows, args.rows_per_block),
+             .flops = flops * static_cast<double>(size)});
 }
 
 }  // namespace
@@ -40,7 +44,7 @@ void lower_random_order(const NodeView& node, LaunchWriter& writer) {
   RandomArgs words{};
   words.size = node.output(0).size();
   words.per_block = kPerBlock;
-  words.rows = 1;
+  words.rows = words.rows_per_block = 1;
   if (words.size == 0) return;
   const Ref drawn = writer.workspace(words.size * 4);
   const Ref items = writer.workspace(words.size * 8), memory = writer.workspace(words.size * 8);
@@ -78,7 +82,7 @@ void lower_dropout(const NodeView& node, LaunchWriter& writer) {
 void lower_row_seeds(const NodeView& node, LaunchWriter& writer) {
   RowSeedsArgs args{};
   args.rows = node.input(0).size();
-  args.rows_per_block = 64;
+  args.rows_per_block = 256;  // 4 us
   args.view = static_cast<uint32_t>(node.i64("view"));
   writer.read(&args.row_numbers, node.input(0));
   writer.read(&args.seed_state, node.input(1));
