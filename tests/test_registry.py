@@ -78,7 +78,7 @@ NOT_DIFFERENTIABLE = {
     "hash_bin cross_bin": "integers",
     "isfinite isnan isinf logical_not": "booleans",
     "searchsorted isin bitcast": "places, membership, bytes",
-    "random_uniform random_normal advance_seed": "drawn from a seed, not from floats",
+    "random_uniform random_normal row_seeds advance_seed": "drawn from a seed, not from floats",
     "random_truncated_normal random_integers random_order": "drawn from a seed, not from floats",
     "random_gamma random_beta random_binomial": "accepted or rejected, which has no slope",
     "ctc_decode": "a search for labels",

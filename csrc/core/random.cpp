@@ -65,7 +65,7 @@ uint64_t* sort_by_digits(uint64_t* items, uint64_t* memory, size_t size) {
 
 void philox_words(uint64_t seed, uint64_t counter, int64_t n, uint32_t* out) {
   const int64_t seed_state[2] = {static_cast<int64_t>(seed), static_cast<int64_t>(counter)};
-  const RandomArgs args{seed_state, reinterpret_cast<float*>(out), n, n};
+  const RandomArgs args{seed_state, reinterpret_cast<float*>(out), n, n, 1, 1};
   kernel_function(current_isa(), Kernel::random_words)(&args, {0, 1}, nullptr);
 }
 

@@ -7,10 +7,21 @@
 
 namespace handmill {
 
+// Each of `rows` rows of `size` numbers has a seed state of its own. A block is a part of one row,
+// or `rows_per_block` whole rows where these are short.
 struct RandomArgs {
-  const int64_t* seed_state;
+  const int64_t* seed_state;  // of the first row; those of the others follow
   float* y;
   int64_t size, per_block;  // per_block: a multiple of 128
+  int64_t rows, rows_per_block;
+};
+
+// Seed states of rows: those that the numbers of the rows have under one seed state.
+struct RowSeedsArgs {
+  const int64_t *seed_state, *row_numbers;
+  int64_t* y;  // two for each row
+  int64_t rows, rows_per_block;
+  uint32_t view;  // < 2^31
 };
 
 // y = x * scale where the word is >= threshold, else 0; drop_all: 0 everywhere.

@@ -97,7 +97,7 @@ HM_INLINE void make_words(const Stream& stream, uint64_t first, F change, float*
   }
 }
 
-// use(i, word bits as Vec, lanes) for all elements i of the blocks.
+// use(i, word bits as Vec, lanes) for elements i of one seed state.
 template <class F, class G>
 HM_INLINE void for_each_word(const int64_t* seed_state, Range items, F change, G use) {
   const Stream stream = stream_of(seed_state);
@@ -108,6 +108,47 @@ HM_INLINE void for_each_word(const int64_t* seed_state, Range items, F change, G
     for_each_vector(begin, end,
                     [&](int64_t i, auto lanes) { use(i, Vec::load(words + (i - begin)), lanes); });
   }
+}
+
+// make(seed state, items, y) for what lies of each row in these blocks.
+template <class F>
+HM_INLINE void for_each_row(const RandomArgs& a, Range blocks, F make) {
+  if (a.rows == 1) {
+    make(a.seed_state, items_of(blocks, a.per_block, a.size), a.y);
+    return;
+  }
+  if (a.size <= a.per_block) {
+    const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      make(a.seed_state + 2 * row, {0, a.size}, a.y + row * a.size);
+    }
+    return;
+  }
+  const int64_t per_row = (a.size + a.per_block - 1) / a.per_block;
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const int64_t row = block / per_row, part = block % per_row;
+    make(a.seed_state + 2 * row, items_of({part, part + 1}, a.per_block, a.size),
+         a.y + row * a.size);
+  }
+}
+
+// One block: for rows, of which each has another key.
+struct OneBlock {
+  uint32_t w[4];
+};
+
+HM_INLINE OneBlock philox_block(OneBlock counter, uint32_t k0, uint32_t k1) {
+  uint32_t* c = counter.w;
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53u} * c[0], p1 = uint64_t{0xCD9E8D57u} * c[2];
+    c[0] = static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0;
+    c[1] = static_cast<uint32_t>(p1);
+    c[2] = static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k1;
+    c[3] = static_cast<uint32_t>(p0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return counter;
 }
 
 constexpr float kTwoToMinus24 = 1.0f / 16777216.0f;
@@ -145,10 +186,19 @@ void random_words(const RandomArgs& a, Range blocks, void*) {
 void random_uniform(const RandomArgs& a, Range blocks, void*) {
   const Vec scale = Vec::broadcast(kTwoToMinus24);
   const auto same = [](Words block) { return block; };
-  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), same,
-                [&](int64_t i, Vec word, auto lanes) {
-                  lanes.store(upper_24_bits(as_int(word)) * scale, a.y + i);
-                });
+  for_each_row(a, blocks, [&](const int64_t* seed_state, Range items, float* y) {
+    if (a.rows > 1 && a.size <= 4) {  // vectors of blocks would make 128 words for it
+      const Stream s = stream_of(seed_state);
+      const OneBlock block = philox_block({{0, 0, s.call[0], s.call[1]}}, s.seed[0], s.seed[1]);
+      for (int64_t i = 0; i < a.size; ++i) {
+        y[i] = static_cast<float>(block.w[i] >> 8) * kTwoToMinus24;
+      }
+      return;
+    }
+    for_each_word(seed_state, items, same, [&](int64_t i, Vec word, auto lanes) {
+      lanes.store(upper_24_bits(as_int(word)) * scale, y + i);
+    });
+  });
 }
 
 // Normal, mean 0, deviation 1: elements 2 i and 2 i + 1 are radius * (cos, sin) of words 2 i, 2 i
@@ -159,8 +209,10 @@ void random_normal(const RandomArgs& a, Range blocks, void*) {
     box_muller(block.w[2], block.w[3]);
     return block;
   };
-  for_each_word(a.seed_state, items_of(blocks, a.per_block, a.size), change,
-                [&](int64_t i, Vec number, auto lanes) { lanes.store(number, a.y + i); });
+  for_each_row(a, blocks, [&](const int64_t* seed_state, Range items, float* y) {
+    for_each_word(seed_state, items, change,
+                  [&](int64_t i, Vec number, auto lanes) { lanes.store(number, y + i); });
+  });
 }
 
 void dropout(const DropoutArgs& a, Range blocks, void*) {
@@ -175,6 +227,21 @@ void dropout(const DropoutArgs& a, Range blocks, void*) {
                   const Vec y = select(dropped, Vec::zero(), kept);
                   lanes.store(a.drop_all ? Vec::zero() : y, a.y + i);
                 });
+}
+
+// Of each row (seed', 0): two words of the block whose counter is (row, call, view). The highest
+// bit of the counter, which no call reaches, keeps these blocks apart from those that draws use.
+void row_seeds(const RowSeedsArgs& a, Range blocks, void*) {
+  const Stream s = stream_of(a.seed_state);
+  const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    const uint64_t row = static_cast<uint64_t>(a.row_numbers[i]);
+    const OneBlock counter{{static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), s.call[0],
+                            0x80000000u | a.view}};
+    const OneBlock block = philox_block(counter, s.seed[0], s.seed[1]);
+    a.y[2 * i] = static_cast<int64_t>(uint64_t{block.w[1] & 0x7fffffffu} << 32 | block.w[0]);
+    a.y[2 * i + 1] = 0;
+  }
 }
 
 // (seed, call) -> (seed, call + 1)

@@ -33,6 +33,7 @@ from handmill.models.layout import (
 )
 from handmill.models.piece_data import PieceData
 from handmill.models.portions import Given, Rows, name_batch, warn_out_of_data
+from handmill.models.row_numbers import numbers_of
 from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
 
@@ -59,6 +60,7 @@ class ArrayData:
         orders: Callable[[], Array] | None,
     ) -> None:
         self.layout = layout
+        self.numbered = layout.numbered
         self.arrays = arrays
         self.rows = len(arrays[0])
         self.batch_size = batch_size
@@ -138,6 +140,7 @@ class BatchData:
         shuffle: whether a PyDataset's batches come in a new order each pass.
         class_weight: factors of the samples' weights by class.
         check: called with the targets of each batch.
+        numbered: whether batches come with the numbers of their rows: counted in each epoch.
     """
 
     def __init__(
@@ -147,8 +150,11 @@ class BatchData:
         shuffle: bool,
         class_weight: Mapping[Any, float] | None,
         check: Callable[[Any], Any] | None = None,
+        numbered: bool = False,
     ) -> None:
         self.source = source
+        self.numbered = numbered
+        self._rows = 0  # of the epoch that is under way
         self.steps = steps
         self.class_weight = class_weight
         self.check = check
@@ -272,6 +278,8 @@ class BatchData:
         if self._looked_at is not None:
             found, self._looked_at = self._looked_at, None
             return found
+        if not done:
+            self._rows = 0
         try:
             batch = self._next()
         except StopIteration:
@@ -291,6 +299,11 @@ class BatchData:
         except ValueError as error:
             name_batch(error, number or None)
             raise
+        if self.numbered:
+            rows = len(self.last_batch[0])
+            layout = layout.with_numbers()
+            self.last_batch = [*self.last_batch, numbers_of(rows, self._rows)]
+            self._rows += rows
         return Given(layout, self.last_batch, number, hint=self._hint)
 
     def _first_of_another_pass(self) -> Any:
@@ -313,6 +326,7 @@ class BatchData:
             "drawn": self._drawn,
             "epochs": self._epochs,
             "known": self._known,
+            "rows": self._rows,
             "source": self._state_of_source(),
         }
 
@@ -330,6 +344,7 @@ class BatchData:
         """
         taken, drawn = position["taken"], position["drawn"]
         self._known = position["known"]
+        self._rows = position.get("rows", 0)  # files of older versions have none
         for _ in range(position["epochs"]):
             self._notify("on_epoch_begin")
             self._notify("on_epoch_end")
@@ -474,6 +489,7 @@ def make_data(
     class_weight: Mapping[Any, float] | None,
     orders: Callable[[int], Array] | None,
     check: Callable[[Any], Any] | None = None,
+    numbered: bool = False,
 ) -> ArrayData | BatchData | PieceData | SparseData:
     """Returns data as steps.
 
@@ -488,6 +504,7 @@ def make_data(
         class_weight: factors of the samples' weights by class.
         orders: gives an order of n things, for each pass anew.
         check: called with targets before they are used.
+        numbered: whether batches come with the numbers of their rows in the data.
     """
     if steps is not None and not is_whole(steps):
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
@@ -520,9 +537,11 @@ def make_data(
                 "the data set is endless (it repeats for ever): say how many steps an epoch has "
                 "(`steps_per_epoch`, `validation_steps`, `steps`), or end it with take(n)"
             )
-        if isinstance(x, RowBatches) and x.num_batches != 0:
-            return _limited(PieceData(x, steps, class_weight, weights_of_classes, check))
-        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check))
+        # Rows that come twice in an epoch are numbered by their places in it.
+        in_order = isinstance(x, RowBatches) and not (numbered and x.repeats)
+        if in_order and x.num_batches != 0:
+            return _limited(PieceData(x, steps, class_weight, weights_of_classes, check, numbered))
+        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check, numbered))
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
@@ -531,6 +550,8 @@ def make_data(
     sparse = has_sparse(x)
     layout, arrays = split(x, y, sample_weight, sparse)
     rows = check_rows(layout, arrays)
+    if numbered:
+        layout, arrays = layout.with_numbers(), [*arrays, numbers_of(rows)]
     order: Callable[[], Array] | None = None
     if shuffle and orders is not None:
         if shuffle == "batch":

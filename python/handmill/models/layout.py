@@ -48,17 +48,26 @@ class Layout:
         x: the inputs with a placeholder for each array.
         y: the targets, None for none.
         sample_weight: the weights, None for none.
+        numbered: whether the numbers of the rows in the data (int64) stand behind the weights.
 
     Attributes:
         key: hashable; equal for equal nestings.
     """
 
-    __slots__ = ("counts", "key", "structures")
+    __slots__ = ("_with_numbers", "counts", "key", "numbered", "structures")
 
-    def __init__(self, x: Any, y: Any, sample_weight: Any) -> None:
+    def __init__(self, x: Any, y: Any, sample_weight: Any, numbered: bool = False) -> None:
         self.structures = (x, y, sample_weight)
-        self.key = (key_of(x), key_of(y), key_of(sample_weight))
+        self.key = (key_of(x), key_of(y), key_of(sample_weight), numbered)
         self.counts = tuple(len(leaves(s)) for s in self.structures)
+        self.numbered = numbered
+        self._with_numbers: Layout | None = self if numbered else None
+
+    def with_numbers(self) -> Layout:
+        """Returns the same layout with the numbers of the rows."""
+        if self._with_numbers is None:
+            self._with_numbers = Layout(*self.structures, numbered=True)
+        return self._with_numbers
 
     def join(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
         """Returns ``(x, y, sample_weight)`` made of a row of values."""

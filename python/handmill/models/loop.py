@@ -15,6 +15,7 @@ from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback_list import CallbackList
 from handmill.errors import RowError, ShapeError
 from handmill.models.first_look import look
+from handmill.models.row_numbers import end_epoch
 from handmill.models.steps import in_order_of_names, joined, nested
 from handmill.models.training_checks import TrainingChecks
 
@@ -161,6 +162,8 @@ def fit(
             if resumption is not None and resumption.batches:
                 steps.after_batch = functools.partial(_save_if_due, resumption, callbacks, epoch)
             done, begun = steps.run(data, begun), 0
+            if done and data.numbered:
+                end_epoch(model)
             if not done:
                 if not ran:
                     raise ValueError("fit() received no batch: the data set gave none")

@@ -13,6 +13,7 @@ from handmill.data.pipeline.rows import Piece, RowBatches
 from handmill.ir.op import Array
 from handmill.models.layout import Layout, split
 from handmill.models.portions import Rows, warn_out_of_data
+from handmill.models.row_numbers import numbers_of
 from handmill.runtime.feed import Feed
 
 Weigh = Callable[[Any, Mapping[int, float], Any], Array]
@@ -27,6 +28,7 @@ class PieceData:
         class_weight: factors of the samples' weights by class.
         weigh: makes weights of them.
         check: called with the targets.
+        numbered: whether batches come with the numbers of their rows in the arrays.
     """
 
     shuffled = True
@@ -38,6 +40,7 @@ class PieceData:
         class_weight: Mapping[int, float] | None,
         weigh: Weigh,
         check: Callable[[Any], Any] | None,
+        numbered: bool,
     ) -> None:
         x, y, weight = unpack_x_y_sample_weight(rebuilt(source.nested, source.arrays))
         if check is not None and y is not None:
@@ -45,6 +48,10 @@ class PieceData:
         if class_weight is not None:
             weight = weigh(y, class_weight, weight)
         self.layout, self.arrays = split(x, y, weight)
+        self.numbered = numbered
+        if numbered:
+            self.layout = self.layout.with_numbers()
+            self.arrays.append(numbers_of(len(self.arrays[0])))
         self.source = source
         self.steps = steps
         self.feed = Feed(self.arrays)

@@ -32,6 +32,7 @@ class SparseData:
         orders: Callable[[], Array] | None,
     ) -> None:
         self.layout = layout
+        self.numbered = layout.numbered
         self.rows: int = arrays[0].shape[0]
         self.steps = steps
         self._arrays = arrays

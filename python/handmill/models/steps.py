@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weig
 from handmill.errors import TracedValueError, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
-from handmill.layers.context import collected_losses, eager_calls
+from handmill.layers.context import collected_losses, eager_calls, numbered_rows
 from handmill.layers.eager import names_for
 from handmill.metrics.metric import Metric, noted_results
 from handmill.models.layout import Layout, fill
 from handmill.models.lengths import lengths_of
+from handmill.models.row_numbers import row_generators
 from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.structure import Structure
 from handmill.runtime.variable import Variable
@@ -75,6 +77,12 @@ class Step:
     def call(self) -> Callable[[Any], Any]:
         """The method of the model that says what the step is."""
         return getattr(self.model, f"{self.phase}_step")  # type: ignore[no-any-return]
+
+    def _numbered(self, values: Sequence[Any]) -> AbstractContextManager[None]:
+        """Lets layers know the numbers of the rows, if they stand behind the values of a batch."""
+        if not self.layout.numbered:
+            return nullcontext()
+        return numbered_rows(values[-1], row_generators(self.model))
 
     def run(self, portion: Any, count: int) -> int:
         """Runs ``count`` steps, or as many as there is time for; returns how many."""
@@ -136,7 +144,7 @@ class TracedStep(Step):
         model, objective = self.model, self.model.objective
         given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
         names = names_for(model, (*self.layout.structures, *given))
-        own = (self.finite_steps, self.alive)
+        own = (self.finite_steps, self.alive, self.layout.numbered)
         uses_it = self.training or not is_ours(type(model))
         return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
@@ -198,7 +206,7 @@ class TracedStep(Step):
         before, _TRACING.step = _TRACING.step, self
         self.losses = []
         try:
-            with collected_losses(), noted_results() as noted:
+            with collected_losses(), noted_results() as noted, self._numbered(values):
                 returned = call_step(self.call, self.layout.join(values))
             if self.training:
                 self._watch()
@@ -269,8 +277,9 @@ class EagerStep(Step):
 
     def run(self, portion: Any, count: int) -> int:
         """Runs one step."""
-        with collected_losses(), eager_calls():
-            self._returned = call_step(self.call, portion.layout.join(portion.take()))
+        arrays = portion.take()
+        with collected_losses(), eager_calls(), self._numbered(arrays):
+            self._returned = call_step(self.call, portion.layout.join(arrays))
         return 1
 
     def logs(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from handmill.models.older_names import OlderNames, in_order_of_keras3
 from handmill.models.outputs import outputs_of
 from handmill.models.portions import Given
 from handmill.models.prediction import Predicting
+from handmill.models.row_numbers import row_generators, with_numbers
 from handmill.models.steps import (
     EagerStep,
     FunctionStep,
@@ -401,6 +402,7 @@ class Trainer(Predicting, OlderNames):
         check_rows(layout, arrays)
         arrays = [np.ascontiguousarray(a[:32]) for a in arrays]
         if y is not None and self.objective is not None:
+            layout, arrays = with_numbers(self, layout, arrays)
             return self._step(layout, "train").function, arrays
         return self._predictor(layout).function, arrays[: layout.counts[0]]
 
@@ -448,6 +450,7 @@ class Trainer(Predicting, OlderNames):
         layout, arrays = split(self._as_numbers(x), y, None)
         check_rows(layout, arrays)
         if y is not None:
+            layout, arrays = with_numbers(self, layout, arrays)
             return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
         inputs = arrays[: layout.counts[0]]
         return profile_program(self._predictor(layout).function, inputs, batch_size, False)
@@ -612,6 +615,7 @@ class Trainer(Predicting, OlderNames):
                 class_weight,
                 self._order,
                 check,
+                numbered=bool(row_generators(self)),
             )
             if not isinstance(callbacks, CallbackList):
                 callbacks = CallbackList(

@@ -9,6 +9,8 @@ References:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from handmill.ir.op import Array
@@ -19,12 +21,12 @@ _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 
 
-def philox_block(counter: tuple[Array, ...], key: tuple[int, int]) -> tuple[Array, ...]:
+def philox_block(counter: tuple[Array, ...], key: tuple[Any, Any]) -> tuple[Array, ...]:
     """Returns four random words for each counter.
 
     Args:
         counter: four uint32 arrays that broadcast, the words of the counter from low to high.
-        key: two 32-bit words.
+        key: two 32-bit words: numbers, or arrays (uint64) that broadcast with the counters.
     """
     c0, c1, c2, c3 = (np.asarray(c, np.uint32) for c in counter)
     k0, k1 = key
@@ -62,3 +64,18 @@ def philox_words(seed: int, counter: int, n: int) -> Array:
     call = (np.uint32(counter & _MASK), np.uint32(counter >> 32 & _MASK))
     words = philox_block((low, high, *map(np.asarray, call)), (seed & _MASK, seed >> 32 & _MASK))
     return np.stack(np.broadcast_arrays(*words), axis=-1).reshape(-1)[:n]
+
+
+def philox_rows(states: Array, n: int) -> Array:
+    """Returns the first ``n`` random words of each of several seed states.
+
+    Args:
+        states: int64, of shape (rows, 2): seeds and calls.
+        n: how many words.
+    """
+    seed, call = (states[:, i : i + 1].astype(np.uint64) for i in (0, 1))
+    blocks = -(-n // 4)
+    low, high = _halves(np.arange(blocks, dtype=np.uint64))[::-1]
+    key = (seed & np.uint64(_MASK), seed >> np.uint64(32))
+    words = philox_block((low, high, *_halves(call)[::-1]), key)
+    return np.stack(np.broadcast_arrays(*words), axis=-1).reshape(len(states), 4 * blocks)[:, :n]

@@ -12,18 +12,26 @@ static_assert(kPerBlock % 128 == 0, "the kernels make 128 numbers at once");
 
 template <Kernel kernel>
 void lower_random(const NodeView& node, LaunchWriter& writer, double flops) {
+  const ValueView states = node.input(0);
+  const int64_t size = node.output(0).size();
+  if (size == 0) return;
   RandomArgs args{};
-  args.size = node.output(0).size();
+  args.rows = states.rank() == 2 ? states.dim(0) : 1;
+  args.size = size / args.rows;
   args.per_block = kPerBlock;
+  args.rows_per_block = items_per_block(round_up(args.size, 4), kPerBlock / 4);
+  const int64_t parts = ceil_div(args.size, kPerBlock);
   writer.read(&args.seed_state, node.input(0));
   writer.write(&args.y, node.output(0));
-  writer.add<kernel>(args, {.blocks = ceil_div(args.size, kPerBlock),
-                            .flops = flops * static_cast<double>(args.size)});
+  writer.add<kernel>(
+      args, {.blocks = parts > 1 || args.rows == 1 ? args.rows * parts
+                                                   : ceil_div(args.rows, args.rows_per_block),
+             .flops = flops * static_cast<double>(size)});
 }
 
 }  // namespace
 
-// seed_state -> y, of the output's shape
+// seed_state, or one for each row of the output -> y, of the output's shape
 void lower_random_uniform(const NodeView& node, LaunchWriter& writer) {
   lower_random<Kernel::random_uniform>(node, writer, 12);
 }
@@ -36,6 +44,7 @@ void lower_random_order(const NodeView& node, LaunchWriter& writer) {
   RandomArgs words{};
   words.size = node.output(0).size();
   words.per_block = kPerBlock;
+  words.rows = words.rows_per_block = 1;
   if (words.size == 0) return;
   const Ref drawn = writer.workspace(words.size * 4);
   const Ref items = writer.workspace(words.size * 8), memory = writer.workspace(words.size * 8);
@@ -67,6 +76,19 @@ void lower_dropout(const NodeView& node, LaunchWriter& writer) {
   writer.write(&args.y, node.output(0));
   writer.add<Kernel::dropout>(args, {.blocks = ceil_div(args.size, kPerBlock),
                                      .flops = 12.0 * static_cast<double>(args.size)});
+}
+
+// (numbers of rows, seed_state; view) -> a seed_state for each row
+void lower_row_seeds(const NodeView& node, LaunchWriter& writer) {
+  RowSeedsArgs args{};
+  args.rows = node.input(0).size();
+  args.rows_per_block = 256;  // 4 us
+  args.view = static_cast<uint32_t>(node.i64("view"));
+  writer.read(&args.row_numbers, node.input(0));
+  writer.read(&args.seed_state, node.input(1));
+  writer.write(&args.y, node.output(0));
+  writer.add<Kernel::row_seeds>(args, {.blocks = ceil_div(args.rows, args.rows_per_block),
+                                       .flops = 60.0 * static_cast<double>(args.rows)});
 }
 
 // seed_state -> seed_state

@@ -21,10 +21,12 @@ class Order(Protocol):
     Attributes:
         count: how many; ``INFINITE`` without an end.
         is_fixed: whether each pass has the same.
+        repeats: whether a pass may have a row more than once.
     """
 
     count: int
     is_fixed: bool
+    repeats: bool
 
     def runs(self, pass_: int) -> Iterator[Array]:
         """Yields the order in pieces (int64)."""
@@ -34,6 +36,7 @@ class Plain:
     """Rows as they lie, from one to another."""
 
     is_fixed = True
+    repeats = False
 
     def __init__(self, first: int, end: int) -> None:
         self.first = first
@@ -49,6 +52,7 @@ class Mixed:
     def __init__(self, above: Order, size: int, seed: int, reshuffles: bool) -> None:
         self.count = above.count
         self.is_fixed = above.is_fixed and not reshuffles
+        self.repeats = above.repeats
         self._above = above
         self._shuffle = (size, seed, reshuffles)
 
@@ -62,7 +66,7 @@ class Part:
     """Another order from a place on, up to another."""
 
     def __init__(self, above: Order, start: int, stop: int | None) -> None:
-        self.is_fixed = above.is_fixed
+        self.is_fixed, self.repeats = above.is_fixed, above.repeats
         self._above = above
         self._start = start
         if above.count == INFINITE:
@@ -79,7 +83,7 @@ class Again:
     """Another order several times over, None for ever."""
 
     def __init__(self, above: Order, count: int | None) -> None:
-        self.is_fixed = above.is_fixed
+        self.is_fixed, self.repeats = above.is_fixed, above.repeats or count != 1
         self._above = above
         self._times = count
         if count is None:
@@ -100,7 +104,7 @@ class First:
     is_fixed = True
 
     def __init__(self, above: Order) -> None:
-        self.count = above.count
+        self.count, self.repeats = above.count, above.repeats
         self._above = above
 
     def runs(self, pass_: int) -> Iterator[Array]:

@@ -159,7 +159,7 @@ class _Joined:
         self.size = size
         self.is_exact = drop or order.count == INFINITE or order.count % size == 0
         self._drop = drop
-        self.is_fixed = order.is_fixed
+        self.is_fixed, self.repeats = order.is_fixed, order.repeats
         rows = order.count
         self.count = rows if rows < 0 else rows // size if drop else -(-rows // size)
 
@@ -187,6 +187,7 @@ class _PartOfBatches:
         self._above = above
         self._start = start
         self.size, self.is_exact, self.is_fixed = above.size, above.is_exact, above.is_fixed
+        self.repeats = above.repeats
         count = above.count
         if count == INFINITE:
             self.count = INFINITE if stop is None else max(stop - start, 0)
@@ -204,6 +205,7 @@ class _BatchesAgain:
         self._above = above
         self._times = count
         self.size, self.is_exact, self.is_fixed = above.size, above.is_exact, above.is_fixed
+        self.repeats = above.repeats or count != 1
         self.count = Again(above, count).count
 
     def pieces(self, pass_: int) -> Iterator[Piece]:
@@ -221,6 +223,7 @@ class _FirstBatches:
     def __init__(self, above: Any) -> None:
         self._above = above
         self.size, self.is_exact, self.count = above.size, above.is_exact, above.count
+        self.repeats = above.repeats
 
     def pieces(self, pass_: int) -> Iterator[Piece]:
         return self._above.pieces(0)  # type: ignore[no-any-return]
@@ -270,6 +273,11 @@ class RowBatches(Dataset):
     def batch_size(self) -> int:
         """Rows of a batch."""
         return int(self._batches.size)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a pass may have a row more than once."""
+        return bool(self._batches.repeats)
 
     def pieces(self, pass_: int, start: int) -> Iterator[Piece]:
         """Yields what comes from a batch of a pass on."""
@@ -397,7 +405,7 @@ class _Unbatched:
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches
-        self.is_fixed = batches.is_fixed
+        self.is_fixed, self.repeats = batches.is_fixed, batches.repeats
         self.count = batches.count
         if self.count > 0:
             self.count = sum(len(piece.order) for piece in batches.pieces(0))

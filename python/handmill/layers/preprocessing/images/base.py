@@ -12,6 +12,7 @@ from handmill.errors import ShapeError
 from handmill.layers.layer import Layer
 from handmill.layers.preprocessing.images.arguments import factor_range
 from handmill.layers.preprocessing.images.boxes import checked_boxes
+from handmill.layers.preprocessing.images.draws import Draws, draws_of
 
 
 class Extent(NamedTuple):
@@ -27,48 +28,6 @@ class Extent(NamedTuple):
     def single(self) -> bool:
         """Whether it is one image, without a batch."""
         return len(self.shape) == 3
-
-
-class Draws:
-    """The numbers of one transformation, one call of the generator after the other.
-
-    Args:
-        seed: a ``SeedGenerator``, whose counter goes on, or an integer: then the same numbers
-            each time.
-    """
-
-    def __init__(self, seed: Any) -> None:
-        self._seed = seed
-        self._call = 0
-
-    def next(self) -> Any:
-        """A seed for the next draw."""
-        if not isinstance(self._seed, int | np.integer) or isinstance(self._seed, bool):
-            return self._seed
-        self._call += 1
-        return np.array([int(self._seed) & (1 << 63) - 1, self._call - 1], np.int64)
-
-    def split(self) -> Any:
-        """A seed for the draws of another layer."""
-        state = self.next()
-        if state is self._seed:
-            return state
-        low, high = (int(word) for word in random.words(int(state[0]), int(state[1]), 2))
-        return high << 31 ^ low
-
-    def uniform(self, shape: Any, low: Any = 0.0, high: Any = 1.0) -> Any:
-        """Numbers from ``low`` to ``high``, in float32."""
-        return random.uniform(shape, float(low), float(high), "float32", self.next())
-
-    def integers(self, shape: Any, low: int, high: int) -> Any:
-        """Integers (int32) from ``low`` to ``high - 1``."""
-        drawn = ops.floor(ops.multiply(self.uniform(shape), float(high - low)))
-        return ops.add(ops.cast(drawn, "int32"), low)
-
-    def chance(self, batch: Any, factor: tuple[float, float]) -> Any:
-        """For each image whether something happens, with a probability that is drawn too."""
-        probability = self.uniform((batch,), *factor)
-        return ops.less(self.uniform((batch,)), probability)
 
 
 def column(x: Any, rank: int = 4) -> Any:
@@ -111,7 +70,12 @@ class BaseImagePreprocessingLayer(Layer):
         self.factor: Any = factor_range("factor", factor, self._FACTOR_BOUNDS)
 
     def _draws(self, seed: Any) -> Draws:
-        return Draws(self.generator if seed is None else seed)
+        return draws_of(self.generator) if seed is None else Draws.of(seed)
+
+    @property
+    def row_generator(self) -> random.SeedGenerator | None:
+        """What draws for rows whose numbers are known, if anything."""
+        return vars(self).get("generator")
 
     def _extent(self, data: Any) -> Extent:
         """The sizes of the images of what a call was given.

@@ -15,10 +15,10 @@ from handmill.layers.preprocessing.images.arguments import (
 from handmill.layers.preprocessing.images.base import (
     BaseImagePreprocessingLayer,
     ColorLayer,
-    Draws,
     Extent,
     column,
 )
+from handmill.layers.preprocessing.images.draws import Draws
 
 
 def _order(draws: Draws, batch: Any) -> Any:
@@ -319,7 +319,7 @@ class RandomErasing(_Masked, ColorLayer):
         low, high = sorted(self.value_range)
         fill: Any
         if self.fill_value is None:
-            drawn = random.normal(extent.shape, 0.0, 1.0, "float32", draws.next())
+            drawn = draws.normal(extent.shape)
             fill = ops.clip(ops.multiply(drawn, float(self.value_range[1])), low, high)
         else:
             fill = np.clip(np.asarray(self.fill_value, np.float32), low, high)
