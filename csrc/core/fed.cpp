@@ -193,7 +193,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   }
   work.add_barriers(2);  // after the gathers, and at the end
   gather_work.add_barriers(1);
-  const int threads = work.threads(num_threads());
+  const int threads = work.threads(num_threads(), host_nodes_ > 0 ? call_regions() : 0);
   instance.reserve_scratch(threads, scratch_);
   FedContext context{*this,
                      instance,
@@ -203,7 +203,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
                      std::clamp<int64_t>(max_steps, 0, rows / batch),
                      begin + std::chrono::duration_cast<Clock::duration>(
                                  std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)))};
-  if (has_host_nodes_) {
+  if (host_nodes_ > 0) {
     context.run_with_host(threads, gather_work.threads(num_threads()));
   } else {
     while (context.result.steps < context.steps && !context.result.failure && !context.is_over) {

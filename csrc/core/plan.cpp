@@ -123,7 +123,7 @@ void Plan::make_launches(const Lowering& lowering) {
     const bool is_host = launch.function == nullptr;
     if (is_host) {
       new_segment({.host = launch.node});
-      has_host_nodes_ = true;
+      ++host_nodes_;
     }
     append_launch(lowering, order[i], barriers[i], times.back());
     segments_.back().end = static_cast<int>(launches_.size());

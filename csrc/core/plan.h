@@ -89,7 +89,9 @@ class Plan {
   /// The memory of one instance, beside scratch and what run_fed adds.
   int64_t bytes() const;
   /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
-  bool is_long() const { return work_.cost() > kLongCost || has_host_nodes_ || has_open_end_; }
+  bool is_long() const { return work_.cost() > kLongCost || host_nodes_ > 0 || has_open_end_; }
+  /// The threads that finish a call first, if all are there.
+  int call_threads() const;
   std::span<const int64_t> shape(int value) const;
   int64_t value_bytes(int value) const { return layout_.values[static_cast<size_t>(value)].bytes; }
   std::span<const LaunchRecord> records() const { return records_; }
@@ -157,6 +159,7 @@ class Plan {
   void enter_step(Instance& instance, const FlowPlan& flow, int64_t step) const;
   void leave_loop(Instance& instance, const FlowPlan& flow, int64_t steps) const;
   GuardFailure check_guards(const Instance& instance, int count) const;
+  double call_regions() const;  // what those of a call cost a second thread
   GuardFailure run_all(Instance& instance, int threads) const;
   void bump_versions(const Instance& instance) const;
 
@@ -184,8 +187,8 @@ class Plan {
   int end_copies_ = 0;                 // where the copies at the end begin in launches_
   Work work_, pack_work_;              // of one run, and of the pack launches
   int64_t scratch_ = 0;                // bytes a thread
-  bool has_host_nodes_ = false;
-  bool has_open_end_ = false;  // a loop whose number of steps only the run knows
+  int host_nodes_ = 0;                 // each parts one region from the next
+  bool has_open_end_ = false;          // a loop whose number of steps only the run knows
 
   mutable Pace pace_, fed_pace_;
   mutable std::atomic<uint64_t> last_use_;

@@ -95,7 +95,7 @@ void Plan::refresh_packed(Instance& instance) const {
                                : *program_->constants[static_cast<size_t>(packing.constant)].packed;
     copies.update(held, packing.key, packing.bytes, version, [&](std::byte* memory) {
       set_base(instance, packing.slot, memory);
-      const int threads = pack_work_.threads(num_threads());
+      const int threads = pack_work_.threads(num_threads(), pack_work_.region(false));
       instance.reserve_scratch(threads, scratch_);
       LaunchesContext context{{&pack_launches_[i], 1}, instance.blob, instance.scratch, scratch_};
       run_context(threads, context);
@@ -178,7 +178,7 @@ struct Plan::RunContext {
 // All segments, in one region unless host nodes lie between them.
 GuardFailure Plan::run_all(Instance& instance, int threads) const {
   instance.reserve_scratch(threads, scratch_);
-  if (!has_host_nodes_) {
+  if (host_nodes_ == 0) {
     RunContext context{*this, instance};
     if (threads == 1) {
       context.run(Worker(0, 1));
@@ -208,9 +208,15 @@ void Plan::bump_versions(const Instance& instance) const {
   for (const Update& update : program_->updates) instance.binding->state(update.variable).bump();
 }
 
+double Plan::call_regions() const {
+  return host_nodes_ * work_.region(false) + work_.region(!program_->updates.empty());
+}
+
+int Plan::call_threads() const { return work_.threads(num_threads(), call_regions()); }
+
 GuardFailure Plan::run(Instance& instance, const void* const* inputs, void* const* outputs) const {
   prepare(instance, inputs, outputs);
-  const GuardFailure failure = run_all(instance, work_.threads(num_threads()));
+  const GuardFailure failure = run_all(instance, call_threads());
   if (!failure) bump_versions(instance);
   return failure;
 }

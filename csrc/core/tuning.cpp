@@ -18,7 +18,9 @@ constexpr MatmulTuning kPortable = {.long_row = 1024,
                                     .fetches_next_panel = false,
                                     .copies_tall_aliasing_rows = false,
                                     .update_columns = 0,
-                                    .few_rows = 0};
+                                    .few_rows = 0,
+                                    .few_rows_of_large = 0,
+                                    .tall_narrow = false};
 
 // Zen 4 at avx2, for CPUs without AVX-512 too: no other was measured. us, one thread, 2026-11:
 // long_row: 1 x 512 x 784 by panels 23.8, by rows 19.1. copy_rows: 16 x 512 x 784 158 in place, 145
@@ -35,7 +37,9 @@ constexpr MatmulTuning kAvx2 = {.long_row = 512,
                                 .fetches_next_panel = true,
                                 .copies_tall_aliasing_rows = true,
                                 .update_columns = 0,
-                                .few_rows = 0};
+                                .few_rows = 0,
+                                .few_rows_of_large = 0,
+                                .tall_narrow = false};
 
 // Zen 4 at avx512. long_row: 1 x 1024 x 1024 by panels 69.8 us, by rows 56.5. copy_rows: 48 rows of
 // 512 x 784 333 us in place, 346 copied. copy_aliasing_rows: 24 x 1024 x 1024 550 us in place, 485
@@ -52,7 +56,9 @@ constexpr MatmulTuning kAvx512OnZen4 = {.long_row = 512,
                                         .fetches_next_panel = false,
                                         .copies_tall_aliasing_rows = false,
                                         .update_columns = 0,
-                                        .few_rows = 0};
+                                        .few_rows = 0,
+                                        .few_rows_of_large = 0,
+                                        .tall_narrow = false};
 
 // Sapphire Rapids (48 KB L1, 2 MB L2, 22 GB/s a core from L3 and from memory), one thread, least
 // time of the thread, neighbours not quiet, 2026-11. Its multipliers are twice as fast as Zen 4's
@@ -68,17 +74,25 @@ constexpr MatmulTuning kAvx512OnZen4 = {.long_row = 512,
 // fetches_next_panel: 1536^3 53.4 -> 50.9 ms, 1024^3 15.3 -> 14.8.
 // update_columns, a step of fit on two threads without and with it: 784-128-10, batch 64 287, 156;
 //   256-128-10 102, 63; 256-256-256-10 354, 232; 784-256-10, batch 32 328, 198.
+// The CPU called model 167 (480 MB L3), us, 2026-11-30. rows_ahead 12, 10, 8: 8 x 4096 x 2048 1890,
+//   1792, 1755; 16 x 1024 x 1024 430, 406, 387; 8 x 512 x 784 56, 55, 56 (8 lost on Sapphire
+//   Rapids).
+// few_rows_of_large, 6 x 64 and 8 x 48: 32 x 1024 x 1024 781, 702; 32 x 512 x 784 246, 233;
+//   128 x 1024 x 1024 2172, 2038; 256 x 512 x 784 1478, 1512.
+// tall_narrow: 32 x 10 x 256 3.2, 2.7; 1024 x 10 x 128 36.9, 33.2; 128 x 32 x 256 15.6, 15.0.
 constexpr MatmulTuning kAvx512OnIntel = {.long_row = 512,
                                          .copy_rows = 9,
                                          .copy_aliasing_rows = 9,
                                          .block_rows = 192,
                                          .tall_block_rows = 384,
-                                         .rows_ahead = 12,
+                                         .rows_ahead = 10,
                                          .fetches_in_place = true,
                                          .fetches_next_panel = true,
                                          .copies_tall_aliasing_rows = false,
                                          .update_columns = 1024,
-                                         .few_rows = 16};
+                                         .few_rows = 16,
+                                         .few_rows_of_large = 128,
+                                         .tall_narrow = true};
 
 // The same CPU at avx2: 8 x 512 x 784 185 us without fetching, 126 16 rows ahead (32: 186);
 // 4 x 512 x 784 116, 77; 8 x 1024 x 1024 680, 541; copied from 9 rows on instead of 16: 126 -> 147.
@@ -92,12 +106,18 @@ constexpr MatmulTuning kAvx2OnIntel = {.long_row = 512,
                                        .fetches_next_panel = true,
                                        .copies_tall_aliasing_rows = true,
                                        .update_columns = 1024,
-                                       .few_rows = 0};
+                                       .few_rows = 0,
+                                       .few_rows_of_large = 0,
+                                       .tall_narrow = false};
 
 // What pays for waking a thread: some 3 us of work; and what a barrier costs the run: 3 us, most of
 // it waiting for the slower thread (two threads on 54 small nets, Zen 4: the second gains from some
-// 80 us a training step on).
-constexpr ThreadTuning kThreads = {.per_thread = 150e3, .per_barrier = 250e3};
+// 80 us a training step on). What pays for a region that is opened for one call alone, and for one
+// that updates variables (model 167, one thread and two, us): 64^3 3.5, 4.0, 72^3 6.0, 5.4;
+// 64-128-10 called with 64 rows 10.4, 11.5, 128 rows 21, 16; its training step with 32, 64, 128
+// rows 20, 30; 30, 36; 55, 61, while steps that share a region take the same time on one and two.
+constexpr ThreadTuning kThreads = {
+    .per_thread = 150e3, .per_barrier = 250e3, .per_call = 420e3, .per_step = 1100e3};
 
 constexpr Tuning kTunings[] = {
     {"generic", "any CPU without AVX2", kPortable, kAvx2, kAvx512OnZen4, kThreads},

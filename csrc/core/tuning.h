@@ -26,11 +26,14 @@ struct MatmulTuning {
   // Up to so many rows of C, taller register tiles (MatmulTile::few_rows) where they pass over B
   // less often.
   int few_rows;
+  int few_rows_of_large;  // the same where B is large
+  bool tall_narrow;       // such tiles for panels of one or two vectors, whatever the rows
 };
 
 /// What threads cost, in floating-point operations (core/work.h).
 struct ThreadTuning {
   double per_thread, per_barrier;
+  double per_call, per_step;  // of a region of its own: for a call, for one that updates variables
 };
 
 struct Tuning {

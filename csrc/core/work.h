@@ -26,13 +26,18 @@ class Work {
 
   double cost() const { return shared_ + alone_; }
 
-  /// The threads, of `available`, that finish first.
-  int threads(int available) const {
+  /// What a second thread costs where a region is opened for one call alone, which updates
+  /// variables or not, instead of for the steps of a fed run.
+  double region(bool updates) const { return updates ? costs_.per_step : costs_.per_call; }
+
+  /// The threads, of `available`, that finish first. `regions`: what those cost that are not shared
+  /// with other runs.
+  int threads(int available, double regions = 0) const {
     const int64_t useful =
         std::min(most_blocks_, static_cast<int64_t>(shared_ / costs_.per_thread));
     const int64_t threads = std::clamp<int64_t>(useful, 1, available);
     const double saved = shared_ * (1.0 - 1.0 / static_cast<double>(threads));
-    return saved > costs_.per_barrier * barriers_ ? static_cast<int>(threads) : 1;
+    return saved > costs_.per_barrier * barriers_ + regions ? static_cast<int>(threads) : 1;
   }
 
  private:

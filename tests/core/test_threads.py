@@ -36,9 +36,31 @@ def test_the_number_of_threads_changes_no_bit(isa):
     results = []
     for threads in (1, 2, 3, 7):
         _core.set_num_threads(threads)
+        assert training.plan.call_threads == threads
         results.append(training.run())
     assert all(equal(results[0], other) for other in results[1:])
     assert np.isfinite(results[0][0]).all()
+
+
+def call_threads_of_a_product(extent):
+    square = (extent, extent)
+    nodes = [node("matmul", (0, 1), (2,))]
+    return program([square] * 3, nodes, inputs=[0, 1], outputs=[2]).specialize(1).call_threads
+
+
+def test_a_call_that_is_shorter_than_its_region_stays_on_one_thread():
+    """65^3 with two threads took 1.5 times as long, 128^3 three quarters (core/tuning.cpp)."""
+    _core.set_num_threads(2)
+    assert [call_threads_of_a_product(extent) for extent in (33, 65, 128, 512)] == [1, 1, 2, 2]
+    _core.set_num_threads(1)
+    assert call_threads_of_a_product(512) == 1
+
+
+def test_a_step_of_its_own_needs_more_work_than_a_call():
+    """What it updates was last in the caches of both threads."""
+    _core.set_num_threads(2)
+    found = [Training(batch).program.specialize(batch).call_threads for batch in (20, 96)]
+    assert found == [1, 2]
 
 
 def test_a_fed_run_equals_single_calls():

@@ -21,6 +21,8 @@ constexpr int64_t kTallRows = 2048;
 // Rows of C from which packing B once, for all blocks, is worth a launch of its own, unless B is
 // narrow.
 constexpr int64_t kPackRows = 1024;
+// Floats of B from which copying it takes a good part of the time of few rows.
+constexpr int64_t kLargeB = 65536;
 // Floats of B that stay in L1, and the rows of C from which it is copied all the same.
 constexpr int64_t kFirstCache = 8192;
 constexpr int64_t kCopySmallRows = 64;
@@ -306,11 +308,15 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   const bool one_row_in_place = in_place && s.M == 1 && args.b.col == 1 &&
                                 !(problem.constant_b && args.K * s.N >= kPackedSize);
   const Tiles cut = tiles_of(s, one_row_in_place ? tile.row_vectors : tile.vectors, tile);
+  const bool taller =
+      tile.few_rows > 0 && s.M > 1 && ceil_div(s.M, tile.few_rows) < ceil_div(s.M, cut.rows);
+  const bool is_large = s.vectors > tile.vectors && s.K * s.N >= kLargeB;
+  const int most_rows = is_large && !problem.updates ? tuning.few_rows_of_large : tuning.few_rows;
   // Not where B is packed once: one copy serves all numbers of rows.
-  const bool few = tile.few_rows > 0 && s.M > 1 && s.M <= tuning.few_rows && !problem.constant_b &&
-                   ceil_div(s.M, tile.few_rows) < ceil_div(s.M, cut.rows);
+  const bool few = taller && s.M <= most_rows && !problem.constant_b;
+  const bool narrow = taller && tuning.tall_narrow && !problem.updates && s.vectors <= 2;
   args.panel_vectors = few ? tile.few_vectors : cut.vectors;
-  args.tile_rows = few ? tile.few_rows : cut.rows;
+  args.tile_rows = few || narrow ? tile.few_rows : cut.rows;
   s.panels = ceil_div(s.vectors, args.panel_vectors);
   s.row_tiles = ceil_div(s.M, args.tile_rows);
   s.flop = 2.0 * static_cast<double>(s.M) * static_cast<double>(s.N) * static_cast<double>(s.K) *
