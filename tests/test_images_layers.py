@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import config, layers, models, saving
+from handmill import config, layers, models, ops, saving
+from handmill import random as hm_random
 from handmill.errors import ShapeError
 
 RNG = np.random.default_rng(0)
@@ -20,6 +21,7 @@ MAKERS: dict[str, Any] = {
     "RandomTranslation": lambda **k: layers.RandomTranslation(0.3, 0.2, **k),
     "RandomZoom": lambda **k: layers.RandomZoom(0.3, **k),
     "RandomShear": lambda **k: layers.RandomShear(0.3, 0.2, **k),
+    "RandomElasticTransform": lambda **k: layers.RandomElasticTransform(scale=(0.5, 1.0), **k),
     "RandomPerspective": lambda **k: layers.RandomPerspective(scale=0.4, **k),
     "RandomContrast": lambda **k: layers.RandomContrast(0.5, **k),
     "RandomBrightness": lambda **k: layers.RandomBrightness(0.5, **k),
@@ -238,3 +240,68 @@ def test_draws_of_a_step_are_those_of_numpy() -> None:
 def test_refusals(make: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+def test_limited_equalization_of_one_tile() -> None:
+    x = np.random.default_rng(1).integers(0, 256, (2, 6, 5, 2)).astype("float32")
+    layer = layers.ContrastLimitedAdaptiveHistogramEqualization(
+        clip_limit=20.0, tile_grid_size=(1, 1)
+    )
+    for image, found in zip(x, np.asarray(layer(x)), strict=True):
+        for c in range(2):
+            counts = np.bincount(image[..., c].astype(int).ravel(), minlength=256).astype(float)
+            limit = 20 * 30 / 256
+            counts = np.minimum(counts, limit) + np.maximum(counts - limit, 0).sum() / 256
+            below = counts.cumsum()
+            table = (below - below[0]) * 255 / (30 - below[0])
+            np.testing.assert_allclose(
+                found[..., c], table[image[..., c].astype(int)], rtol=1e-5, atol=1e-3
+            )
+
+
+@pytest.mark.parametrize("first", (True, False))
+def test_limited_equalization_in_a_model(first: bool) -> None:
+    x = np.random.default_rng(1).integers(0, 256, (3, 9, 7, 2)).astype("float32")
+    whole = layers.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(3, 2))
+    want = np.asarray(whole(x))
+    kind = "channels_first" if first else "channels_last"
+    layer = layers.ContrastLimitedAdaptiveHistogramEqualization(
+        tile_grid_size=(3, 2), data_format=kind
+    )
+    given = x.transpose(0, 3, 1, 2) if first else x
+    i = layers.Input(given.shape[1:])
+    found = models.Model(i, layer(i)).predict(given, verbose=0)
+    found = found.transpose(0, 2, 3, 1) if first else found
+    np.testing.assert_allclose(found, want, atol=1e-3)
+    np.testing.assert_array_equal(whole(x.astype("int32")), want.astype("int32"))
+    np.testing.assert_allclose(whole(x[1]), want[1], atol=1e-3)
+
+
+def test_elastic_distances_are_blurred_numbers() -> None:
+    h, w, strength, state = 12, 16, 0.9, np.array([5, 0])
+    sigma, alpha = strength * 0.05 * h, strength * 0.1 * w
+    drawn = np.asarray(hm_random.normal((2, 1, h, w), dtype="float32", seed=state)) * sigma
+    reach = int(6 * sigma) // 2
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    window /= window.sum()
+    for axis in (2, 3):
+        drawn = np.apply_along_axis(np.convolve, axis, drawn, window, "same")
+    rows, columns = np.mgrid[:h, :w]
+    image = np.random.default_rng(0).uniform(0, 255, (1, h, w, 1)).astype("float32")
+    at = (rows + alpha * drawn[1, 0], columns + alpha * drawn[0, 0])
+    want = np.asarray(ops.image.map_coordinates(image[0, ..., 0], at, 1, fill_mode="reflect"))
+    drawn_as = {"apply_transform": np.array([True]), "distortion_factor": strength, "seed": state}
+    layer = layers.RandomElasticTransform()
+    found = np.asarray(layer.transform_images(image, drawn_as))[0, ..., 0]
+    np.testing.assert_allclose(found, want, atol=1e-2)
+
+
+def test_elastic_masks_move_with_images() -> None:
+    x = np.random.default_rng(0).integers(0, 5, (4, 24, 24, 1)).astype("float32")
+    layer = layers.RandomElasticTransform((1, 1), (0.9, 1), "nearest", seed=3)
+    layer = saving.deserialize_keras_object(saving.serialize_keras_object(layer))
+    found = layer({"images": x, "segmentation_masks": x}, training=True)
+    np.testing.assert_array_equal(found["images"], found["segmentation_masks"])
+    assert np.abs(np.asarray(found["images"]) - x).max() > 0
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    np.testing.assert_array_equal(layers.RandomElasticTransform(scale=0)(x, training=True), x)

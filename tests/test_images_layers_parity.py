@@ -67,6 +67,8 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("AutoContrast", {}),
     ("AutoContrast", {"value_range": (0, 1)}),
     ("Equalization", {}),
+    ("ContrastLimitedAdaptiveHistogramEqualization", {}),
+    ("ContrastLimitedAdaptiveHistogramEqualization", {"clip_limit": 1.5, "tile_grid_size": (2, 4)}),
     ("RandomCrop", {"height": 4, "width": 5}),
     ("RandomCrop", {"height": 12, "width": 6}),
     ("RandomCrop", {"height": 8, "width": 5}),
@@ -83,7 +85,13 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("AugMix", {"num_chains": 2, "chain_depth": 2, "factor": 0.6}),
     ("RandAugment", {"num_ops": 3, "factor": (0.2, 0.8)}),
 )
-UNSEEDED = ("AutoContrast", "Equalization", "CenterCrop", "Resizing")
+UNSEEDED = (
+    "AutoContrast",
+    "ContrastLimitedAdaptiveHistogramEqualization",
+    "Equalization",
+    "CenterCrop",
+    "Resizing",
+)
 FIRST = ("AutoContrast", "RandAugment", "AugMix")
 """Whose channels Keras's AutoContrast takes for rows, where they come first."""
 NO_BOXES = ("CutMix", "MixUp", "RandAugment", "AugMix", "RandomCrop", "RandomPerspective")

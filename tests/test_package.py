@@ -182,7 +182,7 @@ FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}
 PACKAGE = Path(__file__).resolve().parent.parent / "python" / "handmill"
 
 # Folders that hold nothing but names which Keras has there.
-FACES = ("datasets", "preprocessing")
+FACES = ("datasets", "preprocessing", "utils")
 MOST_ROOMS = 15
 
 checkout = pytest.mark.skipif(not PACKAGE.is_dir(), reason="no source tree beside the tests")

@@ -198,6 +198,10 @@ KERAS_NAMES: dict[str, str] = {
         "split_dataset standardize_dtype text_dataset_from_directory "
         "timeseries_dataset_from_array to_categorical unpack_x_y_sample_weight"
     ),
+    "utils.bounding_boxes": (
+        "affine_transform clip_to_image_size compute_ciou compute_iou convert_format crop "
+        "decode_deltas_to_boxes encode_box_to_deltas pad"
+    ),
     "backend": (
         "backend clear_session epsilon floatx get_uid image_data_format is_float_dtype "
         "is_int_dtype is_keras_tensor result_type set_epsilon set_floatx set_image_data_format "

@@ -6,14 +6,16 @@ _RANKS = (1, 2, 3)
 _MERGE = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
 _POOLS = {"Average": "Avg", "Max": "Max"}
 _IMAGES = {
+    "box_counts": "MaxNumBoundingBoxes",
     "affine": "RandomRotation RandomShear RandomTranslation RandomZoom",
     "colors": (
         "RandomColorDegeneration RandomColorJitter RandomGrayscale RandomHue RandomSaturation"
     ),
     "crops": "CenterCrop RandomCrop Resizing",
     "detail": "RandomGaussianBlur RandomSharpness",
+    "elastic": "RandomElasticTransform",
     "flip": "RandomFlip",
-    "histograms": "AutoContrast Equalization",
+    "histograms": "AutoContrast ContrastLimitedAdaptiveHistogramEqualization Equalization",
     "light": "RandomBrightness RandomContrast RandomInvert RandomPosterization Solarization",
     "mixing": "CutMix MixUp RandomErasing",
     "perspective": "RandomPerspective",

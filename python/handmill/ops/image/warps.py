@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from handmill.arguments import real_number
 from handmill.errors import ShapeError
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import apply
+from handmill.ops.image.displacement import displaced, grid, order_of
 from handmill.ops.image.interpolation import (
     check_mode,
     gathered,
-    numbers_of,
     sampled_by_gathering,
 )
 from handmill.ops.image.layout import Images, images_of
@@ -30,47 +28,12 @@ from handmill.primitives.sampling import SAMPLE_IMAGES
 if TYPE_CHECKING:
     from handmill.random import SeedGenerator
 
-_ORDERS = {"nearest": 0, "bilinear": 1}
-
-
-def _order(interpolation: str) -> int:
-    if interpolation not in _ORDERS:
-        raise ValueError(
-            "Invalid value for argument `interpolation`. Expected of one "
-            f"{tuple(_ORDERS)}. Received: interpolation={interpolation}"
-        )
-    return _ORDERS[interpolation]
-
-
-def _grid(name: str, images: Images) -> tuple[Any, Any]:
-    """The row and the column of each pixel, ``(1, H, W)``."""
-    height, width = fixed(name, images.x, images.height, images.width)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return rows[None], columns[None]
-
-
-def _warped(
-    images: Images, y: Any, x: Any, interpolation: str, fill_mode: str, fill_value: float
-) -> Any:
-    """Images of what lies at rows ``y`` and columns ``x``, each ``(B or 1, H, W)``."""
-    order = _order(interpolation)
-    pixels = moveaxis(images.x, images.channels, -1)
-    shape = shape_of(pixels)
-    height, width = fixed("image", images.x, images.height, images.width)
-    first = None
-    if images.rank == 4:
-        first = reshape(numbers_of(pixels) * (height * width), (-1, 1, 1))
-    rows = reshape(pixels, (-1, shape[-1]))
-    found = gathered(rows, (height, width), (y, x), order, fill_mode, fill_value, first)
-    found = reshape(found, shape)
-    return moveaxis(found, -1, images.channels)
-
 
 def _projected(
     name: str, images: Images, matrix: Any, interpolation: str, fill_mode: str, fill_value: float
 ) -> Any:
     """Images of what lies at a projective function of places; see ``sampled_by_gathering``."""
-    order = _order(interpolation)
+    order = order_of(interpolation)
     fixed(name, images.x, images.height, images.width)
     pixels = moveaxis(images.x, images.channels, -1)
     shape = shape_of(pixels)
@@ -182,7 +145,7 @@ def affine_transform(
         >>> ops.image.affine_transform(row, [1, 0, 1, 0, 1, 0, 0, 0]).ravel()
         array([2., 3., 0.], dtype=float32)
     """
-    _order(interpolation)
+    order_of(interpolation)
     check_mode(fill_mode)
     found = images_of(images, data_format)
     transform = tensor(transform)
@@ -230,7 +193,7 @@ def perspective_transform(
         >>> ops.image.perspective_transform(x, corners, swapped).ravel()
         array([1., 0., 3., 2.], dtype=float32)
     """
-    _order(interpolation)
+    order_of(interpolation)
     found = images_of(images, data_format)
     start, end = tensor(start_points), tensor(end_points)
     start, end = converted(start, "float32"), converted(end, "float32")
@@ -294,7 +257,7 @@ def elastic_transform(
     """
     from handmill import random
 
-    _order(interpolation)
+    order_of(interpolation)
     check_mode(fill_mode)
     found = images_of(images, data_format)
     alpha, sigma = real_number("`alpha`", alpha), real_number("`sigma`", sigma)
@@ -304,7 +267,7 @@ def elastic_transform(
         options = (alpha, sigma, interpolation, fill_mode, fill_value, seed, data_format)
         recorded = type(found.x).record_function
         return recorded("elastic_transform", lambda x: elastic_transform(x, *options), (found.x,))
-    y, x = _grid("elastic_transform", found)
+    y, x = grid("elastic_transform", found)
     batch = shape_of(found.x)[0] if found.rank == 4 else 1
     shape: Sequence[Any] = (batch, *y.shape[1:])
     own = dtype_of(found.x)
@@ -315,4 +278,4 @@ def elastic_transform(
     moved = filtered("elastic_transform", drawn, (2, 3), (window, window), padded=True)
     right, down = (reshape(slice_axis(moved, 0, i, i + 1), shape) for i in range(2))
     down, right = y + alpha * down, x + alpha * right
-    return _warped(found, down, right, interpolation, fill_mode, fill_value)
+    return displaced(found, down, right, interpolation, fill_mode, fill_value)

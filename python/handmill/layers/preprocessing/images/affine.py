@@ -14,7 +14,7 @@ from handmill.layers.preprocessing.images.arguments import (
     each_within,
 )
 from handmill.layers.preprocessing.images.base import GeometricLayer
-from handmill.layers.preprocessing.images.boxes import clipped, convert_format
+from handmill.layers.preprocessing.images.boxes import clip_to_image_size, convert_format
 
 
 class AffineLayer(GeometricLayer):
@@ -166,7 +166,7 @@ class RandomRotation(AffineLayer):
         ys = ops.concatenate([sin * x + cos * y + y0 for x, y in corners], axis=-1)
         ends = [f(v, axis=-1, keepdims=True) for f in (ops.min, ops.max) for v in (xs, ys)]
         found["boxes"] = ops.concatenate(ends, axis=-1)
-        found = clipped(found, height, width)
+        found = clip_to_image_size(found, height, width)
         return convert_format(found, "xyxy", self.bounding_box_format, height=height, width=width)
 
     def get_config(self) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class RandomTranslation(AffineLayer):
         right, down = _columns(transformation["translations"])
         moved = ops.expand_dims(ops.concatenate([right, down, right, down], axis=1), 1)
         found["boxes"] = ops.add(found["boxes"], moved)
-        found = clipped(found, height, width)
+        found = clip_to_image_size(found, height, width)
         return convert_format(found, "xyxy", self.bounding_box_format, height=height, width=width)
 
     def get_config(self) -> dict[str, Any]:
@@ -358,7 +358,7 @@ class RandomZoom(AffineLayer):
             inside = ops.minimum(ops.maximum(corner, start), start + zoom * size)
             parts.append((inside - start) / zoom)
         found["boxes"] = ops.concatenate(parts, axis=-1)
-        found = clipped(found, height, width)
+        found = clip_to_image_size(found, height, width)
         return convert_format(found, "xyxy", self.bounding_box_format, height=height, width=width)
 
     def get_config(self) -> dict[str, Any]:
@@ -458,7 +458,7 @@ class RandomShear(AffineLayer):
             ops.where(rightwards, bottom - y * left, bottom - y * right),
         )
         found["boxes"] = ops.concatenate([left, top, right, bottom], axis=-1)
-        found = clipped(found, 1.0, 1.0)
+        found = clip_to_image_size(found, 1.0, 1.0)
         return convert_format(
             found, "rel_xyxy", self.bounding_box_format, height=height, width=width
         )

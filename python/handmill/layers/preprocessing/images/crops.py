@@ -10,7 +10,7 @@ from handmill import ops
 from handmill.errors import ShapeError
 from handmill.layers.preprocessing.images.arguments import positive_size
 from handmill.layers.preprocessing.images.base import BaseImagePreprocessingLayer, Extent
-from handmill.layers.preprocessing.images.boxes import clipped, convert_format
+from handmill.layers.preprocessing.images.boxes import clip_to_image_size, convert_format
 
 
 def _window(height: int, width: int, target: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -72,7 +72,7 @@ class CropLayer(BaseImagePreprocessingLayer):
         start = ops.stack([ops.cast(x, "float32") for x in (left, top, left, top)])
         found = dict(boxes)
         found["boxes"] = (boxes["boxes"] - start) * np.array([scale[1], scale[0]] * 2, np.float32)
-        return clipped(found, self.height, self.width)
+        return clip_to_image_size(found, self.height, self.width)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -337,7 +337,7 @@ class Resizing(CropLayer):
             )
         factors, offsets = (np.array([pair[1], pair[0]] * 2, np.float32) for pair in (scale, shift))
         found["boxes"] = ops.add(ops.multiply(found["boxes"], factors), offsets)
-        found = clipped(found, self.height, self.width)
+        found = clip_to_image_size(found, self.height, self.width)
         found["boxes"] = ops.where(none, 0.0, found["boxes"])
         return convert_format(
             found, "xyxy", self.bounding_box_format, height=self.height, width=self.width

@@ -6,7 +6,7 @@ from typing import Any
 
 from handmill import ops
 from handmill.layers.preprocessing.images.base import BaseImagePreprocessingLayer
-from handmill.layers.preprocessing.images.boxes import clipped, convert_format
+from handmill.layers.preprocessing.images.boxes import clip_to_image_size, convert_format
 
 _MODES = ("horizontal", "vertical", "horizontal_and_vertical")
 
@@ -92,7 +92,7 @@ class RandomFlip(BaseImagePreprocessingLayer):
         mirrored = ops.concatenate([left, top, right, bottom], axis=-1)
         flips = ops.squeeze(transformation["flips"], -1)  # one axis less than images have
         found["boxes"] = ops.where(flips, mirrored, found["boxes"])
-        found = clipped(found, 1.0, 1.0)
+        found = clip_to_image_size(found, 1.0, 1.0)
         return convert_format(
             found, "rel_xyxy", self.bounding_box_format, height=height, width=width
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from handmill import ops
-from handmill.arguments import whole_number
-from handmill.layers.preprocessing.images.arguments import sorted_range
+from handmill.arguments import pair_of, real_number, whole_number
+from handmill.errors import ShapeError
+from handmill.layers.preprocessing.images.arguments import checked_range, sorted_range
 from handmill.layers.preprocessing.images.base import BaseImagePreprocessingLayer, ColorLayer
 
 
@@ -110,3 +113,136 @@ class Equalization(ColorLayer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
         return {**super().get_config(), "bins": self.bins, "value_range": self.value_range}
+
+
+class ContrastLimitedAdaptiveHistogramEqualization(BaseImagePreprocessingLayer):
+    """Spreads the values of each part of an image on its own, also when predicting.
+
+    The image is divided into tiles. The frequencies of the 256 values in a tile are limited, what
+    is beyond is spread over all values, and their sums say what a value becomes; between the
+    middles of tiles the results are interpolated.
+
+    Args:
+        value_range: the least and the largest value of a pixel.
+        clip_limit: how many times the mean frequency counts at most; 0 for no limit.
+        tile_grid_size: how many tiles there are down and across.
+        data_format: "channels_last" or "channels_first".
+        **kwargs: ``name`` and the like.
+
+    Raises:
+        ValueError: if ``value_range`` is not two numbers, ``clip_limit`` no number, or
+            ``tile_grid_size`` not two positive integers.
+        ShapeError: when called, if the images have no fixed sizes.
+
+    Example:
+        >>> from handmill import layers, ops
+        >>> layer = layers.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(1, 1))
+        >>> layer(ops.reshape([10.0, 15.0, 20.0, 20.0], (1, 2, 2, 1))).ravel()
+        array([ 11.,  80., 216., 216.], dtype=float32)
+
+    References:
+        - [Zuiderveld, 1994](https://doi.org/10.1016/B978-0-12-336156-1.50061-6)
+    """
+
+    _MOVES_PIXELS = False
+
+    def __init__(
+        self,
+        value_range: Any = (0, 255),
+        clip_limit: float = 4.0,
+        tile_grid_size: Any = (8, 8),
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.value_range = checked_range(value_range)
+        self.clip_limit = real_number("`clip_limit`", clip_limit)
+        self.tile_grid_size = pair_of("`tile_grid_size`", tile_grid_size, _tiles, "integers")
+
+    def transform_images(
+        self, images: Any, transformation: Any = None, training: bool = True
+    ) -> Any:
+        """Spreads values; the dtype stays."""
+        images = ops.convert_to_tensor(images)
+        pixels = self._value_range(ops.cast(images, "float32"), self.value_range, (0, 255))
+        found = self._value_range(self._of_batch(self._spread, pixels), (0, 255), self.value_range)
+        return ops.cast(found, images.dtype)
+
+    def _spread(self, images: Any) -> Any:
+        first = self.data_format == "channels_first"
+        images = ops.transpose(images, (0, 2, 3, 1)) if first else images
+        batch, *sizes = images.shape
+        if not all(isinstance(size, int) for size in sizes):
+            raise ShapeError(
+                f"{type(self).__name__} needs images of a fixed height, width and number of "
+                f"channels. Received: images.shape={tuple(images.shape)}"
+            )
+        height, width, channels = sizes
+        down, across = self.tile_grid_size
+        high, wide = -(-height // down), -(-width // across)
+        values = ops.cast(ops.clip(images, 0.0, 255.0), "int32")
+        # Beyond the last row and column the image goes on reflected.
+        rows, columns = (
+            np.pad(np.arange(size), (0, tiles * tile - size), "symmetric")
+            for size, tiles, tile in ((height, down, high), (width, across, wide))
+        )
+        tiled = ops.take(ops.take(values, rows, axis=1), columns, axis=2)
+        step = down * across * channels * 256
+        start = ops.reshape(ops.arange(batch, dtype="int32") * step, (-1, 1, 1, 1))
+
+        def table(row: Any, column: Any) -> Any:
+            """Where the tables of tiles start, for each pixel and channel of an image."""
+            tile = (row[:, None] * across + column)[:, :, None]
+            return ((tile * channels + np.arange(channels)) * 256).astype(np.int32)
+
+        own = table(np.arange(rows.size) // high, np.arange(columns.size) // wide)
+        at = ops.reshape(tiled + own + start, (-1,))
+        counts = ops.segment_sum(ops.ones_like(at, dtype="float32"), at, num_segments=batch * step)
+        tables = ops.reshape(self._tables(ops.reshape(counts, (-1, 256)), high * wide), (-1,))
+        (above, below, low), (left, right, near) = (
+            _between(size, tiles, tile)
+            for size, tiles, tile in ((height, down, high), (width, across, wide))
+        )
+        low, near = low[:, None, None], near[:, None]
+        values = values + start
+
+        def seen(row: Any) -> Any:
+            """What pixels become by the tables of one row of tiles."""
+            one, other = (ops.take(tables, values + table(row, x)) for x in (left, right))
+            return one * (1.0 - near) + other * near
+
+        found = seen(above) * (1.0 - low) + seen(below) * low
+        return ops.transpose(found, (0, 3, 1, 2)) if first else found
+
+    def _tables(self, counts: Any, pixels: int) -> Any:
+        """What each value becomes, ``(tiles, 256)``, from how often there is each."""
+        if self.clip_limit > 0:
+            limited = ops.minimum(counts, self.clip_limit * pixels / 256.0)
+            counts = limited + ops.sum(counts - limited, axis=-1, keepdims=True) / 256.0
+        below = ops.cumsum(counts, axis=-1)
+        first = below[:, :1]
+        rest = float(pixels) - first
+        found = (below - first) * 255.0 / ops.where(ops.equal(rest, 0.0), 1.0, rest)
+        return ops.clip(found, 0.0, 255.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "value_range": self.value_range,
+            "clip_limit": self.clip_limit,
+            "tile_grid_size": self.tile_grid_size,
+        }
+
+
+def _tiles(name: str, value: Any) -> int:
+    return whole_number(name, value, least=1)
+
+
+def _between(size: int, tiles: int, tile: int) -> tuple[Any, Any, Any]:
+    """For each line of pixels the tiles whose middles it lies between, and how near the second."""
+    places = (np.arange(size, dtype=np.float32) - np.float32(tile / 2.0)) / np.float32(tile)
+    places = places + np.float32(1.0)
+    before = np.floor(places)
+    one, other = (np.clip(before - back, 0, tiles - 1).astype(np.int32) for back in (1, 0))
+    return one, other, places - before

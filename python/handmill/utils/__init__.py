@@ -10,6 +10,7 @@ __getattr__, __dir__ = lazy_exports(
         "Progbar": "handmill.callbacks.progbar",
         "PyDataset": "handmill.data.dataset",
         "Sequence": "handmill.data.dataset:PyDataset",
+        "bounding_boxes": "handmill.utils.bounding_boxes",
         "audio_dataset_from_directory": "handmill.data.folders.recordings",
         "get_file": "handmill.data.downloads",
         "image_dataset_from_directory": "handmill.data.folders.images",
