@@ -238,3 +238,9 @@ def test_draws_of_a_step_are_those_of_numpy() -> None:
 def test_refusals(make: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+@pytest.mark.parametrize("shape", ((1, 1, 3), (1, 5, 3), (5, 1, 3)))
+def test_perspectives_of_images_one_pixel_wide_or_high_are_numbers(shape) -> None:
+    layer = layers.RandomPerspective(1.0, 1.0, fill_value=7.0, seed=1)
+    assert (np.asarray(layer(np.full((8, *shape), 7.0, "float32"), training=True)) == 7).all()
