@@ -318,6 +318,16 @@ def test_keras_own_folder_is_read(monkeypatch, tmp_path):
         ({"pooling": "mean"}, "`pooling` must be"),
         ({"input_tensor": np.zeros((1, 64, 64, 3))}, "`input_tensor` must be a tensor"),
         ({"weights": 3}, "`weights` must be None"),
+        ({"input_shape": 64}, "three integers"),
+        ({"input_shape": "abc"}, "three integers"),
+        ({"input_shape": (64, 64.5, 3)}, "three integers"),
+        ({"input_shape": (64, 64, 0)}, "three integers"),
+        (
+            {"input_shape": (64, 64, 3), "input_tensor": layers.Input((96, 96, 3))},
+            r"shape \(96, 96, 3\), but input_shape=\(64, 64, 3\)",
+        ),
+        ({"alpha": -1}, "`alpha` must be positive"),
+        ({"alpha": "1"}, "`alpha` must be a number"),
     ),
 )
 def test_arguments_that_do_not_fit(arguments, message):

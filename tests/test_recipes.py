@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import Any
 
@@ -30,7 +31,18 @@ def test_piecewise_linear_is_interpolation() -> None:
     assert values(again, steps) == values(schedule, steps)
 
 
-@pytest.mark.parametrize(("steps", "rates"), (([0, 1], [1.0]), ([], []), ([0, 0], [1.0, 2.0])))
+@pytest.mark.parametrize(
+    ("steps", "rates"),
+    (
+        ([0, 1], [1.0]),
+        ([], []),
+        ([0, 0], [1.0, 2.0]),
+        ([0, math.nan], [1.0, 2.0]),
+        ([0, 1], [1.0, math.inf]),
+        ([0, 1], [1.0, "2"]),
+        (3, [1.0]),
+    ),
+)
 def test_piecewise_linear_refuses(steps: Any, rates: Any) -> None:
     with pytest.raises(ValueError, match="PiecewiseLinear"):
         schedules.PiecewiseLinear(steps, rates)
@@ -69,15 +81,31 @@ def test_one_cycle_by_its_formula() -> None:
     only_down = schedules.OneCycle(1.0, 11, pct_start=0, anneal_strategy="linear")
     assert values(only_down, [0, 10]) == pytest.approx([1.0 - 0.0909, 0.0], abs=1e-4)
     assert schedules.OneCycle.from_config(schedule.get_config())(7) == schedule(7)
+    only_up = schedules.OneCycle(1.0, 11, pct_start=1, anneal_strategy="linear", div_factor=2)
+    assert values(only_up, [0, 5, 10, 20]) == pytest.approx([0.5, 0.75, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(
     "arguments",
-    ({"total_steps": 1}, {"pct_start": 1.5}, {"div_factor": 0}, {"anneal_strategy": "cosine"}),
+    (
+        {"total_steps": 1},
+        {"total_steps": 2.5},
+        {"max_learning_rate": math.nan},
+        {"div_factor": "2"},
+        {"pct_start": 1.5},
+        {"div_factor": 0},
+        {"anneal_strategy": "cosine"},
+    ),
 )
 def test_one_cycle_refuses(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="OneCycle"):
-        schedules.OneCycle(1.0, **{"total_steps": 10, **arguments})
+        schedules.OneCycle(**{"max_learning_rate": 1.0, "total_steps": 10, **arguments})
+
+
+def test_schedules_take_arrays_of_numbers() -> None:
+    schedule = schedules.PiecewiseLinear(np.array([0, 10]), np.array([0.0, 1.0]))
+    assert values(schedule, [5]) == [0.5]
+    assert json.loads(json.dumps(schedule.get_config())) == schedule.get_config()
 
 
 @pytest.mark.parametrize("shape", ((3, 2, 3), (3, 3, 4, 4), (5, 3, 2, 6), (1, 3, 3, 2, 2)))

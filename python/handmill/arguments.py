@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -42,6 +43,18 @@ def real_number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         pass
     raise ValueError(f"{name} must be a number. Received: {value!r}")
+
+
+def finite_number(name: str, value: Any) -> float:
+    """Returns a number as a float.
+
+    Raises:
+        ValueError: if it is none, NaN or infinite.
+    """
+    number = real_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number. Received: {value!r}")
+    return number
 
 
 def pair_of(name: str, value: Any, convert: Callable[[str, Any], T], of: str) -> tuple[T, T]:

@@ -14,6 +14,7 @@ from handmill.applications.network import (
     drawn_unless_stored,
 )
 from handmill.applications.torch_layout import Naming
+from handmill.arguments import finite_number
 from handmill.errors import warn_caller
 
 __all__ = ["MobileNetV2", "decode_predictions", "preprocess_input"]
@@ -69,6 +70,8 @@ def MobileNetV2(
     arguments = Arguments(
         include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation
     )
+    if not finite_number("MobileNetV2: `alpha`", alpha) > 0:
+        raise ValueError(f"MobileNetV2: `alpha` must be positive. Received: alpha={alpha!r}")
     with drawn_unless_stored(weights):
         return _mobilenet(alpha, arguments, name)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handmill import activations, config, layers
 from handmill.applications import torch_layout
 from handmill.applications.imagenet_utils import keras_models
@@ -54,6 +56,21 @@ class Arguments:
     pooling: str | None
     classes: int
     classifier_activation: Any
+
+    def __post_init__(self) -> None:
+        shape = self.input_shape
+        if shape is None or shape == ():
+            return
+        if (
+            not isinstance(shape, tuple | list)
+            or len(shape) != 3
+            or not all(n is None or (isinstance(n, int | np.integer) and n > 0) for n in shape)
+        ):
+            raise ValueError(
+                "`input_shape` must be a tuple of three integers, the height, width and channels "
+                "of an image (the first two may be None where include_top=False). Received: "
+                f"input_shape={shape!r}"
+            )
 
 
 _ARGUMENTS = """
@@ -180,6 +197,11 @@ class Network:
         shape = _input_shape(arguments, default_size)
         given = arguments.input_tensor
         if isinstance(given, KerasTensor):
+            if arguments.input_shape and not _fits(given.shape, arguments.input_shape):
+                raise ValueError(
+                    f"{title}: `input_tensor` has images of shape {tuple(given.shape[1:])}, but "
+                    f"input_shape={tuple(arguments.input_shape)}. Leave `input_shape` out."
+                )
             self.image = given
         elif given is None:
             self.image = layers.Input(shape)
@@ -275,6 +297,14 @@ class Network:
         return model
 
 
+def _fits(of_tensor: Sequence[Any], shape: Sequence[Any]) -> bool:
+    """Whether a batch of images may have the sizes that were asked for."""
+    return len(of_tensor) == 4 and all(
+        None in (size, wanted) or size == wanted
+        for size, wanted in zip(of_tensor[1:], shape, strict=True)
+    )
+
+
 def _path_of(arguments: Arguments, published: Published | None, title: str) -> Path | None:
     """The file of weights; None if there are to be none.
 
@@ -342,10 +372,6 @@ def _input_shape(arguments: Arguments, default_size: int, smallest: int = 32) ->
     if not shape:
         return default if top else with_channels(None)
     shape = tuple(shape)
-    if len(shape) != 3:
-        raise ValueError(
-            f"`input_shape` must be a tuple of three integers. Received: input_shape={shape}"
-        )
     channels, sizes = (shape[0], shape[1:]) if first else (shape[2], shape[:2])
     if pretrained and channels != 3:
         raise ValueError(f"The input must have 3 channels; Received: input_shape={shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class BatchBuffers:
 
     def __init__(self, keep: int) -> None:
         self._free: deque[Array] = deque(maxlen=keep)
+
+    def __reduce__(self) -> Any:
+        return BatchBuffers, (self._free.maxlen,)  # a copy has memory of its own
 
     def empty(self, shape: tuple[int, ...]) -> Array:
         """An array that nobody else sees; its memory comes back when it and its views are gone."""

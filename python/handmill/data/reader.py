@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handmill.arguments import whole_number
+from handmill.data.locks import Lock
 from handmill.errors import warn_caller
 
 SMALL_FILE = 6 * 1024
@@ -43,6 +44,9 @@ class FileReader:
         skip_corrupt: whether files that cannot be read are left out, counted and reported, instead
             of raising.
 
+    Raises:
+        ValueError: if ``cache_bytes`` is no number of bytes.
+
     Attributes:
         skip_corrupt: see there.
         corrupt_files: the files that could not be read so far, and why.
@@ -52,10 +56,10 @@ class FileReader:
         self, read: Callable[[str], Any], cache_bytes: int = 0, skip_corrupt: bool = False
     ) -> None:
         self._read = read
-        self._room = cache_bytes
+        self._room = whole_number("`cache_bytes`", cache_bytes, 0)
         self.skip_corrupt = skip_corrupt
         self._kept: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.corrupt_files: dict[str, str] = {}
         self._reported = 0
 

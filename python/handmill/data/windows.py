@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,15 +104,14 @@ def timeseries_dataset_from_array(
         found = found.shuffle(1024 if batch_size is None else batch_size * 8, seed=seed)
     if batch_size is not None:
         found = found.batch(batch_size)
+    if answers is not None:
+        answers = answers[first:end]
+    return found.map(partial(_windows_at, steps, offsets, answers))
 
-    def windows_at(start: Array) -> Array:
-        chosen: Array = steps[np.asarray(start)[..., None] + offsets]
-        return chosen
 
-    if answers is None:
-        return found.map(windows_at)
-    answers = answers[first:end]
-    return found.map(lambda start: (windows_at(start), answers[start]))
+def _windows_at(steps: Array, offsets: Array, answers: Array | None, start: Array) -> Any:
+    chosen = steps[np.asarray(start)[..., None] + offsets]
+    return chosen if answers is None else (chosen, answers[start])
 
 
 def _check_range(start: int | None, end: int | None, length: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handmill import ops
+from handmill.arguments import finite_number, whole_number
 from handmill.lazy import plain_module
 from handmill.runtime.watch import Watched
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -34,6 +35,13 @@ def _check_steps(decay_steps: float) -> float:
     if decay_steps <= 0:
         raise ValueError(f"Argument `decay_steps` must be > 0. Received: decay_steps={decay_steps}")
     return decay_steps
+
+
+def _numbers(name: str, values: Sequence[float]) -> list[float]:
+    try:
+        return [finite_number(f"each of {name}", value) for value in values]
+    except TypeError:
+        raise ValueError(f"{name} must be a list of numbers. Received: {values!r}") from None
 
 
 def _float(step: Any) -> Any:
@@ -384,7 +392,7 @@ class PiecewiseLinear(LearningRateSchedule):
         name: for configs.
 
     Raises:
-        ValueError: if the lengths do not fit, or steps do not increase.
+        ValueError: if the lengths do not fit, steps do not increase, or one is no finite number.
 
     Example:
         >>> schedule = PiecewiseLinear([0, 10, 30], [0.2, 1.0, 0.0])
@@ -395,15 +403,15 @@ class PiecewiseLinear(LearningRateSchedule):
     def __init__(
         self, steps: Sequence[float], values: Sequence[float], name: str = "PiecewiseLinear"
     ) -> None:
-        if len(steps) != len(values) or not steps:
+        self.steps = _numbers("the `steps` of PiecewiseLinear", steps)
+        self.values = _numbers("the `values` of PiecewiseLinear", values)
+        if len(self.steps) != len(self.values) or not self.steps:
             raise ValueError(
                 "PiecewiseLinear needs as many values as steps, at least one. Received: "
-                f"steps={list(steps)}, values={list(values)}"
+                f"steps={self.steps}, values={self.values}"
             )
-        if any(after <= before for before, after in itertools.pairwise(steps)):
-            raise ValueError(f"PiecewiseLinear: steps must increase. Received: {list(steps)}")
-        self.steps = list(steps)
-        self.values = list(values)
+        if any(after <= before for before, after in itertools.pairwise(self.steps)):
+            raise ValueError(f"PiecewiseLinear: steps must increase. Received: {self.steps}")
         self.name = name
 
     def __call__(self, step: Any) -> Any:
@@ -456,8 +464,11 @@ class OneCycle(LearningRateSchedule):
         anneal_strategy: str = "cos",
         name: str = "OneCycle",
     ) -> None:
-        if total_steps < 2:
-            raise ValueError(f"OneCycle: total_steps must be at least 2. Received: {total_steps}")
+        max_learning_rate = finite_number("OneCycle: `max_learning_rate`", max_learning_rate)
+        total_steps = whole_number("OneCycle: `total_steps`", total_steps, 2)
+        pct_start = finite_number("OneCycle: `pct_start`", pct_start)
+        div_factor = finite_number("OneCycle: `div_factor`", div_factor)
+        final_div_factor = finite_number("OneCycle: `final_div_factor`", final_div_factor)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycle: pct_start must be from 0 to 1. Received: {pct_start}")
         if div_factor <= 0 or final_div_factor <= 0:
@@ -485,10 +496,12 @@ class OneCycle(LearningRateSchedule):
         last = first / self.final_div_factor
         end = float(self.total_steps) - 1.0
         turn = self.pct_start * self.total_steps - 1.0  # where torch has its highest rate
+        climbing = self._between(first, top, ops.divide(step, turn)) if turn > 0 else None
+        if turn >= end:  # all steps climb; a fall without steps would divide by 0
+            return climbing
         falling = self._between(top, last, ops.divide(ops.subtract(step, turn), end - turn))
-        if turn <= 0:
+        if climbing is None:
             return falling
-        climbing = self._between(first, top, ops.divide(step, turn))
         return ops.where(ops.less(step, turn), climbing, falling)
 
     def _between(self, start: float, end: float, share: Any) -> Any:

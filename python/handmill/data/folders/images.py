@@ -108,7 +108,6 @@ def image_dataset_from_directory(
             f"`color_mode` must be one of {', '.join(COLOR_MODES)}. Received: "
             f"color_mode={color_mode!r}"
         )
-    channels = COLOR_MODES[color_mode]
     size = _checked_size(image_size)
     if str(interpolation).lower() not in INTERPOLATIONS:
         raise ValueError(
@@ -122,25 +121,7 @@ def image_dataset_from_directory(
         )
     first = config.standardize_data_format(data_format) == "channels_first"
     fit = "crop" if crop_to_aspect_ratio else "pad" if pad_to_aspect_ratio else "stretch"
-
-    buffers = BatchBuffers(keep=_BATCHES_KEPT)
-
-    def load(path: str) -> Array:
-        image = read_image(path, color_mode, None, "nearest", False, size)
-        if image.shape[:2] != size:
-            image = resized(image, size, how, fit)
-        if image.shape[2] != channels:
-            raise OSError(f"cannot read image {path!r}: it has {image.shape[2]} channels")
-        return image
-
-    def join(images: list[Array]) -> Array:
-        x = buffers.empty(
-            (len(images), channels, *size) if first else (len(images), *size, channels)
-        )
-        for row, image in zip(x, images, strict=True):
-            row[...] = image.transpose(2, 0, 1) if first else image
-        return x
-
+    images = _Images(color_mode, size, how, fit, first)
     given = FileArguments(
         directory,
         labels,
@@ -154,8 +135,39 @@ def image_dataset_from_directory(
         follow_links,
         verbose,
     )
-    reader = FileReader(load, cache_bytes, skip_corrupt)
-    return make_datasets(given, SUFFIXES, "images", reader, join)
+    reader = FileReader(images.load, cache_bytes, skip_corrupt)
+    return make_datasets(given, SUFFIXES, "images", reader, images.join)
+
+
+class _Images:
+    """Loads images in their final size, and joins them to batches."""
+
+    def __init__(
+        self, color_mode: str, size: tuple[int, int], how: str, fit: str, channels_first: bool
+    ) -> None:
+        self._color_mode = color_mode
+        self._channels = COLOR_MODES[color_mode]
+        self._size = size
+        self._how = how
+        self._fit = fit
+        self._first = channels_first
+        self._buffers = BatchBuffers(keep=_BATCHES_KEPT)
+
+    def load(self, path: str) -> Array:
+        image = read_image(path, self._color_mode, None, "nearest", False, self._size)
+        if image.shape[:2] != self._size:
+            image = resized(image, self._size, self._how, self._fit)
+        if image.shape[2] != self._channels:
+            raise OSError(f"cannot read image {path!r}: it has {image.shape[2]} channels")
+        return image
+
+    def join(self, images: list[Array]) -> Array:
+        count, channels, size = len(images), self._channels, self._size
+        shape = (count, channels, *size) if self._first else (count, *size, channels)
+        x = self._buffers.empty(shape)
+        for row, image in zip(x, images, strict=True):
+            row[...] = image.transpose(2, 0, 1) if self._first else image
+        return x
 
 
 def _checked_size(image_size: Any) -> tuple[int, int]:

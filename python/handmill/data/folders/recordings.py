@@ -6,6 +6,7 @@ import io
 import os
 import wave
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -97,14 +98,6 @@ def audio_dataset_from_directory(
         if value is not None and value <= 0:
             raise ValueError(f"`{name}` should be higher than 0. Received: {name}={value}")
 
-    def load(path: str) -> Array:
-        samples, rate = read_wav(path)
-        if output_sequence_length is not None:
-            samples = samples[:output_sequence_length]
-            missing = output_sequence_length - len(samples)
-            samples = np.pad(samples, ((0, missing), (0, 0)))
-        return samples if sampling_rate is None else resampled(samples, rate, sampling_rate)
-
     given = FileArguments(
         directory,
         labels,
@@ -118,10 +111,18 @@ def audio_dataset_from_directory(
         follow_links,
         verbose,
     )
-    reader = FileReader(load)
+    reader = FileReader(partial(_recording, rate=sampling_rate, length=output_sequence_length))
     if output_sequence_length is not None:
         return make_datasets(given, SUFFIXES, "audio files", reader)
     return make_datasets(given, SUFFIXES, "audio files", reader, _joined)
+
+
+def _recording(path: str, rate: int | None, length: int | None) -> Array:
+    samples, own_rate = read_wav(path)
+    if length is not None:
+        samples = samples[:length]
+        samples = np.pad(samples, ((0, length - len(samples)), (0, 0)))
+    return samples if rate is None else resampled(samples, own_rate, rate)
 
 
 def _joined(recordings: list[Array]) -> Any:

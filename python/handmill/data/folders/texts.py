@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from handmill.data.folders.index import FileArguments, checked_format, make_datasets
@@ -70,15 +71,6 @@ def text_dataset_from_directory(
     if max_length is not None and (not isinstance(max_length, int) or max_length < 0):
         raise ValueError(f"`max_length` must be a count of characters, got {max_length!r}")
 
-    def load(path: str) -> str:
-        data = read_regular(path)
-        try:
-            return data.decode("utf-8")[:max_length]
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"cannot read text {path!r}: it is not UTF-8 ({error}); convert the file first"
-            ) from None
-
     given = FileArguments(
         directory,
         labels,
@@ -92,4 +84,16 @@ def text_dataset_from_directory(
         follow_links,
         verbose,
     )
-    return make_datasets(given, SUFFIXES, "text files", FileReader(load))
+    return make_datasets(
+        given, SUFFIXES, "text files", FileReader(partial(_text, max_length=max_length))
+    )
+
+
+def _text(path: str, max_length: int | None) -> str:
+    data = read_regular(path)
+    try:
+        return data.decode("utf-8")[:max_length]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"cannot read text {path!r}: it is not UTF-8 ({error}); convert the file first"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,12 +149,15 @@ def _require_same_classes(validation: Array, training: Array) -> None:
 def _array_finisher(
     others: list[Array], labels: Array | None, weights: Array | None
 ) -> Callable[[Array, Array], Any]:
-    def finish(x: Array, indices: Array) -> Any:
-        inputs = [x, *(other[indices] for other in others)] if others else x
-        if labels is None:
-            return inputs
-        if weights is None:
-            return inputs, labels[indices]
-        return inputs, labels[indices], weights[indices]
+    return partial(_finished, others, labels, weights)
 
-    return finish
+
+def _finished(
+    others: list[Array], labels: Array | None, weights: Array | None, x: Array, indices: Array
+) -> Any:
+    inputs = [x, *(other[indices] for other in others)] if others else x
+    if labels is None:
+        return inputs
+    if weights is None:
+        return inputs, labels[indices]
+    return inputs, labels[indices], weights[indices]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from handmill.data.images import augmentation, splines
 from handmill.data.images.augmentation import Ranges, Transforms
 from handmill.data.images.warp_reference import FILL_MODES
 from handmill.data.keyed_random import make_key
+from handmill.data.locks import Lock
 from handmill.errors import KerasDifferenceWarning, warn_caller
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ImageAugmenter:
         # For single draws without a seed: made when first needed, then counted.
         self._draw_key: int | None = None
         self._draws = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._told_unfitted: set[str] = set()
 
     def _reconcile(self) -> None:

@@ -117,7 +117,7 @@ class CropAndFlip:
             raise ValueError(f"CropAndFlip: `mode` must be one of {_MODES}. Received: {mode!r}")
         self.flip = flip
         self.mode = mode
-        self.seed = seed_of(seed)
+        self.seed = seed_of(seed, "CropAndFlip")
 
     def __call__(self, epoch: int, rows: Array, images: Any, *others: Any) -> Any:
         """Returns the images, changed, and whatever else the batch holds.
@@ -129,9 +129,17 @@ class CropAndFlip:
             *others: labels, weights.
 
         Raises:
-            ShapeError: for images of another rank, or too small to be mirrored at their edges.
+            ShapeError: for images of another rank, too small to be mirrored at their edges, or not
+                as many as numbers of rows.
         """
-        changed = self._flipped(epoch, rows, self._shifted(epoch, rows, _checked(images)))
+        images, rows = _checked(images), np.asarray(rows)
+        if rows.shape != images.shape[:1]:
+            raise ShapeError(
+                f"CropAndFlip: expected one number of a row for each of {len(images)} images. "
+                f"Received: rows of shape {rows.shape}. It is a function for Dataset.map_rows, "
+                "which says which rows a batch holds."
+            )
+        changed = self._flipped(epoch, rows, self._shifted(epoch, rows, images))
         return (changed, *others) if others else changed
 
     def _shifted(self, epoch: int, rows: Array, images: Array) -> Array:
@@ -145,7 +153,8 @@ class CropAndFlip:
                 f"Received: images of {height} x {width}"
             )
         around = ((0, 0), (pad, pad), (pad, pad), (0, 0))
-        padded = np.pad(images, around, mode=self.mode)  # type: ignore[call-overload]
+        # NumPy pads what lies in Fortran's order in that order.
+        padded = _contiguous(np.pad(images, around, mode=self.mode))  # type: ignore[call-overload]
         image, line, pixel, _ = padded.strides
         # All windows of all images: lines of a window are contiguous, so copies are quick.
         windows = np.lib.stride_tricks.as_strided(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class _FilesIterator(Iterator):
             self._plan,
             image_data_generator,
             source,
-            _file_finisher(class_mode, labels, self.num_classes, sample_weight, self.dtype),
+            _Finisher(class_mode, labels, self.num_classes, sample_weight, self.dtype),
             seed,
             saver(save_to_dir, save_prefix, save_format, self.data_format),
         )
@@ -120,37 +121,37 @@ def _checked_target_size(target_size: Any) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def _file_finisher(
-    class_mode: str | None,
-    labels: Any,
-    num_classes: int | None,
-    weights: Array | None,
-    dtype: str,
-) -> Callable[[Array, Array], Any]:
+@dataclass(frozen=True)
+class _Finisher:
     """Adds the labels, which have the dtype of the images, as in Keras."""
 
-    def targets(x: Array, indices: Array) -> Any:
-        if class_mode == "input":
+    class_mode: str | None
+    labels: Any
+    num_classes: int | None
+    weights: Array | None
+    dtype: str
+
+    def __call__(self, x: Array, indices: Array) -> Any:
+        if self.class_mode is None:
+            return x
+        if self.weights is None:
+            return x, self._targets(x, indices)
+        return x, self._targets(x, indices), self.weights[indices]
+
+    def _targets(self, x: Array, indices: Array) -> Any:
+        labels = self.labels
+        if self.class_mode == "input":
             return x.copy()
-        if class_mode in ("binary", "sparse"):
-            return np.asarray(labels)[indices].astype(dtype)
-        if class_mode == "categorical":
-            y = np.zeros((len(indices), num_classes or 0), dtype)
+        if self.class_mode in ("binary", "sparse"):
+            return np.asarray(labels)[indices].astype(self.dtype)
+        if self.class_mode == "categorical":
+            y = np.zeros((len(indices), self.num_classes or 0), self.dtype)
             for row, index in zip(y, indices, strict=True):
                 row[labels[index]] = 1.0
             return y
-        if class_mode == "multi_output":
+        if self.class_mode == "multi_output":
             return [column[indices] for column in labels]
         return labels[indices]  # raw
-
-    def finish(x: Array, indices: Array) -> Any:
-        if class_mode is None:
-            return x
-        if weights is None:
-            return x, targets(x, indices)
-        return x, targets(x, indices), weights[indices]
-
-    return finish
 
 
 def _subset_split(subset: str | None, generator: ImageAugmenter) -> tuple[float, float] | None:

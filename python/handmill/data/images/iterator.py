@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from handmill.data.images.directory import IMAGE_SUFFIXES
 from handmill.data.images.files import array_to_img
 from handmill.data.images.sources import ImageSource
 from handmill.data.keyed_random import make_key, permutation, words
+from handmill.data.locks import Lock
 from handmill.data.prefetch import Prefetcher
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Iterator:
         self.shuffle = shuffle
         self.seed = seed
         self.total_batches_seen = 0
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self._plan = _Plan(n, self.batch_size, shuffle, _seed_key(seed))
         self._step = 0  # of next()
         self._item_pass = 0  # of __getitem__
@@ -222,7 +223,7 @@ class Iterator:
 
     def __next__(self) -> Any:
         if self._process != os.getpid():  # forked: a thread of the parent may hold the lock
-            self._process, self.lock = os.getpid(), threading.Lock()
+            self._process, self.lock = os.getpid(), Lock()
         self._require_samples()
         with self.lock:
             try:
@@ -287,6 +288,10 @@ class Iterator:
             self._step += count
             self.total_batches_seen += count
             self._drop_prefetcher()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy goes on at the same batch, with threads of its own.
+        return {**vars(self), "_prefetcher": None}
 
     def close(self) -> None:
         """Ends the threads that prepare batches; ``next()`` starts them again."""
@@ -382,11 +387,18 @@ def saver(
     """A function that writes the images of a batch to a folder, None without a folder."""
     if folder is None:
         return None
-    where = Path(folder)
+    return partial(_save, Path(folder), prefix, file_format, data_format)
 
-    def save(x: Array, indices: Array, names: Array) -> None:
-        for image, index, name in zip(x, indices, names, strict=True):
-            path = where / f"{prefix}_{index}_{name}.{file_format}"
-            array_to_img(image, data_format, scale=True).save(path)
 
-    return save
+def _save(
+    folder: Path,
+    prefix: str,
+    file_format: str,
+    data_format: str,
+    x: Array,
+    indices: Array,
+    names: Array,
+) -> None:
+    for image, index, name in zip(x, indices, names, strict=True):
+        path = folder / f"{prefix}_{index}_{name}.{file_format}"
+        array_to_img(image, data_format, scale=True).save(path)

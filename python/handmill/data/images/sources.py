@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -80,7 +81,13 @@ class FileSource:
         self.size = size
         self.channels = COLOR_MODES[color_mode]
         self.reader = FileReader(
-            lambda path: read_image(path, color_mode, size, interpolation, keep_aspect_ratio),
+            partial(
+                read_image,
+                color_mode=color_mode,
+                target_size=size,
+                interpolation=interpolation,
+                keep_aspect_ratio=keep_aspect_ratio,
+            ),
             cache_bytes,
             skip_corrupt,
         )

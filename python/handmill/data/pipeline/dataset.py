@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -121,6 +122,11 @@ class Dataset:
         """
         pass_, done = (self._passes.done, self._start) if self._cursor is None else self._cursor()
         return {"pass": pass_, "element": done}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy stands where this one stands now; passes that have begun stay with this one.
+        at = None if self._cursor is None else partial(tuple, self._cursor())
+        return {**vars(self), "_cursor": at}
 
     def next_pass(self) -> dict[str, int]:
         """Returns where the next pass begins; see :meth:`set_state`."""
@@ -300,7 +306,8 @@ class Dataset:
         from handmill.data.pipeline.mixtures import Sampled
 
         again = True if rerandomize_each_iteration is None else bool(rerandomize_each_iteration)
-        return Sampled(datasets, weights, seed_of(seed), bool(stop_on_empty_dataset), again)
+        key = seed_of(seed, "sample_from_datasets")
+        return Sampled(datasets, weights, key, bool(stop_on_empty_dataset), again)
 
     @staticmethod
     def choose_from_datasets(
@@ -626,7 +633,7 @@ class Dataset:
         from handmill.data.pipeline.stages import Shuffled
 
         size = count_of("buffer_size", buffer_size)
-        return Shuffled(self, size, seed_of(seed), reshuffle_each_iteration is not False)
+        return Shuffled(self, size, seed_of(seed, "shuffle"), reshuffle_each_iteration is not False)
 
     def repeat(self, count: int | None = None) -> Dataset:
         """Goes through the elements ``count`` times; for ever by default, and with -1.
@@ -771,9 +778,9 @@ def repetitions(count: int | None) -> int | None:
     return None if number < 0 else number
 
 
-def seed_of(seed: Any) -> int:
+def seed_of(seed: Any, caller: str) -> int:
     """Returns a seed; a new one that follows from ``set_random_seed`` for None."""
-    return random.next_host_seed() if seed is None else whole_number("shuffle: `seed`", seed)
+    return random.next_host_seed() if seed is None else whole_number(f"{caller}: `seed`", seed)
 
 
 def batch_spec(spec: Any, size: int | None) -> Any:

@@ -100,7 +100,7 @@ class RowDataset(Dataset):
             return super().shuffle(buffer_size, seed, reshuffle_each_iteration)
         size = count_of("buffer_size", buffer_size)
         reshuffles = reshuffle_each_iteration is not False
-        return self._with(Mixed(self.order, size, seed_of(seed), reshuffles))
+        return self._with(Mixed(self.order, size, seed_of(seed, "shuffle"), reshuffles))
 
     def take(self, count: int) -> Dataset:
         count = count_or_all("take", count)

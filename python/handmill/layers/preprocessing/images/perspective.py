@@ -71,7 +71,10 @@ class RandomPerspective(GeometricLayer):
         apply = draws.chance(extent.batch, self.factor)
         scale = 0.5 * self.scale
         moved = draws.uniform((extent.batch, 4, 2), -scale, scale)
-        right, bottom = (ops.cast(n, "float32") - 1.0 for n in (extent.width, extent.height))
+        # Corners that fall together, of images one pixel wide or high, would fix no transform.
+        right, bottom = (
+            ops.maximum(ops.cast(n, "float32") - 1.0, 1.0) for n in (extent.width, extent.height)
+        )
         # Left upper, right upper, left lower, right lower; x before y.
         far = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
         corners = ops.multiply(far, ops.stack([right, bottom]))
