@@ -56,6 +56,17 @@ def test_tall_products_whose_rows_alias(isa):
     np.testing.assert_array_equal(got, product(a, b, isa, threads=3))
 
 
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("N", (2, 24, 33, 96))
+def test_long_sums_of_more_rows_than_columns(isa, N):
+    a, b = arrays(170, N, 12000 // N + 900)
+    turned = np.ascontiguousarray(a.T)
+    wanted = a.astype(np.float64) @ b.astype(np.float64)
+    got = product(turned, b, isa, transpose_a=True)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(got, product(turned, b, isa, threads=3, transpose_a=True))
+
+
 @pytest.mark.skipif(len(FMA_LEVELS) < 2, reason="compares two levels with multiply-add")
 @pytest.mark.parametrize("shape", ((65, 65, 600), (97, 33, 300), (2048, 2056, 1024)))
 def test_levels_with_multiply_add_agree_bit_for_bit(shape):

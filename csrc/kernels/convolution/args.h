@@ -57,18 +57,21 @@ struct ConvArgs {
 /// product of matrices whose rows are taps and channels, and K the target positions. With slices >
 /// 1, slice s writes its sums to c + s * (rows * target_channels), which matmul_combine adds.
 ///
-/// Block (((group * slices + slice) * blocks_n + j) * blocks_m + i: row tiles [i], panels [j], and
-/// the chunks [slice] of an even partition; a chunk is rows_per_chunk rows of one image, or
-/// images_per_chunk whole images.
+/// Block ((group * slices + slice) * blocks_n + j) * parts + i: channels [i * depth_part, ...) of
+/// the group under all taps, panels [j], and the chunks [slice] of an even partition; a chunk is
+/// rows_per_chunk rows of one image, or images_per_chunk whole images. Each reads, and copies, its
+/// own channels of the source alone.
 struct ConvKernelGradArgs {
   ConvGeometry shape;
   const float* source;
   const float* dy;
   float* c;
-  int64_t slices, blocks_m, blocks_n;
+  int64_t slices, parts, blocks_n;
+  int64_t depth_part;
   int64_t images_per_chunk, rows_per_chunk;
   int64_t source_scratch;
-  int32_t tile_rows, panel_vectors;
+  int64_t copied_pixel;  // from one position to the next of the copy
+  int32_t panel_vectors;
 };
 
 /// c[n, t, d] = epilogue(sum over taps of source[n, window(t, tap), d] w[tap, d]): one filter a

@@ -10,19 +10,20 @@ namespace {
 constexpr int W = Vec::width;
 
 struct Block {
-  int64_t group, slice, tile_begin, tile_end, panel_begin, panel_end;
+  int64_t group, slice, depth_begin, depth_end, panel_begin, panel_end;
 };
 
 void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
   const ConvGeometry& shape = p.shape;
   const ConvAxis &down = shape.axis[0], &across = shape.axis[1];
-  const int64_t M = down.kernel * across.kernel * shape.depth;
-  const Split row_tiles(M, ceil_div(M, p.tile_rows));
-  const int64_t m_begin = row_tiles.at(block.tile_begin), m_end = row_tiles.at(block.tile_end);
+  const int64_t taps = down.kernel * across.kernel, depth = block.depth_end - block.depth_begin;
+  const int64_t rows = taps * depth;
   int64_t* const a_offset = reinterpret_cast<int64_t*>(scratch + p.source_scratch);
-  int64_t* const c_offset = a_offset + (m_end - m_begin);
-  auto* const segments = reinterpret_cast<WindowSegment*>(c_offset + (m_end - m_begin));
-  float* const c = p.c + block.slice * M * shape.target_channels + block.group * shape.columns;
+  int64_t* const c_offset = a_offset + rows;
+  auto* const segments = reinterpret_cast<WindowSegment*>(c_offset + rows);
+  const float* const source = p.source + block.group * shape.depth + block.depth_begin;
+  float* const c = p.c + block.group * shape.columns +
+                   (block.slice * taps * shape.depth + block.depth_begin) * shape.target_channels;
 
   const int64_t row_chunks = ceil_div(down.target, p.rows_per_chunk);
   const int64_t chunks = ceil_div(shape.images, p.images_per_chunk) * row_chunks;
@@ -37,16 +38,16 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
     const int64_t row_begin = chunk % row_chunks * p.rows_per_chunk;
     int64_t row_end = row_begin + p.rows_per_chunk;
     if (row_end > down.target) row_end = down.target;
-    const Region region = region_of(shape, p.source + block.group * shape.depth, first_image,
-                                    images, Taps{down, false, 0}.reach(row_begin, row_end),
-                                    reach_across, reinterpret_cast<float*>(scratch));
+    const Region region =
+        region_of(shape, source, depth, first_image, images,
+                  Taps{down, false, 0}.reach(row_begin, row_end), reach_across,
+                  reinterpret_cast<float*>(scratch), p.copied_pixel);
     if (chunk == first_chunk) {
-      for (int64_t m = m_begin; m < m_end; ++m) {
-        const int64_t tap = m / shape.depth;
-        a_offset[m - m_begin] = tap / across.kernel * down.dilation * region.row +
-                                tap % across.kernel * across.dilation * region.pixel +
-                                m % shape.depth;
-        c_offset[m - m_begin] = m * shape.target_channels;
+      for (int64_t m = 0; m < rows; ++m) {
+        const int64_t tap = m / depth, d = m % depth;
+        a_offset[m] = tap / across.kernel * down.dilation * region.row +
+                      tap % across.kernel * across.dilation * region.pixel + d;
+        c_offset[m] = (tap * shape.depth + d) * shape.target_channels;
       }
     }
     int64_t num_segments = 0;
@@ -71,7 +72,7 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
       tile.b_stride = shape.target_channels;
       tile.last_lanes = columns - (vectors - 1) * W;
       tile.add_to_c = chunk > first_chunk;
-      run_tiles(tile, m_end - m_begin, vectors, tile.last_lanes != W,
+      run_tiles(tile, rows, vectors, tile.last_lanes != W,
                 [](const WindowTile&, int64_t) {});
     };
     for_each_panel(shape.columns, p.panel_vectors, block.panel_begin, block.panel_end, sum_panel);
@@ -83,16 +84,15 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
 // scratch: the copy of the source, then tables: where rows begin, segments.
 void conv_kernel_grad(const ConvKernelGradArgs& p, Range blocks, void* scratch) {
   const ConvGeometry& shape = p.shape;
-  const int64_t M = shape.axis[0].kernel * shape.axis[1].kernel * shape.depth;
-  const Split tiles(ceil_div(M, p.tile_rows), p.blocks_m);
   const Split panels(ceil_div(ceil_div(shape.columns, W), p.panel_vectors), p.blocks_n);
   for (int64_t i = blocks.begin; i < blocks.end; ++i) {
-    const int64_t row = i % p.blocks_m, column = i / p.blocks_m % p.blocks_n;
+    const int64_t part = i % p.parts, column = i / p.parts % p.blocks_n;
     Block block{};
-    block.slice = i / p.blocks_m / p.blocks_n % p.slices;
-    block.group = i / p.blocks_m / p.blocks_n / p.slices;
-    block.tile_begin = tiles.at(row);
-    block.tile_end = tiles.at(row + 1);
+    block.slice = i / p.parts / p.blocks_n % p.slices;
+    block.group = i / p.parts / p.blocks_n / p.slices;
+    block.depth_begin = part * p.depth_part;
+    const int64_t end = block.depth_begin + p.depth_part;
+    block.depth_end = end < shape.depth ? end : shape.depth;
     block.panel_begin = panels.at(column);
     block.panel_end = panels.at(column + 1);
     sum_block(p, block, static_cast<char*>(scratch));

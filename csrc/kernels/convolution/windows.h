@@ -13,9 +13,10 @@ struct Region {
   int64_t image, row, pixel;  // strides
 };
 
-/// The channels of one group, from images [first_image, ...): where they lie, or copied to
-/// `scratch`.
-Region region_of(const ConvGeometry& shape, const float* source, int64_t first_image,
-                 int64_t images, Reach down, Reach across, float* scratch);
+/// `channels` channels from `source` on, of images [first_image, ...): where they lie, or copied to
+/// `scratch`, `copied_pixel` from one position to the next.
+Region region_of(const ConvGeometry& shape, const float* source, int64_t channels,
+                 int64_t first_image, int64_t images, Reach down, Reach across, float* scratch,
+                 int64_t copied_pixel);
 
 }  // namespace handmill::HM_ISA

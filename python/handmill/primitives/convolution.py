@@ -301,6 +301,7 @@ _CASES = (
     _case("2x1x18_9x5_depthwise", (2, 2, 1, 18), (9, 5), 18, 1, ((4, 4), (2, 2)), 1, 18),
     _case("4x3x2_2x2_beside", (2, 4, 3, 2), (2, 2), 3, strides=12, padding=((0, 0), (9, 0))),
     _case("1x3_2_behind", (2, 1, 3), (2,), 2, strides=5, padding=((15, 0),), dilation=9),
+    _case("6x5x40_3x3_parts", (1, 6, 5, 40), (3, 3), 72, padding=_ONES),
     _case("none", (0, 4, 4, 2), (3, 3), 2),
 )
 _BENCH = _case("bench", (16, 28, 28, 32), (3, 3), 64, padding=_ONES)

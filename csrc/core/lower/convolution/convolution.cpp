@@ -20,6 +20,10 @@ constexpr int64_t kChunk = 640;
 constexpr int64_t kChunkPositions = 256;
 // Elements of a kernel's gradient that stay in L2 while positions go by.
 constexpr int64_t kKeptSums = 96 * 1024;
+// Channels of which parts of a kernel's gradient are multiples: a cache line of each position; and
+// filters of a part at least. The same at all levels, whose sums then have the same order.
+constexpr int64_t kDepthStep = 16;
+constexpr int64_t kFilterStep = 64;
 // FLOP that are worth another block, and blocks that keep many threads busy.
 constexpr double kConvBlockFlop = 0.3e6;
 constexpr int64_t kManyConvBlocks = 32;
@@ -143,6 +147,47 @@ void add_slices(LaunchWriter& writer, const Ref& partial, int64_t slices, const 
   writer.add<Kernel::matmul_combine>(combine,
                                      {.blocks = combine.blocks_m * combine.blocks_n,
                                       .flops = static_cast<double>((slices - 1) * dw.size())});
+}
+
+// `size` cut into as few parts of at most max(1, most) as can be, as even as can be: the largest.
+int64_t even_part(int64_t size, int64_t most) {
+  return ceil_div(size, ceil_div(size, std::max<int64_t>(1, most)));
+}
+
+// What a kernel's gradient reads and writes, in elements.
+struct GradSizes {
+  int64_t source, dy, dw;
+};
+
+// The cut into about `wanted` blocks whose sums stay in cache that moves least: each part of the
+// channels reads dy, each part of the filters copies the source, each slice of the positions is
+// written and read once more. Too few blocks weigh as what they keep from working.
+void cut_kernel_grad(ConvKernelGradArgs& args, int64_t wanted, int64_t chunks,
+                     const GradSizes& sizes) {
+  const ConvGeometry& shape = args.shape;
+  const int64_t taps = shape.axis[0].kernel * shape.axis[1].kernel;
+  int64_t least = -1;
+  for (int64_t most = ceil_div(shape.depth, kDepthStep); most > 0; --most) {
+    const int64_t depth_part =
+        std::min(shape.depth, kDepthStep * even_part(ceil_div(shape.depth, kDepthStep), most));
+    const int64_t parts = ceil_div(shape.depth, depth_part);
+    for (int64_t blocks_n = 1; blocks_n <= ceil_div(shape.columns, kFilterStep); ++blocks_n) {
+      const int64_t blocks = parts * blocks_n * shape.groups;
+      const int64_t slices = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, chunks);
+      const int64_t sums = taps * depth_part * ceil_div(shape.columns, blocks_n);
+      const int64_t kept = ceil_div(sums, kKeptSums);  // 1: they stay in cache
+      const int64_t moved = (parts * sizes.dy + 2 * blocks_n * sizes.source +
+                             (slices > 1 ? 2 * slices : 1) * sizes.dw +
+                             2 * (kept - 1) * chunks * sizes.dw) *
+                            ceil_div(wanted, std::min(wanted, blocks * slices));
+      if (least >= 0 && moved >= least) continue;
+      least = moved;
+      args.parts = parts;
+      args.depth_part = depth_part;
+      args.blocks_n = blocks_n;
+      args.slices = slices;
+    }
+  }
 }
 
 // One filter for each channel.
@@ -296,39 +341,33 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
     return add_slices(writer, partial, few.slices, dw, tile.width);
   }
   ConvAxis &down = shape.axis[0], &across = shape.axis[1];
-  const int64_t M = down.kernel * across.kernel * shape.depth;
+  const int64_t taps = down.kernel * across.kernel;
   const int64_t vectors = ceil_div(shape.columns, tile.width);
   args.panel_vectors = panel_vectors_of(tile, vectors);
-  args.tile_rows = tile.rows;
-  const int64_t row_tiles = ceil_div(M, args.tile_rows),
-                panels = ceil_div(vectors, args.panel_vectors);
 
   const int64_t positions = down.target * across.target;
-  args.rows_per_chunk = std::clamp<int64_t>(kChunkPositions / across.target, 1, down.target);
+  args.rows_per_chunk = even_part(down.target, kChunkPositions / across.target);
   args.images_per_chunk = 1;
   if (args.rows_per_chunk >= down.target) {
-    args.images_per_chunk = std::clamp<int64_t>(kChunkPositions / positions, 1, shape.images);
+    args.images_per_chunk = even_part(shape.images, kChunkPositions / positions);
   }
   const int64_t chunks =
       ceil_div(shape.images, args.images_per_chunk) * ceil_div(down.target, args.rows_per_chunk);
   const double flops = conv_flops(shape, false);
   const int64_t wanted =
       std::clamp<int64_t>(static_cast<int64_t>(flops / kConvBlockFlop), 1, kManyConvBlocks / 2);
-  // Sums of one block stay in cache; what is missing to enough blocks are slices of the positions.
-  const int64_t parts = ceil_div(M * shape.columns, kKeptSums);
-  args.blocks_n = std::clamp<int64_t>(parts, 1, panels);
-  args.blocks_m = std::clamp<int64_t>(ceil_div(parts, args.blocks_n), 1, row_tiles);
-  const int64_t blocks = args.blocks_m * args.blocks_n * shape.groups;
-  args.slices = std::clamp<int64_t>(wanted / blocks, 1, chunks);
+  cut_kernel_grad(args, wanted, chunks, {x.size(), dy.size(), dw.size()});
+  const int64_t blocks = args.parts * args.blocks_n * shape.groups;
 
   const Cover cover_down = cover_of(down, false, args.rows_per_chunk);
   const Cover cover_across = cover_of(across, false, across.target);
   shape.copies = !cover_down.is_inside || !cover_across.is_inside;
   if (shape.copies) {
+    args.copied_pixel = args.depth_part;
     args.source_scratch = whole_lines(kFloatBytes * args.images_per_chunk * cover_down.extent *
-                                      cover_across.extent * shape.depth);
+                                      cover_across.extent * args.copied_pixel);
   }
-  const int64_t rows = ceil_div(row_tiles, args.blocks_m) * args.tile_rows;
+  const int64_t rows = taps * args.depth_part;
   const int64_t scratch =
       args.source_scratch + 16 * rows + 16 * args.images_per_chunk * args.rows_per_chunk;
   const LaunchInfo info{.blocks = blocks * args.slices, .scratch = scratch, .flops = flops};

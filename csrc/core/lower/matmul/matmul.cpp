@@ -1,12 +1,15 @@
 // Products of matrices or of stacks of them, of any type of numbers, with an epilogue or an update.
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
+#include "core/lower/blocks.h"
 #include "core/lower/builder.h"
 #include "core/lower/matmul/epilogue.h"
 #include "core/lower/matmul/plan.h"
 #include "core/lower/optimizer/optimizer.h"
+#include "core/lower/strided.h"
 
 namespace handmill {
 namespace {
@@ -155,6 +158,23 @@ bool is_turned_column(int64_t M, int64_t N, bool transpose_a) {
   return N == 1 && M > 1 && transpose_a;
 }
 
+// From so long sums and so many products on, and for results that stay in L2, turning the result
+// costs little beside making it.
+constexpr int64_t kTurnedSum = 384;
+constexpr int64_t kTurnedProducts = int64_t{1} << 21;
+constexpr int64_t kTurnedSize = 384 * 1024;
+// Columns of one panel, and of two vectors, of the widest level: all levels turn alike.
+constexpr int64_t kWholePanel = 64, kWholeVectors = 32;
+
+// A long sum C = A^T B of more rows than columns is computed as B^T A and turned back, so that the
+// operand of which a tile reads a few elements of each row is the one of shorter rows. Not where
+// the columns are one panel of whole pairs of vectors: nothing is gained then.
+bool is_turned_sum(int64_t M, int64_t N, int64_t K) {
+  const bool fits = N <= kWholePanel && N % kWholeVectors == 0;
+  return M > N && N > 1 && !fits && K >= kTurnedSum && M * N <= kTurnedSize &&
+         M * N >= kTurnedProducts / K;
+}
+
 // A product of two matrices.
 void describe(MatmulArgs& args, int64_t M, int64_t N, int64_t K, bool transpose_a,
               bool transpose_b) {
@@ -210,8 +230,22 @@ void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbe
     axes = leading_axes({x.a, M * K}, {x.b, K * N}, {c, M * N});
   }
   const bool has_epilogue = node.num_inputs() > 2 || !node.text("activation").empty();
-  const bool turned = numbers.reads_in_place && axes.empty() && !has_epilogue &&
-                      is_turned_column(M, N, transpose_a);
+  const bool may_turn = numbers.reads_in_place && axes.empty() && !has_epilogue;
+  if (may_turn && transpose_a && !transpose_b && is_turned_sum(M, N, K)) {
+    std::swap(x.a, x.b);
+    x.c = writer.workspace(round_up(c.bytes(), 64));
+    MatmulProblem problem = problem_of(numbers, writer, x.b.is_stable);
+    MatmulArgs& args = problem.args;
+    describe(args, N, M, K, true, false);
+    args.a.dtype = x.a.dtype;
+    args.b.dtype = x.b.dtype;
+    args.c_dtype = c.dtype;
+    args.batch[0] = args.batch[1] = 1;
+    Kernels::add_launches(writer, problem, x, {});
+    return transpose_into(writer, c, x.c, std::array{N, M}, std::array<int64_t, 2>{1, 0},
+                          dtype_bytes(c.dtype));
+  }
+  const bool turned = may_turn && is_turned_column(M, N, transpose_a);
   if (turned) std::swap(x.a, x.b);
   MatmulProblem problem = problem_of(numbers, writer, x.b.is_stable);
   MatmulArgs& args = problem.args;
