@@ -92,8 +92,9 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       tile.segments = scaled + begin;
       tile.num_segments = (end < num_segments ? end : num_segments) - begin;
       tile.add_to_c = chunk > 0;
-      tile.bias =
-          is_last && e.bias != nullptr ? floats(e.bias) + block.group * shape.columns + n : nullptr;
+      const int64_t filter = block.group * shape.columns + n;
+      tile.scale = is_last && e.scale != nullptr ? floats(e.scale) + filter : nullptr;
+      tile.bias = is_last && e.bias != nullptr ? floats(e.bias) + filter : nullptr;
       tile.relu = is_last && relu;
       tile.gate = is_last && gate ? floats(e.grad_of) + n : nullptr;
       run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
