@@ -310,11 +310,13 @@ def test_threads_that_predict_use_all_cores():
 def normalized(seed: int) -> handmill.Model:
     """Convolutions with a bias, one a channel, of one place with a residual; each normalized."""
     x = handmill.Input((7, 6, 5))
-    y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(20, 3, padding="same")(x)))
+    y = layers.Activation("relu")(
+        layers.BatchNormalization()(layers.Conv2D(20, 3, padding="same")(x))
+    )
     z = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(y)
-    z = layers.ReLU(max_value=6.0)(layers.BatchNormalization(scale=False)(z))
+    z = layers.Activation("relu6")(layers.BatchNormalization(scale=False)(z))
     z = layers.BatchNormalization(center=False)(layers.Conv2D(20, 1, use_bias=False)(z))
-    model = handmill.Model(x, layers.ReLU()(layers.Add()([z, y])))
+    model = handmill.Model(x, layers.Activation("relu")(layers.Add()([z, y])))
     rng = np.random.default_rng(seed)
     model.set_weights([rng.uniform(0.1, 0.5, w.shape).astype("float32") for w in model.weights])
     return model

@@ -105,14 +105,18 @@ def absorb_epilogue(
             return None
         bias = inputs[2:]
         if bias:  # (product + bias) scale = product scale + bias scale
-            graph = current_graph()
-            if graph is None or bias[0].dtype != operand.dtype:
+            combined = _combined("multiply", bias[0], operand)
+            if combined is None:
                 return None
-            bias = (graph.emit(REGISTRY["multiply"], (*bias, operand), {}),)
+            bias = (combined,)
         return op, (*inputs[:2], operand, *bias), {**attrs, "has_scale": True}
     if kind == "bias":
-        if operand.shape == shape[-1:] and not attrs["has_bias"] and not attrs["residual"]:
-            return op, (*inputs, operand), {**attrs, "has_bias": True}
+        if operand.shape == shape[-1:] and not attrs["residual"]:
+            if not attrs["has_bias"]:
+                return op, (*inputs, operand), {**attrs, "has_bias": True}
+            if attrs["has_scale"]:  # the bias is one that was scaled
+                combined = _combined("add", inputs[-1], operand)
+                return None if combined is None else (op, (*inputs[:-1], combined), attrs)
         kind = "residual"
     if operand.shape != shape:
         return None
@@ -121,6 +125,15 @@ def absorb_epilogue(
     if kind == "act_grad":
         return op, (*inputs, operand), {**attrs, "act_grad": name}
     return None
+
+
+def _combined(name: str, a: Value, b: Value) -> Value | None:
+    """A vector of both, computed in the graph at hand; None where their dtypes differ."""
+    graph = current_graph()
+    if graph is None or a.dtype != b.dtype:
+        return None
+    combined: Value = graph.emit(REGISTRY[name], (a, b), {})
+    return combined
 
 
 def epilogue_parts(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
