@@ -302,3 +302,45 @@ def test_threads_that_predict_use_all_cores():
         free = cores_of(lambda: hashlib.sha256(block).digest())
         ratios.append(cores_of(lambda: model.predict(x, verbose=0)) / free)
     assert max(ratios) > 0.65, ratios
+
+
+# Normalizations behind products.
+
+
+def normalized(seed: int) -> handmill.Model:
+    """Convolutions with a bias, one a channel, of one place with a residual; each normalized."""
+    x = handmill.Input((7, 6, 5))
+    y = layers.Activation("relu")(
+        layers.BatchNormalization()(layers.Conv2D(20, 3, padding="same")(x))
+    )
+    z = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(y)
+    z = layers.Activation("relu6")(layers.BatchNormalization(scale=False)(z))
+    z = layers.BatchNormalization(center=False)(layers.Conv2D(20, 1, use_bias=False)(z))
+    model = handmill.Model(x, layers.Activation("relu")(layers.Add()([z, y])))
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.uniform(0.1, 0.5, w.shape).astype("float32") for w in model.weights])
+    return model
+
+
+@native
+@pytest.mark.parametrize("count", (1, 9))
+def test_a_normalization_ends_the_product_before_it(count):
+    found = normalized(0).profile(rows(count, 210).reshape(count, 7, 6, 5), batch_size=count)
+    kernels = [launch.kernel for launch in found.launches if not launch.cached]
+    assert kernels == ["conv", "depthwise", "matmul"]
+
+
+@native
+def test_normalized_predictions_follow_every_weight():
+    models = [normalized(seed) for seed in range(3)]  # of one plan
+    x = rows(4, 210).reshape(4, 7, 6, 5)
+    seen = [model(x) for model in models]
+    for i in range(len(models[0].weights)):
+        for model in models:
+            model.weights[i].assign(model.weights[i].numpy() * 1.5)
+        for j, model in enumerate(models):
+            found = model(x)
+            assert not np.array_equal(found, seen[j])
+            with handmill.use_backend("numpy"):
+                np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-4)
+            seen[j] = found

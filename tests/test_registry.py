@@ -149,7 +149,7 @@ def test_gradient_is_declared(op):
 @pytest.mark.parametrize("op", [op for op in OPS if op.epilogue], ids=lambda op: op.name)
 def test_epilogues_name_operators(op):
     kind, name = op.epilogue
-    expected = {"bias": op.name, "activation": name, "act_grad": f"{name}_grad"}
+    expected = {"scale": op.name, "bias": op.name, "activation": name, "act_grad": f"{name}_grad"}
     assert op.name == expected[kind]
 
 

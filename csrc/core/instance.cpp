@@ -14,7 +14,7 @@ constexpr size_t kEnough = 4;
 }  // namespace
 
 void Plan::Instance::forget_states() {
-  resolved_for = 0;
+  resolved_for = kept_for = 0;
   for (size_t i = 0; i < packed.size(); ++i) {
     if (packs_variable[i]) packed[i] = nullptr;
   }

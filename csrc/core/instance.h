@@ -21,6 +21,7 @@ struct Plan::Instance {
   uint64_t resolved_for = 0;         // id of the binding that the variables' bases belong to, or 0
   std::vector<std::shared_ptr<Packed>> packed;  // of each pack launch
   std::vector<bool> packs_variable;             // of each, whether it reads a variable
+  uint64_t kept_for = 0;  // sum of the versions that kept results were computed from, and 1; or 0
   HeldBytes held;
 
   /// Makes scratch large enough for so many threads.

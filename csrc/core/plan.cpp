@@ -74,7 +74,7 @@ Plan::~Plan() = default;
 
 void Plan::append_launch(const Lowering& lowering, int raw, bool barrier, double times) {
   const RawLaunch& launch = lowering.launches[static_cast<size_t>(raw)];
-  const bool cached = launch.info.pack;
+  const bool cached = launch.info.pack || launch.is_kept;
   records_.push_back({launch.name, launch.node, launch.info.blocks, launch.info.flops,
                       count_traffic(lowering, layout_, launch), launch.function == nullptr, barrier,
                       cached, times});
@@ -88,14 +88,16 @@ void Plan::append_launch(const Lowering& lowering, int raw, bool barrier, double
 }
 
 void Plan::make_launches(const Lowering& lowering) {
-  std::vector<int> packs, order;
+  std::vector<int> packs, kept, order;
   for (size_t i = 0; i < lowering.launches.size(); ++i) {
     const RawLaunch& launch = lowering.launches[i];
     if (i < lowering.first_end_launch && copies_onto_itself(lowering, layout_, launch)) continue;
-    (launch.info.pack ? packs : order).push_back(static_cast<int>(i));
+    (launch.info.pack ? packs : launch.is_kept ? kept : order).push_back(static_cast<int>(i));
   }
   const std::vector<bool> pack_barriers = find_barriers(lowering, layout_, packs);
   for (size_t i = 0; i < packs.size(); ++i) append_launch(lowering, packs[i], pack_barriers[i], 1);
+  for (int launch : kept) append_launch(lowering, launch, false, 1);
+  find_kept_variables(lowering, kept);
   const std::vector<bool> barriers = find_barriers(lowering, layout_, order);
   segments_.push_back({});
   int guards = 0;
@@ -136,6 +138,23 @@ void Plan::make_launches(const Lowering& lowering) {
   if (lowering.first_end_launch == lowering.launches.size()) {
     end_copies_ = static_cast<int>(launches_.size());
   }
+}
+
+// The variables that kept results are computed from.
+void Plan::find_kept_variables(const Lowering& lowering, std::span<const int> kept) {
+  for (int raw : kept) {
+    const RawLaunch& launch = lowering.launches[static_cast<size_t>(raw)];
+    for (uint32_t k = 0; k < launch.num_accesses; ++k) {
+      const int slot =
+          layout_.locate(lowering, lowering.accesses[launch.first_access + k].ref).slot;
+      if (slot >= slots_.variables && slot < slots_.constants) {
+        kept_variables_.push_back(slot - slots_.variables);
+      }
+    }
+  }
+  std::sort(kept_variables_.begin(), kept_variables_.end());
+  kept_variables_.erase(std::unique(kept_variables_.begin(), kept_variables_.end()),
+                        kept_variables_.end());
 }
 
 void Plan::make_relocs(const Lowering& lowering) {
@@ -207,7 +226,7 @@ int64_t Plan::description_bytes() const {
   size_t total = sizeof(*this) + bytes(layout_.values) + bytes(layout_.packed_bytes) +
                  bytes(dims_) + bytes(blob_) + bytes(pack_launches_) + bytes(packings_) +
                  bytes(launches_) + bytes(segments_) + bytes(flows_) + bytes(records_) +
-                 bytes(relocs_) + bytes(first_reloc_) + bytes(guards_);
+                 bytes(relocs_) + bytes(first_reloc_) + bytes(guards_) + bytes(kept_variables_);
   for (const Packing& packing : packings_) total += packing.key.capacity();
   return static_cast<int64_t>(total);
 }

@@ -142,6 +142,7 @@ class Plan {
   struct FedContext;
 
   void make_launches(const Lowering& lowering);
+  void find_kept_variables(const Lowering& lowering, std::span<const int> kept);
   void make_relocs(const Lowering& lowering);
   void make_packings(const Lowering& lowering);
   void make_flow_plans(const Lowering& lowering);
@@ -152,6 +153,7 @@ class Plan {
   void set_base(Instance& instance, int slot, const void* base) const;
   void refresh_variables(Instance& instance) const;
   void refresh_packed(Instance& instance) const;
+  void refresh_kept(Instance& instance) const;
   int num_slots() const { return slots_.packed + static_cast<int>(layout_.packed_bytes.size()); }
   void prepare(Instance& instance, const void* const* inputs, void* const* outputs) const;
   void run_host(const Instance& instance, int node) const;
@@ -175,12 +177,15 @@ class Plan {
   Layout layout_;
   std::vector<int64_t> dims_;
   std::vector<std::byte> blob_;
-  std::vector<Launch> pack_launches_;  // run when the variable that they read has changed
+  // Run when a variable that they read has changed: one for each packing, then those of kept
+  // results.
+  std::vector<Launch> pack_launches_;
   std::vector<Packing> packings_;
+  std::vector<int> kept_variables_;  // that kept results are computed from
   std::vector<Launch> launches_;
   std::vector<Segment> segments_;
   std::vector<FlowPlan> flows_;
-  std::vector<LaunchRecord> records_;  // pack launches, then launches and host nodes in order
+  std::vector<LaunchRecord> records_;  // pack_launches_, then launches and host nodes in order
   std::vector<Reloc> relocs_;          // sorted by slot
   std::vector<uint32_t> first_reloc_;  // of each slot, and the end
   std::vector<int> guards_;            // node of each guard result

@@ -104,6 +104,21 @@ void Plan::refresh_packed(Instance& instance) const {
   }
 }
 
+// Versions only rise, so the sum of some is another as soon as one of them is.
+void Plan::refresh_kept(Instance& instance) const {
+  if (pack_launches_.size() == packings_.size()) return;
+  uint64_t versions = 1;
+  for (int variable : kept_variables_) versions += instance.binding->state(variable).version();
+  if (instance.kept_for == versions) [[likely]] {
+    return;
+  }
+  instance.reserve_scratch(1, scratch_);
+  const std::span<const Launch> kept = std::span(pack_launches_).subspan(packings_.size());
+  const Worker caller(0, 1);
+  run_launches(kept, instance.blob.data(), scratch_of(instance.scratch, scratch_, caller), caller);
+  instance.kept_for = versions;
+}
+
 void Plan::prepare(Instance& instance, const void* const* inputs, void* const* outputs) const {
   refresh_variables(instance);
   for (int i = slots_.inputs; i < slots_.outputs; ++i) {
@@ -113,6 +128,7 @@ void Plan::prepare(Instance& instance, const void* const* inputs, void* const* o
     set_base(instance, i, outputs[i - slots_.outputs]);
   }
   refresh_packed(instance);
+  refresh_kept(instance);
   // What lies in a branch that is not taken keeps the result of an earlier run.
   if (!flows_.empty())
     std::fill(instance.guards.begin(), instance.guards.end(), GuardResult{-1, 0});

@@ -112,6 +112,38 @@ def test_bias_and_activation_go_into_the_matmul():
     assert node.attrs["has_bias"]
 
 
+def test_scale_shift_and_residual_go_into_the_matmul():
+    """A bias that stands before the factor is multiplied by it beforehand."""
+    graph = Graph()
+    with graph:
+        x = graph.input(Spec((BATCH, 8)), "x")
+        w, b = graph.constant(np.ones((8, 4), "f")), graph.constant(np.ones(4, "f"))
+        factor, shift = (graph.input(Spec((4,)), name) for name in ("factor", "shift"))
+        residual = graph.input(Spec((BATCH, 4)), "residual")
+        graph.outputs = [
+            ops.relu(factor * (ops.matmul(x, w) + b)),
+            ops.relu(ops.matmul(x, w) * factor + shift + residual),
+            ops.matmul(x, w) * factor * factor,  # one factor only
+            ops.matmul(x, w) * residual,
+        ]
+    fused = fuse_epilogues(graph)
+    made = [(n.op.name, n.attrs.get("has_scale"), n.attrs.get("has_bias")) for n in fused.nodes]
+    assert made == [
+        ("multiply", None, None),
+        ("linear", True, True),
+        ("linear", True, True),
+        ("linear", True, False),
+        ("multiply", None, None),
+        ("matmul", None, None),
+        ("multiply", None, None),
+    ]
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s) for s in ((5, 8), (4,), (4,), (5, 4))]
+    pairs = zip(interpret(graph, arrays).outputs, interpret(fused, arrays).outputs, strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_value_used_twice_stays_out_of_the_epilogue():
     graph = Graph()
     with graph:

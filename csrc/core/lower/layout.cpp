@@ -39,6 +39,10 @@ class Planner {
   int& last(int value) { return last_[static_cast<size_t>(value)]; }
   Location& place(int value) { return layout_.values[static_cast<size_t>(value)]; }
   bool is_free(int value) { return origin(value).kind == Kind::node && place(value).slot < 0; }
+  bool is_kept(int value) const {
+    const Origin& from = origin(value);
+    return from.kind == Kind::node && lowering_.kept[static_cast<size_t>(from.index)];
+  }
   bool is_whole(int value) const {
     return root(value).offset == 0 && lowering_.bytes(value) == lowering_.bytes(root(value).value);
   }
@@ -81,6 +85,9 @@ class Planner {
     for (const Update& update : program_.updates) last(root(update.source).value) = end_;
     // Later ones first: they may read for longer where an earlier one left its result.
     for (size_t i = program_.flows.size(); i-- > 0;) extend(program_.flows[i]);
+    for (size_t v = 0; v < program_.values.size(); ++v) {
+      if (is_kept(static_cast<int>(v))) last(root(static_cast<int>(v)).value) = end_;
+    }
     if (lowering_.keep_all) std::fill(last_.begin(), last_.end(), end_);
   }
 
@@ -204,7 +211,8 @@ class Planner {
       if (root(value).value != value || !is_free(value)) continue;
       buffer_of[v] = static_cast<int>(lifetimes.size());
       owners.push_back(&place(value));
-      lifetimes.push_back(lifetime(lowering_.bytes(value), origin(value).index, last(value)));
+      const int first = is_kept(value) ? 0 : origin(value).index;
+      lifetimes.push_back(lifetime(lowering_.bytes(value), first, last(value)));
     }
     for (size_t w = 0; w < lowering_.workspaces.size(); ++w) {
       const Workspace& workspace = lowering_.workspaces[w];
@@ -252,7 +260,8 @@ class Planner {
   void widen_to_intervals(std::vector<Lifetime>& lifetimes) {
     std::vector<int> order;
     for (size_t i = 0; i < lowering_.launches.size(); ++i) {
-      if (!lowering_.launches[i].info.pack) order.push_back(static_cast<int>(i));
+      const RawLaunch& launch = lowering_.launches[i];
+      if (!launch.info.pack && !launch.is_kept) order.push_back(static_cast<int>(i));
     }
     const std::vector<bool> barriers = find_barriers(lowering_, layout_, order);
     struct Interval {

@@ -8,6 +8,11 @@ namespace {
 
 constexpr int64_t kCopyBlock = 64 << 10;
 
+// Bytes of the results of a node that are kept: each instance of each plan has its own. Factors and
+// shifts of normalizations have a few KB; of weights that are converted or turned nobody wants more
+// copies than the packed one.
+constexpr int64_t kMostKept = 64 << 10;
+
 struct CopyArgs {
   const std::byte* from;
   std::byte* to;
@@ -69,6 +74,38 @@ bool Lowering::is_stable(int value) const {
           program.update_of_variable[static_cast<size_t>(origin.index)] < 0);
 }
 
+bool Lowering::is_lasting(int value) const {
+  if (is_stable(value)) return true;
+  while (parent[static_cast<size_t>(value)] >= 0) value = parent[static_cast<size_t>(value)];
+  const Origin& origin = program.origins[static_cast<size_t>(value)];
+  return origin.kind == Origin::Kind::node && kept[static_cast<size_t>(origin.index)];
+}
+
+// What stands in a loop or choice runs when these say so, and results belong to others.
+void Lowering::find_kept_outside() {
+  kept.assign(program.nodes.size(), false);
+  is_in_flow_.assign(program.nodes.size(), false);
+  for (const Flow& flow : program.flows) {
+    std::fill(is_in_flow_.begin() + flow.begin, is_in_flow_.begin() + flow.end + 1, true);
+  }
+  is_handed_out_.assign(program.values.size(), false);
+  for (int value : program.outputs) is_handed_out_[static_cast<size_t>(value)] = true;
+  for (const Update& update : program.updates) {
+    is_handed_out_[static_cast<size_t>(update.source)] = true;
+  }
+}
+
+bool Lowering::may_be_kept(const NodeRecord& node) const {
+  if (keep_all || node.guard || is_in_flow_[static_cast<size_t>(node_)]) return false;
+  int64_t size = 0;
+  for (int value : node.outputs) {
+    if (is_handed_out_[static_cast<size_t>(value)] || program.is_placed(value)) return false;
+    size += bytes(value);
+  }
+  return size <= kMostKept && std::all_of(node.inputs.begin(), node.inputs.end(),
+                                          [&](int value) { return is_lasting(value); });
+}
+
 int Lowering::new_workspace(int64_t size, int node) {
   require(size >= 0, "a workspace must not have a negative size");
   workspaces.push_back({size, node});
@@ -77,6 +114,7 @@ int Lowering::new_workspace(int64_t size, int node) {
 
 void Lowering::lower_nodes() {
   LaunchWriter writer(*this);
+  find_kept_outside();
   for (size_t i = 0; i < program.nodes.size(); ++i) {
     const NodeRecord& node = program.nodes[i];
     node_ = static_cast<int>(i);
@@ -97,6 +135,10 @@ void Lowering::lower_nodes() {
             ": a node is a guard if and only if its lowering rule writes a guard result");
     check_written(node, first_launch);
     keep_packed(first_launch);
+    kept[i] = may_be_kept(node);
+    for (size_t k = first_launch; k < launches.size(); ++k) {
+      launches[k].is_kept = kept[i] && !launches[k].info.pack;
+    }
   }
   node_ = -1;
   first_offer.push_back(offers.size());

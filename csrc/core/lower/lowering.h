@@ -57,6 +57,7 @@ struct RawLaunch {
   uint32_t first_access, num_accesses;
   LaunchInfo info;
   Control control = Control::none;
+  bool is_kept = false;  // see Lowering::kept
   bool is_copy = false;  // of what the first access reads to where the second one writes
 };
 
@@ -88,6 +89,10 @@ class Lowering {
   /// Whether the value lies in a constant, or in a variable that the program does not write.
   bool is_stable(int value) const;
 
+  /// Whether what the value holds stays until somebody writes a variable: it is stable, or a node
+  /// computed it whose results are kept.
+  bool is_lasting(int value) const;
+
   /// The values of a tuple attribute; the lowering holds those of expressions.
   std::span<const int64_t> values_of(const Attr& attr) const;
 
@@ -117,7 +122,11 @@ class Lowering {
   std::vector<Access> accesses;
   std::vector<TableField> table_fields;
   std::vector<Workspace> workspaces;
-  std::vector<int> guards;                  // node of each guard result
+  std::vector<int> guards;  // node of each guard result
+  // Of each node, whether it computes small results from constants and variables that the program
+  // does not write, alone: these stay in the arena, and the node runs again only after one of the
+  // variables was written.
+  std::vector<bool> kept;
   std::vector<std::pair<int, int>> offers;  // positions (output, input) that may share memory
   std::vector<size_t> first_offer;          // of each node, and the end
   size_t first_end_launch = 0;              // from here on: copies to outputs and variables
@@ -141,8 +150,12 @@ class Lowering {
                      const LaunchInfo& info);
   void check_written(const NodeRecord& node, size_t first_launch) const;
   void keep_packed(size_t first_launch);
+  void find_kept_outside();
+  bool may_be_kept(const NodeRecord& node) const;
 
   int node_ = -1;
+  std::vector<bool> is_handed_out_;  // of each value: it is a result or an update of the program
+  std::vector<bool> is_in_flow_;     // of each node
   mutable std::deque<std::vector<int64_t>> resolved_;  // of attributes
   std::vector<Pending> pending_;
   std::vector<PendingTable> pending_tables_;

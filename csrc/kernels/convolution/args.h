@@ -37,7 +37,8 @@ struct ConvGeometry {
 ///
 /// Block (((group * blocks_n + j) * classes + class) * image_blocks + i) * row_blocks + r computes
 /// panels [j] of an even partition, images_per_block images and rows_per_block rows of the class.
-/// K is summed in chunks of taps_per_chunk taps, as matmul does.
+/// Up to joined_blocks neighbours of rows (or of images, where these are whole) are computed as
+/// one. K is summed in chunks of taps_per_chunk taps, as matmul does.
 struct ConvArgs {
   ConvGeometry shape;
   const float* source;
@@ -46,6 +47,7 @@ struct ConvArgs {
   MatmulEpilogue epilogue;
   int64_t packed_group;  // from the panels of one group to the next
   int64_t images_per_block, rows_per_block, image_blocks, row_blocks, blocks_n;
+  int64_t joined_blocks;
   int64_t taps_per_chunk;
   int64_t source_scratch;  // bytes of scratch before its tables: the copy of the source
   int32_t panel_vectors;

@@ -93,12 +93,18 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       tile.segments = scaled + begin;
       tile.num_segments = (end < num_segments ? end : num_segments) - begin;
       tile.add_to_c = chunk > 0;
-      tile.bias =
-          is_last && e.bias != nullptr ? floats(e.bias) + block.group * shape.columns + n : nullptr;
+      const int64_t filter = block.group * shape.columns + n;
+      tile.scale = is_last && e.scale != nullptr ? floats(e.scale) + filter : nullptr;
+      tile.bias = is_last && e.bias != nullptr ? floats(e.bias) + filter : nullptr;
       tile.relu = is_last && relu;
       tile.gate = is_last && gate ? floats(e.grad_of) + n : nullptr;
       run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
         if (!is_last || !rest) return;
+        const int64_t first = done.c_offset[0];
+        if (done.c_offset[height - 1] - first == (height - 1) * columns) {  // without gaps
+          apply_epilogue(e, first + n, columns, p.c + first + n, columns, height, columns, relu);
+          return;
+        }
         for (int64_t r = 0; r < height; ++r) {
           const int64_t at = done.c_offset[r] + n;
           apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, relu);
@@ -118,10 +124,15 @@ void conv(const ConvArgs& p, Range blocks, void* scratch) {
   const int64_t across_classes = shape.classes[1], classes = shape.classes[0] * across_classes;
   const int64_t num_panels = ceil_div(ceil_div(shape.columns, W), p.panel_vectors);
   const Split panels(num_panels, p.blocks_n);
-  for (int64_t i = blocks.begin; i < blocks.end; ++i) {
+  int64_t joined = 0;
+  for (int64_t i = blocks.begin; i < blocks.end; i += joined) {
     const int64_t row_block = i % p.row_blocks;
     const int64_t image_block = i / p.row_blocks % p.image_blocks;
     const int64_t outer = i / p.row_blocks / p.image_blocks;
+    joined = p.row_blocks > 1 ? p.row_blocks - row_block : p.image_blocks - image_block;
+    if (joined > p.joined_blocks) joined = p.joined_blocks;
+    if (joined > blocks.end - i) joined = blocks.end - i;
+    const int64_t row_step = p.row_blocks > 1 ? joined : 1, image_step = joined / row_step;
     const int64_t which = outer % classes;
     const int64_t column = outer / classes % p.blocks_n;
     const Taps down{shape.axis[0], p.transposed, which / across_classes};
@@ -132,9 +143,11 @@ void conv(const ConvArgs& p, Range blocks, void* scratch) {
     block.panel_end = panels.at(column + 1);
     block.first_image = image_block * p.images_per_block;
     block.images = shape.images - block.first_image;
-    if (block.images > p.images_per_block) block.images = p.images_per_block;
+    if (block.images > image_step * p.images_per_block) {
+      block.images = image_step * p.images_per_block;
+    }
     block.row_begin = row_block * p.rows_per_block;
-    block.row_end = block.row_begin + p.rows_per_block;
+    block.row_end = block.row_begin + row_step * p.rows_per_block;
     const int64_t rows = down.targets();
     if (block.row_end > rows) block.row_end = rows;
     if (block.row_begin >= block.row_end || block.images <= 0) continue;

@@ -10,8 +10,9 @@ namespace {
 
 // What follows the sum of a vector at once; all else is done to a whole row.
 struct Finish {
-  const float* bias;  // null: none
-  const float* gate;  // null: none; from the first element of c on
+  const float* scale;  // null: none
+  const float* bias;   // null: none
+  const float* gate;   // null: none; from the first element of c on
   bool relu, relu6, gates_relu6;
   bool has_rest;
 
@@ -22,6 +23,7 @@ struct Finish {
     const bool is_active = relu || relu6 || (is_plain && e.activation == Activation::none);
     gates_relu6 = e.grad == ActivationGrad::relu6;
     const bool gates = is_active && (gates_relu6 || e.grad == ActivationGrad::relu);
+    scale = floats(e.scale);
     bias = floats(e.bias);
     gate = gates ? floats(e.grad_of) : nullptr;
     has_rest = !is_active || (!gates && e.grad != ActivationGrad::none);
@@ -29,6 +31,7 @@ struct Finish {
 
   template <class Lanes>
   HM_INLINE Vec operator()(Vec sum, int64_t d, int64_t at, Lanes lanes) const {
+    if (scale != nullptr) sum = sum * lanes.load(scale + d);
     if (bias != nullptr) sum = sum + lanes.load(bias + d);
     if (relu) sum = at_least(sum, Vec::zero());
     if (relu6) sum = HM_ISA::relu6(sum);

@@ -12,15 +12,16 @@ struct WindowSegment {
 };
 
 // c[c_offset[m] + n] (+)= sum over segments s and k of a[a_offset[m] + s.a + k * a_step]
-// b[s.b + k * b_stride + n] (+ bias[n]), then relu if asked, then 0 where gate[c_offset[m] + n] <=
-// 0 if there is a gate, for one register tile, whose rows and vectors are those of the kernel; the
-// last vector holds last_lanes <= width columns.
+// b[s.b + k * b_stride + n] (* scale[n]) (+ bias[n]), then relu if asked, then 0 where
+// gate[c_offset[m] + n] <= 0 if there is a gate, for one register tile, whose rows and vectors are
+// those of the kernel; the last vector holds last_lanes <= width columns.
 struct WindowTile {
   const float* a;
   const float* b;
   float* c;
-  const float* bias;  // null: none
-  const float* gate;  // null: none
+  const float* scale;  // null: none
+  const float* bias;   // null: none
+  const float* gate;   // null: none
   const int64_t* a_offset;
   const int64_t* c_offset;
   const WindowSegment* segments;

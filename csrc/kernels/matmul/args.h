@@ -24,14 +24,15 @@ enum class ActivationGrad : int32_t {
 };
 
 /// What happens to each sum s = (A B)[m, n], in this order:
-///   v = s + bias[n] + residual[m, n];  v = act(v);  c = v * grad(grad_of[m, n])
+///   v = s scale[n] + bias[n] + residual[m, n];  v = act(v);  c = v * grad(grad_of[m, n])
 /// Null pointers leave their step out. residual and grad_of may be c itself, row for row. Products
 /// of float32 have float32 operands here, others also bfloat16 ones, which are widened.
 struct MatmulEpilogue {
+  const void* scale;     // (N,)
   const void* bias;      // (N,)
   const void* residual;  // laid out like C
   const void* grad_of;   // laid out like C
-  Dtype bias_dtype, residual_dtype, grad_dtype;
+  Dtype scale_dtype, bias_dtype, residual_dtype, grad_dtype;
   Activation activation;
   ActivationGrad grad;
 };

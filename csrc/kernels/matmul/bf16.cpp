@@ -67,7 +67,7 @@ void matmul_bf16(const MatmulArgs& p, Range blocks, void* scratch) {
   const MatmulEpilogue& e = p.epilogue;
   const bool in_slices = p.slices > 1, a_rows = p.a_layout != MatmulALayout::kCopyColumns;
   const bool in_place = in_slices || p.c_dtype == Dtype::float32;
-  const bool has_epilogue = e.bias != nullptr || e.residual != nullptr ||
+  const bool has_epilogue = e.scale != nullptr || e.bias != nullptr || e.residual != nullptr ||
                             e.activation != Activation::none || e.grad != ActivationGrad::none;
 
   int64_t copied_a = -1, copied_b = -1;  // what the blocks before left in scratch

@@ -39,6 +39,10 @@ void finish_bf16(const MatmulEpilogue& e, int64_t offset, int64_t n, float* sums
                  int64_t rows, int64_t columns, void* c, int64_t c_row, Dtype c_dtype,
                  float* widened) {
   const auto plus = [](Vec x, Vec y) { return x + y; };
+  if (e.scale != nullptr) {
+    combine(sums, sums_row, rows, columns, element(e.scale, e.scale_dtype, n), e.scale_dtype, 0,
+            [](Vec x, Vec y) { return x * y; });
+  }
   if (e.bias != nullptr) {
     combine(sums, sums_row, rows, columns, element(e.bias, e.bias_dtype, n), e.bias_dtype, 0, plus);
   }

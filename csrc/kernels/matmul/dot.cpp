@@ -56,6 +56,7 @@ void dot_tile(const DotProducts& p, int64_t m_begin, int64_t n_begin) {
 #pragma GCC unroll 4
     for (int n = 0; n < NR; ++n) {
       float sum = reduce_add(acc[m][n]);
+      if (p.scale != nullptr) sum *= p.scale[n_begin + n];
       if (p.bias != nullptr) sum += p.bias[n_begin + n];
       c[n] = p.relu && sum < 0.0f ? 0.0f : sum;
     }

@@ -6,13 +6,14 @@
 
 namespace handmill::HM_ISA {
 
-// c[m, n] = sum_k a[m * a_stride + k] b[n * b_stride + k] (+ bias[n]), then relu if asked. The
-// sum runs over the lanes of one vector, these are combined in a fixed tree.
+// c[m, n] = sum_k a[m * a_stride + k] b[n * b_stride + k] (* scale[n]) (+ bias[n]), then relu if
+// asked. The sum runs over the lanes of one vector, these are combined in a fixed tree.
 struct DotProducts {
   const float* a;
   const float* b;
   float* c;
-  const float* bias;  // null: none
+  const float* scale;  // null: none
+  const float* bias;   // null: none
   int64_t a_stride, b_stride, c_stride;
   int64_t M, N, K;
   bool relu;

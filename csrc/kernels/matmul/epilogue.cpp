@@ -99,6 +99,7 @@ void matmul_combine(const MatmulCombineArgs& p, Range blocks, void*) {
           partial += slice_stride;
           sum = sum + Vec::load_n(partial, lanes);
         }
+        if (e.scale != nullptr) sum = sum * Vec::load_n(floats(e.scale) + n, lanes);
         if (e.bias != nullptr) sum = sum + Vec::load_n(floats(e.bias) + n, lanes);
         sum.store_n(c_m + n, lanes);
       }

@@ -40,7 +40,7 @@ struct Block {
 
 // The steps of the epilogue: those that the register kernels do, and whether there are others.
 struct Finish {
-  bool bias, relu, gate, rest;
+  bool scale, bias, relu, gate, rest;
 };
 
 Finish finish_of(const MatmulEpilogue& e) {
@@ -48,7 +48,8 @@ Finish finish_of(const MatmulEpilogue& e) {
   const bool activation = e.activation != Activation::none && !relu;
   const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
   const bool grad = e.grad != ActivationGrad::none && !gate;
-  return {e.bias != nullptr, relu, gate, e.residual != nullptr || activation || grad};
+  const bool rest = e.residual != nullptr || activation || grad;
+  return {e.scale != nullptr, e.bias != nullptr, relu, gate, rest};
 }
 
 // Computes a tile of the gradient, which belongs at `offset`, and keeps it with those before it
@@ -147,6 +148,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
     row.a = a;
     row.b = b + k_begin * p.b.row + block_n;
     row.c = block.c + block_n;
+    row.scale = finish.scale ? floats(p.epilogue.scale) + block_n : nullptr;
     row.bias = finish.bias ? floats(p.epilogue.bias) + block_n : nullptr;
     row.a_stride = a_rows ? 1 : a_stride;
     row.b_stride = p.b.row;
@@ -210,6 +212,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
     tile.K = K;
     // The first panel brings A into L2; the hardware prefetcher stops at the end of every row.
     tile.prefetch_mask = panel == block.panel_begin && K >= 64 ? 15 : -1;
+    tile.scale = finish.scale ? floats(p.epilogue.scale) + n : nullptr;
     tile.bias = finish.bias ? floats(p.epilogue.bias) + n : nullptr;
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
@@ -276,6 +279,7 @@ void multiply_dots(const MatmulArgs& p, const Block& block, int64_t k_begin, int
   d.b =
       floats(p.b.data) + batch_offset(p.b.batch, block.outer, block.inner) + n * p.b.col + k_begin;
   d.c = block.c + m * block.c_row + n;
+  d.scale = finish.scale ? floats(p.epilogue.scale) + n : nullptr;
   d.bias = finish.bias ? floats(p.epilogue.bias) + n : nullptr;
   d.a_stride = p.a.row;
   d.b_stride = p.b.col;

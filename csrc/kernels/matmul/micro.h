@@ -6,16 +6,17 @@
 
 namespace handmill::HM_ISA {
 
-// c[m, n] (+)= sum_k a[m, k] b[k, n] (+ bias[n]), then relu if asked, then 0 where gate[m, n] <= 0
-// if there is a gate, for one register tile. Rows and vectors are those of the kernel; the last
-// vector holds last_lanes <= width columns of c and bias.
+// c[m, n] (+)= sum_k a[m, k] b[k, n] (* scale[n]) (+ bias[n]), then relu if asked, then 0 where
+// gate[m, n] <= 0 if there is a gate, for one register tile. Rows and vectors are those of the
+// kernel; the last vector holds last_lanes <= width columns of c, scale and bias.
 struct RegisterTile {
   const float* a;
   const float* b;
   float* c;
-  const float* bias;  // null: none
-  const float* gate;  // null: none
-  int64_t a_stride;   // rows kernels: a[m * a_stride + k]; columns kernels: a[k * a_stride + m]
+  const float* scale;  // null: none
+  const float* bias;   // null: none
+  const float* gate;   // null: none
+  int64_t a_stride;    // rows kernels: a[m * a_stride + k]; columns kernels: a[k * a_stride + m]
   int64_t b_stride;
   int64_t c_stride;
   int64_t gate_stride;

@@ -39,9 +39,9 @@ void copy_rows(const float* src, int64_t src_stride, float* dst, int64_t dst_str
 void copy_panel(const float* src, int64_t row, int64_t col, int64_t K, int64_t columns,
                 int64_t vectors, float* dst);
 
-// The steps of MatmulEpilogue after the bias, in place on rows x columns of c, with the elements of
-// residual and grad_of from `offset` on, whose rows are `row` apart. skip_activation: it has been
-// applied already.
+// The steps of MatmulEpilogue after scale and bias, in place on rows x columns of c, with the
+// elements of residual and grad_of from `offset` on, whose rows are `row` apart. skip_activation:
+// it has been applied already.
 void apply_epilogue(const MatmulEpilogue& e, int64_t offset, int64_t row, float* c, int64_t c_row,
                     int64_t rows, int64_t columns, bool skip_activation);
 

@@ -91,6 +91,7 @@ void row_product(const RowProduct& p) {
       const int64_t lanes = count - n < W ? count - n : W;
       Vec sum = Vec::load_n(columns.sums + n, lanes);
       if (p.add_to_c) sum = sum + Vec::load_n(c + n, lanes);
+      if (p.scale != nullptr) sum = sum * Vec::load_n(p.scale + first + n, lanes);
       if (p.bias != nullptr) sum = sum + Vec::load_n(p.bias + first + n, lanes);
       if (p.relu) sum = at_least(sum, Vec::zero());
       sum.store_n(c + n, lanes);

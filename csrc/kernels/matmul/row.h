@@ -5,13 +5,14 @@
 
 namespace handmill::HM_ISA {
 
-// c[n] (+)= sum_k a[k * a_stride] b[k * b_stride + n] (+ bias[n]), then relu if asked, for N
-// columns. The sum is one chain in the order of k, as in the register tiles.
+// c[n] (+)= sum_k a[k * a_stride] b[k * b_stride + n] (* scale[n]) (+ bias[n]), then relu if
+// asked, for N columns. The sum is one chain in the order of k, as in the register tiles.
 struct RowProduct {
   const float* a;
   const float* b;
   float* c;
-  const float* bias;  // null: none
+  const float* scale;  // null: none
+  const float* bias;   // null: none
   int64_t a_stride, b_stride;
   int64_t N, K;
   bool add_to_c;

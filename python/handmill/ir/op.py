@@ -148,8 +148,9 @@ class Op:
         composite: the same meaning in simpler operators, for fused ops.
         grad_none: positions of inputs that never receive a gradient (labels, indices, seeds).
         vjp_attrs: names of attributes that only the vjp reads.
-        epilogue: what the operator is when it follows a matmul: ("bias", ""), ("activation",
-            "relu"), ("act_grad", "relu") for relu_grad(dy, y), where operand 0 is the matmul.
+        epilogue: what the operator is when it follows a matmul: ("scale", ""), ("bias", ""),
+            ("activation", "relu"), ("act_grad", "relu") for relu_grad(dy, y), where operand 0 is
+            the matmul.
         absorb: ``absorb(inputs, attrs, kind, name, operand) -> (op, inputs, attrs) | None``: this
             operator with the epilogue (kind, name) and its second operand (None for activations)
             built in; None if it cannot take it.

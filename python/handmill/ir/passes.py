@@ -291,7 +291,7 @@ def _trimmed(before: Graph, after: Graph) -> Graph:
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
-    """Builds what follows a matmul (bias, activation, activation derivative) into it."""
+    """Builds what follows a product (scale, bias, activation, its derivative) into it."""
     if not any(node.op.epilogue for node in graph.nodes):
         return graph
     uses = graph.uses()
@@ -301,7 +301,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
         if node.op.epilogue is None:
             return None
         kind, name = node.op.epilogue
-        for position in (0, 1) if kind in ("bias", "residual") else (0,):
+        for position in (0, 1) if kind in ("scale", "bias") else (0,):
             producer, old = operands[position].node, node.inputs[position]
             if producer is None or producer.op.absorb is None:
                 continue

@@ -400,7 +400,7 @@ CONV_KERNEL_GRAD = register(
 
 
 def _with_epilogue(name: str, plain: Op, absorb: Any, first: str, magnitude: Any) -> Op:
-    """The operator ``plain`` with bias, residual, activation and derivative in the same kernel."""
+    """The operator ``plain`` with what may follow it, in the same kernel."""
 
     def infer(a: Spec, w: Spec, *rest: Spec, **attrs: Any) -> Spec:
         spec: Spec = plain.infer(a, w, **_plain(attrs))
@@ -439,6 +439,9 @@ def _samples_with_epilogues(plain: Op) -> Iterable[Sample]:
         {"has_bias": True},
         {"has_bias": True, "activation": "relu"},
         {"has_bias": True, "residual": True, "activation": "tanh"},
+        {"has_scale": True},
+        {"has_scale": True, "has_bias": True, "activation": "relu6"},
+        {"has_scale": True, "has_bias": True, "residual": True, "activation": "relu"},
         {"act_grad": "relu"},
         {"residual": True, "act_grad": "sigmoid"},
     ]

@@ -1,7 +1,8 @@
-"""What a product may end with, in the same kernel: bias, residual, activation, derivative.
+"""What a product may end with, in the same kernel: scale, bias, residual, activation, derivative.
 
-``act_grad(act(product + bias + residual))``, in this order. Operands after those of the product, as
-far as there are any: bias (N,), residual and the operand of the derivative, both shaped like it.
+``act_grad(act(product * scale + bias + residual))``, in this order. Operands after those of the
+product, as far as there are any: scale (N,), bias (N,), residual and the operand of the derivative,
+both shaped like it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import numpy as np
 
 from handmill.errors import shape_error
 from handmill.ir.dims import Dim, Shape
-from handmill.ir.graph import Value
+from handmill.ir.graph import Value, current_graph
 from handmill.ir.op import REGISTRY, Array, Attrs, Op
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 
 _Dim = TypeVar("_Dim", bound="Dim")
 
-NO_EPILOGUE: Attrs = {"has_bias": False, "residual": False, "activation": "", "act_grad": ""}
+NO_EPILOGUE: Attrs = {
+    "has_scale": False,
+    "has_bias": False,
+    "residual": False,
+    "activation": "",
+    "act_grad": "",
+}
 
 
 def names_of(kind: str) -> list[str]:
@@ -33,7 +40,7 @@ def names_of(kind: str) -> list[str]:
 
 def operand_shapes(shape: tuple[_Dim, ...], attrs: Attrs) -> list[tuple[_Dim, ...]]:
     """The shapes of the operands of an epilogue of a product of ``shape``."""
-    wanted = [shape[-1:]] if attrs["has_bias"] else []
+    wanted = [shape[-1:]] * (attrs["has_scale"] + attrs["has_bias"])
     wanted += [shape] if attrs["residual"] else []
     wanted += [shape] if attrs["act_grad"] else []
     return wanted
@@ -93,9 +100,23 @@ def absorb_epilogue(
         return op, inputs, {**attrs, "activation": name}
     if operand is None or operand.dtype not in dtypes:
         return None
+    if kind == "scale":
+        if operand.shape != shape[-1:] or attrs["has_scale"] or attrs["residual"]:
+            return None
+        bias = inputs[2:]
+        if bias:  # (product + bias) scale = product scale + bias scale
+            combined = _combined("multiply", bias[0], operand)
+            if combined is None:
+                return None
+            bias = (combined,)
+        return op, (*inputs[:2], operand, *bias), {**attrs, "has_scale": True}
     if kind == "bias":
-        if operand.shape == shape[-1:] and not attrs["has_bias"] and not attrs["residual"]:
-            return op, (*inputs, operand), {**attrs, "has_bias": True}
+        if operand.shape == shape[-1:] and not attrs["residual"]:
+            if not attrs["has_bias"]:
+                return op, (*inputs, operand), {**attrs, "has_bias": True}
+            if attrs["has_scale"]:  # the bias is one that was scaled
+                combined = _combined("add", inputs[-1], operand)
+                return None if combined is None else (op, (*inputs[:-1], combined), attrs)
         kind = "residual"
     if operand.shape != shape:
         return None
@@ -106,9 +127,20 @@ def absorb_epilogue(
     return None
 
 
+def _combined(name: str, a: Value, b: Value) -> Value | None:
+    """A vector of both, computed in the graph at hand; None where their dtypes differ."""
+    graph = current_graph()
+    if graph is None or a.dtype != b.dtype:
+        return None
+    combined: Value = graph.emit(REGISTRY[name], (a, b), {})
+    return combined
+
+
 def epilogue_parts(rest: Sequence[Any], attrs: Attrs) -> Iterable[tuple[str, Any]]:
     """The operators after the product, in order, with their second operands."""
     operands = iter(rest)
+    if attrs["has_scale"]:
+        yield "multiply", next(operands)
     if attrs["has_bias"]:
         yield "add", next(operands)
     if attrs["residual"]:
@@ -139,8 +171,11 @@ def finished_magnitude(total: Array, rest: Sequence[Array], attrs: Attrs) -> Arr
     Activations have slopes up to 2 and values up to ``2 |x| + 1``; their own error of a few units
     is covered by extra terms. A derivative multiplies by at most 2.
     """
-    for operand in rest[: attrs["has_bias"] + attrs["residual"]]:
-        total = total + np.abs(operand)
+    operands = iter(np.abs(operand) for operand in rest)
+    if attrs["has_scale"]:
+        total = total * next(operands)
+    for _ in range(attrs["has_bias"] + attrs["residual"]):
+        total = total + next(operands)
     if attrs["act_grad"]:
         total = 2 * total
     return np.asarray(2 * total + 1.0 if attrs["activation"] else total)

@@ -226,6 +226,8 @@ def _linear_samples() -> Iterable[Sample]:
         {"has_bias": True},
         {"has_bias": True, "residual": True},
         {"residual": True, "activation": "relu"},
+        {"has_scale": True, "has_bias": True, "activation": "relu"},
+        {"has_scale": True, "residual": True, "activation": "relu6"},
         *({"has_bias": True, "activation": name} for name in names_of("activation")),
         *({"act_grad": name, "transpose_b": True} for name in names_of("act_grad")),
     ]
@@ -238,13 +240,15 @@ def _linear_samples() -> Iterable[Sample]:
             flags = "_".join(key for key, value in case.items() if value is True)
             name = f"{flags}_{words}_{m}x{k}x{n}".strip("_").replace("__", "_")
             yield Sample(name, uniform(*shapes, low=-1.0, high=1.0), attrs, smooth=False)
-    attrs = {"transpose_a": False, "transpose_b": False, **NO_EPILOGUE, **cases[3]}
+    attrs = {"transpose_a": False, "transpose_b": False, **NO_EPILOGUE, "has_bias": True}
+    attrs["activation"] = "gelu"
     make = uniform((64, 784), (784, 128), (128,))
     yield Sample("bench", make, attrs, smooth=False, bench=True)
 
 
-# act_grad(act(a b + bias + residual)), in one kernel. Operands after a and b, as far as there
-# are any: bias (N,), residual (M, N), y (M, N) of the derivative act_grad(product, y).
+# act_grad(act(a b * scale + bias + residual)), in one kernel. Operands after a and b, as far as
+# there are any: scale (N,), bias (N,), residual (M, N), y (M, N) of the derivative
+# act_grad(product, y).
 LINEAR = register(
     Op(
         "linear",

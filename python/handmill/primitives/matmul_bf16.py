@@ -72,8 +72,11 @@ class _Bound:
         )
         size = np.matmul(a, b) + a.shape[-1] * 2.0**-126 * (2 + np.max(b, initial=0.0))
         size = size + a.shape[-1] * 2.0**-126 * np.max(a, initial=0.0)
-        for operand in inputs[2 : 2 + attrs["has_bias"] + attrs["residual"]]:
-            size = size + np.abs(operand.astype(np.float64))
+        operands = iter(np.abs(x.astype(np.float64)) for x in inputs[2:])
+        if attrs["has_scale"]:
+            size = size * next(operands)
+        for _ in range(attrs["has_bias"] + attrs["residual"]):
+            size = size + next(operands)
         if attrs["act_grad"]:
             size = 2 * size
         if attrs["activation"]:
@@ -153,6 +156,7 @@ def _samples() -> Iterable[Sample]:
         {"has_bias": True},
         {"has_bias": True, "residual": True, "activation": "relu"},
         {"has_bias": True, "activation": "gelu"},
+        {"has_scale": True, "has_bias": True, "activation": "relu"},
         {"act_grad": "relu", "transpose_b": True},
         {"act_grad": "tanh", "transpose_b": True},
     ]
@@ -178,8 +182,8 @@ def _samples() -> Iterable[Sample]:
         yield Sample(f"bench_{name_of(a)}", make, plain, False, bench=True)
 
 
-# act_grad(act(a b + bias + residual)) of a and b rounded to bfloat16, in one kernel; everything
-# after that in float32, rounded once to `dtype`. Operands are float32 or bfloat16 each.
+# act_grad(act(a b * scale + bias + residual)) of a and b rounded to bfloat16, in one kernel;
+# everything after that in float32, rounded once to `dtype`. Operands are float32 or bfloat16 each.
 MATMUL_BF16 = register(
     Op(
         "matmul_bf16",

@@ -248,6 +248,7 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   if (args.rows_per_block == rows) {
     args.images_per_block = std::clamp<int64_t>(kBlockPositions / (rows * cols), 1, shape.images);
   }
+  const int64_t most_rows = args.rows_per_block, most_images = args.images_per_block;
   const auto count = [&] {
     args.image_blocks = ceil_div(shape.images, args.images_per_block);
     args.row_blocks = ceil_div(rows, args.rows_per_block);
@@ -260,8 +261,15 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   while (count() * args.blocks_n * 2 <= wanted && args.rows_per_block > 1) {
     args.rows_per_block = ceil_div(args.rows_per_block, 2);
   }
+  count();
+  // What one thread does in a row is copied once, and reads a panel once.
+  args.joined_blocks =
+      args.row_blocks > 1 ? most_rows / args.rows_per_block : most_images / args.images_per_block;
+  const int64_t joined_rows = args.row_blocks > 1 ? args.joined_blocks * args.rows_per_block : rows;
+  const int64_t joined_images =
+      args.row_blocks > 1 ? args.images_per_block : args.joined_blocks * args.images_per_block;
 
-  const Cover cover_down = cover_of(down, transposed, args.rows_per_block);
+  const Cover cover_down = cover_of(down, transposed, joined_rows);
   const Cover cover_across = cover_of(across, transposed, cols);
   shape.copies = !cover_down.is_inside || !cover_across.is_inside;
   args.taps_per_chunk = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, shape.depth));
@@ -269,10 +277,10 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
                     (shape.copies || shape.groups == 1);
   if (args.joins_taps) args.taps_per_chunk -= args.taps_per_chunk % across.kernel;
   if (shape.copies) {
-    args.source_scratch = whole_lines(kFloatBytes * args.images_per_block * cover_down.extent *
+    args.source_scratch = whole_lines(kFloatBytes * joined_images * cover_down.extent *
                                       cover_across.extent * shape.depth);
   }
-  const int64_t positions = args.images_per_block * args.rows_per_block * cols;
+  const int64_t positions = joined_images * joined_rows * cols;
   const int64_t scratch = args.source_scratch + 16 * positions + 32 * taps;
 
   Ref b = w;

@@ -26,11 +26,12 @@ ActivationGrad activation_grad_named(std::string_view name) {
 }  // namespace
 
 EpilogueOperands epilogue_of(const NodeView& node, int count, MatmulEpilogue& epilogue) {
-  const bool has_bias = node.flag("has_bias"), has_residual = node.flag("residual");
+  const bool has_scale = node.flag("has_scale"), has_bias = node.flag("has_bias");
+  const bool has_residual = node.flag("residual");
   const std::string_view act_grad = node.text("act_grad");
-  require(node.num_inputs() == count + has_bias + has_residual + !act_grad.empty(), node.kernel(),
-          ": the attributes ask for another number of operands than the ", node.num_inputs(),
-          " given");
+  require(node.num_inputs() == count + has_scale + has_bias + has_residual + !act_grad.empty(),
+          node.kernel(), ": the attributes ask for another number of operands than the ",
+          node.num_inputs(), " given");
   const ValueView c = node.output(0);
   EpilogueOperands found;
   const auto take = [&](bool wanted, int64_t size, std::optional<ValueView>& operand,
@@ -41,6 +42,7 @@ EpilogueOperands epilogue_of(const NodeView& node, int count, MatmulEpilogue& ep
             ": an operand of the epilogue has another size");
     dtype = operand->dtype;
   };
+  take(has_scale, c.dim(-1), found.scale, epilogue.scale_dtype);
   take(has_bias, c.dim(-1), found.bias, epilogue.bias_dtype);
   take(has_residual, c.size(), found.residual, epilogue.residual_dtype);
   take(!act_grad.empty(), c.size(), found.grad_of, epilogue.grad_dtype);
@@ -55,6 +57,7 @@ void bind_epilogue(LaunchWriter& writer, MatmulEpilogue& epilogue, const Epilogu
     const int64_t bytes = dtype_bytes(whole.dtype);
     return Ref(whole).at(offset * bytes, extent * bytes);
   };
+  if (operands.scale) writer.read(&epilogue.scale, *operands.scale);
   if (operands.bias) writer.read(&epilogue.bias, *operands.bias);
   if (operands.residual) writer.read(&epilogue.residual, part(*operands.residual));
   if (operands.grad_of) writer.read(&epilogue.grad_of, part(*operands.grad_of));

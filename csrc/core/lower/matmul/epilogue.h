@@ -1,5 +1,5 @@
-// What a product ends with (MatmulEpilogue), as nodes say it: has_bias, residual, activation,
-// act_grad.
+// What a product ends with (MatmulEpilogue), as nodes say it: has_scale, has_bias, residual,
+// activation, act_grad.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 namespace handmill {
 
 struct EpilogueOperands {
-  std::optional<ValueView> bias, residual, grad_of;
+  std::optional<ValueView> scale, bias, residual, grad_of;
 };
 
 /// The operands behind the first `count` inputs of a node whose output is the product, as far as

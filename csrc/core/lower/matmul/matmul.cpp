@@ -286,8 +286,9 @@ void lower_product(const NodeView& node, LaunchWriter& writer, const MatmulNumbe
 
 }  // namespace
 
-// (a, b [, bias (N,)] [, residual like c] [, operand of act_grad like c]; transpose_a, transpose_b,
-// has_bias, residual, activation, act_grad) -> c = act_grad(act(a b + bias + residual))
+// (a, b [, scale (N,)] [, bias (N,)] [, residual like c] [, operand of act_grad like c];
+// transpose_a, transpose_b, has_scale, has_bias, residual, activation, act_grad)
+// -> c = act_grad(act(a b * scale + bias + residual))
 void lower_matmul(const NodeView& node, LaunchWriter& writer) {
   lower_product<Float32Kernels>(node, writer, kFloat32Numbers);
 }

@@ -195,6 +195,7 @@ MULTIPLY = binary_op(
     binary(),
     ROUNDED,
     tile="mul",
+    epilogue=("scale", ""),
 )
 # out = x / y: d/dx = 1 / y, d/dy = -x / y^2 = -out / y.
 DIVIDE = binary_op(
