@@ -1,15 +1,14 @@
 // Checksums of files, and reading and writing them.
 
-#include "core/checksum.h"
-#include "core/file_io.h"
-#include "core/state.h"
-
 #include <cerrno>
 #include <vector>
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/check.h"
+#include "core/checksum.h"
+#include "core/file_io.h"
+#include "core/state.h"
 
 namespace py = pybind11;
 
@@ -41,7 +40,8 @@ uint32_t read_parts_into(int descriptor, const py::list& parts, bool checked) {
     } else if (!target.is_none()) {
       buffers.push_back(target.cast<py::buffer>().request(/*writable=*/true));
       const py::buffer_info& buffer = buffers.back();
-      require(PyBuffer_IsContiguous(buffer.view(), 'C') != 0, "read_parts: targets must be C order");
+      require(PyBuffer_IsContiguous(buffer.view(), 'C') != 0,
+              "read_parts: targets must be C order");
       to = static_cast<std::byte*>(buffer.ptr);
       room = buffer.view()->len;
     }

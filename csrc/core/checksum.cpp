@@ -35,14 +35,14 @@ constexpr uint64_t reversed(uint64_t bits, int count) {
   return result;
 }
 
-constexpr auto kReversedPolynomial =
-    static_cast<uint32_t>(reversed(kPolynomial & 0xffffffff, 32));
+constexpr auto kReversedPolynomial = static_cast<uint32_t>(reversed(kPolynomial & 0xffffffff, 32));
 
 constexpr std::array<uint32_t, 256> kRemainders = [] {
   std::array<uint32_t, 256> remainders{};
   for (uint32_t byte = 0; byte < 256; ++byte) {
     uint32_t rest = byte;
-    for (int bit = 0; bit < 8; ++bit) rest = rest >> 1 ^ ((rest & 1) != 0 ? kReversedPolynomial : 0);
+    for (int bit = 0; bit < 8; ++bit)
+      rest = rest >> 1 ^ ((rest & 1) != 0 ? kReversedPolynomial : 0);
     remainders[byte] = rest;
   }
   return remainders;

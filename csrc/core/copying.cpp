@@ -19,7 +19,8 @@ struct CopiedBytes {
 
   void run(const Worker& worker) const noexcept {
     const auto bound = [&](int64_t index) {
-      return index == worker.count() ? bytes : bytes / worker.count() / kCopyPage * kCopyPage * index;
+      return index == worker.count() ? bytes
+                                     : bytes / worker.count() / kCopyPage * kCopyPage * index;
     };
     const int64_t begin = bound(worker.index()), end = bound(worker.index() + 1);
     std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));

@@ -20,10 +20,9 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const int64_t rows = block.row_end - block.row_begin, cols = across.targets();
   const Reach reach_down = down.reach(block.row_begin, block.row_end);
   const Reach reach_across = across.reach(0, cols);
-  const Region region =
-      region_of(shape, p.source + block.group * shape.depth, shape.depth, block.first_image,
-                block.images, reach_down, reach_across, reinterpret_cast<float*>(scratch),
-                shape.depth);
+  const Region region = region_of(shape, p.source + block.group * shape.depth, shape.depth,
+                                  block.first_image, block.images, reach_down, reach_across,
+                                  reinterpret_cast<float*>(scratch), shape.depth);
   // Where the rows of A and of C begin.
   const int64_t pixels = block.images * rows * cols;
   int64_t* const a_offset = reinterpret_cast<int64_t*>(scratch + p.source_scratch);

@@ -38,10 +38,9 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
     const int64_t row_begin = chunk % row_chunks * p.rows_per_chunk;
     int64_t row_end = row_begin + p.rows_per_chunk;
     if (row_end > down.target) row_end = down.target;
-    const Region region =
-        region_of(shape, source, depth, first_image, images,
-                  Taps{down, false, 0}.reach(row_begin, row_end), reach_across,
-                  reinterpret_cast<float*>(scratch), p.copied_pixel);
+    const Region region = region_of(shape, source, depth, first_image, images,
+                                    Taps{down, false, 0}.reach(row_begin, row_end), reach_across,
+                                    reinterpret_cast<float*>(scratch), p.copied_pixel);
     if (chunk == first_chunk) {
       for (int64_t m = 0; m < rows; ++m) {
         const int64_t tap = m / depth, d = m % depth;
@@ -72,8 +71,7 @@ void sum_block(const ConvKernelGradArgs& p, const Block& block, char* scratch) {
       tile.b_stride = shape.target_channels;
       tile.last_lanes = columns - (vectors - 1) * W;
       tile.add_to_c = chunk > first_chunk;
-      run_tiles(tile, rows, vectors, tile.last_lanes != W,
-                [](const WindowTile&, int64_t) {});
+      run_tiles(tile, rows, vectors, tile.last_lanes != W, [](const WindowTile&, int64_t) {});
     };
     for_each_panel(shape.columns, p.panel_vectors, block.panel_begin, block.panel_end, sum_panel);
   }

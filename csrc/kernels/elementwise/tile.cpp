@@ -435,9 +435,8 @@ void add_to_columns(const float* x, int64_t n, int64_t N, float* sums) {
     for (; i + 4 * Vec::width <= N; i += 4 * Vec::width) {
       add_strip<4>(x + i, rows, N, sums + i, AllLanes{});
     }
-    for_each_vector(i, N, [&](int64_t at, auto lanes) {
-      add_strip<1>(x + at, rows, N, sums + at, lanes);
-    });
+    for_each_vector(
+        i, N, [&](int64_t at, auto lanes) { add_strip<1>(x + at, rows, N, sums + at, lanes); });
   }
   for_each_vector(0, rest, [&](int64_t at, auto lanes) {
     add_strip<1>(x + rows * N + at, 1, N, sums + at, lanes);

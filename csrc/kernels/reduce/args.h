@@ -39,11 +39,11 @@ struct ReduceUpdateArgs {
   UpdateArgs update;
 };
 
-// x: rows of C columns, `length` elements in all, seen as rows of N (a multiple of C) whose last one
-// may be cut short. Slice s is [s * slice_length, (s + 1) * slice_length), slice_length a multiple
-// of N; means[s, n] and squares[s, n] are the mean of what column n of it holds and the sum of the
-// squares of the distances from that mean. A block is a slice. Where a slice has no row for a
-// column, nothing is written.
+// x: rows of C columns, `length` elements in all, seen as rows of N (a multiple of C) whose last
+// one may be cut short. Slice s is [s * slice_length, (s + 1) * slice_length), slice_length a
+// multiple of N; means[s, n] and squares[s, n] are the mean of what column n of it holds and the
+// sum of the squares of the distances from that mean. A block is a slice. Where a slice has no row
+// for a column, nothing is written.
 struct ColumnMomentsArgs {
   const float* x;
   float *means, *squares;

@@ -7,7 +7,8 @@ UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_known_parts", "_part", "_host", *FUNCTIONS,
+        "_steps", "_predictors", "_all_metrics", "_row_generators", "_known_parts", "_part", "_host",
+        *FUNCTIONS,
     }
 )  # fmt: skip
 PROGRAMS = frozenset(
@@ -17,7 +18,8 @@ NOT_NOTICED = frozenset(
     {
         "trainable", "_trainable", "_known_parts", "_part", "_inbound_nodes", "_programs",
         "_eager_losses", "_init_arguments", "_build_shapes", "_input_shape_argument",
-        "_compile_arguments", "_steps", "_predictors", "_all_metrics", "_augmenting", "_shuffle",
+        "_compile_arguments", "_steps", "_predictors", "_all_metrics", "_row_generators",
+        "_augmenting", "_shuffle",
         "_fitting", "_was_checked", "_logits_checked", "history", "stop_training",
         "stop_evaluating", "stop_predicting", "_run_eagerly", "steps_per_execution", "_path",
         "_parent_path", *FUNCTIONS,

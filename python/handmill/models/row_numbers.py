@@ -14,12 +14,18 @@ import numpy as np
 from handmill.ir.op import Array
 from handmill.layers.layer import all_layers
 from handmill.models.layout import Layout
+from handmill.runtime import watch
 
 
 def row_generators(model: Any) -> list[Any]:
     """The generators of the layers of a model that draw for rows, each once."""
+    known, now = model._row_generators, watch.now
+    if known is not None and known[0] == now:
+        return known[1]  # type: ignore[no-any-return]
     found = [getattr(layer, "row_generator", None) for layer in all_layers(model)]
-    return list({id(generator): generator for generator in found if generator is not None}.values())
+    once = {id(generator): generator for generator in found if generator is not None}
+    model._row_generators = now, list(once.values())
+    return list(once.values())
 
 
 def end_epoch(model: Any) -> None:

@@ -75,6 +75,7 @@ class Trainer(Predicting, OlderNames):
         self._compile_arguments: dict[str, Any] | None = None
         self._steps: dict[Any, Step] = {}
         self._all_metrics: tuple[int, list[Any], list[Any]] | None = None
+        self._row_generators: tuple[int, list[Any]] | None = None
         self._shuffle: list[int] | None = None
         self._fitting = False
 

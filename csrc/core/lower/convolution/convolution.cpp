@@ -176,10 +176,10 @@ void cut_kernel_grad(ConvKernelGradArgs& args, int64_t wanted, int64_t chunks,
       const int64_t slices = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, chunks);
       const int64_t sums = taps * depth_part * ceil_div(shape.columns, blocks_n);
       const int64_t kept = ceil_div(sums, kKeptSums);  // 1: they stay in cache
-      const int64_t moved = (parts * sizes.dy + 2 * blocks_n * sizes.source +
-                             (slices > 1 ? 2 * slices : 1) * sizes.dw +
-                             2 * (kept - 1) * chunks * sizes.dw) *
-                            ceil_div(wanted, std::min(wanted, blocks * slices));
+      const int64_t moved =
+          (parts * sizes.dy + 2 * blocks_n * sizes.source +
+           (slices > 1 ? 2 * slices : 1) * sizes.dw + 2 * (kept - 1) * chunks * sizes.dw) *
+          ceil_div(wanted, std::min(wanted, blocks * slices));
       if (least >= 0 && moved >= least) continue;
       least = moved;
       args.parts = parts;

@@ -26,9 +26,8 @@ void lower_column_moments(const NodeView& node, LaunchWriter& writer) {
   args.length = x.size();
   args.N = side_by_side_columns(join.C);
   const int64_t rows = ceil_div(args.length, args.N);
-  const int64_t slices =
-      std::clamp<int64_t>(std::min(rows / kLeastMomentRows, args.length / kMomentSliceElements), 1,
-                          kMostMomentSlices);
+  const int64_t slices = std::clamp<int64_t>(
+      std::min(rows / kLeastMomentRows, args.length / kMomentSliceElements), 1, kMostMomentSlices);
   args.slice_length = std::max<int64_t>(ceil_div(rows, slices), 1) * args.N;
   const int64_t blocks = ceil_div(args.length, args.slice_length);
   if (blocks > 0) {

@@ -1,12 +1,13 @@
 // Reductions over any axes. Neighbouring axes of one kind, reduced or kept, are merged; then each
 // run of reduced axes is one reduction of (outer, R, inner), the innermost run first.
+#include "core/lower/reduce/reduce.h"
+
 #include <algorithm>
 #include <array>
 
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
 #include "core/lower/optimizer/optimizer.h"
-#include "core/lower/reduce/reduce.h"
 
 namespace handmill {
 namespace {
