@@ -7,8 +7,8 @@ UNTRACKED = frozenset(
     {
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
-        "_steps", "_predictors", "_all_metrics", "_row_generators", "_known_parts", "_part", "_host",
-        *FUNCTIONS,
+        "_steps", "_predictors", "_all_metrics", "_row_generators", "_known_parts", "_part",
+        "_host", *FUNCTIONS,
     }
 )  # fmt: skip
 PROGRAMS = frozenset(
