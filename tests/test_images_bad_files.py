@@ -93,6 +93,7 @@ def test_corrupt_files_can_be_left_out(make: Any, folder: Path) -> None:
         assert len(one_pass(data)) == 10
 
 
+@pytest.mark.filterwarnings("ignore:skip_corrupt left out")
 @pytest.mark.parametrize("make", (flow, data_set))
 def test_a_batch_without_any_readable_file_is_an_error(make: Any, folder: Path) -> None:
     for number in range(4, 8):
