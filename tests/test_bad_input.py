@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 import os
@@ -323,9 +324,12 @@ HUGE = (1 << 40, 1 << 62, 1 << 70)
 @pytest.mark.parametrize("units", HUGE)
 def test_layers_too_large(units):
     start = time.perf_counter()
+    gc.collect()  # as is done before memory is said to be too small
+    collecting = time.perf_counter() - start
+    start = time.perf_counter()
     with pytest.raises((ValueError, MemoryError), match="kernel"):
         models.Sequential([layers.Input((4,)), layers.Dense(units, name="wide")])
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 2 + 2 * collecting
 
 
 def test_forgotten_models_make_room(monkeypatch):

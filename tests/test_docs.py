@@ -39,7 +39,7 @@ def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     if name.startswith("handmill.models.estimators."):
         pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
-    if name == "handmill.inspection.plots":
+    if name in ("handmill.inspection.plots", "handmill.inspection.image_plots"):
         pytest.importorskip("matplotlib", reason="no Matplotlib")
     if name == "handmill.saving.file_editor":
         pytest.importorskip("h5py", reason="no h5py")

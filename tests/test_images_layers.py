@@ -307,6 +307,7 @@ def test_elastic_masks_move_with_images() -> None:
     np.testing.assert_array_equal(layers.RandomElasticTransform(scale=0)(x, training=True), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ((1, 1, 3), (1, 5, 3), (5, 1, 3)))
 def test_perspectives_of_images_one_pixel_wide_or_high_are_numbers(shape) -> None:
     layer = layers.RandomPerspective(1.0, 1.0, fill_value=7.0, seed=1)

@@ -68,7 +68,10 @@ def assert_is_as_described(model):
     assert function._structure.names == found.names
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [o if o in ("sgd", "adam") else pytest.param(o, marks=pytest.mark.slow) for o in OPTIMIZERS],
+)
 def test_slots_are_those_that_a_trace_makes(optimizer):
     models = [network(optimizer) for _ in range(3)]
     logs = [model.train_on_batch(X, Y) for model in models]
