@@ -128,6 +128,7 @@ def test_graph(workload, kind):
     check(facts_of_graph(workload, kind), workload, kind, "graph")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("workload", list(WORKLOADS))

@@ -18,6 +18,7 @@ from handmill.runtime.function import TracedFunction
 from levels import levels
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not config.has_kernels(), reason="a build without kernels"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect"),
 ]

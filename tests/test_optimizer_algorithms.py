@@ -181,6 +181,7 @@ def test_the_update_is_part_of_the_program(name):
     assert [s["kernel"] for s in steps if s["host"]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ("mixed_bfloat16", "bfloat16"))
 @pytest.mark.parametrize("name", (*CASES, "clipped", "clipped_together"))
 def test_bfloat16(name, policy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -77,7 +78,7 @@ class Trainer(Predicting, OlderNames):
         self._all_metrics: tuple[int, list[Any], list[Any]] | None = None
         self._row_generators: tuple[int, list[Any]] | None = None
         self._shuffle: list[int] | None = None
-        self._fitting = False
+        self._fitting = 0  # the thread in which fit runs
 
     # Compiling.
 
@@ -635,13 +636,13 @@ class Trainer(Predicting, OlderNames):
             resumption = _resumption(resume, callbacks)
             checks = TrainingChecks(self, x)
             numbers = range(initial_epoch, epochs)
-            self._fitting = True
+            self._fitting = threading.get_ident()
             try:
                 loop.fit(
                     self, data, callbacks, numbers, checks, validation, validation_freq, resumption
                 )
             finally:
-                self._fitting = False
+                self._fitting = 0
             return self.history  # type: ignore[return-value]
 
     def _validation_data(

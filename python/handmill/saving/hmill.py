@@ -23,7 +23,13 @@ from handmill.saving.objects import (
 )
 from handmill.saving.pieces import Content, Pieces
 from handmill.saving.tensors import from_tensors, tensor_names, to_tensors
-from handmill.saving.weights import assign, named, refuse_lost_vocabularies, refuse_own_formats
+from handmill.saving.weights import (
+    assign,
+    learns_elsewhere,
+    named,
+    refuse_lost_vocabularies,
+    refuse_own_formats,
+)
 
 FORMAT_VERSION = 1
 
@@ -64,19 +70,20 @@ def members_of(model: Any) -> dict[str, bytes | Pieces]:
     """
     needs_weights(model)
     refuse_own_formats(model)
+    copied = learns_elsewhere(model)
     config = description_of(model)
     constants: list[Array] = []
     with contextlib.suppress(RecursionError):  # which to_json words
         config = _without_tables(config, constants)
     members: dict[str, bytes | Pieces] = {
         "config.json": to_json(config, f"the description of model {model.name!r}"),
-        "model.safetensors": to_tensors(named(model.variables)),
+        "model.safetensors": to_tensors(named(model.variables, copied)),
     }
     if constants:
         names = tensor_names("table" for _ in constants)
         members["constants.safetensors"] = to_tensors(dict(zip(names, constants, strict=True)))
     if model.optimizer is not None:
-        members["optimizer.safetensors"] = to_tensors(named(model.optimizer.variables))
+        members["optimizer.safetensors"] = to_tensors(named(model.optimizer.variables, copied))
     members["state.json"] = to_json(state_of(model), "state.json")
     return members
 

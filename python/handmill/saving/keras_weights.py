@@ -16,6 +16,7 @@ from handmill.saving.keras_tree import Aliases, other_paths, saveables
 from handmill.saving.objects import is_own
 from handmill.saving.pieces import Pieces
 from handmill.saving.stored_variables import describe, has_own_format, pairs_of
+from handmill.saving.weights import learns_elsewhere
 
 Changes = list[tuple[Variable, Array]]
 
@@ -58,14 +59,15 @@ def groups_of(
     Raises:
         ValueError: if a weight is out of reach of the paths that Keras follows.
     """
-    skipped = list(skipped)
+    skipped, copied = list(skipped), learns_elsewhere(model)
     parts = saveables(model, skipped)
     if not skipped:
         _check_all_reached(model, parts)
     for path, part in parts.items():
         store: dict[str, Any] = {}
         part.save_own_variables(store)
-        arrays = {str(key): np.asarray(value) for key, value in store.items()}
+        take = np.array if copied else np.asarray
+        arrays = {str(key): take(value) for key, value in store.items()}
         notes = {"name": part.name} if isinstance(getattr(part, "name", None), str) else {}
         if arrays or notes:
             yield f"{path}/vars" if path else "vars", arrays, notes

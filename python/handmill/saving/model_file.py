@@ -16,7 +16,7 @@ from handmill.saving.hmill import members_of, model_of, state_of
 from handmill.saving.json_data import to_json
 from handmill.saving.pieces import Content, Pieces, read_content
 from handmill.saving.tensors import from_tensors, to_tensors
-from handmill.saving.weights import assign, named, refuse_own_formats
+from handmill.saving.weights import assign, learns_elsewhere, named, refuse_own_formats
 
 _OF_WEIGHTS = (".weights.hmill", ".safetensors", ".weights.h5")
 _LEGACY = (".h5", ".hdf5")
@@ -226,7 +226,7 @@ def save_weights(
         return
     _refuse_skipping(skipped, path)
     refuse_own_formats(model)
-    tensors = to_tensors(named(model.variables))
+    tensors = to_tensors(named(model.variables, learns_elsewhere(model)))
     if path.suffix == ".hmill":
         state = to_json(state_of(model), "state.json")
         write_file(path, {"model.safetensors": tensors, "state.json": state}, overwrite)

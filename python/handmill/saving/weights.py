@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,20 @@ from handmill.saving.stored_variables import ASSET_HOOKS
 from handmill.saving.tensors import tensor_names
 
 
-def named(variables: Sequence[Variable]) -> dict[str, Array]:
-    """Views of variables under names that sort in order: number, then path."""
+def learns_elsewhere(model: Any) -> bool:
+    """Whether another thread trains the model.
+
+    What is written is copied then: the checksum and the bytes of a file must be of one moment.
+    """
+    learner = getattr(model, "_fitting", 0)
+    return bool(learner) and learner != threading.get_ident()
+
+
+def named(variables: Sequence[Variable], copied: bool = False) -> dict[str, Array]:
+    """Views of variables, or copies, under names that sort in order: number, then path."""
     names = tensor_names(v.path for v in variables)
-    return {name: v.read() for name, v in zip(names, variables, strict=True)}
+    read = [v.numpy() if copied else v.read() for v in variables]
+    return dict(zip(names, read, strict=True))
 
 
 _HOOKS = ("save_own_variables", "load_own_variables", *ASSET_HOOKS)
