@@ -482,6 +482,8 @@ def flat_logs(returned: Any, where: str) -> dict[str, Any]:
 def in_order_of_names(logs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a step tells callbacks and histories: numbers, in the order of Keras 3."""
     numbers = as_numbers(logs)
+    if len(numbers) < 2:
+        return numbers
     return {name: numbers[name] for name in sorted(numbers)}
 
 
