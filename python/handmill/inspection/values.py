@@ -227,7 +227,7 @@ class _Step:
     def _loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Value | None:
         if y is None:
             return None
-        from handmill.models.trainer import loss_of
+        from handmill.models.objective import loss_of
 
         loss = loss_of(self.model, x, y, y_pred, sample_weight, self.training)
         return loss if isinstance(loss, Value) else None

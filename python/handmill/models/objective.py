@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -415,3 +417,17 @@ def per_output(
             )
         return list(given)
     return single(given)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_training(compute_loss: Any) -> bool:
+    return "training" in inspect.signature(compute_loss).parameters
+
+
+def loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
+    """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
+    arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
+    compute_loss = model.compute_loss
+    if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
+        arguments["training"] = training
+    return compute_loss(**arguments)

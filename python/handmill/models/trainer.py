@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -34,7 +33,7 @@ from handmill.models.first_look import in_validation
 from handmill.models.frozen import cached
 from handmill.models.inner_metrics import metrics_among_attributes
 from handmill.models.layout import Layout, split
-from handmill.models.objective import CompileMetrics, Objective
+from handmill.models.objective import CompileMetrics, Objective, loss_of
 from handmill.models.older_names import OlderNames, in_order_of_keras3
 from handmill.models.outputs import outputs_of
 from handmill.models.portions import Given
@@ -776,20 +775,6 @@ class Trainer(Predicting, OlderNames):
         known = [name for name in dict.fromkeys(names) if name in logs]
         values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
         return values[0] if len(values) == 1 else values
-
-
-@functools.lru_cache(maxsize=64)
-def _takes_training(compute_loss: Any) -> bool:
-    return "training" in inspect.signature(compute_loss).parameters
-
-
-def loss_of(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool) -> Any:
-    """The loss; overrides of ``compute_loss`` may lack the argument ``training``."""
-    arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
-    compute_loss = model.compute_loss
-    if _takes_training(getattr(compute_loss, "__func__", compute_loss)):
-        arguments["training"] = training
-    return compute_loss(**arguments)
 
 
 def _resumption(resume: Any, callbacks: CallbackList) -> Any:
