@@ -94,6 +94,8 @@ UNSEEDED = (
 )
 FIRST = ("AutoContrast", "RandAugment", "AugMix")
 """Whose channels Keras's AutoContrast takes for rows, where they come first."""
+IMAGES_ONLY = ("ContrastLimitedAdaptiveHistogramEqualization",)
+"""Whose other methods raise NotImplementedError in Keras."""
 NO_BOXES = ("CutMix", "MixUp", "RandAugment", "AugMix", "RandomCrop", "RandomPerspective")
 
 
@@ -122,11 +124,12 @@ def made(name: str, options: dict[str, Any], keras: Any, data_format: str) -> tu
     return theirs, ours
 
 
-@pytest.mark.parametrize("data_format", ("channels_last", "channels_first"))
-@pytest.mark.parametrize(("name", "options"), CASES, ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("name", "options", "data_format"),
+    [(*c, "channels_last") for c in CASES]
+    + [(*c, "channels_first") for c in CASES if c[0] not in FIRST],
+)
 def test_values(keras: Any, name: str, options: dict[str, Any], data_format: str) -> None:
-    if data_format == "channels_first" and name in FIRST:
-        pytest.skip("Keras takes channels for rows")
     high = options.get("value_range", (0, 255))[1]
     rng = np.random.default_rng(0)
     random.seed(0)  # by which Keras's AugMix chooses layers
@@ -144,6 +147,8 @@ def test_values(keras: Any, name: str, options: dict[str, Any], data_format: str
     )
     assert found.dtype == want.dtype
     np.testing.assert_allclose(found, want, atol=4e-6 * high, rtol=4e-6)
+    if name in IMAGES_ONLY:
+        return
     if name not in ("MixUp",):  # whose masks Keras takes one number from
         want, found = (
             np.asarray(layer.transform_segmentation_masks(masks, t))

@@ -83,7 +83,7 @@ def convert_format(
     Args:
         boxes: of shape ``(..., 4)``, or a dictionary that holds them as "boxes".
         source: their format: "xyxy" (left, top, right, bottom), "yxyx", "xywh", "center_xywh",
-            "center_yxhw", or one of these but the last after "rel_", for parts of the image.
+            "center_yxhw", or one of these but the last after ``rel_``, for parts of the image.
         target: the format wanted.
         height: of the image; only where one of the formats is relative and the other is not.
         width: the same.
