@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import tarfile
@@ -19,6 +20,20 @@ os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "num
 
 # Where a test fails, the frames of handmill are what one wants to see.
 handmill.config.disable_traceback_filtering()
+
+# Thirty thousand tests are a million objects that all live to the end. Unless the collector leaves
+# them out, it walks over them while they are made, in each gc.collect() of a test, and at the end.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.freeze()
+
 
 DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

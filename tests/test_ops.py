@@ -7,6 +7,7 @@ of its own: the record owns it.
 from __future__ import annotations
 
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -32,9 +33,7 @@ except ImportError:  # a build without kernels
     _core = None
 
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
-CASES = [(op, sample) for op in OPS for sample in op.samples() if not sample.bench]
 BENCHES = [(op, sample) for op in OPS for sample in op.samples() if sample.bench]
-SMOOTH = [(op, sample) for op, sample in CASES if sample.smooth and op.vjp is not None]
 # As many elements as make every number of whole vectors, halves and thirds of them, give or
 # take one.
 SIZES = sorted(
@@ -78,7 +77,24 @@ def cases_of(op):
     return [sample for sample in op.samples() if not sample.bench]
 
 
-# One test an operator, not one a sample, where a sample takes less time than pytest around it.
+def smooth_cases_of(op):
+    return [sample for sample in cases_of(op) if sample.smooth and op.vjp is not None]
+
+
+SMOOTH = [op for op in OPS if smooth_cases_of(op)]
+
+
+# One test an operator, not one a sample: a sample takes less time than pytest around it.
+@contextmanager
+def told(sample):
+    """Names the sample where a test fails in it: pytest shows what a test printed that failed."""
+    try:
+        yield
+    except BaseException:
+        print(f"in sample {sample.name}")
+        raise
+
+
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_shape_rule_equals_reference(op):
     for sample in cases_of(op):
@@ -110,7 +126,8 @@ def with_sizes(specs, places, size):
 def test_shape_rule_with_symbols(op, name):
     """A rule refuses a symbol, or gives for it what it gives for any size that fits."""
     for sample in cases_of(op):
-        rule_keeps_symbols(op, sample, name)
+        with told(sample):
+            rule_keeps_symbols(op, sample, name)
 
 
 def rule_keeps_symbols(op, sample, name):
@@ -136,8 +153,14 @@ def rule_keeps_symbols(op, sample, name):
             assert [s.at({atom: size}) for s in symbolic] == list(concrete)
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES, ids=ids(CASES))
-def test_forward(op, sample, level):
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_forward(op, level):
+    for sample in cases_of(op):
+        with told(sample):
+            forward(op, sample, level)
+
+
+def forward(op, sample, level):
     inputs, attrs = inputs_of(op, sample), dict(sample.attrs)
     got = apply(op, *inputs, **attrs)
     wanted = as_tuple(op.infer(*specs_of(inputs), **attrs))
@@ -185,9 +208,15 @@ def weights_for(op, inputs, attrs, rng):
     return [np.asarray(rng.normal(size=s.shape), s.dtype) for s in specs if s.is_float]
 
 
-@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
-def test_gradient_against_differences(op, sample):
+@pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
+def test_gradient_against_differences(op):
     """Reference and vjp in float64 along one random direction, against central differences."""
+    for sample in smooth_cases_of(op):
+        with told(sample):
+            gradient_against_differences(op, sample)
+
+
+def gradient_against_differences(op, sample):
     rng, attrs = rng_of(op, sample), dict(sample.attrs)
     inputs = sample.make(rng)
     weights = weights_for(op, inputs, attrs, rng)
@@ -220,13 +249,19 @@ FLAT = {"sign", "stop_gradient", "floor_divide"}
 """Operators without any gradient between their kinks."""
 
 
-@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
-def test_second_gradient_against_differences(op, sample):
+@pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
+def test_second_gradient_against_differences(op):
     """The gradient of a weighted sum of gradients, against central differences of that sum.
 
     There are no exceptions: the vjp of every operator with smooth samples is made of operators
     that have a vjp themselves.
     """
+    for sample in smooth_cases_of(op):
+        with told(sample):
+            second_gradient_against_differences(op, sample)
+
+
+def second_gradient_against_differences(op, sample):
     rng, attrs = rng_of(op, sample), dict(sample.attrs)
     inputs = sample.make(rng)
     weights = weights_for(op, inputs, attrs, rng)
@@ -266,9 +301,15 @@ def test_second_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
-@pytest.mark.parametrize(("op", "sample"), SMOOTH, ids=ids(SMOOTH))
-def test_gradient_by_kernels(op, sample, level):
+@pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
+def test_gradient_by_kernels(op, level):
     """Each operator that the vjp emits, run by kernels, within the bound of that operator."""
+    for sample in smooth_cases_of(op):
+        with told(sample):
+            gradient_by_kernels(op, sample, level)
+
+
+def gradient_by_kernels(op, sample, level):
     rng, attrs = rng_of(op, sample), dict(sample.attrs)
     inputs = sample.make(rng)
     weights = weights_for(op, inputs, attrs, rng)
@@ -284,11 +325,17 @@ def test_gradient_by_kernels(op, sample, level):
     compare_function(function, [*inputs, *weights]).raise_if_failed()
 
 
-COMPOSED = [(op, sample) for op, sample in CASES if op.composite is not None]
+COMPOSED = [op for op in OPS if op.composite is not None]
 
 
-@pytest.mark.parametrize(("op", "sample"), COMPOSED, ids=ids(COMPOSED))
-def test_composite_means_the_same(op, sample):
+@pytest.mark.parametrize("op", COMPOSED, ids=lambda op: op.name)
+def test_composite_means_the_same(op):
+    for sample in cases_of(op):
+        with told(sample):
+            composite_means_the_same(op, sample)
+
+
+def composite_means_the_same(op, sample):
     inputs = inputs_of(op, sample)
     graph = Graph()
     with graph:
