@@ -64,11 +64,14 @@ def facts_of_plan(workload: str, kind: str, isa: str) -> dict[str, Any]:
     """What a run of the plan does at a level, by one tuning whatever the CPU."""
     function, arrays = function_and_arrays(workload, kind)
     before = _core.isa(), _core.tuning()
+    threads = _core.num_threads()
     _core.set_isa(isa)
     _core.set_tuning(TUNING)
+    _core.set_num_threads(2)
     try:
         plan = function.plan(*arrays)
     finally:
+        _core.set_num_threads(threads)
         _core.set_isa(before[0])
         _core.set_tuning(before[1])
     steps = plan.summary()

@@ -1,4 +1,5 @@
-// How work is cut into blocks: by its size alone, so that results do not depend on the threads.
+// How work is cut into blocks: by its size, so that results do not depend on the threads. (Products
+// also look at the number of threads, for cuts that decide no bits: matmul/plan.h.)
 #pragma once
 
 #include <algorithm>

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/lower/blocks.h"
+#include "core/parallel.h"
 
 namespace handmill {
 namespace {
@@ -119,34 +120,54 @@ int64_t split_at(int64_t size, int64_t parts, int64_t part) {
   return part * (size / parts) + std::min(part, size % parts);
 }
 
-// Work of the busiest of `threads` threads over the mean, when each takes an even share of the
-// blocks, in order.
-double imbalance(const Shape& s, int64_t blocks_m, int64_t blocks_n, int64_t threads) {
-  const int64_t blocks = blocks_m * blocks_n;
-  double busiest = 0.0;
-  for (int64_t thread = 0; thread < threads; ++thread) {
-    const int64_t begin = split_at(blocks, threads, thread);
-    const int64_t end = split_at(blocks, threads, thread + 1);
-    double work = 0.0;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i % blocks_m, column = i / blocks_m;
-      const int64_t rows =
-          split_at(s.row_tiles, blocks_m, row + 1) - split_at(s.row_tiles, blocks_m, row);
-      const int64_t columns =
-          split_at(s.panels, blocks_n, column + 1) - split_at(s.panels, blocks_n, column);
-      work += static_cast<double>(rows * columns);
-    }
-    busiest = std::max(busiest, work);
-  }
-  return busiest * static_cast<double>(threads) / static_cast<double>(s.row_tiles * s.panels);
-}
-
 // A read down columns that are whole pages apart: each lands in the same sets of L1.
 bool has_aliasing_columns(const MatmulArgs& args) {
   return args.a_layout == MatmulALayout::kColumns && args.a.col % 1024 == 0 && args.K >= 16;
 }
 
-// Cuts rows x columns of tiles into about `wanted` blocks that read in place or share copies.
+// What blocks cost beside their multiplications, in units of one: of a vector by an element of A.
+// Fitted to 34 shapes, each with some 28 grids, on two threads (bench/NOTES.md, ninth round).
+constexpr double kCostOfA = 0.5;  // of an element of A, which comes from beyond L1 once a block
+constexpr double kCostOfAliasingA = 1.5;
+constexpr double kCostOfCopy = 40.0;  // of a vector of B that a block copies
+// Of a row of C that two threads share, which is a line of cache or, in a new result, a page.
+constexpr double kCostOfSharedRow = 150.0;
+constexpr double kCostOfPanel = 150.0;  // of its beginning
+
+// The time of the slowest of `threads` threads when each takes an even share of the blocks, in
+// order.
+double slowest_thread(const MatmulArgs& args, const Shape& s, int64_t blocks_m, int64_t blocks_n,
+                      int64_t threads) {
+  const double K = static_cast<double>(s.K);
+  const double tile_rows = static_cast<double>(s.M) / static_cast<double>(s.row_tiles);
+  const double a = has_aliasing_columns(args) ? kCostOfAliasingA : kCostOfA;
+  const double copy = args.b_layout == MatmulBLayout::kCopy ? kCostOfCopy : 0.0;
+  const double shared = blocks_n > 1 ? kCostOfSharedRow / K : 0.0;
+  double slowest = 0.0;
+  for (int64_t thread = 0; thread < threads; ++thread) {
+    const int64_t begin = split_at(blocks_m * blocks_n, threads, thread);
+    const int64_t end = split_at(blocks_m * blocks_n, threads, thread + 1);
+    double time = 0.0;
+    for (int64_t j = begin / blocks_m; j * blocks_m < end; ++j) {
+      const int64_t first = std::max(begin - j * blocks_m, int64_t{0});
+      const int64_t last = std::min(end - j * blocks_m, blocks_m);
+      const int64_t tiles =
+          split_at(s.row_tiles, blocks_m, last) - split_at(s.row_tiles, blocks_m, first);
+      const int64_t panel_begin = split_at(s.panels, blocks_n, j);
+      const int64_t panel_end = split_at(s.panels, blocks_n, j + 1);
+      const double rows = static_cast<double>(tiles) * tile_rows;
+      const double vectors = static_cast<double>(split_at(s.vectors, s.panels, panel_end) -
+                                                 split_at(s.vectors, s.panels, panel_begin));
+      const double panels = static_cast<double>((last - first) * (panel_end - panel_begin));
+      time += rows * (vectors + a + shared) + copy * vectors + kCostOfPanel / K * panels;
+    }
+    slowest = std::max(slowest, time);
+  }
+  return slowest;
+}
+
+// Cuts rows x columns of tiles into up to `wanted` blocks that read in place or share copies, for
+// as many threads as there are now; with others results are the same.
 void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m,
                  int64_t max_blocks_n) {
   int64_t max_blocks_m = s.row_tiles;
@@ -155,29 +176,18 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
   if (args.b_layout == MatmulBLayout::kCopy && args.K / args.slices > kKeptPanel) {
     max_blocks_m = std::min(max_blocks_m, min_blocks_m);
   }
-  const double cost_of_a = has_aliasing_columns(args) ? 6.0 : 2.0;
-  if (wanted == 1) {
-    args.blocks_m = std::min(s.row_tiles, min_blocks_m);
-    args.blocks_n = 1;
-    return;
-  }
-  double best = 1e300;
+  const int64_t least = std::min(s.row_tiles, min_blocks_m);
+  args.blocks_m = least;
+  args.blocks_n = 1;
+  if (wanted == 1) return;
+  const int64_t threads = std::clamp<int64_t>(num_threads(), 2, wanted);
+  double best = slowest_thread(args, s, args.blocks_m, 1, threads);
   for (int64_t blocks_n = 1; blocks_n <= std::min(max_blocks_n, wanted); ++blocks_n) {
-    const int64_t needed = std::max(ceil_div(wanted, blocks_n), min_blocks_m);
-    const int64_t first = std::min(max_blocks_m, needed);
-    for (int64_t blocks_m = first; blocks_m <= std::min(max_blocks_m, first + 1); ++blocks_m) {
-      const double M = static_cast<double>(s.M), N = static_cast<double>(s.N);
-      // Elements of A (dearer: its rows are short runs) and B loaded from beyond L2 for one
-      // multiplication.
-      const double loads =
-          cost_of_a * static_cast<double>(blocks_n) / N + static_cast<double>(blocks_m) / M;
-      const double missing = std::max(
-          0.0, 1.0 - static_cast<double>(blocks_m * blocks_n) / static_cast<double>(wanted));
-      const double cost = (0.75 * imbalance(s, blocks_m, blocks_n, 2) +
-                           0.25 * imbalance(s, blocks_m, blocks_n, 4)) *
-                          (1.0 + 1.5 * loads + 0.5 * missing);
-      if (cost < best) {
-        best = cost;
+    const int64_t most = std::min(max_blocks_m, std::max(wanted / blocks_n, min_blocks_m));
+    for (int64_t blocks_m = least; blocks_m <= most; ++blocks_m) {
+      const double time = slowest_thread(args, s, blocks_m, blocks_n, threads);
+      if (time < best) {
+        best = time;
         args.blocks_m = blocks_m;
         args.blocks_n = blocks_n;
       }

@@ -1,5 +1,6 @@
-// Cuts one matrix product, of any type of numbers, into blocks. Depends on the shape, the
-// instruction set level and the tuning only, never on the number of threads.
+// Cuts one matrix product, of any type of numbers, into blocks. Cuts of K, which decide bits,
+// depend on the shape and the instruction set level only; those of rows and columns also on the
+// tuning and, for float32, on the number of threads at that time.
 #pragma once
 
 #include <cstdint>
