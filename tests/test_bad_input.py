@@ -645,6 +645,7 @@ def start(script, **environment):
     )
 
 
+@pytest.mark.slow
 @needs_posix
 def test_interrupt_leaves_the_model_at_a_step():
     with start(INTERRUPTED) as process:

@@ -243,6 +243,7 @@ def test_selftest_finds_a_wrong_operator(
 # compare.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not config.has_kernels(), reason="compares kernels")
 def test_compare(model_file: Path, tmp_path: Path) -> None:
     assert good(run("compare", str(model_file), cwd=tmp_path)).startswith("ok: ")
@@ -265,6 +266,7 @@ def test_compare_fails(
     assert capsys.readouterr().out.startswith("FAILED: ")
 
 
+@pytest.mark.slow
 def test_compare_says_what_it_cannot_read(model_file: Path, tmp_path: Path) -> None:
     done = run("compare", "absent.hmill", cwd=tmp_path)
     assert done.returncode == 2
@@ -500,6 +502,7 @@ def test_check_sees_more_than_names_in_imports() -> None:
     assert files.items() <= uses.items()
 
 
+@pytest.mark.slow
 def test_check(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(ALL_NAMES)
     done = run("check", "script.py", cwd=tmp_path)

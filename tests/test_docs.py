@@ -33,6 +33,7 @@ def modules() -> list[str]:
     return ["handmill", *(n for n in found if n not in ("handmill.__main__", "handmill._core"))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not config.has_kernels(), reason="examples show what kernels give")
 @pytest.mark.parametrize("name", modules())
 def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +91,7 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+@pytest.mark.slow
 @checkout
 @pytest.mark.parametrize(
     ("page", "codes"), [pytest.param(*e, id=str(e[0].relative_to(ROOT))) for e in examples()]

@@ -125,6 +125,7 @@ def check(found: dict[str, Any], *path: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 def test_graph(workload, kind):

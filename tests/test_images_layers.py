@@ -49,6 +49,7 @@ def first(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(x, -1, -3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_one_seed_gives_the_same_images_in_both_formats(name: str) -> None:
     last = MAKERS[name](seed=5)

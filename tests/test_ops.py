@@ -249,6 +249,7 @@ FLAT = {"sign", "stop_gradient", "floor_divide"}
 """Operators without any gradient between their kinks."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
 def test_second_gradient_against_differences(op):
     """The gradient of a weighted sum of gradients, against central differences of that sum.

@@ -203,6 +203,7 @@ def test_bfloat16(name, policy):
     assert min(losses) < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in CASES if "function" not in n])
 def test_training_goes_on_from_a_file(name, tmp_path):
     model = made(name)

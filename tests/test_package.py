@@ -230,6 +230,7 @@ def imported_files() -> dict[str, set[str]]:
     return graph
 
 
+@pytest.mark.slow
 @checkout
 def test_imports_come_from_floors_below() -> None:
     upward = []
@@ -242,6 +243,7 @@ def test_imports_come_from_floors_below() -> None:
     assert upward == []
 
 
+@pytest.mark.slow
 @checkout
 def test_no_circles_of_files() -> None:
     graph = {name: targets - {"__init__"} for name, targets in imported_files().items()}

@@ -173,6 +173,7 @@ def test_public_function_is_documented(name):
         assert all(f"{parameter}:" in documented for parameter in parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_examples(name):
     module = importlib.import_module(name)

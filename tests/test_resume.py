@@ -389,6 +389,7 @@ def killed(how, folder, kills):
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("how", ("epochs", "batches"))
 def test_killed_at_any_moment(tmp_path, how):

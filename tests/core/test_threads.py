@@ -450,6 +450,7 @@ print(equal(result, wanted), len(os.listdir("/proc/self/task")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.address_space
 def test_a_team_that_grows_again_looks_for_threads_again():
     """OpenMP ends the threads that a smaller region leaves out, and the next of that size makes
@@ -459,6 +460,7 @@ def test_a_team_that_grows_again_looks_for_threads_again():
     assert 2 <= int(threads) < 14
 
 
+@pytest.mark.slow
 @pytest.mark.address_space
 def test_a_team_leaves_room_for_threads_of_others():
     same, threads = python(ROOM.format(teams=(1,), room=170)).split()  # for 20 stacks of 8 MB
