@@ -46,10 +46,18 @@ def planned(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
+def reads_turned(function: F) -> F:
+    """Marks a function, below :func:`planned`, that need not copy operands such as ``x.T``."""
+    function.reads_turned = True  # type: ignore[attr-defined]
+    return function
+
+
 def _traced(function: Callable[..., Any], name: str = "") -> Any:
     from handmill.runtime.function import TracedFunction
+    from handmill.runtime.turned import TurnedFunction
 
-    return TracedFunction(function, name or function.__name__, batched=False).native
+    kind = TurnedFunction if hasattr(function, "reads_turned") else TracedFunction
+    return kind(function, name or function.__name__, batched=False).native
 
 
 def _with_scalar(function: Any, x: Any, scalar: Any, known: dict[Any, Any]) -> Any:

@@ -25,10 +25,11 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
-from handmill.runtime.planned import planned
+from handmill.runtime.planned import planned, reads_turned
 
 
 @planned
+@reads_turned
 def matmul(x1: Tensor, x2: Tensor) -> Any:
     """Multiplies matrices.
 
@@ -49,10 +50,23 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
     vector_a, vector_b = len(shape_of(a)) == 1, len(shape_of(b)) == 1
     a = expand_dims(a, 0) if vector_a else a
     b = expand_dims(b, 1) if vector_b else b
-    y = converted(_product(a, b, False, False), dtype)
+    turned_a = turned_b = False
+    if len(shape_of(a)) == len(shape_of(b)):
+        (a, turned_a), (b, turned_b) = _as_it_lies(a), _as_it_lies(b)
+    y = converted(_product(a, b, turned_a, turned_b), dtype)
     if vector_b:
         y = squeeze(y, -1)
     return squeeze(y, -1 if vector_b else -2) if vector_a else y
+
+
+def _as_it_lies(x: Any) -> tuple[Any, bool]:
+    """What matrices are the transposes of, if they are, and whether: products read both ways."""
+    node = x.node if isinstance(x, Value) else None
+    if node is None or node.op.name != "transpose":
+        return x, False
+    rank = len(node.attrs["perm"])
+    swaps = tuple(node.attrs["perm"]) == (*range(rank - 2), rank - 1, rank - 2)
+    return (node.inputs[0], True) if swaps else (x, False)
 
 
 def _summands(*operands: Tensor) -> tuple[list[Any], str]:
