@@ -10,7 +10,11 @@ import numpy as np
 from handmill import config, ops, random
 from handmill.errors import ShapeError
 from handmill.layers.layer import Layer
-from handmill.layers.preprocessing.images.arguments import factor_range
+from handmill.layers.preprocessing.images.arguments import (
+    checked_range,
+    factor_range,
+    sorted_range,
+)
 from handmill.layers.preprocessing.images.boxes import checked_boxes
 from handmill.layers.preprocessing.images.draws import Draws, draws_of
 
@@ -242,6 +246,36 @@ class ColorLayer(BaseImagePreprocessingLayer):
     def _number(self, x: Any) -> Any:
         """What was drawn for each image, in the dtype of the images."""
         return column(ops.cast(x, self.compute_dtype))
+
+
+class FactorLayer(ColorLayer):
+    """Changes colours by a factor that is drawn for each image."""
+
+    _SORTS_RANGE = True
+    """Whether the range of values is kept with the lower one first, as Keras keeps it."""
+
+    def __init__(
+        self,
+        factor: Any,
+        value_range: Any = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self._set_factor(factor)
+        check = sorted_range if self._SORTS_RANGE else checked_range
+        self.value_range = check(value_range)
+        self._set_seed(seed)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            **super().get_config(),
+            "factor": self.factor,
+            "value_range": self.value_range,
+            "seed": self.seed,
+        }
 
 
 class GeometricLayer(BaseImagePreprocessingLayer):

@@ -8,13 +8,12 @@ from handmill import config, ops
 from handmill.layers.preprocessing.images.arguments import (
     checked_range,
     is_number,
-    sorted_range,
 )
-from handmill.layers.preprocessing.images.base import ColorLayer, column
+from handmill.layers.preprocessing.images.base import ColorLayer, FactorLayer, column
 from handmill.layers.preprocessing.images.light import RandomBrightness, RandomContrast
 
 
-class RandomHue(ColorLayer):
+class RandomHue(FactorLayer):
     """Turns the hue of images by random angles while training.
 
     Args:
@@ -35,19 +34,7 @@ class RandomHue(ColorLayer):
     """
 
     _FACTOR_BOUNDS = (0, 1)
-
-    def __init__(
-        self,
-        factor: Any,
-        value_range: Any = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = checked_range(value_range)
-        self._set_seed(seed)
+    _SORTS_RANGE = False
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws parts of a full turn."""
@@ -70,17 +57,8 @@ class RandomHue(ColorLayer):
         images = ops.clip(ops.image.hsv_to_rgb(turned, data_format=self.data_format), 0.0, 1.0)
         return self._value_range(images, (0, 1), self.value_range)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }
 
-
-class RandomSaturation(ColorLayer):
+class RandomSaturation(FactorLayer):
     """Makes the colours of images stronger or weaker while training.
 
     Args:
@@ -100,19 +78,6 @@ class RandomSaturation(ColorLayer):
         array([9., 9., 9.], dtype=float32)
     """
 
-    def __init__(
-        self,
-        factor: Any,
-        value_range: Any = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = sorted_range(value_range)
-        self._set_seed(seed)
-
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws what saturations are multiplied with."""
         batch = self._extent(data).batch
@@ -131,17 +96,8 @@ class RandomSaturation(ColorLayer):
         changed = ops.concatenate([hue, saturation, value], axis=axis)
         return ops.image.hsv_to_rgb(changed, data_format=self.data_format)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }
 
-
-class RandomColorDegeneration(ColorLayer):
+class RandomColorDegeneration(FactorLayer):
     """Blends images with their gray version while training.
 
     Args:
@@ -162,19 +118,6 @@ class RandomColorDegeneration(ColorLayer):
         array([29.89, 29.89, 29.89], dtype=float32)
     """
 
-    def __init__(
-        self,
-        factor: Any,
-        value_range: Any = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = sorted_range(value_range)
-        self._set_seed(seed)
-
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws shares."""
         batch = self._extent(data).batch
@@ -187,15 +130,6 @@ class RandomColorDegeneration(ColorLayer):
         share = self._number(transformation["factor"])
         images = ops.add(images, ops.multiply(share, ops.subtract(gray, images)))
         return ops.clip(images, *self.value_range)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }
 
 
 class RandomGrayscale(ColorLayer):

@@ -11,9 +11,8 @@ from handmill.arguments import whole_number
 from handmill.layers.preprocessing.images.arguments import (
     checked_range,
     factor_range,
-    sorted_range,
 )
-from handmill.layers.preprocessing.images.base import ColorLayer, column
+from handmill.layers.preprocessing.images.base import ColorLayer, FactorLayer, column
 
 
 class RandomGaussianBlur(ColorLayer):
@@ -125,7 +124,7 @@ def _filtered(images: Any, window: Any, channels: int, data_format: str) -> Any:
     return ops.nn.depthwise_conv(images, kernel, padding="same", data_format=data_format)
 
 
-class RandomSharpness(ColorLayer):
+class RandomSharpness(FactorLayer):
     """Sharpens or smooths images by random amounts while training.
 
     Args:
@@ -147,19 +146,6 @@ class RandomSharpness(ColorLayer):
 
     _FACTOR_BOUNDS = (0, 1)
 
-    def __init__(
-        self,
-        factor: Any,
-        value_range: Any = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = sorted_range(value_range)
-        self._set_seed(seed)
-
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws amounts."""
         batch = self._extent(data).batch
@@ -174,12 +160,3 @@ class RandomSharpness(ColorLayer):
         share = ops.subtract(1.0, ops.multiply(self._number(transformation["factor"]), 2.0))
         images = ops.add(images, ops.multiply(share, ops.subtract(smooth, images)))
         return ops.clip(images, *self.value_range)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }

@@ -10,7 +10,7 @@ from handmill.layers.preprocessing.images.arguments import (
     each_within,
     sorted_range,
 )
-from handmill.layers.preprocessing.images.base import ColorLayer, column
+from handmill.layers.preprocessing.images.base import ColorLayer, FactorLayer, column
 
 
 class RandomBrightness(ColorLayer):
@@ -118,7 +118,7 @@ class RandomContrast(ColorLayer):
         }
 
 
-class RandomInvert(ColorLayer):
+class RandomInvert(FactorLayer):
     """Turns light into dark and back, in some images, while training.
 
     Args:
@@ -139,6 +139,7 @@ class RandomInvert(ColorLayer):
     """
 
     _FACTOR_BOUNDS = (0, 1)
+    _SORTS_RANGE = False
 
     def __init__(
         self,
@@ -148,10 +149,7 @@ class RandomInvert(ColorLayer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = checked_range(value_range)
-        self._set_seed(seed)
+        super().__init__(factor, value_range, data_format, seed, **kwargs)
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws which images are inverted."""
@@ -164,17 +162,8 @@ class RandomInvert(ColorLayer):
         apply = column(transformation["apply_inversion"])
         return ops.where(apply, ops.subtract(float(self.value_range[1]), images), images)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }
 
-
-class RandomPosterization(ColorLayer):
+class RandomPosterization(FactorLayer):
     """Keeps only the upper bits of each value while training.
 
     Args:
@@ -196,19 +185,6 @@ class RandomPosterization(ColorLayer):
 
     _FACTOR_BOUNDS = (1, 8)
 
-    def __init__(
-        self,
-        factor: Any,
-        value_range: Any = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_factor(factor)
-        self.value_range = sorted_range(value_range)
-        self._set_seed(seed)
-
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Draws how many bits are dropped."""
         batch = self._extent(data).batch
@@ -224,15 +200,6 @@ class RandomPosterization(ColorLayer):
         whole = ops.clip(ops.trunc(images), 0.0, 255.0)
         kept = ops.multiply(ops.floor(ops.divide(whole, step)), step)
         return self._value_range(kept, (0, 255), self.value_range)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "value_range": self.value_range,
-            "seed": self.seed,
-        }
 
 
 class Solarization(ColorLayer):
