@@ -344,3 +344,30 @@ def test_normalized_predictions_follow_every_weight():
             with handmill.use_backend("numpy"):
                 np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-4)
             seen[j] = found
+
+
+# Small images, whose layers are cut for the threads.
+
+
+@native
+@pytest.mark.parametrize("count", (1, 2))
+def test_parts_of_a_small_image_have_the_bits_of_the_whole(count):
+    x = handmill.Input((32, 20, 3))
+    y = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    y = layers.MaxPooling2D()(layers.Conv2D(96, 1, activation="relu")(y))
+    y = layers.AveragePooling2D(3, 1)(layers.Conv2D(72, 1)(y))
+    model = handmill.Model(x, layers.Conv2D(40, 1)(y))
+    images = rows(count, 1920).reshape(count, 32, 20, 3)
+    found = model.profile(images, batch_size=count)
+    shared = [launch.kernel for launch in found.launches if launch.blocks > 1 and not launch.cached]
+    assert shared == ["conv", "matmul", "max_pool", "matmul", "average_pool", "matmul"]
+    before, seen = config.num_threads(), []
+    try:
+        for threads in (1, 2, 3, 5):
+            config.set_num_threads(threads)
+            seen.append(model(images))
+    finally:
+        config.set_num_threads(before)
+    assert all(np.array_equal(other, seen[0]) for other in seen[1:])
+    with handmill.use_backend("numpy"):
+        np.testing.assert_allclose(seen[0], model(images), rtol=1e-4, atol=1e-5)

@@ -19,4 +19,9 @@ inline int64_t items_per_block(int64_t item_size, int64_t elements = kBlockEleme
   return std::max<int64_t>(1, elements / std::max<int64_t>(1, item_size));
 }
 
+/// `size` cut into as few parts of at most max(1, most) as can be, as even as can be: the largest.
+inline int64_t even_part(int64_t size, int64_t most) {
+  return size == 0 ? 1 : ceil_div(size, ceil_div(size, std::max<int64_t>(1, most)));
+}
+
 }  // namespace handmill

@@ -16,6 +16,7 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
+constexpr int64_t kJoinedRows = 192;  // of A, whose chunk of 256 columns then stays in L2
 
 // With an update: the tile of the gradient that is computed and not applied.
 struct GradientTile {
@@ -340,8 +341,17 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
     block.outer = batch / p.batch[1];
     block.inner = batch % p.batch[1];
     block.offset = batch_offset(p.c_batch, block.outer, block.inner);
+    // Neighbours that share packed panels are computed as one, while A stays in cache.
+    int64_t joined = 1;
+    if (p.b_layout == MatmulBLayout::kPacked && p.a_layout == MatmulALayout::kRows) {
+      while (row + joined < p.blocks_m && i + joined < blocks.end &&
+             (tiles.at(row + joined + 1) - tiles.at(row)) * p.tile_rows <= kJoinedRows) {
+        ++joined;
+      }
+    }
+    i += joined - 1;
     block.tile_begin = tiles.at(row);
-    block.tile_end = tiles.at(row + 1);
+    block.tile_end = tiles.at(row + joined);
     block.panel_begin = panels.at(column);
     block.panel_end = panels.at(column + 1);
     block.columns = (panel_starts.at(block.panel_end) - panel_starts.at(block.panel_begin)) * W;

@@ -149,11 +149,6 @@ void add_slices(LaunchWriter& writer, const Ref& partial, int64_t slices, const 
                                       .flops = static_cast<double>((slices - 1) * dw.size())});
 }
 
-// `size` cut into as few parts of at most max(1, most) as can be, as even as can be: the largest.
-int64_t even_part(int64_t size, int64_t most) {
-  return ceil_div(size, ceil_div(size, std::max<int64_t>(1, most)));
-}
-
 // What a kernel's gradient reads and writes, in elements.
 struct GradSizes {
   int64_t source, dy, dw;
@@ -260,6 +255,12 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   }
   while (count() * args.blocks_n * 2 <= wanted && args.rows_per_block > 1) {
     args.rows_per_block = ceil_div(args.rows_per_block, 2);
+  }
+  // Blocks of few rows are joined where one thread has several, so cut as finely as gives two and
+  // four threads equal parts: a layer of 32 rows in blocks of 7 had parts of 14 and 18.
+  while (count() > 1 && args.row_blocks > 1 && shape.images == 1 && rows % 4 == 0 &&
+         rows / 4 % args.rows_per_block != 0) {
+    --args.rows_per_block;
   }
   count();
   // What one thread does in a row is copied once, and reads a panel once.

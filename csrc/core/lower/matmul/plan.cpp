@@ -39,6 +39,12 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kKeptBytes = 512 * 1024;
 // Rows of C of one block: its sums of one panel stay in L2.
 constexpr int64_t kMaxBlockRows = 256;
+// Bytes of a constant B that each thread reads as a whole, from its own L2, so that it finds the
+// rows of A there that it wrote: a column of blocks for each thread would fetch half of A from the
+// other's.
+constexpr int64_t kRowsOfSmallB = 256 * 1024;
+// Such products of so few row tiles are cut into them: equal parts for any number of threads.
+constexpr int64_t kFineTiles = 64;
 // Where blocks share B, a larger one is packed once, in a launch of its own.
 constexpr int64_t kSharedBytes = 32 * 1024;
 
@@ -366,7 +372,11 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     const int64_t most = problem.updates && tuning.update_columns > 0
                              ? std::clamp<int64_t>(s.N / tuning.update_columns, 1, s.panels)
                              : s.panels;
-    choose_grid(args, s, wanted, ceil_div(s.M, block_rows), most);
+    const bool by_rows = problem.constant_b && args.b_layout == MatmulBLayout::kPacked &&
+                         s.row_tiles >= wanted && kWord * s.K * s.N <= kRowsOfSmallB;
+    choose_grid(args, s, wanted, ceil_div(s.M, block_rows), by_rows ? 1 : most);
+    // Neighbours are joined: no need for few.
+    if (by_rows && args.blocks_m > 1 && s.row_tiles <= kFineTiles) args.blocks_m = s.row_tiles;
     // The copy pays once three panels use it.
     if (has_aliasing_columns(args) && s.panels >= 3 * args.blocks_n) {
       args.a_layout = MatmulALayout::kCopyColumns;

@@ -36,9 +36,12 @@ void lower_pool(const NodeView& node, LaunchWriter& writer) {
   args.images = x.dim(0);
   args.channels = x.dim(-1);
   const int64_t rows = args.images * args.axis[0].output;
-  args.rows_per_block = items_per_block(
-      args.axis[1].output * args.channels * args.axis[0].window * args.axis[1].window,
-      4 * kBlockElements);
+  // A block for each thread early: what one thread alone writes, all others wait for and then fetch
+  // from its cache.
+  args.rows_per_block =
+      even_part(rows, items_per_block(args.axis[1].output * args.channels * args.axis[0].window *
+                                          args.axis[1].window,
+                                      2 * kBlockElements));
   writer.read(&args.x, x);
   writer.write(&args.y, y);
   writer.add<kKernel>(
