@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
+from handmill.arguments import finite_number
 from handmill.data.images.crops import mirrored, shifted
 from handmill.ir.op import Array
+from handmill.models.data_adapters import is_arrays
 from handmill.naming import known_names
 
 View = Callable[[Array], Array]
@@ -78,15 +80,25 @@ def predict_views(
         >>> predict_views(model, x, "mirror").tolist()
         [[2.0, 1.0, 2.0]]
     """
+    if isinstance(x, dict) or not is_arrays(x):
+        raise ValueError(
+            "predict_views takes the inputs as one array, which it shows in several ways. "
+            f"Received: x of type {type(x).__name__}"
+        )
     x = np.asarray(x)
     if isinstance(views, str):
         if views not in _KNOWN:
             raise ValueError(known_names("views", views, _KNOWN))
         functions, shares = _KNOWN[views]
-    else:
+    elif isinstance(views, list | tuple) and all(callable(view) for view in views):
         functions, shares = tuple(views), tuple(1.0 for _ in views)
+    else:
+        raise ValueError(
+            f"`views` must be one of {', '.join(map(repr, _KNOWN))}, or a list of functions. "
+            f"Received: {views!r}"
+        )
     if weights is not None:
-        shares = tuple(float(weight) for weight in weights)
+        shares = tuple(finite_number("each of `weights`", weight) for weight in weights)
     if not functions or len(shares) != len(functions) or not sum(shares) > 0 or min(shares) < 0:
         raise ValueError(
             "predict_views needs at least one view, and one weight for each, none negative and not "

@@ -132,7 +132,13 @@ class CropAndFlip:
             ShapeError: for images of another rank, too small to be mirrored at their edges, or not
                 as many as numbers of rows.
         """
-        images, rows = _checked(images), np.asarray(rows)
+        if isinstance(images, dict):
+            raise ShapeError(
+                "CropAndFlip changes the first part of a batch (images, labels). Received: a dict "
+                f"with the keys {sorted(images)}; write map_rows(lambda epoch, rows, batch: "
+                "{**batch, key: crop(epoch, rows, batch[key])})"
+            )
+        images, rows, epoch = _checked(images), np.asarray(rows), int(epoch)
         if rows.shape != images.shape[:1]:
             raise ShapeError(
                 f"CropAndFlip: expected one number of a row for each of {len(images)} images. "
