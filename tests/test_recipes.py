@@ -502,6 +502,36 @@ def test_views_refuse() -> None:
             predict_views(model, data)
 
 
+def test_channels_may_come_first() -> None:
+    first = np.moveaxis(IMAGES, -1, 1)
+    rows = np.arange(5)
+    pairs = [
+        (mirrored(first, "channels_first"), mirrored(IMAGES)),
+        (shifted(first, 1, -1, "edge", "channels_first"), shifted(IMAGES, 1, -1, "edge")),
+        (
+            CropAndFlip(1, seed=3, data_format="channels_first")(7, rows, first),
+            CropAndFlip(1, seed=3)(7, rows, IMAGES),
+        ),
+    ]
+    for found, want in pairs:
+        assert np.array_equal(np.moveaxis(found, 1, -1), want)
+        assert found.flags.c_contiguous
+
+    def means(x: np.ndarray, **options: Any) -> np.ndarray:
+        image = handmill.Input(x.shape[1:])
+        flat = layers.Flatten(**options)(image)  # channels last, whatever comes in
+        model = handmill.Model(image, flat)
+        return predict_views(model, x.astype("float32"), "mirror_and_shift", **options)
+
+    assert np.allclose(means(first, data_format="channels_first"), means(IMAGES), atol=1e-4)
+    before = handmill.config.image_data_format()
+    handmill.config.set_image_data_format("channels_first")
+    try:
+        assert np.array_equal(mirrored(first), pairs[0][0])
+    finally:
+        handmill.config.set_image_data_format(before)
+
+
 def test_shifts_are_those_of_numpy() -> None:
     x = np.arange(12).reshape(1, 3, 4, 1)
     assert shifted(x, 1, -2, "constant")[0, :, :, 0].tolist() == [
