@@ -82,6 +82,21 @@ def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
 
 
 @pytest.mark.slow
+def test_sweep_convolution_times_every_pass(tmp_path):
+    libraries = peers("torch")
+    options = ("--batch", "1", "--isa", "portable", "--libraries", ",".join(libraries))
+    passes = ("first", "forward"), ("3x3/2", "backward-data"), ("depthwise", "backward-weights")
+    for family, kind in passes:
+        chosen = ("--families", family, "--only", kind)
+        rows = report_of("sweep_convolution.py", *options, *chosen, cwd=tmp_path)["rows"]
+    assert [row["group"] for row in rows] == [kind for _, kind in passes for _ in range(2)]
+    for row in rows:
+        assert set(row["median_us"]) == {"portable", *libraries}
+        assert 0 < row["percent_of_peak"]["portable"] < 150
+        assert all(ratio > 0 for ratio in row["ratio"].values())
+
+
+@pytest.mark.slow
 def test_run_optimizers(tmp_path):
     rows = report_of("run_optimizers.py", "--threads", "1", cwd=tmp_path)["rows"]
     bytes_of = {row["optimizer"]: round(row["bytes_per_parameter"], 1) for row in rows}

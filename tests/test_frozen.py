@@ -6,6 +6,7 @@ import pytest
 import handmill
 from handmill import applications, callbacks, layers
 from handmill.applications.imagenet_utils import preprocess_input
+from handmill.data import Dataset
 from handmill.errors import TrainingWarning
 from handmill.models.input_scale import expect, scale_problem
 from handmill.runtime.variable import stored_values
@@ -51,7 +52,8 @@ def dense(units=5):
 
 def run(make, x, y, **arguments):
     model = make()
-    history = model.fit(x, y, batch_size=16, epochs=3, verbose=0, **arguments)
+    batch_size = 16 if isinstance(x, np.ndarray | list) else None
+    history = model.fit(x, y, batch_size=batch_size, epochs=3, verbose=0, **arguments)
     return history.history, model.get_weights(), model.predict(x, verbose=0)
 
 
@@ -69,6 +71,39 @@ def test_the_same_bits_as_without(make):
     assert_same(run(make, x, LABELS, **given), run(make, x, LABELS, cache_frozen=True, **given))
     given = {"validation_data": (x[:9], LABELS[:9])}
     assert_same(run(make, x, LABELS, **given), run(make, x, LABELS, cache_frozen=1 << 20, **given))
+
+
+def batches(x, y):
+    return Dataset.from_tensor_slices((x, y)).batch(16)
+
+
+def test_a_dataset_of_rows_is_cached_as_arrays_are():
+    def shuffled():
+        return Dataset.from_tensor_slices((IMAGES, LABELS)).shuffle(50, seed=4).batch(16).skip(1)
+
+    def go_on(data, **arguments):
+        data.set_state({"pass": 2, "element": 0})
+        return run(convolutional, data, None, validation_data=batches(IMAGES, LABELS), **arguments)
+
+    assert_same(go_on(shuffled()), go_on(shuffled(), cache_frozen=True))
+
+
+@pytest.mark.parametrize(
+    "source",
+    (
+        lambda x, y: batches(x, y).map(lambda x, y: (x, y)),
+        lambda x, y: batches(x, y).map(lambda x, y: (x, y, 0.5 + y % 2)),
+        lambda x, y: [(x[:7], y[:7]), (x[7:], y[7:])].__iter__(),
+    ),
+)
+def test_validation_by_batches(source):
+    def validated(**arguments):
+        given = {"validation_data": source(IMAGES[:20], LABELS[:20]), "validation_freq": [3]}
+        return run(convolutional, IMAGES, LABELS, **given, **arguments)
+
+    plain, cached = validated(), validated(cache_frozen=True)
+    assert "val_accuracy" in cached[0]
+    assert_same(plain, cached)
 
 
 def test_the_base_is_computed_once(capsys):

@@ -66,10 +66,12 @@ def test_a_grid_goes_to_a_file(tmp_path: Any) -> None:
         (lambda: plot.images(np.zeros((0, 4, 4, 3))), "no image"),
         (lambda: plot.images(np.full((1, 2, 2), np.nan)), "NaN"),
         (lambda: plot.images(np.zeros((2, 2, 2)), titles=["a"]), "2 images, but 1 titles"),
-        (lambda: plot.images(np.zeros((2, 2, 2)), columns=0), "at least 1"),
-        (lambda: plot.augmentations(lambda x: x, np.zeros((1, 2, 2)), views=0), "at least 1"),
+        (lambda: plot.images(np.zeros((2, 2, 2)), columns=0), "of 1 or more"),
+        (lambda: plot.augmentations(lambda x: x, np.zeros((1, 2, 2)), views=0), "of 1 or more"),
         (lambda: plot.filters(layers.Dense(2)), "a built layer with a kernel"),
         (lambda: plot.filters(np.zeros((3, 3))), "a built layer with a kernel"),
+        (lambda: plot.filters(np.zeros((3, 3, 1, 4)), count=-1), "`count` must be.*of 1 or more"),
+        (lambda: plot.filters(np.full((3, 3, 1, 4), np.nan)), "kernel holds NaN"),
     ),
 )
 def test_what_cannot_be_drawn(call: Any, text: str) -> None:
@@ -114,6 +116,12 @@ def test_filters() -> None:
     for number, got in enumerate(drawn(figure)):
         one = kernel[:, :, 0, number]
         np.testing.assert_allclose(got, 0.5 + one / np.abs(one).max() / 2, atol=1e-6)
+    back = layers.Conv2DTranspose(2, 3)
+    back.build((None, 8, 8, 3))
+    first = np.asarray(back.kernel)[:, :, 0]  # of 2 filters that give to 3 channels
+    got = drawn(plot.filters(back))
+    assert len(got) == 2
+    np.testing.assert_allclose(got[0], (first - first.min()) / np.ptp(first), atol=1e-6)
     many = drawn(plot.filters(RNG.normal(size=(3, 3, 40, 2))))
     assert len(many) == 2 * 16
 
@@ -138,6 +146,8 @@ def test_misclassified_are_sorted_by_certainty() -> None:
     for wrong, text in (
         (lambda: plot.misclassified(Fixed(), x, [0, 1]), "4 images, but classes"),
         (lambda: plot.misclassified(Fixed(), x, [0, 1, 2, 3]), "class 3 of y"),
+        (lambda: plot.misclassified(Fixed(), x, [0, -1, 2, 2]), "class -1 of y"),
+        (lambda: plot.misclassified(Fixed(), x, [0, 1, 2, 2], count=0), "of 1 or more"),
         (lambda: plot.misclassified(Fixed(), x, [0, 1, 2, 2], labels=["a"]), "3 classes, but 1"),
     ):
         with pytest.raises(ValueError, match=text):
@@ -184,3 +194,6 @@ def test_activation_maps_are_those_of_the_layer() -> None:
         plot.activation_maps(model, np.zeros((2, 8, 8, 1)), "first")
     with pytest.raises(KeyError, match="Did you mean 'first'"):
         plot.activation_maps(model, x, "frist")
+    first.bias.assign([np.nan, 0.0])
+    with pytest.raises(ValueError, match="outputs of layer 'first' hold NaN"):
+        plot.activation_maps(model, x, "first")

@@ -330,6 +330,12 @@ def test_inputs_that_do_not_fit(call: Any, message: str) -> None:
         call()
 
 
+def test_sizes_may_be_numbers_of_numpy() -> None:
+    layer = layers.Conv2D(np.int64(4), np.array([1, 3]), strides=np.int64(2), groups=np.int64(1))
+    assert layer(X).shape == (1, 2, 2, 4)
+    assert plain(layer.get_config())["kernel_size"] == [1, 3]
+
+
 def test_a_refused_input_leaves_no_weights() -> None:
     layer = layers.Conv2D(2, 5)
     with pytest.raises(ShapeError):

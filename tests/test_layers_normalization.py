@@ -103,6 +103,20 @@ def test_a_large_mean_costs_no_digits(make: Any) -> None:
     np.testing.assert_allclose(make()(far), exact, atol=2.0**-11)
 
 
+def test_infinite_channels_have_infinite_means() -> None:
+    """As in Keras, whatever row holds the infinity; rows are joined in parts."""
+    for rows, at in ((7, 0), (100, 3), (100, 99), (5000, 40), (5000, 4999)):
+        x = normal(rows, 5)
+        x[at, 1], x[at, 2], x[at, 3] = np.inf, -np.inf, np.nan
+        x[0, 4], x[rows - 1, 4] = np.inf, -np.inf
+        layer = layers.BatchNormalization(momentum=0.0)
+        layer(x, training=True)
+        mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+        np.testing.assert_allclose(mean[0], x[:, 0].mean(), atol=1e-6)
+        np.testing.assert_array_equal(mean[1:], [np.inf, -np.inf, np.nan, np.nan])
+        np.testing.assert_array_equal(np.isnan(variance), [False, True, True, True, True])
+
+
 @pytest.mark.parametrize("size", ((6, 5, 4), (3, 1), (1, 7)))
 def test_rms_normalization_scales_along_its_axis(size: Any) -> None:
     x = normal(*size)

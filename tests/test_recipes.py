@@ -157,6 +157,10 @@ def test_smoothing_leaves_configs_and_checks_as_they_were() -> None:
     assert "label_smoothing" not in losses.SparseCategoricalCrossentropy().get_config()
     with pytest.raises(ValueError, match="label_smoothing"):
         losses.SparseCategoricalCrossentropy(label_smoothing=1.5)
+    with pytest.raises(ValueError, match=r"label_smoothing.*must be a number"):
+        losses.SparseCategoricalCrossentropy(label_smoothing="0.1")
+    with pytest.raises(ValueError, match=r"label_smoothing.*from 0 to 1"):
+        losses.sparse_categorical_crossentropy([0], [[0.5, 0.5]], label_smoothing=-0.1)
     with pytest.raises(ValueError, match="label"):
         losses.SparseCategoricalCrossentropy(label_smoothing=0.1)([4], [[0.5, 0.5]])
 
@@ -191,6 +195,14 @@ def test_optimizers_by_patterns() -> None:
 def test_optimizers_by_patterns_want_one_for_the_rest() -> None:
     with pytest.raises(ValueError, match=r"add the key '\.\*'"):
         two_layers({"first/.*": "sgd"})
+
+
+def test_patterns_that_fit_nothing_are_named() -> None:
+    model = two_layers({"first/.*": optimizers.SGD(0.5), ".*last/.*": "sgd", ".*": "sgd"})
+    with pytest.warns(UserWarning, match=r"path that fits 'first/\.\*', as a whole.*sequential"):
+        model.fit(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="regular expression for paths: missing"):
+        optimizers.OptimizerMap(optimizers.SGD(), {"(first": optimizers.SGD()})
 
 
 def test_trainable_in_mid_run(tmp_path: Any) -> None:
@@ -245,6 +257,7 @@ def test_crops_depend_on_seed_pass_and_row_alone() -> None:
     whole = crop(7, np.arange(5), IMAGES)
     assert np.array_equal(crop(7, rows, IMAGES[rows]), whole[rows])
     assert not np.array_equal(crop(8, np.arange(5), IMAGES), whole)
+    assert np.array_equal(crop(np.int64(7), np.arange(5), IMAGES), whole)
     assert not np.array_equal(CropAndFlip(1, seed=4)(7, np.arange(5), IMAGES), whole)
     many = np.broadcast_to(IMAGES[:1], (2000, 4, 4, 2))
     shifts = np.unique(CropAndFlip(1, None, "constant", 0)(0, np.arange(2000), many), axis=0)
@@ -275,6 +288,8 @@ def test_crops_refuse() -> None:
         CropAndFlip(4)(0, np.arange(5), IMAGES)
     with pytest.raises(ShapeError, match="expected images"):
         CropAndFlip(1)(0, np.arange(5), IMAGES[0])
+    with pytest.raises(ShapeError, match=r"a dict with the keys \['image'\]"):
+        CropAndFlip(1)(0, np.arange(5), {"image": IMAGES})
 
 
 def rows_of_passes(data: Dataset, count: int) -> list[list[Any]]:
@@ -433,6 +448,11 @@ def test_lookahead_refuses() -> None:
     endless = Dataset.from_tensor_slices((X, Y)).batch(1).filter(lambda x, y: True)
     with pytest.raises(ValueError, match="total_steps"):
         normalized().fit(endless, epochs=1, verbose=0, callbacks=[callbacks.Lookahead()])
+    together = normalized()
+    together.compile("sgd", "mse", steps_per_execution=2)
+    for every, batch_size in ((3, 1), (2, 1)):  # 3 steps are no multiple of 2
+        with pytest.raises(ValueError, match="steps_per_execution=2 are run together"):
+            together.fit(X, Y, batch_size, 1, verbose=0, callbacks=[callbacks.Lookahead(every)])
 
 
 def test_views_are_averaged() -> None:
@@ -472,6 +492,44 @@ def test_views_refuse() -> None:
         predict_views(model, x, [lambda x: x], [0.5, 0.5])
     with pytest.raises(ValueError, match="as many rows"):
         predict_views(model, x, [lambda x: x[:2]])
+    with pytest.raises(ValueError, match="finite number"):
+        predict_views(model, x, [lambda x: x], [math.inf])
+    for views in (lambda x: x, ["mirror"]):
+        with pytest.raises(ValueError, match="or a list of functions"):
+            predict_views(model, x, views)
+    for data in ({"x": x}, iter([x]), Dataset.from_tensor_slices(x).batch(1)):
+        with pytest.raises(ValueError, match="inputs as one array"):
+            predict_views(model, data)
+
+
+def test_channels_may_come_first() -> None:
+    first = np.moveaxis(IMAGES, -1, 1)
+    rows = np.arange(5)
+    pairs = [
+        (mirrored(first, "channels_first"), mirrored(IMAGES)),
+        (shifted(first, 1, -1, "edge", "channels_first"), shifted(IMAGES, 1, -1, "edge")),
+        (
+            CropAndFlip(1, seed=3, data_format="channels_first")(7, rows, first),
+            CropAndFlip(1, seed=3)(7, rows, IMAGES),
+        ),
+    ]
+    for found, want in pairs:
+        assert np.array_equal(np.moveaxis(found, 1, -1), want)
+        assert found.flags.c_contiguous
+
+    def means(x: np.ndarray, **options: Any) -> np.ndarray:
+        image = handmill.Input(x.shape[1:])
+        flat = layers.Flatten(**options)(image)  # channels last, whatever comes in
+        model = handmill.Model(image, flat)
+        return predict_views(model, x.astype("float32"), "mirror_and_shift", **options)
+
+    assert np.allclose(means(first, data_format="channels_first"), means(IMAGES), atol=1e-4)
+    before = handmill.config.image_data_format()
+    handmill.config.set_image_data_format("channels_first")
+    try:
+        assert np.array_equal(mirrored(first), pairs[0][0])
+    finally:
+        handmill.config.set_image_data_format(before)
 
 
 def test_shifts_are_those_of_numpy() -> None:

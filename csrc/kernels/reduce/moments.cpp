@@ -23,7 +23,9 @@ struct Joining {
 
   HM_INLINE void join(Vec part_mean, Vec part_squares, Vec* total_mean, Vec* total_squares) const {
     const Vec distance = part_mean - *total_mean;
-    *total_mean = fma(distance, mean, *total_mean);
+    const Vec joined = fma(distance, mean, *total_mean);
+    // From an infinite mean no distance leads back: it stays, as the sum of all rows would.
+    *total_mean = select(joined == joined, joined, part_mean + *total_mean);
     *total_squares = fma(distance * distance, square, *total_squares + part_squares);
   }
 };

@@ -30,7 +30,7 @@ class Lookahead(Callback):
 
     Raises:
         ValueError: for arguments out of range; when training begins, if the number of steps is not
-            known.
+            known, or ``steps_per_execution`` of the model does not divide it and ``every``.
 
     Example:
         >>> import numpy as np, handmill
@@ -80,6 +80,13 @@ class Lookahead(Callback):
             raise ValueError(
                 "Lookahead: the number of steps of an epoch is not known here: say how many there "
                 "are in all, Lookahead(total_steps=...)"
+            )
+        together = self.model.steps_per_execution
+        if self.every % together or (self.params.get("steps") or 0) % together:
+            raise ValueError(
+                f"Lookahead: the weights after every={self.every} updates are out of sight where "
+                f"steps_per_execution={together} are run together: let it divide both `every` and "
+                "the number of steps of an epoch, or leave it out"
             )
         self._last = total
         self._done = self._updates()

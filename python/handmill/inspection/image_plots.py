@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.inspection.plots import finished, new_figure
 from handmill.ir.op import Array
 
@@ -49,8 +50,7 @@ def images(
     shown = _levels("images", x)
     if titles is not None and len(titles) != len(shown):
         raise ValueError(f"images: {len(shown)} images, but {len(titles)} titles")
-    if columns < 1:
-        raise ValueError(f"images: columns must be at least 1, got {columns}")
+    columns = whole_number("images: `columns`", columns, 1)
     return finished(_grid(list(shown), titles, min(columns, len(shown))), title, to_file)
 
 
@@ -85,8 +85,7 @@ def augmentations(
     """
     originals = np.asarray(x)
     _levels("augmentations", originals)
-    if views < 1:
-        raise ValueError(f"augmentations: views must be at least 1, got {views}")
+    views = whole_number("augmentations: `views`", views, 1)
     function = _augmentation(augment)
     made = [np.asarray(function(originals)) for _ in range(views)]
     # In one range with the originals, so that a change of brightness is seen.
@@ -115,7 +114,7 @@ def filters(layer: Any, count: int = 64, title: str = "", to_file: Any = None) -
         The figure.
 
     Raises:
-        ValueError: if there is no such kernel; is the layer built?
+        ValueError: if there is no such kernel (is the layer built?), or it holds NaN or infinity.
         ImportError: if matplotlib is missing.
 
     Example:
@@ -124,6 +123,8 @@ def filters(layer: Any, count: int = 64, title: str = "", to_file: Any = None) -
         >>> len(figure.axes)
         10
     """
+    from handmill.layers.convolutional.conv_transpose import Conv2DTranspose
+
     kernel = np.asarray(getattr(layer, "kernel", layer) if _has_kernel(layer) else layer)
     if kernel.ndim != 4:
         name = getattr(layer, "name", None)
@@ -132,7 +133,11 @@ def filters(layer: Any, count: int = 64, title: str = "", to_file: Any = None) -
             "filters: expected a built layer with a kernel of shape (height, width, channels, "
             f"filters), such as Conv2D, got {what}"
         )
+    if isinstance(layer, Conv2DTranspose):  # whose kernels have the filters before the channels
+        kernel = kernel.swapaxes(2, 3)
+    count = whole_number("filters: `count`", count, 1)
     found = np.moveaxis(kernel[..., :count], -1, 0).astype(np.float32)
+    _check_finite("filters: the kernel holds", found)
     numbers = [f"{i}" for i in range(len(found))]
     channels = kernel.shape[2]
     if channels == 3:
@@ -194,11 +199,13 @@ def misclassified(
     if true.shape != (len(pictures),):
         raise ValueError(f"misclassified: {len(pictures)} images, but classes of {true.shape}")
     classes = probabilities.shape[1]
-    if true.min(initial=0) < 0 or true.max(initial=0) >= classes:
+    unknown = true[(true < 0) | (true >= classes)]
+    if unknown.size:
         raise ValueError(
-            f"misclassified: class {int(true.max(initial=0))} of y, but the model has {classes} "
-            f"classes, from 0 to {classes - 1}"
+            f"misclassified: class {int(unknown[0])} of y, but the model has {classes} classes, "
+            f"from 0 to {classes - 1}"
         )
+    count = whole_number("misclassified: `count`", count, 1)
     names = (
         [str(label) for label in labels] if labels is not None else list(map(str, range(classes)))
     )
@@ -237,7 +244,7 @@ def activation_maps(
 
     Raises:
         KeyError: if there is no layer of that name.
-        ValueError: if its outputs are no maps, or there are several images.
+        ValueError: for outputs that are no maps, or hold NaN or infinity, and for several images.
         ImportError: if matplotlib is missing.
 
     Example:
@@ -264,7 +271,9 @@ def activation_maps(
             f"activation_maps: layer {name!r} has outputs of shape {values.shape}, no maps of "
             "shape (1, height, width, channels)"
         )
+    count = whole_number("activation_maps: `count`", count, 1)
     maps = np.moveaxis(values[0, :, :, :count], -1, 0)
+    _check_finite(f"activation_maps: the outputs of layer {name!r} hold", maps)
     tiles = [*_levels("activation_maps", batch), *_stretched(maps)]
     titles = ["image", *(str(i) for i in range(len(maps)))]
     return finished(_grid(tiles, titles, min(len(tiles), _COLUMNS)), title or name, to_file)
@@ -326,8 +335,7 @@ def _levels(function: str, x: Any) -> Array:
     if images.dtype.kind in "ui":
         levels /= np.float32(255)
         return levels.clip(0, 1)
-    if not np.isfinite(levels).all():
-        raise ValueError(f"{function}: the images hold NaN or infinity")
+    _check_finite(f"{function}: the images hold", levels)
     low, high = float(levels.min()), float(levels.max())
     if low >= 0 and high <= 1:
         return levels
@@ -335,6 +343,11 @@ def _levels(function: str, x: Any) -> Array:
         levels /= np.float32(255)
         return levels
     return _stretched(levels)
+
+
+def _check_finite(holder: str, x: Array) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError(f"{holder} NaN or infinity")
 
 
 def _stretched(x: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill import config, ops
+from handmill.arguments import real_number
 from handmill.errors import warn_caller
 from handmill.ir.trace import mask_of
 from handmill.losses.loss import (
@@ -140,8 +141,21 @@ def sparse_categorical_crossentropy(
         axis: the axis of the classes.
         label_smoothing: how far targets are moved towards the uniform distribution, as in
             :func:`categorical_crossentropy`. Keras has it for one-hot rows only.
+
+    Raises:
+        ValueError: for a ``label_smoothing`` outside of 0 to 1.
     """
-    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis, label_smoothing)[0]
+    smoothing = _checked_smoothing(label_smoothing)
+    return sparse_values(y_true, y_pred, from_logits, ignore_class, axis, smoothing)[0]
+
+
+def _checked_smoothing(given: Any) -> float:
+    smoothing = real_number("`label_smoothing`", given)
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(
+            f"`label_smoothing` must be from 0 to 1. Received: label_smoothing={given}"
+        )
+    return smoothing
 
 
 def sparse_values(
@@ -175,7 +189,7 @@ def sparse_values(
         uniform = ops.full_like(y_pred, 1.0 / scores[axis])
         rest = ops.categorical_crossentropy(uniform, y_pred, from_logits=from_logits, axis=axis)
         loss = ops.add(
-            ops.multiply(loss, 1.0 - label_smoothing), ops.multiply(rest, float(label_smoothing))
+            ops.multiply(loss, 1.0 - label_smoothing), ops.multiply(rest, label_smoothing)
         )
     if counts is not None:
         loss = ops.where(counts, loss, ops.zeros_like(loss))
@@ -334,11 +348,6 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ValueError(
-                "`label_smoothing` must be from 0 to 1. Received: "
-                f"label_smoothing={label_smoothing}"
-            )
         super().__init__(
             sparse_categorical_crossentropy,
             reduction,
@@ -347,7 +356,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
             from_logits=from_logits,
             ignore_class=ignore_class,
             axis=axis,
-            label_smoothing=label_smoothing,
+            label_smoothing=_checked_smoothing(label_smoothing),
         )
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:

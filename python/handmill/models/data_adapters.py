@@ -19,7 +19,6 @@ from handmill.data.tables import is_lazy_table, is_table
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.checked_arguments import checked_batch_size, checked_class_weight, is_whole
-from handmill.models.host_part import BatchError
 from handmill.models.layout import (
     SINGLE,
     Layout,
@@ -31,6 +30,7 @@ from handmill.models.layout import (
     nested,
     split,
 )
+from handmill.models.mapped_batches import BatchError
 from handmill.models.piece_data import PieceData
 from handmill.models.portions import Given, Rows, name_batch, warn_out_of_data
 from handmill.models.row_numbers import numbers_of

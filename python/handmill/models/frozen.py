@@ -12,11 +12,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from handmill import tree
 from handmill.console import say
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from handmill.data.pipeline.rows import RowBatches
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.body import key_of
 from handmill.ir.graph import Graph
@@ -29,6 +31,7 @@ from handmill.models.data_adapters import check_rows, is_arrays
 from handmill.models.host_part import GraphFromTensors
 from handmill.models.input_scale import scale_problem
 from handmill.models.layout import Layout, fill, split
+from handmill.models.mapped_batches import mapped_batches, of_batch
 from handmill.runtime.structure import Walk
 
 MOST_BYTES = 2 << 30
@@ -182,20 +185,30 @@ class FrozenPart:
         """Returns what the frozen part gives for data of ``fit``.
 
         Raises:
-            ValueError: for anything but arrays.
+            ValueError: for anything but arrays, and chains of a Dataset that put rows of arrays
+                into an order.
         """
+        if isinstance(x, RowBatches):
+            return x.with_rows(partial(of_batch, self))
         if not is_arrays(x):
             raise ValueError(
-                "cache_frozen=True goes with arrays, whose rows stay the same; a "
-                f"{type(x).__name__} makes batches of its own. Leave cache_frozen out, or pass the "
-                "images as an array."
+                "cache_frozen=True goes with arrays, and with a Dataset that shuffles, takes, "
+                f"skips and batches them, whose rows stay the same; a {type(x).__name__} makes "
+                "batches of its own. Leave cache_frozen out, or pass the images as an array."
             )
         return self(x)
 
     def of_validation(self, data: Any) -> Any:
-        """Returns validation data with what the frozen part gives for x."""
-        x, y, weight = unpack_x_y_sample_weight(data)
-        return pack_x_y_sample_weight(self.of_data(x), y, weight)
+        """Returns validation data with what the frozen part gives for x.
+
+        What makes batches of its own may make others in each pass, so it is computed in each.
+        """
+        if isinstance(data, list | tuple):
+            x, y, weight = unpack_x_y_sample_weight(data)
+            return pack_x_y_sample_weight(self.of_data(x), y, weight)
+        if is_arrays(data) or isinstance(data, RowBatches):
+            return self.of_data(data)
+        return mapped_batches(data, self)
 
 
 def _cut(graph: LayerGraph, fixed: Sequence[Node]) -> list[KerasTensor]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from handmill import tree
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
-from handmill.data.pipeline.dataset import Dataset
 from handmill.layers.symbolic import STRING, KerasTensor, LayerGraph, Node
+from handmill.models.mapped_batches import mapped_batches
 from handmill.runtime.structure import Walk
 
 
@@ -151,7 +151,7 @@ class HostPart:
         )
         if not makes_batches:
             return self(x)
-        return _mapped(x, self)
+        return mapped_batches(x, self)
 
     def of_validation(self, data: Any) -> Any:
         """Returns validation data with numbers for x: a tuple, or what makes batches."""
@@ -159,18 +159,6 @@ class HostPart:
             return self.of_data(data)
         x, y, weight = unpack_x_y_sample_weight(data)
         return pack_x_y_sample_weight(self.of_data(x), y, weight)
-
-    def of_batch(self, batch: Any) -> Any:
-        """Returns a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)`` with numbers for x."""
-        x, y, weight = unpack_x_y_sample_weight(batch)
-        try:
-            return pack_x_y_sample_weight(self(x), y, weight)
-        except ValueError as error:
-            raise BatchError(*error.args) from error
-
-
-class BatchError(ValueError):
-    """A batch whose strings are none; who counts the batches says which it is."""
 
 
 class GraphFromTensors(LayerGraph):
@@ -225,64 +213,3 @@ def _fitted(value: Any, tensor: KerasTensor) -> Any:
             + ("\n  hint: a single one is passed in a list of one" if not array.ndim else "")
         )
     return array
-
-
-class _Batches:
-    """A source whose batches become numbers as they are asked for."""
-
-    def __init__(self, source: Any, part: HostPart) -> None:
-        self.source = source
-        self.part = part
-        self.kind_for_users = type(source).__name__
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what a class of these has, it defines itself
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-
-class _Indexed(_Batches):
-    def __getitem__(self, index: int) -> Any:
-        return self.part.of_batch(self.source[index])
-
-
-class _Iterable(_Batches):
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.part.of_batch, self.source)
-
-
-class _Iterator(_Batches):
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        return self.part.of_batch(next(self.source))
-
-
-class _Sized(_Batches):
-    def __len__(self) -> int:
-        return len(self.source)
-
-
-class _SizedIndexed(_Indexed, _Sized):
-    pass
-
-
-class _SizedIterable(_Iterable, _Sized):
-    pass
-
-
-class _SizedIterator(_Iterator, _Sized):
-    pass
-
-
-def _mapped(source: Any, part: HostPart) -> Any:
-    """Returns a source that can do what ``source`` can."""
-    if isinstance(source, Dataset):  # which tells its place and its end
-        return source.map(lambda *batch: part.of_batch(batch if len(batch) > 1 else batch[0]))
-    sized = hasattr(source, "__len__")
-    if hasattr(source, "__next__"):
-        return (_SizedIterator if sized else _Iterator)(source, part)
-    if hasattr(source, "__getitem__"):
-        return (_SizedIndexed if sized else _Indexed)(source, part)
-    return (_SizedIterable if sized else _Iterable)(source, part)

@@ -9,33 +9,30 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
+from handmill.arguments import finite_number
 from handmill.data.images.crops import mirrored, shifted
 from handmill.ir.op import Array
+from handmill.models.data_adapters import is_arrays
 from handmill.naming import known_names
 
 View = Callable[[Array], Array]
 
 
-def _mirrored_shift(images: Array, by: int) -> Array:
-    return mirrored(shifted(images, by, by))
-
-
-def _same(images: Array) -> Array:
-    return images
-
-
-_KNOWN: dict[str, tuple[tuple[View, ...], tuple[float, ...]]] = {
-    "mirror": ((_same, mirrored), (0.5, 0.5)),
+# A view: pixels down and to the right, whether the result is mirrored, and how much it counts.
+_KNOWN: dict[str, tuple[tuple[int, bool, float], ...]] = {
+    "mirror": ((0, False, 0.5), (0, True, 0.5)),
     "mirror_and_shift": (
-        (
-            _same,
-            mirrored,
-            *(partial(shifted, down=by, right=by) for by in (1, -1)),
-            *(partial(_mirrored_shift, by=by) for by in (1, -1)),
-        ),
-        (0.25, 0.25, 0.125, 0.125, 0.125, 0.125),
+        (0, False, 0.25),
+        (0, True, 0.25),
+        *((by, mirror, 0.125) for mirror in (False, True) for by in (1, -1)),
     ),
 }
+
+
+def _seen(images: Array, by: int, mirror: bool, data_format: str | None) -> Array:
+    if by:
+        images = shifted(images, by, by, data_format=data_format)
+    return mirrored(images, data_format) if mirror else images
 
 
 def predict_views(
@@ -45,6 +42,7 @@ def predict_views(
     weights: Sequence[float] | None = None,
     batch_size: int | None = None,
     verbose: Any = 0,
+    data_format: str | None = None,
 ) -> Any:
     """Returns the mean of what a model predicts for several views of the same inputs.
 
@@ -54,13 +52,16 @@ def predict_views(
 
     Args:
         model: a model with ``predict``.
-        x: an array; for the named views images ``(batch, height, width, channels)``.
+        x: an array; for the named views images ``(batch, height, width, channels)``, or the
+            channels after the batch.
         views: ``"mirror"`` for images and their mirror images; ``"mirror_and_shift"`` for these,
             of weight 1/4 each, and both moved by one pixel down to the right, and up to the left,
             of weight 1/8 each; or functions that make of ``x`` an array of as many rows.
         weights: how much each view counts, to be divided by their sum; default: all alike.
         batch_size: see ``predict``.
         verbose: see ``predict``.
+        data_format: where the images of the named views have their channels, "channels_last" or
+            "channels_first"; default: ``image_data_format()``.
 
     Returns:
         An array, or what is nested as the model's outputs are.
@@ -78,15 +79,29 @@ def predict_views(
         >>> predict_views(model, x, "mirror").tolist()
         [[2.0, 1.0, 2.0]]
     """
+    if isinstance(x, dict) or not is_arrays(x):
+        raise ValueError(
+            "predict_views takes the inputs as one array, which it shows in several ways. "
+            f"Received: x of type {type(x).__name__}"
+        )
     x = np.asarray(x)
     if isinstance(views, str):
         if views not in _KNOWN:
             raise ValueError(known_names("views", views, _KNOWN))
-        functions, shares = _KNOWN[views]
-    else:
+        known = _KNOWN[views]
+        functions = tuple(
+            partial(_seen, by=by, mirror=mirror, data_format=data_format) for by, mirror, _ in known
+        )
+        shares = tuple(share for *_, share in known)
+    elif isinstance(views, list | tuple) and all(callable(view) for view in views):
         functions, shares = tuple(views), tuple(1.0 for _ in views)
+    else:
+        raise ValueError(
+            f"`views` must be one of {', '.join(map(repr, _KNOWN))}, or a list of functions. "
+            f"Received: {views!r}"
+        )
     if weights is not None:
-        shares = tuple(float(weight) for weight in weights)
+        shares = tuple(finite_number("each of `weights`", weight) for weight in weights)
     if not functions or len(shares) != len(functions) or not sum(shares) > 0 or min(shares) < 0:
         raise ValueError(
             "predict_views needs at least one view, and one weight for each, none negative and not "

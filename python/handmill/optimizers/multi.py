@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from handmill.errors import warn_caller
 from handmill.ir.trace import apply
 from handmill.optimizers.base import Optimizer
 from handmill.optimizers.loss_scale import LossScaleOptimizer
@@ -78,6 +79,13 @@ class OptimizerMap(MutableMapping[str, Any]):
         if not isinstance(optimizer, Optimizer):
             raise ValueError(f"optimizer must be an optimizer. Received: {optimizer!r}")
         _refuse_wrappers(optimizer)
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise ValueError(
+                f"key must be the path of a variable or a regular expression for paths: {error}. "
+                f"Received: {key!r}"
+            ) from None
         self._optimizer_map[key] = optimizer
 
     def __delitem__(self, key: str) -> None:
@@ -92,6 +100,15 @@ class OptimizerMap(MutableMapping[str, Any]):
     def __call__(self, variable: Variable) -> Any:
         """Returns the optimizer of ``variable``."""
         return self[variable.path]
+
+    def unused(self, paths: Sequence[str]) -> list[str]:
+        """Returns the keys that fit none of some paths."""
+        known = set(paths)
+        return [
+            key
+            for key in self._optimizer_map
+            if key not in known and not any(re.fullmatch(key, path) for path in paths)
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data.
@@ -189,6 +206,14 @@ class MultiOptimizer(Optimizer):
     def build_slots(self, variables: list[Variable]) -> None:
         """Asks for the optimizer of each variable, and lets them make their slots."""
         chosen = [self._optimizer_map(variable) for variable in variables]
+        if isinstance(self._optimizer_map, OptimizerMap):
+            paths = [variable.path for variable in variables]
+            if unused := self._optimizer_map.unused(paths):
+                warn_caller(
+                    f"{self.name}: none of the variables to be trained has a path that fits "
+                    f"{', '.join(map(repr, unused))}, as a whole; what stands there has no effect. "
+                    f"Their paths: {', '.join(paths[:6])}{', ...' if len(paths) > 6 else ''}"
+                )
         for variable, optimizer in zip(variables, chosen, strict=True):
             if not isinstance(optimizer, Optimizer):
                 raise ValueError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from handmill import config
 from handmill.arguments import whole_number
 from handmill.data.keyed_random import make_key, words
 from handmill.data.pipeline.dataset import seed_of
@@ -17,32 +19,41 @@ _MODES = ("reflect", "constant", "edge")
 _SHIFTS, _MIRRORS, _FIRST_MIRRORS = 5, 6, 7  # kinds of draws, parts of their keys
 
 
-def mirrored(images: Any) -> Array:
-    """Returns images ``(batch, height, width, channels)`` with left and right exchanged.
+def mirrored(images: Any, data_format: str | None = None) -> Array:
+    """Returns images with left and right exchanged.
+
+    Args:
+        images: ``(batch, height, width, channels)``, or ``(batch, channels, height, width)`` with
+            "channels_first".
+        data_format: "channels_last" or "channels_first"; default: ``image_data_format()``.
 
     Example:
         >>> import numpy as np
         >>> mirrored(np.arange(3).reshape(1, 1, 3, 1)).ravel().tolist()
         [2, 1, 0]
     """
-    return _contiguous(_checked(images)[:, :, ::-1])
+    images, back = _channels_last(images, data_format)
+    return back(images[:, :, ::-1])
 
 
-def shifted(images: Any, down: int, right: int, mode: str = "reflect") -> Array:
+def shifted(
+    images: Any, down: int, right: int, mode: str = "reflect", data_format: str | None = None
+) -> Array:
     """Returns images moved by some pixels; see :class:`CropAndFlip` for what comes in.
 
     Args:
-        images: ``(batch, height, width, channels)``.
+        images: ``(batch, height, width, channels)``, or the channels after the batch.
         down: pixels; negative for up.
         right: pixels; negative for left.
         mode: what is in the padding, as ``numpy.pad`` names it.
+        data_format: "channels_last" or "channels_first"; default: ``image_data_format()``.
 
     Example:
         >>> import numpy as np
         >>> shifted(np.arange(3).reshape(1, 1, 3, 1), 0, 1, "edge").ravel().tolist()
         [0, 0, 1]
     """
-    images = _checked(images)
+    images, back = _channels_last(images, data_format)
     _, height, width, _ = images.shape
     around = [(max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0))]
     if mode == "reflect" and (abs(down) >= height or abs(right) >= width):
@@ -52,7 +63,7 @@ def shifted(images: Any, down: int, right: int, mode: str = "reflect") -> Array:
         )
     moved = np.pad(images, ((0, 0), *around, (0, 0)), mode=mode)  # type: ignore[call-overload]
     top, left = max(-down, 0), max(-right, 0)
-    return _contiguous(moved[:, top : top + height, left : left + width])
+    return back(moved[:, top : top + height, left : left + width])
 
 
 def _contiguous(images: Array) -> Array:
@@ -60,14 +71,20 @@ def _contiguous(images: Array) -> Array:
     return found
 
 
-def _checked(given: Any) -> Array:
+def _with_channels_first(images: Array) -> Array:
+    return _contiguous(np.moveaxis(images, -1, 1))
+
+
+def _channels_last(given: Any, data_format: str | None) -> tuple[Array, Callable[[Array], Array]]:
+    """Images with their channels at the end, and what makes of such what was given."""
     images: Array = np.asarray(given)
+    first = config.standardize_data_format(data_format) == "channels_first"
     if images.ndim != 4:
-        raise ShapeError(
-            "expected images of shape (batch, height, width, channels). Received: shape "
-            f"{images.shape}"
-        )
-    return images
+        shape = "(batch, channels, height, width)" if first else "(batch, height, width, channels)"
+        raise ShapeError(f"expected images of shape {shape}. Received: shape {images.shape}")
+    if first:
+        return np.moveaxis(images, 1, -1), _with_channels_first
+    return images, _contiguous
 
 
 class CropAndFlip:
@@ -87,6 +104,8 @@ class CropAndFlip:
         mode: what is in the padding, as ``numpy.pad`` names it: ``"reflect"``, ``"constant"``
             (zeros) or ``"edge"``.
         seed: decides shifts and flips; default: follows from ``utils.set_random_seed``.
+        data_format: where images have their channels, "channels_last" or "channels_first"; default:
+            ``image_data_format()``.
 
     Raises:
         ValueError: for other arguments; when it is called with images that are smaller than
@@ -109,6 +128,7 @@ class CropAndFlip:
         flip: str | None = "random",
         mode: str = "reflect",
         seed: int | None = None,
+        data_format: str | None = None,
     ) -> None:
         self.padding = whole_number("CropAndFlip: `padding`", padding, 0)
         if flip not in _FLIPS:
@@ -118,6 +138,7 @@ class CropAndFlip:
         self.flip = flip
         self.mode = mode
         self.seed = seed_of(seed, "CropAndFlip")
+        self.data_format = config.standardize_data_format(data_format)
 
     def __call__(self, epoch: int, rows: Array, images: Any, *others: Any) -> Any:
         """Returns the images, changed, and whatever else the batch holds.
@@ -125,21 +146,28 @@ class CropAndFlip:
         Args:
             epoch: the number of the pass.
             rows: the numbers of the images in the data.
-            images: ``(batch, height, width, channels)``.
+            images: ``(batch, height, width, channels)``, or the channels after the batch.
             *others: labels, weights.
 
         Raises:
             ShapeError: for images of another rank, too small to be mirrored at their edges, or not
                 as many as numbers of rows.
         """
-        images, rows = _checked(images), np.asarray(rows)
+        if isinstance(images, dict):
+            raise ShapeError(
+                "CropAndFlip changes the first part of a batch (images, labels). Received: a dict "
+                f"with the keys {sorted(images)}; write map_rows(lambda epoch, rows, batch: "
+                "{**batch, key: crop(epoch, rows, batch[key])})"
+            )
+        images, back = _channels_last(images, self.data_format)
+        rows, epoch = np.asarray(rows), int(epoch)
         if rows.shape != images.shape[:1]:
             raise ShapeError(
                 f"CropAndFlip: expected one number of a row for each of {len(images)} images. "
                 f"Received: rows of shape {rows.shape}. It is a function for Dataset.map_rows, "
                 "which says which rows a batch holds."
             )
-        changed = self._flipped(epoch, rows, self._shifted(epoch, rows, images))
+        changed = back(self._flipped(epoch, rows, self._shifted(epoch, rows, images)))
         return (changed, *others) if others else changed
 
     def _shifted(self, epoch: int, rows: Array, images: Array) -> Array:

@@ -302,6 +302,13 @@ class RowBatches(Dataset):
             for first in range(0, len(order), size):
                 yield order[first : first + size]
 
+    def with_rows(self, function: Callable[[Any], Any]) -> RowBatches:
+        """Returns batches of the same rows of what ``function`` makes of all rows at once."""
+        made = mapped(_as_rows, as_element(function(rebuilt(self.nested, self.arrays))))
+        found = RowBatches(RowDataset(made, parts(made), self._rows.order, self), self._batches)
+        found.set_state(self.next_pass())
+        return found
+
     def element_of(self, rows: Array) -> Any:
         """Returns the batch of some rows."""
         return rebuilt(self.nested, [_taken(array, rows) for array in self.arrays])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
 from handmill.layers.core.low_rank import LowRankLayer
@@ -50,11 +51,7 @@ class _Conv(LowRankLayer, ConvolutionLayer):
             **kwargs,
         )
         self.filters = strictly_positive("filters", filters)
-        if not isinstance(groups, int) or groups < 1:
-            raise ValueError(
-                f"The number of groups must be a positive integer. Received: groups={groups}."
-            )
-        self.groups = groups
+        self.groups = whole_number("Conv: `groups`", groups, 1)
         if self.filters % self.groups:
             raise ValueError(
                 "The number of filters must be evenly divisible by the number of groups. "

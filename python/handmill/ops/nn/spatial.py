@@ -54,6 +54,7 @@ def each(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
         ValueError: if there are not as many, or they are no such integers.
     """
     found = (value,) * count if isinstance(value, int | np.integer) else value
+    found = tuple(found) if isinstance(found, np.ndarray) and found.ndim else found
     problem = ""
     if isinstance(found, list | tuple) and all(isinstance(n, int | np.integer) for n in found):
         low = {int(n) for n in found if n < least}
