@@ -307,6 +307,29 @@ def test_elastic_masks_move_with_images() -> None:
     np.testing.assert_array_equal(layers.RandomElasticTransform(scale=0)(x, training=True), x)
 
 
+def test_images_whose_sizes_a_call_decides() -> None:
+    makes = (
+        lambda: layers.Resizing(5, 7),
+        lambda: layers.Resizing(5, 7, "bicubic", antialias=True),
+        lambda: layers.Resizing(5, 7, "nearest"),
+        lambda: layers.RandomZoom((0.5, 0.5), (0.8, 0.8), interpolation="nearest"),
+        lambda: layers.RandomRotation((0.1, 0.1), seed=1),
+    )
+    for make in makes:
+        inputs = handmill.Input((None, None, 3))
+        model = handmill.Model(inputs, make()(inputs, training=True))
+        for shape in ((2, 9, 4, 3), (3, 3, 12, 3)):
+            x = np.random.default_rng(0).random(shape).astype("float32")
+            given = handmill.Input(shape[1:])
+            fixed = handmill.Model(given, make()(given, training=True))
+            np.testing.assert_array_equal(
+                model.predict(x, verbose=0), fixed.predict(x, verbose=0), err_msg=repr(make())
+            )
+    cropped = layers.Resizing(5, 7, crop_to_aspect_ratio=True)
+    with pytest.raises(ShapeError, match="fixed height and width"):
+        cropped(handmill.Input((None, None, 3)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ((1, 1, 3), (1, 5, 3), (5, 1, 3)))
 def test_perspectives_of_images_one_pixel_wide_or_high_are_numbers(shape) -> None:
