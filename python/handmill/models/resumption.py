@@ -271,7 +271,7 @@ def _is_training(data: Any) -> bool:
 
 
 def _slots(model: Any) -> list[Variable]:
-    return [] if model.optimizer is None else model.optimizer.variables  # type: ignore[no-any-return]
+    return [] if model.optimizer is None else list(model.optimizer.variables)
 
 
 def _is_count(x: Any) -> bool:

@@ -247,7 +247,7 @@ class RandomCrop(CropLayer):
         )
         rows, columns = self.height, self.width
         if isinstance(top, int) and isinstance(left, int):
-            if high is None:
+            if high is None or wide is None:
                 raise ValueError(
                     "RandomCrop: whether images were resized is not known. Pass what "
                     f"get_random_transformation() returned. Received: transformation="
