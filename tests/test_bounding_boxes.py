@@ -142,6 +142,57 @@ def test_as_many_boxes_for_each_image(number: int) -> None:
         assert (np.asarray(found[key])[:, kept:] == -7).all()
 
 
+def test_cut_parts_show_what_their_boxes_say() -> None:
+    images = np.zeros((1, 9, 10, 1), "float32")
+    images[0, 2:5, 3:8] = 1.0  # rows, columns
+    boxes = {"boxes": np.array([[[0.3, 2 / 9, 0.8, 5 / 9]]]), "labels": np.array([[4]])}
+    for seed in range(4):
+        layer = layers.RandomCrop(6, 7, seed=seed, bounding_box_format="rel_xyxy")
+        found = layer({"images": images, "bounding_boxes": boxes}, training=True)
+        rows, columns = np.nonzero(np.asarray(found["images"])[0, :, :, 0])
+        want = [columns.min() / 7, rows.min() / 6, (columns.max() + 1) / 7, (rows.max() + 1) / 6]
+        np.testing.assert_allclose(found["bounding_boxes"]["boxes"][0, 0], want, atol=1e-6)
+        assert found["bounding_boxes"]["labels"][0, 0] == 4
+
+
+def test_boxes_in_parts_that_are_resized() -> None:
+    image = np.zeros((8, 10, 3), "float32")
+    boxes = {"boxes": np.array([[3.0, 2.0, 8.0, 5.0], [9, 0, 10, 1]]), "labels": np.array([4, 5])}
+    for size, training, want, labels in (
+        ((12, 6), True, [[0, 3, 5, 7.5], [6, 0, 6, 1.5]], [4, -1]),  # columns 3 to 9, all rows
+        ((4, 5), False, [[1.5, 1, 4, 2.5], [4.5, 0, 5, 0.5]], [4, 5]),  # all of it
+    ):
+        layer = layers.RandomCrop(*size, bounding_box_format="xyxy")
+        given = layer.get_random_transformation(image, training=training)
+        found = layer.transform_bounding_boxes(boxes, given, training=training)
+        np.testing.assert_allclose(found["boxes"], want, atol=1e-6)
+        np.testing.assert_array_equal(found["labels"], labels)
+    found = layer.transform_bounding_boxes(boxes, (np.int32(1), np.int32(2)))  # what Keras draws
+    np.testing.assert_array_equal(found["boxes"], [[1, 1, 5, 4], [5, 0, 5, 0]])
+    with pytest.raises(ValueError, match="get_random_transformation"):
+        layer.transform_bounding_boxes(boxes, (0, 0))
+
+
+def test_boxes_in_perspective() -> None:
+    layer = layers.RandomPerspective(scale=0.4, seed=1, bounding_box_format="xyxy")
+    images = np.zeros((2, 18, 20, 1), "float32")
+    given = dict(layer.get_random_transformation(images))
+    given["apply_perspective"] = np.array([True, False])
+    boxes = {"boxes": BOXES, "labels": np.ones((2, 5), "int32")}
+    found = layer.transform_bounding_boxes(boxes, given)
+    np.testing.assert_allclose(found["boxes"][1], np.minimum(BOXES[1], 18), atol=1e-5)
+    rows, wanted = [], []
+    for (x, y), (u, v) in zip(given["start_points"][0], given["end_points"][0], strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        wanted += [u, v]
+    matrix = np.append(np.linalg.solve(np.array(rows, float), wanted), 1).reshape(3, 3)
+    corners = BOXES[0][:, [[0, 1], [0, 3], [2, 1], [2, 3]]]
+    moved = np.concatenate([corners, np.ones((5, 4, 1))], axis=-1) @ matrix.T
+    moved = moved[..., :2] / moved[..., 2:]
+    want = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=-1)
+    np.testing.assert_allclose(found["boxes"][0], np.clip(want, 0, [20, 18] * 2), atol=1e-3)
+
+
 @pytest.mark.peers
 @pytest.mark.slow
 def test_numbers_are_keras_own(keras) -> None:

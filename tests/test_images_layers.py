@@ -308,6 +308,29 @@ def test_elastic_masks_move_with_images() -> None:
     np.testing.assert_array_equal(layers.RandomElasticTransform(scale=0)(x, training=True), x)
 
 
+def test_images_whose_sizes_a_call_decides() -> None:
+    rng = np.random.default_rng(0)
+    small, wide = (rng.random(shape).astype("float32") for shape in ((2, 9, 4, 3), (2, 3, 12, 3)))
+    for make, arrays in (
+        (lambda: layers.Resizing(5, 7, "bicubic", antialias=True), (small, wide)),
+        (lambda: layers.Resizing(5, 7, "nearest"), (small, wide)),
+        (lambda: layers.RandomRotation((0.1, 0.1), seed=1), (small, wide)),
+        (lambda: layers.RandomErasing(scale=(0.5, 0.5), seed=1), (small,)),
+        (lambda: layers.CutMix(seed=1), (small,)),
+    ):
+        inputs = handmill.Input((None, None, 3))
+        model = handmill.Model(inputs, make()(inputs, training=True))
+        for x in arrays:
+            given = handmill.Input(x.shape[1:])
+            fixed = handmill.Model(given, make()(given, training=True))
+            want = fixed.predict(x, verbose=0)
+            np.testing.assert_array_equal(model.predict(x, verbose=0), want, fixed.layers[1].name)
+            assert want.shape != x.shape or (want != x).any()
+    cropped = layers.Resizing(5, 7, crop_to_aspect_ratio=True)
+    with pytest.raises(ShapeError, match="fixed height and width"):
+        cropped(handmill.Input((None, None, 3)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ((1, 1, 3), (1, 5, 3), (5, 1, 3)))
 def test_perspectives_of_images_one_pixel_wide_or_high_are_numbers(shape) -> None:

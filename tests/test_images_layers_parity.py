@@ -96,7 +96,7 @@ FIRST = ("AutoContrast", "RandAugment", "AugMix")
 """Whose channels Keras's AutoContrast takes for rows, where they come first."""
 IMAGES_ONLY = ("ContrastLimitedAdaptiveHistogramEqualization",)
 """Whose other methods raise NotImplementedError in Keras."""
-NO_BOXES = ("CutMix", "MixUp", "RandAugment", "AugMix", "RandomCrop", "RandomPerspective")
+NO_BOXES = ("CutMix", "MixUp", "RandAugment", "AugMix", "RandomCrop")
 
 
 def as_numpy(x: Any) -> Any:

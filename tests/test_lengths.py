@@ -533,3 +533,19 @@ def test_a_sequential_model_without_an_input_takes_other_sizes_than_the_first() 
     dense(np.ones((3, 4), "float32"))
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 4"):
         dense(np.ones((3, 5), "float32"))
+
+
+class WithLength(layers.Layer):
+    def call(self, x):
+        return x, ops.shape(x)[1]
+
+
+def test_sizes_that_are_returned():
+    """`ops.size` of a symbolic tensor, and sizes among the outputs of layers and models."""
+    inputs = handmill.Input((None, 3))
+    mean = ops.sum(inputs) / ops.cast(ops.size(inputs), "float32")
+    model = handmill.Model(inputs, [mean, ops.size(inputs), WithLength()(inputs)[1]])
+    for rows, length in ((2, 4), (5, 7)):
+        x = np.full((rows, length, 3), 2.0, "float32")
+        assert [np.asarray(y).item() for y in model(x)] == [2.0, rows * length * 3, length]
+        assert WithLength()(x)[1] == length

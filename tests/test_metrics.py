@@ -41,6 +41,8 @@ def test_sum():
         (metrics.BinaryAccuracy, [[1], [1], [0], [0]], [[0.98], [1], [0], [0.6]], 0.75),
         (metrics.CategoricalAccuracy, [[0, 0, 1], [0, 1, 0]], [[0.1, 0.9, 0.8], [0, 0.9, 0]], 0.5),
         (metrics.SparseCategoricalAccuracy, [[2], [1]], [[0.1, 0.6, 0.3], [0, 0.9, 0]], 0.5),
+        # One label for the three steps of a sample.
+        (metrics.SparseCategoricalAccuracy, [[1]], [[[0, 1], [1, 0], [0.2, 0.8]]], 2 / 3),
         (metrics.MeanSquaredError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.25),
         (metrics.RootMeanSquaredError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.5),
         (metrics.MeanAbsoluteError, [[0, 1], [0, 0]], [[1, 1], [0, 0]], 0.25),

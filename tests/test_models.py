@@ -371,6 +371,16 @@ def test_compare_names_no_error():
     assert handmill.compare(model, X, X[:, :2]).ok
 
 
+def test_loss_weights_that_are_no_numbers():
+    x = handmill.Input((4,))
+    model = handmill.Model(x, [layers.Dense(1)(x), layers.Dense(1)(x)])
+    model.compile("sgd", "mse", loss_weights=[1, np.float32(0.5)])
+    for weights in ([np.ones(2), 1.0], [1.0, "x"], {"a": object()}):
+        with pytest.raises(ValueError, match="each of the `loss_weights` must be a number"):
+            model.compile("adam", "mse", loss_weights=weights)
+    assert type(model.optimizer).__name__ == "SGD"
+
+
 def test_nested_outputs():
     """Losses may be nested as the outputs are; a tuple stays one in a config."""
     x = handmill.Input((4,))

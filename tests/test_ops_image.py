@@ -335,7 +335,12 @@ def test_dtypes_stay(name):
         (lambda: ops.image.resize(IMAGE, (3, 3), fill_mode="wrap"), "Only `'constant'`"),
         (lambda: ops.image.resize(IMAGE, (3, 3), "nearest", False, True, True), "Only one of"),
         (lambda: ops.image.resize(IMAGE[0, 0], (3, 3)), "Invalid images rank"),
-        (lambda: ops.image.resize(hm.layers.Input((None, 4, 3)), (3, 3)), "fixed height and width"),
+        (
+            lambda: ops.image.resize(
+                hm.layers.Input((None, 4, 3)), (3, 3), pad_to_aspect_ratio=True
+            ),
+            "fixed height and width",
+        ),
         (lambda: ops.image.rgb_to_hsv(IMAGE.astype(np.uint8)), "expected float dtype"),
         (lambda: ops.image.hsv_to_rgb(IMAGE[..., :2]), "must have 3 channels"),
         (lambda: ops.image.rgb_to_grayscale(IMAGE[..., :2]), "Invalid channel size"),

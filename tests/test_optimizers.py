@@ -187,11 +187,37 @@ def test_a_function_as_learning_rate():
     np.testing.assert_allclose(w.numpy(), [0.25, 1.25])
 
 
-def test_no_optimizer():
+def test_no_optimizer(tmp_path):
     assert optimizers.get(None) is None
-    model = handmill.Sequential([handmill.Input((2,)), handmill.layers.Dense(1)])
-    with pytest.raises(ValueError, match="needs an optimizer"):
-        model.compile(None, "mse")
+    model = handmill.Sequential([handmill.Input((2,)), handmill.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[1.0], [2.0]])])
+    model.compile(None, "mse")
+    x, y = np.eye(2, dtype="float32"), np.array([[2.0], [4.0]])
+    for method in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match="needs an optimizer"):
+            method(x, y)
+    model.save(tmp_path / "a.hmill")
+    again = handmill.models.load_model(tmp_path / "a.hmill")
+    assert model.evaluate(x, y, verbose=0) == again.evaluate(x, y, verbose=0) == 2.5
+
+
+class OwnOptimizer(handmill.Sequential):
+    def train_step(self, data):
+        x, y = data
+        with handmill.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        self.own.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        return {"loss": loss}
+
+
+def test_an_optimizer_of_the_models_own():
+    model = OwnOptimizer([handmill.Input((1,)), handmill.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[1.0]])])
+    model.own = optimizers.SGD(0.25)
+    model.compile(optimizer=None, loss="mse")
+    x = np.ones((4, 1), "float32")
+    history = model.fit(x, 3 * x, batch_size=4, epochs=2, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [4.0, 1.0])  # w: 1, 2
 
 
 @pytest.mark.parametrize(

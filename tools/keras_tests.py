@@ -6,9 +6,9 @@
 A folder (or file) is one of keras/src, such as `losses` or `layers/core`. The tests are copied
 into a temporary folder; there `keras.src...` means handmill (tools/keras_tests/names.py), and
 pytest runs them. Expectations, tolerances and data are Keras's own. What is out of scope stands,
-with its reason, in tools/keras_tests/out_of_scope.ini. Without arguments all folders run: this
-takes many minutes. `--write-docs` renews the lines of the folders that ran, each as soon as it has
-run; other lines stay as they are.
+with its reason, in tools/keras_tests/out_of_scope.ini; why tests in scope may fail, in failing.ini.
+Without arguments all folders run: this takes many minutes. `--write-docs` renews the lines of the
+folders that ran, each as soon as it has run; other lines stay as they are.
 """
 
 from __future__ import annotations
@@ -176,13 +176,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (with pytest-xdist)")
     options = parser.parse_args(argv)
     out: Counter[str] = Counter()
+    known = scope.read(scope.FAILING)
     for folder in options.folders:
         count = run(folder, options.jobs)
         out += count.out
         print(line(folder, count), flush=True)
         if options.list:
             for test, why in count.failed.items():
-                print(f"    {test}: {why[:200]}")
+                reason = scope.reason_of_test(known, test)
+                print(f"    {test}: {f'({reason})' if reason else why[:200]}")
             for name, number in count.machinery.most_common():
                 print(f"    not public: {name}: {number}")
         if options.write_docs:
@@ -212,6 +214,10 @@ installed package and names those that fail.
 
 Which tests these are: `tools/keras_tests/out_of_scope.ini`. A test that needs a name of Keras's
 source that is not exported, or a private attribute, counts as machinery.
+
+## What fails, and why
+
+{failing}
 """
 
 
@@ -233,6 +239,10 @@ def page(folder: str, count: Count) -> str:
             ]
         ),
         reasons="\n- ".join(scope.reasons(scope.read())),
+        failing="\n".join(
+            f"- {p.reason}: {', '.join(f'`{t}`' for t in p.tests)}"
+            for p in scope.read(scope.FAILING)
+        ),
     )
 
 

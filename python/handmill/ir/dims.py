@@ -213,6 +213,10 @@ class SymbolicDim(NumpyOperand):
     def _refuse(self, what: str) -> Any:
         raise self._unknown(what)
 
+    def value_in(self, graph: Any) -> Any:
+        """The size as an int32 of the program that is traced: what a layer or function returns."""
+        return self._mixed("add", self, 0)
+
     def _mixed(self, name: str, *operands: Any) -> Any:
         """The arithmetic that leaves the integers: on values of the program."""
         numbers = int | float | np.number | np.ndarray | SymbolicDim

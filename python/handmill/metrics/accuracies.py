@@ -36,7 +36,16 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where the largest entry of the prediction is at the target's place, else 0."""
-    return sparse_match(_labels(y_true, y_pred), ops.convert_to_tensor(y_pred))
+    y_pred = ops.convert_to_tensor(y_pred)
+    labels = _labels(y_true, y_pred)
+    own, wanted = shape_of(labels), shape_of(y_pred)[:-1]
+    if len(own) == len(wanted) and any(
+        (a == 1) != (b == 1) for a, b in zip(own, wanted, strict=True)
+    ):
+        # A label for each sample, say, and predictions for each of its steps.
+        guessed = ops.argmax(y_pred, axis=-1)
+        return ops.cast(ops.equal(ops.cast(labels, ops.dtype(guessed)), guessed), "float32")
+    return sparse_match(labels, y_pred)
 
 
 def _labels(y_true: Any, y_pred: Any) -> Any:

@@ -184,7 +184,7 @@ def fit(
             if model.stop_training:
                 break
     finally:
-        if finalizes and model.optimizer.finalizes:
+        if finalizes and model.optimizer is not None and model.optimizer.finalizes:
             model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.end("train", logs)
     if resumption is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handmill import config, losses, metrics, ops, tree
+from handmill.arguments import real_number
 from handmill.ir.graph import outside_graph
 from handmill.losses.loss import check_returned
 from handmill.losses.registry import resolve as loss_for
@@ -54,6 +55,9 @@ class Objective(Watched):
         prepared: Callable[..., Any],
     ) -> None:
         _check_form("loss_weights", loss_weights, (list, tuple, dict, float, int))
+        for weight in tree.flatten(loss_weights):
+            if weight is not None:
+                real_number("each of the `loss_weights`", weight)
         _check_form("metrics", loss_metrics, (list, tuple, dict))
         _check_form("weighted_metrics", weighted_metrics, (list, tuple, dict))
         for name in tree.flatten(loss):

@@ -143,7 +143,7 @@ class Resumption:
             if step.function is None:
                 raise ValueError(f"model {model.name!r} must be built before fit() can go on")
             step.function.fitted(data.sample(1))
-        if not model.optimizer.built:
+        if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
 
     def restore_epoch(self, step: Any, arrays: Sequence[Any]) -> None:
@@ -156,7 +156,7 @@ class Resumption:
 
     def _apply(self, path: Path, training: dict[str, Any], with_metrics: bool) -> None:
         model = self._model
-        groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+        groups = {"model": model.variables, "optimizer": _slots(model)}
         if with_metrics:
             groups["metrics"] = self._metrics()
         arrays = {
@@ -219,7 +219,7 @@ class Resumption:
         names = tensor_names("noted" for _ in arrays)
         members = {
             "model.safetensors": to_tensors(named(model.variables)),
-            "optimizer.safetensors": to_tensors(named(model.optimizer.variables)),
+            "optimizer.safetensors": to_tensors(named(_slots(model))),
             "metrics.safetensors": to_tensors(named(self._metrics() if batch else [])),
             "callbacks.safetensors": to_tensors(dict(zip(names, arrays, strict=True))),
             "state.json": to_json(state_of(model), "state.json"),
@@ -268,6 +268,10 @@ def _is_training(data: Any) -> bool:
     return isinstance(data, dict) and all(
         k in data and check(data[k]) for k, check in kinds.items()
     )
+
+
+def _slots(model: Any) -> list[Variable]:
+    return [] if model.optimizer is None else list(model.optimizer.variables)
 
 
 def _is_count(x: Any) -> bool:

@@ -170,7 +170,7 @@ class TracedStep(Step):
                 return None  # another was built by its trace; this one is not: it is traced too
             objective.build_for(targets, predictions, names or model.output_names, nesting)
             made = objective.variables
-        if self.training and not model.optimizer.built:
+        if self.training and model.optimizer is not None and not model.optimizer.built:
             variables = (
                 model.trainable_variables
                 if places is None

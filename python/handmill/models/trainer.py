@@ -97,7 +97,8 @@ class Trainer(Predicting, OlderNames):
 
         Args:
             optimizer: a name or an optimizer; or optimizers by patterns of the paths of variables,
-                such as ``{".*/bias": SGD(0.1), ".*": Adam()}`` (``optimizers.get``).
+                such as ``{".*/bias": SGD(0.1), ".*": Adam()}`` (``optimizers.get``). None for a
+                model that is only evaluated, or whose ``train_step`` has its own.
             loss: a name, a loss or a function; for several outputs a list, or a dict by name.
             loss_weights: factors of the losses of several outputs. Metrics in this place, where
                 Keras 2 had them, are metrics.
@@ -117,11 +118,6 @@ class Trainer(Predicting, OlderNames):
         from handmill import optimizers
 
         made = optimizers.get(optimizer)
-        if made is None:
-            raise ValueError(
-                "compile() needs an optimizer: a name such as 'adam', an optimizer, or a config "
-                "dictionary. Received: optimizer=None"
-            )
         steps = checked_count("steps_per_execution", steps_per_execution)
         loss_weights, metrics = in_order_of_keras3(loss_weights, metrics)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
@@ -164,6 +160,12 @@ class Trainer(Predicting, OlderNames):
             raise ValueError(
                 f"You must call `compile()` before calling `{method}()`. For example "
                 "model.compile('adam', 'mse')."
+            )
+        trains = method in ("fit", "train_on_batch")
+        if trains and self.optimizer is None and type(self).train_step is Trainer.train_step:
+            raise ValueError(
+                f"{method}() needs an optimizer, but compile() was given optimizer=None: the model "
+                "can be evaluated, not trained. For example model.compile('adam', 'mse')."
             )
         return self.objective  # type: ignore[no-any-return]
 
@@ -208,7 +210,7 @@ class Trainer(Predicting, OlderNames):
             return [revive(v, table) for v in value] if isinstance(value, list) else value
 
         self.compile(
-            optimizers.deserialize(config["optimizer"]),
+            optimizers.get(config["optimizer"]),
             revive(config.get("loss"), LOSSES),
             config.get("loss_weights"),
             revive(config.get("metrics"), METRICS),

@@ -140,8 +140,10 @@ def compile_config_of(training: Mapping[str, Any]) -> dict[str, Any]:
         training: the ``training_config`` of a file.
     """
     optimizer = training["optimizer_config"]
-    made = _object({**optimizer, "module": "keras.optimizers"}, "optimizers")
-    made["config"] = _optimizer_arguments(made["config"])
+    made = None
+    if optimizer is not None:
+        made = _object({**optimizer, "module": "keras.optimizers"}, "optimizers")
+        made["config"] = _optimizer_arguments(made["config"])
     return {
         "optimizer": made,
         "loss": _losses(in_words_of_keras3(training.get("loss"), "losses")),

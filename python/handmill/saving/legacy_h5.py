@@ -190,7 +190,7 @@ def _restore_optimizer(model: Any, reader: Reader, name: str) -> None:
 
     Optimizers of Keras 2 kept other variables in another order.
     """
-    if not reader.has("optimizer_weights"):
+    if model.optimizer is None or not reader.has("optimizer_weights"):
         return
     arrays = _stored(reader, "optimizer_weights")
     optimizer = model.optimizer

@@ -1,4 +1,4 @@
-"""Constant matrices that make lines of pixels out of lines of pixels.
+"""Matrices that make lines of pixels out of lines of pixels, and points out of points.
 
 The kernels of interpolation take the functions that they compute with, NumPy's or those of ``ops``:
 matrices of known numbers are constants of a program, others are computed in it.
@@ -13,8 +13,13 @@ import numpy as np
 
 from handmill.errors import ShapeError
 from handmill.ir.op import Array
-from handmill.ops.numpy.arrange import moveaxis
+from handmill.ops.core.conversion import cast
+from handmill.ops.linalg import solve
+from handmill.ops.numpy.arrange import moveaxis, stack
+from handmill.ops.numpy.create import ones_like, zeros_like
+from handmill.ops.numpy.movement import concatenate, reshape
 from handmill.ops.numpy.products import matmul
+from handmill.primitives.emit import slice_axis
 from handmill.primitives.operands import converted, dtype_of, shape_of
 
 Kernel: TypeAlias = Callable[[Any, Any], Any]
@@ -39,13 +44,13 @@ def lanczos(radius: float) -> Kernel:
 
 
 def weights(
-    f: Any, size: int, target: int, step: Any, shift: Any, kernel: Kernel, antialias: bool
+    f: Any, size: Any, target: int, step: Any, shift: Any, kernel: Kernel, antialias: bool
 ) -> Any:
     """How much each of ``size`` pixels counts for each of ``target``.
 
     Args:
         f: the functions to compute with: ``numpy``, or ``handmill.ops.numpy``.
-        size: the number of pixels that there are.
+        size: the number of pixels that there are; what a call decides needs ``ops.numpy``.
         target: the number of pixels to make.
         step: how far two of those lie apart, in the pixels that there are.
         shift: how far they all are moved.
@@ -56,12 +61,13 @@ def weights(
         A row for each pixel to make. It sums to 1, or is 0 where the pixel lies outside.
     """
     centers = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * step - shift - 0.5
-    apart = f.abs(f.reshape(centers, (target, 1)) - np.arange(size, dtype=np.float32))
+    apart = f.abs(f.reshape(centers, (target, 1)) - f.arange(size, dtype="float32"))
     found = kernel(f, apart / f.maximum(step, 1.0) if antialias else apart)
     total = f.sum(found, axis=1, keepdims=True)
     # Keras on JAX: 1000 spacings of float32.
     counts = f.logical_and(f.abs(total) > 1000.0 * 2.0**-23, f.reshape(centers, (-1, 1)) >= -0.5)
-    counts = f.logical_and(counts, f.reshape(centers, (-1, 1)) <= size - 0.5)
+    last = (size if isinstance(size, int) else cast(size, dtype_of(centers))) - 0.5
+    counts = f.logical_and(counts, f.reshape(centers, (-1, 1)) <= last)
     return f.where(counts, found / f.where(total != 0.0, total, 1.0), 0.0)
 
 
@@ -124,3 +130,16 @@ def filtered(name: str, x: Any, axes: Sequence[int], windows: Sequence[Array], p
     for axis, size, window in zip(axes, fixed(name, x, *axes), windows, strict=True):
         x = along(x, axis, converted(band(window, size, padded), dtype_of(x)))
     return x
+
+
+def homography(start: Any, end: Any) -> Any:
+    """The eight factors that take end points back to start points, ``(B, 8)``."""
+    (u, v), (x, y) = (
+        [reshape(slice_axis(points, 2, i, i + 1), (-1, 4)) for i in range(2)]
+        for points in (start, end)
+    )
+    one, nil = ones_like(x), zeros_like(x)
+    columns = stack([x, y, one, nil, nil, nil, -u * x, -u * y], axis=-1)
+    rows = stack([nil, nil, nil, x, y, one, -v * x, -v * y], axis=-1)
+    wanted = reshape(concatenate([u, v], axis=-1), (-1, 8, 1))
+    return reshape(solve(concatenate([columns, rows], axis=1), wanted), (-1, 8))

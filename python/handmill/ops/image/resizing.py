@@ -9,7 +9,6 @@ import numpy as np
 
 from handmill.arguments import pair_of, whole_number
 from handmill.errors import ShapeError
-from handmill.ir.op import Array
 from handmill.ir.shapes import FLOATS
 from handmill.ops import numpy as functions
 from handmill.ops.core.conversion import cast, saturate_cast
@@ -45,10 +44,10 @@ _METHODS = {
 }
 
 
-def _nearest(size: int, target: int) -> Array:
+def _nearest(f: Any, size: Any, target: int) -> Any:
     # Products and quotients in float32, one rounding each, as Keras on JAX picks its pixels.
-    at = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * np.float32(size)
-    return np.asarray(np.floor(at / np.float32(target)), np.int32)
+    at = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * cast(size, "float32")
+    return cast(f.floor(at / np.float32(target)), "int32")
 
 
 def _to_aspect(x: Any, axes: tuple[int, int], size: Sequence[int], crop: bool, fill: float) -> Any:
@@ -99,7 +98,7 @@ def resize(
 
     Raises:
         ValueError: if a setting is none of those above.
-        ShapeError: if the images have no fixed height and width.
+        ShapeError: if the proportions of the images count, and a call decides them.
 
     Example:
         >>> from handmill import ops
@@ -125,20 +124,21 @@ def resize(
         )
     found = images_of(images, data_format)
     x, axes = found.x, (found.height, found.width)
-    fixed("resize", x, *axes)
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
+        fixed("resize", x, *axes)
         x = _to_aspect(x, axes, size, crop_to_aspect_ratio, fill_value)
     dtype, kernel = dtype_of(x), _KERNELS[interpolation]
     computed = dtype if dtype in FLOATS else "float32"
     for axis, target in zip(axes, size, strict=True):
-        have = int(shape_of(x)[axis])
+        have = shape_of(x)[axis]
         if have == target:
             continue
+        f: Any = np if isinstance(have, int) else functions
         if kernel is None:
-            x = take(x, _nearest(have, int(target)), axis=axis)
+            x = take(x, _nearest(f, have, int(target)), axis=axis)
             continue
-        step = np.float64(have) / int(target)
-        matrix = weights(np, have, int(target), step, 0.0, kernel, antialias)
+        step = cast(have, "float64") / np.float64(target)
+        matrix = weights(f, have, int(target), step, 0.0, kernel, antialias)
         x = along(cast(x, computed), axis, cast(matrix, computed))
     if dtype_of(x) == dtype:
         return x

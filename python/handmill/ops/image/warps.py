@@ -16,11 +16,9 @@ from handmill.ops.image.interpolation import (
     sampled_by_gathering,
 )
 from handmill.ops.image.layout import Images, images_of
-from handmill.ops.image.matrices import filtered, fixed, gaussian
-from handmill.ops.linalg import solve
-from handmill.ops.numpy.arrange import moveaxis, pad, stack
-from handmill.ops.numpy.create import ones_like, zeros_like
-from handmill.ops.numpy.movement import concatenate, reshape
+from handmill.ops.image.matrices import filtered, fixed, gaussian, homography
+from handmill.ops.numpy.arrange import moveaxis, pad
+from handmill.ops.numpy.movement import reshape
 from handmill.primitives.emit import slice_axis
 from handmill.primitives.operands import Tensor, converted, dtype_of, shape_of, tensor
 from handmill.primitives.sampling import SAMPLE_IMAGES
@@ -34,7 +32,6 @@ def _projected(
 ) -> Any:
     """Images of what lies at a projective function of places; see ``sampled_by_gathering``."""
     order = order_of(interpolation)
-    fixed(name, images.x, images.height, images.width)
     pixels = moveaxis(images.x, images.channels, -1)
     shape = shape_of(pixels)
     batch = pixels if images.rank == 4 else reshape(pixels, (1, *shape))
@@ -42,6 +39,7 @@ def _projected(
         options = {"order": order, "fill_mode": fill_mode, "fill_value": float(fill_value)}
         found = apply(SAMPLE_IMAGES, batch, matrix, **options)
     else:
+        fixed(name, images.x, images.height, images.width)
         found = sampled_by_gathering(batch, matrix, order, fill_mode, fill_value)
     found = found if images.rank == 4 else reshape(found, shape)
     return moveaxis(found, -1, images.channels)
@@ -204,22 +202,9 @@ def perspective_transform(
             "start_points and end_points must have the same shape. Received "
             f"start_points.shape={shape_of(start)}, end_points.shape={shape_of(end)}"
         )
-    matrix = _homography(reshape(start, (-1, 4, 2)), reshape(end, (-1, 4, 2)))
+    matrix = homography(reshape(start, (-1, 4, 2)), reshape(end, (-1, 4, 2)))
     name = "perspective_transform"
     return _projected(name, found, matrix, interpolation, "constant", fill_value)
-
-
-def _homography(start: Any, end: Any) -> Any:
-    """The eight factors that take end points back to start points, ``(B, 8)``."""
-    (u, v), (x, y) = (
-        [reshape(slice_axis(points, 2, i, i + 1), (-1, 4)) for i in range(2)]
-        for points in (start, end)
-    )
-    one, nil = ones_like(x), zeros_like(x)
-    columns = stack([x, y, one, nil, nil, nil, -u * x, -u * y], axis=-1)
-    rows = stack([nil, nil, nil, x, y, one, -v * x, -v * y], axis=-1)
-    wanted = reshape(concatenate([u, v], axis=-1), (-1, 8, 1))
-    return reshape(solve(concatenate([columns, rows], axis=1), wanted), (-1, 8))
 
 
 def elastic_transform(

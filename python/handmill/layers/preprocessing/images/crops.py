@@ -144,6 +144,18 @@ class CenterCrop(CropLayer):
         )
 
 
+class _Start(tuple[Any, Any]):
+    """The row and the column where a part starts."""
+
+    sizes: tuple[int, int]
+    """The height and width of what it is a part of."""
+
+    def __new__(cls, start: tuple[Any, Any], sizes: tuple[int, int]) -> _Start:
+        found = super().__new__(cls, start)
+        found.sizes = sizes
+        return found
+
+
 class RandomCrop(CropLayer):
     """Cuts a random part out of the images of a batch, the same of all, while training.
 
@@ -189,8 +201,10 @@ class RandomCrop(CropLayer):
         if training and high > self.height and wide > self.width:
             draws = self._draws(seed)
             down, right = high - self.height + 1, wide - self.width + 1
-            return draws.integers((), 0, down), draws.integers((), 0, right)
-        return _window(high, wide, (self.height, self.width))[:2]
+            start = draws.integers((), 0, down), draws.integers((), 0, right)
+        else:
+            start = _window(high, wide, (self.height, self.width))[:2]
+        return _Start(start, (high, wide))
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         """Cuts out a part."""
@@ -219,13 +233,35 @@ class RandomCrop(CropLayer):
     def transform_bounding_boxes(
         self, bounding_boxes: Any, transformation: Any, training: bool = True
     ) -> Any:
-        """Refuses boxes.
+        """Moves boxes into the part, and cuts them off.
+
+        Keras takes rows for columns here, and boxes stay as they were where images are resized.
 
         Raises:
-            NotImplementedError: always. Keras takes rows for columns here, and does not cut
-                boxes off.
+            ValueError: if a format needs sizes that ``transformation`` does not tell.
         """
-        return super().transform_bounding_boxes(bounding_boxes, transformation, training)
+        top, left = transformation
+        high, wide = getattr(transformation, "sizes", (None, None))
+        found = convert_format(
+            bounding_boxes, self.bounding_box_format, "xyxy", height=high, width=wide
+        )
+        rows, columns = self.height, self.width
+        if isinstance(top, int) and isinstance(left, int):
+            if high is None or wide is None:
+                raise ValueError(
+                    "RandomCrop: whether images were resized is not known. Pass what "
+                    f"get_random_transformation() returned. Received: transformation="
+                    f"{transformation}"
+                )
+            if training:
+                rows, columns = min(rows, high - top), min(columns, wide - left)
+            else:
+                top, left, rows, columns = _window(high, wide, (self.height, self.width))
+        scale = (self.height / rows, self.width / columns)
+        found = self._moved_boxes(found, top, left, scale)
+        return convert_format(
+            found, "xyxy", self.bounding_box_format, height=self.height, width=self.width
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

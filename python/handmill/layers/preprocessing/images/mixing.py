@@ -44,12 +44,9 @@ class _Masked(BaseImagePreprocessingLayer):
     def _inside(self, extent: Extent, box: tuple[Any, ...]) -> Any:
         """Where pixels lie in the box of their image."""
         first = self.data_format == "channels_first"
-        rows = np.arange(extent.height, dtype=np.float32).reshape(
-            (1, 1, -1, 1) if first else (1, -1, 1, 1)
-        )
-        columns = np.arange(extent.width, dtype=np.float32).reshape(
-            (1, 1, 1, -1) if first else (1, 1, -1, 1)
-        )
+        rows, columns = (ops.arange(n, dtype="float32") for n in (extent.height, extent.width))
+        rows = ops.reshape(rows, (1, 1, -1, 1) if first else (1, -1, 1, 1))
+        columns = ops.reshape(columns, (1, 1, 1, -1) if first else (1, 1, -1, 1))
         x0, x1, y0, y1 = (column(end) for end in box)
         across = ops.logical_and(ops.greater_equal(columns, x0), ops.less(columns, x1))
         down = ops.logical_and(ops.greater_equal(rows, y0), ops.less(rows, y1))

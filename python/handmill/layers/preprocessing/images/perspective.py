@@ -13,6 +13,8 @@ from handmill.layers.preprocessing.images.arguments import (
     is_number,
 )
 from handmill.layers.preprocessing.images.base import GeometricLayer, column
+from handmill.layers.preprocessing.images.boxes import clip_to_image_size, convert_format
+from handmill.ops.image.matrices import homography
 
 
 class RandomPerspective(GeometricLayer):
@@ -25,7 +27,7 @@ class RandomPerspective(GeometricLayer):
         fill_value: what is seen beyond the borders.
         seed: an integer; default: the next one after ``utils.set_random_seed``.
         data_format: "channels_last" or "channels_first".
-        **kwargs: ``name`` and the like.
+        **kwargs: ``name``, ``bounding_box_format`` and the like.
 
     Raises:
         ValueError: if ``factor`` or ``scale`` is outside [0, 1].
@@ -96,6 +98,34 @@ class RandomPerspective(GeometricLayer):
             data_format=self.data_format,
         )
         return ops.where(column(transformation["apply_perspective"]), seen, images)
+
+    def transform_bounding_boxes(
+        self, bounding_boxes: Any, transformation: Any, training: bool = True
+    ) -> Any:
+        """Moves boxes: each becomes the box around its moved corners.
+
+        Keras returns them as "xyxy" whatever the layer's format is.
+        """
+        if not training or transformation is None:
+            return bounding_boxes
+        height, width = (transformation["input_shape"][axis] for axis in self._axes[:2])
+        found = convert_format(
+            bounding_boxes, self.bounding_box_format, "xyxy", height=height, width=width
+        )
+        boxes = ops.cast(found["boxes"], "float32")
+        ends = (ops.cast(transformation[f"{end}_points"], "float32") for end in ("end", "start"))
+        a, b, c, d, e, f, g, h = (
+            ops.reshape(factor, (-1, 1, 1)) for factor in ops.split(homography(*ends), 8, axis=-1)
+        )
+        left, top, right, bottom = ops.split(boxes, 4, axis=-1)
+        corners = [(x, y, g * x + h * y + 1.0) for x in (left, right) for y in (top, bottom)]
+        xs = ops.concatenate([(a * x + b * y + c) / far for x, y, far in corners], axis=-1)
+        ys = ops.concatenate([(d * x + e * y + f) / far for x, y, far in corners], axis=-1)
+        ends_of_box = [m(v, axis=-1, keepdims=True) for m in (ops.min, ops.max) for v in (xs, ys)]
+        moved = ops.concatenate(ends_of_box, axis=-1)
+        found["boxes"] = ops.where(column(transformation["apply_perspective"], 3), moved, boxes)
+        found = clip_to_image_size(found, height, width)
+        return convert_format(found, "xyxy", self.bounding_box_format, height=height, width=width)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
