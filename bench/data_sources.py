@@ -28,10 +28,19 @@ from handmill.data import Dataset, PyDataset
 from handmill.inspection.benchmarks.handmill_jobs import make_model
 from handmill.inspection.benchmarks.workloads import DenseWorkload
 
+
 # One batch for long would lead to denormal gradients, which cost more.
+def _net(name: str, units: tuple[int, ...], batch: int, steps: int) -> DenseWorkload:
+    return DenseWorkload(name, units, batch, steps * batch, learning_rate=1e-6)
+
+
+# Steps of 1.2 ms, 1.2 ms, 120 us, 32 us, 5 us; docs/tutorial.md trains the last.
 MODELS = {
-    "mlp": (DenseWorkload("mlp", (784, 512, 256, 10), 128, 40 * 128, learning_rate=1e-6), 1),
-    "small": (DenseWorkload("small", (64, 128, 10), 96, 100 * 96, learning_rate=1e-6), 10),
+    "tutorial": (_net("tutorial", (12288, 128, 10), 32, 40), 1),
+    "mlp": (_net("mlp", (784, 512, 256, 10), 128, 40), 1),
+    "dense": (_net("dense", (784, 128, 10), 32, 100), 5),
+    "small": (_net("small", (64, 128, 10), 96, 100), 10),
+    "digits": (_net("digits", (64, 32, 10), 32, 200), 20),
 }
 
 
@@ -67,12 +76,21 @@ def by_numpy(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def sources_of(w: DenseWorkload, x: Any, y: Any) -> dict[str, Any]:
-    """What can be given to ``fit`` by itself; each pass of them holds all rows."""
+    """What can be given to ``fit`` by itself; each pass of them holds all rows.
+
+    Generators of copies are what a map by NumPy costs at least: a function may write into its rows.
+    """
     size = w.batch
 
     def generated() -> Iterator[Any]:
         for start in range(0, len(x), size):
             yield x[start : start + size], y[start : start + size]
+
+    def copied() -> Iterator[Any]:
+        return ((a.copy(), b.copy()) for a, b in generated())
+
+    def multiplied() -> Iterator[Any]:
+        return (by_numpy(a, b) for a, b in copied())
 
     rows = Dataset.from_tensor_slices((x, y))
     found = {
@@ -84,6 +102,8 @@ def sources_of(w: DenseWorkload, x: Any, y: Any) -> dict[str, Any]:
         "Dataset: batch, map (numpy), prefetch": rows.batch(size).map(by_numpy).prefetch(2),
         "Dataset: from_generator": Dataset.from_generator(generated),
         "generator": Again(generated),
+        "generator of copies": Again(copied),
+        "generator of copies, product (numpy)": Again(multiplied),
         "PyDataset": Batches(x, y, size),
         "PyDataset, 2 workers": Batches(x, y, size, workers=2),
     }

@@ -20,6 +20,7 @@ from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.models.checked_arguments import checked_batch_size, checked_class_weight, is_whole
 from handmill.models.layout import (
+    READY,
     SINGLE,
     Layout,
     as_data,
@@ -32,7 +33,7 @@ from handmill.models.layout import (
 )
 from handmill.models.mapped_batches import BatchError
 from handmill.models.piece_data import PieceData
-from handmill.models.portions import Given, Rows, name_batch, warn_out_of_data
+from handmill.models.portions import Drawn, Rows, name_batch, warn_out_of_data
 from handmill.models.row_numbers import numbers_of
 from handmill.models.sparse_data import SparseData
 from handmill.runtime.feed import Feed
@@ -50,6 +51,8 @@ class ArrayData:
         steps: steps of an epoch; None for a whole pass.
         orders: gives the order of rows for each pass; None to take them as they lie.
     """
+
+    is_ahead = False
 
     def __init__(
         self,
@@ -164,7 +167,7 @@ class BatchData:
         self._passes = 0
         self._taken = 0  # batches of the pass that is under way
         self._drawn = 0  # batches of all passes
-        self._looked_at: Given | None = None  # the first batch, drawn before its pass began
+        self._ahead: Drawn | None = None  # a batch that was drawn before it was asked for
         self._epochs = 0
         self.last_batch: list[Array] | None = None
         self._iterator: Iterator[Any] | None = None
@@ -217,7 +220,11 @@ class BatchData:
             # What nearly every batch is; the long way costs two microseconds more.
             x, y = batch
             if type(x) is type(y) is np.ndarray and x.ndim and y.ndim and len(x) == len(y) > 0:
-                return split(x, y if self.check is None else self.check(y), None)
+                if self.check is not None:
+                    y = self.check(y)
+                if x.dtype in READY and y.dtype in READY:
+                    return SINGLE[True, False], [x, y]
+                return split(x, y, None)
         x, y, weight = unpack_x_y_sample_weight(batch)
         if self.check is not None and y is not None:
             y = self.check(y)
@@ -244,13 +251,13 @@ class BatchData:
             return self._like_specs()
         if _is_told_of_passes(self.source):
             return None
-        if self._looked_at is None:
+        if self._ahead is None:
             try:
-                self._looked_at = self._given(self._next())
+                self._ahead = self._given(self._next())
             except StopIteration:
                 self._iterator = None
                 return None
-        return self._looked_at.layout, self._looked_at.like()
+        return self._ahead.layout, self._ahead.like()
 
     def _like_specs(self) -> tuple[Layout, list[Any]] | None:
         state = random.state()
@@ -266,17 +273,22 @@ class BatchData:
 
     def restart(self) -> None:
         """Lets the next epoch start with the first batch, where the source can start again."""
-        if self._looked_at is not None:
+        if self._ahead is not None:
             return
         if self._endless and hasattr(self.source, "reset"):
             self.source.reset()
         elif not hasattr(self.source, "__next__"):
             self._iterator = None
 
-    def next_portion(self, done: int) -> Given | None:
-        """Returns the next batch, None (with a warning if it is too early) if there is none."""
-        if self._looked_at is not None:
-            found, self._looked_at = self._looked_at, None
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a batch was drawn whose step has not run."""
+        return self._ahead is not None
+
+    def next_portion(self, done: int) -> Drawn | None:
+        """Returns the batches that come next, None (with a warning if it is too early) without."""
+        if self._ahead is not None:
+            found, self._ahead = self._ahead, None
             return found
         if not done:
             self._rows = 0
@@ -292,19 +304,37 @@ class BatchData:
                 return None
         return self._given(batch)
 
-    def _given(self, batch: Any) -> Given:
+    def _given(self, batch: Any) -> Drawn:
+        layout, arrays = self._arrays_of(batch)
+        return Drawn(layout, arrays, self._taken - 1, self._hint, self._draw)
+
+    def _arrays_of(self, batch: Any) -> tuple[Layout, list[Array]]:
         number = self._taken - 1
         try:
-            layout, self.last_batch = self._unpacked(batch)
+            layout, arrays = self._unpacked(batch)
         except ValueError as error:
             name_batch(error, number or None)
             raise
         if self.numbered:
-            rows = len(self.last_batch[0])
+            rows = len(arrays[0])
             layout = layout.with_numbers()
-            self.last_batch = [*self.last_batch, numbers_of(rows, self._rows)]
+            arrays.append(numbers_of(rows, self._rows))
             self._rows += rows
-        return Given(layout, self.last_batch, number, hint=self._hint)
+        self.last_batch = arrays
+        return layout, arrays
+
+    def _draw(self, layout: Layout) -> list[Array] | None:
+        """Returns the next batch of a pass if it lies so; one that does not begins a portion."""
+        try:
+            batch = self._next()
+        except StopIteration:
+            self._iterator = iter(())  # what ended is not asked again
+            return None
+        found, arrays = self._arrays_of(batch)
+        if found is layout or found.key == layout.key:
+            return arrays
+        self._ahead = Drawn(found, arrays, self._taken - 1, self._hint, self._draw)
+        return None
 
     def _first_of_another_pass(self) -> Any:
         """The first batch of a data set that ended exactly where the last epoch did."""

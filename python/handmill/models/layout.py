@@ -36,9 +36,8 @@ _HINTS = {
 }
 """What to do with arrays of these kinds."""
 
-_AS_THEY_ARE = frozenset(
-    np.dtype(name) for name in ("float32", "int64", "int32", "uint8", "int8", "bool")
-)
+READY = frozenset(np.dtype(name) for name in ("float32", "int64", "int32", "uint8", "int8", "bool"))
+"""Dtypes of arrays that programs take as they are."""
 
 
 class Layout:
@@ -193,7 +192,7 @@ def as_data(x: Any, name: str) -> Array:
     Raises:
         ValueError: for arrays of objects, strings, dates, complex numbers.
     """
-    if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE:
+    if type(x) is np.ndarray and x.dtype in READY:
         return x if x.flags.aligned else x.copy()
     check_readable(x, name)
     if is_sparse(x):
@@ -207,7 +206,7 @@ def as_data(x: Any, name: str) -> Array:
     else:
         array = foreign_array(x, f"`{name}`")
     dtype = array.dtype
-    if dtype in _AS_THEY_ARE:
+    if dtype in READY:
         return array if array.flags.aligned else array.copy()
     if dtype.isnative and name_of_dtype(dtype) in DTYPES and dtype != np.float64:
         return array

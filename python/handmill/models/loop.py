@@ -16,13 +16,11 @@ from handmill.callbacks.callback_list import CallbackList
 from handmill.errors import RowError, ShapeError
 from handmill.models.first_look import look
 from handmill.models.row_numbers import end_epoch
-from handmill.models.steps import in_order_of_names, joined, nested
+from handmill.models.steps import STOPS, in_order_of_names, joined, nested
 from handmill.models.training_checks import TrainingChecks
 
 StepOf = Callable[[Any], Any]
 """Gives the step for a layout of data."""
-
-_STOPS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
 class Pass:
@@ -58,7 +56,7 @@ class Pass:
     def run(self, data: Any, done: int = 0) -> int:
         """Runs the steps of an epoch, of which some may be done; returns how many are then."""
         model, phase, callbacks = self.model, self.phase, self.callbacks
-        watched, stops = callbacks.watches[phase], _STOPS[phase]
+        watched, stops = callbacks.watches[phase], STOPS[phase]
         every = model.steps_per_execution
         opened = False  # whether callbacks were told that a batch begins, and not that it ended
         step: Any = None
@@ -102,7 +100,7 @@ class Pass:
                     self.after_batch(done)
             if callbacks.shows_progress:
                 callbacks.progress(phase, done, step.logs)
-            if not opened and getattr(model, stops):
+            if not opened and getattr(model, stops) and not data.is_ahead:
                 break
         if opened:
             # Numbered as if the last execution were as long as the others, as in Keras.

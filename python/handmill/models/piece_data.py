@@ -32,6 +32,7 @@ class PieceData:
     """
 
     shuffled = True
+    is_ahead = False
 
     def __init__(
         self,

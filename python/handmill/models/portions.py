@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 from handmill.errors import RowError, ShapeError, warn_caller
@@ -62,8 +65,15 @@ class Rows:
         """What is asked of the arrays of a batch before there are any: shapes and dtypes."""
         return self._data.feed.batch(self.size)
 
-    def run(self, function: Any, count: int) -> int:
-        """Runs ``count`` steps, or what the deadline lets run; returns how many."""
+    def run(self, function: Any, count: int, is_stopped: Callable[[], bool]) -> int:
+        """Runs ``count`` steps, or what the deadline lets run; returns how many.
+
+        Args:
+            function: the program of a step.
+            count: steps at most.
+            is_stopped: whether no other step should follow; asked where users' code runs between
+                two of them.
+        """
         return function.run_fed(self._data.feed, self.size, count, DEADLINE)  # type: ignore[no-any-return]
 
     def take(self) -> list[Array]:
@@ -124,8 +134,8 @@ class Given:
         """Shapes and dtypes of the arrays of the batch."""
         return self._arrays
 
-    def run(self, function: Any, count: int) -> int:
-        """Runs the step."""
+    def run(self, function: Any, count: int, is_stopped: Callable[[], bool]) -> int:
+        """Runs the step; the arguments are those of :meth:`Rows.run`."""
         try:
             function(*self._arrays)
         except ValueError as error:
@@ -145,6 +155,53 @@ class Given:
         elif isinstance(error, ShapeError) and self._arrays[0].ndim == 1 and self._hint:
             error.args = (f"{error}\n  hint: {self._hint}",)
         return error
+
+
+class Drawn(Given):
+    """Batches of what makes one when it is asked: the first, and those that follow it.
+
+    Each is drawn when the step before it has run: who makes it sees the model as it is then.
+
+    Args:
+        layout: how the arrays of the first lie.
+        arrays: the first batch.
+        number: of it in its pass.
+        hint: what to do if it is a single sample.
+        draw: gives the arrays of the next batch, None if there is none of this layout.
+    """
+
+    __slots__ = ("_draw",)
+    steps = sys.maxsize
+
+    def __init__(
+        self,
+        layout: Layout,
+        arrays: list[Array],
+        number: int,
+        hint: str,
+        draw: Callable[[Layout], list[Array] | None],
+    ) -> None:
+        super().__init__(layout, arrays, number, hint=hint)
+        self._draw = draw
+
+    def run(self, function: Any, count: int, is_stopped: Callable[[], bool]) -> int:
+        """Runs ``count`` steps, as many as there are batches, or what the deadline lets run."""
+        draw, layout = self._draw, self.layout
+        end = perf_counter() + DEADLINE
+        done = 0
+        while True:
+            try:
+                function(*self._arrays)
+            except ValueError as error:
+                raise self.explained(error)  # noqa: B904  (the same error, with the place)
+            done += 1
+            if done >= count or is_stopped() or perf_counter() >= end:
+                return done
+            arrays = draw(layout)
+            if arrays is None:
+                return done
+            self._arrays = arrays
+            self._number = (self._number or 0) + 1
 
 
 _OURS = (ValueError, ShapeError)

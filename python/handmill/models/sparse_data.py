@@ -23,6 +23,8 @@ class SparseData:
         orders: gives the order of rows for each pass; None to take them as they lie.
     """
 
+    is_ahead = False
+
     def __init__(
         self,
         layout: Layout,

@@ -6,6 +6,7 @@ it is traced once and becomes one program; with ``run_eagerly`` Python runs it o
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,9 @@ from handmill.runtime.function import Outputs, TracedFunction
 from handmill.runtime.structure import Structure
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import is_ours
+
+STOPS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
+"""The attribute of a model by which a phase is told to end."""
 
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")
@@ -63,6 +67,7 @@ class Step:
     Attributes:
         function: the program, None where Python runs the step.
         is_standard: whether it is a program that no method of the model's own changes.
+        is_stopped: says whether the phase was told to end.
     """
 
     def __init__(self, model: Any, layout: Layout, phase: str) -> None:
@@ -70,6 +75,7 @@ class Step:
         self.layout = layout
         self.phase = phase
         self.training = phase == "train"
+        self.is_stopped = functools.partial(getattr, model, STOPS[phase])
         self.function: Any = None
         self.is_standard = False
 
@@ -135,7 +141,7 @@ class TracedStep(Step):
 
     def run(self, portion: Any, count: int) -> int:
         """Runs ``count`` steps, or as many as there is time for; returns how many."""
-        return portion.run(self.function, count)  # type: ignore[no-any-return]
+        return portion.run(self.function, count, self.is_stopped)  # type: ignore[no-any-return]
 
     ignores_trainable = True  # a change takes effect when the model is compiled again
 

@@ -28,17 +28,20 @@ class ElementSpec(NamedTuple):
     dtype: str
 
 
+_NESTED = (tuple, dict)
+
+
 def as_element(value: Any) -> Any:
     """Returns nested tuples and dicts of arrays; a list is an array, as in tf.data.
 
     Raises:
         ValueError: for a ragged list, and for an array with masked entries.
     """
+    if type(value) is tuple and all(map(_is_ready, value)):
+        return value
     if isinstance(value, np.ndarray | np.generic):
         if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
             check_readable(value)  # batches are plain arrays, which have no masks
-        return value
-    if type(value) is tuple and all(map(_is_ready, value)):
         return value
     if isinstance(value, dict):
         return {key: as_element(item) for key, item in value.items()}
@@ -86,7 +89,7 @@ def parts(element: Any) -> list[Any]:
 
 def rebuilt(like: Any, leaves: Sequence[Any]) -> Any:
     """Returns ``leaves`` nested as ``like`` is."""
-    if type(like) is tuple and not any(isinstance(item, tuple | dict) for item in like):
+    if type(like) is tuple and not any([isinstance(item, _NESTED) for item in like]):
         return tuple(leaves)
     left = iter(leaves)
 
