@@ -139,6 +139,28 @@ def test_strings_beside_numbers(tmp_path: Any) -> None:
     np.testing.assert_array_equal(loaded(x), found)
 
 
+def test_batches_of_strings_beside_numbers() -> None:
+    """However batches are made, they are the rows of the arrays, in order."""
+    x, y = table(), np.arange(20, dtype="float32") / 20
+    rows = [({k: v[i : i + 8] for k, v in x.items()}, y[i : i + 8]) for i in (0, 8, 16)]
+    whole = table_model()
+    start = whole.get_weights()
+    whole.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    for made in (
+        lambda x, y: Dataset.from_tensor_slices((x, y)).batch(8),
+        lambda x, y: iter(rows),
+        lambda x, y: Dataset.from_generator(lambda: rows),
+    ):
+        model = table_model()
+        model.set_weights(start)
+        model.fit(made(x, y), shuffle=False, verbose=0)
+        for a, b in zip(model.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for data in (Dataset.from_tensor_slices(x).batch(8), iter([batch for batch, _ in rows])):
+        found = whole.predict(data, verbose=0)
+        np.testing.assert_array_equal(found, whole.predict(x, batch_size=8, verbose=0))
+
+
 def names(model: Any) -> list[str]:
     return [handmill.naming.to_snake_case(type(x).__name__) for x in model.layers]
 

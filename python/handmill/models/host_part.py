@@ -108,7 +108,7 @@ class HostPart:
         for node in self._nodes:
             found = node.operation(*tree.map_structure(fill, node.args))
             values[id(node.output_tensors[0])] = found
-        results = [values[id(t)] for t in self._results]
+        results = tuple(values[id(t)] for t in self._results)  # a Dataset stacks what is in a list
         return results if len(results) > 1 else results[0]
 
     def _flat(self, x: Any) -> Sequence[Any]:
