@@ -430,7 +430,8 @@ def test_lookahead_counts_updates_where_gradients_are_accumulated() -> None:
     model.fit(X, Y, 1, 2, verbose=0, callbacks=[lookahead])
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), slow, strict=True))
     late = callbacks.Lookahead(50, momentum=0.5)
-    model.compile(optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    accumulated = optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model.compile(optimizers.LossScaleOptimizer(accumulated), "mse")
     model.fit(X, Y, 1, 2, verbose=0, callbacks=[late])  # no meeting but the one at the end
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), slow, strict=True))
 
