@@ -199,6 +199,38 @@ def test_links_that_lead_back_up_end(make: Any, folder: Path) -> None:
     assert sum(Path(path).name == "00.png" for path in paths) == 2  # its own, and through "up"
 
 
+@pytest.mark.parametrize("color_mode", ("rgb", "rgba", "grayscale"))
+@pytest.mark.parametrize("make", (flow, data_set))
+def test_images_of_all_sizes_and_modes_in_one_folder(
+    make: Any, color_mode: str, folder: Path
+) -> None:
+    """Each is what it is alone, in the one size and number of channels of the batch."""
+    plain = PIL_Image.new("RGB", (9, 4), (200, 40, 80))
+    turned = PIL_Image.Exif()
+    turned[0x0112] = 6
+    wide = np.full((3, 5), 200, np.uint16)
+    for number, (name, picture, options) in enumerate(
+        (
+            ("cmyk.jpg", plain.convert("CMYK"), {}),
+            ("wide.png", PIL_Image.fromarray(wide), {}),
+            ("palette.png", plain.quantize(4), {"transparency": 1}),
+            ("moving.gif", plain, {"save_all": True, "append_images": [plain.convert("L")]}),
+            ("turned.jpg", plain.resize((30, 2)), {"exif": turned}),
+            ("bits.bmp", plain.convert("1", dither=0), {}),
+        )
+    ):
+        picture.save(folder / CLASSES[number % 3] / name, **options)
+    data = make(folder, color_mode=color_mode)
+    paths = data.filepaths if make is flow else data.file_paths
+    batches = iter(data)
+    found = [image for _ in range(5) for image in next(batches)[0]]
+    assert len(found) == len(paths) == (17 if make is flow else 18)  # Keras's flow takes no GIF
+    for path, image in zip(paths, found, strict=True):
+        alone = keras.utils.img_to_array(keras.utils.load_img(path, color_mode=color_mode))
+        assert (alone == alone[0, 0]).all()  # one colour, so that its size says nothing
+        np.testing.assert_allclose(image, np.broadcast_to(alone[0, 0], image.shape), atol=1e-3)
+
+
 def test_few_threads_for_small_files(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -11,7 +11,15 @@ import pytest
 import handmill
 from handmill import layers, ops
 from handmill.errors import ShapeError
-from layer_parity import check_config, check_layer, check_policy, errors_of, normal, plain
+from layer_parity import (
+    check_config,
+    check_layer,
+    check_policy,
+    errors_of,
+    normal,
+    plain,
+    same_weights,
+)
 
 IMAGES = (2, 7, 6, 4)
 FIRST = (2, 4, 7, 6)
@@ -283,6 +291,44 @@ def test_files_go_to_keras_and_back(keras: Any, tmp_path: Any) -> None:
     again = network()
     again.load_weights(tmp_path / "theirs.weights.h5")
     np.testing.assert_allclose(again.predict(x, verbose=0), want, rtol=1e-4, atol=1e-5)
+
+
+def all_kinds(library: Any) -> Any:
+    """Layers with one kernel, two, and those that lie turned."""
+    k = library.layers
+    image = library.Input((8, 6, 4))
+    x = k.Conv2D(4, (2, 3), groups=2, dilation_rate=(1, 2), padding="same", name="groups")(image)
+    x = k.DepthwiseConv2D(3, 2, "same", depth_multiplier=2, name="deep")(x)
+    x = k.SeparableConv2D(6, 4, padding="same", depth_multiplier=2, name="separable")(x)
+    x = k.Conv2DTranspose(5, 3, 2, "same", output_padding=1, name="back")(x)
+    x = k.Reshape((-1, 5))(x)
+    x = k.Conv1D(4, 4, padding="causal", dilation_rate=2, name="causal")(x)
+    x = k.DepthwiseConv1D(3, 2, depth_multiplier=2, name="deep1d")(x)
+    x = k.SeparableConv1D(7, 3, use_bias=False, name="separable1d")(x)
+    x = k.Conv1DTranspose(3, 5, 3, name="back1d")(x)
+    return library.Model(image, x)
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+def test_h5_of_keras_holds_all_kinds(keras: Any, tmp_path: Any) -> None:
+    x = normal(2, 8, 6, 4)
+    theirs, ours = all_kinds(keras), all_kinds(handmill)
+    same_weights(theirs, ours)
+    want = np.asarray(theirs.predict(x, verbose=0))
+    assert np.abs(want).max() > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras reads its own variables in an old way
+        theirs.save_weights(tmp_path / "theirs.weights.h5")
+        theirs.save(tmp_path / "theirs.h5")
+    for name in ("theirs.weights.h5", "theirs.h5"):
+        read = all_kinds(handmill)
+        read.load_weights(tmp_path / name)
+        np.testing.assert_array_equal(read.predict(x, verbose=0), ours.predict(x, verbose=0))
+    whole = handmill.models.load_model(tmp_path / "theirs.h5")
+    np.testing.assert_allclose(
+        whole.predict(x, verbose=0), want, rtol=1e-4, atol=1e-5 * np.abs(want).max()
+    )
 
 
 def test_kernels_of_subclasses() -> None:

@@ -252,6 +252,7 @@ def test_spectral_normalization_called_in_training_is_that_of_keras(keras: Any, 
 @pytest.mark.parametrize("backend", ("native", "numpy"))
 def test_a_training_step_moves_the_divided_kernel(backend: str, tmp_path: Any) -> None:
     x, y = normal(6, 4), normal(6, 3, seed=1)
+    handmill.utils.set_random_seed(0)  # 20 turns are too few where two singular values are near
     with handmill.use_backend(backend):
         model = handmill.Sequential(
             [handmill.Input((4,)), layers.SpectralNormalization(layers.Dense(3), 20)]

@@ -421,6 +421,21 @@ def test_lookahead_over_two_fits_ends_when_all_steps_are_done() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), middle, strict=True))
 
 
+def test_lookahead_counts_updates_where_gradients_are_accumulated() -> None:
+    model = normalized()
+    model.compile(optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    slow = [w.copy() for w in model.get_weights()]
+    # 3 updates in 6 steps; at the last of them all weights go back to the slow ones, d = 1.
+    lookahead = callbacks.Lookahead(3, momentum=1.0)
+    model.fit(X, Y, 1, 2, verbose=0, callbacks=[lookahead])
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), slow, strict=True))
+    late = callbacks.Lookahead(50, momentum=0.5)
+    accumulated = optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model.compile(optimizers.LossScaleOptimizer(accumulated), "mse")
+    model.fit(X, Y, 1, 2, verbose=0, callbacks=[late])  # no meeting but the one at the end
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), slow, strict=True))
+
+
 def test_lookahead_is_resumed(tmp_path: Any) -> None:
     def train(epochs: int, **arguments: Any) -> list[np.ndarray]:
         model = normalized()

@@ -76,6 +76,9 @@ class Lookahead(Callback):
         total = self.total_steps
         if total is None:
             total = (self.params.get("steps") or 0) * (self.params.get("epochs") or 0)
+            optimizer = self.model.optimizer
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+            total //= optimizer.gradient_accumulation_steps or 1
         if not total:
             raise ValueError(
                 "Lookahead: the number of steps of an epoch is not known here: say how many there "

@@ -157,6 +157,8 @@ def _decode(data: bytes, name: str, color_mode: str, wanted_size: tuple[int, int
             image = pillow.open(io.BytesIO(data))
             if wanted_size is not None and config.reduces_images():
                 _reduce(image, wanted_size)
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            image = image.convert("RGBA")  # the same colours; Pillow warns of other ways
         if color_mode == "grayscale":
             if image.mode not in _GREY_MODES:
                 image = image.convert("L")
