@@ -298,6 +298,16 @@ def differs():
     yield np.zeros(2), 1
 
 
+def test_remedies_are_named():
+    for call, words in (
+        (lambda: make_model().fit(Dataset.from_tensor_slices((X, Y[:, None]))), r"\.batch\("),
+        (lambda: layers.Dense(2)(layers.Input((3, None))), "the last dimension .* must be known"),
+        (lambda: hm.backend.mean, r"use handmill\.ops\.mean"),
+    ):
+        with pytest.raises((ValueError, AttributeError), match=words):
+            call()
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     (
@@ -334,6 +344,8 @@ def test_arguments_of_data_sets(call, words):
         ({"steps_per_epoch": np.nan}, "positive integer"),
         ({"validation_data": (X, Y), "validation_steps": "a"}, "positive integer"),
         ({"validation_data": (X, Y), "validation_batch_size": 0}, "positive integer"),
+        ({"class_weight": {0.5: 1.0, 1: 2.0}}, "by class number"),
+        ({"class_weight": {0: 1.0, "0": 2.0}}, "by class number"),
     ),
 )
 def test_arguments_of_fit(arguments, words):

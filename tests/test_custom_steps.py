@@ -422,6 +422,31 @@ def test_a_step_that_needs_numbers_is_refused_with_its_place(use):
     assert "lambda loss" in str(caught.value)
 
 
+def test_libraries_that_are_given_symbolic_values_are_named_with_the_place():
+    def of_a_library(value):  # as torch and scikit-learn word it
+        raise TypeError(f"argument 'input' must be Tensor, not {type(value).__name__}")
+
+    def mean_of_library(y_true, y_pred):
+        return of_a_library(y_pred)
+
+    class Calls(keras.Model):
+        def call(self, x):
+            return of_a_library(x) if x.shape[-1] == 2 else x
+
+    model = made(keras.Model)
+    model.compile("sgd", "mse", metrics=[mean_of_library])
+    before = model.get_weights()
+    words = r"(?s)library was given a symbolic .* test_custom_steps.py:.* run_eagerly=True"
+    with pytest.raises(TypeError, match=words):
+        model.fit(X, Y, verbose=0)
+    with pytest.raises(TypeError, match=words):
+        Calls().predict(X[:, :2], verbose=0)
+    same_weights(before, model.get_weights())
+    model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: 1 / 0])
+    with pytest.raises(ZeroDivisionError):  # all else comes as it is
+        model.fit(X, Y, verbose=0)
+
+
 def test_reading_a_variable_as_numbers_inside_a_step_is_refused():
     class Frozen(keras.Model):
         def train_step(self, data):

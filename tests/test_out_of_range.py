@@ -9,6 +9,7 @@ from handmill.errors import ShapeError
 from handmill.ir.graph import Graph
 from handmill.ir.op import Exact, Op
 from handmill.ir.shapes import Spec
+from handmill.primitives.places import as_places, dtype_of_places
 from handmill.runtime.function import TracedFunction, gradients
 from handmill.runtime.variable import Variable
 
@@ -95,3 +96,24 @@ def test_segments_out_of_range_are_left_out(ids, backend):
     with hm.use_backend(backend):
         assert np.array_equal(ops.segment_sum(data, ids, num_segments=2), [1, 2])
         assert np.array_equal(TracedFunction(step, batched=False)(data), [1, 2, 0, 0])
+
+
+def test_places_that_int32_does_not_hold():
+    """They never wrap around to other places."""
+    long = np.broadcast_to(np.uint8(1), (2**31 + 10,))
+    floats = np.broadcast_to(np.float32(1), long.shape)
+    for call in (
+        lambda: ops.argmax(long),
+        lambda: ops.argmin(long[None], axis=1),
+        lambda: ops.argsort(long),
+        lambda: ops.searchsorted(floats, np.float32([1])),
+    ):
+        with pytest.raises(ShapeError, match=r"int32.* the axis has 2,147,483,658 elements"):
+            call()
+    with pytest.raises(ValueError, match=r"nonzero: .* found 2,147,483,648; give it parts"):
+        as_places("nonzero", np.array([0, 2**31]))
+    assert dtype_of_places(2**31) == "int32"
+    assert dtype_of_places(2**31 + 1) == "int64"
+    square = np.arange(12).reshape(3, 4)
+    for offset in range(-4, 6):
+        assert np.array_equal(ops.diagonal(square, offset), np.diagonal(square, offset))

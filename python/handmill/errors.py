@@ -98,6 +98,17 @@ def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(text, category, stacklevel=level)
 
 
+def needs_numbers(error: BaseException) -> bool:
+    """Whether ``error`` says that a symbolic value was given to what works on numbers.
+
+    Other libraries say it in a TypeError that names the class: ``must be Tensor, not Value``.
+    """
+    import re
+
+    named = isinstance(error, TypeError) and re.search(r"(not |'|graph\.)Value\b", str(error))
+    return isinstance(error, TracedValueError) or bool(named)
+
+
 def not_a_program(error: BaseException, what: str) -> TracedValueError:
     """Returns the error of a step that needs numbers while it is traced.
 
@@ -110,13 +121,16 @@ def not_a_program(error: BaseException, what: str) -> TracedValueError:
 
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("handmill", "numpy"):
-            name = frame.f_code.co_filename
+        name = frame.f_code.co_filename
+        of_user = frame.f_globals.get("__name__", "").partition(".")[0] not in ("handmill", "numpy")
+        if of_user and "site-packages" not in name:
             text = linecache.getline(name, line, frame.f_globals).strip()
             place = f"\n  at {name.rpartition('/')[2]}:{line}, in {frame.f_code.co_name}"
             place += f": {text}" if text else ""
+    own = isinstance(error, TracedValueError)
+    reason = error if own else f"another library was given a symbolic value: {error}"
     return TracedValueError(
-        f"{what} cannot become a program: {error}{place}\n"
+        f"{what} cannot become a program: {reason}{place}\n"
         "  hint: compute with functions of handmill.ops, which the program can repeat for every "
         "batch; or let Python run the step on arrays: compile(..., run_eagerly=True)"
     )

@@ -141,9 +141,17 @@ def missing_name(module: str, name: str, known: list[str]) -> Exception:
             import difflib
 
             near = difflib.get_close_matches(name, known, n=1)
-            if near:
+            if inside == "backend" and _is_operator(name):  # as in Keras 2
+                text += f". Keras 3 has it as `keras.ops.{name}`: use handmill.ops.{name}"
+            elif near:
                 text += f". Did you mean {near[0]!r}?"
     return _error(module, text)
+
+
+def _is_operator(name: str) -> bool:
+    from handmill import ops
+
+    return name in ops.__all__
 
 
 def _error(module: str, text: str) -> Exception:

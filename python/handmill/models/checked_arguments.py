@@ -44,7 +44,10 @@ def checked_class_weight(class_weight: Any) -> dict[int, float]:
         ValueError: for what is no dict of numbers by class numbers.
     """
     try:
-        return {int(key): float(value) for key, value in class_weight.items()}
+        checked = {int(key): float(value) for key, value in class_weight.items()}
+        if len(checked) < len(class_weight) or any(int(k) != float(k) for k in class_weight):
+            raise ValueError  # two keys of one class, or a fraction, which is none
+        return checked
     except (AttributeError, TypeError, ValueError):
         hint = ""
         if isinstance(class_weight, str):

@@ -502,7 +502,7 @@ def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
                     sizes.append(f"'{name}' sizes: {', '.join(str(a.shape[0]) for a in part)}")
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
-                f"samples. {'; '.join(sizes)}"
+                f"samples. {'; '.join(sizes)}" + (f"\n  hint: {hint}" if hint else "")
             )
     if rows == 0:
         raise ValueError("Expected input data to be non-empty: the arrays have no rows.")

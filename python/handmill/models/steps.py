@@ -17,7 +17,7 @@ import numpy as np
 
 from handmill import ops, tree
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
-from handmill.errors import TracedValueError, not_a_program
+from handmill.errors import needs_numbers, not_a_program
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.trace import as_value
 from handmill.layers.context import collected_losses, eager_calls, numbered_rows
@@ -220,7 +220,7 @@ class TracedStep(Step):
         except BaseException as error:
             if not was_built:
                 objective.forget()
-            if isinstance(error, TracedValueError):
+            if needs_numbers(error):
                 raise not_a_program(error, self._name()) from error
             raise
         finally:
@@ -355,7 +355,9 @@ class Predictor:
         try:
             with collected_losses():
                 outputs = self.model.predict_step(pack_x_y_sample_weight(x))
-        except TracedValueError as error:
+        except TypeError as error:
+            if not needs_numbers(error):
+                raise
             name = f"predict_step() of {type(self.model).__name__} {self.model.name!r}"
             raise not_a_program(error, name) from error
         nesting = tree.map_structure(lambda _: None, outputs)

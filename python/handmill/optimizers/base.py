@@ -378,7 +378,11 @@ class Optimizer(StoredVariables, Watched):
         """Makes a step a part of the program that is being traced."""
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         if not pairs:
-            raise ValueError("No gradients provided for any variable.")
+            raise ValueError(
+                f"No gradients provided for any variable: of {len(grads)} gradients each is None. "
+                "The loss must depend on the variables through operators that have gradients, "
+                "which argmax, round, comparisons, stop_gradient and casts to integers have not"
+            )
         if len(pairs) < len(grads):
             missing = [v.path for g, v in zip(grads, variables, strict=True) if g is None]
             warn_caller(

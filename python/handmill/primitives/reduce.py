@@ -14,6 +14,7 @@ from handmill.ir.op import Accumulate, Array, Attrs, Bound, Exact, Op, Sample, r
 from handmill.ir.shapes import Spec
 from handmill.primitives.emit import broadcast_to, divide, equal, multiply, reduce, reshape, where
 from handmill.primitives.operands import converted, count_along, tensor
+from handmill.primitives.places import check_places
 from handmill.primitives.samples import BENCH, elements, given, name_of, uniform
 
 MOST_SUMMED_COLUMNS = 4096
@@ -240,6 +241,7 @@ def _arg_reduction(name: str, kind: str, reference: Callable[..., Any]) -> Op:
     def infer(x: Spec, *, axis: int) -> Spec:
         if not _filled(x, (axis,)):
             raise shape_error(name, f"no elements along axis {axis}", {"x": x})
+        check_places(name, x, axis)
         return Spec(reduced_shape(x.shape, (axis,), False), "int32")
 
     return register(

@@ -10,6 +10,7 @@ import numpy as np
 from handmill.errors import shape_error
 from handmill.ir.op import Array, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec
+from handmill.primitives.places import check_places
 from handmill.primitives.samples import both, given, integers, uniform
 
 
@@ -27,6 +28,7 @@ def _searchsorted_infer(row: Spec, values: Spec, *, right: bool) -> Spec:
             {"sorted_sequence": row, "values": values},
             "use ops.vectorized_map for several rows",
         )
+    check_places("searchsorted", row, 0)
     return Spec(values.shape, "int32")
 
 

@@ -13,12 +13,14 @@ from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, never_na
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.gather import INDEX_DTYPES, valid_rows
+from handmill.primitives.places import check_places
 from handmill.primitives.samples import both, given, integers, uniform
 
 
 def _argsort_infer(x: Spec, *, axis: int, descending: bool) -> Spec:
     if not 0 <= axis < x.rank:
         raise shape_error("argsort", f"axis {axis} is out of bounds", {"x": x})
+    check_places("argsort", x, axis)
     return Spec(x.shape, "int32")
 
 

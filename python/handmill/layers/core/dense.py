@@ -86,7 +86,14 @@ class Dense(LowRankLayer):
 
     def build(self, input_shape: Any) -> None:
         """Makes kernel and bias."""
-        if len(input_shape) < 2 or input_shape[-1] is None:
+        if len(input_shape) >= 2 and input_shape[-1] is None:
+            raise ShapeError(
+                f'Input 0 of layer "{self.name}" is incompatible with the layer: the last '
+                "dimension of its inputs must be known, which is how many rows the kernel has; "
+                f"received input with shape {tuple(input_shape)}\n  hint: give `Input` that size; "
+                "behind Flatten or Reshape all sizes but the batch's must be known"
+            )
+        if len(input_shape) < 2:
             raise ShapeError(
                 f'Input 0 of layer "{self.name}" is incompatible with the layer: expected '
                 f"min_ndim=2, found ndim={len(input_shape)}, but received input with shape "

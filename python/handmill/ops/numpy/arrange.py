@@ -30,6 +30,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.places import dtype_of_places
 from handmill.primitives.sizes import numbers_from, places
 
 
@@ -110,7 +111,7 @@ def pad(
     for axis, (before, after) in enumerate(pairs):
         if before or after:
             indices = np.pad(np.arange(_fixed(x, axis, "pad")), (before, after), mode=mode)  # type: ignore[call-overload]
-            x = take(x, indices.astype(np.int32), axis=axis)
+            x = take(x, indices.astype(dtype_of_places(shape_of(x)[axis])), axis=axis)
     return x
 
 
@@ -248,7 +249,8 @@ def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Any:
         if isinstance(size, SymbolicDim):  # there must be as many as counts
             size = counts.size
             x = reshape(x, (*shape[:axis], size, *shape[axis + 1 :]))
-        return take(x, np.repeat(np.arange(size, dtype=np.int32), counts), axis=axis)
+        places = np.arange(size, dtype=dtype_of_places(size))
+        return take(x, np.repeat(places, counts), axis=axis)
     repeats = int(counts.reshape(()))
     wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
     result = (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :])
@@ -350,7 +352,7 @@ def _backwards(key: slice, x: Any, axis: int) -> Any:
     """The places that a slice with a negative step takes along an axis."""
     size = shape_of(x)[axis]
     if not isinstance(size, SymbolicDim):
-        return np.arange(size, dtype=np.int32)[key].copy()
+        return np.arange(size, dtype=dtype_of_places(size))[key].copy()
     first = size - 1 if key.start is None else _place_of(key.start, size)
     last = -1 if key.stop is None else _place_of(key.stop, size)
     length = (first - last - key.step - 1) // -key.step

@@ -24,6 +24,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.places import dtype_of_places
 from handmill.primitives.sizes import places, steps_to
 
 
@@ -50,8 +51,10 @@ def diagonal(x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     *rest, rows, columns = shape_of(x)
     flat = reshape(x, (*rest, rows * columns))
     if is_fixed((rows, columns)):
-        numbers = np.arange(int(rows) * int(columns)).reshape(int(rows), int(columns))
-        return take(flat, np.diagonal(numbers, offset).astype(np.int32), axis=rank - 2)
+        start = offset if offset >= 0 else -offset * columns
+        length = builtins.min(rows - builtins.max(-offset, 0), columns - builtins.max(offset, 0))
+        indices = np.arange(builtins.max(length, 0)) * (columns + 1) + start
+        return take(flat, indices.astype(dtype_of_places(rows * columns)), axis=rank - 2)
     below = builtins.max(-offset, 0)
     length = _smaller(rows - below, columns - builtins.max(offset, 0))
     if length is None:

@@ -32,6 +32,7 @@ from handmill.primitives.operands import (
     promote_float,
     tensor,
 )
+from handmill.primitives.places import as_places
 
 
 def equal(x1: Tensor, x2: Tensor) -> Any:
@@ -192,7 +193,7 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Any:
         array([1., 6.], dtype=float32)
     """
     if x1 is None and x2 is None and not is_symbolic(condition):
-        return tuple(i.astype(np.int32) for i in np.nonzero(tensor(condition)))
+        return tuple(as_places("where", i) for i in np.nonzero(tensor(condition)))
     if x1 is None and x2 is None:
         raise ValueError("`where` needs x1 and x2: the number of hits is not known to a program")
     if x1 is None or x2 is None:

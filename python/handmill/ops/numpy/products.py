@@ -25,6 +25,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.places import dtype_of_places
 from handmill.runtime.planned import planned, reads_turned
 
 
@@ -262,7 +263,8 @@ def _diagonals(term: str, x: Any) -> tuple[str, Any]:
             x = transpose(x, [*others, first, second])
             rest = tuple(shape_of(x)[:-2])
             x = reshape(x, (*rest, size * size))
-            x = take(x, np.arange(size, dtype=np.int32) * (size + 1), axis=len(rest))
+            steps = np.arange(size, dtype=dtype_of_places(size * size)) * (size + 1)
+            x = take(x, steps, axis=len(rest))
             term = "".join(term[i] for i in others) + c
     return term, x
 

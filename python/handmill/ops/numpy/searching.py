@@ -23,6 +23,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.places import as_places
 from handmill.primitives.search import ISIN, SEARCHSORTED
 
 
@@ -170,7 +171,7 @@ def nonzero(x: Tensor) -> tuple[Any, ...]:
     """
     if is_symbolic(x):
         raise _unknown_size("nonzero", "use ops.where(condition, x1, x2) to choose by a condition")
-    return tuple(i.astype(np.int32) for i in np.nonzero(tensor(x)))
+    return tuple(as_places("nonzero", i) for i in np.nonzero(tensor(x)))
 
 
 def unique(
@@ -212,7 +213,7 @@ def unique(
     if size is not None:
         found = _resized(found, size, fill_value, place)
     wanted = [True, return_index, return_inverse, return_counts]
-    found[1:] = [i.astype(np.int32) for i in found[1:]]
+    found[1:] = [as_places("unique", i) for i in found[1:]]
     kept = [a for a, w in zip(found, wanted, strict=True) if w]
     return kept[0] if len(kept) == 1 else tuple(kept)
 

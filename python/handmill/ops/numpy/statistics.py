@@ -46,6 +46,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.places import dtype_of_places
 from handmill.primitives.reduce import reduced_shape
 
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -342,7 +343,7 @@ def correlate(x1: Tensor, x2: Tensor, mode: str = "valid") -> Any:
     long = pad(long, ((before, after),))
     shifts = most + before + after - least + 1
     places = np.arange(shifts)[:, None] + np.arange(least)
-    found = matmul(take(long, places.astype(np.int32)), short)
+    found = matmul(take(long, places.astype(dtype_of_places(shape_of(long)[0]))), short)
     return flip(found, 0) if swapped else found
 
 
