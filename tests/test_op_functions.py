@@ -92,6 +92,16 @@ def test_a_model_of_functions_is_one_again(tmp_path, name):
     np.testing.assert_array_equal(outputs(handmill.models.clone_model(model)), want)
 
 
+def test_arguments_of_any_name(tmp_path):
+    x = handmill.Input((8,))
+    model = handmill.Model(x, handmill.ops.rearrange(x, "b (h w) -> b w h", h=2))
+    model.save(tmp_path / "m.hmill")
+    again = handmill.models.load_model(tmp_path / "m.hmill")
+    for one in (model, handmill.models.clone_model(model), again):
+        assert one.output_shape == (None, 4, 2)
+        np.testing.assert_array_equal(outputs(one), X.reshape(-1, 2, 4).transpose(0, 2, 1))
+
+
 @pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -210,7 +210,7 @@ class OwnOptimizer(handmill.Sequential):
         return {"loss": loss}
 
 
-def test_an_optimizer_of_the_models_own():
+def test_an_optimizer_of_the_models_own(tmp_path):
     model = OwnOptimizer([handmill.Input((1,)), handmill.layers.Dense(1, use_bias=False)])
     model.set_weights([np.array([[1.0]])])
     model.own = optimizers.SGD(0.25)
@@ -218,6 +218,11 @@ def test_an_optimizer_of_the_models_own():
     x = np.ones((4, 1), "float32")
     history = model.fit(x, 3 * x, batch_size=4, epochs=2, verbose=0).history
     np.testing.assert_allclose(history["loss"], [4.0, 1.0])  # w: 1, 2
+    with pytest.warns(UserWarning, match="model.own would begin anew"):
+        model.fit(x, 3 * x, epochs=1, verbose=0, resume=tmp_path / "a.hmill")
+    scheduler = handmill.callbacks.LearningRateScheduler(lambda epoch, rate: rate)
+    with pytest.raises(ValueError, match="LearningRateScheduler changes the learning rate"):
+        model.fit(x, 3 * x, verbose=0, callbacks=[scheduler])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ def _optimizers(callback: Callback) -> list[tuple[str, Any]]:
     A MultiOptimizer has several, told apart by their names.
     """
     optimizer = callback.model.optimizer
+    if optimizer is None:
+        raise ValueError(
+            f"{type(callback).__name__} changes the learning rate of the optimizer that compile() "
+            "was given, and it was given optimizer=None"
+        )
     several = getattr(optimizer, "optimizers", None)
     return [("", optimizer)] if several is None else [(o.name, o) for o in several]
 

@@ -178,6 +178,7 @@ class OpFunction(Layer):
         """Calls the function."""
         function, sizes = self._function, sizes_of_run()
         settings = attrs_with(self._settings, sizes)
+        settings |= settings.pop(_gathered(function, inspect.Parameter.VAR_KEYWORD) or "", {})
         variadic = _variadic(function)
         if variadic is None:
             named = dict(zip(inputs_of(function), args, strict=False))
@@ -236,10 +237,13 @@ class OpFunction(Layer):
 
 
 def _variadic(function: Callable[..., Any]) -> str | None:
-    for parameter in _signature(function).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return parameter.name
-    return None
+    return _gathered(function, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _gathered(function: Callable[..., Any], kind: Any) -> str | None:
+    """The name of the parameter that takes any number of arguments, if there is one."""
+    parameters = _signature(function).parameters.values()
+    return next((p.name for p in parameters if p.kind is kind), None)
 
 
 def _is_tensor(x: Any) -> bool:

@@ -17,6 +17,7 @@ from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback import History
 from handmill.callbacks.callback_state import Noted
 from handmill.errors import FileFormatError, warn_caller
+from handmill.optimizers.base import Optimizer
 from handmill.runtime.variable import Variable
 from handmill.saving.archive import read_file, write_file
 from handmill.saving.hmill import check_version, is_shuffle, state_of
@@ -93,6 +94,13 @@ class Resumption:
             raise ValueError(
                 "a model compiled with run_eagerly=True goes on at the start of an epoch only: "
                 "save after epochs, with save_freq='epoch'"
+            )
+        if own := _optimizers_beside(model):
+            warn_caller(
+                f"the file that fit() goes on from holds the state of model.optimizer alone: "
+                f"{', '.join(f'model.{name}' for name in own)} would begin anew, and the run would "
+                "not end as an uninterrupted one",
+                UserWarning,
             )
         self._model = model
         self._data = [d for d in (data, validation) if d is not None]
@@ -268,6 +276,15 @@ def _is_training(data: Any) -> bool:
     return isinstance(data, dict) and all(
         k in data and check(data[k]) for k, check in kinds.items()
     )
+
+
+def _optimizers_beside(model: Any) -> list[str]:
+    """The names of optimizers that a model has as attributes of its own."""
+    return [
+        name
+        for name, value in vars(model).items()
+        if isinstance(value, Optimizer) and value is not model.optimizer
+    ]
 
 
 def _slots(model: Any) -> list[Variable]:
