@@ -144,6 +144,7 @@ def calls_of(function):
 # Calls of functions at most, with a tenth of room for other versions of Python. A number that
 # falls is progress: lower it here.
 CALLS = {
+    "another model, compiled": 2850,
     "fit of one step": 186,
     "one more epoch": 90,
     "train_on_batch": 62,
@@ -164,6 +165,7 @@ def test_calls_of_python_functions():
         return lambda: model.fit(x, y, batch_size=n, epochs=epochs, verbose=0)
 
     found = {
+        "another model, compiled": calls_of(lambda: make_model(w)),
         "fit of one step": calls_of(fit(1)),
         "one more epoch": calls_of(fit(3)) - calls_of(fit(2)),
         "train_on_batch": calls_of(lambda: model.train_on_batch(x, y)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from handmill import _core, ops
+from handmill.primitives import metrics
 from handmill.runtime.function import Feed, TracedFunction
 from handmill.runtime.variable import Variable
 
@@ -117,3 +118,22 @@ def test_batches_beside_host_nodes_are_gathered_on_all_threads(threads):
     finally:
         config.set_num_threads(before)
     assert np.array_equal(total.read(), x.astype("float64").sum(axis=0))
+
+
+def test_place_of_the_largest_number_in_rows_of_all_widths(level):
+    """The first one, or the first NaN, wherever it lies in a vector; also as metrics count it."""
+    rng = np.random.default_rng(3)
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], "float32")
+    for width in (*range(1, 40), 63, 64, 65, 127, 130):
+        x = rng.integers(-3, 3, (24, width)).astype("float32")  # ties are many
+        x[12:] = np.where(rng.random((12, width)) < 0.2, rng.choice(odd, (12, width)), x[12:])
+        x[22:] = -np.inf
+        largest = np.argmax(x, axis=1)
+        assert np.array_equal(ops.argmax(x, axis=1), largest), width
+        assert np.array_equal(ops.argmin(x, axis=1), np.argmin(x, axis=1)), width
+        labels = np.where(rng.random(24) < 0.5, largest, rng.integers(0, width, 24))
+        hits = (labels == largest).astype("float32")
+        assert np.array_equal(metrics.sparse_match(labels, x), hits), width
+        other = x[rng.permutation(24)]
+        hits = (np.argmax(other, axis=1) == largest).astype("float32")
+        assert np.array_equal(metrics.dense_match(other, x), hits), width

@@ -23,6 +23,10 @@ HM_INLINE Mask operator^(Mask a, Mask b) { return {a.m ^ b.m}; }
 HM_INLINE Mask operator~(Mask a) { return {~a.m}; }
 HM_INLINE bool any(Mask a) { return (a.m[0] | a.m[1] | a.m[2] | a.m[3]) != 0; }
 HM_INLINE bool all(Mask a) { return (a.m[0] & a.m[1] & a.m[2] & a.m[3]) != 0; }
+// The first lane that is true; one is.
+HM_INLINE int64_t first_true(Mask a) {
+  return a.m[0] != 0 ? 0 : a.m[1] != 0 ? 1 : a.m[2] != 0 ? 2 : 3;
+}
 // True in lanes 0 .. n - 1.
 HM_INLINE Mask first_lanes(int64_t n) {
   const int32_t count = static_cast<int32_t>(n);

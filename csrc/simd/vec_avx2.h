@@ -18,6 +18,9 @@ HM_INLINE Mask operator~(Mask a) {
 }
 HM_INLINE bool any(Mask a) { return _mm256_movemask_ps(a.m) != 0; }
 HM_INLINE bool all(Mask a) { return _mm256_movemask_ps(a.m) == 0xff; }
+HM_INLINE int64_t first_true(Mask a) {
+  return __builtin_ctz(static_cast<unsigned>(_mm256_movemask_ps(a.m)));
+}
 HM_INLINE Mask first_lanes(int64_t n) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i count = _mm256_set1_epi32(static_cast<int32_t>(n));

@@ -21,6 +21,7 @@ HM_INLINE Mask operator^(Mask a, Mask b) { return {_kxor_mask16(a.m, b.m)}; }
 HM_INLINE Mask operator~(Mask a) { return {_knot_mask16(a.m)}; }
 HM_INLINE bool any(Mask a) { return a.m != 0; }
 HM_INLINE bool all(Mask a) { return a.m == 0xffff; }
+HM_INLINE int64_t first_true(Mask a) { return __builtin_ctz(a.m); }
 HM_INLINE Mask first_lanes(int64_t n) {
   return {static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n)))};
 }

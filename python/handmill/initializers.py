@@ -546,6 +546,8 @@ def compute_fans(
     return shape[-2] * field, shape[-1] * field
 
 
+_ARRAYS = (np.ndarray, np.generic)
+
 _CLASSES: tuple[type[Initializer], ...] = (
     Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform,
     VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal,
@@ -588,7 +590,7 @@ def get(identifier: Any) -> Any:
         >>> get("he_normal").get_config()
         {'seed': None, 'input_axes': None, 'output_axes': None}
     """
-    if isinstance(identifier, np.ndarray | np.generic):
+    if isinstance(identifier, _ARRAYS):
         made = Constant(identifier)
         made.only_shape = identifier.shape
         return made

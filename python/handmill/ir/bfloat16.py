@@ -106,8 +106,9 @@ def converted(value: Any, dtype: str) -> Any:
 
 def compute_in_float32(graph: Graph) -> Graph:
     """Widens the bfloat16 operands of operators without a kernel for them; rounds the results."""
-    values = (v for node in graph.nodes for v in (*node.inputs, *node.outputs))
-    if all(v.dtype != BFLOAT16 for v in values):
+    sources = [*graph.inputs, *graph.constants, *graph.variables.values()]
+    computed = [v for node in graph.nodes for v in node.outputs]
+    if BFLOAT16 not in {v.spec.dtype for v in (*sources, *computed)}:
         return graph
     wide: dict[Value, Value] = {}
 

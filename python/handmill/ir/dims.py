@@ -554,7 +554,7 @@ def same(a: Dim, b: Dim) -> bool:
     unless :attr:`Assumptions.fixes_batch` allows it. Where nothing is traced, nothing is written
     down: operators that are told the shapes will look again.
     """
-    if a == b:
+    if a is b or a == b:
         return True
     if not isinstance(a, SymbolicDim) and not isinstance(b, SymbolicDim):
         return False
@@ -578,7 +578,7 @@ def same(a: Dim, b: Dim) -> bool:
 
 def same_shape(a: Shape, b: Shape) -> bool:
     """Whether two shapes are equal, dimension by dimension; see :func:`same`."""
-    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and (a == b or all(same(x, y) for x, y in zip(a, b, strict=True)))
 
 
 def at_least(dim: Dim, least: Dim) -> bool:

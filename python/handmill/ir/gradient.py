@@ -69,9 +69,9 @@ def pullback(
     if not found:
         return [None] * len(wrt)
     for node in reversed(nodes):
-        dys = [found.get(y) for y in node.outputs]
-        if all(dy is None for dy in dys) or not any(x in needed for x in node.inputs):
+        if found.keys().isdisjoint(node.outputs) or needed.isdisjoint(node.inputs):
             continue
+        dys = [found.get(y) for y in node.outputs]
         for x, dx in zip(node.inputs, _vjp(graph, node, dys), strict=True):
             if dx is None or x not in needed:
                 continue
@@ -108,7 +108,9 @@ def depends_on(nodes: Sequence[Node], wrt: Sequence[Value]) -> set[Value]:
     """The float values that ``nodes`` compute from ``wrt``, themselves included."""
     needed = set(wrt)
     for node in nodes:
-        ways = (x for i, x in enumerate(node.inputs) if i not in node.op.grad_none)
-        if any(x in needed for x in ways):
-            needed.update(y for y in node.outputs if y.spec.is_float)
+        ways = node.inputs
+        if node.op.grad_none:
+            ways = tuple([x for i, x in enumerate(ways) if i not in node.op.grad_none])
+        if not needed.isdisjoint(ways):
+            needed.update([y for y in node.outputs if y.spec.is_float])
     return needed

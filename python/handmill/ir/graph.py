@@ -483,7 +483,9 @@ class Graph:
     def copy_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation on other operands, without asking its shape rule again."""
         specs = [v.spec for v in node.outputs]
-        return self.append(node.op, inputs, node.attrs, node.scope, specs)
+        outputs = self.append(node.op, inputs, node.attrs, node.scope, specs)
+        self.nodes[-1].bodies = node.bodies
+        return outputs
 
     def keep_node(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Appends the same operation: the node itself if its operands are the same, or a copy."""
@@ -509,8 +511,10 @@ class Graph:
         result: dict[Value, list[Node]] = {}
         for node in self.nodes:
             for value in node.inputs:
-                users = result.setdefault(value, [])
-                if not users or users[-1] is not node:
+                users = result.get(value)
+                if users is None:
+                    result[value] = [node]
+                elif users[-1] is not node:
                     users.append(node)
         return result
 
@@ -536,15 +540,18 @@ def rewrite(
     """
     new = graph.without_nodes()
     mapping: dict[Value, Value] = {}  # of the outputs that are other values now
-    renamed = mapping.get
+    renamed, untouched = mapping.get, mapping.keys().isdisjoint
     with new:
         for node in graph.nodes:
             operands = node.inputs
-            if mapping:
+            if not untouched(operands):
                 operands = tuple([renamed(v, v) for v in operands])
             new.scopes = [node.scope]
             outputs = visit(new, node, operands)
             if outputs is None:
+                if operands is node.inputs:  # as of most
+                    new.nodes.append(node)
+                    continue
                 outputs = new.keep_node(node, operands)
             if outputs is node.outputs:
                 continue

@@ -211,7 +211,7 @@ class Op:
         found = self.infer(*inputs, **attrs)
         for spec in found if isinstance(found, tuple) else (found,):
             for dim in spec.shape:
-                if isinstance(dim, int) and dim < 0:
+                if type(dim) is int and dim < 0:
                     given = {f"x{i}": x for i, x in enumerate(inputs)} | attrs
                     raise shape_error(self.name, f"a size is negative: {spec.shape}", given)
         return found

@@ -76,7 +76,7 @@ def dce(graph: Graph) -> Graph:
     needed: set[Value] = set(graph.roots())
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if is_guard(node) or not needed.isdisjoint(node.outputs):
+        if not needed.isdisjoint(node.outputs) or is_guard(node):
             needed.update(node.inputs)
             kept.append(node)
     trimmed = Graph(graph.name, graph.assumptions)
@@ -155,7 +155,7 @@ def cse(graph: Graph) -> Graph:
         outputs = found.get(key)
         if outputs is None:
             outputs = new.keep_node(node, operands)
-            if not any_op(node, lambda op: op.random):
+            if not (node.op.random or (bodies_of(node) and any_op(node, lambda op: op.random))):
                 found[key] = outputs
         computed.update(zip(node.outputs, outputs, strict=True))
         return outputs
@@ -397,10 +397,12 @@ def fuse_tiles(graph: Graph) -> Graph:
 
     order = _group_order(graph, group_of)
     new = graph.without_nodes()
-    mapping: dict[Value, Value] = {}
+    mapping: dict[Value, Value] = {}  # of the outputs that are other values now
     for item in order:
         if isinstance(item, _Group):
             _emit_group(new, item, mapping, uses, roots)
+        elif mapping.keys().isdisjoint(item.inputs):
+            new.nodes.append(item)
         else:
             outputs = new.keep_node(item, [mapping.get(v, v) for v in item.inputs])
             mapping.update(zip(item.outputs, outputs, strict=True))
@@ -535,7 +537,7 @@ def schedule(graph: Graph) -> Graph:
                 above |= ancestors[value.node] | 1 << position[value.node]
                 needs[node].add(value.node)
         ancestors[node] = above
-        if any(v in fed for v in node.inputs):
+        if not fed.isdisjoint(node.inputs):
             fed.update(node.outputs)
     writers = {v.node for v in graph.updates.values() if v.node is not None}
     for state, new_value in graph.updates.items():
@@ -547,20 +549,22 @@ def schedule(graph: Graph) -> Graph:
                 needs[writer].add(reader)
     guards = {node for node in graph.nodes if is_guard(node)}
     behind_guard = set(guards)
+    wanted = {above for node in guards for above in needs[node]}
     for node in reversed(graph.nodes):
-        if any(node in needs[other] for other in behind_guard):
+        if node in wanted:
             behind_guard.add(node)
+            wanted |= needs[node]
     if guards:
         for node in writers:
             needs[node] |= guards - {node}
 
     def rank(node: Node) -> tuple[int, int]:
-        scalar = all(v.shape == () and v not in fed for v in node.outputs)
         if node in behind_guard:
             return (0, position[node])
-        if scalar and node not in writers:
-            return (1, position[node])
-        return (2, position[node]) if node in writers else (3, position[node])
+        if node in writers:
+            return (2, position[node])
+        scalar = all([v.spec.shape == () and v not in fed for v in node.outputs])
+        return (1 if scalar else 3, position[node])
 
     ranks = {node: rank(node) for node in graph.nodes}
     wishes = [needs]

@@ -108,7 +108,10 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     """
     graph = current_graph()
     if graph is not None:
-        return graph.emit(op, [as_value(graph, x) for x in operands], attrs)
+        values = [
+            x if type(x) is Value and x.graph is graph else as_value(graph, x) for x in operands
+        ]
+        return graph.emit(op, values, attrs)
     for operand in operands:
         symbolic = getattr(type(operand), "apply_symbolically", None)
         if symbolic is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,7 +27,6 @@ from handmill.layers.arguments import (
     input_shape_argument,
     leaves_of,
     located,
-    positional,
     shape_of_leaf,
     tensors_of,
     unique,
@@ -45,6 +42,7 @@ from handmill.layers.attributes import (
     UNTRACKED,
 )
 from handmill.layers.automatic_config import collect_arguments, layer_from_config
+from handmill.layers.class_facts import note_methods
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.penalties import per_sample
@@ -93,16 +91,7 @@ class Layer(StoredVariables, Watched):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "build" in cls.__dict__:
-            cls.build = _marking_built(cls.build)  # type: ignore[method-assign]
-        if "call" in cls.__dict__:
-            parameters = inspect.signature(cls.call).parameters
-            cls._call_parameters = tuple(parameters)[1:]
-            cls._first_parameter = next(iter(positional(cls.call)), "")
-            cls._call_takes_training = "training" in parameters
-            cls._call_takes_masks = any(p == "mask" or p.endswith("_mask") for p in parameters)
-            default = parameters["training"].default if cls._call_takes_training else None
-            cls._training_default = bool(default) if isinstance(default, bool) else False
+        note_methods(cls)
 
     _call_parameters: tuple[str, ...] = ()
     _first_parameter = ""
@@ -132,21 +121,39 @@ class Layer(StoredVariables, Watched):
             raise ValueError(
                 f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}"
             )
-        self.name = auto_name(type(self).__name__) if name is None else checked_name(name)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
-        self._dtype_policy = dtype_policies.get(dtype)
-        self.autocast = autocast
-        self.built = False
-        self.supports_masking = type(self).compute_mask is not Layer.compute_mask
-        self.input_spec: Any = None
-        self._path: str | None = None
-        self._parent_path: str | None = None
-        self._trainable = checked_bool("trainable", trainable)
-        self._own_weights: list[Variable] = []
-        self._build_shapes: Any = None
-        self._inbound_nodes: list[Node] = []
-        self._eager_losses: list[Any] = []
-        self._programs: dict[Any, Any] = {}
+        self._start(
+            name=auto_name(type(self).__name__) if name is None else checked_name(name),
+            activity_regularizer=regularizers.get(activity_regularizer),
+            _dtype_policy=dtype_policies.get(dtype),
+            autocast=autocast,
+            built=False,
+            supports_masking=type(self).compute_mask is not Layer.compute_mask,
+            input_spec=None,
+            _path=None,
+            _parent_path=None,
+            _trainable=checked_bool("trainable", trainable),
+            _own_weights=[],
+            _build_shapes=None,
+            _inbound_nodes=[],
+            _eager_losses=[],
+            _programs={},
+        )
+
+    name: str
+    activity_regularizer: Any
+    _dtype_policy: dtype_policies.DTypePolicy
+    autocast: bool
+    built: bool
+    supports_masking: bool
+    input_spec: Any
+    _path: str | None
+    _parent_path: str | None
+    _trainable: bool
+    _own_weights: list[Variable]
+    _build_shapes: Any
+    _inbound_nodes: list[Node]
+    _eager_losses: list[Any]
+    _programs: dict[Any, Any]
 
     # Weights.
 
@@ -775,19 +782,6 @@ class Layer(StoredVariables, Watched):
 
 _PLAIN = frozenset({bool, float, int, str})
 Layer._unwatched = NOT_NOTICED
-
-
-def _marking_built(build: Any) -> Any:
-    @functools.wraps(build)
-    def wrapped(self: Layer, *args: Any, **kwargs: Any) -> None:
-        self._place()
-        with self._name_scope():
-            build(self, *args, **kwargs)
-        self.built = True
-        if self._build_shapes is None and args:
-            self._build_shapes = args[0]
-
-    return wrapped
 
 
 def all_layers(layer: Layer) -> Iterator[Layer]:

@@ -45,6 +45,8 @@ def tensor(x: Tensor) -> Any:
 
     Numbers and lists of them become float32, int32 or bool, as in Keras; arrays keep theirs.
     """
+    if type(x) is Value and (not recorders or current_graph() is not None):
+        return x  # as most are while a program is traced
     if isinstance(x, SymbolicDim):
         return value_of_dim(x, "int32")
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:

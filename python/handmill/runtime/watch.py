@@ -130,7 +130,10 @@ class TrackedList(list[Any]):
     _changed: int = 0
 
     def __init__(self, items: Any = ()) -> None:
-        super().__init__(map(_tracked, items))
+        if type(items) is list and not items:  # as most that layers and optimizers begin with
+            super().__init__()
+        else:
+            super().__init__(map(_tracked, items))
 
     def append(self, item: Any) -> None:
         """Appends an item."""

@@ -71,18 +71,31 @@ class Dense(LowRankLayer):
             activity_regularizer=activity_regularizer,
             **kwargs,
         )
-        self.units = positive_integer("units", units)
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.supports_masking = True
-        self.input_spec = InputSpec(min_ndim=2)
-        self.bias: Any = None
+        self._start(
+            units=positive_integer("units", units),
+            activation=activations.get(activation),
+            use_bias=use_bias,
+            kernel_initializer=initializers.get(kernel_initializer),
+            bias_initializer=initializers.get(bias_initializer),
+            kernel_regularizer=regularizers.get(kernel_regularizer),
+            bias_regularizer=regularizers.get(bias_regularizer),
+            kernel_constraint=constraints.get(kernel_constraint),
+            bias_constraint=constraints.get(bias_constraint),
+            supports_masking=True,
+            input_spec=InputSpec(min_ndim=2),
+            bias=None,
+        )
+
+    units: int
+    activation: Any
+    use_bias: bool
+    kernel_initializer: Any
+    bias_initializer: Any
+    kernel_regularizer: Any
+    bias_regularizer: Any
+    kernel_constraint: Any
+    bias_constraint: Any
+    bias: Any
 
     def build(self, input_shape: Any) -> None:
         """Makes kernel and bias."""

@@ -32,9 +32,13 @@ class LowRankLayer(Layer):
         self, *, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.lora_rank = positive_integer("lora_rank", lora_rank) if lora_rank else None
-        self.lora_alpha = self.lora_rank if lora_alpha is None else lora_alpha
-        self.lora_enabled = False
+        rank = positive_integer("lora_rank", lora_rank) if lora_rank else None
+        alpha = rank if lora_alpha is None else lora_alpha
+        self._start(lora_rank=rank, lora_alpha=alpha, lora_enabled=False)
+
+    lora_rank: int | None
+    lora_alpha: float | None
+    lora_enabled: bool
 
     def enable_lora(
         self,
