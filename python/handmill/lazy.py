@@ -151,7 +151,7 @@ def missing_name(module: str, name: str, known: list[str]) -> Exception:
 def _is_operator(name: str) -> bool:
     from handmill import ops
 
-    return name in ops.__all__
+    return callable(getattr(ops, name, None))
 
 
 def _error(module: str, text: str) -> Exception:

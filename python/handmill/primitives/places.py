@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
+from handmill.ir.dims import Dim
 from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
 
@@ -40,6 +41,6 @@ def as_places(name: str, found: Any) -> Array:
     return np.asarray(found, np.int32)
 
 
-def dtype_of_places(size: int) -> str:
+def dtype_of_places(size: Dim) -> str:
     """The dtype of indices into ``size`` elements: int32 wherever it can hold them."""
-    return "int32" if size - 1 <= _MOST else "int64"
+    return "int64" if isinstance(size, int) and size - 1 > _MOST else "int32"
