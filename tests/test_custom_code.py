@@ -384,3 +384,20 @@ def test_an_empty_batch_has_no_penalty_and_a_policy_may_be_set_by_name():
     dense = layers.Dense(2)
     dense.dtype_policy = "mixed_bfloat16"
     assert (dense.compute_dtype, dense.variable_dtype) == ("bfloat16", "float32")
+
+
+def test_a_layer_that_is_built_again_gets_no_more_weights():
+    class Two(layers.Dense):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.scale = self.add_weight((), name="scale")
+
+    for make, count in ((layers.Dense, 2), (Two, 3), (lambda n: layers.BatchNormalization(), 4)):
+        layer = make(2)
+        layer.build((None, 3))
+        kept = [id(w) for w in layer.weights]
+        assert len(kept) == count
+        with pytest.raises(ValueError, match=r"already built: .* look at its `built` first"):
+            layer.build((None, 3))
+        assert [id(w) for w in layer.weights] == kept
+        assert layer(np.ones((2, 3), "float32")).shape[0] == 2

@@ -31,10 +31,23 @@ def _marking_built(build: Any) -> Any:
     @functools.wraps(build)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         self._place()
-        with self._name_scope():
-            build(self, *args, **kwargs)
-        self.built = True
+        before, self._is_built_again = self._is_built_again, self._has_been_built
+        try:
+            with self._name_scope():
+                build(self, *args, **kwargs)
+        finally:
+            self._is_built_again = before
+        self.built = self._has_been_built = True
         if self._build_shapes is None and args:
             self._build_shapes = args[0]
 
     return wrapped
+
+
+def check_may_grow(layer: Any) -> None:
+    """Raises ValueError where the ``build`` of a layer that is built makes weights again."""
+    if layer._is_built_again:
+        raise ValueError(
+            f"Layer {layer.name!r} is already built: build() would add weights to those it has. "
+            "Let a layer that calls build() of another one look at its `built` first."
+        )

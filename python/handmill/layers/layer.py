@@ -42,7 +42,7 @@ from handmill.layers.attributes import (
     UNTRACKED,
 )
 from handmill.layers.automatic_config import collect_arguments, layer_from_config
-from handmill.layers.class_facts import note_methods
+from handmill.layers.class_facts import check_may_grow, note_methods
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.penalties import per_sample
@@ -127,6 +127,8 @@ class Layer(StoredVariables, Watched):
             _dtype_policy=dtype_policies.get(dtype),
             autocast=autocast,
             built=False,
+            _has_been_built=False,
+            _is_built_again=False,
             supports_masking=type(self).compute_mask is not Layer.compute_mask,
             input_spec=None,
             _path=None,
@@ -185,11 +187,13 @@ class Layer(StoredVariables, Watched):
             name: default: ``variable``, numbered.
 
         Raises:
-            ValueError: inside :meth:`call`, which would make one at each call.
+            ValueError: inside :meth:`call`, which would make one at each call, and where
+                :meth:`build` is called again.
         """
         from handmill import constraints, initializers
 
         self._check_super_called()
+        check_may_grow(self)
         name = name or auto_name("Variable")
         shape, initializer, dtype = weight_arguments(args, (shape, initializer, dtype), name, self)
         dtype = dtype_policies.get(dtype).variable_dtype if dtype else self.variable_dtype
