@@ -135,19 +135,27 @@ bool has_aliasing_columns(const MatmulArgs& args) {
 // Fitted to 34 shapes, each with some 28 grids, on two threads (bench/NOTES.md, ninth round).
 constexpr double kCostOfA = 0.5;  // of an element of A, which comes from beyond L1 once a block
 constexpr double kCostOfAliasingA = 1.5;
-constexpr double kCostOfCopy = 40.0;  // of a vector of B that a block copies
+constexpr double kCostOfCopy = 40.0;    // of a vector of B that a block copies
+constexpr double kCostOfPacked = 20.0;  // of a constant one, among all weights of a model
+// A result of so many bytes leaves L2 from one chunk of K to the next, but for blocks of so many
+// columns.
+constexpr int64_t kLargeC = 2 << 20;
+constexpr int64_t kColumnsOfLargeC = 256;
 // Of a row of C that two threads share, which is a line of cache or, in a new result, a page.
 constexpr double kCostOfSharedRow = 150.0;
 constexpr double kCostOfPanel = 150.0;  // of its beginning
 
 // The time of the slowest of `threads` threads when each takes an even share of the blocks, in
 // order.
-double slowest_thread(const MatmulArgs& args, const Shape& s, int64_t blocks_m, int64_t blocks_n,
-                      int64_t threads) {
+double slowest_thread(const MatmulArgs& args, const Shape& s, bool constant_b, int64_t blocks_m,
+                      int64_t blocks_n, int64_t threads) {
   const double K = static_cast<double>(s.K);
   const double tile_rows = static_cast<double>(s.M) / static_cast<double>(s.row_tiles);
   const double a = has_aliasing_columns(args) ? kCostOfAliasingA : kCostOfA;
-  const double copy = args.b_layout == MatmulBLayout::kCopy ? kCostOfCopy : 0.0;
+  const double packed = constant_b ? kCostOfPacked : 0.0;
+  const double b = args.b_layout == MatmulBLayout::kCopy     ? kCostOfCopy
+                   : args.b_layout == MatmulBLayout::kPacked ? packed
+                                                             : 0.0;
   const double shared = blocks_n > 1 ? kCostOfSharedRow / K : 0.0;
   double slowest = 0.0;
   for (int64_t thread = 0; thread < threads; ++thread) {
@@ -165,7 +173,7 @@ double slowest_thread(const MatmulArgs& args, const Shape& s, int64_t blocks_m, 
       const double vectors = static_cast<double>(split_at(s.vectors, s.panels, panel_end) -
                                                  split_at(s.vectors, s.panels, panel_begin));
       const double panels = static_cast<double>((last - first) * (panel_end - panel_begin));
-      time += rows * (vectors + a + shared) + copy * vectors + kCostOfPanel / K * panels;
+      time += rows * (vectors + a + shared) + b * vectors + kCostOfPanel / K * panels;
     }
     slowest = std::max(slowest, time);
   }
@@ -174,8 +182,8 @@ double slowest_thread(const MatmulArgs& args, const Shape& s, int64_t blocks_m, 
 
 // Cuts rows x columns of tiles into up to `wanted` blocks that read in place or share copies, for
 // as many threads as there are now; with others results are the same.
-void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_blocks_m,
-                 int64_t max_blocks_n) {
+void choose_grid(MatmulArgs& args, const Shape& s, bool constant_b, int64_t wanted,
+                 int64_t min_blocks_m, int64_t max_blocks_n) {
   int64_t max_blocks_m = s.row_tiles;
   // A column of A is one run of memory: keep it longer than a few cache lines.
   if (args.a_layout == MatmulALayout::kColumns) max_blocks_m = std::max<int64_t>(1, s.M / 64);
@@ -186,12 +194,22 @@ void choose_grid(MatmulArgs& args, const Shape& s, int64_t wanted, int64_t min_b
   args.blocks_m = least;
   args.blocks_n = 1;
   if (wanted == 1) return;
+  const bool reads_once = s.row_tiles == 1 && args.b_layout != MatmulBLayout::kTransposed &&
+                          args.b_layout != MatmulBLayout::kCopy;
+  if (reads_once) {  // B, by as many parts as may be
+    args.blocks_n = std::min(max_blocks_n, wanted);
+    return;
+  }
+  const bool is_large = args.chunks > args.slices && kWord * s.M * s.N > kLargeC;
+  const int64_t least_n = is_large ? std::min(max_blocks_n, ceil_div(s.N, kColumnsOfLargeC)) : 1;
   const int64_t threads = std::clamp<int64_t>(num_threads(), 2, wanted);
-  double best = slowest_thread(args, s, args.blocks_m, 1, threads);
-  for (int64_t blocks_n = 1; blocks_n <= std::min(max_blocks_n, wanted); ++blocks_n) {
+  args.blocks_n = least_n;
+  double best = slowest_thread(args, s, constant_b, least, least_n, threads);
+  const int64_t most_n = std::max(least_n, std::min(max_blocks_n, wanted));
+  for (int64_t blocks_n = least_n; blocks_n <= most_n; ++blocks_n) {
     const int64_t most = std::min(max_blocks_m, std::max(wanted / blocks_n, min_blocks_m));
     for (int64_t blocks_m = least; blocks_m <= most; ++blocks_m) {
-      const double time = slowest_thread(args, s, blocks_m, blocks_n, threads);
+      const double time = slowest_thread(args, s, constant_b, blocks_m, blocks_n, threads);
       if (time < best) {
         best = time;
         args.blocks_m = blocks_m;
@@ -374,7 +392,7 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
                              : s.panels;
     const bool by_rows = problem.constant_b && args.b_layout == MatmulBLayout::kPacked &&
                          s.row_tiles >= wanted && kWord * s.K * s.N <= kRowsOfSmallB;
-    choose_grid(args, s, wanted, ceil_div(s.M, block_rows), by_rows ? 1 : most);
+    choose_grid(args, s, problem.constant_b, wanted, ceil_div(s.M, block_rows), by_rows ? 1 : most);
     // Neighbours are joined: no need for few.
     if (by_rows && args.blocks_m > 1 && s.row_tiles <= kFineTiles) args.blocks_m = s.row_tiles;
     // The copy pays once three panels use it.
