@@ -15,6 +15,7 @@ PYBIND11_MODULE(main_core, m) {
   handmill::register_files(m);
   handmill::register_function(m);
   handmill::register_images(m);
+  handmill::register_lane(m);
   handmill::register_ceilings(m);
   handmill::register_columns(m);
 }

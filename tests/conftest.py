@@ -17,6 +17,11 @@ import handmill
 
 # Keras reads it once, when a test first imports it. JAX, which can train, where it is installed.
 os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "numpy"
+# Each of Keras's functions is compiled for a call or two: a quarter less time without these passes.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 # Where a test fails, the frames of handmill are what one wants to see.
 handmill.config.disable_traceback_filtering()

@@ -24,12 +24,14 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def same_weights(theirs: Any, ours: Any, seed: int = 3) -> None:
+def same_weights(
+    theirs: Any, ours: Any, seed: int = 3, between: tuple[float, float] = (0.3, 1.2)
+) -> None:
     """Gives both models the same weights, which must be of the same names, shapes and order."""
     for a, b in zip(theirs.weights, ours.weights, strict=True):
         assert (a.name, tuple(a.shape), a.trainable) == (b.name, b.shape, b.trainable)
     rng = np.random.default_rng(seed)
-    weights = [rng.uniform(0.3, 1.2, w.shape).astype("float32") for w in ours.get_weights()]
+    weights = [rng.uniform(*between, w.shape).astype("float32") for w in ours.get_weights()]
     theirs.set_weights(weights)
     ours.set_weights(weights)
 
@@ -65,6 +67,7 @@ def check_layer(
     atol: float = 2e-6,
     saved: Path | None = None,
     host: bool = False,
+    between: tuple[float, float] = (0.3, 1.2),
 ) -> Any:
     """Holds a layer against Keras's: weights, config, numbers, training, executors, file.
 
@@ -80,6 +83,7 @@ def check_layer(
         atol: the same.
         saved: a path to save the model under, and to load it again.
         host: whether operators of the layer have no kernel yet.
+        between: what the weights are drawn from; several products in a row want small ones.
 
     Returns:
         The model of handmill.
@@ -92,7 +96,7 @@ def check_layer(
     # What Keras leaves open may be known here.
     known = zip(ours.output_shape, theirs.output_shape, strict=True)
     assert all(b is None or a == b for a, b in known), (ours.output_shape, theirs.output_shape)
-    same_weights(theirs, ours)
+    same_weights(theirs, ours, between=between)
     their_layer, our_layer = theirs.layers[-1], ours.layers[-1]
     check_config(keras, their_layer, our_layer)
     want = np.asarray(theirs.predict(x, verbose=0))
@@ -140,7 +144,7 @@ def check_config(keras: Any, theirs: Any, ours: Any) -> None:
     assert config_of(again) == config
     serialized = plain(handmill.layers.serialize(ours))
     assert config_of(handmill.layers.deserialize(serialized)) == config
-    assert type(keras.layers.deserialize(serialized)).__name__ == type(ours).__name__
+    assert type(keras.layers.deserialize(serialized)) is getattr(keras.layers, type(ours).__name__)
 
 
 def check_policy(keras: Any, make: Callable[[Any], Any], x: Any, rtol: float = 0.02) -> None:

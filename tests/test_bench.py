@@ -250,6 +250,13 @@ def test_time_to_accuracy(tmp_path):
 
 
 @pytest.mark.slow
+def test_searches(tmp_path):
+    report = report_of("searches.py", cwd=tmp_path)
+    assert report["seconds"]["handmill"][0] > 0
+    assert 0.9 < report["best"]["handmill"][0] < 1.0
+
+
+@pytest.mark.slow
 def test_both_libraries_learn_at_the_same_rate():
     """The schedule that torch computes is Keras's, which handmill has."""
     from handmill.optimizers.schedules import CosineDecay
@@ -299,3 +306,11 @@ def test_overheads(tmp_path):
 
 def test_run_images_starts(tmp_path):
     run_script("run_images.py", "--help", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_quantization(tmp_path):
+    report = report_of("quantization.py", "--only", "mlp,conv", cwd=tmp_path)
+    assert set(report["rows"]) == {"mlp 1", "mlp 32", "mlp 256", "conv 1", "conv 32"}
+    for rows in report["rows"].values():
+        assert all(row["median"] > 0 for row in rows)

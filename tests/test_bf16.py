@@ -13,7 +13,10 @@ import handmill
 from handmill import config, layers, ops
 from handmill.datasets import digits
 from handmill.inspection.comparison import compare_function
+from handmill.ir.gradient import gradients
+from handmill.ir.graph import Graph
 from handmill.ir.op import REGISTRY
+from handmill.ir.passes import dce
 from handmill.ir.shapes import DTYPES, Spec, numpy_dtype
 from handmill.ir.trace import apply
 from handmill.runtime.function import TracedFunction
@@ -390,6 +393,27 @@ def test_both_executors_train_alike():
     np.testing.assert_allclose(losses["native"], losses["numpy"], rtol=0.02)
 
 
+def test_a_window_of_one_place_multiplies_by_the_weight_itself():
+    """As Dense does: the weight is rounded while it is packed, its gradient is not rounded."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 4, 17)).astype(np.float32)
+    found = {}
+    for make in (layers.Dense, lambda n, **more: layers.Conv2D(n, 1, **more)):
+        layer = make(6, dtype="mixed_bfloat16")
+        layer.build(x.shape)
+        shape = layer.kernel.shape
+        layer.kernel.assign(np.random.default_rng(1).standard_normal((17, 6)).reshape(shape))
+        with handmill.GradientTape() as tape:
+            loss = ops.sum(ops.square(ops.cast(layer(x), "float32")))
+        by_kernel = np.asarray(tape.gradient(loss, layer.kernel))
+        found.setdefault("gradient", []).append(by_kernel.reshape(17, 6))
+        found.setdefault("value", []).append(np.asarray(layer(x)).astype(np.float32))
+    for dense, convolution in found.values():
+        assert np.array_equal(dense, convolution)
+    gradient = found["gradient"][0]
+    assert not np.array_equal(gradient, gradient.astype(BFLOAT16).astype(np.float32))
+
+
 @pytest.mark.parametrize("policy", ("mixed_bfloat16", "bfloat16"))
 def test_files_and_configs_keep_the_policy(policy, tmp_path):
     x, y, _, _ = digits_data()
@@ -500,3 +524,18 @@ def test_mnist_accuracy_is_that_of_float32(seeds, epochs, within):
         accuracy[policy] = np.mean(found)
         print(policy, np.mean(found), found, file=sys.stderr)
     assert accuracy["mixed_bfloat16"] >= accuracy["float32"] - within
+
+
+def test_a_change_of_shape_does_not_hide_what_was_rounded():
+    """A product rounds while it packs, so weights that are kept packed are rounded once."""
+    graph = Graph()
+    with graph:
+        x = graph.input(Spec((5, 4), "bfloat16"), "x")
+        w = graph.input(Spec((2, 2, 3)), "w")
+        y = ops.matmul(x, ops.reshape(ops.cast(w, "bfloat16"), (4, 3)))
+        (dw,) = gradients(graph, ops.sum(ops.cast(y, "float32")), [w])
+        graph.outputs = [y, dw]
+    assert [v.dtype for v in y.node.inputs] == ["bfloat16", "float32"]
+    assert dw.dtype == "float32"
+    names = [node.op.name for node in dce(graph).nodes]
+    assert names.count("float32_to_bfloat16") == 0

@@ -14,8 +14,9 @@ import pytest
 
 from handmill import preprocessing, utils
 from handmill.data import Dataset
-from handmill.data.folders.recordings import read_wav, resampled
 from handmill.data.images.resizing import INTERPOLATIONS, resized
+from handmill.data.sound.rates import resampled
+from handmill.data.sound.wav import read_wav
 
 RNG = np.random.default_rng(0)
 

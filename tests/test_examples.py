@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import handmill
+from handmill import audio
 
 FOLDER = Path(__file__).parents[1] / "examples"
 DATA = Path(os.environ.get("HANDMILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -34,6 +36,40 @@ RECIPES = {
 }
 """Script with ``--quick`` -> what its run is made shorter by."""
 _SEEN_ALWAYS = ("lecun_1989.py",)
+
+WITHOUT_LABELS = {
+    "cifar10_simclr.py": (("--epochs", "1"), r"\n200 neighbours: [\d.]+ % over 1 seed"),
+    "mnist_simclr.py": (("--epochs", "1"), r"\n100 labels: [\d.]+ % over 1 seed"),
+    "mnist_vae.py": (("--epochs", "1"), r"\n-ELBO: [\d.]+ nats over 1 seed"),
+}
+"""Script with ``--quick`` -> what its run is made shorter by, and what it prints."""
+
+SOUND = {
+    "spoken_digits.py": ((), r"\ntest accuracy: [\d.]+ % over 1 seed"),
+    "sound_and_image.py": ((), r"\nearly, modalities dropped: [\d.]+ % over 1 seed"),
+    "sound_finds_image.py": ((), r"\nsounds whose nearest image is right: [\d.]+ % over 1 seed"),
+}
+"""Script with ``--quick`` -> what its run is made shorter by, and what it prints."""
+
+WORDS = {
+    "image_captions.py": ((), r"\nwhole captions right: [\d.]+ % over 1 seed"),
+    "movie_reviews.py": ((), r"\ntransformer: [01]\.\d+, 95 % interval [01]\.\d+ to [01]\.\d+\n"),
+}
+"""Script with ``--quick`` -> what its run is made shorter by, and what it prints."""
+
+EXPLAINED = {"explain_roar.py": (("--seeds", "1", "--epochs", "5"), r"random")}
+"""Script -> what its run is made shorter by, and what it prints."""
+
+TEXTS = {"tiny_shakespeare.py": (("--steps", "20"), r"validation loss [0-2]\.\d+ over 1 seed")}
+"""Script on a text -> what its run is made shorter by, and what it prints."""
+
+SEQUENCES = {
+    "addition_seq2seq.py": (
+        ("--epochs", "1", "--pairs", "1000"),
+        r"sums right 0\.\d+, 205,324 weights",
+    )
+}
+"""Script -> what its run is made shorter by, and what it prints."""
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no examples beside the tests")
 
@@ -60,9 +96,18 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", (*EXPLAINED, *SEQUENCES))
+def test_shorter(script: str, tmp_path: Path) -> None:
+    arguments, printed = (EXPLAINED | SEQUENCES)[script]
+    assert re.search(printed, run(script, *arguments, cwd=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py")}
-    assert scripts == {*QUICK, *RECIPES, "image_folder.py", "mnist.py", "scikit_learn.py"}
+    known = {*QUICK, *RECIPES, *WITHOUT_LABELS, *SOUND, *WORDS, *EXPLAINED, *TEXTS, *SEQUENCES}
+    assert scripts == known | {"image_folder.py", "mnist.py", "scikit_learn.py"}
 
 
 @pytest.mark.slow
@@ -71,6 +116,16 @@ def test_scikit_learn(tmp_path: Path) -> None:
     text = run("scikit_learn.py", cwd=tmp_path)
     assert re.search(r"test accuracy (0\.9[3-9]|1\.0)", text)
     assert "the saved model: the same bits" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", TEXTS)
+def test_text(script: str, tmp_path: Path) -> None:
+    arguments, printed = TEXTS[script]
+    text = tmp_path / "text.txt"
+    text.write_text("what is often repeated, is soon learned.\n" * 200)
+    found = run(script, str(text), *arguments, cwd=tmp_path)
+    assert re.search(printed, found)
 
 
 @pytest.mark.slow
@@ -103,6 +158,17 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             images[row, 5 + label : 15 + label, 4 + label : 14 + label] += 200
         digits[f"x_{part}"], digits[f"y_{part}"] = images.astype("uint8"), labels.astype("uint8")
     np.savez(folder / "mnist.npz", **digits)
+    for name, words in (("neg", "dull long flat"), ("pos", "warm funny wise")):
+        lines = (" ".join(rng.permutation(f"a film so {words}".split())) for _ in range(200))
+        (folder / f"movie_reviews_{name}.txt").write_text("\n".join(lines))
+    tones = folder / "recordings"
+    tones.mkdir()
+    for digit in range(10):
+        tone = 0.5 * np.sin(np.arange(5000) / 8000 * 2 * np.pi * 300 * (1 + digit))
+        for take in range(30):
+            audio.save(tones / f"{digit}_someone_{take}.wav", tone, 8000)
+    with tarfile.open(folder / "spoken_digits_wav.tar.gz", "w:gz") as archive:
+        archive.add(tones, "recordings")
     return folder
 
 
@@ -120,6 +186,14 @@ def test_recipes(script: str, small_data: Path, tmp_path: Path) -> None:
     least = 0 if script.startswith("cifar10") else 70
     assert float(re.findall(r"test accuracy: ([\d.]+)", text)[0]) >= least, text
     assert re.search(r"training: [\d.]+ s wall, [\d.]+ s CPU", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", {**WITHOUT_LABELS, **SOUND, **WORDS})
+def test_other_results(script: str, small_data: Path, tmp_path: Path) -> None:
+    arguments, printed = {**WITHOUT_LABELS, **SOUND, **WORDS}[script]
+    text = run(script, "--quick", "--data", str(small_data), *arguments, cwd=tmp_path)
+    assert re.search(printed, text), text
 
 
 def test_image_folder(tmp_path: Path) -> None:

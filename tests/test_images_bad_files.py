@@ -140,6 +140,53 @@ def test_training_goes_on_without_the_corrupt_ones(folder: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("make", (flow, data_set))
+@pytest.mark.parametrize("skip", (False, True))
+def test_a_photograph_that_is_damaged_before_the_third_epoch(
+    make: Any, skip: bool, folder: Path
+) -> None:
+    """``fit`` ends with the name of the file, or goes on without it and counts it."""
+    path = folder / CLASSES[2] / "z.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for name in ("y.jpg", "z.jpg"):  # both in the last batch
+        PIL_Image.fromarray(noise).save(path.with_name(name))
+    whole = path.read_bytes()
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 6, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    ended = []
+
+    class Damage(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            ended.append(model.get_weights())
+            if epoch == 1:
+                half = path.with_suffix(".half")  # at once: a thread may be reading
+                half.write_bytes(whole[: len(whole) // 2])
+                half.replace(path)
+
+    data = make(folder, skip_corrupt=skip)
+    if skip:
+        with pytest.warns(UserWarning, match="skip_corrupt left out 1 file"):
+            model.fit(data, epochs=6, verbose=0, callbacks=[Damage()])
+        assert len(ended) == 6
+        assert list(data.corrupt_files) == [str(path)]
+        assert "truncated" in data.corrupt_files[str(path)]
+        return
+    with pytest.raises(OSError, match=r"cannot read image .*z\.jpg.*truncated"):
+        model.fit(data, epochs=6, verbose=0, callbacks=[Damage()])
+    assert 2 <= len(ended) <= 4  # batches of the next passes may have been read before
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    path.write_bytes(whole)
+    model.fit(make(folder), verbose=0)
+
+
 def test_images_kept_in_memory_are_bounded_and_equal(folder: Path) -> None:
     image = 8 * 6 * 3
     data = data_set(folder, cache_bytes=5 * image + 1)
@@ -148,7 +195,8 @@ def test_images_kept_in_memory_are_bounded_and_equal(folder: Path) -> None:
     for number in range(5):  # these are read no more
         path_of(folder, number).unlink()
     assert one_pass(data) == ALL
-    one = data_set(folder, cache_bytes=2**20, batch_size=None).skip(5)
+    with pytest.warns(UserWarning, match="in the class folder.* 'cat'"):
+        one = data_set(folder, cache_bytes=2**20, batch_size=None).skip(5)
     next(iter(one))[0][:] = -1.0  # a user's own copy
     assert next(iter(one))[0].min() >= 0
 

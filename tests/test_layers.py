@@ -232,9 +232,9 @@ def test_serialize_round_trip():
 
 
 def test_unknown_layer_names():
-    with pytest.raises(ImportError, match=r"no layers\.LSTM yet \(Keras has\)"):
-        from handmill.layers import LSTM  # noqa: F401
-    assert not hasattr(layers, "LSTM")
+    with pytest.raises(ImportError, match=r"no layers\.TFSMLayer yet \(Keras has\)"):
+        from handmill.layers import TFSMLayer  # noqa: F401
+    assert not hasattr(layers, "TFSMLayer")
     with pytest.raises(AttributeError, match="Did you mean 'Dense'"):
         layers.Densse  # noqa: B018
 

@@ -354,6 +354,12 @@ def test_the_first_argument_may_be_named() -> None:
 X = np.zeros((1, 4, 5, 3), "float32")
 
 
+def opened(layer: Any) -> Any:
+    """A model of a layer on images of any height and width."""
+    inputs = handmill.Input((None, None, 3))
+    return handmill.Model(inputs, layer(inputs))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     (
@@ -362,13 +368,47 @@ X = np.zeros((1, 4, 5, 3), "float32")
         (lambda: layers.DepthwiseConv2D(5)(X), "output size would be zero or negative"),
         (lambda: layers.SeparableConv2D(2, 5)(X), "output size would be zero or negative"),
         (lambda: layers.Conv2D(4, 2, groups=2)(X), "divisible by the number of groups"),
-        (lambda: layers.Conv2D(2, 3)(X[0]), "an input of 4 axes"),
+        (lambda: layers.Conv2D(2, 3)(X[0]), "expected min_ndim=4, found ndim=3"),
         (lambda: layers.Conv2D(2, 3)(X[None]), "an input of 4 axes"),
         (lambda: layers.Conv2D(2, 3)(layers.Input((4, 5, None))), "fixed number of channels"),
         (lambda: layers.MaxPooling2D(5)(X), "spans 5 does not fit into 4 elements"),
         (lambda: layers.Cropping2D(2)(X), "should be smaller than the corresponding"),
         (lambda: layers.AdaptiveMaxPooling2D(2)(layers.Input((None, 5, 3))), "fixed sizes"),
         (lambda: layers.MaxPooling1D()(X), "expected ndim=3, found ndim=4"),
+        # Kernels larger than the input, along each number of axes.
+        (lambda: layers.Conv1D(2, 6)(X[0]), r"windows that span \(6,\) do not fit"),
+        (lambda: layers.Conv3D(2, (1, 5, 1))(X[None]), r"windows that span \(1, 5, 1\) do not fit"),
+        (lambda: layers.DepthwiseConv1D(6)(X[0]), r"windows that span \(6,\) do not fit"),
+        (lambda: layers.SeparableConv1D(2, 6)(X[0]), r"windows that span \(6,\) do not fit"),
+        (lambda: layers.AveragePooling1D(6)(X[0]), "spans 6 does not fit into 5 elements"),
+        (lambda: layers.MaxPooling3D((1, 1, 6))(X[None]), "spans 6 does not fit into 5 elements"),
+        # Outputs of no element.
+        (lambda: layers.Conv2D(2, 3, padding="same")(X[:, :0]), "the output would be empty"),
+        (lambda: layers.Conv2D(2, 1)(X[:, :0]), r"windows that span \(1, 1\) do not fit"),
+        (lambda: layers.DepthwiseConv2D(3, 2, "same")(X[:, :0]), "the output would be empty"),
+        (lambda: layers.Conv2DTranspose(2, 3, 2)(X[:, :0]), "the output would be empty"),
+        (lambda: layers.MaxPooling2D(2, padding="same")(X[:, :0]), "the output would be empty"),
+        (lambda: layers.AveragePooling2D(2)(X[:, :, :1]), "spans 2 does not fit into 1 elements"),
+        (lambda: layers.GlobalMaxPooling2D()(X[:, :0]), "no elements along axis"),
+        (lambda: layers.Cropping1D((2, 3))(X[0]), "must be smaller than the input length"),
+        (lambda: layers.Cropping3D(((0, 0), (2, 2), (0, 0)))(X[None]), "should be smaller than"),
+        # Lengths that are open until a call.
+        (lambda: opened(layers.Conv2D(2, 5)).predict(X, verbose=0), "spans 5 does not fit into 4"),
+        (lambda: opened(layers.MaxPooling2D(5))(X), "spans 5 does not fit into 4"),
+        (lambda: opened(layers.Cropping2D(2))(X), "should be smaller than the corresponding"),
+        # Groups.
+        (lambda: layers.Conv1D(4, 2, groups=2)(X[0]), "divisible by the number of groups"),
+        (lambda: layers.Conv3D(4, 1, groups=2)(X[None]), "divisible by the number of groups"),
+        (
+            lambda: layers.Conv2D(6, 2, groups=3, data_format="channels_first")(X.swapaxes(1, 2)),
+            "Received groups=3, but the input has 5 channels",
+        ),
+        # Windows that memory does not hold.
+        (
+            lambda: layers.Conv2D(2, 2, dilation_rate=2**32, padding="same")(X),
+            "an image padded to .* places is too large",
+        ),
+        (lambda: layers.MaxPooling2D(10**9, padding="same")(X), "places is too large"),
     ),
 )
 def test_inputs_that_do_not_fit(call: Any, message: str) -> None:
@@ -406,7 +446,22 @@ def test_a_refused_input_leaves_no_weights() -> None:
         (lambda k: k.Conv2DTranspose(2, 3, 2, output_padding=2), "output_padding"),
         (lambda k: k.DepthwiseConv2D(3, depth_multiplier=0), "depth_multiplier"),
         (lambda k: k.MaxPooling2D(0), "pool_size"),
-        (lambda k: k.ZeroPadding2D(-1), "padding"),
+        (lambda k: k.ZeroPadding2D(-1), r"padding=-1, including values \{-1\}"),
+        (
+            lambda k: k.ZeroPadding2D(((1, -2), (0, 0))),
+            r"padding\[0\]=\(1, -2\), including .* \{-2\}",
+        ),
+        (lambda k: k.ZeroPadding1D((0, -1)), r"padding=\(0, -1\), including values \{-1\}"),
+        (lambda k: k.ZeroPadding3D((1, 1, -1)), r"padding\[2\]=-1, including values \{-1\}"),
+        (lambda k: k.Cropping1D((0, -1)), r"cropping=\(0, -1\), including values \{-1\}"),
+        (lambda k: k.Cropping2D(-1), r"cropping=-1, including values \{-1\}"),
+        (lambda k: k.Conv2DTranspose(2, 3, 2, output_padding=-1), r"including values \{-1\}"),
+        (lambda k: k.Conv1D(2, 3, -1), r"strides=-1, including values \{-1\}"),
+        (
+            lambda k: k.DepthwiseConv2D(3, dilation_rate=0),
+            r"dilation_rate=0, including values \{0\}",
+        ),
+        (lambda k: k.Conv3D(5, 3, groups=2), "evenly divisible by the number of groups"),
         (lambda k: k.ZeroPadding2D((1, 2, 3)), "padding"),
         (lambda k: k.Cropping3D((1, 2)), "cropping"),
         (lambda k: k.UpSampling1D(0), "size"),

@@ -204,3 +204,25 @@ def test_a_kernel_of_a_subclass_is_used_with_lora() -> None:
 def test_a_sum_cannot_be_divided() -> None:
     with pytest.raises(ValueError, match="LoRA is enabled there"):
         layers.SpectralNormalization(layers.Dense(3, lora_rank=2)).build((None, 4))
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape"),
+    (
+        ("abc,cde->abde", (None, 2, 3)),
+        ("...c,cd->...d", (3,)),
+        ("abc,dc->abd", (None, 3)),
+        ("abc,cd->adb", (3, 5)),
+    ),
+)
+def test_an_adapted_kernel_is_the_sum(equation: str, shape: Any) -> None:
+    """Whichever way the products are formed, it is the product with the sum."""
+    x = normal(6, 5, 4)
+    layer = layers.EinsumDense(equation, shape, lora_rank=2)
+    layer(x)
+    rng = np.random.default_rng(0)
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    table, a, b = (layer._kernel.numpy(), *(v.numpy() for v in layer._lora[:2]))
+    want = np.einsum(equation, x, table + layer.lora_alpha / 2 * a @ b)
+    np.testing.assert_allclose(layer(x), want, rtol=0, atol=2e-5)

@@ -15,7 +15,7 @@ import handmill
 from handmill import lazy
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-TEXT = "handmill has no layers.LSTM yet (Keras has). Supported names: docs/supported.md"
+TEXT = "handmill has no layers.TFSMLayer yet (Keras has). Supported names: docs/supported.md"
 
 # What a program may do with a missing name. {many} imports so many names before it that the
 # position of the missing one needs an EXTENDED_ARG prefix.
@@ -32,21 +32,21 @@ def text(kind, code):
     raise SystemExit("no error from: " + code)
 
 expected = {expected!r}
-assert text(ImportError, "from handmill.layers import LSTM") == expected
-assert text(ImportError, "from handmill.layers import Dense, LSTM as Long") == expected
+assert text(ImportError, "from handmill.layers import TFSMLayer") == expected
+assert text(ImportError, "from handmill.layers import Dense, TFSMLayer as Long") == expected
 assert text(ImportError, {many!r}) == expected
-assert text(AttributeError, "import handmill; handmill.layers.LSTM") == expected
-assert text(AttributeError, "import handmill; getattr(handmill.layers, 'LSTM')") == expected
+assert text(AttributeError, "import handmill; handmill.layers.TFSMLayer") == expected
+assert text(AttributeError, "import handmill; getattr(handmill.layers, 'TFSMLayer')") == expected
 assert text(ImportError, '''
 def inside():
-    from handmill.layers import LSTM
+    from handmill.layers import TFSMLayer
 try:
     import missing_module
 except ImportError:
     inside()
 ''') == expected
-assert not hasattr(handmill.layers, "LSTM")
-assert getattr(handmill.layers, "LSTM", 7) == 7
+assert not hasattr(handmill.layers, "TFSMLayer")
+assert getattr(handmill.layers, "TFSMLayer", 7) == 7
 mistyped = text(AttributeError, "import handmill; handmill.layers.Dens")
 assert mistyped.endswith("Did you mean 'Dense'?"), mistyped
 assert "Did you mean 'Dense'" in text(ImportError, "from handmill.layers import Dens")
@@ -54,7 +54,7 @@ assert not hasattr(handmill.layers, "__wrapped__") and not hasattr(handmill, "__
 traced = []
 sys.settrace(lambda *event: traced.append(event[1]))
 try:
-    assert text(ImportError, "from handmill.layers import LSTM") == expected
+    assert text(ImportError, "from handmill.layers import TFSMLayer") == expected
 finally:
     sys.settrace(None)
 assert traced and callable(handmill.layers.Dense)
@@ -65,7 +65,7 @@ print("ok")
 def program() -> str:
     many = "from handmill.layers import Dense\n"
     many += "\n".join(f"name_{i} = {i}" for i in range(300))
-    many += "\nfrom handmill.layers import LSTM"
+    many += "\nfrom handmill.layers import TFSMLayer"
     return PROGRAM.format(expected=TEXT, many=many)
 
 

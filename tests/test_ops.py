@@ -336,6 +336,10 @@ def test_composite_means_the_same(op):
             composite_means_the_same(op, sample)
 
 
+# Samples of these hold what the forward operator gave, in float32; the composite makes it anew.
+KEPT_ROUNDED = {"attention_grad"}
+
+
 def composite_means_the_same(op, sample):
     inputs = inputs_of(op, sample)
     graph = Graph()
@@ -346,7 +350,8 @@ def composite_means_the_same(op, sample):
     wide = [x.astype(np.float64) for x in inputs]
     wanted = as_tuple(op.reference(*wide, **sample.attrs))
     for got, want in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+        tolerance = 2e-6 if op.name in KEPT_ROUNDED else 1e-12
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
 def largest_sample(op):

@@ -32,10 +32,12 @@ REFUSE_A_BATCH = (
             *("4x3x2_2x2_beside", "1x3_2_behind"),
         )
     ),
+    *("choose_token-3x*", "choose_token-ties*"),  # three settings
     "matmul-tt_*",  # the batch would be summed over
     "matmul_bf16-tt_*",
     "random_*",
     "reduce_sum_*_update-256x256*",  # the variable's length is no batch, and equals the rows here
+    *("rfft-8", "rfft_adjoint-5"),  # one signal, without a batch
     "reshape-3x4_12",  # rows would be mixed
     "scan-*",  # the graphs inside these were made for one number of rows
     "switch-*",

@@ -157,8 +157,10 @@ def test_pools_by_hand():
     assert ops.max_pool(x, 3, 1, "same").ravel().tolist() == [5, 5, 7, 7, 7]
     assert ops.max_pool(-x, 3, 1, "same").ravel().tolist() == [-1, -1, -2, -2, -3]
     assert ops.max_pool(x.astype("int32"), 2, padding="same").ravel().tolist() == [5, 7, 3]
+    assert ops.max_pool(x, 10**6, padding="same").ravel().tolist() == [7]
     assert ops.average_pool(x, 2).ravel().tolist() == [3, 4.5]
     assert ops.average_pool(x, 2, padding="same").ravel().tolist() == [3, 4.5, 3]
+    assert ops.average_pool(x, 10**6, padding="same").ravel() == pytest.approx([3.6])
     assert ops.average_pool(x, 3, 2, "same").ravel() == pytest.approx([3, 14 / 3, 5])
     assert ops.adaptive_max_pool(x, 2).ravel().tolist() == [5, 7]
     assert ops.adaptive_average_pool(x, 3).ravel() == pytest.approx([3, 14 / 3, 5])

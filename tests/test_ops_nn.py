@@ -117,3 +117,26 @@ def test_multi_hot_joins_the_places_of_its_second_axis():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("columns", (2, 3, 4))
+def test_softmax_of_few_columns_has_the_bits_of_wider_rows(columns):
+    """Columns of -inf add zeros to the sums; rows of few columns have a loop of their own."""
+    for rows in (1, 3, 63, 64, 65, 150):
+        x = (RNG.normal(size=(rows, columns)) * 30).astype(np.float32)
+        x[::7, 0] = -np.inf
+        x[1::9, 1] = 200.0
+        wide = np.full((rows, 7), -np.inf, np.float32)
+        wide[:, :columns] = x
+        found = ops.softmax(x)
+        np.testing.assert_array_equal(found, ops.softmax(wide)[:, :columns])
+        np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+        labels = RNG.integers(0, columns, rows)
+        np.testing.assert_array_equal(
+            ops.sparse_categorical_crossentropy(labels, x, from_logits=True),
+            ops.sparse_categorical_crossentropy(labels, wide, from_logits=True),
+        )
+    x = np.array([[np.nan, 1, 2, 3], [1, np.nan, 2, 3], [np.inf, 1, 1, 1], [-np.inf] * 4], "f4")
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(ops.softmax(x[:2, :columns])).all()
+        assert np.isnan(ops.softmax(x[2:, :columns])[:, 0]).all()

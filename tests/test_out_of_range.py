@@ -98,6 +98,7 @@ def test_segments_out_of_range_are_left_out(ids, backend):
         assert np.array_equal(TracedFunction(step, batched=False)(data), [1, 2, 0, 0])
 
 
+@pytest.mark.slow  # it writes to gigabytes
 def test_places_that_int32_does_not_hold():
     """They never wrap around to other places."""
     long = np.broadcast_to(np.uint8(1), (2**31 + 10,))

@@ -94,6 +94,17 @@ def test_a_loop_that_makes_and_fits_models_is_flat():
     assert resident() - before < 6 * MB
 
 
+def test_notes_of_functions_that_are_gone_go_too():
+    x = np.zeros((8, 3), "float32")
+    for _ in range(plans.FEWEST_HELD):
+        model = handmill.Sequential([handmill.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse")
+        model.train_on_batch(x, x[:, :2])
+        model.predict_on_batch(x)
+    alive = [n for n in plans.TRACES._held.values() if n[1] is None or n[1]() is not None]
+    assert len(plans.TRACES._held) <= max(plans.FEWEST_HELD, 2 * len(alive)) + 2
+
+
 @pytest.mark.slow
 @linux
 def test_models_with_functions_of_users_leave_nothing_behind(limit):

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LEVELS = ("portable", "avx2", "avx512", "avx512_bf16", "neon")
+LEVELS = ("portable", "avx2", "avx512", "avx512_bf16", "avx2_vnni", "avx512_vnni", "neon")
 
 # What an object may take from outside: the memory functions that the compiler itself emits,
 # roundings and fma, which are exact and so the same from every libm.

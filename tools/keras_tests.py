@@ -54,6 +54,7 @@ FOLDERS = [
     "datasets",
     "backend/common",
     "wrappers",
+    "distillation",
 ]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = {".py", ".pyi", ".cpp", ".h", ".def"}
 MOST_LINES = 800
-MOST_WHEEL_BYTES = 3_000_000  # 2,510,000 with convolutions; 4,000,000 when everything is there
+MOST_WHEEL_BYTES = 4_300_000  # 3,850,000 before int8 kernels, ONNX, serving; then 4,140,000
 MOST_IMPORT_MS = 30.0
 IMPORT_RUNS = 15
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 
 from tasks import TASKS
 
@@ -39,19 +40,22 @@ def learn(name: str, seed: int) -> dict:
 
 
 def table(_: int) -> dict:
-    """The table of ``handmill demo``; its imports are not part of the loop, as torch's are not."""
-    from handmill import Sequential, _core  # noqa: F401
-    from handmill.cli.demo_command import ACTIVATIONS, OPTIMIZERS, all_combinations, digits
+    """The 25 networks of ``handmill demo`` in a loop; imports do not count, as torch's do not."""
+    from handmill import TrainingWarning, _core, utils  # noqa: F401
+    from handmill.cli.demo_command import ACTIVATIONS, OPTIMIZERS, build, digits
     from handmill.layers import Dense  # noqa: F401
-    from handmill.optimizers import SGD  # noqa: F401
 
     (x, y), (x_test, y_test) = digits()
-    seconds, found = all_combinations(x, y, x_test, y_test)
-    by_name = {
-        f"{activation} {optimizer}": float(found[i, j])
-        for i, activation in enumerate(ACTIVATIONS)
-        for j, optimizer in enumerate(OPTIMIZERS)
-    }
+    warnings.simplefilter("ignore", TrainingWarning)  # some pairs learn slowly
+    by_name = {}
+    start = time.perf_counter()
+    for activation in ACTIVATIONS:
+        for optimizer in OPTIMIZERS:
+            utils.set_random_seed(1)
+            model = build(activation, optimizer)
+            model.fit(x, y, batch_size=32, epochs=10, verbose=0)
+            by_name[f"{activation} {optimizer}"] = model.evaluate(x_test, y_test, verbose=0)[1]
+    seconds = time.perf_counter() - start
     return {"training_seconds": seconds, "models": len(by_name), "table": by_name}
 
 

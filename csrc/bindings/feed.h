@@ -10,7 +10,7 @@ namespace handmill {
 /// A feed and the arrays that it points into.
 struct FeedHolder {
   Feed feed;
-  Pinned arrays;
+  Pinned arrays, members, results;
   bool in_use = false;
 };
 

@@ -124,6 +124,8 @@ void define_facts(Class& type, PlanOf plan_of) {
       .def_property_readonly("lower_bound_bytes",
                              [=](const T& t) { return plan_of(t).lower_bound_bytes(); })
       .def_property_readonly("nbytes", [=](const T& t) { return plan_of(t).bytes(); })
+      .def_property_readonly("has_host_nodes",
+                             [=](const T& t) { return plan_of(t).has_host_nodes(); })
       .def_property_readonly("call_threads", [=](const T& t) { return plan_of(t).call_threads(); })
       .def_property_readonly(
           "sizes",

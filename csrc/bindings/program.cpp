@@ -109,9 +109,10 @@ std::shared_ptr<Program> make_program(
     const std::vector<std::pair<int, py::object>>& constants, std::vector<int> variables,
     const std::vector<Node>& nodes, std::vector<int> outputs,
     const std::vector<std::pair<int, int>>& updates, const std::vector<int>& feeds, int symbols,
-    const std::vector<std::vector<int64_t>>& expressions) {
+    const std::vector<std::vector<int64_t>>& expressions, bool rows_alone) {
   auto program = std::make_shared<Program>();
   program->expressions = DimExpressions(symbols, expressions);
+  program->rows_alone = rows_alone;
   for (const auto& [dtype, dims] : values) {
     program->values.push_back({dtype_of_code(dtype), static_cast<uint32_t>(program->dims.size()),
                                static_cast<uint32_t>(dims.size())});
@@ -157,7 +158,7 @@ void register_program(py::module_& m) {
       .def(py::init(&make_program), py::kw_only(), py::arg("values"), py::arg("inputs"),
            py::arg("constants"), py::arg("variables"), py::arg("nodes"), py::arg("outputs"),
            py::arg("updates"), py::arg("feeds"), py::arg("symbols") = 0,
-           py::arg("expressions") = py::list())
+           py::arg("expressions") = py::list(), py::arg("rows_alone") = false)
       .def("specialize", &specialize, py::arg("sizes"), py::arg("keep_all") = false,
            py::arg("isa") = py::none(), "The plan for these sizes of the symbols.");
 }

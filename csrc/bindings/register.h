@@ -11,6 +11,7 @@ void register_feed(pybind11::module_& m);
 void register_files(pybind11::module_& m);
 void register_function(pybind11::module_& m);
 void register_images(pybind11::module_& m);
+void register_lane(pybind11::module_& m);
 void register_plan(pybind11::module_& m);
 void register_program(pybind11::module_& m);
 void register_random(pybind11::module_& m);

@@ -99,6 +99,8 @@ void register_runtime(py::module_& m) {
   m.def(
       "tuning", [] { return std::string(current_tuning().name); },
       "What new plans are tuned for: a family of CPUs. No number depends on it.");
+  m.def("uses_int8_dot", [] { return uses_int8_dot(current_isa()); });
+  m.def("set_int8_dot", &set_int8_dot, py::arg("use"));
   m.def("set_tuning", [](const std::string& name) { set_tuning(name); }, py::arg("name"));
   m.def(
       "tunings",

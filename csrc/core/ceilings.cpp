@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <vector>
 
 #include "core/buffer.h"
@@ -74,6 +75,13 @@ int team_size(int threads) {
   return count;
 }
 
+// Zeros that were written: pages that were only read are all one and the same page, in the cache.
+Buffer written_zeros(int64_t bytes) {
+  Buffer memory(bytes);
+  std::memset(memory.data(), 0, static_cast<size_t>(bytes));
+  return memory;
+}
+
 }  // namespace
 
 double measure_peak(Isa isa, int threads, double seconds) {
@@ -88,7 +96,7 @@ double measure_peak(Isa isa, int threads, double seconds) {
 double measure_stream(Stream kind, int64_t bytes, Isa isa, int threads, double seconds) {
   require(bytes > 0 && bytes <= int64_t{1} << 40, "bytes must be in 1 .. 2^40, got ", bytes);
   threads = team_size(threads);
-  const Buffer memory(bytes, true);
+  const Buffer memory = written_zeros(bytes);
   std::vector<float> sink(static_cast<size_t>(threads));
   auto* x = reinterpret_cast<float*>(memory.data());
   StreamArgs args{};
@@ -116,7 +124,7 @@ double measure_update(int count, int64_t bytes, Isa isa, int threads, double sec
   args.per_block = align_up((args.size + threads - 1) / threads, kFloatsPerLine);
   // Some lines apart: arrays at equal places of their pages would meet in the same sets of L1.
   const int64_t stride = args.size + 5 * kFloatsPerLine;
-  const Buffer memory(stride * (count + 1) * 4, true);
+  const Buffer memory = written_zeros(stride * (count + 1) * 4);
   auto* first = reinterpret_cast<float*>(memory.data());
   args.y = first;
   for (int j = 0; j < count; ++j) args.x[j] = first + (j + 1) * stride;

@@ -59,6 +59,19 @@ bool has_fast_bf16_dot() { return cpu_vendor() == "AuthenticAMD"; }
 
 #endif
 
+#if defined(HM_HAS_AVX2_VNNI)
+bool has_avx_vnni() {
+  uint32_t a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && has(a, 1u << 4);
+}
+#endif
+#if defined(HM_HAS_AVX512_VNNI)
+bool has_avx512_vnni() {
+  uint32_t a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && has(c, 1u << 11);
+}
+#endif
+
 std::vector<Isa> find_available() {
   std::vector<Isa> levels = {Isa::portable};
 #if defined(HM_HAS_AVX2)
@@ -92,6 +105,7 @@ std::string read_environment() {
 
 const std::string forced_name = read_environment();
 std::atomic<int> chosen_isa{-1};
+std::atomic<bool> int8_dot_wanted{true};
 
 }  // namespace
 
@@ -133,6 +147,21 @@ Isa current_isa() {
   set_isa(forced_name.empty() ? default_isa() : find_isa(forced_name));
   return current_isa();
 }
+
+bool uses_int8_dot(Isa isa) {
+  if (!int8_dot_wanted.load(std::memory_order_relaxed)) return false;
+#if defined(HM_HAS_AVX2_VNNI)
+  static const bool narrow = has_avx_vnni();
+  if (isa == Isa::avx2) return narrow;
+#endif
+#if defined(HM_HAS_AVX512_VNNI)
+  static const bool wide = has_avx512_vnni();
+  if (isa == Isa::avx512 || isa == Isa::avx512_bf16) return wide;
+#endif
+  return false;
+}
+
+void set_int8_dot(bool use) { int8_dot_wanted.store(use, std::memory_order_relaxed); }
 
 void set_isa(Isa isa) { chosen_isa.store(static_cast<int>(isa), std::memory_order_relaxed); }
 

@@ -32,4 +32,10 @@ Isa current_isa();
 
 void set_isa(Isa isa);
 
+/// Whether new plans of a level use dot products of bytes (VNNI): where the CPU has them, unless
+/// set_int8_dot(false) was called. The integers are the same without them.
+bool uses_int8_dot(Isa isa);
+
+void set_int8_dot(bool use);
+
 }  // namespace handmill

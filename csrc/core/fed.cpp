@@ -1,7 +1,9 @@
-// The training loop: gather a batch, run, and again, inside one region.
+// The loop over batches: gather or compose one, run, and again, inside one region.
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <variant>
 
 #include "core/flow_plan.h"
 #include "core/instance.h"
@@ -23,20 +25,41 @@ bool can_convert(Dtype from, Dtype to) {
 
 }  // namespace
 
-// Copies the rows of one batch from one source to one input.
+// Makes the rows of one batch of one input.
 struct Plan::Gather {
-  GatherRowsArgs args;
+  std::variant<GatherRowsArgs, ComposeRowsArgs> args;
   KernelFunction function;
   int64_t blocks;
 
-  double cost() const { return 8.0 * static_cast<double>(args.rows * args.row_size); }
+  double cost() const {
+    return std::visit([](const auto& a) { return 8.0 * static_cast<double>(a.rows * a.row_size); },
+                      args);
+  }
 
   void run(int64_t position, const Worker& worker) const {
-    GatherRowsArgs here = args;
-    here.position = position;
     const int64_t i = worker.index(), n = worker.count();
     const Range share{blocks * i / n, blocks * (i + 1) / n};
-    if (share.begin < share.end) function(&here, share, nullptr);
+    if (share.begin >= share.end) return;
+    std::visit(
+        [&](auto here) {
+          here.position = position;
+          function(&here, share, nullptr);
+        },
+        args);
+  }
+};
+
+// Copies the rows of one output to the feed's result.
+struct Plan::Collect {
+  const std::byte* from;
+  std::byte* to;
+  int64_t first, rows, row_bytes;  // `to` begins with row `first` of the feed
+
+  void run(int64_t position, int64_t index, int64_t count) const {
+    const int64_t begin = rows * index / count, end = rows * (index + 1) / count;
+    if (begin == end) return;
+    std::memcpy(to + (position - first + begin) * row_bytes, from + begin * row_bytes,
+                static_cast<size_t>((end - begin) * row_bytes));
   }
 };
 
@@ -89,29 +112,62 @@ std::vector<Plan::Gather> Plan::make_gathers(const Instance& instance, const Fee
             ", the program takes batches of shape ", shape_text(want));
     require(can_convert(source.dtype, dtype), "array ", i,
             " of the feed: ", dtype_name(source.dtype), " is not converted to ", dtype_name(dtype));
+    int64_t row_size = 1;
+    for (int64_t extent : source.row_shape) row_size *= extent;
+    const int64_t row_bytes = row_size * dtype_bytes(dtype);
+    const int64_t per_block = std::max<int64_t>(1, kGatherBytes / std::max<int64_t>(1, row_bytes));
+    std::byte* y = value_data(instance, value);
     Gather gather{};
-    GatherRowsArgs& args = gather.args;
-    args.source = source.data;
-    args.order = feed.has_order ? feed.order.data() : nullptr;
-    args.y = value_data(instance, value);
-    args.rows = batch;
-    args.row_size = 1;
-    for (int64_t extent : source.row_shape) args.row_size *= extent;
-    const int64_t row_bytes = args.row_size * dtype_bytes(dtype);
-    args.rows_per_block = std::max<int64_t>(1, kGatherBytes / std::max<int64_t>(1, row_bytes));
-    args.from = source.dtype;
-    args.to = dtype;
-    gather.function = kernel_function(isa_, Kernel::gather_rows);
-    gather.blocks = (batch + args.rows_per_block - 1) / args.rows_per_block;
+    gather.blocks = (batch + per_block - 1) / per_block;
+    if (feed.composes) {
+      require(source.dtype == dtype, "array ", i, " of the feed: rows are composed as they are, ",
+              dtype_name(source.dtype), " is not ", dtype_name(dtype));
+      gather.args = ComposeRowsArgs{
+          source.data, source.row,       source.player, feed.members,      y, 0, batch, row_size,
+          per_block,   feed.source_rows, feed.players,  dtype_bytes(dtype)};
+      gather.function = kernel_function(isa_, Kernel::compose_rows);
+    } else {
+      const int64_t* order = feed.has_order ? feed.order.data() : nullptr;
+      gather.args =
+          GatherRowsArgs{source.data, order, y, 0, batch, row_size, per_block, source.dtype, dtype};
+      gather.function = kernel_function(isa_, Kernel::gather_rows);
+    }
     gathers.push_back(gather);
   }
   return gathers;
+}
+
+std::vector<Plan::Collect> Plan::make_collects(const Instance& instance, const Feed& feed) const {
+  std::vector<Collect> collects;
+  if (feed.results.empty()) return collects;
+  const int64_t batch = fed_rows();
+  require(feed.position >= feed.first_result, "results of the feed begin at row ",
+          feed.first_result, ", its position is ", feed.position);
+  require(feed.results.size() == program_->outputs.size(), "the program has ",
+          program_->outputs.size(), " outputs, the feed collects ", feed.results.size());
+  for (size_t i = 0; i < feed.results.size(); ++i) {
+    const Feed::Result& result = feed.results[i];
+    const int value = program_->outputs[i];
+    const std::span<const int64_t> have = shape(value);
+    const Dtype dtype = program_->values[static_cast<size_t>(value)].dtype;
+    require(!have.empty() && have[0] == batch && result.dtype == dtype &&
+                std::equal(have.begin() + 1, have.end(), result.row_shape.begin(),
+                           result.row_shape.end()),
+            "result ", i, " of the feed has ", dtype_name(result.dtype), " rows of shape ",
+            shape_text(result.row_shape), ", a batch of the program gives ", dtype_name(dtype),
+            " of shape ", shape_text(have));
+    const int64_t row_bytes = array_bytes(result.row_shape, dtype);
+    collects.push_back({instance.bases[static_cast<size_t>(slots_.outputs) + i], result.data,
+                        feed.first_result, batch, row_bytes});
+  }
+  return collects;
 }
 
 struct Plan::FedContext {
   const Plan& plan;
   Instance& instance;
   const std::vector<Gather>& gathers;
+  const std::vector<Collect>& collects;
   int64_t batch, position, steps;
   Clock::time_point deadline;
   FedResult result{};
@@ -138,6 +194,10 @@ struct Plan::FedContext {
       }
       if (worker.index() == 0) stop[step & 1] = finish_step(step, worker.count(), begin);
       worker.barrier();
+      // Before the next barrier nobody writes outputs.
+      for (const Collect& collect : collects) {
+        collect.run(position + step * batch, worker.index(), worker.count());
+      }
       if (stop[step & 1]) return;
     }
   }
@@ -175,6 +235,7 @@ struct Plan::FedContext {
       gather_batch(step, gather_threads);
       result.failure = plan.run_all(instance, threads);
       if (result.failure) return;
+      for (const Collect& collect : collects) collect.run(position + step * batch, 0, 1);
       result.steps = step + 1;
       if (Clock::now() >= deadline) return;
     }
@@ -185,7 +246,12 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   const Clock::time_point begin = Clock::now();
   prepare_fed(instance);
   const std::vector<Gather> gathers = make_gathers(instance, feed);
-  const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, feed.rows() - feed.position);
+  const std::vector<Collect> collects = make_collects(instance, feed);
+  int64_t end = feed.rows();
+  for (const Feed::Result& result : feed.results) {
+    end = std::min(end, feed.first_result + result.rows);
+  }
+  const int64_t batch = fed_rows(), rows = std::max<int64_t>(0, end - feed.position);
   Work work = work_, gather_work = work_.empty();
   for (const Gather& gather : gathers) {
     work.add_launch(gather.cost(), gather.blocks);
@@ -198,6 +264,7 @@ FedResult Plan::run_fed(Instance& instance, Feed& feed, int64_t max_steps, doubl
   FedContext context{*this,
                      instance,
                      gathers,
+                     collects,
                      batch,
                      feed.position,
                      std::clamp<int64_t>(max_steps, 0, rows / batch),

@@ -36,6 +36,19 @@ void run_region(int threads, void (*body)(void* context, const Worker& worker), 
 /// The number of threads that a region uses at most.
 int num_threads();
 
+/// While it lives, this thread has no team: num_threads() is 1 for it. For many tasks at once, each
+/// of which is one thread's.
+class AloneHere {
+ public:
+  AloneHere();
+  ~AloneHere();
+  AloneHere(const AloneHere&) = delete;
+  AloneHere& operator=(const AloneHere&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// Sets that number, which may exceed the number of cores. Throws unless threads >= 1.
 void set_num_threads(int threads);
 

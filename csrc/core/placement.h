@@ -15,6 +15,17 @@ namespace handmill {
 
 inline int current_cpu() { return sched_getcpu(); }
 
+/// Lets this thread go to another CPU at once, if it is on that one. It may come back.
+inline void leave_cpu(int cpu) {
+  cpu_set_t allowed;
+  if (cpu < 0 || cpu >= CPU_SETSIZE || current_cpu() != cpu) return;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return;
+  sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+
 /// Where the threads of a team were last. Linux wakes a thread on the CPU that it left, even when
 /// the caller has moved there meanwhile, and is in no hurry to part the two: they took turns for
 /// whole time slices while the other CPU was idle.
@@ -82,6 +93,8 @@ class Placement {
 #else
 
 inline int current_cpu() { return -1; }
+
+inline void leave_cpu(int) {}
 
 template <int kThreads>
 class Placement {

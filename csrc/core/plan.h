@@ -90,6 +90,8 @@ class Plan {
   int64_t bytes() const;
   /// Whether a run takes some 20 us or more, which is worth giving up the GIL.
   bool is_long() const { return work_.cost() > kLongCost || host_nodes_ > 0 || has_open_end_; }
+  /// Whether a part of it is run by Python.
+  bool has_host_nodes() const { return host_nodes_ > 0; }
   /// The threads that finish a call first, if all are there.
   int call_threads() const;
   std::span<const int64_t> shape(int value) const;
@@ -138,6 +140,7 @@ class Plan {
     std::string key;  // kernel and arguments
   };
   struct Gather;
+  struct Collect;
   struct RunContext;
   struct FedContext;
 
@@ -168,6 +171,7 @@ class Plan {
   void prepare_fed(Instance& instance) const;
   int64_t fed_rows() const;
   std::vector<Gather> make_gathers(const Instance& instance, const Feed& feed) const;
+  std::vector<Collect> make_collects(const Instance& instance, const Feed& feed) const;
 
   std::shared_ptr<const Program> program_;
   std::vector<int64_t> sizes_;

@@ -97,6 +97,9 @@ struct Program {
   std::vector<int> outputs;       // values
   std::vector<Update> updates;
   std::vector<int> feeds;  // positions in inputs, for each source of a feed
+  /// Products give each row the bits that it has alone: of programs that read a text as a whole, or
+  /// token by token, with other texts beside it or not.
+  bool rows_alone = false;
 
   std::vector<Origin> origins;          // of each value; filled in by check()
   std::vector<int> update_of_variable;  // position in updates, -1 if it is only read

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "core/check.h"
 #include "core/parallel.h"
@@ -77,6 +78,7 @@ Choice default_choice() {
 
 std::mutex settings_mutex;
 std::atomic<int> current{0};
+thread_local bool is_alone = false;
 std::atomic<bool> is_fixed{false};
 std::string reason;
 
@@ -140,7 +142,12 @@ double cgroup_quota(const std::string& root) {
   return smallest;
 }
 
+AloneHere::AloneHere() : before_(std::exchange(is_alone, true)) {}
+
+AloneHere::~AloneHere() { is_alone = before_; }
+
 int num_threads() {
+  if (is_alone) return 1;
   if (const int n = current.load(std::memory_order_acquire); n > 0) [[likely]] {
     return n;
   }

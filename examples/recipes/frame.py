@@ -56,6 +56,7 @@ def run(
     load: Callable[[Any], Any],
     learn: Callable[[Any, int, Any], Any],
     test: Callable[[Any, Any, Any], dict[str, float]],
+    unit: str = "%",
 ) -> None:
     """Learns once for each seed, prints accuracies and times, then their means.
 
@@ -65,7 +66,9 @@ def run(
         load: ``options -> data``.
         learn: ``data, seed, options -> model``.
         test: ``model, data, options -> {what: accuracy}``.
+        unit: of what was tested; of accuracies from 0 to 1 it is percent.
     """
+    scale = 100 if unit == "%" else 1
     if options.peer:
         sys.path.insert(0, str(ROOT / "bench" / "accuracy"))
         peer = importlib.import_module(f"{options.peer}_recipes")
@@ -85,7 +88,7 @@ def run(
         testing = time.perf_counter() - begin
         for what, score in {**scores, "training seconds": wall, "CPU": processor}.items():
             found.setdefault(what, []).append(score)
-        shown = ", ".join(f"{what} {100 * score:.2f} %" for what, score in scores.items())
+        shown = ", ".join(f"{what} {scale * score:.2f} {unit}" for what, score in scores.items())
         print(
             f"seed {seed}: {shown}; training {wall:.2f} s wall, {processor:.2f} s CPU, testing "
             f"{testing:.2f} s; process so far {time.perf_counter() - START:.2f} s wall, "
@@ -95,8 +98,8 @@ def run(
     means = {what: statistics.fmean(values) for what, values in found.items()}
     for what, values in found.items():
         if "seconds" not in what and what != "CPU":
-            spread = f" +- {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            print(f"{what}: {100 * means[what]:.2f}{spread} % over {len(values)} seed(s)")
+            spread = f" +- {scale * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            print(f"{what}: {scale * means[what]:.2f}{spread} {unit} over {len(values)} seed(s)")
     print(f"training: {means['training seconds']:.2f} s wall, {means['CPU']:.2f} s CPU (means)")
 
 

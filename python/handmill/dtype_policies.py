@@ -9,6 +9,8 @@ from typing import Any
 from handmill.lazy import plain_module
 
 _MIXED = {"mixed_bfloat16": ("bfloat16", "float32")}
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
+"""Keras's modes, of which handmill has int8 and int4."""
 _policy: DTypePolicy | None = None
 
 
@@ -57,9 +59,9 @@ class DTypePolicy:
         return self._variable_dtype
 
     @property
-    def quantization_mode(self) -> None:
-        """None: there is no quantization."""
-        return
+    def quantization_mode(self) -> str | None:
+        """How weights are quantized, such as ``"int8"``; None: they are not."""
+        return None
 
     def of_path(self, path: str | None) -> DTypePolicy:
         """The policy of a layer with a path: this one, for all of them."""
@@ -108,6 +110,82 @@ class DTypePolicy:
 
 class FloatDTypePolicy(DTypePolicy):
     """The older name of :class:`DTypePolicy`."""
+
+
+class QuantizedDTypePolicy(DTypePolicy):
+    """The dtypes of a layer whose weights are quantized.
+
+    Args:
+        mode: ``"int8"``, or ``"int4"`` with one scale for each output.
+        source_name: the policy that the layer had before; default: that of the process.
+
+    Raises:
+        ValueError: for another mode, or a policy that does not go with it.
+
+    Example:
+        >>> policy = QuantizedDTypePolicy("int8", "float32")
+        >>> policy.name, policy.quantization_mode, policy.compute_dtype
+        ('int8_from_float32', 'int8', 'float32')
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None) -> None:
+        super().__init__(source_name)
+        self._quantization_mode = mode
+        self._source_name = self._name
+        self._name = f"{mode}_from_{self._source_name}"
+        check_mode(self._base_mode())
+
+    def _base_mode(self) -> str:
+        return self._quantization_mode
+
+    @property
+    def quantization_mode(self) -> str | None:
+        """How weights are quantized."""
+        return self._base_mode()
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {"mode": self._quantization_mode, "source_name": self._source_name}
+
+    def __repr__(self) -> str:
+        return f'<QuantizedDTypePolicy "{self._name}">'
+
+
+class Int4DTypePolicy(QuantizedDTypePolicy):
+    """The dtypes of a layer whose weights have 4 bits, with a scale for each of some groups.
+
+    Args:
+        mode: ``"int4/128"`` for groups of 128 inputs; ``"int4/-1"`` for all of them.
+        source_name: the policy that the layer had before.
+
+    Raises:
+        ValueError: if ``mode`` is not of that form.
+
+    Example:
+        >>> Int4DTypePolicy("int4/64", "float32").block_size
+        64
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None) -> None:
+        found = re.fullmatch(r"int4/(-1|[1-9]\d{0,8})", mode)
+        if found is None:
+            raise ValueError(
+                "Invalid mode for Int4DTypePolicy. Expected format 'int4/<block_size>', with -1 or "
+                f"a positive integer, but got {mode!r:.80}."
+            )
+        self._block_size = int(found[1])
+        super().__init__(mode, source_name)
+
+    def _base_mode(self) -> str:
+        return "int4"
+
+    @property
+    def block_size(self) -> int:
+        """The inputs of a group; -1: all of them."""
+        return self._block_size
+
+    def __repr__(self) -> str:
+        return f'<Int4DTypePolicy "{self._name}">'
 
 
 class DTypePolicyMap(DTypePolicy, MutableMapping[str, DTypePolicy]):
@@ -262,6 +340,34 @@ def _dtypes_of(name: str) -> tuple[str, str]:
     return dtype, dtype
 
 
+def check_mode(mode: Any) -> None:
+    """Refuses what is no mode of quantization, and modes of Keras that handmill lacks.
+
+    Raises:
+        ValueError: it lists the modes.
+    """
+    if mode not in QUANTIZATION_MODES:
+        raise ValueError(
+            f"Invalid quantization mode. Expected one of {QUANTIZATION_MODES}. Received: "
+            f"mode={mode}"
+        )
+    if mode not in ("int8", "int4"):
+        raise ValueError(
+            f"the quantization mode {mode!r} is not supported; there are 'int8' and 'int4'"
+        )
+
+
+def _quantized(name: str) -> DTypePolicy:
+    mode, separator, source = name.partition("_from_")
+    if not separator:
+        raise ValueError(
+            f"Cannot convert {name!r:.80} to a DTypePolicy: a quantized one is named by mode and "
+            "source, such as 'int8_from_float32'"
+        )
+    kind = Int4DTypePolicy if mode.startswith("int4/") else QuantizedDTypePolicy
+    return kind(mode, source)
+
+
 def floatx() -> str:
     """The default float dtype, ``"float32"``."""
     return "float32"
@@ -340,7 +446,8 @@ def get(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, Mapping):
         return deserialize(identifier)
     if isinstance(identifier, str):
-        policy = DTypePolicy(identifier)
+        is_quantized = "_from_" in identifier
+        policy = _quantized(identifier) if is_quantized else DTypePolicy(identifier)
     else:
         from handmill.ir.shapes import standardize_dtype
 
@@ -358,9 +465,9 @@ def get(identifier: Any) -> DTypePolicy:
 
 def serialize(policy: DTypePolicy) -> dict[str, Any]:
     """Returns a policy as Keras writes it in configs."""
-    is_map = isinstance(policy, DTypePolicyMap)
+    is_plain = type(policy) in (DTypePolicy, FloatDTypePolicy)
     return {
-        "module": "keras.dtype_policies" if is_map else "keras",
+        "module": "keras" if is_plain else "keras.dtype_policies",
         "class_name": type(policy).__name__,
         "config": policy.get_config(),
         "registered_name": None,
@@ -380,12 +487,21 @@ def deserialize(config: Mapping[str, Any], custom_objects: Any = None) -> DTypeP
     found = config.get("config")
     if config.get("class_name") == "DTypePolicyMap" and isinstance(found, Mapping):
         return DTypePolicyMap.from_config(found)  # type: ignore[no-any-return]
+    kind = _QUANTIZED.get(config.get("class_name"))  # type: ignore[arg-type]
+    if kind is not None and isinstance(found, Mapping):
+        return kind.from_config(found)  # type: ignore[no-any-return]
     name = found.get("name") if isinstance(found, Mapping) else None
     if config.get("class_name") not in ("DTypePolicy", "FloatDTypePolicy") or not isinstance(
         name, str
     ):
         raise ValueError(f"Unknown `dtype`: not the config of a DTypePolicy: {dict(config)!r}")
     return get(name)
+
+
+_QUANTIZED: dict[str, type[DTypePolicy]] = {
+    "QuantizedDTypePolicy": QuantizedDTypePolicy,
+    "Int4DTypePolicy": Int4DTypePolicy,
+}
 
 
 __getattr__ = plain_module(__name__)

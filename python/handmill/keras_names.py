@@ -207,6 +207,10 @@ KERAS_NAMES: dict[str, str] = {
         "is_int_dtype is_keras_tensor result_type set_epsilon set_floatx set_image_data_format "
         "standardize_dtype"
     ),
+    "distribution": (
+        "DataParallel DeviceMesh LayoutMap ModelParallel TensorLayout distribute_tensor "
+        "distribution get_device_count initialize list_devices set_distribution"
+    ),
     "distillation": "DistillationLoss Distiller FeatureDistillation LogitsDistillation",
     "quantizers": (
         "AWQConfig AbsMaxQuantizer Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -143,6 +145,25 @@ def reset_names() -> None:
     """Starts the numbering again and leaves the open scopes, as ``clear_session`` does."""
     _counts.clear()
     _OPEN.scopes.clear()
+
+
+@contextmanager
+def kept_names() -> Iterator[None]:
+    """Lets names made in the ``with`` block count for nothing: numbering goes on as before."""
+    counts = dict(_counts)
+    try:
+        yield
+    finally:
+        _counts.clear()
+        _counts.update(counts)
+
+
+@contextmanager
+def names_of_its_own() -> Iterator[None]:
+    """Numbers the names of the ``with`` block from the beginning, as in a fresh process."""
+    with kept_names():
+        _counts.clear()
+        yield
 
 
 def object_name(obj: Any) -> str:

@@ -12,6 +12,7 @@ __getattr__, __dir__ = lazy_exports(
         name: "handmill.inspection.image_plots"
         for name in ("activation_maps", "augmentations", "filters", "images", "misclassified")
     }
+    | {name: "handmill.inspection.strategy_plots" for name in ("comparison", "learning_curve")}
     | {
         name: "handmill.inspection.plots"
         for name in (

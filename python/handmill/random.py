@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,21 +39,42 @@ def seed_all(seed: int) -> None:
     with _LOCK:
         _root, _drawn = _checked_seed(seed), 0
     if _of_programs is not None:
-        _of_programs.state.assign(np.array([next_host_seed(), 0], np.int64))
+        _of_programs.state.assign(np.array([_seed_of_programs(), 0], np.int64))
 
 
 def next_host_seed() -> int:
     """A fresh seed below 2**62; the sequence follows from :func:`seed_all`."""
-    global _root, _drawn
+    global _drawn
     with _LOCK:
-        if _root is None:
-            import secrets
-
-            _root = secrets.randbits(62)
-        root, call = _root, _drawn
+        root, call = _root_now(), _drawn
         _drawn += 1
+    return host_seed(root, call)
+
+
+def _root_now() -> int:
+    """The seed of everything; drawn by the system if nobody has set it. Called under the lock."""
+    global _root
+    if _root is None:
+        import secrets
+
+        _root = secrets.randbits(62)
+    return _root
+
+
+def host_seed(root: int, call: int) -> int:
+    """What :func:`next_host_seed` gives at a call, from 0, after ``seed_all(root)``."""
     low, high = (int(w) for w in words(root, call, 2))
     return (high << 32 | low) & (1 << 62) - 1
+
+
+_CALL_OF_PROGRAMS = 1 << 62
+"""Beyond all calls: the same seed whether or not a program has drawn without one before."""
+
+
+def _seed_of_programs() -> int:
+    with _LOCK:
+        root = _root_now()
+    return host_seed(root, _CALL_OF_PROGRAMS)
 
 
 def state() -> dict[str, Any]:
@@ -84,6 +105,8 @@ def restore_state(data: Mapping[str, Any]) -> None:
         _of_programs.state.assign(np.array(programs, np.int64))
     with _LOCK:
         _root, _drawn = data["root"], data["drawn"]
+    if programs is None and _of_programs is not None and _root is not None:
+        _of_programs.state.assign(np.array([_seed_of_programs(), 0], np.int64))
 
 
 def _checked_seed(seed: int) -> int:
@@ -251,7 +274,7 @@ def randint(
 
     dtype = _integer_dtype("randint", dtype)
     ends = [ops.cast(end, "int64") for end in (minval, maxval)]
-    drawn = apply(RANDOM_INTEGERS, _state(seed), *ends, shape=_sizes(shape))
+    drawn = apply(RANDOM_INTEGERS, draw_state(seed), *ends, shape=_sizes(shape))
     return ops.cast(drawn, dtype)
 
 
@@ -293,7 +316,7 @@ def categorical(
     batch, classes = shape_of(logits)
     # The largest of the logits, each plus a Gumbel number -log(-log u), is that of a class with
     # its probability.
-    u = ops.maximum(random_uniform(_state(seed), (batch, int(num_samples), classes)), 2.0**-25)
+    u = ops.maximum(random_uniform(draw_state(seed), (batch, int(num_samples), classes)), 2.0**-25)
     noise = ops.negative(ops.log(ops.negative(ops.log(u))))
     return ops.cast(ops.argmax(ops.add(ops.expand_dims(logits, 1), noise), axis=-1), dtype)
 
@@ -331,7 +354,7 @@ def dropout(
     if rate == 1:
         return ops.multiply(inputs, 0.0)
     if noise_shape is None:
-        return masked(inputs, _state(seed), rate)
+        return masked(inputs, draw_state(seed), rate)
     own = shape_of(inputs)
     if len(noise_shape) != len(own):
         raise ValueError(
@@ -340,7 +363,7 @@ def dropout(
         )
     shape = [mine if size is None else size for size, mine in zip(noise_shape, own, strict=True)]
     # 0 or 1 / (1 - rate), once for all elements that share a decision.
-    factor = masked(ops.ones(_sizes(shape)), _state(seed), rate)
+    factor = masked(ops.ones(_sizes(shape)), draw_state(seed), rate)
     scaled = ops.multiply(inputs, ops.cast(factor, dtype_of(inputs)))
     return ops.where(ops.greater(factor, 0.0), scaled, ops.zeros_like(inputs))
 
@@ -367,7 +390,7 @@ def shuffle(x: Any, axis: int = 0, seed: int | SeedGenerator | None = None) -> A
     _refuse_functional("shuffle", x)
     x = tensor(x)
     axis = normal_axis("shuffle", axis, len(shape_of(x)))
-    order = apply(RANDOM_ORDER, _state(seed), shape=shape_of(x), axis=axis)
+    order = apply(RANDOM_ORDER, draw_state(seed), shape=shape_of(x), axis=axis)
     return ops.take_along_axis(x, order, axis=axis)
 
 
@@ -457,7 +480,7 @@ def _parametric(
     for parameter in parameters:
         _refuse_functional(name, parameter)
     given = [ops.cast(parameter, "float32") for parameter in parameters]
-    return ops.cast(apply(op, _state(seed), *given, shape=_sizes(shape)), dtype)
+    return ops.cast(apply(op, draw_state(seed), *given, shape=_sizes(shape)), dtype)
 
 
 def _float_dtype(name: str, dtype: Any) -> str:
@@ -509,6 +532,11 @@ _of_programs: SeedGenerator | None = None
 """Seeds the draws of programs that name no seed, as Keras's global generator does."""
 
 
+def programs_draw_from(states: Container[int]) -> bool:
+    """Whether the generator of draws without a seed is among states, given by their ids."""
+    return _of_programs is not None and id(_of_programs.state.state) in states
+
+
 def _state_in_program(seed: int | SeedGenerator | None) -> Any:
     """The state for one draw of the program that is being traced, None outside a trace."""
     from handmill.ir.graph import current_graph
@@ -523,7 +551,7 @@ def _state_in_program(seed: int | SeedGenerator | None) -> Any:
     if seed is not None:
         return np.array([_checked_seed(seed), 0], np.int64)
     if _of_programs is None:
-        _of_programs = SeedGenerator()
+        _of_programs = SeedGenerator(_seed_of_programs())
     return _of_programs.next()
 
 
@@ -544,7 +572,7 @@ def _is_state(seed: Any) -> bool:
     return getattr(seed, "shape", None) == (2,)
 
 
-def _state(seed: int | SeedGenerator | None) -> Any:
+def draw_state(seed: int | SeedGenerator | None) -> Any:
     """The state for one draw, in a program or on the host."""
     state = _state_in_program(seed)
     return np.array(_draw(seed), np.int64) if state is None else state

@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: the networks of ``MLPClassifier`` and ``MLPRegressor``, faster.
+"""Estimators for scikit-learn: networks by its own parameters, faster, and a search with seeds.
 
 Needs scikit-learn 1.6 or newer (``pip install scikit-learn``), which is imported with them.
 """
@@ -12,6 +12,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "HandmillClassifier": "handmill.models.estimators.classifier",
         "HandmillRegressor": "handmill.models.estimators.regressor",
+        "HandmillSearchCV": "handmill.models.estimators.search",
     },
     needs=(("sklearn", "scipy"), "scikit-learn 1.6 or newer: pip install -U scikit-learn"),
 )

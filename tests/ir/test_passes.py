@@ -9,6 +9,7 @@ from graphs import WIDTH, random_graph
 from handmill import ops
 from handmill.errors import GraphError
 from handmill.ir.dims import BATCH
+from handmill.ir.gradient import gradients
 from handmill.ir.graph import Graph, rewrite
 from handmill.ir.interpret import interpret
 from handmill.ir.passes import (
@@ -151,6 +152,33 @@ def test_a_value_used_twice_stays_out_of_the_epilogue():
         z = ops.matmul(x, graph.constant(np.ones((8, 4), "f")))
         graph.outputs = [ops.relu(z), z]
     assert [n.op.name for n in fuse_epilogues(graph).nodes] == ["matmul", "relu"]
+
+
+@pytest.mark.parametrize("several", (False, True))
+def test_the_gradient_of_a_normalization_takes_what_is_added_to_it(several):
+    """Its other results, which are found elsewhere now, are those that are read."""
+    graph = Graph()
+    with graph:
+        x = graph.input(Spec((BATCH, 8)), "x")
+        gamma, beta = (graph.input(Spec((8,)), name) for name in ("gamma", "beta"))
+        y = ops.layer_normalization(x, gamma, beta)
+        loss = ops.sum(ops.square(y) + ops.square(x))
+        dx, dgamma, dbeta = gradients(graph, loss, [x, gamma, beta])
+        graph.outputs = [dx, dgamma, ops.exp(dbeta)] if several else [dx]
+    fused = fuse_epilogues(graph)
+    grads = [n for n in fused.nodes if n.op.name == "layer_norm_grad"]
+    assert [n.attrs["residual"] for n in grads] == [True]
+    assert fused.outputs[0] is grads[0].outputs[0]
+    verify(fused)
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s) for s in ((5, 8), (8,), (8,))]
+    pairs = zip(
+        interpret(graph, arrays, dtype="float64").outputs,
+        interpret(fused, arrays, dtype="float64").outputs,
+        strict=True,
+    )
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_elementwise_chains_become_one_tile_program():

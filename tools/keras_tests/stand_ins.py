@@ -84,6 +84,7 @@ def made() -> dict[str, dict[str, Any]]:
             "name_scope": hm.name_scope,
             "current_path": naming.current_path,
         },
+        "keras.src.utils.python_utils": {"removesuffix": str.removesuffix},
         "keras.src.utils.naming": {
             "auto_name": naming.auto_name,
             "to_snake_case": naming.to_snake_case,

@@ -95,6 +95,8 @@ std::span<const double> NodeView::floats(std::string_view name) const {
 
 Isa LaunchWriter::isa() const { return lowering_.isa; }
 
+bool LaunchWriter::rows_alone() const { return lowering_.program.rows_alone; }
+
 Ref LaunchWriter::workspace(int64_t bytes) {
   return {Ref::Kind::workspace, lowering_.new_workspace(bytes, lowering_.node_)};
 }

@@ -134,6 +134,9 @@ class LaunchWriter {
   /// The level to lower for: block sizes may depend on it.
   Isa isa() const;
 
+  /// Whether bits of a row must not depend on the number of rows (Program::rows_alone).
+  bool rows_alone() const;
+
   /// Memory for the launches of this node, 64-byte aligned, of any content at first.
   Ref workspace(int64_t bytes);
 

@@ -278,16 +278,20 @@ class Planner {
       intervals.back().shared = intervals.back().shared || launch.info.blocks > 1;
       ended = lowering_.ends_region(launch);
     }
-    if (intervals.empty()) return;
+    // They follow one another; a node whose launches a barrier parts is in two or more.
+    std::erase_if(intervals, [](const Interval& interval) { return !interval.shared; });
+    const auto first_with = [&](int node) {
+      return std::partition_point(intervals.begin(), intervals.end(),
+                                  [&](const Interval& interval) { return interval.last < node; });
+    };
     for (Lifetime& life : lifetimes) {
-      for (const Interval& interval : intervals) {
-        if (!interval.shared) continue;
-        if (interval.first <= life.first && life.first <= interval.last) {
-          life.from = std::min(life.from, interval.first);
-        }
-        if (interval.first <= life.last && life.last <= interval.last) {
-          life.to = std::max(life.to, interval.last);
-        }
+      const auto born = first_with(life.first);
+      if (born != intervals.end() && born->first <= life.first) {
+        life.from = std::min(life.from, born->first);
+      }
+      for (auto dies = first_with(life.last); dies != intervals.end() && dies->first <= life.last;
+           ++dies) {
+        life.to = std::max(life.to, dies->last);
       }
     }
   }

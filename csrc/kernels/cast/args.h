@@ -30,4 +30,16 @@ struct GatherRowsArgs {
   Dtype from, to;
 };
 
+// Rows of coalition after coalition, each with every background row: entry e of y[i] is the row's
+// where player[e] is in the coalition, else the background's. Coalition s has the players whose
+// `members[s, player]` is not 0; without members, those that are bits of s. Player -1 is in none.
+struct ComposeRowsArgs {
+  const void* background;  // (background_rows, row_size)
+  const void* row;
+  const int32_t* player;   // of each entry
+  const uint8_t* members;  // (coalitions, players)
+  void* y;
+  int64_t position, rows, row_size, rows_per_block, background_rows, players, item_bytes;
+};
+
 }  // namespace handmill

@@ -76,6 +76,71 @@ struct ConvKernelGradArgs {
   int32_t panel_vectors;
 };
 
+/// A kernel of 3x3 taps where it lies: tap (k, l) of row and column at
+/// w[first + (3 * k + l) * tap + row * row_step + column * column_step]. The gradient by the input
+/// reads the same memory with the taps backwards and rows and columns exchanged.
+struct SmallKernel {
+  const float* w;
+  int64_t first, tap, row_step, column_step;
+};
+
+/// u = G w G^T for the matrix w of taps of each row and column (winograd.h), in panels: that of
+/// vectors [v0, v1) starts at 16 * K * v0 * width and holds [16][K][(v1 - v0) * width], zero past
+/// N. Block j * blocks_k + i does panels [j] and rows [i] of an even partition.
+struct WinogradKernelArgs {
+  SmallKernel kernel;
+  float* packed;
+  int64_t K, N;
+  int64_t blocks_n, blocks_k;
+  int32_t panel_vectors;
+};
+
+/// As ConvArgs, for kernels of 3x3 taps, steps of 1 and one group, with 16 products for 2x2 sums
+/// instead of 36. c is cut into tiles of 2x2 positions, counted across, down and by images; the
+/// last ones of odd sizes are cut off. Sums that are not finite are computed again, tap by tap from
+/// `kernel`, so that infinities and NaN go where their windows take them and nowhere else.
+///
+/// Block j * tile_blocks + i computes panels [j] of an even partition and tiles_per_block tiles,
+/// depth_chunk channels at a time, whose sums are added in order. Scratch holds the products of
+/// product_columns columns: of a panel, or of all panels of a block where it takes several chunks.
+struct WinogradArgs {
+  ConvGeometry shape;
+  SmallKernel kernel;
+  const float* source;
+  const float* packed;
+  float* c;
+  MatmulEpilogue epilogue;
+  int64_t tiles_per_block, tile_blocks, blocks_n;
+  int64_t depth_chunk, product_columns;
+  int32_t panel_vectors;
+};
+
+/// sums[slice, f, d, o] = sum over the tiles of the slice of (B^T x B)[f] (A dy A^T)[f]: what
+/// winograd_finish makes the gradient of.
+///
+/// Block (slice * blocks_n + j) * parts + i: channels [i * depth_part, ...), panels [j] and the
+/// tiles [slice] of an even partition, tiles_per_chunk at a time.
+struct WinogradGradArgs {
+  ConvGeometry shape;
+  const float* source;
+  const float* dy;
+  float* sums;
+  int64_t slices, parts, blocks_n;
+  int64_t depth_part, tiles_per_chunk;
+  int32_t panel_vectors;
+};
+
+/// dw[k, l, d, o] = (G^T (sum over slices of sums[slice, :, d, o]) G)[k, l], and tap by tap where
+/// that is not finite. Block i of an even partition of the channels d.
+struct WinogradFinishArgs {
+  ConvGeometry shape;
+  const float* source;
+  const float* dy;
+  const float* sums;
+  float* dw;
+  int64_t slices, blocks;
+};
+
 /// c[n, t, d] = epilogue(sum over taps of source[n, window(t, tap), d] w[tap, d]): one filter a
 /// channel, groups == source_channels == target_channels. Block n * row_blocks + r computes
 /// rows_per_block target rows of an image, of all classes.

@@ -67,11 +67,7 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const int64_t K = shape.axis[0].kernel * shape.axis[1].kernel * shape.depth;
   const float* const packed = p.packed + block.group * p.packed_group;
   const MatmulEpilogue& e = p.epilogue;
-  const bool relu = e.activation == Activation::relu && e.residual == nullptr;
-  const bool activation = e.activation != Activation::none && !relu;
-  const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
-  const bool rest =
-      e.residual != nullptr || activation || (e.grad != ActivationGrad::none && !gate);
+  const InTile in_tile(e);
   const auto convolve_panel = [&](int64_t n, int vectors, int64_t columns) {
     WindowTile tile{};
     tile.a = region.data;
@@ -95,18 +91,20 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       const int64_t filter = block.group * shape.columns + n;
       tile.scale = is_last && e.scale != nullptr ? floats(e.scale) + filter : nullptr;
       tile.bias = is_last && e.bias != nullptr ? floats(e.bias) + filter : nullptr;
-      tile.relu = is_last && relu;
-      tile.gate = is_last && gate ? floats(e.grad_of) + n : nullptr;
+      tile.residual = is_last && in_tile.residual ? floats(e.residual) + n : nullptr;
+      tile.relu = is_last && in_tile.relu;
+      tile.gate = is_last && in_tile.gate ? floats(e.grad_of) + n : nullptr;
       run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
-        if (!is_last || !rest) return;
+        if (!is_last || in_tile.all) return;
         const int64_t first = done.c_offset[0];
         if (done.c_offset[height - 1] - first == (height - 1) * columns) {  // without gaps
-          apply_epilogue(e, first + n, columns, p.c + first + n, columns, height, columns, relu);
+          apply_epilogue(e, first + n, columns, p.c + first + n, columns, height, columns,
+                         in_tile.relu);
           return;
         }
         for (int64_t r = 0; r < height; ++r) {
           const int64_t at = done.c_offset[r] + n;
-          apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, relu);
+          apply_epilogue(e, at, columns, p.c + at, columns, 1, columns, in_tile.relu);
         }
       });
     }

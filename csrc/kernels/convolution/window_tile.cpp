@@ -65,8 +65,8 @@ void window_tile(const WindowTile& t) {
   }
 
   const auto offset = [&](int m) { return t.c_offset[m]; };
-  finish_tile<MR, NV>(acc, {t.c, t.scale, t.bias, t.gate, last, t.add_to_c, t.relu}, offset,
-                      offset);
+  finish_tile<MR, NV>(acc, {t.c, t.scale, t.bias, t.gate, t.residual, last, t.add_to_c, t.relu},
+                      offset, offset);
 }
 
 struct KernelTable {

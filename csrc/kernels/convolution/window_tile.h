@@ -12,16 +12,17 @@ struct WindowSegment {
 };
 
 // c[c_offset[m] + n] (+)= sum over segments s and k of a[a_offset[m] + s.a + k * a_step]
-// b[s.b + k * b_stride + n] (* scale[n]) (+ bias[n]), then relu if asked, then 0 where
-// gate[c_offset[m] + n] <= 0 if there is a gate, for one register tile, whose rows and vectors are
-// those of the kernel; the last vector holds last_lanes <= width columns.
+// b[s.b + k * b_stride + n] (* scale[n]) (+ bias[n]) (+ residual[c_offset[m] + n]), then relu if
+// asked, then 0 where gate[c_offset[m] + n] <= 0 if there is a gate, for one register tile, whose
+// rows and vectors are those of the kernel; the last vector holds last_lanes <= width columns.
 struct WindowTile {
   const float* a;
   const float* b;
   float* c;
-  const float* scale;  // null: none
-  const float* bias;   // null: none
-  const float* gate;   // null: none
+  const float* scale;     // null: none
+  const float* bias;      // null: none
+  const float* gate;      // null: none
+  const float* residual;  // null: none
   const int64_t* a_offset;
   const int64_t* c_offset;
   const WindowSegment* segments;
@@ -30,6 +31,22 @@ struct WindowTile {
   int64_t last_lanes;
   bool add_to_c;
   bool relu;
+};
+
+/// Which steps of an epilogue behind scale and bias a tile applies; those behind a step that it
+/// does not know are left to apply_epilogue, unless all are applied.
+struct InTile {
+  bool residual, relu, gate, all;
+
+  HM_INLINE explicit InTile(const MatmulEpilogue& e) {
+    const bool is_relu = e.activation == Activation::relu;
+    const bool is_gate = e.grad == ActivationGrad::relu;
+    all = (is_relu || e.activation == Activation::none) &&
+          (is_gate || e.grad == ActivationGrad::none);
+    residual = all && e.residual != nullptr;
+    relu = is_relu && (all || e.residual == nullptr);
+    gate = all && is_gate;
+  }
 };
 
 using WindowKernel = void (*)(const WindowTile& t);

@@ -55,6 +55,16 @@ struct AddAlongArgs {
   Dtype index_type;
 };
 
+// y[indices[k]] = x[k], rows of `row_bytes`; of equal indices the last one counts. Indices out of
+// range are left out; the other rows of y stay as they are.
+struct PutRowsArgs {
+  const void* x;
+  const void* indices;
+  void* y;
+  int64_t rows, row_bytes, num_indices, rows_per_block;
+  Dtype index_type;
+};
+
 // y[k, d] = (indices[k] == d)
 struct OneHotArgs {
   const void* indices;

@@ -71,6 +71,17 @@ void scatter_add(const ScatterAddArgs& a, Range blocks, void*) {
   }
 }
 
+// A block owns a run of rows of y and looks at every index, in their order.
+void put_rows(const PutRowsArgs& a, Range blocks, void*) {
+  const Range rows = items_of(blocks, a.rows_per_block, a.rows);
+  for (int64_t k = 0; k < a.num_indices; ++k) {
+    const int64_t row = label_at(a.indices, a.index_type, k);
+    if (row < rows.begin || row >= rows.end) continue;
+    std::memcpy(static_cast<char*>(a.y) + row * a.row_bytes,
+                static_cast<const char*>(a.x) + k * a.row_bytes, static_cast<size_t>(a.row_bytes));
+  }
+}
+
 void one_hot(const OneHotArgs& a, Range blocks, void*) {
   const Range items = items_of(blocks, a.per_block, a.size);
   if (items.begin >= items.end) return;

@@ -14,8 +14,33 @@
 namespace handmill::HM_ISA {
 namespace {
 
-// Columns whose places are computed together: 8 KB of stack.
+// Pixels whose places are computed together: 14 KB of stack. Places are computed for whole vectors,
+// so also for some behind the last pixel, which nothing uses.
 constexpr int64_t kRun = 256;
+constexpr int64_t kLanes = 16;
+
+HM_INLINE int64_t whole_lanes(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// Where the pixels of a row lie, from a column on.
+void place_row(const float* m, int64_t r, int64_t c, int64_t lanes, float* down, float* right) {
+  const float row = static_cast<float>(r);
+  const float d0 = m[3], d1 = m[4], d2 = m[5], r0 = m[0], r1 = m[1], r2 = m[2];
+  const float b0 = m[6], b1 = m[7];
+  if (b0 == 0.0f && b1 == 0.0f) {  // divided by 1
+    for (int64_t i = 0; i < lanes; ++i) {
+      const float column = static_cast<float>(static_cast<int32_t>(c + i));
+      down[i] = d0 * column + d1 * row + d2;
+      right[i] = r0 * column + r1 * row + r2;
+    }
+    return;
+  }
+  for (int64_t i = 0; i < lanes; ++i) {
+    const float column = static_cast<float>(static_cast<int32_t>(c + i));
+    const float below = b0 * column + b1 * row + 1.0f;
+    down[i] = (d0 * column + d1 * row + d2) / below;
+    right[i] = (r0 * column + r1 * row + r2) / below;
+  }
+}
 
 // Where the samples of a run lie along one axis: the first, and for order 1 the one after it.
 struct Samples {
@@ -115,6 +140,37 @@ void sample_run(const SampleImagesArgs& a, const float* image, const float* fill
   }
 }
 
+// One channel: pixels of a run lie side by side, so that they are blended as vectors. All lanes
+// have places inside of the image.
+void blend_run(const SampleImagesArgs& a, const float* image, const Samples& rows,
+               const Samples& columns, int64_t n, int64_t lanes, float* y) {
+  const auto W = static_cast<int32_t>(a.W);
+  const float fill = a.cval;
+  // Read one by one, which volatile asks for: GCC would gather them, in twice the time.
+  const volatile float* const one_by_one = image;
+  float pixels[2][2][kRun], found[kRun];
+  int32_t at[kRun];
+  for (int j = 0; j < 2; ++j) {
+    for (int k = 0; k < 2; ++k) {
+      float* const p = pixels[j][k];
+      for (int64_t i = 0; i < lanes; ++i) at[i] = rows.at[j][i] * W + columns.at[k][i];
+      for (int64_t i = 0; i < lanes; ++i) p[i] = one_by_one[at[i]];
+      for (int64_t i = 0; i < lanes; ++i) {
+        p[i] = (rows.inside[j][i] & columns.inside[k][i]) != 0 ? p[i] : fill;
+      }
+    }
+  }
+  for (int64_t i = 0; i < lanes; ++i) {
+    const float w00 = rows.weight[0][i] * columns.weight[0][i];
+    const float w01 = rows.weight[0][i] * columns.weight[1][i];
+    const float w10 = rows.weight[1][i] * columns.weight[0][i];
+    const float w11 = rows.weight[1][i] * columns.weight[1][i];
+    found[i] = w00 * pixels[0][0][i] + w01 * pixels[0][1][i] + w10 * pixels[1][0][i] +
+               w11 * pixels[1][1][i];
+  }
+  std::memcpy(y, found, static_cast<size_t>(n) * sizeof(float));
+}
+
 }  // namespace
 
 void sample_images(const SampleImagesArgs& a, Range blocks, void* scratch) {
@@ -122,29 +178,31 @@ void sample_images(const SampleImagesArgs& a, Range blocks, void* scratch) {
   for (int64_t k = 0; k < a.C; ++k) fill[k] = a.cval;
   const Locate locate_run = locate_for(a.border);
   const float height = static_cast<float>(a.H), width = static_cast<float>(a.W);
+  // A run holds whole rows, as many as there is room for, or a part of a long one.
+  const int64_t most_rows = a.W < kRun ? kRun / a.W : 1;
   Samples rows, columns;
-  float down[kRun], right[kRun];
+  float down[kRun + kLanes] = {}, right[kRun + kLanes] = {};
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const int64_t b = block / a.bands;
     const int64_t begin = block % a.bands * a.rows_per_band;
     const int64_t end = begin + a.rows_per_band < a.H ? begin + a.rows_per_band : a.H;
     const float* m = a.matrix + b * a.matrix_stride;
     const float* image = a.x + b * a.H * a.W * a.C;
-    for (int64_t r = begin; r < end; ++r) {
-      const float row = static_cast<float>(r);
+    for (int64_t r = begin; r < end; r += most_rows) {
+      const int64_t num_rows = end - r < most_rows ? end - r : most_rows;
       for (int64_t c = 0; c < a.W; c += kRun) {
-        const int64_t n = a.W - c < kRun ? a.W - c : kRun;
-        for (int64_t i = 0; i < n; ++i) {
-          const float column = static_cast<float>(static_cast<int32_t>(c + i));
-          const float below = m[6] * column + m[7] * row + 1.0f;
-          down[i] = (m[3] * column + m[4] * row + m[5]) / below;
-          right[i] = (m[0] * column + m[1] * row + m[2]) / below;
+        const int64_t size = a.W - c < kRun ? a.W - c : kRun;
+        for (int64_t k = 0; k < num_rows; ++k) {
+          place_row(m, r + k, c, whole_lanes(size), down + k * size, right + k * size);
         }
-        locate_run(down, n, height, a.order, rows);
-        locate_run(right, n, width, a.order, columns);
+        const int64_t n = num_rows * size, lanes = whole_lanes(n);
+        locate_run(down, lanes, height, a.order, rows);
+        locate_run(right, lanes, width, a.order, columns);
         float* y = a.y + ((b * a.H + r) * a.W + c) * a.C;
         if (a.C == 3) {
           sample_run<3>(a, image, fill, rows, columns, n, y);
+        } else if (a.C == 1 && a.order == 1) {
+          blend_run(a, image, rows, columns, n, lanes, y);
         } else if (a.C == 1) {
           sample_run<1>(a, image, fill, rows, columns, n, y);
         } else {

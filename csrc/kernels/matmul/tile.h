@@ -17,17 +17,18 @@ constexpr bool tile_exists(int rows, int vectors) {
 // What follows the sums of a tile.
 struct TileFinish {
   float* c;
-  const float* scale;  // null: none
-  const float* bias;   // null: none
-  const float* gate;   // null: none
+  const float* scale;     // null: none
+  const float* bias;      // null: none
+  const float* gate;      // null: none
+  const float* residual;  // null: none
   int64_t last_lanes;
   bool add_to_c;
   bool relu;
 };
 
-// Adds c, scales, adds bias, applies relu and gate, and stores. Row m of c begins at c +
-// c_offset(m), that of the gate at gate + gate_offset(m). Short loops: of one over all steps GCC
-// keeps the sums in memory.
+// Adds c, scales, adds bias and residual, applies relu and gate, and stores. Row m of c begins at c
+// + c_offset(m), as that of the residual, and that of the gate at gate + gate_offset(m). Short
+// loops: of one over all steps GCC keeps the sums in memory.
 template <int MR, int NV, class Offset, class GateOffset>
 HM_INLINE void finish_tile(Vec (&acc)[MR][NV], const TileFinish& f, Offset c_offset,
                            GateOffset gate_offset) {
@@ -59,6 +60,17 @@ HM_INLINE void finish_tile(Vec (&acc)[MR][NV], const TileFinish& f, Offset c_off
       const Vec bias = v == NV - 1 ? Vec::load_n(f.bias + v * W, last) : Vec::load(f.bias + v * W);
 #pragma GCC unroll 8
       for (int m = 0; m < MR; ++m) acc[m][v] = acc[m][v] + bias;
+    }
+  }
+  if (f.residual != nullptr) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) {
+      const float* r_m = f.residual + c_offset(m);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        acc[m][v] =
+            acc[m][v] + (v == NV - 1 ? Vec::load_n(r_m + v * W, last) : Vec::load(r_m + v * W));
+      }
     }
   }
   if (f.relu) {
@@ -152,7 +164,7 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   }
 
   finish_tile<MR, NV>(
-      acc, {t.c, t.scale, t.bias, t.gate, last, t.add_to_c, t.relu},
+      acc, {t.c, t.scale, t.bias, t.gate, nullptr, last, t.add_to_c, t.relu},
       [&](int m) { return m * t.c_stride; }, [&](int m) { return m * t.gate_stride; });
 }
 

@@ -179,6 +179,7 @@ class Network:
     ) -> None:
         self.title = title
         self.arguments = arguments
+        shape = _input_shape(arguments, default_size)
         self._path = _path_of(arguments, published, title)
         self._tensors: dict[str, Array] = {}
         if self._path is not None and self._path.suffix == ".safetensors":
@@ -194,7 +195,6 @@ class Network:
             )
         if arguments.include_top:
             self._check_classifier()
-        shape = _input_shape(arguments, default_size)
         given = arguments.input_tensor
         if isinstance(given, KerasTensor):
             if arguments.input_shape and not _fits(given.shape, arguments.input_shape):
@@ -374,7 +374,10 @@ def _input_shape(arguments: Arguments, default_size: int, smallest: int = 32) ->
     shape = tuple(shape)
     channels, sizes = (shape[0], shape[1:]) if first else (shape[2], shape[:2])
     if pretrained and channels != 3:
-        raise ValueError(f"The input must have 3 channels; Received: input_shape={shape}")
+        raise ValueError(
+            f"The input must have 3 channels; Received: input_shape={shape}\n  hint: grayscale "
+            "files are read with color_mode='rgb', arrays become ops.repeat(x, 3, axis=-1)"
+        )
     if channels not in (1, 3):
         warn_caller(
             f"These networks usually take 1 or 3 channels; input_shape={shape} has {channels}",

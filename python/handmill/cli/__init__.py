@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,13 @@ COMMANDS = {
     "bench": "time training beside the libraries installed here, in a minute",
     "selftest": "check every operator at every instruction set level against NumPy",
     "compare": "check one step of a saved model, operator by operator, against NumPy",
+    "diagnose": "say what is wrong with a saved model, its training or its data, and what helps",
+    "explain": "say what counts for the answers of a saved model, with a picture",
+    "export": "write a saved model as a file that others run: ONNX or C",
+    "shrink": "say what a saved model loses and gains when it is made smaller, with a table",
+    "generate": "continue a text by a model from a folder, token by token",
+    "launch": "train by a script on several processes, on one machine or on many",
+    "serve": "answer for a saved model over HTTP",
     "run": "run a Keras script with handmill standing in for keras",
     "check": "list the Keras names that a script uses and handmill lacks",
 }
@@ -46,7 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(given)
     if unknown:  # with the usage of the command
         parsers[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
-    return int(_module(options.command).run(options) or 0)
+    try:
+        status = int(_module(options.command).run(options) or 0)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads what is printed has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _module(name: str) -> ModuleType:

@@ -6,8 +6,6 @@ import argparse
 import hashlib
 import tempfile
 import time
-import warnings
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,16 @@ import numpy as np
 import handmill
 from handmill import cli, config
 from handmill.ir.op import Array
+from handmill.strategy.comparison import Comparison
+from handmill.strategy.grid import try_all
+from handmill.strategy.holdout import hold_out
+from handmill.strategy.runs import Runs
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "linear")
 OPTIMIZERS = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
+
+SEEDS, SEEDS_WITHOUT_KERNELS = 10, 2
+"""Trainings of each network of the table; with fewer than six nothing could be told apart."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,21 +38,21 @@ def run(options: argparse.Namespace) -> int:
     (x, y), (x_test, y_test) = digits()
     native = config.backend() == "native"
     how = f"kernels {config.isa()}" if native else "NumPy, no kernels"
+    x, y, _, held = hold_out(x, y)
     print(
-        f"handmill {handmill.__version__}, {how}, threads {config.num_threads()}: "
-        f"{len(x)} real digits of 8x8 pixels to learn from, {len(x_test)} to test on"
+        f"handmill {handmill.__version__}, {how}, threads {config.num_threads()}: real digits of "
+        f"8x8 pixels,\n{len(x)} to learn from, {len(held[1])} to choose by, {len(x_test)} to test "
+        "on in the end"
     )
-    model, history = first_network(x, y, x_test, y_test)
-    accuracy = model.evaluate(x_test, y_test, verbose=0)[1]
+    model, history = first_network(x, y, held)
+    accuracy = model.evaluate(*held, verbose=0)[1]
     print(
-        f"1. A network of 64-32-10 units: test accuracy {accuracy:.3f}, "
+        f"1. A network of 64-32-10 units: accuracy {accuracy:.3f} on digits put aside, "
         f"{since_start():.2f} s after the start"
     )
-    seconds, table = all_combinations(x, y, x_test, y_test)
-    print(f"2. Which activation, which optimizer? 25 networks of 10 epochs in {seconds:.2f} s:")
-    print("   test accuracy" + "".join(f"{name:>10}" for name in OPTIMIZERS))
-    for activation, row in zip(ACTIVATIONS, table, strict=True):
-        print(f"   {activation:13}" + "".join(f"{value:10.3f}" for value in row))
+    start = time.perf_counter()
+    runs = all_combinations(x, y, held, SEEDS if native else SEEDS_WITHOUT_KERNELS)
+    show_table(runs, time.perf_counter() - start, x_test, y_test)
     explain_gap(model, x, y, accuracy)
     if native:
         compare_with_numpy(model, x, y)
@@ -55,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("4.-5. Kernels against NumPy, and threads: NumPy runs everything here")
     cost_of_use(model, x_test[:1])
-    draw(options.pictures, history, table)
+    draw(options.pictures, history, runs.comparison())
     print(
         f"All of this took {since_start():.2f} s. Next, with a script that imports keras:\n"
         "handmill check SCRIPT.py, then handmill run SCRIPT.py; or copy one of examples/"
@@ -72,10 +77,9 @@ def digits() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     return (scaled[0], y.astype(np.int64)), (scaled[1], y_test.astype(np.int64))
 
 
-def build(activation: str, optimizer: Any, seed: int) -> Any:
+def build(activation: str, optimizer: str) -> Any:
     """A compiled network of 64-32-10 units."""
     layers = handmill.layers
-    handmill.utils.set_random_seed(seed)
     model = handmill.Sequential(
         [
             handmill.Input((64,)),
@@ -83,7 +87,8 @@ def build(activation: str, optimizer: Any, seed: int) -> Any:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    made = optimizer_named(optimizer)
+    model.compile(made, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -99,11 +104,11 @@ def optimizer_named(name: str) -> Any:
     }[name]()
 
 
-def first_network(x: Array, y: Array, x_test: Array, y_test: Array) -> tuple[Any, Any]:
-    """Trains the network of part 1; the test digits are looked at, never learned from."""
-    model = build("relu", optimizer_named("adam"), seed=1)
-    test = (x_test, y_test)
-    return model, model.fit(x, y, batch_size=32, epochs=15, verbose=0, validation_data=test)
+def first_network(x: Array, y: Array, held: Any) -> tuple[Any, Any]:
+    """Trains the network of part 1; the digits put aside are looked at, never learned from."""
+    handmill.utils.set_random_seed(1)
+    model = build("relu", "adam")
+    return model, model.fit(x, y, batch_size=32, epochs=15, verbose=0, validation_data=held)
 
 
 def since_start() -> float:
@@ -111,24 +116,53 @@ def since_start() -> float:
     return time.perf_counter() - cli.START
 
 
-def all_combinations(x: Array, y: Array, x_test: Array, y_test: Array) -> tuple[float, Array]:
-    """Trains 5 x 5 networks; returns the seconds and the table of test accuracies."""
-    start = time.perf_counter()
-    table = np.empty((len(ACTIVATIONS), len(OPTIMIZERS)))
-    for (i, activation), (j, optimizer) in product(enumerate(ACTIVATIONS), enumerate(OPTIMIZERS)):
-        model = build(activation, optimizer_named(optimizer), seed=1)
-        with warnings.catch_warnings():  # some pairs learn slowly; the table shows which
-            warnings.simplefilter("ignore", handmill.TrainingWarning)
-            model.fit(x, y, batch_size=32, epochs=10, verbose=0)
-        table[i, j] = model.evaluate(x_test, y_test, verbose=0)[1]
-    return time.perf_counter() - start, table
+def all_combinations(x: Array, y: Array, held: Any, seeds: int) -> Runs:
+    """Trains 5 x 5 networks under the same seeds, each as if alone."""
+    settings = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS}
+    return try_all(
+        build,
+        settings,
+        x,
+        y,
+        seeds=seeds,
+        epochs=10,
+        batch_size=32,
+        validation_data=held,
+        keep_weights=True,
+    )
 
 
-def explain_gap(model: Any, x: Array, y: Array, test: float) -> None:
+def show_table(runs: Runs, seconds: float, x_test: Array, y_test: Array) -> None:
+    """Prints part 2: the table, how sure it is, and what the test digits say of the best."""
+    found = runs.comparison("val_accuracy")
+    count, seeds = found.scores.shape
+    print(
+        f"2. Which activation, which optimizer? {count} networks x {seeds} seeds, 10 epochs each, "
+        f"in {seconds:.2f} s;\n   mean accuracy on the {found.rows} digits put aside:"
+    )
+    for line in found.pivot("activation", "optimizer").splitlines():
+        print(f"   {line}")
+    best = " with ".join(map(str, found.configurations[found.best].values()))
+    equals = int(found.undecided.sum())
+    low, high = found.row_intervals[found.best] if found.row_intervals else (0.0, 0.0)
+    print(
+        f"   =: not distinguishable from the best, {best}: {equals} of {count}, so its lead is "
+        "partly luck\n"
+        f"   ({found.curse:.4f} expected). Seeds leave +-{found.seed_errors[found.best]:.3f} open, "
+        f"so few digits +-{(high - low) / 2:.3f}."
+    )
+    test = runs.test(x_test, y_test)["accuracy"]
+    print(
+        f"   The test digits, opened once, for it: test accuracy {test.mean():.3f}, "
+        f"mean of {seeds} seeds."
+    )
+
+
+def explain_gap(model: Any, x: Array, y: Array, held: float) -> None:
     """Prints part 3: the accuracy on seen and on unseen digits."""
     train = model.evaluate(x, y, verbose=0)[1]
     print(
-        f"3. Accuracy {train:.3f} on digits it has seen, {test:.3f} on others. A gap that grows "
+        f"3. Accuracy {train:.3f} on digits it has seen, {held:.3f} on others. A gap that grows "
         "means\n   overfitting (more data, Dropout, L2, EarlyStopping); two low numbers mean "
         "underfitting\n   (more units, more epochs, another rate)."
     )
@@ -151,7 +185,8 @@ def hash_by_threads(x: Array, y: Array) -> None:
     before, marks = config.num_threads(), []
     for threads in (1, 2, 3):
         config.set_num_threads(threads)
-        model = build("relu", "adam", seed=2)
+        handmill.utils.set_random_seed(2)
+        model = build("relu", "adam")
         model.fit(x, y, batch_size=256, epochs=2, verbose=0)
         content = b"".join(w.tobytes() for w in model.get_weights())
         marks.append(hashlib.sha256(content).hexdigest()[:12])
@@ -179,15 +214,17 @@ def cost_of_use(model: Any, x: Array) -> None:
     )
 
 
-def draw(folder: Path, history: Any, table: Array) -> None:
+def draw(folder: Path, history: Any, table: Comparison) -> None:
     """Writes the learning curve and the table as a picture."""
     from handmill.cli.demo_picture import picture
 
     curves = {
         "digits it learns from": history.history["accuracy"],
-        "test digits": history.history["val_accuracy"],
+        "digits put aside": history.history["val_accuracy"],
     }
+    rows, columns, means, marked = table.cells("activation", "optimizer")
+    title = f"mean accuracy on digits put aside, {table.scores.shape[1]} seeds"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "digits.svg"
-    path.write_text(picture(curves, ACTIVATIONS, OPTIMIZERS, table), "utf-8")
+    path.write_text(picture(curves, title, rows, columns, means, marked), "utf-8")
     print(f"   picture, for a browser: {path}")

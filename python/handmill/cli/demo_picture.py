@@ -12,22 +12,29 @@ MIDDLE = (33, 145, 140)
 
 
 def picture(
-    curves: dict[str, Sequence[float]], rows: Sequence[str], columns: Sequence[str], table: Array
+    curves: dict[str, Sequence[float]],
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    table: Array,
+    marked: Array,
 ) -> str:
     """Returns an SVG image: learning curves on the left, a table of accuracies on the right.
 
     Args:
         curves: name -> accuracy after each epoch.
+        title: what stands above the table.
         rows: names of the table's rows.
         columns: names of its columns.
         table: accuracies, shape (rows, columns).
+        marked: which of them are not distinguishable from the best; they are outlined.
     """
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="14">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *_curves(curves),
-        *_table(rows, columns, table),
+        *_table(title, rows, columns, table, marked),
         "</svg>\n",
     ]
     return "\n".join(parts)
@@ -73,11 +80,13 @@ def _curves(curves: dict[str, Sequence[float]]) -> list[str]:
     return parts
 
 
-def _table(rows: Sequence[str], columns: Sequence[str], table: Array) -> list[str]:
+def _table(
+    title: str, rows: Sequence[str], columns: Sequence[str], table: Array, marked: Array
+) -> list[str]:
     left, top, right, bottom = 590, 40, 990, 350
     wide, high = (right - left) / len(columns), (bottom - top) / len(rows)
     lowest, highest = float(table.min()), float(table.max())
-    parts = [_text((left + right) / 2, 25, "test accuracy after 10 epochs")]
+    parts = [_text((left + right) / 2, 25, title)]
     for i, row in enumerate(rows):
         parts.append(_text(left - 8, top + high * (i + 0.5) + 5, row, "end"))
         for j in range(len(columns)):
@@ -88,9 +97,17 @@ def _table(rows: Sequence[str], columns: Sequence[str], table: Array) -> list[st
             parts.append(f'<rect {cell} {size} fill="rgb{_colour(share)}"/>')
             ink = ' fill="white"' if share < 0.5 else ""
             at = left + wide * (j + 0.5), top + high * (i + 0.5) + 5
-            parts.append(_text(*at, f"{value:.3f}", more=ink))
+            parts.append(_text(*at, f"{value:.4f}", more=ink))
+            if marked[i, j]:
+                inside = f'x="{left + wide * j + 4:.1f}" y="{top + high * i + 4:.1f}"'
+                inner = f'width="{wide - 8:.1f}" height="{high - 8:.1f}"'
+                line = 'fill="none" stroke="black" stroke-width="1.5" stroke-dasharray="4 3"'
+                parts.append(f"<rect {inside} {inner} {line}/>")
     for j, column in enumerate(columns):
         parts.append(_text(left + wide * (j + 0.5), bottom + 20, column))
+    parts.append(
+        _text((left + right) / 2, bottom + 42, "dashed: not distinguishable from the best")
+    )
     return parts
 
 

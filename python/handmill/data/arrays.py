@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill.ir.op import Array
+from handmill.primitives.operands import is_symbolic
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
@@ -51,11 +52,11 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     return rows.reshape((*shape, classes))
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
     """Returns ``x`` divided by its norm along ``axis``.
 
     Args:
-        x: an array.
+        x: an array, or a value of what is traced, as for ``ops.normalize``.
         axis: the axis of the norm.
         order: 1 for sums of absolute values, 2 for the Euclidean norm, and so on.
 
@@ -63,6 +64,10 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
         >>> normalize([[3.0, 4.0]])
         array([[0.6, 0.8]])
     """
+    if is_symbolic(x):
+        from handmill import ops
+
+        return ops.normalize(x, axis, order)
     array = np.asarray(x)
     if array.dtype.kind in "iub":
         array = array.astype(np.float64)

@@ -59,6 +59,10 @@ class Inspection(Mapping[str, Inspected]):
         }
         self.loss: float | None = float(self.values["loss"]) if "loss" in self.values else None
 
+    def values_in_order(self) -> list[Inspected]:
+        """All of them, in the order of computation."""
+        return list(self._entries.values())
+
     def __getitem__(self, name: str) -> Inspected:
         if name not in self._entries:
             import difflib
@@ -208,12 +212,13 @@ class _Step:
         called: dict[Value, list[str]] = {}
         paths: dict[str, str] = {}
 
-        def note(layer: Any, outputs: Any) -> None:
+        def note(layer: Any, outputs: Any) -> Any:
             path = "/".join(graph.scopes[1:]) or layer.name
             paths[layer.name] = path
             for output in tree.flatten(outputs):
                 if isinstance(output, Value) and output.graph is graph:
                     called.setdefault(output, []).append(path)
+            return outputs
 
         before, CONTEXT.observer = CONTEXT.observer, note
         try:

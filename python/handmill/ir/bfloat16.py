@@ -71,6 +71,7 @@ WIDEN: Op = register(
         samples=lambda: _samples(BFLOAT16),
         bound=Exact(),
         vjp=lambda inputs, outputs, dys: (apply(ROUND, dys[0]),),
+        attribution="midpoint",
         native=lambda specs, attrs: specs[0].dtype == BFLOAT16,
         tile="copy",
     )
@@ -83,6 +84,7 @@ ROUND: Op = register(
         samples=lambda: _samples("float32"),
         bound=Exact(),
         vjp=lambda inputs, outputs, dys: (apply(WIDEN, dys[0]),),
+        attribution="midpoint",
         native=lambda specs, attrs: specs[0].dtype == "float32",
         tile="round_bf16",
     )
@@ -93,6 +95,15 @@ def unrounded(value: Any) -> Any:
     """Returns the float32 value that ``value`` was rounded from, or ``value`` itself."""
     node = value.node if isinstance(value, Value) else None
     return node.inputs[0] if node is not None and node.op is ROUND else value
+
+
+def unrounded_view(value: Any) -> Any:
+    """The same, with changes of shape behind the rounding emitted again before it."""
+    node = value.node if isinstance(value, Value) else None
+    if node is None or not node.op.view:
+        return unrounded(value)
+    exact = unrounded_view(node.inputs[0])
+    return value if exact is node.inputs[0] else apply(node.op, exact, **node.attrs)
 
 
 def converted(value: Any, dtype: str) -> Any:

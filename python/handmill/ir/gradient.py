@@ -38,6 +38,7 @@ def pullback(
     seeds: Sequence[Value | None],
     wrt: Sequence[Value],
     nodes: Sequence[Node] | None = None,
+    rule: str | None = None,
 ) -> list[Value | None]:
     """Appends to ``graph`` the sum over targets of seed times derivative, for each of ``wrt``.
 
@@ -51,6 +52,7 @@ def pullback(
         wrt: values of the graph.
         nodes: the nodes through which gradients flow, in program order; what others compute
             counts as constant. Default: all.
+        rule: the name of another backward rule, for operators that have it (``Op.rules``).
 
     Returns:
         A value for each of ``wrt``; None where no target depends on it.
@@ -72,7 +74,7 @@ def pullback(
         if found.keys().isdisjoint(node.outputs) or needed.isdisjoint(node.inputs):
             continue
         dys = [found.get(y) for y in node.outputs]
-        for x, dx in zip(node.inputs, _vjp(graph, node, dys), strict=True):
+        for x, dx in zip(node.inputs, _vjp(graph, node, dys, rule), strict=True):
             if dx is None or x not in needed:
                 continue
             if not same_shape(dx.shape, x.shape):
@@ -83,23 +85,26 @@ def pullback(
     return [found.get(x) for x in wrt]
 
 
-def _vjp(graph: Graph, node: Node, dys: list[Value | None]) -> Sequence[Value | None]:
+def _vjp(
+    graph: Graph, node: Node, dys: list[Value | None], rule: str | None
+) -> Sequence[Value | None]:
     op = node.op
-    if op.vjp is None and op.composite is None:
+    vjp = op.vjp if rule is None else op.rules.get(rule, op.vjp)
+    if vjp is None and op.composite is None:
         where = f" in layer {node.scope!r}" if node.scope else ""
         raise NotDifferentiableError(
             f"the gradient of {op.name}{where} was asked for, but it has none"
         )
     scope, graph.scopes = graph.scopes, [node.scope]
     try:
-        if op.vjp is not None:
-            return op.vjp(node.inputs, node.outputs, tuple(dys), **node.attrs)
+        if vjp is not None:
+            return vjp(node.inputs, node.outputs, tuple(dys), **node.attrs)
         start = len(graph.nodes)
         found = op.composite(*node.inputs, **node.attrs)  # type: ignore[misc]
         outputs = found if isinstance(found, tuple) else (found,)
         pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if dy is not None]
         targets, seeds = [y for y, _ in pairs], [dy for _, dy in pairs]
-        return pullback(graph, targets, seeds, node.inputs, graph.nodes[start:])
+        return pullback(graph, targets, seeds, node.inputs, graph.nodes[start:], rule)
     finally:
         graph.scopes = scope
 

@@ -165,6 +165,21 @@ class Op:
             ``run(body, operands, step)`` for each of its bodies.
         flow: how a loop or choice, whose attributes hold bodies, is described to C++
             (:mod:`handmill.ir.flows`).
+        rules: other backward rules by name, each with the arguments of ``vjp``; explanations ask
+            for them (``"guided"``, ``"deconvolution"``). Without one ``vjp`` holds.
+        attribution: how what is explained is shared among operands that differ between two runs:
+            ``"midpoint"``: ``vjp`` at the mean of both runs (exact for what is at most quadratic in
+            its operands); ``"quotient"``: elementwise, by quotients of differences; ``"max"`` and
+            ``"min"``: by ``vjp`` to the operands that won; or ``(inputs, others, outputs,
+            other_outputs, dys, varying, **attrs) -> one Value or None an input``; ``"composite"``:
+            by those of the composite, although there is a gradient. None: tile operators of which
+            one operand differs by quotients, others by their composite, or along the path between
+            the runs.
+        link: of operators that make probabilities of scores, which are operand 0: ``"softmax"`` or
+            ``"sigmoid"``.
+        channels: ``channels(units, operands, inputs, outputs, **attrs)`` -> the units of each axis
+            of the results: what can be removed only together (:mod:`handmill.ir.units`).
+            Without a rule elementwise operators follow broadcasting, all others let nothing go.
         loop: attrs -> how many operands are the carry of a loop, and how many it goes over row by
             row; those after them are the same in each step. Results beyond the carry are stacked.
     """
@@ -197,6 +212,10 @@ class Op:
     view: bool = False
     steps: Callable[..., tuple[Array, ...]] | None = None
     flow: Callable[[Any, Any], None] | None = None
+    rules: Mapping[str, Callable[..., Sequence[Value | None]]] = field(default_factory=dict)
+    attribution: str | Callable[..., Sequence[Value | None]] | None = None
+    link: str | None = None
+    channels: Callable[..., Sequence[Any]] | None = None
     loop: Callable[[Attrs], tuple[int, int]] | None = None
 
     def __repr__(self) -> str:

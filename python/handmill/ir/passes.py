@@ -34,8 +34,8 @@ from handmill.ir.verify import verify
 FOLD_LIMIT = 4096
 
 
-def fold(graph: Graph) -> Graph:
-    """Computes at once what depends on constants only (results up to 4096 elements)."""
+def fold(graph: Graph, most: int = FOLD_LIMIT) -> Graph:
+    """Computes at once what depends on constants only (results up to ``most`` elements)."""
     known = set(graph.constants)
     if not any(node.inputs and known.issuperset(node.inputs) for node in graph.nodes):
         return graph
@@ -44,7 +44,7 @@ def fold(graph: Graph) -> Graph:
         if not operands or node.op.random or not known.issuperset(operands) or bodies_of(node):
             return None
         for out in node.outputs:
-            if not is_fixed(out.shape) or np.prod(out.shape) > FOLD_LIMIT:
+            if not is_fixed(out.shape) or np.prod(out.shape) > most:
                 return None
         if any(holds_dims(v) for v in node.attrs.values()):
             return None
@@ -296,8 +296,15 @@ def fuse_epilogues(graph: Graph) -> Graph:
         return graph
     uses = graph.uses()
     roots = set(graph.roots())
+    moved: dict[Value, Value] = {}  # the other results of a producer that took something in
 
     def visit(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
+        if moved and not moved.keys().isdisjoint(operands):
+            operands = tuple([moved.get(v, v) for v in operands])
+            return fused(new, node, operands) or new.keep_node(node, operands)
+        return fused(new, node, operands)
+
+    def fused(new: Graph, node: Node, operands: tuple[Value, ...]) -> Iterable[Value] | None:
         if node.op.epilogue is None:
             return None
         kind, name = node.op.epilogue
@@ -307,20 +314,29 @@ def fuse_epilogues(graph: Graph) -> Graph:
                 continue
             if len(uses[old]) != 1 or old in roots or _count(node, old) != 1:
                 continue
+            first, *others = producer.outputs
+            if operands[position] is not first:
+                continue
             other = operands[1 - position] if len(operands) > 1 else None
             taken = producer.op.absorb(producer.inputs, producer.attrs, kind, name, other)
             if taken is None:
                 continue
             op, inputs, attrs = taken
             scope, new.scopes = new.scopes, [producer.scope]
-            output = new.emit(op, inputs, attrs)
+            emitted = new.emit(op, inputs, attrs)
             new.scopes = scope
+            output, *rest = emitted if isinstance(emitted, tuple) else (emitted,)
             if output.spec == node.outputs[0].spec:
+                moved.update(zip(others, rest, strict=True))
                 return (output,)
             new.nodes.pop()
         return None
 
-    return _trimmed(graph, rewrite(graph, visit))
+    found = rewrite(graph, visit)
+    if moved:
+        found.outputs = [moved.get(v, v) for v in found.outputs]
+        found.updates = {state: moved.get(v, v) for state, v in found.updates.items()}
+    return _trimmed(graph, found)
 
 
 def fuse_updates(graph: Graph) -> Graph:

@@ -19,7 +19,12 @@ class _Autocast(threading.local):
     dtype: str | None = None
 
 
+class _Loops(threading.local):
+    opened = 0
+
+
 _AUTOCAST = _Autocast()
+_LOOPS = _Loops()
 recorders: dict[int, Any] = {}
 """By thread: what the open GradientTapes keep of operators called on arrays."""
 
@@ -48,6 +53,21 @@ def autocast_scope(dtype: str | None) -> Iterator[None]:
         yield
     finally:
         _AUTOCAST.dtype = before
+
+
+@contextmanager
+def opened_loops(most: int) -> Iterator[None]:
+    """Lets programs that are traced inside hold scans of that many steps at most as their steps."""
+    before, _LOOPS.opened = _LOOPS.opened, most
+    try:
+        yield
+    finally:
+        _LOOPS.opened = before
+
+
+def opens(steps: Any) -> bool:
+    """Whether a scan of so many steps is traced step by step, not as a loop."""
+    return isinstance(steps, int) and 0 < steps <= _LOOPS.opened
 
 
 def read(graph: Graph, state: Any) -> Value:

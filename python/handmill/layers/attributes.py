@@ -8,19 +8,22 @@ UNTRACKED = frozenset(
         "_own_weights", "_inbound_nodes", "_programs", "_eager_losses", "_init_arguments",
         "_build_shapes", "history", "optimizer", "objective", "_graph", "_compile_arguments",
         "_steps", "_predictors", "_all_metrics", "_row_generators", "_known_parts", "_part",
-        "_host", *FUNCTIONS,
+        "_host", "_carried", *FUNCTIONS,
     }
 )  # fmt: skip
 PROGRAMS = frozenset(
-    {"_programs", "_steps", "_predictors", "_augmenting", "_known_parts", "_part", *FUNCTIONS}
-)
+    {
+        "_programs", "_steps", "_predictors", "_augmenting", "_known_parts", "_part", "_trained",
+        *FUNCTIONS,
+    }
+)  # fmt: skip
 NOT_NOTICED = frozenset(
     {
         "trainable", "_trainable", "_known_parts", "_part", "_inbound_nodes", "_programs",
         "_eager_losses", "_init_arguments", "_build_shapes", "_input_shape_argument",
         "_compile_arguments", "_steps", "_predictors", "_all_metrics", "_row_generators",
-        "_augmenting", "_shuffle",
-        "_fitting", "_was_checked", "_logits_checked", "history", "stop_training",
+        "_augmenting", "_health_monitor", "_shuffle",
+        "_fitting", "_was_checked", "_logits_checked", "_trained", "history", "stop_training",
         "stop_evaluating", "stop_predicting", "_run_eagerly", "steps_per_execution", "_path",
         "_parent_path", *FUNCTIONS,
     }
@@ -30,7 +33,7 @@ NOT_READ = NOT_NOTICED | {"optimizer", "objective"}
 """Attributes that are not described with a layer: a training step describes the last two itself."""
 MADE = (
     "alpha", "beta", "bias", "depthwise", "embeddings", "gamma", "kernel", "moving_mean",
-    "moving_variance", "pointwise",
+    "moving_variance", "pointwise", "recurrent",
 )  # fmt: skip
 NOT_READ_BY_OURS = (
     NOT_READ

@@ -51,7 +51,8 @@ def layer_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
         # Constructors that expect a name, as most of those written for Keras do, are given one.
         is_plain = type(policy) is dtype_policies.DTypePolicy
         arguments["dtype"] = policy.name if is_plain else policy
-    arguments.pop("quantization_config", None)
+    if arguments.get("quantization_config", 0) is None:  # Keras writes it for layers without it
+        del arguments["quantization_config"]
     if getattr(cls.get_config, "collects_arguments", False):
         arguments = {
             k: deserialize_keras_object(v) if k not in BASE_ARGUMENTS else v

@@ -44,7 +44,8 @@ class CallContext(threading.local):
 
     Attributes:
         training: the ``training`` argument of the enclosing call.
-        observer: called with each layer and its outputs, if it is set.
+        observer: called with each layer and its outputs, if it is set; what it returns are the
+            outputs.
         losses: the layer and the penalty that it added, one list for each program being traced.
         eager: whether layers called on arrays run their ``call`` in Python.
         scopes: the names of the layers whose ``call`` Python runs.

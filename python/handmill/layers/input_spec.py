@@ -110,14 +110,16 @@ class InputSpec(Watched):
         return f"InputSpec({', '.join(f'{k}={v}' for k, v in shown.items())})"
 
 
-def check_inputs(spec: Any, inputs: Any, layer: Any) -> None:
-    """Compares inputs with what a layer asks.
+def check_inputs(spec: Any, args: Sequence[Any], layer: Any) -> None:
+    """Compares what a layer is called on with what it asks, if it asks anything.
 
     Raises:
         ShapeError: naming layer, expected and received.
     """
+    if spec is None:
+        return
     specs = tree.flatten(spec)
-    values = _by_name(specs, inputs, layer)
+    values = _by_name(specs, args[0], layer)
     if len(specs) != len(values):
         raise ShapeError(
             f'Layer "{layer.name}" expects {len(specs)} input(s), but it received '
@@ -179,7 +181,11 @@ def _problem(spec: InputSpec, value: Any) -> str:
     if len(wanted) != len(shape) or any(
         size is not None and found is not None and not same(found, size) for size, found in sizes
     ):
-        return f"expected shape={spec.shape}, found shape={as_none(tuple(value.shape))}"
+        found = as_none(tuple(value.shape))
+        told = f"expected shape={spec.shape}, found shape={found}"
+        if len(wanted) == len(found) and wanted[1:] == found[1:]:
+            told += f": the batch size was fixed to {wanted[0]}"
+        return told
     return ""
 
 

@@ -46,6 +46,7 @@ from handmill.layers.class_facts import check_may_grow, note_methods
 from handmill.layers.context import CONTEXT, eager_scopes
 from handmill.layers.input_spec import InputSpec, check_inputs
 from handmill.layers.penalties import per_sample
+from handmill.layers.quantizable import Quantizable
 from handmill.layers.symbolic import Node, has_symbols, refuse_strings
 from handmill.naming import auto_name, current_path, name_scope, path_of
 from handmill.runtime import watch
@@ -55,7 +56,7 @@ from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
 from handmill.saving.stored_variables import StoredVariables
 
 
-class Layer(StoredVariables, Watched):
+class Layer(Quantizable, StoredVariables, Watched):
     """Weights and a computation. Called on arrays it computes; on symbolic tensors it records.
 
     Subclasses define ``build(input_shape)``, which makes weights with :meth:`add_weight`, and
@@ -497,9 +498,10 @@ class Layer(StoredVariables, Watched):
             self._place()
             if self.autocast:
                 args = tree.map_structure(self._converted, args)
+            if not self.built:
+                check_inputs(self.input_spec, args, self)
             self._maybe_build(args, kwargs)
-            if self.input_spec is not None:
-                check_inputs(self.input_spec, args[0], self)
+            check_inputs(self.input_spec, args, self)
             if self._call_takes_masks:
                 kwargs = {**kwargs, **masks.missing_masks(self._call_parameters, args, kwargs)}
             previous = self._previous_mask(args, kwargs)
@@ -510,7 +512,7 @@ class Layer(StoredVariables, Watched):
                 for output in tree.flatten(outputs):
                     self.add_loss(per_sample(self.activity_regularizer(output), output))
             if CONTEXT.observer is not None:
-                CONTEXT.observer(self, outputs)
+                outputs = CONTEXT.observer(self, outputs)
         except ShapeError as error:
             raise located(error, self, args) from None
         finally:
@@ -740,7 +742,7 @@ class Layer(StoredVariables, Watched):
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self._trainable,
-            "dtype": dtype_policies.serialize(self.dtype_policy),
+            "dtype": dtype_policies.serialize(self._described_policy()),
         }
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)

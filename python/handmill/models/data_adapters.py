@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from handmill import config, random
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.data.dataset import PyDataset, batches_of
+from handmill.data.images.directory import IMAGE_SUFFIXES
 from handmill.data.pipeline.dataset import INFINITE, Dataset
 from handmill.data.pipeline.elements import ElementSpec
 from handmill.data.pipeline.rows import RowBatches
@@ -144,6 +147,7 @@ class BatchData:
         class_weight: factors of the samples' weights by class.
         check: called with the targets of each batch.
         numbered: whether batches come with the numbers of their rows: counted in each epoch.
+        may_differ: whether the arrays of a batch may have different numbers of rows.
     """
 
     def __init__(
@@ -154,9 +158,11 @@ class BatchData:
         class_weight: Mapping[Any, float] | None,
         check: Callable[[Any], Any] | None = None,
         numbered: bool = False,
+        may_differ: bool = False,
     ) -> None:
         self.source = source
         self.numbered = numbered
+        self.may_differ = may_differ
         self._rows = 0  # of the epoch that is under way
         self.steps = steps
         self.class_weight = class_weight
@@ -231,7 +237,7 @@ class BatchData:
         if self.class_weight is not None:
             weight = weights_of_classes(y, self.class_weight, weight)
         layout, arrays = split(x, y, weight)
-        check_rows(layout, arrays, self._hint)
+        check_rows(layout, arrays, self._hint, self.may_differ)
         return layout, arrays
 
     def begin_epoch(self) -> None:
@@ -268,7 +274,7 @@ class BatchData:
         finally:
             random.restore_state(state)  # functions of the chain may have drawn
         layout, arrays = split(*unpack_x_y_sample_weight(batch))
-        check_rows(layout, arrays, self._hint)
+        check_rows(layout, arrays, self._hint, self.may_differ)
         return layout, arrays
 
     def restart(self) -> None:
@@ -470,13 +476,16 @@ def is_arrays(x: Any) -> bool:
     return is_table(x) or is_sparse(x) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
-def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
-    """Returns the number of rows.
+def check_rows(
+    layout: Layout, arrays: list[Array], hint: str = "", may_differ: bool = False
+) -> int:
+    """Returns the number of rows, that of the first array.
 
     Args:
         layout: how the arrays lie.
         arrays: the arrays.
         hint: what to do if they are those of a single sample.
+        may_differ: whether arrays may differ in it.
 
     Raises:
         ValueError: if arrays differ in it, or there is no data.
@@ -492,7 +501,7 @@ def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
             )
         if rows < 0:
             rows = array.shape[0]
-        elif array.shape[0] != rows:
+        elif array.shape[0] != rows and not may_differ:
             names = ("x", "y", "sample_weight")
             sizes, start = [], 0
             for name, count in zip(names, layout.counts, strict=True):
@@ -500,6 +509,8 @@ def check_rows(layout: Layout, arrays: list[Array], hint: str = "") -> int:
                 start += count
                 if part:
                     sizes.append(f"'{name}' sizes: {', '.join(str(a.shape[0]) for a in part)}")
+            if not hint and layout.counts[0] > 1:
+                hint = "a list holds one array for each input; np.stack(x) joins samples"
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of "
                 f"samples. {'; '.join(sizes)}" + (f"\n  hint: {hint}" if hint else "")
@@ -520,6 +531,7 @@ def make_data(
     orders: Callable[[int], Array] | None,
     check: Callable[[Any], Any] | None = None,
     numbered: bool = False,
+    may_differ: bool = False,
 ) -> ArrayData | BatchData | PieceData | SparseData:
     """Returns data as steps.
 
@@ -535,6 +547,7 @@ def make_data(
         orders: gives an order of n things, for each pass anew.
         check: called with targets before they are used.
         numbered: whether batches come with the numbers of their rows in the data.
+        may_differ: whether the arrays of a batch that is made may have different numbers of rows.
     """
     if steps is not None and not is_whole(steps):
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
@@ -571,7 +584,9 @@ def make_data(
         in_order = isinstance(x, RowBatches) and not (numbered and x.repeats)
         if in_order and x.num_batches != 0:
             return _limited(PieceData(x, steps, class_weight, weights_of_classes, check, numbered))
-        return _limited(BatchData(x, steps, bool(shuffle), class_weight, check, numbered))
+        return _limited(
+            BatchData(x, steps, bool(shuffle), class_weight, check, numbered, may_differ)
+        )
     size = checked_batch_size(batch_size)
     if check is not None and y is not None:
         y = check(y)
@@ -593,6 +608,9 @@ def make_data(
     return _limited(ArrayData(layout, arrays, size, int(steps) if steps else None, order))
 
 
+_ONE_IMAGE = "utils.img_to_array({})[None]"
+
+
 def _check_source(x: Any) -> None:
     """Raises a ValueError for what makes no batches."""
     iterates = hasattr(x, "__next__") or hasattr(x, "__getitem__") or hasattr(x, "__iter__")
@@ -601,6 +619,10 @@ def _check_source(x: Any) -> None:
     hint = ""
     if isinstance(x, str | bytes) or hasattr(x, "__fspath__"):
         hint = "read the file first, e.g. with numpy.load or pandas.read_csv"
+        if Path(os.fsdecode(x)).suffix[1:].lower() in IMAGE_SUFFIXES:
+            hint = f"read the image: {_ONE_IMAGE.format('utils.load_img(x, target_size=(H, W))')}"
+    elif type(x).__module__.startswith("PIL."):
+        hint = f"make a batch of the image: {_ONE_IMAGE.format('x')}"
     elif isinstance(x, set | frozenset):
         hint = "a set has no order: pass an array or a list"
     elif callable(x):

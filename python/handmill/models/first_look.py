@@ -39,7 +39,7 @@ def look(model: Any, data: Any, step: Any, portion: Any, validation: Any = None)
     if validation is None and portion.is_all:  # the step itself looks before it writes
         return
     fitted = step.function.fitted(portion.like())
-    _look_at_rows(fitted.signature.trace, data)
+    look_at_rows(fitted.signature.trace, data)
     if validation is None:
         return
     with in_validation():
@@ -50,7 +50,7 @@ def look(model: Any, data: Any, step: Any, portion: Any, validation: Any = None)
         measuring = model._step_of("test")(layout)
         if measuring.function is not None:
             fitted = measuring.function.fitted(arrays)
-            _look_at_rows(fitted.signature.trace, validation)
+            look_at_rows(fitted.signature.trace, validation)
 
 
 @contextmanager
@@ -64,7 +64,8 @@ def in_validation() -> Iterator[None]:
         raise
 
 
-def _look_at_rows(trace: Any, data: Any) -> None:
+def look_at_rows(trace: Any, data: Any) -> None:
+    """Raises a RowError for the first row that a guard of the program would refuse."""
     arrays = data.whole()
     guards = trace.guards
     if arrays is None or guards is None:

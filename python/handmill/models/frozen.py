@@ -18,6 +18,7 @@ from typing import Any
 from handmill import tree
 from handmill.console import say
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from handmill.data.pipeline.dataset import Dataset
 from handmill.data.pipeline.rows import RowBatches
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.body import key_of
@@ -191,10 +192,12 @@ class FrozenPart:
         if isinstance(x, RowBatches):
             return x.with_rows(partial(of_batch, self))
         if not is_arrays(x):
+            what = "this Dataset" if isinstance(x, Dataset) else f"a {type(x).__name__}"
             raise ValueError(
                 "cache_frozen=True goes with arrays, and with a Dataset that shuffles, takes, "
-                f"skips and batches them, whose rows stay the same; a {type(x).__name__} makes "
-                "batches of its own. Leave cache_frozen out, or pass the images as an array."
+                f"skips and batches them, whose rows stay the same; {what} makes batches of its "
+                "own (it reads files, maps or draws). Leave cache_frozen out, or read the images "
+                "once: x, y = (np.concatenate(part) for part in zip(*data))"
             )
         return self(x)
 

@@ -111,6 +111,19 @@ class HostPart:
         results = tuple(values[id(t)] for t in self._results)  # a Dataset stacks what is in a list
         return results if len(results) > 1 else results[0]
 
+    def words(self, numbers: Any) -> list[list[str]] | None:
+        """The words behind the numbers that the program is given, row by row.
+
+        None where they are not what one layer with a vocabulary made of one input.
+        """
+        layer = self._results[0].history.operation
+        known = getattr(layer, "get_vocabulary", None)
+        is_one = len(self._results) == 1 and known is not None
+        if not is_one or numbers.ndim != 2 or numbers.dtype.kind not in "iu":
+            return None
+        vocabulary = [str(word) for word in layer.get_vocabulary()]
+        return [[vocabulary[i] for i in row] for row in numbers.tolist()]
+
     def _flat(self, x: Any) -> Sequence[Any]:
         names, wanted = self._names, self._structure
         if hasattr(x, "to_numpy") and hasattr(x, "columns"):  # a frame: a column for each input

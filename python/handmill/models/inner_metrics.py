@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from handmill.layers.layer import Layer
@@ -36,3 +37,19 @@ def metrics_among_attributes(layer: Layer, apart: type) -> list[Any]:
 
 
 _FLATTEN = Layer._flatten_layers
+
+
+def in_order(metrics: Sequence[Any], logs: dict[str, Any]) -> Any:
+    """Numbers as a list: by the order of the metrics, the others by their names; one as it is.
+
+    Args:
+        metrics: all that a model has.
+        logs: name -> number.
+    """
+    names = [metric.name for metric in metrics]
+    if logs.keys() == set(names):
+        values = [logs[name] for name in names]
+        return values[0] if len(values) == 1 else values
+    known = [name for name in dict.fromkeys(names) if name in logs]
+    values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
+    return values[0] if len(values) == 1 else values

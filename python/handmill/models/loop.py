@@ -14,6 +14,7 @@ from typing import Any
 from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback_list import CallbackList
 from handmill.errors import RowError, ShapeError
+from handmill.models.distributed import CURRENT
 from handmill.models.first_look import look
 from handmill.models.row_numbers import end_epoch
 from handmill.models.steps import STOPS, in_order_of_names, joined, nested
@@ -148,6 +149,11 @@ def fit(
     validates = validation is not None and any(_validates(n, validation_freq) for n in epochs)
     looked_at = validation if validates and resumption is None else None
     steps.look = functools.partial(look, model, data, validation=looked_at)
+    shared = CURRENT.distribution
+    if shared is not None:
+        steps.look = shared.beginning(model, data, epochs, begun, steps.look)
+        if resumption is not None:
+            resumption.writes = shared.writes
     finalizes = bool(epochs) or (start is not None and not start.finished)
     try:
         for epoch in epochs:
@@ -171,6 +177,8 @@ def fit(
             else:
                 logs = steps.last.epoch_logs()
                 checks.end_epoch(steps, done, logs, data, first=not ran)
+            if shared is not None:
+                shared.end_epoch(model, epoch)
             ran = True
             if validation is not None and _validates(epoch, validation_freq):
                 validation.restart()

@@ -272,7 +272,12 @@ class Model(Trainer, Layer):
             expected = f"named input(s) with keys {list(graph.inputs_struct)}"
         else:
             expected = f"{len(graph.inputs)} inputs ({', '.join(self.input_names)})"
-        raise ValueError(f"Model {self.name!r} expects {expected}, but received {received} inputs.")
+        hint = ""
+        if len(graph.inputs) == 1:
+            hint = "\n  hint: a list holds one array for each input; np.stack(x) joins samples"
+        raise ValueError(
+            f"Model {self.name!r} expects {expected}, but received {received} inputs.{hint}"
+        )
 
     def _flat_inputs(self, given: Any) -> list[Any]:
         """What is nested like the inputs, or a dict by their names, as a flat list."""
@@ -425,6 +430,50 @@ class Model(Trainer, Layer):
             "metrics_variables": self.metrics_variables,
         }
 
+    def quantize(  # type: ignore[override]
+        self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> Any:
+        """Replaces the weights of layers that can be quantized by integers, in place.
+
+        ``"int8"`` covers Dense, EinsumDense (and so the projections of attention), Embedding and
+        ReversibleEmbedding: a quarter of the bytes, and 8-bit products whose results have the
+        same bits on every CPU. ``"int4"`` makes files smaller still. All else stays as it is, and
+        is named in the report. Quantized weights are no longer trained.
+
+        Args:
+            mode: ``"int8"`` or ``"int4"``; default: that of ``config``.
+            config: a :class:`handmill.quantizers.Int8QuantizationConfig` or its like.
+            filters: which layers: a regular expression that the name fits, a list of them, or a
+                function of the layer; default: all.
+            **kwargs: ``type_check=False`` includes layers of subclasses, whose computation may be
+                another; ``verbose=True`` prints the report.
+
+        Returns:
+            What was quantized and what was not, with reasons
+            (:class:`handmill.models.quantization.QuantizationReport`).
+
+        Raises:
+            ValueError: if the model is not built, a weight is not finite, or the mode is unknown;
+                nothing is changed then.
+            RuntimeError: while the model is trained.
+
+        Example:
+            >>> import handmill
+            >>> from handmill import layers
+            >>> model = handmill.Sequential([layers.Input((64,)), layers.Dense(10)])
+            >>> report = model.quantize("int8")
+            >>> report.bytes_before, report.bytes_after
+            (2600, 720)
+        """
+        from handmill.models.quantization import quantize
+
+        type_check, verbose = kwargs.pop("type_check", True), kwargs.pop("verbose", False)
+        if kwargs:
+            raise ValueError(
+                f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}"
+            )
+        return quantize(self, mode, config, filters, verbose, type_check)
+
     # Files.
 
     def save(
@@ -483,6 +532,48 @@ class Model(Trainer, Layer):
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes the model, for inference, in a format that others run.
+
+        Args:
+            filepath: the file; an existing one is replaced once the new one is complete.
+            format: ``"onnx"``, or ``"c"``: one file of C99 with weights and plain loops, which
+                needs nothing but ``math.h``, for dense and convolutional networks. Keras's default
+                and its other formats, which belong to other frameworks, are not written.
+            verbose: whether to print where the file was written.
+            input_signature: for models that do not know their inputs: nested as these are, for
+                each anything with ``shape`` (None for sizes that differ from call to call) and
+                ``dtype``, such as ``InputSpec``.
+            **kwargs: for ``"onnx"`` ``opset_version`` (13 to 25, default 17: what most runtimes
+                read), ``inputs_as_nchw`` (whether inputs of images take channels behind the batch,
+                default False), ``verify`` (whether onnxruntime, which must be installed, shall
+                compute what the model does before the file is written, default False). For
+                ``"c"`` ``name`` (of the function, default: the model's).
+
+        Raises:
+            ValueError: for a format that is not written; for layers that have no form in it, all
+                of which are named. Nothing is written then.
+
+        Example:
+            >>> import os, tempfile
+            >>> import handmill as keras
+            >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            >>> path = os.path.join(tempfile.mkdtemp(), "model.onnx")
+            >>> model.export(path, format="onnx")
+            >>> os.path.getsize(path) > 0
+            True
+        """
+        from handmill.exchange.export import export_model
+
+        export_model(self, filepath, format, verbose, input_signature, kwargs)
+
 
 class _MadeOfTensors(type(Model)):  # type: ignore[misc]
     """The type of Functional: models of other classes made of tensors are instances too."""
@@ -502,13 +593,35 @@ class Functional(Model, metaclass=_MadeOfTensors):
 
 def _shape_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
     """Says how to mend a shape, where that is known."""
+    if len(found) == len(wanted) and found[1:] == tuple(wanted[1:]):
+        return (
+            f"\n  hint: the batch size was fixed to {wanted[0]}; Input(shape=...) without "
+            "batch_size takes any number of rows"
+        )
     if len(found) > 1 and None not in (*found[1:], *wanted[1:]):
         size = math.prod(wanted[1:])
         if math.prod(found[1:]) == size:
             return f"\n  hint: x.reshape({(-1, *wanted[1:])})"
     if len(found) == len(wanted) - 1:
         return "\n  hint: a single sample x is passed as x[None], a batch of one"
+    if len(found) == len(wanted) == 4 and {found[3], wanted[3]} <= {1, 3, 4}:
+        return _image_hint(found[1:], wanted[1:])
     return ""
+
+
+def _image_hint(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
+    """Says how images come to another size, or another number of channels."""
+    hints = []
+    height, width = wanted[:2]
+    if None not in (*found, height, width) and found[:2] != (height, width):
+        hints.append(
+            f"resize the images: layers.Resizing({height}, {width}), or image_size= and "
+            "target_size= where files are read"
+        )
+    if found[2] != wanted[2]:
+        mode = {1: "grayscale", 3: "rgb", 4: "rgba"}[wanted[2]]
+        hints.append(f"read files with color_mode={mode!r}")
+    return f"\n  hint: {'; '.join(hints)}" if hints else ""
 
 
 def _tell_of_structure(wanted: Any, given: Any, refuses: bool = False) -> None:
@@ -560,9 +673,7 @@ def _unpacked(outputs: Any) -> Any:
 
 
 def _calls_the_graph(model: Model) -> bool:
-    return type(model).call is Model.call and (
-        type(model) in (Model, Functional) or "__init__" not in vars(type(model))
-    )
+    return type(model).call is Model.call and type(model).__init__ is Model.__init__
 
 
 def _from_inner_tensors(inputs: Any, outputs: Any) -> tuple[Any, Any]:

@@ -87,6 +87,26 @@ class Rows:
             return feed.take(start, self.size)[0]
         return [a[start : start + self.size] for a in self._data.arrays]
 
+    def begin(self) -> Rows:
+        """Goes past the next batch, of which :meth:`part` then takes rows."""
+        feed = self._data.feed
+        if feed.files:
+            feed.check_files()
+        feed.position += self.size
+        return self
+
+    @property
+    def rows(self) -> int:
+        """The rows of a batch."""
+        return self.size
+
+    def part(self, first: int, last: int) -> list[Array]:
+        """Returns the rows ``[first, last)`` of the batch that was begun."""
+        start = self._data.feed.position - self.size
+        if self._data.shuffled:
+            return self._data.feed.take(start + first, last - first)[0]
+        return [a[start + first : start + last] for a in self._data.arrays]
+
     def explained(self, error: Exception) -> Exception:
         """Lets an error of the batch that was taken name the row in the data."""
         if isinstance(error, RowError):
@@ -145,6 +165,19 @@ class Given:
     def take(self) -> list[Array]:
         """Returns the batch as arrays."""
         return self._arrays
+
+    def begin(self) -> Given:
+        """Begins the batch, of which :meth:`part` then takes rows."""
+        return self
+
+    @property
+    def rows(self) -> int:
+        """The rows of the batch."""
+        return len(self._arrays[0])
+
+    def part(self, first: int, last: int) -> list[Array]:
+        """Returns the rows ``[first, last)`` of the batch."""
+        return [a[first:last] for a in self._arrays]
 
     def explained(self, error: Exception) -> Exception:
         """Lets an error of this batch name it, or the row in the data."""

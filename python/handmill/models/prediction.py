@@ -19,6 +19,7 @@ from handmill.models.data_adapters import (
     is_arrays,
     make_data,
 )
+from handmill.models.distributed import CURRENT
 from handmill.models.layout import Layout, has_sparse, key_of, split
 from handmill.models.steps import EagerPredictor, Predictor, StepFunction, joined, nested
 
@@ -143,6 +144,20 @@ class Predicting:
             np.copyto(array, result)
         return out
 
+    def _row_predictor(self, x: Any) -> Predictor | None:
+        """The program that predicts rows like those of ``x``, if ``predict`` does nothing else.
+
+        Args:
+            x: inputs, nested as the model takes them.
+        """
+        is_own = type(self).predict is not Predicting.predict
+        if is_own or self._host is not None or not self.built:  # type: ignore[attr-defined]
+            return None
+        if not self._predicts_as_program() or config.max_steps_per_epoch() is not None:
+            return None
+        layout, _ = split(x, None, None)
+        return self._predictor(layout)
+
     def predict_iter(
         self, x: Any, batch_size: int | None = None, steps: int | None = None
     ) -> Iterator[Any]:
@@ -232,7 +247,8 @@ class Predicting:
             arrays = [
                 a.copy() if any(np.may_share_memory(a, o) for o in outputs) else a for a in arrays
             ]
-        for start in range(0, rows, size):
+
+        def run(start: int) -> None:
             stop = start + size
             try:
                 predictor.function.run_into(
@@ -240,6 +256,12 @@ class Predicting:
                 )
             except RowError as error:
                 raise RowError(error.problem, start + error.row) from None
+
+        if CURRENT.distribution is not None:
+            CURRENT.distribution.predict(run, rows, size, outputs)
+        else:
+            for start in range(0, rows, size):
+                run(start)
         return nested(predictor.nesting(arrays), outputs) if out is None else out
 
     def _predict_with_callbacks(

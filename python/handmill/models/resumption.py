@@ -63,6 +63,9 @@ class Resumption:
         batches: whether the file is written between epochs too.
         previous: where the file before the last is kept; None for nowhere.
         keeps: whether the file stays when the run has come to its end.
+
+    Attributes:
+        writes: whether this process writes the file: of several that train together one does.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Resumption:
         self.path = path
         self.batches = batches
         self.keeps = keeps
+        self.writes = True
         self._with_history = with_history
         self._previous = previous
         self._model: Any = None
@@ -209,6 +213,8 @@ class Resumption:
             finished: whether the run has come to its end.
         """
         model = self._model
+        if not self.writes:
+            return
         if logs is not None:
             self._logs = dict(logs)
         arrays: list[Any] = []
@@ -240,7 +246,7 @@ class Resumption:
 
     def end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Is told that the run came to its end."""
-        if self.keeps:
+        if self.keeps or not self.writes:
             self.save(epoch, 0, logs, finished=True)
             return
         for path in (self.path, self._previous):

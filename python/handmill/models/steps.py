@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,28 @@ from handmill.runtime.watch import is_ours
 STOPS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 """The attribute of a model by which a phase is told to end."""
 
+MONITORED = 2
+"""Steps of a reading of a monitor: one before an update, one after it."""
+
 _ZERO = np.zeros((), "float32")
 _ONE = np.ones((), "float32")
 
 
 class _Tracing(threading.local):
-    step: TracedStep | None = None
+    step: Any = None
 
 
 _TRACING = _Tracing()
+
+
+@contextmanager
+def tracing(step: Any) -> Iterator[None]:
+    """Lets what is traced meanwhile be a part of ``step``."""
+    before, _TRACING.step = _TRACING.step, step
+    try:
+        yield
+    finally:
+        _TRACING.step = before
 
 
 def note_loss(loss: Any) -> None:
@@ -125,6 +138,8 @@ def _has_counted(metric: Metric) -> bool:
 class TracedStep(Step):
     """A step as one program, for one layout of data; see :class:`Step`."""
 
+    _monitor: Any = None
+
     def __init__(self, model: Any, layout: Layout, phase: str) -> None:
         super().__init__(model, layout, phase)
         hooks = (f"{phase}_step", "compute_metrics", "get_metrics_result")
@@ -150,7 +165,7 @@ class TracedStep(Step):
         model, objective = self.model, self.model.objective
         given = (objective.loss, objective.loss_metrics, objective.weighted_metrics)
         names = names_for(model, (*self.layout.structures, *given))
-        own = (self.finite_steps, self.alive, self.layout.numbered)
+        own = (self.finite_steps, self.alive, self.layout.numbered, self._monitor)
         uses_it = self.training or not is_ours(type(model))
         return model, model.optimizer if uses_it else None, objective, own, self.phase, names
 
@@ -177,11 +192,9 @@ class TracedStep(Step):
             objective.build_for(targets, predictions, names or model.output_names, nesting)
             made = objective.variables
         if self.training and model.optimizer is not None and not model.optimizer.built:
-            variables = (
-                model.trainable_variables
-                if places is None
-                else [before.variables[i] for i in places]
-            )
+            if places is None:
+                return None  # the trace made weights that are not there yet, so it is made again
+            variables = [before.variables[i] for i in places]
             if variables:
                 model.optimizer.build(variables)
                 made += model.optimizer.variables
@@ -209,22 +222,22 @@ class TracedStep(Step):
     def _trace(self, *values: Any) -> tuple[()]:
         objective = self.model.objective
         was_built = objective.built
-        before, _TRACING.step = _TRACING.step, self
         self.losses = []
         try:
-            with collected_losses(), noted_results() as noted, self._numbered(values):
-                returned = call_step(self.call, self.layout.join(values))
-            if self.training:
-                self._watch()
-            self._keep(returned, noted)
+            with tracing(self):
+                if self._monitor is not None:
+                    self._monitor.trace(self.layout, values)
+                with collected_losses(), noted_results() as noted, self._numbered(values):
+                    returned = call_step(self.call, self.layout.join(values))
+                if self.training:
+                    self._watch()
+                self._keep(returned, noted)
         except BaseException as error:
             if not was_built:
                 objective.forget()
             if needs_numbers(error):
                 raise not_a_program(error, self._name()) from error
             raise
-        finally:
-            _TRACING.step = before
         return ()
 
     def _name(self) -> str:
@@ -274,6 +287,38 @@ class TracedStep(Step):
             self._kept[name] = kept
         kept.assign(value)
         return kept.numpy
+
+
+class MonitoredStep(TracedStep):
+    """A step two of whose programs take turns: one computes what a monitor reads, one does not.
+
+    Args:
+        plain: the step without a monitor.
+        monitor: what the other computes (inspection/health_monitor.py).
+    """
+
+    def __init__(self, plain: TracedStep, monitor: Any) -> None:
+        super().__init__(plain.model, plain.layout, plain.phase)
+        self._monitor = monitor
+        self.plain = plain
+        self._ran: TracedStep = self
+        self.finite_steps, self.alive = plain.finite_steps, plain.alive
+
+    def run(self, portion: Any, count: int) -> int:
+        """Runs ``count`` steps, or as many as there are until the other program's turn."""
+        monitor = self._monitor
+        if monitor.done < MONITORED:
+            self._ran, count = self, min(count, MONITORED - monitor.done)
+            monitor.was_due = True
+        else:
+            self._ran, count = self.plain, min(count, monitor.every - monitor.done)
+        ran = portion.run(self._ran.function, count, self.is_stopped)
+        monitor.done = (monitor.done + ran) % monitor.every
+        return ran  # type: ignore[no-any-return]
+
+    def logs(self) -> dict[str, Any]:
+        """Returns the numbers by name as they are after the last step."""
+        return super().logs() if self._ran is self else self._ran.logs()
 
 
 class EagerStep(Step):

@@ -22,6 +22,7 @@ from handmill.layers.arguments import unique
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
+from handmill.models.compile_config import revived_compile_config
 from handmill.models.data_adapters import (
     check_rows,
     is_arrays,
@@ -29,9 +30,10 @@ from handmill.models.data_adapters import (
     split_validation,
     weights_of_classes,
 )
+from handmill.models.distributed import CURRENT, warn_of_copies
 from handmill.models.first_look import in_validation
 from handmill.models.frozen import cached
-from handmill.models.inner_metrics import metrics_among_attributes
+from handmill.models.inner_metrics import in_order, metrics_among_attributes
 from handmill.models.layout import Layout, split
 from handmill.models.objective import CompileMetrics, Objective, loss_of
 from handmill.models.older_names import OlderNames, in_order_of_keras3
@@ -42,6 +44,7 @@ from handmill.models.row_numbers import row_generators, with_numbers
 from handmill.models.steps import (
     EagerStep,
     FunctionStep,
+    MonitoredStep,
     Step,
     StepFunction,
     TracedStep,
@@ -61,6 +64,8 @@ class Trainer(Predicting, OlderNames):
     """What models add to layers: ``compile``, ``fit``, ``evaluate``, ``predict``."""
 
     _logits_checked = False
+    _trained: Any = (None, -1)  # the variables that the last compile() lets train, watch.now then
+    _health_monitor: Any = None  # what a training step computes besides (callbacks.HealthMonitor)
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +142,7 @@ class Trainer(Predicting, OlderNames):
         }
         self.train_function = self.test_function = self.predict_function = None
         self._all_metrics = None
+        self._trained = (None, -1)
         self.stop_training = False
 
     @property
@@ -186,11 +192,6 @@ class Trainer(Predicting, OlderNames):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compiles the model as :meth:`get_compile_config` says."""
-        from handmill import optimizers
-        from handmill.losses.registry import TABLE as LOSSES
-        from handmill.metrics.registry import TABLE as METRICS
-        from handmill.saving.objects import deserialize_keras_object
-
         if type(self).compile is not Trainer.compile:
             warn_caller(
                 "`compile()` was not called as part of model loading because the model's "
@@ -202,22 +203,7 @@ class Trainer(Predicting, OlderNames):
             )
             return
 
-        def revive(value: Any, table: Mapping[str, Any]) -> Any:
-            if isinstance(value, dict) and "class_name" in value:
-                return deserialize_keras_object(value, module_objects=table)
-            if isinstance(value, dict):
-                return {key: revive(item, table) for key, item in value.items()}
-            return [revive(v, table) for v in value] if isinstance(value, list) else value
-
-        self.compile(
-            optimizers.get(config["optimizer"]),
-            revive(config.get("loss"), LOSSES),
-            config.get("loss_weights"),
-            revive(config.get("metrics"), METRICS),
-            revive(config.get("weighted_metrics"), METRICS),
-            run_eagerly=config.get("run_eagerly", False),
-            steps_per_execution=config.get("steps_per_execution", 1),
-        )
+        self.compile(**revived_compile_config(config))
 
     # Steps. Subclasses may override each of these.
 
@@ -253,6 +239,18 @@ class Trainer(Predicting, OlderNames):
             >>> list(model.fit(x, x[:, :1], verbose=0).history)
             ['twice']
         """
+        gradients, variables, found = self._differentiated(data)
+        if variables:
+            self.optimizer.apply(gradients, variables)
+        return self._measured(*found)
+
+    def _differentiated(self, data: Any, share: Any = None) -> tuple[list[Any], list[Any], Any]:
+        """The gradients of a batch, their variables, and what :meth:`_measured` takes.
+
+        Args:
+            data: a batch, or a part of one.
+            share: a factor of the loss: how much of the batch the part is.
+        """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
             y_pred = self(x, training=True)  # type: ignore[operator]
@@ -263,10 +261,11 @@ class Trainer(Predicting, OlderNames):
                     "with `add_loss()`."
                 )
             scaled = self.optimizer.scale_loss(loss)
+            if share is not None:
+                scaled = scaled * share
         variables = self.trainable_variables  # type: ignore[attr-defined]
-        if variables:
-            self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return self._measured(x, y, y_pred, sample_weight, loss)
+        gradients = tape.gradient(scaled, variables) if variables else []
+        return gradients, variables, (x, y, y_pred, sample_weight, loss)
 
     def test_step(self, data: Any) -> Any:
         """Measures the model on one batch; ``evaluate`` and ``test_on_batch`` run it.
@@ -381,15 +380,21 @@ class Trainer(Predicting, OlderNames):
         """
         function = getattr(self, f"{phase}_function") if may_be_own else None
         is_own = function is not None and type(function) is not StepFunction
-        key = (layout.key, phase, is_own)
-        step = self._steps.get(key)
+        monitor = self._health_monitor if phase == "train" else None
+        shared = CURRENT.distribution
+        key = (layout.key, phase, is_own, monitor if shared is None else shared)
+        step: Step | None = self._steps.get(key)
         if step is None:
-            if is_own:
+            if shared is not None:
+                step = shared.step(self, layout, phase, is_own)
+            elif is_own:
                 step = FunctionStep(self, layout, phase, function)
             elif self.run_eagerly:
                 step = EagerStep(self, layout, phase)
             else:
-                step = TracedStep(self, layout, phase)
+                step = self._steps.get((*key[:3], None)) or TracedStep(self, layout, phase)
+            if shared is None and monitor is not None and type(step) is TracedStep:
+                step = MonitoredStep(step, monitor)
             self._steps[key] = step
         return step
 
@@ -619,7 +624,13 @@ class Trainer(Predicting, OlderNames):
                 self._order,
                 check,
                 numbered=bool(row_generators(self)),
+                may_differ=y is None and is_overridden(self, "train_step"),
             )
+            if CURRENT.distribution is None:
+                if not CURRENT.has_looked:
+                    warn_of_copies()
+            else:
+                callbacks, verbose = CURRENT.distribution.of_rank(callbacks, verbose)
             if not isinstance(callbacks, CallbackList):
                 callbacks = CallbackList(
                     callbacks,
@@ -644,6 +655,8 @@ class Trainer(Predicting, OlderNames):
                 )
             finally:
                 self._fitting = 0
+                if self._health_monitor is not None:
+                    self._health_monitor = None
             return self.history  # type: ignore[return-value]
 
     def _validation_data(
@@ -686,6 +699,8 @@ class Trainer(Predicting, OlderNames):
         objective = self._compiled_objective("evaluate")
         if kwargs:
             raise ValueError(f"Arguments not recognized: {kwargs}")
+        if CURRENT.distribution is not None:
+            callbacks, verbose = CURRENT.distribution.of_rank(callbacks, verbose)
         check = None
         if objective.one_hot is not None:
             objective.one_hot.declare(x)
@@ -706,7 +721,7 @@ class Trainer(Predicting, OlderNames):
         logs = loop.evaluate(self, data, callbacks)
         if not logs:
             raise ValueError("evaluate() received no batch: the data set gave none")
-        return logs if return_dict else self._in_order(logs)
+        return logs if return_dict else in_order(self._metrics_now()[1], logs)
 
     # Single batches.
 
@@ -753,7 +768,7 @@ class Trainer(Predicting, OlderNames):
         self._make_function(phase)
         self.reset_metrics()
         logs = self._run_batch(phase, x, y, weight)
-        return logs if return_dict else self._in_order(logs)
+        return logs if return_dict else in_order(self._metrics_now()[1], logs)
 
     def _run_batch(
         self, phase: str, x: Any, y: Any, weight: Any, may_be_own: bool = True
@@ -767,16 +782,6 @@ class Trainer(Predicting, OlderNames):
         step = self._step(layout, phase, may_be_own)
         step.run(Given(layout, arrays), 1)
         return step.logs()
-
-    def _in_order(self, logs: dict[str, Any]) -> Any:
-        """Returns the numbers as a list: by the order of the metrics, the others by their names."""
-        names = [metric.name for metric in self._metrics_now()[1]]
-        if logs.keys() == set(names):
-            values = [logs[name] for name in names]
-            return values[0] if len(values) == 1 else values
-        known = [name for name in dict.fromkeys(names) if name in logs]
-        values = [logs[name] for name in (*known, *sorted(set(logs) - set(known)))]
-        return values[0] if len(values) == 1 else values
 
 
 def _resumption(resume: Any, callbacks: CallbackList) -> Any:

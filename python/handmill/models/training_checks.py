@@ -18,8 +18,10 @@ from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
+from handmill.models.data_adapters import ArrayData
 from handmill.models.input_scale import scale_problem
 from handmill.models.layout import fill
+from handmill.runtime import watch
 from handmill.runtime.function import Outputs, TracedFunction
 
 FAR_ABOVE = 4.0
@@ -65,6 +67,8 @@ class TrainingChecks:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
                 self._warn(text, text)
+        if self.model._trained[1] != watch.now:  # a layer was touched
+            self._look_at_trainable()
         is_whole = getattr(self.model, "_host", None) is None
         problem = scale_problem(self.model, arrays) if is_whole else None
         if problem is not None:
@@ -79,6 +83,22 @@ class TrainingChecks:
                 "first loss",
                 f"the first loss, {loss:.4g}, is far above guessing ({guess:.4g})."
                 + _range_of_inputs(self.model, arrays[0]),
+            )
+
+    def _look_at_trainable(self) -> None:
+        """A traced step trains what was trainable when the model was compiled, as in Keras."""
+        before = self.model._trained[0]
+        now = frozenset(id(v) for v in self.model.trainable_variables)
+        steps = self.model._steps.values()
+        if before is None or not any(getattr(step, "ignores_trainable", False) for step in steps):
+            self.model._trained = now, watch.now
+        elif now != before:
+            changes = ((now - before, "thawed"), (before - now, "frozen"))
+            said = " and ".join(f"{len(some)} {what}" for some, what in changes if some)
+            self._warn(
+                "trainable",
+                f"of its weights {said} since compile(): `trainable` takes effect when it is "
+                "called again; until then training goes on as before.",
             )
 
     def _at_half(self) -> None:
@@ -97,7 +117,7 @@ class TrainingChecks:
         """Looks at the numbers of an epoch."""
         loss = logs.get("loss", 0.0)
         if isinstance(loss, float) and not math.isfinite(loss):
-            self._warn_of_nan(data, steps, loss)
+            self._warn_of_nan(run, data, steps, loss)
             return
         if not first:
             return
@@ -116,15 +136,30 @@ class TrainingChecks:
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
-    def _warn_of_nan(self, data: Any, steps: int, loss: float) -> None:
+    def _source_of_nan(self, run: Any, data: Any, number: int) -> str:
+        """Which operator it came from, where a monitor has kept the state before the epoch."""
+        monitor, step = self.model._health_monitor, getattr(run.last, "plain", None)
+        whole = isinstance(data, ArrayData) and data.steps is None
+        if step is None or not whole or "nan" in self.given:
+            return ""
+        from handmill.inspection.non_finite import trace_non_finite
+
+        found = trace_non_finite(self.model, step, data, monitor.before, number)
+        if found is None:
+            return " Values and gradients were finite before: the update left the range of numbers."
+        return f" {found[0].upper()}{found[1:]}."
+
+    def _warn_of_nan(self, run: Any, data: Any, steps: int, loss: float) -> None:
         finite = [step.steps_before_nan() for step in self.model._steps.values() if step.training]
         number = min(max(finite, default=0) + 1, steps)
+        where = self._source_of_nan(run, data, number)
+        where += _row_not_finite(getattr(data, "arrays", ()))
         self._warn(
             "nan",
             f"the loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {number} of the "
-            f"epoch.{_row_not_finite(getattr(data, 'arrays', ()))} Usual causes: a learning rate "
-            "that is too large, NaN or huge numbers in the data, log or division of 0. "
-            "callbacks.TerminateOnNaN() stops there.",
+            f"epoch.{where} Usual causes: a learning rate that is too large, NaN "
+            "or huge numbers in the data, log or division of 0. callbacks.TerminateOnNaN() stops "
+            "there.",
         )
 
     def _look_for_dead_units(self, data: Any) -> None:
@@ -250,11 +285,12 @@ class _LargestOutputs:
         numbers = {id(layer): i for i, layer in enumerate(all_layers(self.model))}
         largest, which = [], []
 
-        def note(layer: Any, outputs: Any) -> None:
+        def note(layer: Any, outputs: Any) -> Any:
             if is_relu(layer) and hasattr(outputs, "spec") and len(outputs.shape) >= 2:
                 which.append(numbers[id(layer)])
                 axes = tuple(range(len(outputs.shape) - 1))
                 largest.append(ops.max(outputs, axis=axes))
+            return outputs
 
         CONTEXT.observer = note
         try:

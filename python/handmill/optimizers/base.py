@@ -16,6 +16,13 @@ from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.applied import Applied
+from handmill.optimizers.masks import (
+    MASKED,
+    build_masks,
+    checked_positions,
+    keep_zeros,
+    masks_config,
+)
 from handmill.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from handmill.optimizers.slots import add_zeros, has_methods_of
 from handmill.optimizers.sparse_rows import gradients_of_rows, updated
@@ -113,6 +120,8 @@ class Optimizer(StoredVariables, Watched):
             _index={},
             _excluded=[],
             _excluded_names=[],
+            _masks={},
+            _masked=[],
             _model_variables_moving_average=[],
             _accumulated_gradients=[],
             _update_when=None,
@@ -149,6 +158,8 @@ class Optimizer(StoredVariables, Watched):
     _index: dict[int, int]
     _excluded: list[Any]  # variables; from files: their paths or positions
     _excluded_names: list[str]
+    _masks: dict[int, Variable]  # of pruned variables, by position
+    _masked: list[int]  # their positions, known before there are variables
     _model_variables_moving_average: list[Variable]
     _accumulated_gradients: list[Variable]
     _update_when: Any
@@ -249,6 +260,7 @@ class Optimizer(StoredVariables, Watched):
                 variables, "gradient_accumulator"
             )
         self.build_slots(list(variables))
+        build_masks(self)
         self.built = True
 
     def build_slots(self, variables: list[Variable]) -> None:
@@ -481,6 +493,8 @@ class Optimizer(StoredVariables, Watched):
         for variable in variables:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable.value))
+        if self._masks:
+            keep_zeros(self, variables)
         self._iterations.assign(apply(INCREMENT, self._iterations.value))
 
     decays_itself = False
@@ -661,6 +675,7 @@ class Optimizer(StoredVariables, Watched):
         rate = self._learning_rate
         return {
             **self._excluded_config(),
+            **masks_config(self),
             "name": self.name,
             "learning_rate": float(rate.read())
             if isinstance(rate, Variable)
@@ -698,7 +713,9 @@ class Optimizer(StoredVariables, Watched):
                 arguments["learning_rate"], custom_objects, kind="learning rate schedule"
             )
         excluded = arguments.pop(EXCLUDED, None)
+        masked = checked_positions(arguments.pop(MASKED, None))
         made = cls(**arguments)
+        made._masked = masked
         if excluded is not None:
             made._excluded, made._excluded_names = _checked_exclusions(excluded)
         return made

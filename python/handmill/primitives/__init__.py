@@ -5,8 +5,10 @@ written with :mod:`handmill.primitives.emit`.
 """
 
 from handmill.primitives import (  # noqa: F401
+    attention,
     branches,
     cast,
+    contrast,
     convolution,
     ctc,
     cumulate,
@@ -15,6 +17,8 @@ from handmill.primitives import (  # noqa: F401
     fused_updates,
     gather,
     hashing,
+    int8,
+    int8_conv,
     linalg,
     loops,
     loss,
@@ -23,9 +27,11 @@ from handmill.primitives import (  # noqa: F401
     metrics,
     moments,
     movement,
+    normalize,
     optimizer,
     pooling,
     random,
+    recurrent,
     reduce,
     rows,
     sampling,
@@ -33,6 +39,7 @@ from handmill.primitives import (  # noqa: F401
     search,
     softmax,
     sort,
+    tokens,
 )
 from handmill.primitives.elementwise import (  # noqa: F401
     activations,

@@ -11,6 +11,7 @@ from handmill.ir.dims import same
 from handmill.ir.op import Array, Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec, convert
 from handmill.ir.tile import CONVERT
+from handmill.primitives import channels
 from handmill.primitives.operands import converted
 from handmill.primitives.samples import BENCH, given, integers, uniform
 
@@ -46,6 +47,7 @@ CAST = register(
         samples=_cast_samples,
         bound=Exact(),
         vjp=_cast_vjp,
+        attribution="midpoint",
         kernel="cast",
         native=lambda specs, attrs: True,
         tile=CONVERT,
@@ -136,6 +138,7 @@ STOP_GRADIENT = register(
         samples=lambda: [Sample("17", uniform((17,)), smooth=False)],
         bound=Exact(),
         vjp=lambda inputs, outputs, dys: (None,),
+        channels=channels.same_axes,
         kernel="view",
         native=lambda specs, attrs: True,
         view=True,

@@ -20,6 +20,7 @@ from handmill.ir.dims import Dim, Shape, exact_quotient, same, same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives import channels, winograd
 from handmill.primitives.epilogue import (
     NO_EPILOGUE,
     absorb_epilogue,
@@ -229,28 +230,83 @@ def _kernel_vjp(inputs: Any, outputs: Any, dys: Any, *, kernel_size: Shape, **at
 # --- bounds --------------------------------------------------------------------------------------
 # Each output is a sum of products, as in a matrix product: over the window and the channels of
 # its group; over the places of the kernel that meet an input and the filters of its group; over
-# all windows of all samples.
+# all windows of all samples. Kernels of 3x3 taps may sum up neighbours together.
 
 
 def _size(shape: Sequence[Any]) -> int:
     return int(math.prod(shape))
 
 
+def _conv_counts(inputs: Sequence[Array], attrs: Attrs) -> Any:
+    x, w = inputs[:2]
+    return _counts("conv", x.shape[1:-1], w.shape[:-2], attrs, {})
+
+
+def _conv_filtered(inputs: Sequence[Array], attrs: Attrs) -> bool:
+    w = inputs[1]
+    counts = _conv_counts(inputs, attrs)
+    return winograd.is_filtered(w.shape[:-2], w.shape[-2], w.shape[-1], counts, attrs)
+
+
+def _conv_terms(inputs: Sequence[Array], attrs: Attrs) -> int:
+    w = inputs[1]
+    if _conv_filtered(inputs, attrs):
+        return int(w.shape[-2]) + winograd.ROUNDINGS
+    return _size(w.shape[:-1])
+
+
 def _conv_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
-    return _conv_reference(np.abs(inputs[0]), np.abs(inputs[1]), **attrs)
+    x, w = np.abs(inputs[0]), np.abs(inputs[1])
+    plain = _conv_reference(x, w, **attrs)
+    if not _conv_filtered(inputs, attrs):
+        return plain
+    return _where_finite(winograd.conv_sizes(x, w, attrs["padding"]), plain)
+
+
+def _where_finite(size: Array, plain: Array) -> Array:
+    return np.where(np.isfinite(size), size, plain)
+
+
+def _input_filtered(inputs: Sequence[Array], attrs: Attrs) -> bool:
+    w = inputs[1]
+    return winograd.is_filtered(w.shape[:-2], w.shape[-2], w.shape[-1], attrs["sizes"], attrs)
 
 
 def _input_terms(inputs: Sequence[Array], attrs: Attrs) -> int:
     w = inputs[1]
+    if _input_filtered(inputs, attrs):
+        return int(w.shape[-1]) + winograd.ROUNDINGS
     return _size((*w.shape[:-2], w.shape[-1])) // int(attrs["groups"])
 
 
 def _input_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
-    return _input_reference(np.abs(inputs[0]), np.abs(inputs[1]), **attrs)
+    dy, w = np.abs(inputs[0]), np.abs(inputs[1])
+    plain = _input_reference(dy, w, **attrs)
+    if not _input_filtered(inputs, attrs):
+        return plain
+    return _where_finite(winograd.input_sizes(dy, w, attrs["sizes"], attrs["padding"]), plain)
+
+
+def _kernel_filtered(inputs: Sequence[Array], attrs: Attrs) -> bool:
+    x, dy = inputs
+    kernel, counts = attrs["kernel_size"], dy.shape[1:-1]
+    return winograd.is_filtered(kernel, x.shape[-1], dy.shape[-1], counts, attrs)
+
+
+def _kernel_terms(inputs: Sequence[Array], attrs: Attrs) -> int:
+    dy = inputs[1]
+    if not _kernel_filtered(inputs, attrs):
+        return _size(dy.shape[:-1])
+    tiles = (-(-count // 2) for count in dy.shape[1:-1])
+    return _size((dy.shape[0], *tiles)) + winograd.ROUNDINGS
 
 
 def _kernel_magnitude(inputs: Sequence[Array], attrs: Attrs) -> Array:
-    return _kernel_reference(np.abs(inputs[0]), np.abs(inputs[1]), **attrs)
+    x, dy = np.abs(inputs[0]), np.abs(inputs[1])
+    plain = _kernel_reference(x, dy, **attrs)
+    if not _kernel_filtered(inputs, attrs):
+        return plain
+    return _where_finite(winograd.kernel_sizes(x, dy, attrs["padding"]), plain)
 
 
 def _flops(dy: Spec, w: Spec) -> int:
@@ -302,6 +358,9 @@ _CASES = (
     _case("4x3x2_2x2_beside", (2, 4, 3, 2), (2, 2), 3, strides=12, padding=((0, 0), (9, 0))),
     _case("1x3_2_behind", (2, 1, 3), (2,), 2, strides=5, padding=((15, 0),), dilation=9),
     _case("6x5x40_3x3_parts", (1, 6, 5, 40), (3, 3), 72, padding=_ONES),
+    _case("6x6x24_3x3_filtered", (2, 6, 6, 24), (3, 3), 32, padding=_ONES),
+    _case("9x8x16_3x3_filtered", (1, 9, 8, 16), (3, 3), 16, padding=_ONES),
+    _case("7x5x26_3x3_filtered", (4, 7, 5, 26), (3, 3), 25, padding=((2, 1), (0, 3))),
     _case("none", (0, 4, 4, 2), (3, 3), 2),
 )
 _BENCH = _case("bench", (16, 28, 28, 32), (3, 3), 64, padding=_ONES)
@@ -356,8 +415,10 @@ CONV = register(
         infer=_conv_infer,
         reference=_conv_reference,
         samples=lambda: _samples("conv"),
-        bound=Accumulate(lambda inputs, attrs: _size(inputs[1].shape[:-1]), _conv_magnitude),
+        bound=Accumulate(_conv_terms, _conv_magnitude),
         vjp=_conv_vjp,
+        attribution="midpoint",
+        channels=channels.convolution,
         kernel="conv",
         native=_native,
         absorb=_absorb_into_conv,
@@ -374,6 +435,8 @@ CONV_INPUT_GRAD = register(
         samples=lambda: _samples("conv_input_grad"),
         bound=Accumulate(_input_terms, _input_magnitude),
         vjp=_input_vjp,
+        attribution="midpoint",
+        channels=channels.convolution_turned,
         kernel="conv_input_grad",
         native=_native,
         absorb=_absorb_into_input_grad,
@@ -387,8 +450,9 @@ CONV_KERNEL_GRAD = register(
         infer=_kernel_infer,
         reference=_kernel_reference,
         samples=lambda: _samples("conv_kernel_grad"),
-        bound=Accumulate(lambda inputs, attrs: _size(inputs[1].shape[:-1]), _kernel_magnitude),
+        bound=Accumulate(_kernel_terms, _kernel_magnitude),
         vjp=_kernel_vjp,
+        attribution="midpoint",
         kernel="conv_kernel_grad",
         native=_native,
         flops=lambda inputs, outputs, attrs: _flops(inputs[1], outputs[0]),
@@ -446,7 +510,7 @@ def _samples_with_epilogues(plain: Op) -> Iterable[Sample]:
         {"residual": True, "act_grad": "sigmoid"},
     ]
     wanted = ["7x5x3_3x3", "9x6x17_3x2_stride2", "5x6x6_3x3_groups3", "5x5x4_1x1_stride2"]
-    wanted += ["9x7x18_2x5_depthwise"]
+    wanted += ["9x7x18_2x5_depthwise", "7x5x26_3x3_filtered"]
     for sample in plain.samples():
         if sample.name not in wanted:
             continue

@@ -57,6 +57,7 @@ CUMSUM: Op = register(
         vjp=lambda inputs, outputs, dys, *, axis, reverse: (
             apply(CUMSUM, dys[0], axis=axis, reverse=not reverse),
         ),
+        attribution="midpoint",
         kernel="cumsum",
         native=lambda specs, attrs: specs[0].dtype in NATIVE,
         alias=((0, 0),),

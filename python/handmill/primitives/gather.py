@@ -12,6 +12,7 @@ from handmill.ir.dims import Dim, same_shape
 from handmill.ir.op import Accumulate, Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives import channels
 from handmill.primitives.emit import transpose
 from handmill.primitives.samples import both, given, integers, uniform
 
@@ -124,6 +125,8 @@ TAKE = register(
         samples=_take_samples,
         bound=Exact(),
         vjp=_take_vjp,
+        attribution="midpoint",
+        channels=channels.taken,
         kernel="take",
         native=_native,
         grad_none=(1,),
@@ -192,6 +195,7 @@ SCATTER_ADD_ROWS = register(
         samples=_scatter_samples,
         bound=SCATTER_BOUND,
         vjp=_scatter_vjp,
+        attribution="midpoint",
         kernel="scatter_add",
         native=lambda specs, attrs: specs[0].dtype == "float32" and _native(specs, attrs),
         grad_none=(1,),

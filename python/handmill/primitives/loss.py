@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -349,7 +350,11 @@ def _check_reference(labels: Array, *, num_classes: int, what: str = "label") ->
     if np.any(wrong):
         index = int(np.argmax(wrong))
         row = index * len(labels) // flat.size if labels.ndim else 0
-        raise RowError(f"{what} {flat[index]} is not an integer from 0 to {num_classes - 1}", row)
+        problem = f"{what} {flat[index]} is not an integer from 0 to {num_classes - 1}"
+        if labels.ndim > 1 and math.prod(labels.shape[1:]) > 1:
+            place = np.unravel_index(index, labels.shape)[1:]
+            problem += f", at place {', '.join(map(str, place))} of its row"
+        raise RowError(problem, row)
     return labels
 
 

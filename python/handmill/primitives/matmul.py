@@ -13,6 +13,7 @@ from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec, broadcast_shapes
 from handmill.ir.trace import apply
+from handmill.primitives import channels
 from handmill.primitives.emit import reshape, unbroadcast
 from handmill.primitives.epilogue import (
     NO_EPILOGUE,
@@ -195,6 +196,8 @@ MATMUL = register(
         samples=_samples,
         bound=PRODUCT_BOUND,
         vjp=_vjp,
+        attribution="midpoint",
+        channels=channels.product,
         kernel="matmul",
         flops=flops_of_product,
         absorb=_absorb,

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.bfloat16 import BFLOAT16, half_spacing, is_available, unrounded
+from handmill.ir.bfloat16 import (
+    BFLOAT16,
+    half_spacing,
+    is_available,
+    unrounded,
+    unrounded_view,
+)
 from handmill.ir.graph import Value
 from handmill.ir.op import EPS32, REGISTRY, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec, numpy_dtype
@@ -100,7 +106,7 @@ def product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, dtype: str = B
         dtype: the dtype to which the float32 sums are rounded.
     """
     attrs = {**NO_EPILOGUE, "transpose_a": transpose_a, "transpose_b": transpose_b, "dtype": dtype}
-    return apply(MATMUL_BF16, unrounded(a), unrounded(b), **attrs)
+    return apply(MATMUL_BF16, unrounded_view(a), unrounded_view(b), **attrs)
 
 
 def _vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> Any:
@@ -192,6 +198,7 @@ MATMUL_BF16 = register(
         samples=_samples,
         bound=_Bound(),
         vjp=_vjp,
+        attribution="midpoint",
         kernel="matmul_bf16",
         native=lambda specs, attrs: all(s.dtype in _FLOATS for s in specs),
         flops=flops_of_product,

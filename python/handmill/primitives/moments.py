@@ -81,6 +81,7 @@ COLUMN_MOMENTS = register(
             Accumulate(_terms, _variance_magnitude, extra=8),
         ),
         vjp=_vjp,
+        attribution="midpoint",
         kernel="column_moments",
         flops=lambda inputs, outputs, attrs: 4 * elements(inputs[0]),
     )

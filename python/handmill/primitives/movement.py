@@ -12,6 +12,7 @@ from handmill.ir.dims import Dim, Shape, SymbolicDim, at_least, exact_quotient, 
 from handmill.ir.op import Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec, broadcasts_to, size_of
 from handmill.ir.trace import apply
+from handmill.primitives import channels
 from handmill.primitives.emit import pad_axis, reshape, slice_axis, unbroadcast
 from handmill.primitives.samples import BENCH, uniform
 
@@ -80,6 +81,8 @@ RESHAPE = register(
         ],
         bound=Exact(),
         vjp=lambda inputs, outputs, dys, *, shape: (reshape(dys[0], inputs[0].shape),),
+        attribution="midpoint",
+        channels=channels.reshaped,
         kernel="view",
         native=_any_dtype,
         view=True,
@@ -109,6 +112,8 @@ TRANSPOSE = register(
         ],
         bound=Exact(),
         vjp=_transpose_vjp,
+        attribution="midpoint",
+        channels=channels.permuted,
         kernel="transpose",
         native=_any_dtype,
     )
@@ -142,6 +147,8 @@ BROADCAST_TO = register(
         ],
         bound=Exact(),
         vjp=_broadcast_vjp,
+        attribution="midpoint",
+        channels=channels.broadcast,
         kernel="broadcast",
         native=_any_dtype,
     )
@@ -188,6 +195,8 @@ CONCATENATE = register(
         ],
         bound=Exact(),
         vjp=_concatenate_vjp,
+        attribution="midpoint",
+        channels=channels.concatenated,
         kernel="concatenate",
         native=_any_dtype,
     )
@@ -260,6 +269,8 @@ SLICE = register(
         ],
         bound=Exact(),
         vjp=_slice_vjp,
+        attribution="midpoint",
+        channels=channels.sliced,
         kernel="slice",
         native=_any_dtype,
     )
@@ -306,6 +317,8 @@ PAD = register(
         ],
         bound=Exact(),
         vjp=_pad_vjp,
+        attribution="midpoint",
+        channels=channels.padded,
         kernel="pad",
         native=_any_dtype,
     )

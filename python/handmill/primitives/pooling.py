@@ -30,6 +30,7 @@ from handmill.ir.op import (
 )
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
+from handmill.primitives import channels
 from handmill.primitives.samples import both, given, uniform
 from handmill.primitives.windows import Pairs, padded, parts, unpadded, window_counts
 
@@ -288,6 +289,8 @@ MAX_POOL = register(
         samples=lambda: _max_samples("max_pool"),
         bound=Exact(),
         vjp=_max_vjp,
+        attribution="max",
+        channels=channels.pooled,
         kernel="max_pool",
         native=_native,
     )
@@ -363,6 +366,8 @@ AVERAGE_POOL = register(
         samples=lambda: _average_samples(gradient=False),
         bound=Accumulate(_terms, _average_magnitude, extra=2),
         vjp=_average_vjp,
+        attribution="midpoint",
+        channels=channels.pooled,
         kernel="average_pool",
         native=_native,
     )
@@ -376,6 +381,7 @@ AVERAGE_POOL_GRAD = register(
         samples=lambda: _average_samples(gradient=True),
         bound=Accumulate(_terms, _average_grad_magnitude, extra=2),
         vjp=_average_grad_vjp,
+        attribution="midpoint",
         kernel="average_pool_grad",
         native=_native,
     )

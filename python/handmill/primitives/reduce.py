@@ -12,6 +12,7 @@ from handmill.ir.dims import at_least
 from handmill.ir.graph import Value
 from handmill.ir.op import Accumulate, Array, Attrs, Bound, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
+from handmill.primitives import channels
 from handmill.primitives.emit import broadcast_to, divide, equal, multiply, reduce, reshape, where
 from handmill.primitives.operands import converted, count_along, tensor
 from handmill.primitives.places import check_places
@@ -109,6 +110,7 @@ def _reduction(
     derivative: Callable[..., Any],
     samples: Callable[[], Iterable[Sample]],
     bound: Bound,
+    attribution: str | None = None,
 ) -> Op:
     def infer(x: Spec, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
         if kind in ("max", "min") and not _filled(x, axis):
@@ -128,6 +130,8 @@ def _reduction(
             samples=samples,
             bound=bound,
             vjp=vjp,
+            attribution=attribution,
+            channels=channels.reduced,
             kernel="reduce",
             kernel_attrs=(("kind", kind),),
             native=_native(kind),
@@ -179,6 +183,7 @@ REDUCE_SUM = _reduction(
     lambda x, y, dy, axis: _spread(dy, x),
     _samples(-1.0, 1.0),
     SUM_BOUND,
+    "midpoint",
 )
 REDUCE_MEAN = _reduction(
     "reduce_mean",
@@ -187,12 +192,13 @@ REDUCE_MEAN = _reduction(
     lambda x, y, dy, axis: _spread(divide(dy, _count(x, axis)), x),
     _samples(-1.0, 1.0),
     Accumulate(_terms, _mean_of_magnitudes, extra=2),
+    "midpoint",
 )
 REDUCE_MAX = _reduction(
-    "reduce_max", "max", np.max, _extreme_derivative, _samples(-1.0, 1.0), Exact()
+    "reduce_max", "max", np.max, _extreme_derivative, _samples(-1.0, 1.0), Exact(), "max"
 )
 REDUCE_MIN = _reduction(
-    "reduce_min", "min", np.min, _extreme_derivative, _samples(-1.0, 1.0), Exact()
+    "reduce_min", "min", np.min, _extreme_derivative, _samples(-1.0, 1.0), Exact(), "min"
 )
 REDUCE_PROD = _reduction(
     "reduce_prod",
@@ -221,6 +227,7 @@ SUM_OF_SQUARES = register(
             lambda inputs, attrs: np.asarray(np.sum(np.square(inputs[0]))),
         ),
         vjp=lambda inputs, outputs, dys: (multiply(inputs[0], dys[0] * 2),),
+        attribution="midpoint",
         kernel="reduce",
         kernel_attrs=(("kind", "sumsq"),),
         native=_native("sumsq"),

@@ -153,6 +153,7 @@ SAMPLE_IMAGES = register(
         samples=_samples,
         bound=Ulp(3, of=_magnitude),
         vjp=_vjp,
+        attribution="midpoint",
         kernel="sample_images",
         native=lambda specs, attrs: all(s.dtype == "float32" for s in specs),
         flops=lambda inputs, outputs, attrs: 7 * int(np.prod(outputs[0].shape)),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Rows that are put elsewhere or combined by segment. These operators run in NumPy: no kernels.
+"""Rows that are put elsewhere or combined by segment. The latter run in NumPy: no kernels.
 
 Sums of rows have a kernel (:mod:`handmill.primitives.gather`).
 """
@@ -96,7 +96,10 @@ PUT_ROWS: Op = register(
         samples=_put_samples,
         bound=Exact(),
         vjp=_put_vjp,
-        native=never_native,
+        attribution="midpoint",
+        kernel="put_rows",
+        native=lambda specs, attrs: True,
+        alias=((0, 0),),
         grad_none=(1,),
     )
 )

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import shape_error
-from handmill.ir.op import Accumulate, Array, Attrs, Op, Sample, register
+from handmill.ir.op import REGISTRY, Accumulate, Array, Attrs, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
-from handmill.primitives.emit import exp, negative, reduce
+from handmill.primitives import channels
+from handmill.primitives.emit import absolute, exp, less, log, negative, reduce, where
+from handmill.primitives.operands import promote
 from handmill.primitives.samples import elements, given, name_of, uniform
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -95,6 +97,43 @@ def _grad_samples() -> Iterable[Sample]:
         yield Sample(name_of(shape), make, {"axis": len(shape) - 1}, smooth=0 not in shape)
 
 
+def _least(x: Any, least: float) -> Any:
+    return apply(REGISTRY["maximum"], *promote(x, least))
+
+
+def _powers(x: Any, z: Any, axis: int) -> tuple[Any, Any, Any, Any, Any]:
+    """Of two runs, e^(x - c) with one c for both, the sums, and the slope between the powers."""
+    c = apply(
+        REGISTRY["maximum"],
+        reduce("max", x, (axis,), keepdims=True),
+        reduce("max", z, (axis,), keepdims=True),
+    )
+    e, f = exp(x - c), exp(z - c)
+    s, t = (_least(reduce("sum", p, (axis,), keepdims=True), TINY) for p in (e, f))
+    near = less(absolute(x - z), 1e-3)  # there the middle is better than a quotient of roundings
+    slope = where(near, exp((x + z) * 0.5 - c), (e - f) / where(near, 1.0, x - z))
+    return e, f, s, t, slope
+
+
+def _softmax_shares(
+    inputs: Any, others: Any, outputs: Any, other_outputs: Any, dys: Any, varying: Any, *, axis: int
+) -> Any:
+    # y = e u with u = 1 / sum(e): the product by the mean of its factors, u by -1 / (s t).
+    e, f, s, t, slope = _powers(inputs[0], others[0], axis)
+    past = reduce("sum", dys[0] * (e + f), (axis,), keepdims=True) * 0.5 / s / t
+    return ((dys[0] * ((s + t) / s / t * 0.5) - past) * slope,)
+
+
+def _log_softmax_shares(
+    inputs: Any, others: Any, outputs: Any, other_outputs: Any, dys: Any, varying: Any, *, axis: int
+) -> Any:
+    # y = x - log(sum(e)).
+    _, _, s, t, slope = _powers(inputs[0], others[0], axis)
+    near = less(absolute(s - t), s * 1e-3)
+    past = where(near, 2.0 / (s + t), (log(s) - log(t)) / where(near, 1.0, s - t))
+    return (dys[0] - reduce("sum", dys[0], (axis,), keepdims=True) * past * slope,)
+
+
 SOFTMAX = register(
     Op(
         "softmax",
@@ -105,7 +144,10 @@ SOFTMAX = register(
         vjp=lambda inputs, outputs, dys, *, axis: (
             apply(SOFTMAX_GRAD, dys[0], outputs[0], axis=axis),
         ),
+        attribution=_softmax_shares,
+        channels=channels.along,
         kernel="softmax",
+        link="softmax",
         flops=lambda inputs, outputs, attrs: 8 * elements(inputs[0]),
     )
 )
@@ -151,7 +193,10 @@ LOG_SOFTMAX = register(
         vjp=lambda inputs, outputs, dys, *, axis: (
             apply(LOG_SOFTMAX_GRAD, dys[0], outputs[0], axis=axis),
         ),
+        attribution=_log_softmax_shares,
+        channels=channels.along,
         kernel="log_softmax",
+        link="softmax",
         flops=lambda inputs, outputs, attrs: 8 * elements(inputs[0]),
     )
 )

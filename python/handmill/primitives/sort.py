@@ -94,6 +94,7 @@ TAKE_ALONG = register(
             apply(ADD_ALONG, dys[0], inputs[1], axis=axis, size=inputs[0].shape[axis]),
             None,
         ),
+        attribution="midpoint",
         kernel="take_along",
         native=lambda specs, attrs: specs[1].dtype in INDEX_DTYPES,
         grad_none=(1,),
@@ -123,6 +124,7 @@ def _adds_natively(specs: Sequence[Spec], attrs: Attrs) -> bool:
 ADD_ALONG: Op = register(
     Op(
         "add_along",
+        attribution="midpoint",
         infer=_add_along_infer,
         reference=_add_along,
         samples=lambda: [

@@ -7,6 +7,7 @@ Convolution and pooling share them. A window has a size for each spatial axis; i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ Pairs: TypeAlias = "tuple[tuple[Dim, Dim], ...]"
 """Elements added before and after each spatial axis."""
 
 MOST_AXES = 3
+MOST_PLACES = 2**40
+"""Places of one padded image: what a kernel copies of it has to be counted in 64 bits."""
 
 
 def window_counts(
@@ -62,6 +65,10 @@ def window_counts(
             raise shape_error(op, problem, operands)
     if any(not isinstance(n, SymbolicDim) and n < 0 for pair in padding for n in pair):
         raise shape_error(op, f"padding must not be negative, got {padding}", operands)
+    whole = [size + low + high for size, (low, high) in zip(sizes, padding, strict=True)]
+    if math.prod(n for n in whole if not isinstance(n, SymbolicDim)) > MOST_PLACES:
+        problem = f"an image padded to {tuple(whole)} places is too large, padding is {padding}"
+        raise shape_error(op, problem, operands)
     found = []
     for axis, (size, (low, high)) in enumerate(zip(sizes, padding, strict=True)):
         extent = reach(window[axis], dilation[axis])

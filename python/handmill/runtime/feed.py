@@ -92,6 +92,8 @@ class Feed:
             self.check_files()
         self._order = order
         self._position = 0
+        self._results: Sequence[Array] = ()
+        self._first_result = 0
         self._native: Any = None
 
     def batch(self, size: int) -> list[Any]:
@@ -106,6 +108,8 @@ class Feed:
 
             self._native = _core.Feed(self.sources, self._order)
             self._native.position = self._position
+            if self._results:
+                self._native.set_results(list(self._results), self._first_result)
         return self._native
 
     @property
@@ -128,6 +132,29 @@ class Feed:
         self._order = order
         if self._native is not None:
             self._native.set_order(order)
+
+    def collect(self, results: Sequence[Array], first: int) -> None:
+        """Sets where the outputs of the program go; without it they are dropped.
+
+        Args:
+            results: an array for each output, C-contiguous, of its dtype; runs end where they do.
+            first: the row of the pass that their first row is for.
+        """
+        self._results, self._first_result = results, first
+        if self._native is not None:
+            self._native.set_results(list(results), first)
+
+    def keep(self, outputs: Sequence[Array]) -> None:
+        """Writes what a batch at the position gave to where outputs go."""
+        at = self.position - self._first_result
+        for result, output in zip(self._results, outputs, strict=False):  # or nowhere
+            result[at : at + len(output)] = output
+
+    @property
+    def end(self) -> int:
+        """The row at which runs end."""
+        lengths = [self._first_result + len(result) for result in self._results]
+        return min([self.rows, *lengths])
 
     def check_files(self) -> None:
         """Raises a ValueError if a file in which rows lie has been cut meanwhile."""

@@ -137,6 +137,8 @@ class TracedFunction:
             subject shares the trace. Default: nothing that ever changes.
         lengths: gives the axes that are symbols from the start, see
             :class:`handmill.runtime.axes.SymbolicAxes`.
+        rows_alone: whether products give each row the bits that it has alone, however many rows
+            are beside it. Some products are slower then.
     """
 
     def __init__(
@@ -147,10 +149,12 @@ class TracedFunction:
         batched: bool = True,
         subject: Subject | None = None,
         lengths: Callable[[Sequence[tuple[int, ...]]], Iterable[Place]] | None = None,
+        rows_alone: bool = False,
     ) -> None:
         self._fn = fn
         self.name = name
         self._batched = batched
+        self._rows_alone = rows_alone
         self._axes = SymbolicAxes(batched, lengths)
         self._subject = subject
         self._bound: OrderedDict[Any, Bound] = OrderedDict()
@@ -338,7 +342,7 @@ class TracedFunction:
             raise
 
     def run_fed(self, feed: Feed, batch_size: int, max_steps: int, deadline: float = 0.05) -> int:
-        """Runs the program on batch after batch of ``feed``; its outputs are dropped.
+        """Runs the program on batch after batch of ``feed``, which may collect its outputs.
 
         Args:
             feed: holds one source for each input.
@@ -368,7 +372,7 @@ class TracedFunction:
             nonlocal program, is_traced
             is_traced = False
             program = self.fitted(feed.batch(batch_size))
-            plan = self._plan(program, feeds=True)
+            plan = self.fed_plan(program)
             is_traced = True
             return plan
 
@@ -380,6 +384,10 @@ class TracedFunction:
                 program = program or self.fitted(feed.batch(batch_size))
                 _refuse(program.signature, feed, batch_size)
             raise
+
+    def fed_plan(self, program: Fitted) -> Any:
+        """The C++ plan of a program for batches of a feed, bound to the variables."""
+        return self._plan(program, feeds=True)
 
     # Traces, and whether they are current.
 
@@ -455,7 +463,7 @@ class TracedFunction:
         TRACES.share(self._key(specs, after), trace)
 
     def _key(self, specs: tuple[Spec, ...], structure: Structure) -> Any:
-        return type(self._subject), self._batched, specs, structure.key
+        return type(self._subject), self._batched, self._rows_alone, specs, structure.key
 
     def _remember(self, specs: tuple[Spec, ...], bound: Bound) -> Bound:
         while len(self._bound) >= _MOST_SIGNATURES:
@@ -480,7 +488,7 @@ class TracedFunction:
         if config.debug():
             verify(graph)
         variables = take_variables(graph)
-        return Trace(graph, structure), variables
+        return Trace(graph, structure, self._rows_alone), variables
 
     # Calls.
 
@@ -510,13 +518,14 @@ class TracedFunction:
 
 def _interpret_fed(signature: Bound, feed: Feed, batch_size: int, max_steps: int) -> int:
     steps = 0
-    while steps < max_steps and feed.position + batch_size <= feed.rows:
+    while steps < max_steps and feed.position + batch_size <= feed.end:
         arrays, _ = feed.take(feed.position, batch_size)
         try:
-            signature.interpret(arrays)
+            found = signature.interpret(arrays)
         except RowError:
             _refuse(signature, feed, batch_size)
             raise
+        feed.keep(found.outputs)
         feed.position += batch_size
         steps += 1
     return steps

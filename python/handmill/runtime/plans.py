@@ -19,6 +19,10 @@ TRACE_BYTES = 1 << 26
 """Traces are forgotten, least recently used first, when all together need more than this."""
 
 
+FEWEST_HELD = 256
+"""So many notes are kept before those of owners that are gone are looked for."""
+
+
 class Plans:
     """Decides which plans are kept.
 
@@ -82,6 +86,7 @@ class Traces:
         self._shared: dict[Any, Trace] = {}
         # Bytes, owner or None, and the plan that had been made last when it was noted.
         self._held: OrderedDict[Any, tuple[int, Any, int]] = OrderedDict()
+        self._crowded = FEWEST_HELD
         self.nbytes = 0
 
     def find(self, key: Any) -> Trace | None:
@@ -129,15 +134,22 @@ class Traces:
         self._held[key] = nbytes, owner, PLANS.latest
         if self.nbytes > self.limit:
             self._shrink()
+        elif len(self._held) > self._crowded:  # what is shared weighs nothing here, and is many
+            self._forget_gone()
+            self._crowded = max(FEWEST_HELD, 2 * len(self._held))
+
+    def _forget_gone(self) -> None:
+        """Lets go of the notes of owners that are no more."""
+        for key, (_, owner, _) in list(self._held.items()):
+            if owner is not None and owner() is None:
+                self._drop(key)
 
     def _shrink(self) -> None:
         """Forgets what is gone, then what was not used for the longest time, to 7/8 of the limit.
 
         The latest stays.
         """
-        for key, (_, owner, _) in list(self._held.items()):
-            if owner is not None and owner() is None:
-                self._drop(key)
+        self._forget_gone()
         for key in sorted(list(self._held)[:-1], key=self._last_use):
             if self.nbytes <= self.limit - self.limit // 8:
                 break

@@ -448,9 +448,9 @@ class Recording:
             if value in inside and value not in taken and tensor() is not None:
                 given.append(value)
         number = {v: i for i, v in enumerate([*leaves, *constants])}
-        for node in nodes:
-            for value in node.outputs:
-                number[value] = len(number)
+        # Of a node whose results are wanted, another result may be known already.
+        for place, value in enumerate((v for node in nodes for v in node.outputs), len(number)):
+            number.setdefault(value, place)
         key = (
             tuple([v.spec for v in leaves]),
             tuple([(v.spec, v.origin.tobytes()) for v in constants]),

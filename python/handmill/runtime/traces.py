@@ -57,6 +57,7 @@ class Trace:
     Args:
         graph: as it was traced; its variables are replaced by slots.
         structure: what the traced function said of its outputs.
+        rows_alone: whether products give each row the bits that it has alone.
 
     Attributes:
         traced: the graph before any pass.
@@ -68,9 +69,10 @@ class Trace:
         names: those of the layers, in the order of the structure.
     """
 
-    def __init__(self, graph: Graph, structure: Any) -> None:
+    def __init__(self, graph: Graph, structure: Any, rows_alone: bool = False) -> None:
         self.traced = graph
         self.structure = structure
+        self.rows_alone = rows_alone
         self.is_shared = False
         self.places: list[int] = []
         self.after: Any = None
@@ -112,7 +114,7 @@ class Trace:
 
         graph = self.optimized if fused else optimize(self.traced, UNFUSED)
         arguments, number = describe(graph, _core.tile_opcodes(), feeds)
-        return _core.Program(**arguments), number, graph
+        return _core.Program(**arguments, rows_alone=self.rows_alone), number, graph
 
     def known_program(self, feeds: bool) -> tuple[Any, list[int]]:
         """Returns the fused C++ program, made once, and the slots of its variables."""

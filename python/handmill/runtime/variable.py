@@ -129,6 +129,23 @@ def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
         _undrawn.reset(token)
 
 
+_noted: ContextVar[list[tuple[Variable, Any]] | None] = ContextVar("_noted", default=None)
+
+
+@contextmanager
+def noted_draws() -> Iterator[list[tuple[Variable, Any]]]:
+    """Gives the variables made in the ``with`` block that start at random, and their initializers.
+
+    With another seed, an initializer gives what the variable of another model starts with.
+    """
+    noted: list[tuple[Variable, Any]] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
 def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> None:
     """Refuses what cannot be allocated, before an initializer tries.
 
@@ -195,6 +212,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
     Attributes:
         made_trainable: what ``trainable`` was at first; lists and files keep that order.
         sparse_rows: whether optimizers update only the rows that a step has looked up.
+        stored_check: raises ValueError for contents of files that it cannot hold; None for none.
 
     Example:
         >>> import handmill
@@ -349,6 +367,9 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
         if gives_zeros:
             return None
         draw = functools.partial(initializer, shape, dtype=dtype)
+        noted = _noted.get()
+        if can_wait and noted is not None:
+            noted.append((self, initializer))
         if undrawn is None:
             with outside_graph():  # a program would not have drawn it yet
                 return np.asarray(draw())
@@ -368,6 +389,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
     _trainable: bool = False
     made_trainable: bool = False
     sparse_rows: bool = False
+    stored_check: Callable[[Array], None] | None = None
 
     _unwatched = frozenset({"name", "path", "state", "spec", "_trainable", "trainable"})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
@@ -94,6 +93,8 @@ class Config:
         if name in entries:
             return entries[name]
         text = f"Unknown attribute: '{name}'."
+        import difflib
+
         if near := difflib.get_close_matches(name, entries, n=1, cutoff=0.7):
             text += f" Did you mean '{near[0]}'?"
         raise AttributeError(text)

@@ -194,7 +194,8 @@ def model_of(
         if compile and compiled is not None:
             with damage(path, "compile_config"):
                 model.compile_from_config(compiled)
-                if slots:
+                # A model whose own compile() was not called has no optimizer, and needs no slots.
+                if slots and (model.optimizer is not None or compiled.get("optimizer") is None):
                     _restore_optimizer(model, slots, path)
     shuffle = state.get("shuffle")
     if shuffle is not None:

@@ -65,6 +65,15 @@ def members_of(model: Any) -> dict[str, Any]:
             "take over the weights.",
             UserWarning,
         )
+    from handmill.optimizers.masks import prunes
+
+    if prunes(model.optimizer):
+        warn_caller(
+            "the optimizer of this model keeps pruned weights at zero, which Keras does not know: "
+            "it will refuse this file, which handmill opens. For Keras, call "
+            "compress.strip_pruning(model) before.",
+            UserWarning,
+        )
     metadata = {
         "keras_version": WRITTEN_AS,
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),

@@ -85,6 +85,7 @@ def _enter(
 _INTERNAL = frozenset(
     {
         "_all_metrics",
+        "_carried",
         "_row_generators",
         "_compile_arguments",
         "_eager_losses",

@@ -31,10 +31,18 @@ MODULES = {
     "optimizers.schedules": "handmill.optimizers.schedules",
     "models": "handmill.models",
     "activations": "handmill.activations",
+    "quantizers": "handmill.quantizers",
     "random": "handmill.random",
+    "distillation": "handmill.distillation",
+    "selfsup": "handmill.selfsup",
     "utils": "handmill.utils",
 }
 """Module name in a file, below ``keras`` or ``handmill`` -> module whose table is searched."""
+
+_HUB = "keras_hub"
+"""The library whose names handmill.hub has, and the package under which it registers them."""
+
+_HUB_ROOMS = ("layers", "models", "preprocessing", "samplers", "tokenizers")
 
 ROOT_CLASSES = {"Sequential": "models", "Model": "models", "Functional": "models"}
 
@@ -90,9 +98,27 @@ def register_keras_serializable(
 def get_registered_name(obj: Any) -> str:
     """The name under which ``obj`` was registered, or its own name."""
     try:
-        return _custom_names.get(obj) or str(obj.__name__)
-    except TypeError:
-        return str(getattr(obj, "__name__", obj))
+        found = _custom_names.get(obj)
+    except TypeError:  # it has no hash
+        found = None
+    name = str(getattr(obj, "__name__", obj))
+    return found or (f"{_HUB}>{name}" if _is_of_hub(obj) else name)
+
+
+def _is_of_hub(obj: Any) -> bool:
+    return str(getattr(obj, "__module__", "")).startswith("handmill.hub.")
+
+
+def _from_hub(name: str) -> Any | None:
+    """The class or function that KerasHub registers as ``name``, None if there is none here."""
+    package, _, short = name.partition(">")
+    if package != _HUB or short.startswith("_"):
+        return None
+    for room in _HUB_ROOMS:
+        table = importlib.import_module(f"handmill.hub.{room}")
+        if short in table.__dir__():
+            return getattr(table, short)
+    return None
 
 
 def get_registered_object(
@@ -107,15 +133,13 @@ def get_registered_object(
         custom_objects: name -> object, looked through first.
         module_objects: name -> object, looked through last.
     """
-    if not (custom_objects or _custom or _scopes.get()):
-        return module_objects.get(name) if module_objects else None
     for table in (custom_objects or {}, *reversed(_scopes.get()), _custom):
         if name in table:
             return table[name]
         short = name.rpartition(">")[2]
         if short in table:
             return table[short]
-    return module_objects.get(name) if module_objects else None
+    return (module_objects or {}).get(name) or _from_hub(name)
 
 
 def get_custom_objects() -> dict[str, Any]:
@@ -171,7 +195,7 @@ def serialize_keras_object(obj: Any) -> Any:
             "module": public_module(cls),
             "class_name": cls.__name__,
             "config": serialize_keras_object(obj.get_config()),
-            "registered_name": _custom_names.get(cls, None if is_own(cls) else cls.__name__),
+            "registered_name": _registered_class(cls),
         }
         config.update(_build_and_compile_configs(obj))
         if (scope := _shared.get()) is not None:
@@ -187,10 +211,21 @@ def serialize_keras_object(obj: Any) -> Any:
             "module": "builtins",
             "class_name": "function",
             "config": get_registered_name(obj),
-            "registered_name": _custom_names.get(obj, "function"),
+            "registered_name": get_registered_name(obj)
+            if _is_of_hub(obj)
+            else (_custom_names.get(obj, "function")),
         }
     raise TypeError(
         f"cannot serialize {obj!r} of type {type(obj).__name__}: it has no get_config()"
+    )
+
+
+def _registered_class(cls: type) -> str | None:
+    """What a description says that a class is registered as: nothing of handmill's own is."""
+    return (
+        None
+        if is_own(cls) and cls not in _custom_names and not _is_of_hub(cls)
+        else (get_registered_name(cls))
     )
 
 
@@ -264,6 +299,8 @@ def public_module(cls: type) -> str | None:
     if cls.__name__ == "FeatureSpace":
         return "keras.utils"
     inside = cls.__module__.split(".")[1:]
+    if inside[0] == "hub":
+        return f"{_HUB}.{inside[1]}"
     if inside[:2] == ["optimizers", "schedules"]:
         return "keras.optimizers.schedules"
     return f"keras.{inside[0]}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
+
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 
@@ -69,8 +71,15 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
                 f"{describe(owner)}: its variable {variable.path!r} has shape {variable.shape}, "
                 f"but the stored one has shape {tuple(array.shape)}; they must match"
             )
+        check_stored(variable, array)
         pairs.append((variable, array))
     return [*pairs, *owner.merged_variables()]
+
+
+def check_stored(variable: Variable, array: Any) -> None:
+    """Refuses what a variable cannot hold, before anything is assigned."""
+    if variable.stored_check is not None:
+        variable.stored_check(np.asarray(array))
 
 
 def describe(owner: Any) -> str:

@@ -19,13 +19,17 @@ from handmill.saving.pieces import Content, Pieces, bytes_of
 _MAX_HEADER = 16 << 20
 
 
-def to_tensors(arrays: Mapping[str, Array]) -> Pieces:
+def to_tensors(arrays: Mapping[str, Array], notes: Mapping[str, str] | None = None) -> Pieces:
     """Returns arrays as safetensors that :func:`from_tensors` reads: a header, then their bytes.
+
+    Args:
+        arrays: by name.
+        notes: texts beside them, which other libraries ask for; left out when they are read.
 
     Raises:
         ValueError: if there are too many to be read again.
     """
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = {"__metadata__": dict(notes)} if notes else {}
     pieces: Pieces = []
     end = 0
     for name in sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n)):

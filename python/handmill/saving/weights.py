@@ -11,7 +11,7 @@ from handmill.ir.op import Array
 from handmill.runtime.variable import Variable
 from handmill.saving.file_range import assign_stored
 from handmill.saving.objects import is_own
-from handmill.saving.stored_variables import ASSET_HOOKS
+from handmill.saving.stored_variables import ASSET_HOOKS, check_stored
 from handmill.saving.tensors import tensor_names
 
 
@@ -109,6 +109,7 @@ def assign(
     pairs = []
     for variable, (name, array) in zip(variables, arrays, strict=True):
         if variable.shape == array.shape:
+            check_stored(variable, array)
             pairs.append((variable, array))
         elif not skip:
             raise ValueError(

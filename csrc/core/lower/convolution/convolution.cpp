@@ -3,6 +3,7 @@
 
 #include "core/lower/blocks.h"
 #include "core/lower/builder.h"
+#include "core/lower/convolution/winograd.h"
 #include "core/lower/matmul/epilogue.h"
 #include "core/lower/matmul/numbers.h"
 #include "core/lower/strided.h"
@@ -224,6 +225,10 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
     few.transposed = transposed;
     return lower_depthwise(source, w, c, few, epilogue, writer);
   }
+  if (is_for_winograd(shape)) {
+    return lower_winograd(writer, transposed ? turned_geometry(shape) : shape, source, w, c,
+                          transposed, args.epilogue, epilogue);
+  }
   ConvAxis &down = shape.axis[0], &across = shape.axis[1];
   const int64_t taps = down.kernel * across.kernel, K = taps * shape.depth;
 
@@ -349,6 +354,7 @@ void lower_conv_kernel_grad(const NodeView& node, LaunchWriter& writer) {
     writer.add<Kernel::depthwise_grad>(few, info);
     return add_slices(writer, partial, few.slices, dw, tile.width);
   }
+  if (is_for_winograd(shape)) return lower_winograd_grad(writer, shape, x, dy, dw);
   ConvAxis &down = shape.axis[0], &across = shape.axis[1];
   const int64_t taps = down.kernel * across.kernel;
   const int64_t vectors = ceil_div(shape.columns, tile.width);

@@ -65,6 +65,31 @@ void lower_scatter_add(const NodeView& node, LaunchWriter& writer) {
              .flops = static_cast<double>(dy.size())});
 }
 
+// (x, indices, updates) -> y: x with rows replaced
+void lower_put_rows(const NodeView& node, LaunchWriter& writer) {
+  const ValueView indices = node.input(1), updates = node.input(2), y = node.output(0);
+  writer.copy(node.input(0), y);
+  PutRowsArgs args{};
+  args.rows = y.dim(0);
+  args.row_bytes = y.product(1, y.rank()) * dtype_bytes(y.dtype);
+  args.num_indices = indices.size();
+  args.index_type = indices.dtype;
+  // Each block reads all indices: few blocks, and one where few rows are written.
+  constexpr int64_t kMostBlocks = 16;
+  const int64_t wanted =
+      std::clamp<int64_t>(updates.bytes() / (4 * kBlockElements), 1, kMostBlocks);
+  args.rows_per_block = std::max<int64_t>(1, ceil_div(args.rows, wanted));
+  writer.read(&args.x, updates);
+  writer.read(&args.indices, indices);
+  writer.update(&args.y, y);
+  const auto moved = static_cast<double>(std::min(updates.bytes(), y.bytes()));
+  writer.add<Kernel::put_rows>(args, {.blocks = args.row_bytes == 0 || args.num_indices == 0
+                                                    ? 0
+                                                    : ceil_div(args.rows, args.rows_per_block),
+                                      .bytes_read = moved + static_cast<double>(indices.bytes()),
+                                      .bytes_written = moved});
+}
+
 // (x, indices; axis, zeros = false) -> y
 void lower_take_along(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), indices = node.input(1), y = node.output(0);

@@ -193,7 +193,8 @@ MatmulProblem problem_of(const MatmulNumbers& numbers, const LaunchWriter& write
   return {.numbers = numbers,
           .isa = writer.isa(),
           .tuning = current_tuning().matmul(writer.isa()),
-          .constant_b = constant_b};
+          .constant_b = constant_b,
+          .rows_alone = writer.rows_alone()};
 }
 
 void check_dtypes(const NodeView& node, const MatmulNumbers& numbers) {
@@ -329,7 +330,15 @@ void lower_matmul_update(const NodeView& node, LaunchWriter& writer) {
     return;
   }
   const Ref gradient = writer.workspace(p.bytes());
-  Float32Kernels::add_launches(writer, problem, plan, {.a = a, .b = b, .c = gradient}, {});
+  if (transpose_a && !transpose_b && is_turned_sum(M, N, K)) {  // as without an update
+    describe(problem.args, N, M, K, true, false);
+    const Ref turned = writer.workspace(p.bytes());
+    Float32Kernels::add_launches(writer, problem, {.a = b, .b = a, .c = turned}, {});
+    transpose_into(writer, gradient, turned, std::array{N, M}, std::array<int64_t, 2>{1, 0},
+                   dtype_bytes(p.dtype));
+  } else {
+    Float32Kernels::add_launches(writer, problem, plan, {.a = a, .b = b, .c = gradient}, {});
+  }
   add_update(node.text("update"), update, {gradient}, p.size(), writer);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/lower/blocks.h"
 #include "core/parallel.h"
@@ -98,7 +99,8 @@ void choose_layouts(const MatmulProblem& problem, int width, MatmulArgs& args) {
     args.a_layout = MatmulALayout::kCopyRows;
   }
   const bool along_k = a.col == 1 && b.row == 1;
-  if (along_k && (N == 1 || (b.col != 1 && M <= kDotRows && args.K >= 32))) {
+  const bool few_dots = b.col != 1 && M <= kDotRows && args.K >= 32 && !problem.rows_alone;
+  if (along_k && (N == 1 || few_dots)) {
     args.b_layout = MatmulBLayout::kTransposed;
   } else if (constant && args.K * N >= kPackedSize) {
     args.b_layout = MatmulBLayout::kPacked;
@@ -180,6 +182,22 @@ double slowest_thread(const MatmulArgs& args, const Shape& s, bool constant_b, i
   return slowest;
 }
 
+// The parts of N, up to `most`, of which no thread gets much more than its share: whole panels do
+// not divide evenly by any number, and 12 of them in 8 blocks are 8 for one of two threads.
+int64_t even_columns(const MatmulArgs& args, const Shape& s, bool constant_b, int64_t most,
+                     int64_t least) {
+  int64_t found = most;
+  double best = std::numeric_limits<double>::infinity();
+  for (int64_t blocks_n = most; blocks_n >= std::max(least, most / 2 + 1); --blocks_n) {
+    const double time = slowest_thread(args, s, constant_b, 1, blocks_n, num_threads());
+    if (time < best) {
+      best = time;
+      found = blocks_n;
+    }
+  }
+  return found;
+}
+
 // Cuts rows x columns of tiles into up to `wanted` blocks that read in place or share copies, for
 // as many threads as there are now; with others results are the same.
 void choose_grid(MatmulArgs& args, const Shape& s, bool constant_b, int64_t wanted,
@@ -197,7 +215,7 @@ void choose_grid(MatmulArgs& args, const Shape& s, bool constant_b, int64_t want
   const bool reads_once = s.row_tiles == 1 && args.b_layout != MatmulBLayout::kTransposed &&
                           args.b_layout != MatmulBLayout::kCopy;
   if (reads_once) {  // B, by as many parts as may be
-    args.blocks_n = std::min(max_blocks_n, wanted);
+    args.blocks_n = even_columns(args, s, constant_b, std::min(max_blocks_n, wanted), 1);
     return;
   }
   const bool is_large = args.chunks > args.slices && kWord * s.M * s.N > kLargeC;
@@ -239,7 +257,8 @@ void choose_grid_of_copies(const MatmulProblem& problem, MatmulArgs& args, const
   args.b_layout = packs ? MatmulBLayout::kPacked : MatmulBLayout::kCopy;
   const int64_t least_n = packs ? 1 : ceil_div(b_bytes, kKeptBytes);
   if (by_columns) {
-    args.blocks_n = std::max(wanted, least_n);
+    const int64_t most = std::min(std::max(wanted, least_n), s.panels);
+    args.blocks_n = even_columns(args, s, problem.constant_b, most, least_n);
   } else {
     args.blocks_m = std::max(wanted, ceil_div(s.M, kMaxBlockRows));
     args.blocks_n = std::max(least_n, ceil_div(wanted, std::min(args.blocks_m, s.row_tiles)));
@@ -367,16 +386,18 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   int64_t wanted = ceil_div(wanted_blocks(cost, numbers.one_block_flop), s.batch);
   // One row reads B along its rows, so that these stay whole where K can be cut; dot products keep
   // K whole where N can be cut.
-  const bool by_row = in_place && s.M == 1 && args.b_layout == MatmulBLayout::kRows;
+  const bool by_row =
+      in_place && s.M == 1 && args.b_layout == MatmulBLayout::kRows && !problem.rows_alone;
   args.by_rows_of_b = by_row && args.b.row >= tuning.long_row;
   const bool by_dots = in_place && args.b_layout == MatmulBLayout::kTransposed;
   const bool own_slices = numbers.slice_k > 0;
   const int64_t tiles =
       own_slices ? ceil_div(s.M, numbers.slice_rows) * ceil_div(s.N, numbers.slice_columns)
                  : ceil_div(s.M, cut.rows) * ceil_div(s.vectors, cut.vectors);
-  const int64_t most_slices = by_row       ? s.K / kRowSlice
-                              : own_slices ? s.K / numbers.slice_k
-                                           : args.chunks / 2;
+  const int64_t most_slices = problem.rows_alone ? 1
+                              : by_row           ? s.K / kRowSlice
+                              : own_slices       ? s.K / numbers.slice_k
+                                                 : args.chunks / 2;
   if (wanted > 1 && tiles < (by_dots ? 1 : 4) * wanted && most_slices > 1) {
     // A power of two: an even share for 2 and 4 threads.
     while (args.slices * 2 <= std::min(most_slices, wanted)) args.slices *= 2;
@@ -387,7 +408,9 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
   if (tile.kc == 0) args.chunks = args.slices;
   if (in_place) {
     const int64_t block_rows = s.M >= kTallRows ? tuning.tall_block_rows : tuning.block_rows;
-    const int64_t most = problem.updates && tuning.update_columns > 0
+    // A gradient in several chunks is updated by a launch of its own, and cut as others are.
+    const bool updates = problem.updates && args.chunks == 1;
+    const int64_t most = updates && tuning.update_columns > 0
                              ? std::clamp<int64_t>(s.N / tuning.update_columns, 1, s.panels)
                              : s.panels;
     const bool by_rows = problem.constant_b && args.b_layout == MatmulBLayout::kPacked &&

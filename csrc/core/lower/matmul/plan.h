@@ -22,6 +22,9 @@ struct MatmulProblem {
   bool constant_b = false;
   /// C is a gradient: what is written are a parameter and its slots.
   bool updates = false;
+  /// Bits of a row of C must not depend on how many rows there are (Program::rows_alone): K is not
+  /// cut by M, and no number of rows is summed in another order.
+  bool rows_alone = false;
 };
 
 /// Launches run in order, each after the one before has finished: packing B where it is packed

@@ -20,6 +20,7 @@ from handmill.data.pipeline.elements import stacked
 from handmill.data.pipeline.stages import Derived, with_free_rows
 from handmill.data.prefetch import made_ahead_if_slow
 from handmill.data.reader import FileReader, reading_threads
+from handmill.errors import warn_caller
 from handmill.ir.op import Array
 
 _AHEAD = 2  # batches made ahead of the consumer, beside those in work
@@ -83,7 +84,7 @@ def make_datasets(
     _check(given)
     # As in Keras, the order of the files has this seed too, so that two calls split alike.
     seed = random.next_host_seed() % 1_000_000 if given.seed is None else operator.index(given.seed)
-    listing = _list(given, suffixes, seed)
+    listing = _list(given, suffixes, kind, seed)
     names = listing.class_names
     if given.has_labels and given.label_mode == "binary" and len(names or ()) != 2:
         raise ValueError(
@@ -98,7 +99,7 @@ def make_datasets(
             part = f"{subset} " if subset else ""
             raise ValueError(
                 f"No {part}{kind} found in directory {os.fspath(given.directory)!r}. Allowed "
-                f"formats: {', '.join(suffixes)}"
+                f"formats: {', '.join(suffixes)}{_hint_of_folders(given, suffixes)}"
             )
         shuffles = given.shuffle and not (given.subset == "both" and subset == "validation")
         made.append(_dataset(chosen, given, shuffles, seed, reader, join))
@@ -154,7 +155,7 @@ def _check(given: FileArguments) -> None:
         )
 
 
-def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing:
+def _list(given: FileArguments, suffixes: tuple[str, ...], kind: str, seed: int) -> Listing:
     directory = checked_directory(given.directory)
     names: list[str] | None = None
     labels: Array | None = None
@@ -175,6 +176,12 @@ def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing
             )
         groups = [_files(Path(directory) / name, suffixes, given.follow_links) for name in names]
         paths = [path for group in groups for path in group]
+        empty = [repr(name) for name, group in zip(names, groups, strict=True) if not group]
+        if empty and paths:
+            warn_caller(
+                f"no {kind} ({', '.join(suffixes)}) in the class folder(s) {', '.join(empty)} of "
+                f"{directory!r}; they count as classes all the same",
+            )
         labels = np.repeat(np.arange(len(groups), dtype=np.int32), [len(g) for g in groups])
     else:
         if given.class_names is not None:
@@ -200,6 +207,18 @@ def _list(given: FileArguments, suffixes: tuple[str, ...], seed: int) -> Listing
         paths = [paths[i] for i in order]
         labels = None if labels is None else labels[order]
     return Listing(paths, labels, names)
+
+
+def _hint_of_folders(given: FileArguments, suffixes: tuple[str, ...]) -> str:
+    """What to do where files lie beside the folders of classes, or are all of one class."""
+    with os.scandir(given.directory) as entries:
+        count = sum(entry.name.lower().endswith(suffixes) for entry in entries)
+    if not count or given.labels != "inferred":
+        return ""
+    return (
+        f"\n  hint: {count} lie in the directory itself; their classes are inferred from folders "
+        "inside of it, one for each class: pass the directory that holds those, or labels=None"
+    )
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], follow_links: bool) -> list[str]:

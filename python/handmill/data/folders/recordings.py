@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-import wave
 from collections.abc import Sequence
 from functools import partial
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,11 @@ import numpy as np
 from handmill.data.folders.index import FileArguments, make_datasets
 from handmill.data.pipeline.elements import padded, stacked
 from handmill.data.reader import FileReader
-from handmill.files import read_regular
+from handmill.data.sound.rates import resampled
+from handmill.data.sound.wav import rate_of, read_wav
 from handmill.ir.op import Array
 
 SUFFIXES = (".wav",)
-_CROSSINGS = 16  # of the filter, on each side
-_AT_ONCE = 1 << 20  # products of the filter computed at a time
 
 
 def audio_dataset_from_directory(
@@ -42,7 +38,8 @@ def audio_dataset_from_directory(
     """Makes a data set of the recordings in a folder, which holds one folder for each class.
 
     Args:
-        directory: the folder. Files ending in wav count: samples of 8, 16, 24 or 32 bits.
+        directory: the folder. Files ending in wav count: integers of 8, 16, 24 or 32 bits, floats
+            of 32 or 64.
         labels: see :func:`image_dataset_from_directory`, as for the arguments not listed here.
         label_mode: see there.
         class_names: see there.
@@ -50,7 +47,7 @@ def audio_dataset_from_directory(
             single recordings.
         sampling_rate: samples a second to which recordings are brought, by a filter that lets
             through what both rates can hold. It comes after ``output_sequence_length``, as in
-            Keras.
+            Keras. None: as they are, and all files must have one rate.
         output_sequence_length: samples to which recordings are cut, or padded with zeros.
         ragged: must be False: there are no ragged tensors here.
         shuffle: see there.
@@ -62,11 +59,13 @@ def audio_dataset_from_directory(
 
     Returns:
         A ``Dataset`` of float32 recordings of shape (samples, channels) with values in [-1, 1), or
-        of pairs of recordings and labels, with the attributes ``class_names`` and ``file_paths``.
+        of pairs of recordings and labels, with the attributes ``class_names``, ``file_paths`` and
+        ``sampling_rate``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: as for images; and when a file is reached that is no such recording.
+        ValueError: as for images; if files have different rates and none was asked for; and when a
+            file is reached that is no such recording.
 
     Example:
         >>> import tempfile, wave
@@ -112,9 +111,30 @@ def audio_dataset_from_directory(
         verbose,
     )
     reader = FileReader(partial(_recording, rate=sampling_rate, length=output_sequence_length))
-    if output_sequence_length is not None:
-        return make_datasets(given, SUFFIXES, "audio files", reader)
-    return make_datasets(given, SUFFIXES, "audio files", reader, _joined)
+    join = () if output_sequence_length is not None else (_joined,)
+    found = make_datasets(given, SUFFIXES, "audio files", reader, *join)
+    sets = found if isinstance(found, tuple | list) else (found,)
+    rate = sampling_rate or _one_rate([path for data in sets for path in data.file_paths])
+    for data in sets:
+        data.sampling_rate = rate
+    return found
+
+
+def _one_rate(paths: list[str]) -> int | None:
+    """The rate of all files; those that cannot be read are told of when they are reached."""
+    seen: dict[int, str] = {}
+    for path in sorted(paths):
+        rate = rate_of(path)
+        if rate:
+            seen.setdefault(rate, path)
+        if len(seen) > 1:
+            (one, first), (other, second) = seen.items()
+            raise ValueError(
+                f"recordings have different rates: {one} samples a second in {first!r}, {other} in "
+                f"{second!r}. A network takes one for the other an octave or more away; give "
+                "`sampling_rate` to bring all to one rate"
+            )
+    return next(iter(seen), None)
 
 
 def _recording(path: str, rate: int | None, length: int | None) -> Array:
@@ -127,60 +147,3 @@ def _recording(path: str, rate: int | None, length: int | None) -> Array:
 
 def _joined(recordings: list[Array]) -> Any:
     return stacked(padded(recordings))
-
-
-def read_wav(path: str) -> tuple[Array, int]:
-    """Returns the samples (float32, (samples, channels), in [-1, 1)) of a file, and its rate.
-
-    Raises:
-        ValueError: if it holds no samples of 8 to 32 bits; the message names it.
-    """
-    try:
-        with wave.open(io.BytesIO(read_regular(path)), "rb") as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        reason = str(error) or "it ends early"
-        raise ValueError(f"cannot read recording {path!r}: {reason}") from None
-    if width not in (1, 2, 3, 4):
-        raise ValueError(f"cannot read recording {path!r}: its samples have {8 * width} bits")
-    data = data[: len(data) // (width * channels) * (width * channels)]
-    numbers: Array
-    if width == 1:  # unsigned
-        numbers = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
-    elif width == 3:
-        words = np.zeros((len(data) // 3, 4), np.uint8)
-        words[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        numbers = words.view("<i4")[:, 0].astype(np.float32) / 2.0**31
-    else:
-        numbers = np.frombuffer(data, f"<i{width}").astype(np.float32) / 2.0 ** (8 * width - 1)
-    return numbers.astype(np.float32, copy=False).reshape(-1, channels), rate
-
-
-def resampled(samples: Array, rate: int, wanted: int) -> Array:
-    """Returns samples at another rate: a sinc filter of 32 crossings under a Hann window.
-
-    Args:
-        samples: (samples, channels).
-        rate: samples a second that there are.
-        wanted: samples a second that there shall be.
-    """
-    if rate == wanted or not len(samples):
-        return samples
-    step = rate / wanted
-    scale = min(1.0, 1.0 / step)  # of the band that both rates hold
-    reach = _CROSSINGS / scale
-    count = ceil(len(samples) * wanted / rate)
-    taps = np.arange(int(-reach), int(reach) + 2)
-    result = np.empty((count, samples.shape[1]), np.float32)
-    rows = max(1, _AT_ONCE // len(taps))
-    for first in range(0, count, rows):
-        centre = np.arange(first, min(first + rows, count)) * step
-        places = np.floor(centre).astype(np.int64)[:, None] + taps
-        away = places - centre[:, None]
-        window = np.where(np.abs(away) < reach, 0.5 + 0.5 * np.cos(np.pi * away / reach), 0.0)
-        weights = scale * np.sinc(scale * away) * window
-        weights[(places < 0) | (places >= len(samples))] = 0.0
-        found = samples[places.clip(0, len(samples) - 1)]
-        result[first : first + len(centre)] = np.einsum("nt,ntc->nc", weights, found)
-    return result

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill import ops
+from handmill import ops, quantizers
 from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
-from handmill.layers.core.low_rank import LowRankLayer
+from handmill.layers.core.quantized_table import QuantizedTableLayer
+from handmill.ops.nn.spatial import padding_pairs
+from handmill.primitives.int8_conv import int8_conv
 
 
-class _Conv(LowRankLayer, ConvolutionLayer):
+class _Conv(QuantizedTableLayer, ConvolutionLayer):
     """Base: the arguments are those of :class:`Conv2D`."""
 
     _strides_or_dilation = True
+    kernel_initializer: Any
+    kernel_regularizer: Any
+    kernel_constraint: Any
+    kernel_scale: Any
 
     def __init__(
         self,
@@ -69,7 +75,9 @@ class _Conv(LowRankLayer, ConvolutionLayer):
                 f"channels (full input shape is {tuple(input_shape)})."
             )
         shape = (*self.kernel_size, channels // self.groups, self.filters)
-        self._kernel = self._add("kernel", "kernel", shape)
+        self._add_table(
+            shape, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint
+        )
         self._add_bias(self.filters)
         self._enable_lora_from_start()
 
@@ -84,7 +92,38 @@ class _Conv(LowRankLayer, ConvolutionLayer):
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
+        if self.quantization_mode is not None:
+            return self._convolve_bytes(inputs)
         return self.convolution_op(inputs, self.kernel)
+
+    def _convolve_bytes(self, inputs: Any) -> Any:
+        """The convolution of inputs as bytes."""
+        x, step, zero = self._bytes_of(inputs)
+        sizes, dilation = ops.shape(x)[1:-1], self.dilation_rate
+        if self.padding == "causal":
+            pairs: Any = ((dilation[0] * (self.kernel_size[0] - 1), 0),)
+        else:
+            pairs = padding_pairs(self.padding, sizes, self.kernel_size, self.strides, dilation)
+        factors = ops.divide(step, self.kernel_scale)
+        found = int8_conv(x, self._table, factors, zero, self.strides, pairs, dilation)
+        if self.lora_enabled:
+            a, b, factor = self._lora
+            added = self.convolution_op(inputs, ops.multiply(ops.matmul(a, b), factor))
+            found = ops.add(found, ops.cast(added, "float32"))
+        return ops.cast(found, self.compute_dtype)
+
+    def _check_quantizable(self, config: Any, type_check: bool) -> Any:
+        if not isinstance(config, quantizers.Int8StaticQuantizationConfig):
+            raise NotImplementedError(
+                f"{self.describe()}: convolutions are quantized with steps that data decide; use "
+                "`Int8StaticQuantizationConfig(calibration_data)`."
+            )
+        if self.groups != 1 or self.rank > 2 or self.data_format != "channels_last":
+            raise NotImplementedError(
+                f"{self.describe()}: only convolutions of one or two axes, of one group and with "
+                "channels last are quantized."
+            )
+        return super()._check_quantizable(config, type_check)
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves with a kernel; subclasses may give it another one than the weight itself."""
@@ -92,7 +131,10 @@ class _Conv(LowRankLayer, ConvolutionLayer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+        config = {**super().get_config(), "filters": self.filters, "groups": self.groups}
+        if self.quantization_config is None:
+            del config["quantization_config"]  # Keras does not know the word here
+        return config
 
 
 class Conv1D(_Conv):

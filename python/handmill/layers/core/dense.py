@@ -6,12 +6,12 @@ from typing import Any
 
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
-from handmill.layers.arguments import positive_integer, refuse_unsupported
-from handmill.layers.core.low_rank import LowRankLayer
+from handmill.layers.arguments import positive_integer
+from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.layers.input_spec import InputSpec
 
 
-class Dense(LowRankLayer):
+class Dense(QuantizedTableLayer):
     """A fully connected layer: ``activation(x @ kernel + bias)``.
 
     Args:
@@ -28,7 +28,8 @@ class Dense(LowRankLayer):
         lora_rank: trains two small tables of so many columns and rows, whose product is added to
             the kernel, in its place (:meth:`enable_lora`).
         lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
-        quantization_config: not supported; must be None.
+        quantization_config: how a layer whose dtype policy is a quantized one computes
+            (:meth:`quantize`).
         **kwargs: ``name``, ``trainable``, ``dtype``, ``input_shape``, as of every layer.
 
     Input shape:
@@ -61,11 +62,11 @@ class Dense(LowRankLayer):
         bias_constraint: Any = None,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
-        quantization_config: None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ) -> None:
-        refuse_unsupported(quantization_config=quantization_config)
         super().__init__(
+            quantization_config=quantization_config,
             lora_rank=lora_rank,
             lora_alpha=lora_alpha,
             activity_regularizer=activity_regularizer,
@@ -113,12 +114,11 @@ class Dense(LowRankLayer):
                 f"{tuple(input_shape)}\n  hint: a Dense layer needs inputs of shape "
                 "(batch, inputs); a single sample x is passed as x[None]"
             )
-        self._kernel = self.add_weight(
-            name="kernel",
-            shape=(input_shape[-1], self.units),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
+        self._add_table(
+            (input_shape[-1], self.units),
+            self.kernel_initializer,
+            self.kernel_regularizer,
+            self.kernel_constraint,
         )
         if self.use_bias:
             self.bias = self.add_weight(
@@ -146,12 +146,20 @@ class Dense(LowRankLayer):
             # One after the other: less work than their product, which has a large gradient.
             a, b, factor = self._lora
             added = ops.multiply(ops.matmul(ops.matmul(inputs, a), b), factor)
-            outputs = ops.add(ops.matmul(inputs, self._table), added)
+            outputs = ops.add(self._product(inputs), added)
+        elif self.quantization_mode is not None:
+            outputs = self._quantized_product(inputs)
         else:
             outputs = ops.matmul(inputs, self.kernel)
         if self.use_bias:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _product(self, inputs: Any) -> Any:
+        """The product with the table itself."""
+        if self.quantization_mode is not None:
+            return self._quantized_product(inputs)
+        return ops.matmul(inputs, self._table)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -166,5 +174,4 @@ class Dense(LowRankLayer):
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
-            "quantization_config": None,
         }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from handmill import activations, constraints, initializers, ops, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.arguments import refuse_unsupported
-from handmill.layers.core.low_rank import LowRankLayer
+from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.layers.input_spec import InputSpec
 
 _EQUATION = re.compile(
@@ -23,11 +26,12 @@ class _Shapes(NamedTuple):
 
     kernel: tuple[int | None, ...]
     bias: tuple[int | None, ...] | None
+    outputs: tuple[int | None, ...]
     input_axes: list[int]
     output_axes: list[int]
 
 
-class EinsumDense(LowRankLayer):
+class EinsumDense(QuantizedTableLayer):
     """A dense layer whose sums an einsum equation names: ``activation(einsum(x, kernel) + bias)``.
 
     Args:
@@ -47,7 +51,8 @@ class EinsumDense(LowRankLayer):
             the kernel, in its place (:meth:`enable_lora`).
         lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
         gptq_unpacked_column_size: not supported; must be None.
-        quantization_config: not supported; must be None.
+        quantization_config: how a layer whose dtype policy is a quantized one computes
+            (:meth:`quantize`).
         **kwargs: ``name`` and the like.
 
     Raises:
@@ -74,14 +79,18 @@ class EinsumDense(LowRankLayer):
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
         gptq_unpacked_column_size: None = None,
-        quantization_config: None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ) -> None:
         refuse_unsupported(
             gptq_unpacked_column_size=gptq_unpacked_column_size,
-            quantization_config=quantization_config,
         )
-        super().__init__(lora_rank=lora_rank, lora_alpha=lora_alpha, **kwargs)
+        super().__init__(
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            quantization_config=quantization_config,
+            **kwargs,
+        )
         sizes = [output_shape] if isinstance(output_shape, int) else output_shape
         self.equation = equation
         self.partial_output_shape: tuple[int | None, ...] = tuple(sizes)
@@ -106,12 +115,11 @@ class EinsumDense(LowRankLayer):
                     f"output_shape={self.partial_output_shape}, equation={self.equation!r}"
                 )
         self.input_spec = InputSpec(ndim=len(input_shape))
-        self._kernel = self.add_weight(
-            name="kernel",
-            shape=shapes.kernel,  # type: ignore[arg-type]
-            initializer=self._initializer_for(shapes),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
+        self._add_table(
+            shapes.kernel,  # type: ignore[arg-type]
+            self._initializer_for(shapes),
+            self.kernel_regularizer,
+            self.kernel_constraint,
         )
         if shapes.bias is not None:
             self.bias = self.add_weight(
@@ -122,6 +130,12 @@ class EinsumDense(LowRankLayer):
                 constraint=self.bias_constraint,
             )
         self._enable_lora_from_start()
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """The shape of the output for inputs of ``input_shape``."""
+        return _shapes(
+            self.equation, self.bias_axes, input_shape, self.partial_output_shape
+        ).outputs
 
     def _initializer_for(self, shapes: _Shapes) -> Any:
         """The kernel's initializer, told which axes are inputs if its scale depends on that."""
@@ -144,10 +158,82 @@ class EinsumDense(LowRankLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Computes the output."""
-        outputs = ops.einsum(self.equation, inputs, self.kernel)
+        first = self._first_of_lora()
+        summed = _summed_axes(self.equation, self.bias_axes)
+        if self.quantization_mode is not None:
+            outputs = self._reshaped_product(inputs)
+            if first is not None:
+                outputs = ops.add(outputs, self._added(inputs, first))
+            if self.bias is not None:
+                outputs = ops.add(outputs, self.bias)
+            return outputs if self.activation is None else self.activation(outputs)
+        if first is None and summed:
+            outputs = self._matrix_product(inputs, summed)
+            return outputs if self.activation is None else self.activation(outputs)
+        if first is None:
+            outputs = ops.einsum(self.equation, inputs, self.kernel)
+        else:
+            added = self._added(inputs, first)
+            outputs = ops.add(ops.einsum(self.equation, inputs, self._table), added)
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _added(self, inputs: Any, first: str) -> Any:
+        """What LoRA adds: one product after the other, whose product has a large gradient."""
+        a, b, factor = self._lora
+        return ops.multiply(ops.matmul(ops.einsum(first, inputs, a), b), factor)
+
+    def _reshaped_product(self, inputs: Any) -> Any:
+        """The output of a quantized layer, without bias."""
+        shape = ops.shape(inputs)
+        rows, _ = self._table_matrix(self._full_shape)
+        summed = _summed_axes(self.equation, self.bias_axes)
+        kept = shape[: len(shape) - summed]
+        outputs = self._quantized_product(ops.reshape(inputs, (*kept, rows)))
+        return ops.reshape(outputs, (*kept, *self._full_shape[summed:]))
+
+    def _table_matrix(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """The kernel as a matrix."""
+        summed = _summed_axes(self.equation, self.bias_axes)
+        if not summed:
+            raise NotImplementedError(
+                f"{self.describe()}: its equation {self.equation!r} is no product of the last axes "
+                "of the input with the first ones of the kernel, with biases for all outputs or "
+                "none; only such layers are quantized."
+            )
+        return math.prod(shape[:summed]), math.prod(shape[summed:])
+
+    def _scale_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """As outputs of one example and position, the axes before being 1."""
+        summed = _summed_axes(self.equation, self.bias_axes)
+        kept = int(self.input_spec.ndim) - summed
+        return (1,) * kept + tuple(shape[summed:])
+
+    def _matrix_product(self, inputs: Any, summed: int) -> Any:
+        """The output of an equation that is one product of matrices: it can end with the bias."""
+        kernel, shape = self.kernel, ops.shape(inputs)
+        made = kernel.shape[summed:]
+        kept = shape[: len(shape) - summed]
+        rows, columns = math.prod(kernel.shape[:summed]), math.prod(made)
+        outputs = ops.matmul(
+            ops.reshape(inputs, (*kept, rows)), ops.reshape(kernel, (rows, columns))
+        )
+        if self.bias is not None:
+            outputs = ops.add(outputs, ops.reshape(self.bias, (columns,)))
+        return ops.reshape(outputs, (*kept, *made))
+
+    def _first_of_lora(self) -> str | None:
+        """The equation of the first small table, where the second one makes the last axis."""
+        if not self.lora_enabled or type(self).kernel is not EinsumDense.kernel:
+            return None
+        operands, _, outputs = self.equation.replace(" ", "").partition("->")
+        inputs, _, kernel = operands.partition(",")
+        last = kernel[-1]
+        if outputs[-1] != last or last in inputs:
+            return None
+        rank = next(c for c in string.ascii_letters if c not in self.equation)
+        return f"{inputs},{kernel[:-1]}{rank}->{outputs[:-1]}{rank}"
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
@@ -164,8 +250,26 @@ class EinsumDense(LowRankLayer):
             "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
-            "quantization_config": None,
         }
+
+
+@functools.cache
+def _summed_axes(equation: str, bias_axes: str | None) -> int:
+    """The number of axes summed over, where input and kernel lie as matrices; 0 elsewhere.
+
+    That is ``...ab,abcd->...cd``, with biases for all of ``cd`` or none.
+    """
+    found = _EQUATION.fullmatch(equation.replace(" ", ""))
+    if found is None or found["right"] or not found["kernel"]:
+        return 0
+    inputs, kernel, outputs = found["inputs"], found["kernel"], found["outputs"]
+    for count in range(1, len(kernel)):
+        summed, made = kernel[:count], kernel[count:]
+        kept = inputs[: len(inputs) - count]
+        if inputs.endswith(summed) and outputs == kept + made and not set(kernel) & set(kept):
+            whole = len(set(inputs + made)) == len(inputs + made)
+            return count if whole and bias_axes in (None, made) else 0
+    return 0
 
 
 def _shapes(
@@ -229,9 +333,11 @@ def _shapes(
         after = outputs[min(map(outputs.find, bias_axes)) :]
         trailing = 0 if found["left"] else free
         bias = (*(known.get(c) if c in bias_axes else 1 for c in after), *(1,) * trailing)
+    made = tuple(known.get(c) for c in outputs)
     return _Shapes(
         tuple(known.get(c) for c in kernel),
         bias,
+        (*input_shape[:free], *made) if found["left"] else (*made, *input_shape[len(inputs) :]),
         [i for i, c in enumerate(kernel) if c not in sizes_out],
         [i for i, c in enumerate(kernel) if c in sizes_out],
     )

@@ -9,15 +9,15 @@ import numpy as np
 from handmill import constraints, initializers, ops, regularizers
 from handmill.errors import warn_caller
 from handmill.ir.shapes import FLOATS
-from handmill.layers.arguments import refuse_unsupported
-from handmill.layers.core.low_rank import LowRankLayer
+from handmill.layers.core.quantized_table import QuantizedTableLayer
+from handmill.primitives.int8 import unpack_int4
 from handmill.primitives.loss import check_labels, uncast
 
 _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
 """Up to where these dtypes hold every whole number."""
 
 
-class Embedding(LowRankLayer):
+class Embedding(QuantizedTableLayer):
     """Gives each whole number from 0 to ``input_dim - 1`` a vector that is learned.
 
     A number outside that range is refused, with its row, before anything is written.
@@ -33,7 +33,8 @@ class Embedding(LowRankLayer):
         lora_rank: trains two small tables of so many columns and rows, whose product is added to
             the vectors, in their place (:meth:`enable_lora`).
         lora_alpha: the factor of that product, times ``lora_rank``; default: ``lora_rank``.
-        quantization_config: not supported; must be None.
+        quantization_config: how a layer whose dtype policy is a quantized one computes
+            (:meth:`quantize`).
         sparse_rows: whether a step updates only the rows that its batch uses, with their slots in
             the optimizer, so that its time does not depend on ``input_dim``. SGD without momentum
             and Adagrad give the same numbers as otherwise; momentum, and the means of Adam and
@@ -73,12 +74,11 @@ class Embedding(LowRankLayer):
         weights: Any = None,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
-        quantization_config: None = None,
+        quantization_config: Any = None,
         *,
         sparse_rows: bool = False,
         **kwargs: Any,
     ) -> None:
-        refuse_unsupported(quantization_config=quantization_config)
         for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
             whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
             if not whole or size <= 0:
@@ -98,7 +98,12 @@ class Embedding(LowRankLayer):
                 "Argument `input_length` is deprecated: the length follows from the data. Remove "
                 "it.",
             )
-        super().__init__(lora_rank=lora_rank, lora_alpha=lora_alpha, **kwargs)
+        super().__init__(
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            quantization_config=quantization_config,
+            **kwargs,
+        )
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
@@ -118,15 +123,14 @@ class Embedding(LowRankLayer):
         """Makes the vectors."""
         if self.built:
             return
-        self._embeddings = self.add_weight(
-            name="embeddings",
-            shape=(self.input_dim, self.output_dim),
-            initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
+        table = self._add_table(
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            self.embeddings_regularizer,
+            self.embeddings_constraint,
         )
-        if self.sparse_rows:
-            self._embeddings.sparse_rows = True
+        if self.sparse_rows and self.quantization_mode is None:
+            table.sparse_rows = True
         self._enable_lora_from_start()
 
     @property
@@ -152,10 +156,41 @@ class Embedding(LowRankLayer):
         if self.lora_enabled and type(self).embeddings is Embedding.embeddings:
             a, b, factor = self._lora  # for the rows that are taken, not for the whole table
             added = ops.multiply(ops.matmul(ops.take(a, numbers, axis=0), b), factor)
-            outputs = ops.add(ops.take(self._table, numbers, axis=0), added)
+            outputs = ops.add(self._rows_of_table(numbers), added)
+        elif self.quantization_mode is not None:
+            outputs = self._rows_of_table(numbers)
         else:
             outputs = ops.take(self.embeddings, numbers, axis=0)
         return ops.cast(outputs, self.compute_dtype)
+
+    embeddings_scale: Any
+    embeddings_zero: Any
+    _by_rows = True
+    _has_inputs = False  # ReversibleEmbedding multiplies vectors that differ at each call
+
+    def _table_matrix(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Vectors are what inputs are multiplied with where logits are made of them."""
+        return shape[1], shape[0]
+
+    def _scale_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A scale for each vector."""
+        return (shape[0],)
+
+    def _rows_of_table(self, numbers: Any) -> Any:
+        """The vectors of the table itself."""
+        rows = ops.take(self._table, numbers, axis=0)
+        if self.quantization_mode is None:
+            return rows
+        scale = ops.take(self.embeddings_scale, numbers, axis=0)
+        if self.quantization_mode == "int4":
+            rows = unpack_int4(rows, self.output_dim)
+        rows = ops.cast(rows, "float32")
+        if self._block_size() <= 0:
+            return ops.divide(rows, ops.expand_dims(scale, -1))
+        groups = ops.cast(self.g_idx, "int32")
+        zero = ops.cast(ops.take(self.embeddings_zero, numbers, axis=0), "float32")
+        step, zero = (ops.take(x, groups, axis=-1) for x in (scale, zero))
+        return ops.multiply(ops.subtract(rows, zero), step)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where a number is not the padding; None without ``mask_zero``."""
@@ -172,6 +207,5 @@ class Embedding(LowRankLayer):
             "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
             "mask_zero": self.mask_zero,
-            "quantization_config": None,
             **({"sparse_rows": True} if self.sparse_rows else {}),  # Keras does not know the word
         }

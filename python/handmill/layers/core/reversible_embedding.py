@@ -77,11 +77,24 @@ class ReversibleEmbedding(Embedding):
         """Computes vectors from numbers, or logits from vectors."""
         if not reverse:
             return with_mask(super().call(inputs), super().compute_mask(inputs))
+        if self.quantization_mode is not None and self.tie_weights:
+            return self._capped(self._quantized_product(inputs))
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         if self.reverse_dtype is not None:
             inputs = ops.cast(inputs, self.reverse_dtype)
             kernel = ops.cast(kernel, self.reverse_dtype)
-        logits = ops.matmul(inputs, kernel)
+        return self._capped(ops.matmul(inputs, kernel))
+
+    def _table_matrix(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """The vectors, which are what both ways multiply with."""
+        if not self.tie_weights:
+            raise NotImplementedError(
+                f"{self.describe()} has a matrix of its own for the way back, which is not "
+                "quantized; with `tie_weights=True` it has none."
+            )
+        return super()._table_matrix(shape)
+
+    def _capped(self, logits: Any) -> Any:
         cap = self.logit_soft_cap
         return logits if cap is None else ops.multiply(ops.tanh(ops.divide(logits, cap)), cap)
 

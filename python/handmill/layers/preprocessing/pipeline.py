@@ -8,6 +8,7 @@ from typing import Any
 from handmill import tree
 from handmill.ir.trace import mask_of
 from handmill.layers.layer import Layer
+from handmill.layers.preprocessing.images.composition import AffineRun, with_runs
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 
@@ -17,9 +18,17 @@ class Pipeline(Layer):
     What differs between training and inference is as in training, unless the call or the model
     around says otherwise: a pipeline usually prepares data.
 
+    With ``sample_once`` neighbours among RandomRotation, RandomShear, RandomTranslation, RandomZoom
+    and RandomFlip, of one ``fill_mode``, ``fill_value`` and ``interpolation``, sample images once,
+    where their functions of places, one after the other, come to: what is drawn stays the same, but
+    pixels are blended once instead of several times, so images stay sharper, and what one layer
+    moves over the border comes back with another. That is also faster. A dictionary of images and
+    what belongs to them is changed layer by layer even so, and so is what a subclass does.
+
     Args:
         layers: the layers, in their order.
         name: default: ``pipeline``, numbered.
+        sample_once: whether neighbours that move pixels are one sampling.
 
     Raises:
         ValueError: for something that is no layer.
@@ -34,7 +43,9 @@ class Pipeline(Layer):
 
     _convert_input_args = False
 
-    def __init__(self, layers: Sequence[Layer], name: str | None = None) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], name: str | None = None, sample_once: bool = False
+    ) -> None:
         wrong = [layer for layer in layers if not isinstance(layer, Layer)]
         if wrong:
             raise ValueError(
@@ -43,6 +54,7 @@ class Pipeline(Layer):
             )
         super().__init__(name=name)
         self._pipeline_layers = list(layers)
+        self.sample_once = bool(sample_once)
 
     @property
     def layers(self) -> list[Layer]:
@@ -63,7 +75,11 @@ class Pipeline(Layer):
     def call(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
         """Computes the output."""
         outputs = inputs
-        for layer in self._pipeline_layers:
+        at_once = self.sample_once and not isinstance(inputs, Mapping)
+        for layer in with_runs(self.layers) if at_once else self.layers:
+            if isinstance(layer, AffineRun):
+                outputs = layer(outputs, training)
+                continue
             given = {"mask": mask, "training": training}
             outputs = layer(
                 outputs, **{n: v for n, v in given.items() if n in layer._call_parameters}
@@ -73,7 +89,8 @@ class Pipeline(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        return {"name": self.name, "layers": serialize_keras_object(list(self._pipeline_layers))}
+        config = {"name": self.name, "layers": serialize_keras_object(list(self._pipeline_layers))}
+        return config | ({"sample_once": True} if self.sample_once else {})
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:

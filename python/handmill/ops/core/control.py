@@ -19,7 +19,7 @@ from handmill.ir.body import trace_body
 from handmill.ir.dims import Dim, SymbolicDim, as_none, same
 from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.shapes import Spec, numpy_dtype
-from handmill.ir.trace import as_value
+from handmill.ir.trace import as_value, opens
 from handmill.ops.core.conversion import cast
 from handmill.primitives.branches import switch_graph
 from handmill.primitives.loops import scan_graph, while_graph
@@ -87,7 +87,7 @@ def scan(
         return after, _results(found[1])
 
     graph = current_graph()
-    if graph is not None:
+    if graph is not None and not opens(steps):
         last, stacked = scan_graph(
             graph,
             step,

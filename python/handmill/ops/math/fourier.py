@@ -1,6 +1,7 @@
 """Fourier transforms. Complex numbers are pairs of real tensors, as in Keras.
 
-The transform itself runs in NumPy, on the host, in float64; windows and frames have kernels.
+Transforms of real float32 numbers whose count is a power of two have kernels; all others run in
+NumPy, on the host, in float64.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from handmill.ops.numpy.logic import greater, where
 from handmill.ops.numpy.movement import broadcast_to, concatenate, expand_dims, reshape, transpose
 from handmill.ops.numpy.sorting import take
 from handmill.primitives.emit import slice_axis
-from handmill.primitives.fourier import FFT
+from handmill.primitives.fourier import FFT, RFFT, RFFT_ADJOINT
 from handmill.primitives.gather import SCATTER_ADD_ROWS
 from handmill.primitives.operands import Tensor, dtype_of, promote_float, shape_of, tensor, widened
 from handmill.primitives.sizes import steps_to
@@ -162,10 +163,15 @@ def rfft(x: Tensor, fft_length: int | None = None) -> tuple[Any, Any]:
     x = widened(x)
     if fft_length is not None:
         x = _of_length(x, int(fft_length))
-    half = shape_of(x)[axis] // 2 + 1
-    found = apply(FFT, x, multiply(x, 0.0), axes=(axis,), inverse=False)
-    real, imag = (cast(slice_axis(part, axis, 0, half), dtype) for part in found)
-    return real, imag
+    *stack, own = shape_of(x)
+    half = own // 2 + 1
+    if isinstance(own, int) and own:
+        found = apply(RFFT, x, np.ones(own, numpy_dtype(dtype_of(x))), stride=own)
+        found = tuple(reshape(part, (*stack, half)) for part in found)
+    else:
+        found = apply(FFT, x, multiply(x, 0.0), axes=(axis,), inverse=False)
+        found = tuple(slice_axis(part, axis, 0, half) for part in found)
+    return cast(found[0], dtype), cast(found[1], dtype)
 
 
 def irfft(x: Any, fft_length: int | None = None) -> Any:
@@ -191,14 +197,12 @@ def irfft(x: Any, fft_length: int | None = None) -> Any:
         raise ValueError(f"irfft: `fft_length` must be positive, got {length}")
     half = length // 2 + 1
     # The other half holds conjugates: each number counts twice but the first, and the middle one.
-    twice = np.full(half, 2.0, np.float32)
-    twice[0] = 1
+    factors = np.full(half, 2.0 / length, numpy_dtype(dtype_of(real)))
+    factors[0] /= 2
     if length % 2 == 0:
-        twice[-1] = 1
-    parts = [_of_length(multiply(_of_length(p, half), twice), length) for p in (real, imag)]
-    axis = len(shape_of(real)) - 1
-    y, _ = apply(FFT, *parts, axes=(axis,), inverse=True)
-    return cast(multiply(y, float(1 / length)), dtype)
+        factors[-1] /= 2
+    parts = [multiply(_of_length(p, half), factors) for p in (real, imag)]
+    return cast(apply(RFFT_ADJOINT, *parts, size=length), dtype)
 
 
 def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> Any:
@@ -305,7 +309,14 @@ def stft(
     factors = _window(window, sequence_length, fft_length, dtype)
     if center:
         x = _reflected(x, fft_length // 2)
-    return rfft(multiply(extract_sequences(x, fft_length, sequence_stride), factors))
+    own = shape_of(x)[-1]
+    if not at_least(own, fft_length):
+        raise ShapeError(
+            f"stft: windows of fft_length={fft_length} do not fit into {own} elements; give a "
+            "shorter `fft_length`, or pad the input"
+        )
+    found: tuple[Any, Any] = apply(RFFT, x, factors, stride=int(sequence_stride))
+    return found
 
 
 def _reflected(x: Any, around: int) -> Any:

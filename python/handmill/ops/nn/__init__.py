@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from handmill.lazy import publish
 from handmill.ops.nn import (
+    attention,
     blocks,
     convolutions,
     coordinates,
@@ -18,6 +19,7 @@ from handmill.ops.nn import (
 from handmill.runtime.whole_calls import kept_whole
 
 if TYPE_CHECKING:
+    from handmill.ops.nn.attention import *
     from handmill.ops.nn.blocks import *
     from handmill.ops.nn.convolutions import *
     from handmill.ops.nn.coordinates import *
@@ -27,5 +29,15 @@ if TYPE_CHECKING:
     from handmill.ops.nn.pools import *
     from handmill.ops.nn.sparse import *
 else:
-    _MODULES = (blocks, convolutions, coordinates, ctc, functions, normalizations, pools, sparse)
+    _MODULES = (
+        attention,
+        blocks,
+        convolutions,
+        coordinates,
+        ctc,
+        functions,
+        normalizations,
+        pools,
+        sparse,
+    )
     publish(__name__, *_MODULES, wrap=kept_whole)

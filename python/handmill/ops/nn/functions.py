@@ -29,8 +29,8 @@ from handmill.ops.numpy.elementwise import (
     subtract,
     tanh,
 )
-from handmill.ops.numpy.logic import greater, where
-from handmill.ops.numpy.movement import reshape, transpose
+from handmill.ops.numpy.logic import equal, greater, where
+from handmill.ops.numpy.movement import expand_dims, reshape, transpose
 from handmill.ops.numpy.reductions import max as reduce_max
 from handmill.ops.numpy.reductions import mean
 from handmill.ops.numpy.reductions import sum as reduce_sum
@@ -53,6 +53,7 @@ from handmill.primitives.operands import (
     shape_of,
     tensor,
 )
+from handmill.primitives.sizes import steps_to
 from handmill.primitives.softmax import LOG_SOFTMAX, SOFTMAX
 from handmill.runtime.planned import planned
 
@@ -414,8 +415,11 @@ def one_hot(
     if sparse:
         raise ValueError("sparse tensors are not supported, got sparse=True")
     x = tensor(x)
-    y = apply(ONE_HOT, x, depth=int(num_classes))
     rank = len(shape_of(x)) + 1
+    if isinstance(num_classes, SymbolicDim):
+        y = cast(equal(expand_dims(x, -1), steps_to(num_classes)), "float32")
+    else:
+        y = apply(ONE_HOT, x, depth=int(num_classes))
     axis = normal_axis("one_hot", axis, rank)
     if axis != rank - 1:
         y = transpose(y, (*range(axis), rank - 1, *range(axis, rank - 1)))

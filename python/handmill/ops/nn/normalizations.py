@@ -16,6 +16,7 @@ from handmill.ops.numpy.elementwise import add, divide, maximum, multiply, squar
 from handmill.ops.numpy.movement import reshape
 from handmill.ops.numpy.reductions import mean, sum, var
 from handmill.primitives.moments import COLUMN_MOMENTS
+from handmill.primitives.normalize import LAYER_NORM, RMS_NORM
 from handmill.primitives.operands import (
     Axis,
     Tensor,
@@ -160,6 +161,10 @@ def layer_normalization(
     """
     x, given, axes = _in_float32(x, axis)
     least = config.epsilon() if epsilon is None else epsilon
+    if gamma is not None and beta is not None:
+        vectors = [_vector(v, x, axes) for v in (gamma, beta)]
+        if all(v is not None for v in vectors):
+            return cast(apply(LAYER_NORM, x, *vectors, epsilon=float(least))[0], given)
     centered = subtract(x, mean(x, axes, keepdims=True))
     y = multiply(centered, rsqrt(add(mean(square(centered), axes, keepdims=True), least)))
     if gamma is not None:
@@ -190,6 +195,9 @@ def rms_normalization(
     """
     x, given, axes = _in_float32(x, axis)
     least = config.epsilon() if epsilon is None else epsilon
+    vector = None if scale is None else _vector(scale, x, axes)
+    if vector is not None:
+        return cast(apply(RMS_NORM, x, vector, epsilon=float(least))[0], given)
     y = multiply(x, rsqrt(add(mean(square(x), axes, keepdims=True), least)))
     if scale is not None:
         y = multiply(y, _along_axes(scale, x, axes))
@@ -207,6 +215,17 @@ def _in_float32(x: Tensor, axis: int | Sequence[int]) -> tuple[Any, str, tuple[i
     for one in axes:
         normal_axis("normalization", one, rank)
     return cast(x, common_dtype((given, "float32"))), given, axes
+
+
+def _vector(factors: Tensor, x: Any, axes: tuple[int, ...]) -> Any:
+    """Factors of the last axis of float32 numbers, for the operators that do all of it; or None."""
+    factors = tensor(factors)
+    shape, size = shape_of(factors), shape_of(x)[-1]
+    if dtype_of(x) != "float32" or [axis % len(shape_of(x)) for axis in axes] != [
+        len(shape_of(x)) - 1
+    ]:
+        return None
+    return cast(factors, "float32") if len(shape) == 1 and same(shape[0], size) else None
 
 
 def _along_axes(factors: Tensor, x: Any, axes: tuple[int, ...]) -> Any:

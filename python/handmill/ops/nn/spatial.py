@@ -106,9 +106,10 @@ def padding_pairs(
     for size, step, *place in zip(sizes, strides, window, dilation, strict=True):
         extent = reach(*place)
         beyond = (size + step - 1) // step * step - size  # of the last stride, 0 to step - 1
-        if extent > step:
-            lacking = beyond + extent - step
-        else:  # max(beyond + extent - step, 0), as a polynomial in sizes that a call decides
-            lacking = sum((beyond + i) // step for i in range(1, extent))
+        lacking: Any = beyond + extent - step
+        if extent == 1:
+            lacking = 0
+        elif extent < step:  # max(lacking, 0), as a polynomial in sizes that a call decides
+            lacking = (beyond + extent - 1) // step * lacking
         pairs.append((lacking // 2, lacking - lacking // 2))
     return tuple(pairs)

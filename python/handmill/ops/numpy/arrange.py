@@ -190,14 +190,15 @@ def roll(x: Tensor, shift: Any, axis: Any = None) -> Any:
     x = tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, axis=0), shape_of(x))
-    if not isinstance(shift, int) or not isinstance(axis, int):
+    if not isinstance(shift, int | SymbolicDim) or not isinstance(axis, int):
         for one, along in np.broadcast(np.asarray(shift), np.asarray(axis)):
             x = roll(x, int(one), int(along))
         return x
     axis = normal_axis("roll", axis, len(shape_of(x)))
     size = shape_of(x)[axis]
-    if isinstance(size, SymbolicDim):
-        cut: Dim = -shift if shift < 0 else size - shift  # a shift of less than the size is assumed
+    if isinstance(size, SymbolicDim) or isinstance(shift, SymbolicDim):
+        # A shift of less than the size is assumed.
+        cut: Dim = size - shift if at_least(shift, 0) else -shift
     else:
         cut = -shift % size if size else 0
     parts = [slice_axis(x, axis, cut, size), slice_axis(x, axis, 0, cut)]
@@ -213,7 +214,7 @@ def tile(x: Tensor, repeats: int | Sequence[int]) -> Any:
         array([1, 2, 1, 2], dtype=int32)
     """
     x = tensor(x)
-    counts = [repeats] if isinstance(repeats, int) else list(repeats)
+    counts = [repeats] if isinstance(repeats, int | SymbolicDim) else list(repeats)
     rank = max(len(counts), len(shape_of(x)))
     counts = [1] * (rank - len(counts)) + counts
     shape = (1,) * (rank - len(shape_of(x))) + shape_of(x)
@@ -241,6 +242,8 @@ def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Any:
     x = tensor(x)
     axis = normal_axis("repeat", axis, len(shape_of(x)))
     shape = shape_of(x)
+    if isinstance(repeats, SymbolicDim):
+        return _each_repeated(x, repeats, axis)
     counts = np.asarray(repeats)
     if counts.size != 1:
         size = shape[axis]
@@ -251,9 +254,13 @@ def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Any:
             x = reshape(x, (*shape[:axis], size, *shape[axis + 1 :]))
         places = np.arange(size, dtype=dtype_of_places(size))
         return take(x, np.repeat(places, counts), axis=axis)
-    repeats = int(counts.reshape(()))
-    wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
-    result = (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :])
+    return _each_repeated(x, int(counts.reshape(())), axis)
+
+
+def _each_repeated(x: Any, count: Dim, axis: int) -> Any:
+    shape = shape_of(x)
+    wide = (*shape[: axis + 1], count, *shape[axis + 1 :])
+    result = (*shape[:axis], shape[axis] * count, *shape[axis + 1 :])
     return reshape(broadcast_to(expand_dims(x, axis + 1), wide), result)
 
 

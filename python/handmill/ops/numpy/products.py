@@ -54,6 +54,8 @@ def matmul(x1: Tensor, x2: Tensor) -> Any:
     turned_a = turned_b = False
     if len(shape_of(a)) == len(shape_of(b)):
         (a, turned_a), (b, turned_b) = _as_it_lies(a), _as_it_lies(b)
+    elif len(shape_of(b)) == 2:  # one matrix for a whole stack
+        b, turned_b = _as_it_lies(b)
     y = converted(_product(a, b, turned_a, turned_b), dtype)
     if vector_b:
         y = squeeze(y, -1)

@@ -77,13 +77,19 @@ def _size_of_x(inputs: Sequence[Array], attrs: Attrs) -> Array:
     return np.abs(inputs[0])
 
 
-RELU = unary_op(
+RELU: Op = unary_op(
     "relu",
     lambda x: np.maximum(x, np.zeros((), x.dtype)),
     lambda x, y, dy: apply(RELU_GRAD, dy, y),
     unary(kinks=(0.0,)),
     Exact(),
     epilogue=("activation", "relu"),
+    # Guided backpropagation hands back only what is positive, too (Springenberg et al. 2015);
+    # a deconvolution that alone, whatever the operand was (Zeiler and Fergus 2014).
+    rules={
+        "guided": lambda inputs, outputs, dys: (apply(RELU, apply(RELU_GRAD, dys[0], outputs[0])),),
+        "deconvolution": lambda inputs, outputs, dys: (apply(RELU, dys[0]),),
+    },
 )
 RELU_GRAD: Op = binary_op(
     "relu_grad",

@@ -88,6 +88,8 @@ def unary_op(
     def vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> tuple[Any, ...]:
         return (derivative(inputs[0], outputs[0], dys[0], **attrs) if derivative else None,)
 
+    if not kernel:
+        fields.setdefault("attribution", "quotient")
     return register(
         Op(
             name,
@@ -177,7 +179,13 @@ def binary_op(
 
 
 ADD = binary_op(
-    "add", np.add, lambda x, y, out, dy: (dy, dy), binary(), ROUNDED, epilogue=("bias", "")
+    "add",
+    np.add,
+    lambda x, y, out, dy: (dy, dy),
+    binary(),
+    ROUNDED,
+    epilogue=("bias", ""),
+    attribution="midpoint",
 )
 SUBTRACT = binary_op(
     "subtract",
@@ -187,6 +195,7 @@ SUBTRACT = binary_op(
     ROUNDED,
     tile="sub",
     signed=True,
+    attribution="midpoint",
 )
 MULTIPLY = binary_op(
     "multiply",
@@ -196,7 +205,20 @@ MULTIPLY = binary_op(
     ROUNDED,
     tile="mul",
     epilogue=("scale", ""),
+    attribution="midpoint",
 )
+
+
+def _quotient_shares(
+    inputs: Any, others: Any, outputs: Any, other_outputs: Any, dys: Any, varying: Any
+) -> Any:
+    # x u with u = 1 / y: the product by the mean of its factors, u by -1 / (y y').
+    (x, y), (x2, y2), (dy,) = inputs, others, dys
+    dx = dy * ((y + y2) / y / y2 * 0.5)
+    dv = negative(dy * (x + x2)) * 0.5 / y / y2
+    return unbroadcast(dx, x.shape), unbroadcast(dv, y.shape)
+
+
 # out = x / y: d/dx = 1 / y, d/dy = -x / y^2 = -out / y.
 DIVIDE = binary_op(
     "divide",
@@ -205,6 +227,7 @@ DIVIDE = binary_op(
     binary(0.5, 4.0),
     ROUNDED,
     tile="div",
+    attribution=_quotient_shares,
 )
 
 
@@ -252,8 +275,12 @@ def _shared(first: Any, tie: Any, dy: Any) -> tuple[Any, Any]:
     return where(tie, half, where(first, dy, 0.0)), where(tie, half, where(first, 0.0, dy))
 
 
-MAXIMUM = binary_op("maximum", np.maximum, _maximum_derivatives, binary(), Exact())
-MINIMUM = binary_op("minimum", np.minimum, _minimum_derivatives, binary(), Exact())
+MAXIMUM = binary_op(
+    "maximum", np.maximum, _maximum_derivatives, binary(), Exact(), attribution="max"
+)
+MINIMUM = binary_op(
+    "minimum", np.minimum, _minimum_derivatives, binary(), Exact(), attribution="min"
+)
 
 
 NEGATIVE = unary_op(
@@ -263,6 +290,7 @@ NEGATIVE = unary_op(
     unary(),
     Exact(),
     tile="neg",
+    attribution="midpoint",
     floats_only=False,
     signed=True,
 )

@@ -109,6 +109,7 @@ WHERE = register(
         samples=_where_samples,
         bound=Exact(),
         vjp=_where_vjp,
+        attribution="midpoint",
         native=native_tile("where"),
         tile="where",
         alias=((0, 1), (0, 2)),

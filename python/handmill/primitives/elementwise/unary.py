@@ -103,6 +103,7 @@ SIGMOID = unary_op(
     unary(-8.0, 8.0),
     Ulp(2),
     epilogue=("activation", "sigmoid"),
+    link="sigmoid",
 )
 TANH = unary_op(
     "tanh",

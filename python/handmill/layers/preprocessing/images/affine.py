@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handmill import ops
@@ -49,13 +49,22 @@ class AffineLayer(GeometricLayer):
 
     def _matrix(self, transformation: Any, height: Any, width: Any) -> Any:
         """Eight numbers for each image, as :func:`handmill.ops.image.affine_transform` takes."""
-        raise NotImplementedError(f"{type(self).__name__} defines no _matrix")
+        return rows_of(self._numbers(transformation, height, width))
+
+    def _numbers(self, transformation: Any, height: Any, width: Any) -> tuple[Any, ...]:
+        """The first six of :meth:`_matrix`, columns ``(B, 1)`` or floats that all images share."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _numbers")
 
     def _moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
         extent = self._extent(images)
+        matrix = self._matrix(transformation, extent.height, extent.width)
+        return self._sampled(images, matrix, interpolation)
+
+    def _sampled(self, images: Any, matrix: Any, interpolation: str) -> Any:
+        """Images at eight numbers for each of them."""
         return ops.image.affine_transform(
             images,
-            self._matrix(transformation, extent.height, extent.width),
+            matrix,
             interpolation=interpolation,
             fill_mode=self.fill_mode,
             fill_value=self.fill_value,
@@ -78,11 +87,12 @@ class AffineLayer(GeometricLayer):
         }
 
 
-def _rows(*numbers: Any) -> Any:
-    """Eight columns, each ``(B, 1)``, or a number for all rows."""
+def rows_of(numbers: Sequence[Any]) -> Any:
+    """Eight numbers for each image, of six columns ``(B, 1)`` or floats and two zeros."""
     batch = next(x for x in numbers if not isinstance(x, float))
     flat = ops.multiply(batch, 0.0)
-    return ops.concatenate([flat + x if isinstance(x, float) else x for x in numbers], axis=1)
+    columns = [flat + x if isinstance(x, float) else x for x in (*numbers, 0.0, 0.0)]
+    return ops.concatenate(columns, axis=1)
 
 
 def _columns(x: Any) -> list[Any]:
@@ -147,6 +157,10 @@ class RandomRotation(AffineLayer):
     def _matrix(self, transformation: Any, height: Any, width: Any) -> Any:
         return transformation["rotation_matrix"]
 
+    def _numbers(self, transformation: Any, height: Any, width: Any) -> tuple[Any, ...]:
+        matrix = ops.reshape(self._matrix(transformation, height, width), (-1, 8))
+        return tuple(ops.split(matrix, 8, axis=1)[:6])
+
     def transform_bounding_boxes(
         self, bounding_boxes: Any, transformation: Any, training: bool = True
     ) -> Any:
@@ -181,7 +195,7 @@ def _rotation(angle: Any, height: Any, width: Any) -> Any:
     x0, y0 = ((ops.cast(size, "float32") - 1.0) * 0.5 for size in (width, height))
     across = x0 - x0 * cos + y0 * sin
     down = y0 - x0 * sin - y0 * cos
-    return _rows(cos, -sin, across, sin, cos, down, 0.0, 0.0)
+    return rows_of((cos, -sin, across, sin, cos, down))
 
 
 class RandomTranslation(AffineLayer):
@@ -241,9 +255,9 @@ class RandomTranslation(AffineLayer):
         translations = ops.concatenate([right, down], axis=1)
         return {"translations": translations, "input_shape": extent.shape}
 
-    def _matrix(self, transformation: Any, height: Any, width: Any) -> Any:
+    def _numbers(self, transformation: Any, height: Any, width: Any) -> tuple[Any, ...]:
         right, down = _columns(transformation["translations"])
-        return _rows(1.0, 0.0, -right, 0.0, 1.0, -down, 0.0, 0.0)
+        return 1.0, 0.0, -right, 0.0, 1.0, -down
 
     def transform_bounding_boxes(
         self, bounding_boxes: Any, transformation: Any, training: bool = True
@@ -330,10 +344,10 @@ class RandomZoom(AffineLayer):
             wide = draws.uniform(shape, 1.0 + self.width_lower, 1.0 + self.width_upper)
         return {"height_zoom": high, "width_zoom": wide, "input_shape": extent.shape}
 
-    def _matrix(self, transformation: Any, height: Any, width: Any) -> Any:
+    def _numbers(self, transformation: Any, height: Any, width: Any) -> tuple[Any, ...]:
         high, wide = _zooms(transformation)
         x, y = ((ops.cast(size, "float32") - 1.0) / 2.0 for size in (width, height))
-        return _rows(wide, 0.0, x * (1.0 - wide), 0.0, high, y * (1.0 - high), 0.0, 0.0)
+        return wide, 0.0, x * (1.0 - wide), 0.0, high, y * (1.0 - high)
 
     def transform_bounding_boxes(
         self, bounding_boxes: Any, transformation: Any, training: bool = True
@@ -431,9 +445,9 @@ class RandomShear(AffineLayer):
         amounts = ops.multiply(ops.concatenate([x, y], axis=1), sign)
         return {"shear_factor": amounts, "input_shape": extent.shape}
 
-    def _matrix(self, transformation: Any, height: Any, width: Any) -> Any:
+    def _numbers(self, transformation: Any, height: Any, width: Any) -> tuple[Any, ...]:
         x, y = _columns(transformation["shear_factor"])
-        return _rows(1.0, x, 0.0, y, 1.0, 0.0, 0.0, 0.0)
+        return 1.0, x, 0.0, y, 1.0, 0.0
 
     def transform_bounding_boxes(
         self, bounding_boxes: Any, transformation: Any, training: bool = True

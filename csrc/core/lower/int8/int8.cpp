@@ -1,0 +1,160 @@
+// Products of 8-bit integers.
+#include "core/lower/blocks.h"
+#include "core/lower/builder.h"
+
+namespace handmill {
+namespace {
+
+// The columns of a panel of packed weights, and of a vector (kernels/int8/panels.h).
+struct Int8Widths {
+  int64_t vector, panel;
+};
+
+Int8Widths int8_widths(Isa isa) {
+  switch (isa) {
+    case Isa::avx512:
+    case Isa::avx512_bf16:
+      return {16, 64};
+    case Isa::avx2:
+      return {8, 16};
+    default:
+      return {4, 8};
+  }
+}
+
+// Rows of a block: their bytes stay in L1 and L2 while panels pass.
+constexpr int64_t kBlockRows = 48;
+// Weights that the blocks of several rows share stay in L2.
+constexpr int64_t kBlockWeights = int64_t{1} << 19;
+// Fewer rows are one block, whose panels threads share: each of them quantizes the rows.
+constexpr int64_t kFewRows = 12;
+constexpr int64_t kFewRowsBlocks = 16;
+
+Activation int8_activation(std::string_view name) {
+  if (name == "relu") return Activation::relu;
+  if (name == "relu6") return Activation::relu6;
+  require(name.empty(), "int8_product: no activation \"", name, "\"");
+  return Activation::none;
+}
+
+// Operands behind x and w: factors [, zero] [, bias] [, format].
+void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArgs& args,
+                      const ValueView& w, int64_t row, int64_t col) {
+  const Int8Widths widths = int8_widths(writer.isa());
+  const int64_t panels = ceil_div(args.N, widths.panel), groups = ceil_div(args.K, 4);
+  const Ref packed = writer.workspace(4 * round_up(args.N, widths.vector) * (1 + groups));
+  Int8PackArgs pack{
+      .w = nullptr, .packed = nullptr, .row = row, .col = col, .K = args.K, .N = args.N};
+  writer.read(&pack.w, w);
+  writer.write(&pack.packed, packed);
+  writer.add<Kernel::int8_pack>(pack, {.blocks = panels, .pack = w.is_stable});
+
+  int next = 2;
+  writer.read(&args.factors, node.input(next++));
+  if (node.flag("has_zero")) writer.read(&args.zero, node.input(next++));
+  if (node.flag("has_bias")) writer.read(&args.bias, node.input(next++));
+  if (node.flag("bytes")) writer.read(&args.format, node.input(next++));
+  require(next == node.num_inputs(), "int8_product: ", next, " operands were expected");
+  args.activation = int8_activation(node.text("activation"));
+  if (args.M < kFewRows) {
+    args.blocks_m = 1;
+    args.blocks_n = std::min(panels, kFewRowsBlocks);
+  } else {
+    args.blocks_m = 2 * ceil_div(args.M, 2 * kBlockRows);  // even: for two threads
+    args.blocks_n = std::clamp<int64_t>(args.K * args.N / kBlockWeights, 1, panels);
+  }
+  writer.read(&args.x, node.input(0));
+  writer.read(&args.packed, packed);
+  writer.write(&args.y, node.output(0));
+  const int64_t rows = ceil_div(args.M, args.blocks_m);
+  const double products = static_cast<double>(args.M * args.N) * static_cast<double>(args.K);
+  writer.add<Kernel::int8_product>(
+      args, {.blocks = args.blocks_m * args.blocks_n,
+             .scratch = round_up(4 * rows, 64) + round_up(4 * groups, 64) + 8 * groups * rows + 64,
+             // A sum of four products costs as much as one of one float32 product.
+             .flops = products / 2});
+}
+
+}  // namespace
+
+// (x, w, factors [, zero] [, bias] [, format];
+//  transpose_b, has_zero, has_bias, bytes, activation) -> y
+void lower_int8_product(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0), w = node.input(1), y = node.output(0);
+  const bool turned = node.flag("transpose_b");
+  Int8ProductArgs args{};
+  args.N = y.dim(-1);
+  args.K = x.dim(-1);
+  args.M = y.product(0, y.rank() - 1);
+  args.source = node.flag("has_zero") ? Int8Source::kBytes : Int8Source::kFloats;
+  require(w.rank() == 2 && w.dim(turned ? 1 : 0) == args.K && w.dim(turned ? 0 : 1) == args.N,
+          "int8_product: the shapes of the operands do not fit");
+  if (y.size() == 0) return;
+  add_int8_product(node, writer, args, w, turned ? 1 : args.N, turned ? args.K : 1);
+}
+
+// (x, w, factors, zero [, bias] [, format];
+//  strides, padding, dilation, has_zero, has_bias, bytes, activation) -> y, of lines and images
+void lower_int8_conv(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0), w = node.input(1), y = node.output(0);
+  const int axes = x.rank() - 2;
+  require((axes == 1 || axes == 2) && w.rank() == axes + 2,
+          "int8_conv: lines or images are needed");
+  const std::span<const int64_t> strides = node.ints("strides"), padding = node.ints("padding"),
+                                 dilation = node.ints("dilation");
+  Int8ProductArgs args{};
+  args.source = Int8Source::kWindows;
+  Int8Windows& windows = args.windows;
+  windows = {.H = axes == 2 ? x.dim(1) : 1,
+             .W = x.dim(-2),
+             .C = x.dim(-1),
+             .rows = axes == 2 ? y.dim(1) : 1,
+             .columns = y.dim(-2),
+             .taps = {1, 1},
+             .strides = {1, 1},
+             .dilations = {1, 1},
+             .before = {0, 0}};
+  for (int i = 0; i < axes; ++i) {
+    const int at = i + 2 - axes;
+    const size_t from = static_cast<size_t>(i);
+    windows.taps[at] = w.dim(i);
+    windows.strides[at] = strides[from];
+    windows.dilations[at] = dilation[from];
+    windows.before[at] = padding[2 * from];
+  }
+  args.N = y.dim(-1);
+  args.K = w.size() / std::max<int64_t>(args.N, 1);
+  args.M = y.size() / std::max<int64_t>(args.N, 1);
+  require(node.flag("has_zero"), "int8_conv: bytes have a zero point");
+  if (y.size() == 0) return;
+  add_int8_product(node, writer, args, w, args.N, 1);
+}
+
+// (x, format) -> y
+void lower_to_bytes(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0);
+  ToBytesArgs args{};
+  args.size = x.size();
+  args.per_block = kBlockElements;
+  writer.read(&args.x, x);
+  writer.read(&args.format, node.input(1));
+  writer.write(&args.y, node.output(0));
+  writer.add<Kernel::to_bytes>(args, {.blocks = ceil_div(args.size, args.per_block),
+                                      .flops = 4.0 * static_cast<double>(args.size)});
+}
+
+// (x; size) -> y
+void lower_unpack_int4(const NodeView& node, LaunchWriter& writer) {
+  const ValueView x = node.input(0), y = node.output(0);
+  Int4UnpackArgs args{};
+  args.size = node.i64("size");
+  args.rows = y.size() / std::max<int64_t>(args.size, 1);
+  args.rows_per_block = items_per_block(args.size);
+  require(x.size() == args.rows * ((args.size + 1) / 2), "unpack_int4: the sizes do not fit");
+  writer.read(&args.x, x);
+  writer.write(&args.y, y);
+  writer.add<Kernel::int4_unpack>(args, {.blocks = ceil_div(args.rows, args.rows_per_block),
+                                         .flops = static_cast<double>(y.size())});
+}
+
+}  // namespace handmill

@@ -1,0 +1,222 @@
+// What both directions of attention share: which keys a row sees, packed operands, small products.
+#pragma once
+
+#include "kernels/attention/args.h"
+#include "kernels/matmul/micro.h"
+#include "kernels/random/philox.h"
+#include "kernels/types.h"
+#include "simd/math.h"
+
+namespace handmill::HM_ISA {
+
+using Blocks = AttentionBlocks;
+
+// Columns of a panel of a packed operand.
+constexpr int64_t kAttentionPanel = kMatmulTile.vectors * Vec::width;
+constexpr int64_t kTileRows = kMatmulTile.rows;
+static_assert(Blocks::kGradRows % kTileRows == 0 && Blocks::kRows % kTileRows == 0);
+
+HM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+HM_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+HM_INLINE int64_t whole_vectors(int64_t n) {
+  return (n + Vec::width - 1) / Vec::width * Vec::width;
+}
+
+// One head of keys of one sample.
+struct AttentionHead {
+  const AttentionScores& a;
+  int64_t b, k, G;
+
+  HM_INLINE AttentionHead(const AttentionScores& args, int64_t index)
+      : a(args), b(index / args.K), k(index % args.K), G(args.N / args.K) {}
+
+  HM_INLINE int64_t rows() const { return a.T * G; }
+  // The query of a row, and its head; divisions cost as much as a row of few keys.
+  HM_INLINE int64_t query(int64_t row) const { return G == 1 ? row : row / G; }
+  HM_INLINE int64_t head(int64_t row) const { return G == 1 ? k : k * G + row % G; }
+  // The place of a row among (B, T, N).
+  HM_INLINE int64_t place(int64_t row) const { return (b * a.T + query(row)) * a.N + head(row); }
+  HM_INLINE int64_t key(int64_t j) const { return (b * a.S + j) * a.K + k; }
+
+  // The keys that a row sees but for those that a mask hides: one run of them.
+  HM_INLINE Range seen(int64_t row) const {
+    const int64_t p = (a.start != nullptr ? a.start[b] : 0) + query(row);
+    int64_t begin = 0, end = a.S;
+    if (a.lengths != nullptr) end = least(end, most(a.lengths[b], 0));
+    if (a.causal) end = least(end, p + 1);
+    if (a.window > 0) {
+      begin = most(begin, p - a.window + 1);
+      end = least(end, p + a.window);
+    }
+    const uint8_t* mask = mask_of(row);
+    if (mask != nullptr && a.mask_stride[3] == 0 && *mask == 0) end = 0;
+    return end > begin ? Range{begin, end} : Range{0, 0};
+  }
+
+  // What the mask says of the keys of a row, null where there is none.
+  HM_INLINE const uint8_t* mask_of(int64_t row) const {
+    if (a.mask == nullptr) return nullptr;
+    const int64_t* s = a.mask_stride;
+    return a.mask + b * s[0] + head(row) * s[1] + query(row) * s[2];
+  }
+};
+
+// The keys of a row within a block that begins at key `first`.
+struct AttentionRow {
+  int64_t begin, end;
+  const uint8_t* mask;  // of the block's keys, null: all True
+
+  AttentionRow() = default;
+  HM_INLINE AttentionRow(const AttentionHead& head, int64_t row, int64_t first, int64_t size) {
+    const Range seen = head.seen(row);
+    begin = most(seen.begin - first, 0);
+    end = least(seen.end - first, size);
+    if (end <= begin) begin = end = 0;
+    mask = head.a.mask_stride[3] == 0 ? nullptr : head.mask_of(row);
+    if (mask != nullptr) mask += first;
+  }
+
+  // The keys j, j + 1, ... that it sees.
+  HM_INLINE Mask sees(int64_t j) const {
+    Mask m = first_lanes(most(0, least(end - j, Vec::width)));
+    if (j < begin) m = m & ~first_lanes(least(begin - j, Vec::width));
+    if (mask != nullptr && end > j) {
+      m = m & (load_u8_n(mask + j, least(end - j, Vec::width)) > Vec::zero());
+    }
+    return m;
+  }
+};
+
+// The keys that any row of a run sees; before them, beside them: nothing is read of the others.
+struct AttentionKeys {
+  int64_t first, size;         // the block
+  bool hidden[Blocks::kKeys];  // of each key, where `some` are
+  bool some = false;
+  int64_t begin = 0, end = 0;  // within the block; empty: nobody sees any
+
+  HM_INLINE AttentionKeys(const AttentionHead& head, Range rows, int64_t first_key)
+      : first(first_key), size(least(Blocks::kKeys, head.a.S - first_key)) {
+    begin = size;
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const AttentionRow r(head, row, first, size);
+      if (r.end == 0) continue;
+      begin = least(begin, r.begin);
+      end = most(end, r.end);
+    }
+    if (end == 0) begin = 0;
+    if (head.a.mask == nullptr || head.a.mask_stride[3] == 0 || end == 0) return;
+    some = true;
+    for (int64_t j = 0; j < Blocks::kKeys; ++j) hidden[j] = true;
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const AttentionRow r(head, row, first, size);
+      for (int64_t j = r.begin; j < r.end; ++j) hidden[j] = hidden[j] && r.mask[j] == 0;
+    }
+  }
+
+  HM_INLINE bool shows(int64_t j) const { return j < end && j >= begin && !(some && hidden[j]); }
+};
+
+// exp(x) for x <= 0; 0 below -87, where results would be subnormal, which cost a hundred cycles.
+HM_INLINE Vec exp_of_difference(Vec x) {
+  const Vec least_normal = Vec::broadcast(-87.0f);
+  return select(x < least_normal, Vec::zero(), exp_normal(at_least(x, least_normal)));
+}
+
+// x: the first number of key `first` of a head, keys `stride` apart, of `width` numbers.
+// Rows: to[j * padded + c] = factor * x; what no row sees, and what fills up, is 0.
+inline void pack_rows(const AttentionKeys& keys, const float* x, int64_t stride, int64_t width,
+                      float factor, float* to) {
+  const int64_t padded = Blocks::padded(width), end = whole_vectors(keys.end);
+  const Vec f = Vec::broadcast(factor);
+  for (int64_t j = keys.begin / Vec::width * Vec::width; j < end; ++j) {
+    float* row = to + j * padded;
+    const bool shown = keys.shows(j);
+    for (int64_t c = 0; c < padded; c += Vec::width) {
+      const int64_t n = most(0, least(width - c, Vec::width));
+      (shown ? Vec::load_n(x + j * stride + c, n) * f : Vec::zero()).store(row + c);
+    }
+  }
+}
+
+// Columns: to[panel][c][j] = x, in panels of kAttentionPanel keys.
+inline void pack_columns(const AttentionKeys& keys, const float* x, int64_t stride, int64_t width,
+                         float* to) {
+  constexpr int64_t P = kAttentionPanel;
+  const int64_t end = whole_vectors(keys.end);
+  for (int64_t j = keys.begin / 8 * 8; j < end; j += 8) {
+    float* panel = to + j / P * P * width + j % P;
+    bool whole = j + 8 <= keys.end && j >= keys.begin;
+    for (int64_t i = 0; whole && keys.some && i < 8; ++i) whole = !keys.hidden[j + i];
+    int64_t c = 0;
+    if (whole) {
+      for (; c + 8 <= width; c += 8) transpose_8x8(x + j * stride + c, stride, panel + c * P, P);
+    }
+    for (; c < width; ++c) {
+      for (int64_t i = 0; i < 8; ++i) {
+        panel[c * P + i] = keys.shows(j + i) ? x[(j + i) * stride + c] : 0.0f;
+      }
+    }
+  }
+}
+
+// c (+)= a b for rows x columns sums of `depth` products; columns fill whole vectors, as do rows of
+// b and c. Each sum goes over its products in order.
+struct SmallProduct {
+  const float *a, *b;
+  float* c;
+  int64_t a_stride, b_stride, b_panel, c_stride;  // b_panel: from one panel of b to the next
+  int64_t rows, columns, depth;
+  bool a_rows, add;  // a_rows: a[m * a_stride + k], else a[k * a_stride + m]
+};
+
+inline void multiply(const SmallProduct& p) {
+  RegisterTile t{};
+  t.a_stride = p.a_stride;
+  t.b_stride = p.b_stride;
+  t.c_stride = p.c_stride;
+  t.K = p.depth;
+  t.last_lanes = Vec::width;
+  t.prefetch_mask = -1;
+  t.add_to_c = p.add;
+  for (int64_t n = 0, panel = 0; n < p.columns; n += kAttentionPanel, panel += p.b_panel) {
+    const int vectors = static_cast<int>(least(kAttentionPanel, p.columns - n) / Vec::width);
+    for (int64_t m = 0; m < p.rows; m += kTileRows) {
+      const int rows = static_cast<int>(least(kTileRows, p.rows - m));
+      t.a = p.a + (p.a_rows ? m * p.a_stride : m);
+      t.b = p.b + panel;
+      t.c = p.c + m * p.c_stride + n;
+      register_kernel(rows, vectors, p.a_rows, false, false)(t);
+    }
+  }
+}
+
+// What dropout makes of the weights of a row: use(j, which are left out).
+struct AttentionDropout {
+  Stream stream;
+  uint32_t threshold;
+  float words[Blocks::kKeys + 2 * kPhiloxWords];
+  int64_t offset = 0;
+
+  HM_INLINE explicit AttentionDropout(const AttentionScores& a)
+      : stream(stream_of(a.seed_state)), threshold(a.threshold) {}
+
+  // Makes the words of keys [first + begin, first + end) of a row.
+  HM_INLINE void draw(const AttentionHead& head, int64_t row, int64_t first, int64_t begin,
+                      int64_t end) {
+    const AttentionScores& a = head.a;
+    const int64_t item = ((head.b * a.N + head.head(row)) * a.T + head.query(row)) * a.S + first;
+    const int64_t from = (item + begin) / kPhiloxWords * kPhiloxWords;
+    for (int64_t w = from; w < item + end; w += kPhiloxWords) {
+      make_words(
+          stream, static_cast<uint64_t>(w) / 4, [](Words x) { return x; }, words + (w - from));
+    }
+    offset = item - from;
+  }
+
+  HM_INLINE Mask dropped(int64_t j) const {
+    const VecI flip = VecI::broadcast(INT32_MIN);
+    return (as_int(Vec::load(words + offset + j)) ^ flip) < (splat(threshold) ^ flip);
+  }
+};
+
+}  // namespace handmill::HM_ISA

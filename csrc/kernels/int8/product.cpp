@@ -1,0 +1,319 @@
+// Products of int8 matrices: rows are quantized into scratch, a register tile of sums goes along K
+// once, and each row of sums is scaled and finished.
+#include "kernels/int8/panels.h"
+#include "kernels/lanes.h"
+#include "simd/activations.h"
+#include "simd/int8_dot.h"
+
+namespace handmill::HM_ISA {
+namespace {
+
+#if defined(HM_ISA_AVX512)
+constexpr int kTileRows = 6;
+#elif defined(HM_ISA_AVX2_VNNI)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 3;  // 6 sums, 4 halves of weights, 2 of inputs: 16 registers hold them
+#endif
+
+HM_INLINE int64_t share(int64_t size, int64_t parts, int64_t i) { return size * i / parts; }
+
+// --- rows ----------------------------------------------------------------------------------------
+
+// The bits of the largest magnitude: those of NaN are above those of infinity, and these above all
+// others.
+HM_INLINE int32_t largest_bits(const float* x, int64_t K) {
+  VecI largest = VecI::zero();
+  for_each_vector(0, K, [&](int64_t k, auto lanes) {
+    const VecI bits = as_int(abs(lanes.load(x + k)));
+    largest = select(bits > largest, bits, largest);
+  });
+  int32_t all[VecI::width];
+  largest.store(all);
+  int32_t found = 0;
+  for (int i = 0; i < VecI::width; ++i) found = all[i] > found ? all[i] : found;
+  return found;
+}
+
+// Writes q + 128, and returns the step.
+float quantize(const float* x, uint8_t* out, int64_t K) {
+  constexpr int32_t kInfinity = 0x7f800000;
+  const int32_t bits = largest_bits(x, K);
+  if (bits >= kInfinity) {
+    std::memset(out, 128, static_cast<size_t>(K));
+    return __builtin_nanf("");
+  }
+  const float largest = __builtin_bit_cast(float, bits) + 1e-7f;
+  const Vec inverse = Vec::broadcast(127.0f / largest);
+  const VecI zero = VecI::broadcast(128);
+  for_each_vector(0, K, [&](int64_t k, auto lanes) {
+    const int64_t left = K - k;
+    store_bytes(to_int(lanes.load(x + k) * inverse) + zero, out + k,
+                left < VecI::width ? left : VecI::width);
+  });
+  return largest / 127.0f;
+}
+
+// Short runs of bytes, where a call would cost as much.
+HM_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) std::memcpy(to + i, from + i, 16);
+  if (n >= 16) {
+    if (i < n) std::memcpy(to + n - 16, from + n - 16, 16);
+    return;
+  }
+  if (n >= 8) {
+    std::memcpy(to, from, 8);
+    std::memcpy(to + n - 8, from + n - 8, 8);
+    return;
+  }
+  for (; i < n; ++i) to[i] = from[i];
+}
+
+// Which window a row is.
+struct Place {
+  int64_t image = 0, row = 0, column = 0;
+
+  Place() = default;
+  HM_INLINE Place(const Int8Windows& w, int64_t index)
+      : image(index / (w.rows * w.columns)),
+        row(index / w.columns % w.rows),
+        column(index % w.columns) {}
+
+  HM_INLINE void next(const Int8Windows& w) {
+    if (++column < w.columns) return;
+    column = 0;
+    if (++row < w.rows) return;
+    row = 0;
+    ++image;
+  }
+};
+
+// The bytes of one window, taps by channels.
+void gather_window(const Int8Windows& w, const uint8_t* images, const Place& at, uint8_t zero,
+                   uint8_t* out) {
+  const uint8_t* base = images + at.image * (w.H * w.W * w.C);
+  const int64_t top = at.row * w.strides[0] - w.before[0];
+  const int64_t left = at.column * w.strides[1] - w.before[1];
+  const int64_t last = left + (w.taps[1] - 1) * w.dilations[1];
+  const int64_t size = w.taps[1] * w.C;
+  for (int64_t i = 0; i < w.taps[0]; ++i, out += size) {
+    const int64_t h = top + i * w.dilations[0];
+    if (h < 0 || h >= w.H) {
+      std::memset(out, zero, static_cast<size_t>(size));
+      continue;
+    }
+    const uint8_t* line = base + h * w.W * w.C;
+    if (w.dilations[1] == 1 && left >= 0 && last < w.W) {
+      copy_bytes(out, line + left * w.C, size);
+      continue;
+    }
+    for (int64_t j = 0; j < w.taps[1]; ++j) {
+      const int64_t v = left + j * w.dilations[1];
+      uint8_t* tap = out + j * w.C;
+      if (v < 0 || v >= w.W) {
+        std::memset(tap, zero, static_cast<size_t>(w.C));
+      } else {
+        copy_bytes(tap, line + v * w.C, w.C);
+      }
+    }
+  }
+}
+
+// A row of bytes as groups of four; what fills up the last one meets weights of 0.
+HM_INLINE void make_groups(uint8_t* bytes, int64_t K, int64_t groups, int32_t* out) {
+  for (int64_t k = K; k < 4 * groups; ++k) bytes[k] = 0;
+  if constexpr (kGroupWords == 2) {
+    for (int64_t g = 0; g < groups; ++g) {
+      uint32_t word;
+      std::memcpy(&word, bytes + 4 * g, sizeof word);
+      out[2 * g] = static_cast<int32_t>(word & 0x00ff00ffu);
+      out[2 * g + 1] = static_cast<int32_t>(word >> 8 & 0x00ff00ffu);
+    }
+  }
+}
+
+struct Rows {
+  int64_t begin, end;
+  int32_t* words;  // groups of row `begin`
+  int64_t stride;  // words between rows
+  float* steps;
+};
+
+void prepare(const Int8ProductArgs& a, const Rows& rows, int64_t groups, uint8_t zero,
+             uint8_t* line) {
+  const bool has_windows = a.source == Int8Source::kWindows;
+  Place place = has_windows ? Place(a.windows, rows.begin) : Place();
+  for (int64_t m = rows.begin; m < rows.end; ++m) {
+    const int64_t r = m - rows.begin;
+    int32_t* words = rows.words + r * rows.stride;
+    uint8_t* bytes = kGroupWords == 1 ? reinterpret_cast<uint8_t*>(words) : line;
+    if (a.source == Int8Source::kFloats) {
+      rows.steps[r] = quantize(static_cast<const float*>(a.x) + m * a.K, bytes, a.K);
+    } else if (a.source == Int8Source::kBytes) {
+      std::memcpy(bytes, static_cast<const uint8_t*>(a.x) + m * a.K, static_cast<size_t>(a.K));
+    } else {
+      gather_window(a.windows, static_cast<const uint8_t*>(a.x), place, zero, bytes);
+      place.next(a.windows);
+    }
+    make_groups(bytes, a.K, groups, words);
+  }
+}
+
+// --- sums ----------------------------------------------------------------------------------------
+
+using Sums = int32_t[kTileRows][kInt8Vectors * VecI::width];
+
+template <int kRows, int kVectors>
+void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t groups,
+            const int32_t* start, Sums& out) {
+  VecI sums[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = VecI::load(start + v * VecI::width);
+  }
+  for (int64_t g = 0; g < groups; ++g) {
+    Groups w[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) w[v] = load_groups(panel + v * 4 * VecI::width);
+    panel += kVectors * 4 * VecI::width;
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Group group = broadcast_group(x + r * stride + g * kGroupWords);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = add_products(sums[r][v], group, w[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v].store(out[r] + v * VecI::width);
+  }
+}
+
+template <int kRows>
+HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const int8_t* panel,
+                      int64_t groups, const int32_t* start, Sums& out) {
+  switch (vectors) {
+    case 1:
+      return add_up<kRows, 1>(x, stride, panel, groups, start, out);
+    case 2:
+      return add_up<kRows, 2>(x, stride, panel, groups, start, out);
+    default:
+      if constexpr (kInt8Vectors == 4) {
+        if (vectors == 3) return add_up<kRows, 3>(x, stride, panel, groups, start, out);
+        return add_up<kRows, 4>(x, stride, panel, groups, start, out);
+      }
+  }
+}
+
+// --- results -------------------------------------------------------------------------------------
+
+// What is the same for all rows, in registers: stores of results might otherwise change it.
+struct Finish {
+  const float *factors, *bias;
+  void* y;
+  int64_t N;
+  ByteFormat format;
+  Activation activation;
+  bool has_steps, has_bytes;
+
+  HM_INLINE explicit Finish(const Int8ProductArgs& a)
+      : factors(a.factors),
+        bias(a.bias),
+        y(a.y),
+        N(a.N),
+        format(a.format == nullptr ? kNoFormat : a.format),
+        activation(a.activation),
+        has_steps(a.source == Int8Source::kFloats),
+        has_bytes(a.format != nullptr) {}
+
+  // Columns [first, last) of row m.
+  HM_INLINE void row(const int32_t* sums, float step, int64_t m, int64_t first,
+                     int64_t last) const {
+    const Vec of_row = Vec::broadcast(step);
+    const int64_t start = m * N;
+    for_each_vector(first, last, [&](int64_t n, auto lanes) {
+      Vec factor = lanes.load(factors + n);
+      if (has_steps) factor = of_row * factor;
+      Vec v = to_float(VecI::load(sums + (n - first))) * factor;
+      if (bias != nullptr) v = v + lanes.load(bias + n);
+      if (activation == Activation::relu) v = relu(v);
+      if (activation == Activation::relu6) v = relu6(v);
+      if (has_bytes) {
+        const int64_t left = last - n;
+        store_bytes(format.of(v), static_cast<uint8_t*>(y) + start + n,
+                    left < VecI::width ? left : VecI::width);
+      } else {
+        lanes.store(v, static_cast<float*>(y) + start + n);
+      }
+    });
+  }
+
+ private:
+  static constexpr float kNoFormat[2] = {1.0f, 0.0f};
+};
+
+}  // namespace
+
+void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
+  const Int8Panels panels(a.K, a.N);
+  const auto* packed = static_cast<const int8_t*>(a.packed);
+  const auto* column_sums = static_cast<const int32_t*>(a.packed);
+  const int32_t zero = a.zero == nullptr ? 128 : static_cast<int32_t>(*a.zero);
+  const int64_t most = (a.M + a.blocks_m - 1) / a.blocks_m;  // rows of a block
+  // Scratch: steps, one row of bytes, then the groups of all rows.
+  auto* steps = static_cast<float*>(scratch);
+  auto* line = static_cast<uint8_t*>(scratch) + (4 * most + 63) / 64 * 64;
+  auto* words = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
+  const Finish finish(a);
+  int64_t prepared = -1;
+  Rows rows{};
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const int64_t i = block % a.blocks_m, j = block / a.blocks_m;
+    if (i != prepared) {
+      rows = {share(a.M, a.blocks_m, i), share(a.M, a.blocks_m, i + 1), words,
+              panels.groups * kGroupWords, steps};
+      prepare(a, rows, panels.groups, static_cast<uint8_t>(zero), line);
+      prepared = i;
+    }
+    const int64_t end = share(panels.count(), a.blocks_n, j + 1);
+    for (int64_t panel = share(panels.count(), a.blocks_n, j); panel < end; ++panel) {
+      const int vectors = panels.vectors_of(panel);
+      const int64_t first = panel * kInt8Vectors * VecI::width;
+      const int64_t width = int64_t{vectors} * VecI::width;
+      const int64_t last = first + width < a.N ? first + width : a.N;
+      alignas(64) int32_t start[kInt8Vectors * VecI::width];
+      for (int v = 0; v < vectors; ++v) {
+        const int64_t n = v * VecI::width;
+        (VecI::broadcast(-zero) * VecI::load(column_sums + first + n)).store(start + n);
+      }
+      const int8_t* w = packed + panels.offset(panel);
+      for (int64_t m = rows.begin; m < rows.end;) {
+        const int32_t* x = rows.words + (m - rows.begin) * rows.stride;
+        const int64_t left = rows.end - m;
+        alignas(64) Sums sums;
+        int count = 1;
+        if (left >= kTileRows) {
+          add_up<kTileRows>(vectors, x, rows.stride, w, panels.groups, start, sums);
+          count = kTileRows;
+        } else if (left >= kTileRows / 2 + 1) {
+          add_up<kTileRows / 2 + 1>(vectors, x, rows.stride, w, panels.groups, start, sums);
+          count = kTileRows / 2 + 1;
+        } else if (left >= 2) {
+          add_up<2>(vectors, x, rows.stride, w, panels.groups, start, sums);
+          count = 2;
+        } else {
+          add_up<1>(vectors, x, rows.stride, w, panels.groups, start, sums);
+        }
+        for (int r = 0; r < count; ++r) {
+          finish.row(sums[r], rows.steps[m + r - rows.begin], m + r, first, last);
+        }
+        m += count;
+      }
+    }
+  }
+}
+
+}  // namespace handmill::HM_ISA

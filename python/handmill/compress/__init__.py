@@ -1,0 +1,25 @@
+"""Smaller models: pruned, shrunk, factorized, clustered; and what of it pays on this machine."""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Advice": ".advisor",
+        "Clustering": ".clustering",
+        "ConstantSparsity": ".schedules",
+        "PolynomialDecay": ".schedules",
+        "Pruning": ".pruning",
+        "Shrinking": ".shrinking",
+        "Ticket": ".tickets",
+        "cluster": ".clustering",
+        "factorize": ".factorizing",
+        "factorize_report": ".factorizing",
+        "lottery_ticket": ".tickets",
+        "prune": ".pruning",
+        "search": ".advisor",
+        "shrink": ".shrinking",
+        "shrink_report": ".shrinking",
+        "strip_pruning": ".pruning",
+    },
+)

@@ -1,0 +1,141 @@
+"""The layer that computes what an ONNX file says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from handmill import ops
+from handmill.exchange.from_onnx.execution import run
+from handmill.exchange.from_onnx.program import Port, Program, Step
+from handmill.ir.op import Array
+from handmill.layers.layer import Layer
+from handmill.saving.objects import register_keras_serializable
+
+_FIXED = {
+    "Clip": (1, 2), "DequantizeLinear": (1, 2), "OneHot": (1, 2), "Pad": (1, 2, 3),
+    "QuantizeLinear": (1, 2), "Range": (0, 1, 2), "Resize": (1, 2, 3), "Upsample": (1,),
+}  # fmt: skip
+"""Operands whose numbers must be known while a model is traced, of operators that have floats."""
+_KEPT = {"BatchNormalization": (3, 4)}
+"""Operands that are weights but are not learned by gradients."""
+
+
+def split_numbers(program: Program) -> tuple[dict[str, bool], dict[str, Array]]:
+    """Returns which numbers of a file are weights (name -> whether trainable), and the others."""
+    fixed, kept = set(program.outputs), set()
+    for step in program.steps:
+        for place, name in enumerate(step.inputs):
+            if place in _FIXED.get(step.op, ()):
+                fixed.add(name)
+            if place in _KEPT.get(step.op, ()):
+                kept.add(name)
+    weights = {
+        name: name not in kept
+        for name, array in program.numbers.items()
+        if array.dtype == np.float32 and array.ndim and array.size and name not in fixed
+    }
+    return weights, {n: a for n, a in program.numbers.items() if n not in weights}
+
+
+@register_keras_serializable("handmill")
+class OnnxGraph(Layer):
+    """Computes the operators of an ONNX file; its weights are those of the file.
+
+    Made by :func:`handmill.exchange.load_onnx`.
+
+    Args:
+        program: what the file says, or its description as :meth:`get_config` gives it.
+        file: names the file in errors.
+        name: the name.
+        **kwargs: those of every layer.
+    """
+
+    def __init__(
+        self, program: Any, file: str = "the file", name: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        if not isinstance(program, Program):
+            program = _from_config(program)
+        self._file = file
+        weights, constants = split_numbers(program)
+        self._program = Program(
+            program.steps, program.inputs, program.outputs, constants, program.opset
+        )
+        self._given = {n: program.numbers[n] for n in weights}
+        self._learned = weights
+        self._variables: dict[str, Any] = {}
+
+    def build(self, *input_shape: Any) -> None:
+        """Makes the weights."""
+        for name, trainable in self._learned.items():
+            array = self._given[name]
+            self._variables[name] = self.add_weight(
+                shape=array.shape,
+                initializer="zeros",
+                trainable=trainable,
+                name=re.sub(r"[^\w.]+", "_", name) or "weight",
+            )
+            self._variables[name].assign(array)
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the outputs, a list."""
+        given = inputs if isinstance(inputs, list | tuple) else [inputs]
+        operands: dict[str, Any] = dict(self._program.numbers)
+        operands.update({n: ops.convert_to_tensor(v) for n, v in self._variables.items()})
+        operands.update({port.name: x for port, x in zip(self._program.inputs, given, strict=True)})
+        found = run(self._program, operands, self._file)
+        return [ops.convert_to_tensor(x) for x in found]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data; weights are saved as weights."""
+        return {**super().get_config(), "program": self._description(), "file": self._file}
+
+    def _description(self) -> dict[str, Any]:
+        program = self._program
+        weights = [{"name": n, "shape": list(a.shape)} for n, a in self._given.items()]
+        return {
+            "steps": [[s.op, s.inputs, s.outputs, s.name, _plain(s.attrs)] for s in program.steps],
+            "inputs": [[p.name, p.dtype, p.shape] for p in program.inputs],
+            "outputs": list(program.outputs),
+            "opset": program.opset,
+            "constants": {n: _array_config(a) for n, a in program.numbers.items()},
+            "weights": weights,
+        }
+
+
+def _array_config(array: Array) -> dict[str, Any]:
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "values": array.reshape(-1).tolist(),
+    }
+
+
+def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: {"array": _array_config(value)} if isinstance(value, np.ndarray) else value
+        for key, value in attrs.items()
+    }
+
+
+def _array(config: Mapping[str, Any]) -> Array:
+    return np.asarray(np.reshape(np.asarray(config["values"], config["dtype"]), config["shape"]))
+
+
+def _from_config(config: Mapping[str, Any]) -> Program:
+    steps = []
+    for op, inputs, outputs, name, attrs in config["steps"]:
+        read = {
+            key: _array(value["array"]) if isinstance(value, dict) else value
+            for key, value in attrs.items()
+        }
+        steps.append(Step(op, list(inputs), list(outputs), name, read))
+    numbers = {name: _array(each) for name, each in config["constants"].items()}
+    for each in config["weights"]:
+        numbers[each["name"]] = np.zeros(each["shape"], np.float32)
+    inputs = [Port(name, dtype, shape) for name, dtype, shape in config["inputs"]]
+    return Program(steps, inputs, list(config["outputs"]), numbers, config["opset"])

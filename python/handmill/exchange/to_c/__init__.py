@@ -1,0 +1,1 @@
+"""Models as C: the loops of each operator, where values lie, and the file."""

@@ -1,0 +1,1 @@
+"""Models as ONNX: a rule for each operator, what the rules write with, and the file."""

@@ -1,0 +1,66 @@
+"""Whether onnxruntime computes from a file what the model computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from handmill import tree
+from handmill.exchange.inference_graph import signature_of
+from handmill.ir.dims import is_symbolic_dim
+
+_ROWS = (3, 1)
+_SIZE = 8
+"""What stands for sizes that a call decides."""
+_TOLERANCE = 1e-4
+
+
+def check_against_runtime(
+    model: Any, content: bytes, input_signature: Any, inputs_as_nchw: bool
+) -> None:
+    """Runs onnxruntime and the model on random rows.
+
+    Args:
+        model: the model.
+        content: what the file will hold.
+        input_signature: as ``export`` got it.
+        inputs_as_nchw: as ``export`` got it.
+
+    Raises:
+        ImportError: if onnxruntime is not installed.
+        ValueError: if outputs differ by more than 1e-4 of the largest.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("export(verify=True) needs onnxruntime: pip install onnxruntime") from (
+            error
+        )
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    structure, specs, _ = signature_of(model, input_signature)
+    rng = np.random.default_rng(0)
+    for rows in _ROWS:
+        given = []
+        for spec in specs:
+            sizes = [_SIZE if is_symbolic_dim(size) else int(size) for size in spec.shape[1:]]
+            shape = (rows, *sizes)
+            drawn = rng.random(shape) if spec.is_float else rng.integers(0, 2, shape)
+            given.append(drawn.astype(spec.dtype))
+        turned = [
+            np.moveaxis(x, -1, 1) if inputs_as_nchw and 3 <= x.ndim <= 5 and x.dtype.kind == "f"
+            else x
+            for x in given
+        ]  # fmt: skip
+        feed = {i.name: x for i, x in zip(session.get_inputs(), turned, strict=True)}
+        found = session.run(None, feed)
+        wanted = tree.flatten(model(tree.pack_sequence_as(structure, given), training=False))
+        for info, a, b in zip(session.get_outputs(), found, wanted, strict=True):
+            largest = float(np.max(np.abs(b), initial=0.0))
+            apart = float(np.max(np.abs(a - np.asarray(b)), initial=0.0))
+            if not apart <= _TOLERANCE * max(largest, 1e-30):
+                raise ValueError(
+                    f"onnxruntime computes another {info.name!r} than the model: the largest "
+                    f"difference is {apart:.3g}, the largest entry {largest:.3g}; nothing was "
+                    "written"
+                )

@@ -1,0 +1,1 @@
+"""Layers that average values, weighted by how well their keys fit a query."""

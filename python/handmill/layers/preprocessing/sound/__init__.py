@@ -1,0 +1,1 @@
+"""Layers that vary sound while training: samples, and pictures of frequencies."""

@@ -1,0 +1,43 @@
+"""Learning without labels: autoencoders, contrastive and kindred losses, probes."""
+
+from handmill.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Autoencoder": ".autoencoders",
+        "BYOL": ".targets",
+        "BarlowTwins": ".pairs",
+        "Collapse": ".collapsed",
+        "CollapseWatch": ".collapsed",
+        "DenoisingAutoencoder": ".autoencoders",
+        "GaussianCode": ".variational",
+        "LearnsViews": ".base",
+        "MaskedAutoencoder": ".autoencoders",
+        "MoCo": ".targets",
+        "MomentumCopy": ".momentum",
+        "Probe": ".probes",
+        "ProbeResult": ".probes",
+        "RotationPrediction": ".rotation",
+        "SimCLR": ".pairs",
+        "SimSiam": ".targets",
+        "SupCon": ".pairs",
+        "TripletModel": ".pairs",
+        "TwoTower": ".two_towers",
+        "VAE": ".variational",
+        "VICReg": ".pairs",
+        "barlow_twins": ".redundancy",
+        "collapse": ".collapsed",
+        "info_nce": ".contrastive",
+        "knn_probe": ".probes",
+        "linear_probe": ".probes",
+        "negative_cosine": ".redundancy",
+        "nt_xent": ".contrastive",
+        "prediction_head": ".heads",
+        "projection_head": ".heads",
+        "recall_at": ".two_towers",
+        "sup_con": ".contrastive",
+        "triplet": ".contrastive",
+        "vicreg": ".redundancy",
+    },
+)

@@ -1,0 +1,108 @@
+"""Products of 8-bit integers: the same bits at every level, for any threads and neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from core_programs import node, program
+
+from handmill import _core
+from handmill.primitives.int8 import INT8_PRODUCT, PLAIN, quantized_rows
+from levels import levels
+
+INT8 = 3  # the code of the dtype
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    before = _core.isa(), _core.num_threads()
+    yield
+    _core.set_isa(before[0])
+    _core.set_num_threads(before[1])
+    _core.set_int8_dot(True)
+
+
+def product(x, kernel, factors, bias):
+    """By the kernel, of a plan made now."""
+    made = program(
+        [x.shape, (INT8, kernel.shape), factors.shape, bias.shape, (len(x), bias.size)],
+        [node("int8_product", (0, 1, 2, 3), (4,), **{**PLAIN, "has_bias": True})],
+        inputs=[0, 1, 2, 3], outputs=[4],
+    )  # fmt: skip
+    return made.specialize(1)(x, kernel, factors, bias)
+
+
+def operands(m, k, n):
+    x = (RNG.standard_normal((m, k)) * 10.0 ** RNG.integers(-3, 4, (m, 1))).astype("float32")
+    kernel = RNG.integers(-128, 128, (k, n)).astype("int8")
+    factors = RNG.uniform(1e-3, 1e-2, n).astype("float32")
+    return x, kernel, factors, RNG.standard_normal(n).astype("float32")
+
+
+SIZES = ((1, 3, 5), (2, 64, 17), (5, 130, 64), (13, 33, 129), (49, 257, 70), (97, 20, 200))
+
+
+@pytest.mark.parametrize("isa", levels())
+def test_bits_are_the_references(isa):
+    _core.set_isa(isa)
+    for m, k, n in SIZES:
+        given = operands(m, k, n)
+        want = INT8_PRODUCT.reference(*given, **{**PLAIN, "has_bias": True})
+        for threads in (1, 2, 3, 7):
+            _core.set_num_threads(threads)
+            for dot in (True, False):
+                _core.set_int8_dot(dot)
+                np.testing.assert_array_equal(product(*given), want, f"{m}x{k}x{n} {dot}")
+
+
+def test_a_row_does_not_know_its_neighbours():
+    x, *rest = operands(60, 100, 40)
+    whole = product(x, *rest)
+    for size in (1, 7, 12, 31):
+        parts = [product(x[i : i + size], *rest) for i in range(0, 60, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_a_row_that_is_not_finite_is_nan_alone():
+    x, *rest = operands(8, 50, 20)
+    want = product(x, *rest)
+    for bad in (np.nan, -np.nan, np.inf, -np.inf):
+        x[3, 49] = bad
+        found = product(x, *rest)
+        assert np.isnan(found[3]).all()
+        others = [0, 1, 2, 4, 5, 6, 7]
+        np.testing.assert_array_equal(found[others], want[others])
+    x[3] = 0.0
+    np.testing.assert_array_equal(product(x, *rest)[3], rest[-1])
+
+
+def test_rows_of_any_size_are_quantized():
+    x = np.stack([
+        np.full(40, value, "float32")
+        for value in (1e-45, 1e-38, 1e-20, 1.0, 3e38, np.finfo("float32").max)
+    ])  # fmt: skip
+    q, step = quantized_rows(x)
+    assert q.max() == 127
+    assert (step > 0).all()
+    assert np.isfinite(step).all()
+    kernel = np.ones((40, 1), "int8")
+    one = np.ones(1, "float32")
+    want = INT8_PRODUCT.reference(x, kernel, one, 0 * one, **{**PLAIN, "has_bias": True})
+    np.testing.assert_array_equal(product(x, kernel, one, 0 * one), want)
+
+
+def test_extreme_integers_do_not_saturate():
+    k = 4096
+    x = np.ones((3, k), "float32")
+    x[1] = -1.0
+    x[2, ::2] = -1.0
+    for value in (-128, 127):
+        kernel = np.full((k, 20), value, "int8")
+        one = np.ones(20, "float32")
+        want = INT8_PRODUCT.reference(x, kernel, one, one, **{**PLAIN, "has_bias": True})
+        for isa in _core.available_isas():
+            _core.set_isa(isa)
+            for dot in (True, False):
+                _core.set_int8_dot(dot)
+                np.testing.assert_array_equal(product(x, kernel, one, one), want)

@@ -1,0 +1,275 @@
+"""Distillation: Keras's formulas in NumPy and in Keras, and what goes beyond them; bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import handmill
+from handmill import distillation, layers, losses
+from handmill.distillation import Distiller, FeatureDistillation, LogitsDistillation
+
+X = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 4, 40).astype("int32")
+CROSS = losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def net(units, seed, end=None, classes=4, **dense):
+    handmill.utils.set_random_seed(seed)
+    return handmill.Sequential(
+        [
+            handmill.Input((6,)),
+            layers.Dense(units, "tanh", name="hidden", **dense),
+            layers.Dense(classes, activation=end, name="out"),
+        ]
+    )
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def kl(t, s, temperature, weight=None):
+    p, q = softmax(t / temperature), softmax(s / temperature)
+    each = (p * np.log(p / q)).sum(axis=-1)
+    return temperature**2 * np.mean(each if weight is None else each * weight)
+
+
+def total_loss(distiller, **kwargs):
+    distiller.compile("sgd", CROSS)
+    found = distiller.evaluate(X, Y, batch_size=len(X), verbose=0, return_dict=True, **kwargs)
+    return found["total_loss"], found
+
+
+@pytest.mark.parametrize("temperature", (1.0, 3.0, 10))
+def test_the_loss_is_the_formula(temperature):
+    teacher, student = net(16, 0), net(5, 1)
+    t, s = teacher.predict(X, verbose=0), student.predict(X, verbose=0)
+    loss, found = total_loss(
+        Distiller(teacher, student, LogitsDistillation(temperature), student_loss_weight=0.3)
+    )
+    hard = -np.mean(np.log(softmax(s))[np.arange(40), Y])
+    assert found["student_loss"] == pytest.approx(hard, rel=1e-5)
+    assert found["distillation_loss"] == pytest.approx(kl(t, s, temperature), rel=1e-4)
+    assert loss == pytest.approx(0.3 * hard + 0.7 * kl(t, s, temperature), rel=1e-4)
+
+
+def test_a_softmax_is_taken_off_and_weights_count():
+    weight = np.linspace(0.0, 2.0, 40).astype("float32")
+    soft = [net(16, 0, "softmax"), net(5, 1, "softmax")]
+    plain = [net(16, 0), net(5, 1)]
+    want = kl(*(m.predict(X, verbose=0).astype("float64") for m in plain), 2.0, weight)
+    for models in (plain, soft):
+        distiller = Distiller(*models, LogitsDistillation(2.0), student_loss_weight=0.0)
+        assert total_loss(distiller, sample_weight=weight)[0] == pytest.approx(want, rel=1e-4)
+    # Of arrays that a softmax made, the logarithm stands for the logits.
+    teacher, student = (m.predict(X, verbose=0) for m in soft)
+    distiller = Distiller(*soft, LogitsDistillation(2.0), student_loss_weight=0.0)
+    distiller.compile("sgd", CROSS)
+    found = distiller.compute_loss(X, Y, student, weight)
+    assert float(found) == pytest.approx(want, rel=1e-4)
+    assert teacher.sum() == pytest.approx(40, rel=1e-5)
+
+
+def test_the_gradient_has_the_factor_of_the_temperature():
+    # For high temperatures T^2 KL tends to half of the mean squared difference of the centred
+    # logits, divided by the number of classes: its gradient does not depend on T.
+    steps = []
+    for temperature in (20.0, 60.0):
+        teacher, student = net(16, 0), net(5, 1)
+        distiller = Distiller(
+            teacher, student, LogitsDistillation(temperature), student_loss_weight=0.0
+        )
+        distiller.compile(handmill.optimizers.SGD(0.1), CROSS)
+        before = student.get_weights()
+        distiller.fit(X, Y, batch_size=40, verbose=0)
+        steps.append(
+            np.concatenate(
+                [(a - b).ravel() for a, b in zip(student.get_weights(), before, strict=True)]
+            )
+        )
+    assert np.linalg.norm(steps[0]) > 1e-3
+    assert np.linalg.norm(steps[0] - steps[1]) < 0.02 * np.linalg.norm(steps[1])
+
+
+def test_penalties_of_the_student_count():
+    student = net(5, 1, kernel_regularizer="l2")
+    teacher = net(16, 0)
+    distiller = Distiller(teacher, student, LogitsDistillation(), student_loss_weight=1.0)
+    loss, found = total_loss(distiller)
+    penalty = 0.01 * np.square(student.layers[0].kernel.numpy()).sum()
+    assert loss == pytest.approx(found["student_loss"] + penalty, rel=1e-5)
+
+
+def test_features_and_projections():
+    teacher, student = net(16, 0), net(5, 1)
+    feature = FeatureDistillation("mse", "hidden", "hidden", projection="auto")
+    distiller = Distiller(teacher, student, [feature], student_loss_weight=0.5)
+    matrix = distiller.projections[0].kernel.numpy()
+    hidden = [np.tanh(X @ m.layers[0].kernel.numpy()) for m in (teacher, student)]
+    want = np.mean((hidden[0] - hidden[1] @ matrix) ** 2)
+    assert total_loss(distiller)[1]["distillation_loss"] == pytest.approx(want, rel=1e-4)
+    shapes = [w.shape for w in student.weights]
+    frozen = teacher.get_weights()
+    distiller.fit(X, Y, epochs=2, verbose=0)
+    assert [w.shape for w in student.weights] == shapes  # the matrix is none of the student's
+    assert not np.array_equal(distiller.projections[0].kernel.numpy(), matrix)
+    assert all(map(np.array_equal, frozen, teacher.get_weights()))
+    same = Distiller(net(5, 0), net(5, 1), FeatureDistillation(projection="auto"))
+    assert same.projections == [None]
+
+
+def test_a_cached_teacher_teaches_the_same_and_is_asked_once():
+    found, asked = [], []
+    for cache in (False, True):
+        teacher, student = net(16, 0), net(5, 1)
+        distiller = Distiller(
+            teacher,
+            student,
+            [LogitsDistillation(2.0), FeatureDistillation("mae", "hidden", "hidden", "auto")],
+            cache_teacher=cache,
+        )
+        distiller.compile("adam", CROSS, metrics=["accuracy"])
+        history = distiller.fit(
+            X, Y, batch_size=16, epochs=3, validation_data=(X, Y), verbose=0
+        ).history
+        found.append(np.concatenate([w.ravel() for w in student.get_weights()]))
+        asked.append(history["total_loss"])
+        assert "accuracy" in history
+        assert "val_total_loss" in history
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(asked[0], asked[1], rtol=1e-4)
+    with pytest.raises(TypeError, match="cache_teacher=True"):
+        distiller.fit(handmill.data.Dataset.from_tensor_slices((X, Y)).batch(8), verbose=0)
+
+
+def test_a_student_is_saved_alone_and_a_distiller_whole(tmp_path):
+    distiller = Distiller(
+        net(16, 0), net(5, 1), [LogitsDistillation(2.0, "mse")], [0.5], cache_teacher=True
+    )
+    distiller.compile("adam", "sparse_categorical_crossentropy")
+    distiller.fit(X, Y, verbose=0)
+    distiller.student.save(tmp_path / "student.hmill")
+    alone = handmill.models.load_model(tmp_path / "student.hmill")
+    np.testing.assert_array_equal(alone.predict(X, verbose=0), distiller.predict(X, verbose=0))
+    distiller.save(tmp_path / "all.hmill")
+    again = handmill.models.load_model(tmp_path / "all.hmill")
+    assert again.cache_teacher
+    assert again.distillation_loss_weights == [0.5]
+    assert (
+        again.distillation_losses[0].get_config() == distiller.distillation_losses[0].get_config()
+    )
+    again.fit(X, Y, verbose=0)
+
+
+def test_a_copy_learns_from_its_model():
+    teacher = net(16, 0)
+    teacher.compile(handmill.optimizers.Adam(0.02), CROSS)
+    target = X[:, :4].argmax(axis=1)
+    teacher.fit(X, target, epochs=40, verbose=0)
+    student = handmill.models.clone_model(teacher)
+    distiller = Distiller(teacher, student, LogitsDistillation(4.0), student_loss_weight=0.0)
+    distiller.compile(handmill.optimizers.Adam(0.02), CROSS)
+    losses_ = distiller.fit(X, target, epochs=60, verbose=0).history["distillation_loss"]
+    assert losses_[-1] < 0.1 * losses_[0]
+    agree = [m.predict(X, verbose=0).argmax(1) for m in (teacher, student)]
+    assert np.mean(agree[0] == agree[1]) > 0.9
+
+
+def test_bad_input():
+    teacher, student = net(8, 0), net(5, 1)
+    with pytest.raises(ValueError, match=r"one model.*clone_model"):
+        Distiller(teacher, teacher, LogitsDistillation())
+    with pytest.raises(ValueError, match=r"Teacher: \(None, 4\), Student: \(None, 3\)"):
+        Distiller(teacher, net(5, 1, classes=3), LogitsDistillation())
+    for bad in (0, -1.0, "hot", float("nan"), float("inf"), True):
+        with pytest.raises(ValueError, match="temperature"):
+            LogitsDistillation(bad)
+    for bad in (-0.1, 1.1, "half", None):
+        with pytest.raises(ValueError, match="student_loss_weight"):
+            Distiller(teacher, student, LogitsDistillation(), student_loss_weight=bad)
+    for bad in (None, [], "kl", [LogitsDistillation, 1]):
+        with pytest.raises(ValueError, match="distillation"):
+            Distiller(teacher, student, bad)
+    with pytest.raises(ValueError, match=r"weights \(1\) must match"):
+        Distiller(teacher, student, [LogitsDistillation(), LogitsDistillation()], [1.0])
+    with pytest.raises(ValueError, match="In student model"):
+        Distiller(teacher, student, FeatureDistillation("mse", "hidden", "hiden"))
+    with pytest.raises(ValueError, match="non-`None`"):
+        LogitsDistillation(loss=[None, None])
+    with pytest.raises(ValueError, match="projection"):
+        FeatureDistillation(projection="dense")
+    with pytest.raises(ValueError, match=r"must be a keras\.Model"):
+        Distiller(teacher, layers.Dense(3), LogitsDistillation())
+    with pytest.raises(ValueError, match="'loss' cannot be `None`"):
+        Distiller(teacher, student, LogitsDistillation()).compile("adam")
+
+    class Rows(distillation.DistillationLoss):
+        def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+            return handmill.ops.sum(teacher_outputs - student_outputs, axis=-1)
+
+    distiller = Distiller(teacher, student, Rows())
+    distiller.compile("sgd", CROSS)
+    with pytest.raises(ValueError, match="non-scalar"):
+        distiller.fit(X, Y, verbose=0)
+
+
+KERAS = """
+import sys, numpy as np, keras
+from keras import layers, distillation
+data = np.load(sys.argv[1])
+def net(units, arrays):
+    m = keras.Sequential([keras.Input((6,)), layers.Dense(units, "tanh", name="hidden"),
+                          layers.Dense(4, name="out")])
+    m.set_weights(arrays)
+    return m
+teacher = net(16, [data[f"t{i}"] for i in range(4)])
+student = net(16, [data[f"s{i}"] for i in range(4)])
+losses = [distillation.LogitsDistillation(3.0, keras.losses.KLDivergence()),
+          distillation.LogitsDistillation(2.0, "mse"),
+          distillation.FeatureDistillation("mse", "hidden", "hidden")]
+d = distillation.Distiller(teacher, student, losses, [1.0, 0.5, 2.0], student_loss_weight=0.4)
+d.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+h = d.fit(data["x"], data["y"], batch_size=8, epochs=3, shuffle=False, verbose=0).history
+np.savez(sys.argv[2], *student.get_weights(), **{k: h[k] for k in ("total_loss", "student_loss")})
+"""
+
+
+@pytest.mark.slow
+def test_training_beside_keras(tmp_path):
+    pytest.importorskip("keras")
+    pytest.importorskip("jax")
+    teacher, student = net(16, 0), net(16, 1)
+    np.savez(
+        tmp_path / "in.npz",
+        x=X,
+        y=Y,
+        **{f"t{i}": w for i, w in enumerate(teacher.get_weights())},
+        **{f"s{i}": w for i, w in enumerate(student.get_weights())},
+    )
+    kinds = [LogitsDistillation(3.0), LogitsDistillation(2.0, "mse")]
+    kinds.append(FeatureDistillation("mse", "hidden", "hidden"))
+    distiller = Distiller(teacher, student, kinds, [1.0, 0.5, 2.0], student_loss_weight=0.4)
+    distiller.compile(handmill.optimizers.Adam(0.01), CROSS)
+    history = distiller.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0).history
+    (tmp_path / "run.py").write_text(KERAS)
+    subprocess.run(
+        [
+            sys.executable,
+            str(tmp_path / "run.py"),
+            str(tmp_path / "in.npz"),
+            str(tmp_path / "out.npz"),
+        ],
+        check=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    found = np.load(tmp_path / "out.npz")
+    for name in ("total_loss", "student_loss"):
+        np.testing.assert_allclose(history[name], found[name], rtol=1e-4)
+    for i, weight in enumerate(student.get_weights()):
+        np.testing.assert_allclose(weight, found[f"arr_{i}"], rtol=1e-3, atol=1e-5)

@@ -1,0 +1,464 @@
+"""Training by several processes: the same bits, and what happens when one is lost."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handmill as keras
+from handmill import distribution
+from handmill.distribution.buffers import Packing
+from handmill.distribution.shards import fold, nodes_of_ranks, rows_of_shard
+from ranks import environment, needs_mpi, on_ranks, said
+
+L = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def _one_process() -> Iterator[None]:
+    yield
+    distribution.set_distribution(None)
+
+
+def data(rows: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random((rows, 6), dtype=np.float32), rng.integers(0, 3, rows)
+
+
+def network(*extra: object, loss: str = "sparse_categorical_crossentropy") -> keras.Sequential:
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((6,)), L.Dense(16, "relu"), *extra, L.Dense(3, "softmax")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
+    return model
+
+
+def test_shards_cover_a_batch_and_the_first_has_a_row() -> None:
+    for rows in (1, 2, 15, 16, 17, 100, 1000):
+        ends = [rows_of_shard(s, 16, rows) for s in range(16)]
+        assert [a for a, _ in ends[1:]] == [b for _, b in ends[:-1]]
+        assert ends[0][0] == 0
+        assert ends[-1][1] == rows
+        assert ends[0][1] > 0
+        sizes = [b - a for a, b in ends]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_ranks_have_nodes_of_one_tree() -> None:
+    whole = fold((0, 16), {(s, s + 1) for s in range(16)}, str, "({0}+{1})".format)
+    for ranks in range(1, 17):
+        nodes = nodes_of_ranks(16, ranks)
+        assert [a for a, _ in nodes] == [0, *(b for _, b in nodes[:-1])]
+        held = {
+            node: fold(node, {(s, s + 1) for s in range(*node)}, str, "({0}+{1})".format)
+            for node in nodes
+        }
+        assert fold((0, 16), held, held.__getitem__, "({0}+{1})".format) == whole
+
+
+def test_empty_nodes_are_left_out_of_sums() -> None:
+    held = {(0, 1): None, (1, 2): 3, (2, 3): None, (3, 4): None}
+    assert fold((0, 4), held, held.__getitem__, int.__add__) == 3
+    assert fold((2, 4), held, held.__getitem__, int.__add__) is None
+
+
+def test_packing_keeps_every_dtype_exactly() -> None:
+    packing = Packing([((2, 3), "float32"), ((2,), "int64"), ((), "float64"), ((3,), "int32")])
+    sums = packing.new()
+    for i, array in enumerate(packing.targets(sums)):
+        array[...] = i + 1
+    packing.put(sums)
+    assert [v.dtype.name for v in packing.views(sums)] == ["float32"] + ["float64"] * 3
+    assert [float(v.sum()) for v in packing.views(sums.add(sums))] == [12, 8, 6, 24]
+
+
+@pytest.mark.parametrize("rows", (90, 5))
+def test_one_process_trains_as_it_does_without_shards(rows: int) -> None:
+    x, y = data(rows)
+    weight = np.linspace(0.5, 2, rows, dtype=np.float32)
+    plain, shared = network(), network()
+    fit = {"shuffle": False, "batch_size": 32, "epochs": 3, "verbose": 0, "validation_data": (x, y)}
+    wanted = plain.fit(x, y, sample_weight=weight, **fit).history
+    with distribution.DataParallel().scope():
+        found = shared.fit(x, y, sample_weight=weight, **fit).history
+        measured = shared.evaluate(x, y, verbose=0)
+    assert list(found) == list(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-5, err_msg=name)
+    for a, b in zip(plain.weights, shared.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(measured, plain.evaluate(x, y, verbose=0), rtol=2e-5)
+
+
+def test_moving_statistics_are_means_over_shards() -> None:
+    x, y = data(64)
+    model = network(L.BatchNormalization(momentum=0.5))
+    inner = model.layers[0](x)
+    with distribution.DataParallel(shards=4).scope():
+        model.train_on_batch(x, y)
+    moving = model.layers[1]
+    np.testing.assert_allclose(moving.moving_mean.numpy(), 0.5 * inner.mean(0), rtol=1e-5)
+    variance = np.mean([inner[i : i + 16].var(0) for i in range(0, 64, 16)], axis=0)
+    np.testing.assert_allclose(moving.moving_variance.numpy(), 0.5 + 0.5 * variance, rtol=1e-5)
+
+
+def test_shards_draw_different_masks_and_the_counter_goes_on_once() -> None:
+    x = np.ones((64, 8), np.float32)
+    drop = L.Dropout(0.5, seed=5)
+    model = keras.Sequential([keras.Input((8,)), drop])
+
+    class Seen(keras.losses.Loss):
+        def call(self, y_true, y_pred):  # type: ignore[no-untyped-def]
+            return keras.ops.sum(y_pred * y_true, axis=-1)
+
+    model.compile("sgd", Seen())
+    powers = (2.0 ** -np.arange(8, dtype=np.float32))[None].repeat(64, 0)
+    with distribution.DataParallel(shards=4).scope():
+        losses = [float(model.test_on_batch(x, powers))]
+        losses += [float(model.train_on_batch(x, powers)) for _ in range(3)]
+    assert len(set(losses)) == 4
+    assert drop.seed_generator.state.numpy().tolist() == [5, 3]
+
+
+def test_global_clipping_and_frozen_layers_and_several_outputs() -> None:
+    x, y = data(48)
+    a = keras.Input((6,))
+    hidden = L.Dense(8, "relu", trainable=False)(a)
+    outputs = {"p": L.Dense(3, "softmax", name="p")(hidden), "q": L.Dense(1, name="q")(hidden)}
+
+    def made() -> keras.Model:
+        model = keras.Model(a, outputs)
+        model.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=0.1),
+            {"p": "sparse_categorical_crossentropy", "q": "mse"},
+        )
+        return model
+
+    start = [v.numpy() for v in made().weights]
+    targets = {"p": y, "q": x[:, :1]}
+    plain = made()
+    plain.fit(x, targets, epochs=2, shuffle=False, verbose=0)
+    wanted = [v.numpy() for v in plain.weights]
+    shared = made()
+    shared.set_weights(start)
+    with distribution.DataParallel().scope():
+        history = shared.fit(x, targets, epochs=2, shuffle=False, verbose=0)
+    assert set(history.history) == {"loss", "p_loss", "q_loss"}
+    for one, other in zip(wanted, shared.weights, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_generators_and_image_layers_train_too() -> None:
+    x, y = data(40)
+    model = network()
+    batches = [(x[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]
+    with distribution.DataParallel().scope():
+        history = model.fit(iter(batches), steps_per_epoch=4, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+
+
+def test_a_refused_batch_changes_nothing() -> None:
+    x, y = data(64)
+    model = network(L.Dropout(0.2))
+    with distribution.DataParallel().scope():
+        model.train_on_batch(x, y)
+        before = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+        y[60] = 7
+        with pytest.raises(ValueError, match=r"label 7 .*row 60"):
+            model.train_on_batch(x, y)
+    after = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    assert before == after
+
+
+def test_what_has_no_meaning_by_shards_is_refused_by_name() -> None:
+    x, y = data(32)
+
+    class Own(keras.Sequential):
+        def train_step(self, data):  # type: ignore[no-untyped-def]
+            return super().train_step(data)
+
+    own = Own([keras.Input((6,)), L.Dense(3, "softmax")])
+    own.compile("sgd", "sparse_categorical_crossentropy")
+    eager = network()
+    eager.run_eagerly = True
+    summed = network()
+    summed.compile("sgd", keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
+    with distribution.DataParallel().scope():
+        for model, text in (
+            (own, r"train_step\(\) of Own .* its own"),
+            (eager, "run_eagerly=True"),
+            (summed, "reduction='sum'"),
+        ):
+            with pytest.raises(ValueError, match=text):
+                model.fit(x, y, verbose=0)
+        with pytest.raises(ValueError, match="HealthMonitor"):
+            network().fit(x, y, verbose=0, callbacks=[keras.callbacks.HealthMonitor()])
+
+
+def test_arguments_that_do_not_fit() -> None:
+    mesh = distribution.DeviceMesh((1, 1), ("a", "b"))
+    for arguments, text in (
+        ({"device_mesh": mesh}, "expected one axis"),
+        ({"devices": ["cpu:1"]}, r"processes of this training are \['cpu:0'\]"),
+        ({"auto_shard_dataset": False}, "mmap_mode"),
+        ({"shards": 12}, "power of two"),
+        ({"deadline": 0}, "greater than 0"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            distribution.DataParallel(**arguments)
+    with pytest.raises(TypeError, match="expected a DataParallel"):
+        distribution.set_distribution("cpu")
+    with pytest.raises(ValueError, match="mpiexec is told"):
+        distribution.initialize(job_addresses="10.0.0.1")
+    with pytest.raises(ValueError, match=r"num_processes=3, .* it is 1"):
+        distribution.initialize(num_processes=3)
+    with pytest.raises(ValueError, match="'cpu' alone"):
+        distribution.list_devices("gpu")
+    with pytest.raises(ValueError, match="Shape does not match"):
+        distribution.DeviceMesh((2,), ("batch",))
+    with pytest.raises(ValueError, match="Invalid axis names"):
+        distribution.TensorLayout(("rows",), distribution.DeviceMesh((1,), ("batch",)))
+
+
+def test_mpiexec_without_a_distribution_is_said_once() -> None:
+    code = (
+        "import numpy as np, handmill as keras, warnings\n"
+        "m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "m.compile('sgd', 'mse')\n"
+        "x = np.ones((8, 2), 'float32')\n"
+        "with warnings.catch_warnings(record=True) as found:\n"
+        "    warnings.simplefilter('always')\n"
+        "    m.fit(x, x[:, :1], verbose=0); m.fit(x, x[:, :1], verbose=0)\n"
+        "print([str(w.message)[:40] for w in found])\n"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", code),
+        env={**environment(), "PMI_SIZE": "4"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "['fit() runs in each of 4 processes of mpi']", done.stderr
+
+
+def test_the_cost_of_a_step_falls_until_messages_weigh_more() -> None:
+    given = {"batch_size": 1024, "parameters": 2_000_000, "flops_per_row": 700e6}
+    found = {r: distribution.step_cost(r, **given) for r in (1, 2, 8, 64, 1000)}
+    assert found[1].exchange == 0
+    assert found[1].total == pytest.approx(1024 * 700e6 / 150e9)
+    assert found[2].exchange == pytest.approx(3 * 20e-6 + 2 * 8e6 / 2 / 1.25e9)
+    assert found[1000].compute == pytest.approx(2 * 700e6 / 150e9)  # two shards of a row
+    assert found[1000].exchange > found[1000].compute
+    assert [round(found[1].total / (r * c.total), 1) for r, c in found.items()] == [
+        1.0, 1.0, 1.0, 0.8, 0.1,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="step_cost\\(\\) got latency=0"):
+        distribution.step_cost(2, latency=0, **given)
+
+
+TRAINING = """
+keras.utils.set_random_seed(3)
+keras.config.set_num_threads(int(os.environ["HANDMILL_NUM_THREADS"]))
+rng = np.random.default_rng(0)
+x, y = rng.random((210, 20), dtype=np.float32), rng.integers(0, 10, 210)
+model = keras.Sequential([
+    keras.Input((20,)), L.Dense(64, "relu"), L.BatchNormalization(), L.Dropout(0.3),
+    L.Dense(300, "tanh", kernel_regularizer="l2"), L.Dense(10, "softmax"),
+])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+distribution.set_distribution(distribution.DataParallel(deadline=20))
+"""
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
+    body = TRAINING + (
+        "found = model.fit(x, y, batch_size=50, epochs=2, verbose=0, validation_split=0.1)\n"
+        "for rows in (3, 1, 3, 20, 3):\n"  # some ranks have none
+        "    model.train_on_batch(x[:rows], y[:rows])\n"
+        "say(weights=digest(model), history=found.history,"
+        " measured=model.evaluate(x, y, verbose=0),"
+        " predicted=hashlib.sha256(model.predict(x, batch_size=32, verbose=0)).hexdigest(),"
+        " few=hashlib.sha256(model.predict(x[:40], verbose=0)).hexdigest(),"
+        " devices=distribution.list_devices())\n"
+    )
+    results = []
+    by_messages = "handmill.distribution.ranks._has_shared_memory = lambda nbytes: False\n"
+    for ranks, threads in ((1, 1), (2, 2), (3, 1), (4, 1)):
+        folder = tmp_path / f"{ranks}-{threads}"
+        folder.mkdir()
+        way = by_messages if ranks == 3 else ""  # as between machines
+        done = on_ranks(ranks, way + body, folder, threads=threads)
+        assert done.returncode == 0, done.stderr
+        for one in said(folder, ranks):
+            assert len(one.pop("devices")) == ranks
+            results.append(one)
+    assert len(results) == 10
+    assert all(one == results[0] for one in results)
+
+
+@needs_mpi
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("change", "text"),
+    (
+        ("x = x * 2", "data. rank 0 .* has .*; rank 1"),
+        ("model.layers[0].trainable = False; model.compile('adam', model.loss)", "variables"),
+        ("x, y = x[:200], y[:200]", "(batches|shapes of the data)"),
+        ("model.optimizer.beta_1 = 0.5", "optimizer"),
+    ),
+)
+def test_ranks_that_disagree_are_told_what(change: str, text: str, tmp_path: Path) -> None:
+    body = TRAINING + (
+        f"if distribution.rank() == 1:\n    {change}\n"
+        "before = [v.numpy().tobytes() for v in model.weights]\n"
+        "try:\n    model.fit(x, y, batch_size=50, epochs=2, verbose=0)\n"
+        "except distribution.DisagreementError as error:\n"
+        "    same = before == [v.numpy().tobytes() for v in model.weights]\n"
+        "    say(text=str(error), same=same)\n"
+    )
+    done = on_ranks(2, body, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for one in said(tmp_path, 2):
+        assert re.search("differ in: " + text, one["text"]), one["text"]
+        assert one["same"]
+
+
+HOOK = (
+    TRAINING
+    + """
+mark = Path(sys.argv[1], "mark")
+class Hook(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2 and distribution.rank() == 1 and not mark.exists():
+            mark.touch()
+            {action}
+model.fit(x, y, batch_size=50, epochs=4, verbose=0, callbacks=[Hook()], resume="run.hmill")
+say(weights=digest(model), ranks=distribution.get_device_count())
+"""
+)
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_a_killed_rank_is_named_and_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    done = on_ranks(1, HOOK.format(action="pass"), whole)
+    assert done.returncode == 0, done.stderr
+    body = HOOK.format(action="os.kill(os.getpid(), 9)")
+    done = on_ranks(2, body, killed, "--restarts", "1", launch=True)
+    assert done.returncode == 0, done.stderr
+    assert "handmill launch: rank 1 (process " in done.stderr
+    assert "has died at the end of epoch 2" in done.stderr
+    assert "starting again on 1 of 2 ranks" in done.stderr
+    wanted = said(whole, 1)[0]
+    assert said(killed, 1)[0] == wanted
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_a_rank_that_hangs_is_named_within_the_deadline(tmp_path: Path) -> None:
+    body = HOOK.format(action="time.sleep(60)").replace("deadline=20", "deadline=1.0")
+    done = on_ranks(2, body, tmp_path)
+    assert done.returncode == 75
+    text = done.stderr
+    assert "RankLostError: rank 1 (process " in text
+    assert "has not arrived: last heard of at the end of epoch 2" in text
+    assert "at train step 1 of epoch 3. The deadline is 1 s" in text
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_a_slow_rank_is_named_once(tmp_path: Path) -> None:
+    body = (
+        """
+import warnings
+import handmill.distribution.exchange
+from handmill.distribution.step import ShardedStep
+handmill.distribution.exchange._STEPS_TO_JUDGE = 10
+fold = ShardedStep._fold
+def slow(self, *given):
+    time.sleep(0.05 if distribution.rank() == 2 else 0.0)
+    return fold(self, *given)
+ShardedStep._fold = slow
+"""
+        + TRAINING
+        + """
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0)
+say(said=[str(w.message) for w in found if "shard" in str(w.message)])
+"""
+    )
+    done = on_ranks(3, body, tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, third = (one["said"] for one in said(tmp_path, 3))
+    assert second == third == []
+    assert len(first) == 1
+    assert first[0].startswith("rank 2 (process ")
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_an_error_on_one_rank_ends_all_and_says_where(tmp_path: Path) -> None:
+    done = on_ranks(2, HOOK.format(action="raise OSError('no space')"), tmp_path)
+    assert done.returncode == 1
+    assert "rank 1 on " in done.stderr
+    assert "OSError: no space" in done.stderr
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_ranks_that_do_different_things_are_told(tmp_path: Path) -> None:
+    done = on_ranks(2, HOOK.format(action="model.evaluate(x, y, verbose=0)"), tmp_path)
+    assert done.returncode == 1
+    assert "rank 0 is at train step 1 of epoch 3; rank 1 is at test step 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    (
+        (["-n", "0", "x.py"], "expected at least 1"),
+        (["-n", "2", "no-such.py"], "no file 'no-such.py'"),
+        (["-n", "2", "--restarts", "-1", "x.py"], "--restarts got -1"),
+    ),
+)
+def test_launch_refuses(options: list[str], text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    from handmill.cli import main
+
+    assert main(["launch", *options]) == 2
+    assert text in capfd.readouterr().err
+
+
+@needs_mpi
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_fifty_kills_at_random_moments(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert on_ranks(1, HOOK.format(action="pass"), whole).returncode == 0
+    wanted = said(whole, 1)[0]["weights"]
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        seconds = rng.uniform(0, 0.4)
+        kill = (
+            "import threading\nkilled = Path(sys.argv[1], 'killed')\n"
+            f"if distribution.rank() == {number % 2} and not killed.exists():\n"
+            "    killed.touch()\n"
+            f"    threading.Timer({seconds}, os.kill, (os.getpid(), 9)).start()\n"
+        )
+        body = HOOK.format(action="pass").replace("model.fit(", kill + "model.fit(")
+        done = on_ranks(2, body, folder, "--restarts", "1", launch=True)
+        assert done.returncode == 0, done.stderr
+        assert said(folder, 1)[0]["weights"] == wanted, number

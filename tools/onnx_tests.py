@@ -1,0 +1,158 @@
+"""Runs ONNX's own tests of its operators on what handmill reads, and lists those that fail.
+
+    PYTHONPATH=python python tools/onnx_tests.py            # counts
+    PYTHONPATH=python python tools/onnx_tests.py --list     # each that fails, and why
+    PYTHONPATH=python python tools/onnx_tests.py --write-docs
+
+Needs the package onnx. A test is a file of one node with arrays for its inputs and outputs, which
+are compared as ONNX's own runner does: within 1e-3 of the value and 1e-7.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DOCS = Path(__file__).parents[1] / "docs" / "onnx_tests.md"
+RTOL, ATOL = 1e-3, 1e-7
+
+
+def cases() -> list[Any]:
+    """The tests of nodes, built in memory."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        return load_model_tests(kind="node")
+
+
+def data_of(case: Any) -> list[tuple[list[Any], list[Any]]]:
+    """Inputs and outputs."""
+    import onnx
+    from onnx import numpy_helper
+
+    def array(x: Any) -> Any:
+        return numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x)
+
+    if case.data_sets is not None:
+        return [(list(map(array, a)), list(map(array, b))) for a, b in case.data_sets]
+    found = []
+    for folder in sorted(Path(case.model_dir).glob("test_data_set_*")):
+        sides = []
+        for side in ("input", "output"):
+            files = sorted(folder.glob(f"{side}_*.pb"), key=lambda p: int(p.stem.split("_")[1]))
+            arrays = []
+            for file in files:
+                tensor = onnx.TensorProto()
+                tensor.ParseFromString(file.read_bytes())
+                arrays.append(numpy_helper.to_array(tensor))
+            sides.append(arrays)
+        found.append((sides[0], sides[1]))
+    return found
+
+
+def outcome(case: Any) -> str:
+    """What is wrong; nothing if the test passes."""
+    from handmill.exchange.from_onnx.execution import RULES
+    from handmill.exchange.from_onnx.file import evaluate
+    from handmill.exchange.from_onnx.program import program_of
+
+    if case.model is not None:
+        data = case.model.SerializeToString()
+    else:
+        data = (Path(case.model_dir) / "model.onnx").read_bytes()
+    try:
+        program = program_of(data, "it", RULES)
+        for inputs, outputs in data_of(case):
+            found = evaluate(program, inputs)
+            for a, b in zip(found, outputs, strict=True):
+                compare(np.asarray(a), np.asarray(b))
+    except Exception as error:  # each is listed
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def compare(a: Any, b: Any) -> None:
+    """Raises an AssertionError where dtype, shape or numbers differ."""
+    assert a.dtype == b.dtype, f"the dtype is {a.dtype}, not {b.dtype}"
+    assert a.shape == b.shape, f"the shape is {a.shape}, not {b.shape}"
+    np.testing.assert_allclose(a, b, rtol=RTOL, atol=ATOL)
+
+
+def run_all(pattern: str) -> dict[str, str]:
+    """Name of each test -> what is wrong."""
+    found = {}
+    for case in cases():
+        if re.search(pattern, case.name):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found[case.name] = outcome(case)
+    return found
+
+
+def reason(problem: str) -> str:
+    """The first line that tells, without numbers."""
+    lines = [line.strip() for line in problem.splitlines() if line.strip()]
+    listed = [line for line in lines if " time" in line and ": " in line]
+    if listed:
+        return "not read: " + ", ".join(sorted({line.split(":")[0] for line in listed}))
+    text = re.sub(r"^\w+: (it|the graph): ", "", lines[0]) if lines else ""
+    return re.sub(r" in '[^']*'", "", text)[:110]
+
+
+def page(found: dict[str, str]) -> str:
+    """The page of docs."""
+    import onnx
+
+    passed = sum(not problem for problem in found.values())
+    plain = {name: p for name, p in found.items() if "_expanded" not in name}
+    passed_plain = sum(not problem for problem in plain.values())
+    groups: dict[str, list[str]] = {}
+    for name, problem in sorted(found.items()):
+        if problem:
+            groups.setdefault(reason(problem), []).append(name.removeprefix("test_"))
+    lines = [
+        "# ONNX's own tests",
+        "",
+        f"Of the tests of nodes in onnx {onnx.__version__}, {passed:,} of {len(found):,} pass: "
+        f"{passed_plain:,} of {len(plain):,} of single operators, the rest are the same tests with "
+        "an operator written as what it is made of. Made by `python tools/onnx_tests.py "
+        "--write-docs`. Those that do not pass, by what they need:",
+        "",
+    ]
+    for text, names in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        safe = text.replace("<", "&lt;").replace("|", "\\|")
+        lines += [f"- **{safe}** ({len(names)}): {', '.join(names)}"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Prints counts, and what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pattern", default="", help="tests whose names hold this")
+    parser.add_argument("--list", action="store_true", help="print each that fails")
+    parser.add_argument("--write-docs", action="store_true", help="renew docs/onnx_tests.md")
+    options = parser.parse_args()
+    found = run_all(options.pattern)
+    failed = {name: problem for name, problem in found.items() if problem}
+    if options.list:
+        for name, problem in failed.items():
+            print(f"{name}: {problem.splitlines()[0] if problem.splitlines() else problem}"[:230])
+    else:
+        for text, count in Counter(map(reason, failed.values())).most_common():
+            print(f"{count:5}  {text}")
+    print(f"{len(found) - len(failed)} of {len(found)} pass")
+    if options.write_docs:
+        DOCS.write_text(page(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
