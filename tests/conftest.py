@@ -31,6 +31,34 @@ handmill.config.disable_traceback_filtering()
 gc.disable()
 
 
+# As many samples of a test a bare `pytest` takes; with a file, -k or -m it takes all.
+SAMPLES = 8
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out samples, evenly, in README's run; `.ci/run` takes them in its last stage."""
+    bare = (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and not config.option.keyword
+        and config.option.markexpr == config.getini("addopts")[-1]
+    )
+    if not bare:
+        return
+    samples: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("every_sample") is None:
+            samples.setdefault(item.nodeid.split("[")[0], []).append(item)
+    left_out = {
+        item
+        for many in samples.values()
+        if len(many) > SAMPLES
+        for item in {*many} - {many[i * len(many) // SAMPLES] for i in range(SAMPLES)}
+    }
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()

@@ -210,6 +210,7 @@ def load(tmp_path, tensors, **arguments):
     return applications.MobileNetV2((32, 32, 3), weights=path, **arguments)
 
 
+@pytest.mark.slow
 def test_every_tensor_that_does_not_fit_is_named(tmp_path):
     tensors = state_of_mobilenet()
     load(tmp_path, tensors)
@@ -235,6 +236,7 @@ def test_every_tensor_that_does_not_fit_is_named(tmp_path):
     assert "classifier.weight is missing (for predictions/kernel, (1280, 5))" in str(error.value)
 
 
+@pytest.mark.slow
 def test_half_precision_is_widened(tmp_path):
     tensors = {k: v.astype("float16") for k, v in state_of_mobilenet().items()}
     tensors["conv_stem.weight"] = np.full((16, 3, 3, 3), 0.25, "float16")
@@ -244,6 +246,7 @@ def test_half_precision_is_widened(tmp_path):
     np.testing.assert_array_equal(kernel.numpy(), np.full((3, 3, 3, 16), 0.25))
 
 
+@pytest.mark.slow
 def test_files_are_checked(tmp_path):
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(ValueError, match="not a regular file"):
@@ -263,6 +266,7 @@ def test_files_are_checked(tmp_path):
         applications.ResNet50V2(weights=other)
 
 
+@pytest.mark.slow
 def test_own_files_of_weights(tmp_path):
     network = applications.MobileNetV2
     made = network((32, 32, 3), 0.35, weights=None, classes=5)

@@ -321,6 +321,7 @@ def test_batches_before_the_bad_label_count(model):
 HUGE = (1 << 40, 1 << 62, 1 << 70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", HUGE)
 def test_layers_too_large(units):
     start = time.perf_counter()
@@ -351,6 +352,7 @@ def test_forgotten_models_make_room(monkeypatch):
     assert known() is None
 
 
+@pytest.mark.slow
 def test_weights_that_memory_does_not_hold(monkeypatch):
     """Refused before anything is allocated, with what they need and what there is."""
     monkeypatch.setattr("handmill.runtime.variable.available_bytes", lambda: 20_000_000_000)

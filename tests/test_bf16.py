@@ -86,6 +86,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_core
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
@@ -333,6 +334,7 @@ def test_pure_bfloat16_trains():
     assert model.evaluate(x_test, y_test, verbose=0)[1] > 0.85
 
 
+@pytest.mark.slow
 @needs_core
 def test_mixed_bfloat16_trains_as_well_as_float32_without_host_nodes():
     x, y, x_test, y_test = digits_data()

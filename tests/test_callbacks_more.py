@@ -228,6 +228,7 @@ def test_remote_monitor(server):
     assert json.loads(server.found[-1][2]) == {"epoch": 3, "a": 1.5, "b": [0, 1]}
 
 
+@pytest.mark.slow
 def test_remote_monitor_without_a_server(server):
     server.answer = 500
     with pytest.warns(UserWarning, match="answered 500"):

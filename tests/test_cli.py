@@ -73,6 +73,7 @@ def model_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_help_and_version(tmp_path: Path) -> None:
     text = good(run("--help", cwd=tmp_path))
     assert all(name in text for name in COMMANDS)
@@ -86,6 +87,7 @@ def test_help_and_version(tmp_path: Path) -> None:
 # The demo.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not config.has_kernels(), reason="shows what kernels do")
 def test_readers_may_end(tmp_path: Path) -> None:
     """``handmill ... | head``: nothing is said of the closed pipe."""
@@ -153,6 +155,7 @@ def test_demo_takes_five_seconds(tmp_path: Path) -> None:
 # info and selftest.
 
 
+@pytest.mark.slow
 def test_info(tmp_path: Path) -> None:
     text = good(run("info", cwd=tmp_path))
     wanted = ["handmill", "python", "numpy", "backend", "image decoder", "extras"]
@@ -212,6 +215,7 @@ def test_bench(tmp_path: Path) -> None:
         assert rows[name]["low"] <= rows[name]["ratio"] <= rows[name]["high"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not config.has_kernels(), reason="times kernels")
 def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
     for arguments, message in (
@@ -378,6 +382,7 @@ def test_run_loads_what_is_imported(tmp_path: Path) -> None:
     assert good(run("run", "script.py", cwd=tmp_path)).strip() == "False"
 
 
+@pytest.mark.slow
 def test_run_passes_errors_on(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import keras\n\nkeras.layers.Dense(-1)\n")
     done = run("run", "script.py", cwd=tmp_path)
@@ -405,6 +410,7 @@ def test_run_shows_errors_as_python_does(tmp_path: Path) -> None:
     assert done.stderr.endswith("SyntaxError: '(' was never closed\n")
 
 
+@pytest.mark.slow
 def test_run_takes_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def test_missing_kernels_are_an_error_not_a_fallback(tmp_path):
     assert "kernels (handmill._core) are missing" in found.stderr
 
 
+@pytest.mark.slow
 def test_numpy_runs_without_kernels_when_asked(tmp_path):
     code = "import handmill; print(handmill.ops.exp([0.0]), handmill.config.backend())"
     found = run_without_kernels(tmp_path, code, HANDMILL_BACKEND="numpy")

@@ -46,6 +46,7 @@ def test_each_way_to_say_a_label_counts() -> None:
     np.testing.assert_allclose(model(logits[:1].astype("float32")), found[:1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_sum() -> None:
     logits = normal(5, 5, 3).astype("float64")
     v = handmill.Variable(logits, dtype="float64")

@@ -77,6 +77,7 @@ def test_arrays_and_generators_give_the_same(name: str) -> None:
     assert len(elements(fast)) == fast.cardinality() or fast.cardinality() == -2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", (by_slices, by_generator))
 @pytest.mark.parametrize("name", list(CHAINS))
 def test_a_pass_goes_on_where_it_stood(name: str, make: Callable[[], Dataset]) -> None:
@@ -299,6 +300,7 @@ def test_the_executor_in_numpy_sees_the_same_batches(make: Callable[[], Dataset]
         np.testing.assert_allclose(numbers(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", (by_slices, by_generator))
 def test_steps_per_epoch_goes_on_in_the_pass(make: Callable[[], Dataset]) -> None:
     def by_hand(model: Any) -> None:

@@ -78,6 +78,7 @@ def test_a_good_model_has_no_warning(clean: Any) -> None:
     json.loads(report.to_json())
 
 
+@pytest.mark.slow
 def test_the_model_and_what_is_around_it_stay_as_they_were() -> None:
     x, y, x_val, y_val = data()
 
@@ -118,6 +119,7 @@ def test_an_error_inside_leaves_everything_too(error: Any, monkeypatch: Any) -> 
     assert state(model) == before
 
 
+@pytest.mark.slow
 def test_dead_units_and_a_single_class_are_named() -> None:
     x, y, x_val, y_val = data()
     model = net()
@@ -133,6 +135,7 @@ def test_dead_units_and_a_single_class_are_named() -> None:
     ).replace("'dense'", repr(model.layers[0].name))
 
 
+@pytest.mark.slow
 def test_labels_of_other_rows_are_named() -> None:
     x, y, x_val, y_val = data()
     y = y[np.random.default_rng(0).permutation(len(y))]
@@ -156,6 +159,7 @@ def test_a_bottleneck_and_too_few_epochs_are_named() -> None:
     assert "steps.more" in ids(handmill.diagnose(model, x, y, (x_val, y_val), seeds=4))
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_named_with_their_rows() -> None:
     x, y, x_val, y_val = data()
     generator = np.random.default_rng(0)
@@ -196,6 +200,7 @@ def test_rows_that_are_mixed_are_named() -> None:
     assert {"not.trained", "validation.none"} <= {f.id for f in report}
 
 
+@pytest.mark.slow
 def test_gradients_that_vanish_and_units_at_their_ends_are_named() -> None:
     x, y, _, _ = data()
     handmill.utils.set_random_seed(0)
@@ -209,6 +214,7 @@ def test_gradients_that_vanish_and_units_at_their_ends_are_named() -> None:
     assert {"units.saturated", "init.loss"} & ids(report) == {"units.saturated"}
 
 
+@pytest.mark.slow
 def test_steps_that_are_too_large_are_named() -> None:
     x, y, x_val, y_val = data()
     model = net(rate=0.3)
@@ -217,6 +223,7 @@ def test_steps_that_are_too_large_are_named() -> None:
     assert "rate.high" in ids(report)
 
 
+@pytest.mark.slow
 def test_numbers_binary_labels_and_several_inputs_are_diagnosed() -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(300, 4)).astype("float32")
@@ -334,6 +341,7 @@ def test_a_budget_that_is_too_small_is_said() -> None:
     assert "labels.noise" not in report
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_a_report(tmp_path: Path, capsys: Any) -> None:
     x, y, x_val, y_val = data()
     model = net()

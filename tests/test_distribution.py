@@ -226,6 +226,7 @@ def test_arguments_that_do_not_fit() -> None:
         distribution.TensorLayout(("rows",), distribution.DeviceMesh((1,), ("batch",)))
 
 
+@pytest.mark.slow
 def test_mpiexec_without_a_distribution_is_said_once() -> None:
     code = (
         "import numpy as np, handmill as keras, warnings\n"

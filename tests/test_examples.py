@@ -196,6 +196,7 @@ def test_other_results(script: str, small_data: Path, tmp_path: Path) -> None:
     assert re.search(printed, text), text
 
 
+@pytest.mark.slow
 def test_image_folder(tmp_path: Path) -> None:
     """Small pictures of two colours: the script does what its arguments say."""
     image = pytest.importorskip("PIL.Image", reason="image files need Pillow")

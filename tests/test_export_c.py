@@ -83,6 +83,7 @@ def test_images(tmp_path: Path) -> None:
     check(model, tmp_path)
 
 
+@pytest.mark.slow
 @compiled
 def test_branches_and_activations(tmp_path: Path) -> None:
     start = L.Input((6, 8))

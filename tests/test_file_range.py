@@ -134,6 +134,7 @@ def model_with_slots():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", (".hmill", ".keras", ".h5"))
 def test_models_come_back_with_all_that_was_learned(tmp_path, suffix):
     if suffix != ".hmill":

@@ -199,6 +199,7 @@ def test_arrays_on_the_left_of_values():
     np.testing.assert_allclose(tape.gradient(y, x), 2 * np.exp(2 * X) + 12, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_recorded_tensors_are_used_like_arrays():
     with handmill.GradientTape() as tape:
         x = tape.watch(X)

@@ -371,6 +371,7 @@ def test_texts_can_be_learned():
     assert model.evaluate(texts, verbose=0) == by_hand
 
 
+@pytest.mark.slow
 def test_generate_on_the_command_line(talker, tmp_path, capsys):
     talker.save_to_preset(tmp_path / "model")
     again = hub.models.CausalLM.from_preset(tmp_path / "model")

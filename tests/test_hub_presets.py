@@ -153,6 +153,7 @@ def test_a_task_takes_its_head_or_begins_with_a_new_one(tmp_path: Path) -> None:
         BertTextClassifier.from_preset(folder)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     masked = {f"cls.predictions.transform.{n}": s for n, s in (
         ("dense.weight", (8, 8)), ("dense.bias", (8,)), ("LayerNorm.weight", (8,)),

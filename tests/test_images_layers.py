@@ -163,6 +163,7 @@ def test_values() -> None:
     np.testing.assert_array_equal(same, np.full((2, 4, 4, 1), 7.0))
 
 
+@pytest.mark.slow
 def test_all_that_belongs_to_an_image_changes_with_it() -> None:
     masks = (X[..., :1] > 128).astype("int32")
     boxes = {"boxes": np.array([[[0, 0, 4, 2]]] * 6, "float32"), "labels": np.ones((6, 1), "int32")}

@@ -242,6 +242,7 @@ def test_an_abandoned_iterator_does_not_hold_up_the_end_of_the_process(end):
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_an_iterator_works_in_a_forked_child():
     result = _script(

@@ -322,6 +322,7 @@ def normalized(seed: int) -> handmill.Model:
     return model
 
 
+@pytest.mark.slow
 @native
 @pytest.mark.parametrize("count", (1, 9))
 def test_a_normalization_ends_the_product_before_it(count):
@@ -349,6 +350,7 @@ def test_normalized_predictions_follow_every_weight():
 # Small images, whose layers are cut for the threads.
 
 
+@pytest.mark.slow
 @native
 @pytest.mark.parametrize("count", (1, 2))
 def test_parts_of_a_small_image_have_the_bits_of_the_whole(count):

@@ -81,6 +81,7 @@ def test_there_are_twenty() -> None:
     assert sorted(json.loads(RESULTS.read_text("utf-8"))) == SCRIPTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", QUICK)
 def test_quick(script: str, tmp_path: Path) -> None:
     check(script, run_under_handmill(script, tmp_path))

@@ -62,6 +62,7 @@ def test_rows_for_an_error_are_an_interval_and_infinite_below_the_floor() -> Non
     assert curve.samples_for(0.0)[0] == math.inf
 
 
+@pytest.mark.slow
 def test_what_a_curve_does_not_show_is_no_number() -> None:
     flat = errors(0.3, 0.0, 1.0)
     for table, sizes, reason in (
@@ -95,6 +96,7 @@ def test_parts_are_nested_and_have_the_classes_in_their_shares() -> None:
     assert _sizes(task, Rows(y, y))[[0, -1]].tolist() == [60, 1000]
 
 
+@pytest.mark.slow
 def test_digits_are_learned_better_from_more_rows_and_the_model_stays() -> None:
     (x, y), (x_val, y_val) = digits.load_data()
     model = net()

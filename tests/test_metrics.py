@@ -201,6 +201,7 @@ def test_a_metric_given_another_inside_resets_it_too():
     assert float(inner.result()) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ("float32", "mixed_bfloat16"))
 def test_a_metric_updated_inside_a_layer_is_reported(policy):
     if policy == "mixed_bfloat16":

@@ -112,12 +112,14 @@ def stub(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_python(version: str, tmp_path: Path) -> None:
     """lazy.py reads opcodes, which differ from Python to Python."""
     assert run(interpreter(version), tmp_path, PYTHONPATH=str(stub(tmp_path))) == "ok"
 
 
+@pytest.mark.slow
 def test_this_installation(tmp_path: Path) -> None:
     source = str(Path(handmill.__file__).parent.parent)
     before = os.environ.get("PYTHONPATH")

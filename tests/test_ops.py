@@ -153,6 +153,7 @@ def rule_keeps_symbols(op, sample, name):
             assert [s.at({atom: size}) for s in symbolic] == list(concrete)
 
 
+@pytest.mark.every_sample
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_forward(op, level):
     for sample in cases_of(op):
@@ -302,6 +303,7 @@ def second_gradient_against_differences(op, sample):
     assert abs(difference - sum(slopes)) <= 1e-6 * size + 1e-9
 
 
+@pytest.mark.every_sample
 @pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
 def test_gradient_by_kernels(op, level):
     """Each operator that the vjp emits, run by kernels, within the bound of that operator."""

@@ -94,6 +94,7 @@ def test_a_loop_that_makes_and_fits_models_is_flat():
     assert resident() - before < 6 * MB
 
 
+@pytest.mark.slow
 def test_notes_of_functions_that_are_gone_go_too():
     x = np.zeros((8, 3), "float32")
     for _ in range(plans.FEWEST_HELD):
@@ -171,6 +172,7 @@ def test_packed_weights_count_once(limit):
     assert _core.plan_bytes() - before < 4 * 512 * 512 * 2
 
 
+@pytest.mark.slow
 def test_traces_have_a_limit_too(monkeypatch):
     monkeypatch.setattr(plans.TRACES, "limit", 1 << 20)
     functions = [TracedFunction(lambda x: ops.exp(x) + 1.0, f"f{i}") for i in range(300)]
@@ -209,6 +211,7 @@ def test_changed_weights_reach_a_plan_that_was_dropped(limit):
         model.set_weights([np.full((8, 8), turn, np.float32)])
 
 
+@pytest.mark.slow
 def test_the_trace_that_trains_is_not_the_first_to_go(monkeypatch):
     """A fed run finds its plan in C++: that it uses its trace is known by its plans."""
     x = np.ones((32, 5), np.float32)

@@ -31,6 +31,7 @@ def data():
     return rng.random((100, UNITS[0]), dtype=np.float32), rng.integers(0, UNITS[2], 100)
 
 
+@pytest.mark.slow
 def test_training_profile(data):
     found = make_model().profile(*data, batch_size=BATCH)
     assert (found.kind, found.batch_size, found.isa) == ("training", BATCH, config.isa())
@@ -51,6 +52,7 @@ def test_training_profile(data):
     assert any("dense" in s.scope for s in found.launches)
 
 
+@pytest.mark.slow
 def test_inference_profile(data):
     found = make_model().profile(data[0], batch_size=7)
     assert found.kind == "inference"
@@ -59,6 +61,7 @@ def test_inference_profile(data):
     assert products == 2 * 7 * (UNITS[0] * UNITS[1] + UNITS[1] * UNITS[2])
 
 
+@pytest.mark.slow
 def test_cached_steps_are_listed_but_not_summed():
     model = keras.Sequential([keras.Input((256,)), layers.Dense(256)])
     found = model.profile(np.ones((128, 256), np.float32), batch_size=128)
@@ -69,6 +72,7 @@ def test_cached_steps_are_listed_but_not_summed():
     )
 
 
+@pytest.mark.slow
 def test_profile_leaves_the_model_as_it_was(data):
     x, y = data
     left, right = make_model(0.5), make_model(0.5)
@@ -89,6 +93,7 @@ def test_profile_leaves_the_model_as_it_was(data):
     assert right.get_metrics_result() == metrics
 
 
+@pytest.mark.slow
 def test_profile_of_a_model_that_was_never_trained(data):
     model = make_model()
     before = model.get_weights()
@@ -114,6 +119,7 @@ class Sorted(layers.Layer):
         return keras.ops.sort(x)
 
 
+@pytest.mark.slow
 def test_host_nodes_are_marked():
     model = keras.Sequential([keras.Input((6,)), Sorted()])
     found = model.profile(np.ones((32, 6), np.float32))

@@ -86,6 +86,7 @@ def test_a_program_repeats_the_numbers_of_an_integer(name):
     np.testing.assert_array_equal(layer(x), layer(x))
 
 
+@pytest.mark.slow
 def test_moments_are_those_of_the_distributions():
     n = 20_000
 

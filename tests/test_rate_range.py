@@ -46,6 +46,7 @@ def found() -> RangeTest:
     return lr_range_test(net(), *data(), seeds=6, epochs=3)
 
 
+@pytest.mark.slow
 def test_the_suggestion_trains_and_its_neighbours_are_worse(found: RangeTest) -> None:
     assert found.rates[0] == pytest.approx(1e-6)
     assert found.rates[-1] == pytest.approx(1.0)
@@ -97,6 +98,7 @@ def test_an_end_in_the_middle_leaves_everything_too(error: Any, monkeypatch: Any
     assert state(model) == before
 
 
+@pytest.mark.slow
 def test_a_function_that_builds_models_is_taken_too(found: RangeTest) -> None:
     x, y = data()
 

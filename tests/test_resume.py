@@ -120,6 +120,7 @@ def test_runs_go_on_to_the_same_bits(tmp_path, built, more):
     assert bits_of(once_more) == bits_of(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freq", (1, 3))
 def test_backups_between_batches(tmp_path, freq):
     folder = tmp_path / "backup"

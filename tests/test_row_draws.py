@@ -149,6 +149,7 @@ def test_rows_that_come_twice_in_an_epoch_differ():
     assert abs(first - second).max() > 1
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_with_the_same(tmp_path):
     class Cut(Exception):
         pass

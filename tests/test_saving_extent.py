@@ -68,6 +68,7 @@ def test_other_tensor_names_are_refused(tmp_path, name):
         net().load_weights(path)
 
 
+@pytest.mark.slow
 def test_tensors_keep_their_order_beyond_99999():
     names = tensors.tensor_names("w" for _ in range(100_001))
     assert names == sorted(names)
@@ -81,6 +82,7 @@ def nested(depth):
     return model
 
 
+@pytest.mark.slow
 def test_models_inside_each_other(tmp_path):
     model, path = nested(60), tmp_path / "m.hmill"
     model.save(path)
@@ -103,6 +105,7 @@ def test_descriptions_too_long_to_be_read_are_not_written(data, words):
         json_data.to_json(data, "it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", (600, 100_000))
 def test_descriptions_too_deep_to_be_read_are_not_written(depth):
     data = []
@@ -139,6 +142,7 @@ def test_tables_in_descriptions(tmp_path, name):
     np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_missing_table(tmp_path):
     path = tmp_path / "m.hmill"
     start = hm.initializers.Constant(TABLES["large"])

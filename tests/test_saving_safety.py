@@ -126,6 +126,7 @@ def test_flipped_bits(content, target, trained):
     assert found > 150
 
 
+@pytest.mark.slow
 def test_flipped_bytes_inside_members(content, target):
     """As above, below the zip's check sums: the members themselves must be checked."""
     rng = random.Random(8)
@@ -527,6 +528,7 @@ def test_overwrite_is_asked_for(trained, target):
 CALLS = ("open", "posix_fallocate", "write", "fchmod", "fsync", "close", "replace", "rename")
 
 
+@pytest.mark.slow
 @needs_posix
 @pytest.mark.parametrize("code", (errno.ENOSPC, errno.EIO))
 def test_failing_nth_call_leaves_the_old_file(trained, content, target, monkeypatch, code):
@@ -635,6 +637,7 @@ np.savez(out, np.array(history["loss"]), *arrays)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", (1, 3))
 def test_resumed_training_has_the_same_bits(tmp_path, threads):
     x, y = data()

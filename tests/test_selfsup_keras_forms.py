@@ -200,6 +200,7 @@ class Variational(keras.Model):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
 
+@pytest.mark.slow
 def test_a_variational_autoencoder():
     histories = []
     for eagerly in (False, True):

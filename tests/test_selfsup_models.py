@@ -114,6 +114,7 @@ def test_image_layers_give_two_views_of_a_row():
     assert seen[0][2] > 0.01 * seen[0][0]
 
 
+@pytest.mark.slow
 def test_targets_follow_the_network():
     copy_of = selfsup.MomentumCopy
     model = made("BYOL", momentum=0.9, **heads(predictor=selfsup.prediction_head(8, 4)))

@@ -61,6 +61,7 @@ def test_numpy_trains_to_the_same_numbers(make: Any) -> None:
         np.testing.assert_allclose(*numbers, rtol=0, atol=2e-6, err_msg=variable.path)
 
 
+@pytest.mark.slow
 def test_every_operator_of_an_lstm_is_within_its_bound() -> None:
     handmill.utils.set_random_seed(0)
     model, x, y = lstm()

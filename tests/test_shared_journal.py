@@ -95,6 +95,7 @@ def test_two_processes_share_a_search(body: str, most: int | None, tmp_path: Pat
     assert (again[0], again[1]) == (alone[0], [])
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_claimed_is_taken_over(tmp_path: Path) -> None:
     alone = result(start(tmp_path / "one", SEARCH))
     killed = start(tmp_path / "two", SEARCH, 60.0, "killed")

@@ -79,6 +79,7 @@ def test_the_same_bits_as_with_the_whole_table(name, level):
         )
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -72,6 +72,7 @@ def test_numbers_of_the_training_are_called_that() -> None:
     assert str(runs).endswith("on rows that were learned from: it says nothing of other rows.")
 
 
+@pytest.mark.slow
 def test_the_same_table_for_any_order_and_threads() -> None:
     runs = try_all()
     turned = try_all({"units": [5, 2], "rate": [0.1, 0.01]})

@@ -142,6 +142,7 @@ def test_where_all_diverge_it_says_so() -> None:
     assert str(runs).endswith("at step 2); nothing can be compared")
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_by_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tune.jsonl"
     whole = tune()
@@ -196,6 +197,7 @@ def test_a_deadline_ends_its_work_and_nothing_else() -> None:
     assert ended == [True]
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_and_what_is_lacking_is_said() -> None:
     begun = time.perf_counter()
     found = tune(trials=100_000, epochs=9, budget=0.5)

@@ -556,6 +556,7 @@ def test_code_of_users_is_not_shared():
     assert found[1][1] == pytest.approx(2.5 * 2.5 * found[0][1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_names_of_another_model_do_not_show():
     if not handmill.config.is_native():
         pytest.skip("profiles kernels")
@@ -567,6 +568,7 @@ def test_names_of_another_model_do_not_show():
         assert {row.scope for row in handmill.compare(model, X, Y).rows} <= known
 
 
+@pytest.mark.slow
 def test_models_of_one_structure_train_in_threads():
     def train(seed):
         handmill.utils.set_random_seed(seed)

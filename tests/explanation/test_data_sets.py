@@ -162,6 +162,7 @@ def test_counterfactuals_of_linear_models() -> None:
     assert down.details["scores_after"] <= -1.0
 
 
+@pytest.mark.slow
 def test_counterfactuals_of_steps_groups_and_networks() -> None:
     tree = lambda r: np.stack([r[:, 0] + r[:, 1] <= 1, r[:, 0] + r[:, 1] > 1], 1).astype(float)  # noqa: E731
     found = explanation.counterfactual(tree, X[:5], X)

@@ -207,6 +207,7 @@ def test_large_backgrounds_are_drawn_from_by_seed() -> None:
     assert found.values.tobytes() == again.values.tobytes() != other.values.tobytes()
 
 
+@pytest.mark.slow
 def test_operator_without_a_rule_is_named() -> None:
     x = handmill.Input((6,))
     h = layers.Lambda(lambda v: ops.arctan2(v[:, :3], v[:, 3:] + 9.0))(x)

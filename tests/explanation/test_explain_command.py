@@ -86,6 +86,7 @@ def test_rows_of_a_csv_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "exact Shapley values" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_lines_of_a_text_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = np.array(["a good film", "a bad film", "good good", "so bad and long"])
     words = layers.TextVectorization(output_sequence_length=5)

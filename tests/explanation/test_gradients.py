@@ -584,6 +584,7 @@ def test_planted_patch_is_pointed_at() -> None:
     assert inside.mean() >= 0.99
 
 
+@pytest.mark.slow
 def test_sanity_check_convicts_guided_backpropagation_alone() -> None:
     x, y = handmill.datasets.digits.load_data()[0]
     x = (np.asarray(x, np.float32) / np.max(x)).reshape(len(x), -1)

@@ -76,6 +76,7 @@ def test_as_captum_computes_it() -> None:
     np.testing.assert_allclose(found.values, want.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_planted_squares_are_found() -> None:
     hits = 0
     for seed in range(50):

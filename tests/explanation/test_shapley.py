@@ -150,6 +150,7 @@ def test_no_block_holds_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(sizes) <= 64
 
 
+@pytest.mark.slow
 def test_small_games_are_covered_by_their_intervals() -> None:
     """95 % intervals of sampled values hold the exact one in 90 to 99 % of 400 games."""
     for sample in (

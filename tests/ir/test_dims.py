@@ -61,6 +61,7 @@ def test_floor_division_is_pythons():
     assert 2 * ((T + 1) // 2) != T + 1
 
 
+@pytest.mark.slow
 def test_arithmetic_is_that_of_integers():
     rng = random.Random(0)
     pool = [(BATCH, 6), (T, 5), (U, 4), (3, 3), (1, 1)]
