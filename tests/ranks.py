@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from processes import environment
+
 BESIDE = Path(sys.executable).parent / "mpiexec"
 MPIEXEC = str(BESIDE) if BESIDE.is_file() else shutil.which("mpiexec")
 HAS_MPI = MPIEXEC is not None and importlib.util.find_spec("mpi4py") is not None
 
 needs_mpi = pytest.mark.skipif(not HAS_MPI, reason="no mpi4py with an MPI")
-
-PACKAGE = Path(__file__).resolve().parent.parent / "python"
 
 HEAD = """
 import hashlib, json, os, sys, time
@@ -40,12 +39,9 @@ def say(**found):
 """
 
 
-def environment(threads: int = 1) -> dict[str, str]:
-    """What a process needs to find the package, if it is not installed."""
-    found = {**os.environ, "HANDMILL_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-    if PACKAGE.is_dir() and os.environ.get("PYTHONPATH"):
-        found["PYTHONPATH"] = str(PACKAGE)
-    return found
+def of_rank(threads: int = 1) -> dict[str, str]:
+    """The surroundings of a rank with some threads."""
+    return environment(HANDMILL_NUM_THREADS=str(threads), PYTHONWARNINGS="ignore")
 
 
 def on_ranks(
@@ -62,7 +58,7 @@ def on_ranks(
     return subprocess.run(
         (*start, str(script), str(folder)),
         cwd=folder,
-        env=environment(threads),
+        env=of_rank(threads),
         capture_output=True,
         text=True,
         timeout=120,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from processes import environment
 
 pytest.importorskip("handmill._core", reason="a build without kernels")
 
@@ -22,14 +23,10 @@ pytestmark = [
 
 
 def run_script(name: str, *options: str | Path, cwd: Path) -> str:
-    environment = dict(os.environ)
-    if "PYTHONPATH" in environment:  # may be relative to the folder that pytest was started in
-        entries = environment["PYTHONPATH"].split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(e).resolve()) for e in entries)
     done = subprocess.run(
         (sys.executable, BENCH / name, *options),
         cwd=cwd,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

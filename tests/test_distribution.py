@@ -15,7 +15,7 @@ import handmill as keras
 from handmill import distribution
 from handmill.distribution.buffers import Packing
 from handmill.distribution.shards import fold, nodes_of_ranks, rows_of_shard
-from ranks import environment, needs_mpi, on_ranks, said
+from ranks import needs_mpi, of_rank, on_ranks, said
 
 L = keras.layers
 
@@ -240,7 +240,7 @@ def test_mpiexec_without_a_distribution_is_said_once() -> None:
     )
     done = subprocess.run(
         (sys.executable, "-c", code),
-        env={**environment(), "PMI_SIZE": "4"},
+        env={**of_rank(), "PMI_SIZE": "4"},
         capture_output=True,
         text=True,
         check=False,

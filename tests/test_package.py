@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from processes import environment
 
 pytestmark = pytest.mark.alone
 
@@ -34,14 +35,10 @@ LAZY = (
 
 def run_fresh(code: str, *options: str, cwd: Path) -> str:
     """Run code in a new interpreter, away from the source tree, and return what it prints."""
-    environment = dict(os.environ)
-    if "PYTHONPATH" in environment:  # may be relative to the folder that pytest was started in
-        entries = environment["PYTHONPATH"].split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(e).resolve()) for e in entries)
     done = subprocess.run(
         (sys.executable, *options, "-c", code),
         cwd=cwd,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -22,7 +22,7 @@ import pytest
 
 import handmill as keras
 from handmill.serving import Application, Limits
-from ranks import environment
+from processes import environment
 
 L = keras.layers
 
@@ -310,7 +310,11 @@ class Served:
         network().save(path)
         command = (sys.executable, "-m", "handmill", "serve", str(path), "--port", "0", *options)
         self.process = subprocess.Popen(
-            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=environment(HANDMILL_NUM_THREADS="1", PYTHONWARNINGS="ignore"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -16,7 +16,7 @@ import handmill
 from handmill.strategy import shared_journal
 from handmill.strategy.journal import Journal
 from handmill.strategy.shared_journal import SharedJournal
-from ranks import environment
+from processes import environment
 
 SCRIPT = """
 import json, os, sys, time
@@ -65,7 +65,7 @@ def start(folder: Path, body: str, wait: float = 0.0, name: str = "a") -> subpro
     command = (sys.executable, "-c", f"WAIT = {wait}\n{SCRIPT}{body}", str(folder) + "/")
     return subprocess.Popen(
         (*command, str(folder.parent / name)),
-        env=environment(),
+        env=environment(HANDMILL_NUM_THREADS="1", PYTHONWARNINGS="ignore"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
