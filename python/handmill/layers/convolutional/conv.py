@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from handmill import ops, quantizers
 from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+from handmill.layers.core.fake_quantization import full_width, whole_already, whole_numbers
 from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.ops.nn.spatial import padding_pairs
 from handmill.primitives.int8_conv import int8_conv
@@ -94,6 +96,8 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
         """Convolves, without bias and activation."""
         if self.quantization_mode is not None:
             return self._convolve_bytes(inputs)
+        if self.quantize_aware is not None:
+            return self._convolve_simulated(inputs)
         return self.convolution_op(inputs, self.kernel)
 
     def _convolve_bytes(self, inputs: Any) -> Any:
@@ -106,6 +110,25 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
             pairs = padding_pairs(self.padding, sizes, self.kernel_size, self.strides, dilation)
         factors = ops.divide(step, self.kernel_scale)
         found = int8_conv(x, self._table, factors, zero, self.strides, pairs, dilation)
+        return self._with_lora(found, inputs)
+
+    def _convolve_simulated(self, inputs: Any) -> Any:
+        """What :meth:`_convolve_bytes` will give, with gradients."""
+        wide = ops.cast(inputs, "float32")
+        given = ops.dtype(inputs) == "uint8"
+        rounding = whole_already if given else self._bytes_rounding(wide)
+        table = full_width(self._table)
+        shape = (math.prod(table.shape[:-1]), table.shape[-1])
+        matrix = ops.reshape(table, shape)
+        step, factor = rounding(wide).step, self._table_rounding(matrix)[1]
+        integers = whole_numbers(matrix, lambda x: self._table_rounding(x)[0])
+        x, kernel = whole_numbers(wide, rounding), ops.reshape(integers, table.shape)
+        factors = ops.stop_gradient(ops.divide(step, ops.reshape(factor, (-1,))))
+        found = ops.multiply(self.convolution_op(x, kernel), factors)
+        return self._with_lora(found, inputs)
+
+    def _with_lora(self, found: Any, inputs: Any) -> Any:
+        """The result of integers, with what LoRA adds to it."""
         if self.lora_enabled:
             a, b, factor = self._lora
             added = self.convolution_op(inputs, ops.multiply(ops.matmul(a, b), factor))
