@@ -248,6 +248,7 @@ def _trained_format(layer: Any) -> calibration.Format:
 
 
 def outputs_of(model: Any, batch: Any) -> Array:
+    """What a model says of a batch, as one row of numbers."""
     found = tree.flatten(model(batch, training=False))
     return np.concatenate([np.asarray(y, np.float32).ravel() for y in found])
 
