@@ -42,7 +42,8 @@ def full_width(variable: Any) -> Any:
 
 def largest_step(x: Any, axis: int, most: float, epsilon: float) -> tuple[Any, Any]:
     """The largest magnitudes of rows or columns, not 0, and the factors that make them ``most``."""
-    largest = ops.add(ops.max(ops.abs(x), axis=axis, keepdims=True), epsilon)
+    low, high = (f(x, axis=axis, keepdims=True) for f in (ops.min, ops.max))
+    largest = ops.add(ops.maximum(high, ops.negative(low)), epsilon)
     return largest, ops.divide(most, largest)
 
 
@@ -90,13 +91,16 @@ def rounded_bytes(x: Any, step: Any, zero: Any, known: Any) -> Rounded:
         x: float32.
         step: see :func:`byte_format`.
         zero: likewise.
-        known: whether the range is; numbers stay as they are where it is not.
+        known: whether the range is; numbers stay as they are where it is not. None: it is.
     """
     scaled = ops.multiply(x, ops.reciprocal(step))
     low, high = ops.negative(zero), ops.subtract(255.0, zero)
     clipped = ops.minimum(ops.maximum(scaled, low), high)
-    inside = ops.logical_or(ops.equal(clipped, scaled), ops.logical_not(known))
-    return Rounded(ops.where(known, ops.round(clipped), scaled), step, inside)
+    integers, inside = ops.round(clipped), ops.equal(clipped, scaled)
+    if known is not None:
+        integers = ops.where(known, integers, scaled)
+        inside = ops.logical_or(inside, ops.logical_not(known))
+    return Rounded(integers, step, inside)
 
 
 def whole_already(x: Any) -> Rounded:

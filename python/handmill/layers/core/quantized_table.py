@@ -400,7 +400,8 @@ class QuantizedTableLayer(LowRankLayer):
     def _bytes_rounding(self, x: Any) -> Any:
         """The rounding of inputs to bytes; training moves their range towards that of ``x``."""
         aware, seen = self.quantize_aware, ops.convert_to_tensor(self.inputs_seen)
-        bounds, known = full_width(self.inputs_range), ops.greater_equal(seen, 0)
+        bounds = full_width(self.inputs_range)
+        known: Any = ops.greater_equal(seen, 0)
         if CONTEXT.training and self.trainable:
             found = ops.stop_gradient(ops.stack([ops.min(x), ops.max(x)]))
             part = 1.0 - aware.momentum
@@ -414,9 +415,10 @@ class QuantizedTableLayer(LowRankLayer):
             seen = ops.where(finite, ops.add(ops.maximum(seen, 0), 1), seen)
             self.inputs_range.assign(bounds)
             self.inputs_seen.assign(seen)
-            known = ops.greater_equal(seen, 0)
+            known = None
         step, zero = byte_format(bounds[0], bounds[1])
-        step = ops.where(known, step, 1.0)
+        if known is not None:
+            step = ops.where(known, step, 1.0)
         return lambda x: rounded_bytes(x, step, zero, known)
 
     # Computing.
