@@ -662,7 +662,7 @@ class QuantizeAwareConfig(Watched):
     @property
     def mode(self) -> str:
         """The mode of :attr:`config`."""
-        return self.config.mode  # type: ignore[no-any-return]
+        return self.config.mode
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -98,9 +98,9 @@ def quantize_aware(
     resolved = resolved_config(mode, config)
     aware = quantizers.QuantizeAwareConfig(resolved, momentum, freeze_after)
     refuse_unready(model, "made to simulate quantization")
-    is_static = isinstance(resolved, quantizers.Int8StaticQuantizationConfig)
-    data = resolved.calibration_data if is_static else None
-    if not is_static and (momentum != 0.99 or freeze_after is not None):
+    static = isinstance(resolved, quantizers.Int8StaticQuantizationConfig)
+    data = getattr(resolved, "calibration_data", None)
+    if not static and (momentum != 0.99 or freeze_after is not None):
         raise ValueError(
             "`momentum` and `freeze_after` are of ranges of inputs, which only "
             f"`Int8StaticQuantizationConfig` has. Received: {type(resolved).__name__}"
@@ -113,7 +113,7 @@ def quantize_aware(
     report = QuantizationReport(resolved.mode)
     chosen = list(chosen_layers(model, resolved, filters, True, report, {}))
     inner = {id(part) for layer in all_layers(model) for part in all_inside(layer)}
-    new = []
+    new: list[Any] = []
     for layer in chosen:
         path, other = layer.path or layer.name, layer.quantize_aware
         if id(layer) in inner:

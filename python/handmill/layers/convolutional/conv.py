@@ -9,7 +9,7 @@ from handmill import ops, quantizers
 from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
-from handmill.layers.core.fake_quantization import full_width, whole_already, whole_numbers
+from handmill.layers.core.fake_quantization import full_width, straight
 from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.ops.nn.spatial import padding_pairs
 from handmill.primitives.int8_conv import int8_conv
@@ -114,17 +114,13 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
 
     def _convolve_simulated(self, inputs: Any) -> Any:
         """What :meth:`_convolve_bytes` will give, with gradients."""
-        wide = ops.cast(inputs, "float32")
-        given = ops.dtype(inputs) == "uint8"
-        rounding = whole_already if given else self._bytes_rounding(wide)
-        table = full_width(self._table)
-        shape = (math.prod(table.shape[:-1]), table.shape[-1])
-        matrix = ops.reshape(table, shape)
-        step, factor = rounding(wide).step, self._table_rounding(matrix)[1]
-        integers = whole_numbers(matrix, lambda x: self._table_rounding(x)[0])
-        x, kernel = whole_numbers(wide, rounding), ops.reshape(integers, table.shape)
-        factors = ops.stop_gradient(ops.divide(step, ops.reshape(factor, (-1,))))
-        found = ops.multiply(self.convolution_op(x, kernel), factors)
+        rounded, table = self._rounded_inputs(inputs), full_width(self._table)
+        matrix = ops.reshape(table, (math.prod(table.shape[:-1]), table.shape[-1]))
+        whole, factor = self._rounded_table(matrix)
+        x = straight(ops.cast(inputs, "float32"), rounded)
+        kernel = ops.reshape(straight(matrix, whole), table.shape)
+        factors = ops.divide(rounded.step, ops.reshape(factor, (-1,)))
+        found = ops.multiply(self.convolution_op(x, kernel), ops.stop_gradient(factors))
         return self._with_lora(found, inputs)
 
     def _with_lora(self, found: Any, inputs: Any) -> Any:

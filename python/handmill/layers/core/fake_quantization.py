@@ -9,12 +9,13 @@ a number lies in its range, and as a constant beyond (the straight-through estim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from handmill import ops
 from handmill.ir.trace import apply, autocast_scope
 from handmill.primitives.matmul import MATMUL
+from handmill.primitives.straight_through import straight_product, straight_through
 
 _LEAST_STEP = 1e-30
 _NIBBLE = (-8.0, 7.0)
@@ -32,6 +33,12 @@ class Rounded(NamedTuple):
     integers: Any
     step: Any
     inside: Any = None
+
+    def flat(self, size: int) -> Rounded:
+        """The same as a matrix whose rows are the last axis, of ``size`` numbers."""
+        step = ops.reshape(self.step, (-1, 1)) if self.step.shape else self.step
+        inside = None if self.inside is None else ops.reshape(self.inside, (-1, size))
+        return Rounded(ops.reshape(self.integers, (-1, size)), step, inside)
 
 
 def full_width(variable: Any) -> Any:
@@ -54,7 +61,7 @@ def rounded_rows(x: Any) -> Rounded:
 
 
 def rounded_table(
-    matrix: Any, axis: int, value_range: tuple[float, float], epsilon: float
+    matrix: Any, axis: int, value_range: Sequence[float], epsilon: float
 ) -> tuple[Rounded, Any]:
     """A matrix with one step for each output, and the factors by which it was multiplied.
 
@@ -84,7 +91,7 @@ def byte_format(low: Any, high: Any) -> tuple[Any, Any]:
     return step, ops.where(some, zero, 0.0)
 
 
-def rounded_bytes(x: Any, step: Any, zero: Any, known: Any) -> Rounded:
+def rounded_bytes(x: Any, step: Any, zero: Any, known: Any = None) -> Rounded:
     """Numbers as bytes of a fixed step, less the byte that stands for 0.
 
     Args:
@@ -108,45 +115,9 @@ def whole_already(x: Any) -> Rounded:
     return Rounded(x, ops.ones((), "float32"))
 
 
-def passed(dy: Any, inside: Any) -> Any:
-    """The gradient of rounded numbers as that of the numbers."""
-    return dy if inside is None else ops.where(inside, dy, ops.zeros_like(dy))
-
-
-def straight_through(x: Any, rounding: Callable[[Any], tuple[Any, Any]]) -> Any:
-    """What ``rounding`` makes of ``x``, with the gradient of ``x`` where numbers are inside.
-
-    Args:
-        x: float32.
-        rounding: returns the result, and where numbers are inside or None for everywhere.
-    """
-
-    @ops.custom_gradient
-    def rounded(x: Any) -> Any:
-        result, inside = rounding(x)
-
-        def gradient(*args: Any, upstream: Any = None) -> Any:
-            return passed(args[0] if upstream is None else upstream, inside)
-
-        return result, gradient
-
-    return rounded(x)
-
-
-def whole_numbers(x: Any, rounding: Callable[[Any], Rounded]) -> Any:
-    """The integers that ``rounding`` makes of ``x``, with the gradient of ``x / step``."""
-
-    @ops.custom_gradient
-    def rounded(x: Any) -> Any:
-        found = rounding(x)
-
-        def gradient(*args: Any, upstream: Any = None) -> Any:
-            dy = args[0] if upstream is None else upstream
-            return passed(ops.divide(dy, found.step), found.inside)
-
-        return found.integers, gradient
-
-    return rounded(x)
+def straight(x: Any, rounded: Rounded) -> Any:
+    """The integers of rounded numbers, with the gradient of ``x / step``."""
+    return straight_through(rounded.integers, x, rounded.step, rounded.inside)
 
 
 def grouped_numbers(matrix: Any, axis: int, block: int, epsilon: float = 1e-7) -> Any:
@@ -184,49 +155,31 @@ def grouped_numbers(matrix: Any, axis: int, block: int, epsilon: float = 1e-7) -
 
 
 def fake_product(
-    x: Any,
-    table: Any,
-    round_inputs: Callable[[Any], Rounded] | None,
-    round_table: Callable[[Any], tuple[Rounded, Any]],
-    by_rows: bool,
+    x: Any, table: Any, inputs: Rounded | None, outputs: tuple[Rounded, Any], by_rows: bool
 ) -> Any:
     """``x @ table`` of rounded numbers, as the quantized layer adds and scales it.
 
     Args:
         x: float32, (rows, K).
         table: float32, (K, N), or (N, K) with ``by_rows``.
-        round_inputs: gives the inputs as integers; None: they stay as they are.
-        round_table: gives the table as integers, and the factors that it was multiplied by.
+        inputs: the inputs as integers; None: they stay as they are.
+        outputs: the table as integers, and the factors that it was multiplied by.
         by_rows: see ``table``.
     """
-
-    @ops.custom_gradient
-    def product(x: Any, table: Any) -> Any:
-        whole, factor = round_table(table)
-        given = Rounded(x, None) if round_inputs is None else round_inputs(x)
-        factor = ops.reshape(factor, (-1,))
-        sums = _matmul(given.integers, whole.integers, turn_b=by_rows)
-        scale = ops.reciprocal(factor)
-        if given.step is None:
-            result = ops.divide(sums, factor)
-        elif not given.step.shape:
-            result = ops.multiply(sums, ops.divide(given.step, factor))
-        else:
-            result = ops.multiply(sums, ops.multiply(given.step, scale))
-
-        def gradient(*args: Any, upstream: Any = None) -> Any:
-            dy = args[0] if upstream is None else upstream
-            dx = _matmul(ops.multiply(dy, scale), whole.integers, turn_b=not by_rows)
-            numbers = given.integers
-            if given.step is not None:
-                numbers = ops.multiply(numbers, given.step)
-            a, b = (dy, numbers) if by_rows else (numbers, dy)
-            return passed(dx, given.inside), passed(_matmul(a, b, turn_a=True), whole.inside)
-
-        return result, gradient
-
-    return product(x, table)
+    whole, factor = outputs[0], ops.reshape(outputs[1], (-1,))
+    given = Rounded(x, None) if inputs is None else inputs
+    sums = _matmul(given.integers, whole.integers, by_rows)
+    factors = ops.reciprocal(factor)
+    if given.step is None:
+        y = ops.divide(sums, factor)
+    elif not given.step.shape:
+        y = ops.multiply(sums, ops.divide(given.step, factor))
+    else:
+        y = ops.multiply(sums, ops.multiply(given.step, factors))
+    integers = given.integers, whole.integers
+    inside = given.inside, whole.inside
+    return straight_product(y, (x, table), integers, factors, given.step, inside, by_rows)
 
 
-def _matmul(a: Any, b: Any, turn_a: bool = False, turn_b: bool = False) -> Any:
-    return apply(MATMUL, a, b, transpose_a=turn_a, transpose_b=turn_b)
+def _matmul(a: Any, b: Any, transpose_b: bool) -> Any:
+    return apply(MATMUL, a, b, transpose_a=False, transpose_b=transpose_b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from handmill.layers.core.fake_quantization import (
     rounded_bytes,
     rounded_rows,
     rounded_table,
-    straight_through,
     whole_already,
 )
 from handmill.layers.core.low_rank import LowRankLayer
@@ -31,6 +31,7 @@ from handmill.primitives.int8 import (
     to_bytes,
     unpack_int4,
 )
+from handmill.primitives.straight_through import straight_through
 from handmill.runtime.variable import Variable
 
 _LEAST_SCALE = 1e-30
@@ -124,14 +125,12 @@ class QuantizedTableLayer(LowRankLayer):
         """Makes what training keeps of the range of the inputs, where their steps are fixed."""
         if self.quantize_aware is None or not self._is_static(self.quantize_aware.config):
             return
-        kept = {"trainable": False, "autocast": False}
-        self.inputs_range = self.add_weight(
-            name="inputs_range", shape=(2,), initializer="zeros", dtype="float32", **kept
+        add = partial(self.add_weight, trainable=False, autocast=False)
+        self.inputs_range = add(
+            name="inputs_range", shape=(2,), initializer="zeros", dtype="float32"
         )
         unknown = initializers.Constant(-1)  # else the training steps that were looked at
-        self.inputs_seen = self.add_weight(
-            name="inputs_seen", shape=(), initializer=unknown, dtype="int32", **kept
-        )
+        self.inputs_seen = add(name="inputs_seen", shape=(), initializer=unknown, dtype="int32")
 
     def _add_quantized(self, shape: tuple[int, ...]) -> Variable:
         name = self._table_name
@@ -366,23 +365,24 @@ class QuantizedTableLayer(LowRankLayer):
         quantizer = config.activation_quantizer
         by_rows = getattr(quantizer, "rounds_rows", False)
         is_static = self._is_static(config)
-        rounding: Any = None
-        if ops.dtype(inputs) == "uint8" and (is_static or by_rows):
-            rounding = whole_already
-        elif is_static:
-            rounding = self._bytes_rounding(wide)
+        rounded = None
+        if is_static:
+            rounded = self._rounded_inputs(inputs)
         elif by_rows:
-            rounding = rounded_rows
+            given = ops.dtype(inputs) == "uint8"
+            rounded = whole_already(wide) if given else rounded_rows(wide)
         elif config.mode == "int4":
-            numbers = straight_through(matrix, lambda x: (self._numbers_of_4_bits(x), None))
+            numbers = straight_through(self._numbers_of_4_bits(matrix), matrix)
             return ops.cast(ops.matmul(wide, self._turned(numbers)), self.compute_dtype)
+        if rounded is not None:
+            rounded = rounded.flat(rows)
         flat = ops.reshape(wide, (-1, rows))
-        outputs = fake_product(flat, matrix, rounding, self._table_rounding, self._by_rows)
+        outputs = fake_product(flat, matrix, rounded, self._rounded_table(matrix), self._by_rows)
         outputs = ops.reshape(outputs, (*ops.shape(inputs)[:-1], columns))
         return ops.cast(outputs, self.compute_dtype)
 
-    def _table_rounding(self, matrix: Any) -> tuple[Rounded, Any]:
-        """The rounding of a matrix with one step for each output."""
+    def _rounded_table(self, matrix: Any) -> tuple[Rounded, Any]:
+        """A matrix with one step for each output, and the factors that it was multiplied by."""
         config = self.quantize_aware.config
         low_high = (-127, 127) if config.mode == "int8" else (-8, 7)
         quantizer = config.weight_quantizer or quantizers.AbsMaxQuantizer(value_range=low_high)
@@ -394,16 +394,19 @@ class QuantizedTableLayer(LowRankLayer):
         block = self.quantize_aware.config.block_size
         if block is not None and block > 0:
             return grouped_numbers(matrix, -1 if self._by_rows else -2, block)
-        rounded, factor = self._table_rounding(matrix)
+        rounded, factor = self._rounded_table(matrix)
         return ops.divide(rounded.integers, factor)
 
-    def _bytes_rounding(self, x: Any) -> Any:
-        """The rounding of inputs to bytes; training moves their range towards that of ``x``."""
+    def _rounded_inputs(self, inputs: Any) -> Rounded:
+        """Inputs as bytes of fixed steps; training moves their range towards that of ``inputs``."""
         aware, seen = self.quantize_aware, ops.convert_to_tensor(self.inputs_seen)
-        bounds = full_width(self.inputs_range)
-        known: Any = ops.greater_equal(seen, 0)
-        if CONTEXT.training and self.trainable:
-            found = ops.stop_gradient(ops.stack([ops.min(x), ops.max(x)]))
+        bounds, x = full_width(self.inputs_range), ops.cast(inputs, "float32")
+        given = ops.dtype(inputs) == "uint8"
+        moving, known = bool(CONTEXT.training and self.trainable), ops.greater_equal(seen, 0)
+        if moving:
+            found = np.array([0.0, 255.0], np.float32)
+            if not given:
+                found = ops.stop_gradient(ops.stack([ops.min(x), ops.max(x)]))
             part = 1.0 - aware.momentum
             moved = ops.add(ops.multiply(bounds, aware.momentum), ops.multiply(found, part))
             finite = ops.all(ops.isfinite(found))
@@ -415,11 +418,12 @@ class QuantizedTableLayer(LowRankLayer):
             seen = ops.where(finite, ops.add(ops.maximum(seen, 0), 1), seen)
             self.inputs_range.assign(bounds)
             self.inputs_seen.assign(seen)
-            known = None
+        if given:
+            return whole_already(x)
         step, zero = byte_format(bounds[0], bounds[1])
-        if known is not None:
-            step = ops.where(known, step, 1.0)
-        return lambda x: rounded_bytes(x, step, zero, known)
+        if moving:
+            return rounded_bytes(x, step, zero)
+        return rounded_bytes(x, ops.where(known, step, 1.0), zero, known)
 
     # Computing.
 
