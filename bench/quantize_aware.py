@@ -64,12 +64,10 @@ def line(name: str, found: list[float]) -> str:
 
 
 def accuracy(name: str, widths: tuple[int, ...], epochs: int) -> None:
-    if name == "digits":
-        (x, y), (x_test, y_test) = digits()
-    else:
-        (x, y), (x_test, y_test) = handmill.datasets.mnist.load_data()
-        x, x_test = (v.reshape(len(v), -1).astype("float32") / 255 for v in (x, x_test))
-        x, y = x[:10000], y[:10000]
+    load = handmill.datasets.digits if name == "digits" else handmill.datasets.mnist
+    (x, y), (x_test, y_test) = load.load_data()
+    x, x_test = (v.reshape(len(v), -1).astype("float32") / x.max() for v in (x, x_test))
+    x, y = x[:10000], y[:10000]
     data = (x, y)
     rows: dict[str, list[float]] = {}
     for seed in range(SEEDS):
@@ -94,15 +92,6 @@ def accuracy(name: str, widths: tuple[int, ...], epochs: int) -> None:
     print(f"{name} {x.shape[1]}-{'-'.join(map(str, widths))}-10, {len(x_test)} rows, {SEEDS} seeds")
     for words, found in rows.items():
         print("  " + line(words, found))
-
-
-def digits():
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = np.random.default_rng(0).permutation(len(bunch.target))
-    x, y = (bunch.data[order] / 16).astype("float32"), bunch.target[order].astype("int32")
-    return (x[:1438], y[:1438]), (x[1438:], y[1438:])
 
 
 def convolutional() -> handmill.Model:

@@ -161,6 +161,7 @@ def strip_quantize_aware(model: Any) -> None:
         False
     """
     refuse_unready(model, "stripped")
+    layer: Any
     for layer in dict.fromkeys(all_layers(model)):
         if getattr(layer, "quantize_aware", None) is not None:
             layer.simulate(None)
