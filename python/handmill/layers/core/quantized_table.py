@@ -353,7 +353,10 @@ class QuantizedTableLayer(LowRankLayer):
 
     @property
     def _shape_of_table(self) -> tuple[int, ...]:
-        return self._full_shape if self.quantization_mode is not None else self._table.shape
+        """That of the numbers; tables of 4 bits hold two in a byte."""
+        if self.quantization_mode is not None:
+            return self._full_shape
+        return super()._shape_of_table
 
     def _simulated_product(self, inputs: Any) -> Any:
         """What :meth:`_quantized_product` will give, with gradients."""
