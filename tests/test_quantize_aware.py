@@ -23,6 +23,7 @@ CONFIGS = {
     "int4 one scale": INT4(block_size=-1),
     "int4 rows": ROWS_OF_4_BITS,
 }
+QUICK = ("int8", "static", "int4")
 X = RNG.standard_normal((96, 20)).astype("float32")
 Y = X[:, :4] - X[:, 4:8]
 
@@ -125,7 +126,9 @@ def names(report):
     return [path.rpartition("/")[2] for path in report.simulated]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+)
 def test_quantizing_makes_what_training_simulated(name):
     holds_its_contract(dense(), X, Y, CONFIGS[name])
 
@@ -193,6 +196,7 @@ def slopes(layer, x, dy, training=False):
     return [np.asarray(g) for g in tape.gradient(loss, [v, layer._table])]
 
 
+@pytest.mark.slow
 def test_gradients_go_straight_through():
     x, dy = X[:7], RNG.standard_normal((7, 4)).astype("float32")
     for name in ("int8", "int8 weights", "int4", "int4 one scale", "int4 rows"):
@@ -248,6 +252,7 @@ def test_bytes_and_their_gradients_are_those_of_torch():
     assert (~same).sum() <= 2 * np.ceil(0.5 * step / 0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ("sgd", "rmsprop", "adamw", "lion"))
 @pytest.mark.parametrize("name", ("int8", "static", "int4"))
 def test_optimizers_train_it(optimizer, name):
@@ -381,6 +386,7 @@ def test_calibration_says_where_ranges_begin():
 # --- files ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("int8", "static", "int4"))
 def test_files_and_copies_go_on_alike(name, tmp_path):
     model = dense()
@@ -403,6 +409,7 @@ def test_files_and_copies_go_on_alike(name, tmp_path):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 def test_keras_files(tmp_path):
     pytest.importorskip("h5py")
     model = dense()
@@ -498,6 +505,64 @@ def test_while_it_is_trained():
     model.fit(X, Y, verbose=0, callbacks=[handmill.callbacks.LambdaCallback(on_epoch_end=end)])
     assert found == [0, 0, 0]
     compress.quantize_aware(model, "int8")
+
+
+@pytest.mark.slow
+def test_smaller_models_are_made_before():
+    model = dense()
+    compress.quantize_aware(model, "int8", filters="body")
+    before = state(model)
+    for call in (
+        lambda: compress.shrink(model, 0.5),
+        lambda: compress.factorize(model, rank=2),
+        lambda: compress.search(model, X, Y, budget=1),
+    ):
+        with pytest.raises(ValueError, match=r"\['body'\] .* simulate quantization"):
+            call()
+    assert state(model) == before
+    compress.prune(model, 0.5)  # the mask is a part of the update, and zeros are integers
+    model.fit(X, Y, epochs=1, verbose=0)
+    model.quantize("int8")
+    assert (integers(model.layers[0]) == 0).mean() >= 0.5
+
+
+@pytest.mark.slow
+def test_shards_agree_on_ranges():
+    model = dense()
+    compress.quantize_aware(model, config=STATIC())
+    with handmill.distribution.DataParallel(shards=4).scope():
+        model.fit(X, Y, epochs=1, verbose=0)
+    body = model.layers[0]
+    (low, high), seen = range_of(body)
+    assert X.min() <= low < 0 < high <= X.max()
+    assert seen == 3
+    simulated = model.predict(X, verbose=0)
+    model.quantize("int8")
+    np.testing.assert_allclose(model.predict(X, verbose=0), simulated, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_rows_of_tables_and_frozen_parts_that_are_kept():
+    x = RNG.integers(0, 30, (64, 6))
+    model = handmill.Sequential([
+        layers.Input((6,), dtype="int32"), layers.Embedding(30, 12, sparse_rows=True),
+        layers.Flatten(), layers.Dense(4),
+    ])  # fmt: skip
+    model.compile("adam", "mse")
+    holds_its_contract(model, x, Y[:64], CONFIGS["int4"])
+    model = dense()
+    compress.quantize_aware(model, config=STATIC())
+    model.fit(X, Y, epochs=1, verbose=0)
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    twin = handmill.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    twin.compile("adam", "mse")
+    losses = [
+        m.fit(X, Y, epochs=2, verbose=0, shuffle=False, cache_frozen=cached).history["loss"]
+        for m, cached in ((model, True), (twin, False))
+    ]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def quantize_aware(
             move; its ``calibration_data`` say where they begin, and may be left out.
         filters: which layers, as of :meth:`Model.quantize`; default: all that it covers.
         momentum: of the ranges of inputs: each batch moves them by ``1 - momentum`` of the way.
+            Over several processes it is the mean of the shards' ends.
         freeze_after: after how many training steps the ranges stay, for the rest to be learned
             with fixed ones; 0: those of ``calibration_data`` stay from the start. None: never.
 
@@ -166,6 +167,24 @@ def strip_quantize_aware(model: Any) -> None:
         if getattr(layer, "quantize_aware", None) is not None:
             layer.simulate(None)
     forget_programs(model)
+
+
+def refuse_aware(model: Any, verb: str) -> None:
+    """Refuses models that simulate quantization, where layers would be made anew.
+
+    Raises:
+        ValueError: if a layer does.
+    """
+    names = [
+        layer.name
+        for layer in dict.fromkeys(all_layers(model))
+        if getattr(layer, "quantize_aware", None) is not None
+    ]
+    if names:
+        raise ValueError(
+            f"layers {names[:5]} of model {model.name!r} simulate quantization: {verb} the float "
+            "model before `compress.quantize_aware`, or call `compress.strip_quantize_aware(model)`"
+        )
 
 
 def _calibrated(model: Any, layers: Any, config: Any) -> tuple[dict[str, Any], Any, Any]:
