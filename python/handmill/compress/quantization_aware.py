@@ -84,11 +84,12 @@ def quantize_aware(
 
     Example:
         >>> import handmill, numpy as np
-        >>> model = handmill.Sequential([handmill.Input((8,)), handmill.layers.Dense(4)])
+        >>> layer = handmill.layers.Dense(4, name="out")
+        >>> model = handmill.Sequential([handmill.Input((8,)), layer], name="net")
         >>> model.compile("adam", "mse")
         >>> print(handmill.compress.quantize_aware(model, "int4"))
         int4: 1 layers simulate it, 0 do not
-          sequential/dense
+          net/out
         >>> x = np.ones((32, 8), "float32")
         >>> history = model.fit(x, x[:, :4], verbose=0)
         >>> simulated = model.predict(x, verbose=0)
