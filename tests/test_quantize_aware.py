@@ -409,6 +409,22 @@ def test_files_and_copies_go_on_alike(name, tmp_path):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.parametrize("bounds", ([np.nan, 1.0], [0.0, np.inf], [1.0, 0.0]))
+def test_ranges_of_files_are_looked_at(bounds, tmp_path):
+    model = dense()
+    compress.quantize_aware(model, config=STATIC())
+    model.layers[1].inputs_range.assign(bounds)
+    model.save(tmp_path / "m.hmill")
+    with pytest.raises(ValueError, match=r'"head".* as the range of its inputs'):
+        handmill.models.load_model(tmp_path / "m.hmill")
+    other = dense()
+    compress.quantize_aware(other, config=STATIC())
+    before = state(other)
+    with pytest.raises(ValueError, match=r'"head".* as the range of its inputs'):
+        other.load_weights(tmp_path / "m.hmill")
+    assert state(other) == before
+
+
 @pytest.mark.slow
 def test_keras_files(tmp_path):
     pytest.importorskip("h5py")
@@ -607,6 +623,8 @@ def test_bad_models():
         compress.quantize_aware(convolutional(), "int4", filters="conv")
     with pytest.raises(TypeError, match="`config` must be a QuantizationConfig"):
         quantizers.QuantizeAwareConfig("int8")
+    with pytest.raises(TypeError, match="`quantize_aware` must be a QuantizeAwareConfig"):
+        layers.Dense(3, quantize_aware=INT8())
     aware = quantizers.QuantizeAwareConfig(INT8())
     with pytest.raises(ValueError, match="`quantize_aware` is for float weights"):
         layers.Dense(3, dtype="int8_from_float32", quantize_aware=aware)

@@ -68,6 +68,12 @@ class QuantizedTableLayer(LowRankLayer):
             quantization_config = resolved_config(mode, quantization_config)
         if isinstance(quantize_aware, dict):
             quantize_aware = quantizers.deserialize(quantize_aware)
+        aware = quantizers.QuantizeAwareConfig
+        if quantize_aware is not None and not isinstance(quantize_aware, aware):
+            raise TypeError(
+                f"{self.describe()}: `quantize_aware` must be a QuantizeAwareConfig. Received: "
+                f"{quantize_aware!r} (of type {type(quantize_aware).__name__})"
+            )
         if quantize_aware is not None and mode is not None:
             raise ValueError(
                 f"{self.describe()}: `quantize_aware` is for float weights, but its dtype policy "
@@ -129,6 +135,7 @@ class QuantizedTableLayer(LowRankLayer):
         self.inputs_range = add(
             name="inputs_range", shape=(2,), initializer="zeros", dtype="float32"
         )
+        self.inputs_range.stored_check = self._check_range
         unknown = initializers.Constant(-1)  # else the training steps that were looked at
         self.inputs_seen = add(name="inputs_seen", shape=(), initializer=unknown, dtype="int32")
 
@@ -179,6 +186,13 @@ class QuantizedTableLayer(LowRankLayer):
             raise ValueError(
                 f"{self.describe()}: a file holds a scale of {np.min(array)}; scales are finite "
                 "numbers above 0"
+            )
+
+    def _check_range(self, array: Array) -> None:
+        if not (np.isfinite(array).all() and array[0] <= array[1]):
+            raise ValueError(
+                f"{self.describe()}: a file holds {array.tolist()} as the range of its inputs; two "
+                "finite numbers in order were expected"
             )
 
     def _check_groups(self, array: Array) -> None:
