@@ -106,7 +106,9 @@ def holds_its_contract(model, x, y, config, **how):
     simulated = model.predict(x, verbose=0)
     with handmill.use_backend("numpy"):
         twin = model.predict(x, verbose=0)
-    np.testing.assert_allclose(twin, simulated, atol=1e-5, rtol=1e-5)
+    # Sums of floats differ by roundings of their terms, which may be larger than the sums.
+    most = float(np.abs(simulated).max())
+    np.testing.assert_allclose(twin, simulated, atol=3e-6 * max(1.0, most), rtol=0)
     tables = {layer: layer._table.numpy() for layer in model.layers if layer.name in names(report)}
     optimizer = model.optimizer
     done = model.quantize(config.mode)
