@@ -226,3 +226,23 @@ def test_an_adapted_kernel_is_the_sum(equation: str, shape: Any) -> None:
     table, a, b = (layer._kernel.numpy(), *(v.numpy() for v in layer._lora[:2]))
     want = np.einsum(equation, x, table + layer.lora_alpha / 2 * a @ b)
     np.testing.assert_allclose(layer(x), want, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("block_size", (8, -1))
+def test_over_tables_of_4_bits(block_size, tmp_path):
+    """Two numbers lie in a byte of such a table: the small ones are as long as the numbers."""
+    model = handmill.Sequential(
+        [layers.Input((6,), dtype="int32"), layers.Embedding(9, 10), layers.Dense(7)]
+    )
+    x = np.arange(12).reshape(2, 6) % 9
+    model.quantize(config=handmill.quantizers.Int4QuantizationConfig(block_size=block_size))
+    want = model(x)
+    for layer in model.layers:
+        layer.enable_lora(2)
+    np.testing.assert_allclose(model(x), want, atol=1e-6)  # the second one is 0 at first
+    model.compile("adam", "mse")
+    model.fit(x, np.ones((2, 6, 7)), epochs=3, verbose=0)
+    assert np.abs(model(x) - want).max() > 0
+    model.save(tmp_path / "m.hmill")
+    loaded = handmill.models.load_model(tmp_path / "m.hmill")
+    np.testing.assert_array_equal(loaded(x), model(x))

@@ -69,7 +69,7 @@ OWN = {
         "history images learning_curve misclassified precision_recall_curve roc_curve "
         "weight_histograms"
     ),
-    "quantizers": "Int8StaticQuantizationConfig",
+    "quantizers": "Int8StaticQuantizationConfig QuantizeAwareConfig",
     "preprocessing.image": (
         "DataFrameIterator DirectoryIterator ImageDataGenerator Iterator NumpyArrayIterator"
     ),

@@ -195,6 +195,17 @@ class AbsMaxQuantizer(Quantizer):
             to_numpy,
         )
 
+    @property
+    def rounds_rows(self) -> bool:
+        """Whether it quantizes inputs as 8-bit products do by themselves: row by row."""
+        return (
+            type(self) is AbsMaxQuantizer
+            and self.axis in (None, (-1,))
+            and self.value_range == (-127, 127)
+            and self.epsilon == _EPSILON
+            and self.output_dtype == "int8"
+        )
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
         config: dict[str, Any] = {
@@ -599,6 +610,74 @@ class Int4QuantizationConfig(QuantizationConfig):
         return super().from_config({"block_size": None, **config})
 
 
+class QuantizeAwareConfig(Watched):
+    """What a layer simulates while it is trained, for :func:`handmill.compress.quantize_aware`.
+
+    Args:
+        config: how it will be quantized: a :class:`QuantizationConfig` or its description.
+        momentum: of the ends of the ranges of inputs that static steps follow from: each batch
+            moves them by ``1 - momentum`` of the way to its own.
+        freeze_after: after how many training steps these ranges stay; None: never.
+
+    Raises:
+        TypeError: if ``config`` is no configuration.
+        ValueError: if ``momentum`` is not from 0 to less than 1, ``freeze_after`` is below 0, or
+            ``config`` has quantizers that are not simulated.
+
+    Example:
+        >>> from handmill.quantizers import Int4QuantizationConfig, QuantizeAwareConfig
+        >>> QuantizeAwareConfig(Int4QuantizationConfig(block_size=64)).mode
+        'int4'
+    """
+
+    def __init__(
+        self, config: Any, momentum: float = 0.99, freeze_after: int | None = None
+    ) -> None:
+        if isinstance(config, Mapping):
+            config = deserialize(config)
+        if not isinstance(config, QuantizationConfig):
+            raise TypeError(
+                f"`config` must be a QuantizationConfig. Received: {config!r} (of type "
+                f"{type(config).__name__})"
+            )
+        weights, inputs = config.weight_quantizer, config.activation_quantizer
+        plain = inputs is None or getattr(inputs, "rounds_rows", False)
+        if type(weights) not in (type(None), AbsMaxQuantizer) or not plain:
+            raise ValueError(
+                "training simulates AbsMaxQuantizer for weights, and AbsMaxQuantizer() or none for "
+                f"inputs. Received: weight_quantizer={weights!r}, activation_quantizer={inputs!r}"
+            )
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must be from 0 to less than 1. Received: {momentum!r}")
+        whole = isinstance(freeze_after, int) and not isinstance(freeze_after, bool)
+        if freeze_after is not None and (not whole or freeze_after < 0):
+            raise ValueError(
+                "`freeze_after` must be a number of training steps, or None. Received: "
+                f"{freeze_after!r}"
+            )
+        self.config = config
+        self.momentum = float(momentum)
+        self.freeze_after = freeze_after
+
+    @property
+    def mode(self) -> str:
+        """The mode of :attr:`config`."""
+        return self.config.mode
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        return {
+            "config": serialize(self.config),
+            "momentum": self.momentum,
+            "freeze_after": self.freeze_after,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a configuration from its config."""
+        return cls(**config)
+
+
 _CLASSES: tuple[type[Any], ...] = (
     Quantizer,
     AbsMaxQuantizer,
@@ -606,6 +685,7 @@ _CLASSES: tuple[type[Any], ...] = (
     Int8QuantizationConfig,
     Int8StaticQuantizationConfig,
     Int4QuantizationConfig,
+    QuantizeAwareConfig,
 )
 _TABLE: dict[str, Any] = {
     **{cls.__name__: cls for cls in _CLASSES},

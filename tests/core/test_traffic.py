@@ -16,8 +16,9 @@ from handmill.runtime.function import TracedFunction  # noqa: E402
 
 # Operators that need only a part of an operand.
 # rms_norm_grad: without rows one launch is left, which writes zeros.
+# What is transparent gives its first operands; the others are for gradients.
 READS_LESS = {"slice", "size_along", "rms_norm_grad"} | {
-    n for n in REGISTRY if n.startswith("rows_")
+    n for n, op in REGISTRY.items() if n.startswith("rows_") or op.transparent
 }
 # Operations for each element of a parameter; see the formulas in
 # csrc/kernels/optimizer/optimizer.cpp. A multiply-add is two.

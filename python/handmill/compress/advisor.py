@@ -16,6 +16,7 @@ from handmill import tree
 from handmill.arguments import real_number, whole_number
 from handmill.compress.candidates import Candidate, candidates
 from handmill.compress.measuring import BATCHES, Score, Times, front, score_of, times_beside
+from handmill.compress.quantization_aware import refuse_aware
 from handmill.compress.sizes import raw_bytes, zipped_bytes
 from handmill.errors import keep_warnings
 from handmill.saving.atomic_file import write_bytes
@@ -211,6 +212,7 @@ def search(
     epochs = whole_number("`epochs`", epochs, 1)
     if train is not None and not getattr(model, "compiled", False):
         raise ValueError("`train` needs a compiled model: call model.compile() before")
+    refuse_aware(model, "search smaller versions of")
     known = list(candidates())
     if only is not None:
         names = [c.name for c in known]

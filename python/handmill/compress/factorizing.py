@@ -9,6 +9,7 @@ import numpy as np
 
 from handmill.arguments import finite_number, whole_number
 from handmill.compress.pruning import finite_arrays, kernels_of
+from handmill.compress.quantization_aware import refuse_aware
 from handmill.compress.rebuilding import cloned
 from handmill.compress.shrinking import Shrinking
 from handmill.ir.op import Array
@@ -69,6 +70,7 @@ def factorize_report(model: Any, rank: int | None = None, energy: float | None =
         raise ValueError(
             f"give either `rank` or `energy`. Received: rank={rank!r}, energy={energy!r}"
         )
+    refuse_aware(model, "factorize")
     dense: list[Any] = [
         layer
         for layer in all_layers(model)

@@ -13,6 +13,7 @@ from handmill import tree
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.layers.context import eager_calls
+from handmill.layers.core.fake_quantization import byte_format
 from handmill.layers.layer import Layer
 
 _BATCH = 32
@@ -33,11 +34,8 @@ class Format(NamedTuple):
 
 def format_of(low: float, high: float) -> Format:
     """The format whose bytes reach from ``low`` to ``high``, widened to hold 0."""
-    low, high = min(float(low), 0.0), max(float(high), 0.0)
-    step = np.float32((high - low) / 255.0)
-    if step < 1e-30:  # all of it was 0
-        return Format(np.float32(1.0), np.float32(0.0))
-    return Format(step, np.float32(np.clip(np.rint(-low / float(step)), 0, 255)))
+    step, zero = byte_format(np.float32(low), np.float32(high))
+    return Format(np.float32(step), np.float32(zero))
 
 
 def formats(

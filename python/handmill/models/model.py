@@ -438,7 +438,9 @@ class Model(Trainer, Layer):
         ``"int8"`` covers Dense, EinsumDense (and so the projections of attention), Embedding and
         ReversibleEmbedding: a quarter of the bytes, and 8-bit products whose results have the
         same bits on every CPU. ``"int4"`` makes files smaller still. All else stays as it is, and
-        is named in the report. Quantized weights are no longer trained.
+        is named in the report. Quantized weights are no longer trained. Layers that were trained
+        for it (:func:`handmill.compress.quantize_aware`) become what training simulated, and the
+        others stay as they are unless ``filters`` choose them.
 
         Args:
             mode: ``"int8"`` or ``"int4"``; default: that of ``config``.
@@ -453,8 +455,8 @@ class Model(Trainer, Layer):
             (:class:`handmill.models.quantization.QuantizationReport`).
 
         Raises:
-            ValueError: if the model is not built, a weight is not finite, or the mode is unknown;
-                nothing is changed then.
+            ValueError: if the model is not built, a weight is not finite, the mode is unknown, or a
+                layer was trained for another one; nothing is changed then.
             RuntimeError: while the model is trained.
 
         Example:

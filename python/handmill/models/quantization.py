@@ -61,6 +61,8 @@ class QuantizationReport:
 NO_SUPPORT = "no quantize support"
 FILTERED = "filtered out"
 ALREADY = "already quantized"
+INSIDE = "inside another layer, where files hold no config"
+UNTRAINED = "left out when others were trained for it"
 
 
 def quantize(
@@ -68,24 +70,27 @@ def quantize(
 ) -> QuantizationReport:
     """Quantizes the layers of a model in place; see :meth:`Model.quantize`."""
     resolved = resolved_config(mode, config)
-    if model.__dict__.get("_fitting"):
-        raise RuntimeError(
-            f"model {model.name!r} cannot be quantized while it is trained: its optimizer holds "
-            "the weights that would go. Quantize it after `fit`."
-        )
-    if not model.built:
-        raise ValueError(
-            f"Cannot quantize a model that isn't yet built: {model.name!r}. Call it on data, or "
-            "give it an Input, before."
-        )
+    refuse_unready(model, "quantized")
     report = QuantizationReport(resolved.mode, bytes_before=weight_bytes(model))
-    chosen = _chosen(model, resolved, filters, type_check, report)
-    if isinstance(resolved, quantizers.Int8StaticQuantizationConfig):
-        _quantize_by_data(model, chosen, resolved, report)
+    exact = resolved if isinstance(config, quantizers.QuantizationConfig) else None
+    configs = trained_configs(model, resolved.mode, exact)
+    if configs and filters is None:
+        filters, untrained = configs.__contains__, UNTRAINED
     else:
-        for layer, values in chosen.items():
-            layer.quantize_to(resolved, values)
-            report.quantized.append((layer.path or layer.name, resolved.mode, _scheme(resolved)))
+        untrained = FILTERED
+    chosen = chosen_layers(model, resolved, filters, type_check, report, configs, untrained)
+    static = {
+        layer: values
+        for layer, values in chosen.items()
+        if isinstance(configs.get(layer, resolved), quantizers.Int8StaticQuantizationConfig)
+    }
+    if static:
+        _quantize_by_data(model, static, resolved, configs, report)
+    for layer, values in chosen.items():
+        if layer not in static:
+            own = configs.get(layer, resolved)
+            layer.quantize_to(own, values)
+            report.quantized.append((layer.path or layer.name, own.mode, _scheme(own)))
     if report.quantized:
         forget(model)
     report.bytes_after = weight_bytes(model)
@@ -96,65 +101,195 @@ def quantize(
     return report
 
 
+def refuse_unready(model: Any, verb: str) -> None:
+    """Refuses models that are not built, or are trained at the moment.
+
+    Raises:
+        RuntimeError: while ``fit`` runs.
+        ValueError: if it is not built.
+    """
+    if model.__dict__.get("_fitting"):
+        raise RuntimeError(
+            f"model {model.name!r} cannot be {verb} while it is trained: its steps hold the "
+            f"weights as they are. Have it {verb} before or after `fit`."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Cannot quantize a model that isn't yet built: {model.name!r}. Call it on data, or "
+            "give it an Input, before."
+        )
+
+
+def trained_configs(model: Any, mode: str, config: Any) -> dict[Any, Any]:
+    """How the layers that were trained for it will be quantized.
+
+    Args:
+        model: a model.
+        mode: the mode that is asked for.
+        config: the configuration that is asked for; None: any of that mode.
+
+    Raises:
+        ValueError: if a layer was trained for another one.
+    """
+    found = {}
+    for layer in dict.fromkeys(all_layers(model)):
+        aware = getattr(layer, "quantize_aware", None)
+        if aware is None:
+            continue
+        if aware.mode != mode or (config is not None and not _same(config, aware.config)):
+            asked = mode if config is None else _described(config)
+            raise ValueError(
+                f"layer {layer.name!r} was trained for {_described(aware.config)}, and cannot be "
+                f"quantized to {asked}: `model.quantize({aware.mode!r})` takes what was trained; "
+                "`compress.strip_quantize_aware(model)` makes it an ordinary float model."
+            )
+        found[layer] = aware.config
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two configurations make the same integers, if ranges of inputs are the same."""
+    return type(a) is type(b) and _described(a) == _described(b)
+
+
+def _described(config: Any) -> str:
+    own = {k: v for k, v in config.get_config().items() if k not in ("observer", "num_samples")}
+    words = [
+        f"{name}={value['config'] if isinstance(value, dict) else value}"
+        for name, value in own.items()
+        if value is not None
+    ]
+    return f"{type(config).__name__}({', '.join(words)})"
+
+
 def _quantize_by_data(
-    model: Any, chosen: dict[Any, dict[str, Array]], config: Any, report: QuantizationReport
+    model: Any,
+    chosen: dict[Any, dict[str, Array]],
+    config: Any,
+    configs: dict[Any, Any],
+    report: QuantizationReport,
 ) -> None:
-    """Quantizes with steps of inputs that calibration decides."""
-    watched = [layer for layer in chosen if layer._has_inputs]
-    by_observer, held = calibration.formats(model, watched, config)
-    want = [_outputs(model, batch) for batch in held] if len(by_observer) > 1 else []
-    observer = next(iter(by_observer))
-    reached = by_observer[observer]
+    """Quantizes with steps of inputs that training found, or that calibration decides."""
+    trained = {layer: _trained_format(layer) for layer in chosen if layer.ranges()}
+    watched = [layer for layer in chosen if layer._has_inputs and layer not in trained]
+    by_observer: dict[str, Any] = {"": {}}
+    held: list[Any] = []
+    if watched:
+        by_observer, held = calibration.formats(model, watched, config)
+    elif trained and getattr(config, "calibration_data", None) is not None:
+        raise ValueError(
+            "`calibration_data` was given, but training found the ranges of all inputs. Leave it "
+            "out; or give it to `compress.quantize_aware`, where training begins."
+        )
+    want = [outputs_of(model, batch) for batch in held] if len(by_observer) > 1 else []
+    reached = next(iter(by_observer.values()))
     for layer in watched:
         if layer not in reached:
             report.skipped.append((layer.path or layer.name, "not reached by the data"))
             del chosen[layer]
     for layer, values in chosen.items():
-        layer.quantize_to(config, values)
+        layer.quantize_to(configs.get(layer, config), values)
 
-    def use(observer: str) -> float:
-        layer: Any
-        for layer, found in by_observer[observer].items():
-            layer.inputs_scale.assign(found.step)
-            layer.inputs_zero.assign(found.zero)
-        pairs = zip(held, want, strict=False)
-        return sum(float(np.square(_outputs(model, x) - y).sum()) for x, y in pairs)
+    def use(layer: Any, found: Any) -> None:
+        layer.inputs_scale.assign(found.step)
+        layer.inputs_zero.assign(found.zero)
 
-    errors = {observer: use(observer) for observer in by_observer}
-    observer = min(errors, key=errors.__getitem__)
-    use(observer)
+    for layer, found in trained.items():
+        use(layer, found)
+    observer = choose_observer(model, by_observer, held, want, use)
     for layer in chosen:
         inputs = f"inputs by calibration ({observer})" if layer in reached else "looked up"
+        if layer in trained:
+            inputs = "inputs by training"
         scheme = f"weights of 8 bits, one scale an output; {inputs}"
-        report.quantized.append((layer.path or layer.name, config.mode, scheme))
+        report.quantized.append((layer.path or layer.name, "int8", scheme))
 
 
-def _outputs(model: Any, batch: Any) -> Array:
+def choose_observer(model: Any, by_observer: dict[str, Any], held: Any, want: Any, use: Any) -> str:
+    """Uses the formats of that observer whose outputs are nearest to what is wanted."""
+
+    def error(observer: str) -> float:
+        for layer, found in by_observer[observer].items():
+            use(layer, found)
+        pairs = zip(held, want, strict=False)
+        return sum(float(np.square(outputs_of(model, x) - y).sum()) for x, y in pairs)
+
+    errors = {observer: error(observer) for observer in by_observer}
+    observer = min(errors, key=errors.__getitem__)
+    error(observer)
+    return observer
+
+
+def _trained_format(layer: Any) -> calibration.Format:
+    """The format of inputs whose range training found.
+
+    Raises:
+        ValueError: if there is none, or it is not finite.
+    """
+    bounds, seen = (np.asarray(v.numpy()) for v in layer.ranges())
+    if seen < 0:
+        raise ValueError(
+            f"layer {layer.name!r} has seen no inputs yet: train the model, which finds their "
+            "range, or give `calibration_data` to `compress.quantize_aware`"
+        )
+    low, high = (float(v) for v in bounds)
+    if not (np.isfinite(bounds).all() and low <= high):
+        raise ValueError(
+            f"the inputs of layer {layer.name!r} have the range [{low}, {high}]; two finite "
+            "numbers in order were expected. Train on from weights that were saved before."
+        )
+    if low == high:
+        warn_caller(
+            f"the inputs of layer {layer.name!r} were {low} in all steps of the training: such a "
+            "range says little about other data",
+            UserWarning,
+        )
+    return calibration.format_of(low, high)
+
+
+def outputs_of(model: Any, batch: Any) -> Array:
+    """What a model says of a batch, as one row of numbers."""
     found = tree.flatten(model(batch, training=False))
     return np.concatenate([np.asarray(y, np.float32).ravel() for y in found])
 
 
-def _chosen(
-    model: Any, config: Any, filters: Any, type_check: bool, report: QuantizationReport
+def chosen_layers(
+    model: Any,
+    config: Any,
+    filters: Any,
+    type_check: bool,
+    report: QuantizationReport,
+    configs: dict[Any, Any],
+    left_out: str = FILTERED,
 ) -> dict[Any, dict[str, Array]]:
-    """The layers to quantize and their integers: each is checked before the first is changed."""
+    """The layers to quantize and their integers: each is checked before the first is changed.
+
+    Args:
+        model: a built model.
+        config: how.
+        filters: which.
+        type_check: whether subclasses are refused.
+        report: notes the others, with reasons.
+        configs: how layers are quantized for which ``config`` does not count.
+        left_out: the reason for those that ``filters`` do not choose.
+    """
     chosen: dict[Any, dict[str, Array]] = {}
     inner = {id(part) for layer in all_layers(model) for part in all_inside(layer)}
     for layer in dict.fromkeys(all_layers(model)):
         if layer is model or any(True for _ in layer._flatten_layers()) or not layer.weights:
             continue
-        path = layer.path or layer.name
+        path, own = layer.path or layer.name, configs.get(layer, config)
         if layer.quantization_mode is not None:
             report.skipped.append((path, ALREADY))
         elif not is_selected(layer, filters):
-            report.skipped.append((path, FILTERED))
+            report.skipped.append((path, left_out))
         elif not hasattr(layer, "_check_quantizable"):
             report.skipped.append((path, NO_SUPPORT))
-        elif id(layer) in inner and not _is_default(config):
-            report.skipped.append((path, "inside another layer, where files hold no config"))
+        elif id(layer) in inner and not _is_default(own):
+            report.skipped.append((path, INSIDE))
         else:
             try:
-                chosen[layer] = layer._check_quantizable(config, type_check)
+                chosen[layer] = layer._check_quantizable(own, type_check)
             except NotImplementedError as error:
                 report.skipped.append((path, f"{NO_SUPPORT}: {error}"))
     return chosen
@@ -182,12 +317,17 @@ def weight_bytes(model: Any) -> int:
     return sum(int(v.numpy().nbytes) for v in model.weights)
 
 
+def forget_programs(model: Any) -> None:
+    """Drops the compiled steps of a model."""
+    model.train_function = model.test_function = model.predict_function = None
+
+
 def forget(model: Any) -> None:
     """Drops the compiled steps of a model, and what its optimizer keeps of weights that are gone.
 
     A compiled model is compiled again, with an optimizer that has made no step yet.
     """
-    model.train_function = model.test_function = model.predict_function = None
+    forget_programs(model)
     optimizer, arguments = getattr(model, "optimizer", None), model._compile_arguments
     if optimizer is not None and optimizer.built and arguments is not None:
         fresh = type(optimizer).from_config(optimizer.get_config())

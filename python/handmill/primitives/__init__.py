@@ -39,6 +39,7 @@ from handmill.primitives import (  # noqa: F401
     search,
     softmax,
     sort,
+    straight_through,
     tokens,
 )
 from handmill.primitives.elementwise import (  # noqa: F401

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from handmill import ops, quantizers
 from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+from handmill.layers.core.fake_quantization import full_width, straight
 from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.ops.nn.spatial import padding_pairs
 from handmill.primitives.int8_conv import int8_conv
@@ -94,6 +96,8 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
         """Convolves, without bias and activation."""
         if self.quantization_mode is not None:
             return self._convolve_bytes(inputs)
+        if self.quantize_aware is not None:
+            return self._convolve_simulated(inputs)
         return self.convolution_op(inputs, self.kernel)
 
     def _convolve_bytes(self, inputs: Any) -> Any:
@@ -106,6 +110,21 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
             pairs = padding_pairs(self.padding, sizes, self.kernel_size, self.strides, dilation)
         factors = ops.divide(step, self.kernel_scale)
         found = int8_conv(x, self._table, factors, zero, self.strides, pairs, dilation)
+        return self._with_lora(found, inputs)
+
+    def _convolve_simulated(self, inputs: Any) -> Any:
+        """What :meth:`_convolve_bytes` will give, with gradients."""
+        rounded, table = self._rounded_inputs(inputs), full_width(self._table)
+        matrix = ops.reshape(table, (math.prod(table.shape[:-1]), table.shape[-1]))
+        whole, factor = self._rounded_table(matrix)
+        x = straight(ops.cast(inputs, "float32"), rounded)
+        kernel = ops.reshape(straight(matrix, whole), table.shape)
+        factors = ops.divide(rounded.step, ops.reshape(factor, (-1,)))
+        found = ops.multiply(self.convolution_op(x, kernel), ops.stop_gradient(factors))
+        return self._with_lora(found, inputs)
+
+    def _with_lora(self, found: Any, inputs: Any) -> Any:
+        """The result of integers, with what LoRA adds to it."""
         if self.lora_enabled:
             a, b, factor = self._lora
             added = self.convolution_op(inputs, ops.multiply(ops.matmul(a, b), factor))

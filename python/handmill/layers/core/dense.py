@@ -147,7 +147,7 @@ class Dense(QuantizedTableLayer):
             a, b, factor = self._lora
             added = ops.multiply(ops.matmul(ops.matmul(inputs, a), b), factor)
             outputs = ops.add(self._product(inputs), added)
-        elif self.quantization_mode is not None:
+        elif self._rounds:
             outputs = self._quantized_product(inputs)
         else:
             outputs = ops.matmul(inputs, self.kernel)
@@ -157,7 +157,7 @@ class Dense(QuantizedTableLayer):
 
     def _product(self, inputs: Any) -> Any:
         """The product with the table itself."""
-        if self.quantization_mode is not None:
+        if self._rounds:
             return self._quantized_product(inputs)
         return ops.matmul(inputs, self._table)
 

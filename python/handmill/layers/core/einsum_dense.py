@@ -160,7 +160,7 @@ class EinsumDense(QuantizedTableLayer):
         """Computes the output."""
         first = self._first_of_lora()
         summed = _summed_axes(self.equation, self.bias_axes)
-        if self.quantization_mode is not None:
+        if self._rounds:
             outputs = self._reshaped_product(inputs)
             if first is not None:
                 outputs = ops.add(outputs, self._added(inputs, first))
@@ -187,11 +187,11 @@ class EinsumDense(QuantizedTableLayer):
     def _reshaped_product(self, inputs: Any) -> Any:
         """The output of a quantized layer, without bias."""
         shape = ops.shape(inputs)
-        rows, _ = self._table_matrix(self._full_shape)
+        rows, _ = self._table_matrix(self._shape_of_table)
         summed = _summed_axes(self.equation, self.bias_axes)
         kept = shape[: len(shape) - summed]
         outputs = self._quantized_product(ops.reshape(inputs, (*kept, rows)))
-        return ops.reshape(outputs, (*kept, *self._full_shape[summed:]))
+        return ops.reshape(outputs, (*kept, *self._shape_of_table[summed:]))
 
     def _table_matrix(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """The kernel as a matrix."""

@@ -12,6 +12,7 @@ from handmill.ir.shapes import FLOATS
 from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.primitives.int8 import unpack_int4
 from handmill.primitives.loss import check_labels, uncast
+from handmill.primitives.straight_through import straight_through
 
 _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
 """Up to where these dtypes hold every whole number."""
@@ -157,7 +158,7 @@ class Embedding(QuantizedTableLayer):
             a, b, factor = self._lora  # for the rows that are taken, not for the whole table
             added = ops.multiply(ops.matmul(ops.take(a, numbers, axis=0), b), factor)
             outputs = ops.add(self._rows_of_table(numbers), added)
-        elif self.quantization_mode is not None:
+        elif self._rounds:
             outputs = self._rows_of_table(numbers)
         else:
             outputs = ops.take(self.embeddings, numbers, axis=0)
@@ -179,6 +180,8 @@ class Embedding(QuantizedTableLayer):
     def _rows_of_table(self, numbers: Any) -> Any:
         """The vectors of the table itself."""
         rows = ops.take(self._table, numbers, axis=0)
+        if self.quantize_aware is not None:
+            return self._simulated_rows(rows)
         if self.quantization_mode is None:
             return rows
         scale = ops.take(self.embeddings_scale, numbers, axis=0)
@@ -191,6 +194,14 @@ class Embedding(QuantizedTableLayer):
         zero = ops.cast(ops.take(self.embeddings_zero, numbers, axis=0), "float32")
         step, zero = (ops.take(x, groups, axis=-1) for x in (scale, zero))
         return ops.multiply(ops.subtract(rows, zero), step)
+
+    def _simulated_rows(self, rows: Any) -> Any:
+        """The numbers that integers will stand for: of each vector by itself, as of the table."""
+        x = ops.cast(rows, "float32")
+        if self.quantize_aware.mode == "int4":
+            return straight_through(self._numbers_of_4_bits(x), x)
+        rounded, factor = self._rounded_table(x)
+        return straight_through(ops.divide(rounded.integers, factor), x, inside=rounded.inside)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where a number is not the padding; None without ``mask_zero``."""

@@ -87,10 +87,10 @@ class LowRankLayer(Layer):
                 "layer."
             )
         rank = positive_integer("rank", rank)
-        table = self._table
+        table, shape = self._table, self._shape_of_table
         parts = (
-            ("a", (*table.shape[:-1], rank), a_initializer),
-            ("b", (rank, table.shape[-1]), b_initializer),
+            ("a", (*shape[:-1], rank), a_initializer),
+            ("b", (rank, shape[-1]), b_initializer),
         )
         made = [
             self.add_weight(
@@ -125,6 +125,10 @@ class LowRankLayer(Layer):
                 f"{self.describe()} makes it when it is built."
             )
         return found  # type: ignore[no-any-return]
+
+    @property
+    def _shape_of_table(self) -> tuple[int, ...]:
+        return tuple(self._table.shape)
 
     @property
     def _lora(self) -> tuple[Variable, Variable, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,17 @@ import numpy as np
 from handmill import dtype_policies, initializers, ops, quantizers
 from handmill.ir.op import Array
 from handmill.layers.context import CONTEXT
+from handmill.layers.core.fake_quantization import (
+    Rounded,
+    byte_format,
+    fake_product,
+    full_width,
+    grouped_numbers,
+    rounded_bytes,
+    rounded_rows,
+    rounded_table,
+    whole_already,
+)
 from handmill.layers.core.low_rank import LowRankLayer
 from handmill.layers.quantizable import resolved_config
 from handmill.primitives.int8 import (
@@ -19,6 +31,7 @@ from handmill.primitives.int8 import (
     to_bytes,
     unpack_int4,
 )
+from handmill.primitives.straight_through import straight_through
 from handmill.runtime.variable import Variable
 
 _LEAST_SCALE = 1e-30
@@ -34,10 +47,13 @@ class QuantizedTableLayer(LowRankLayer):
 
     Args:
         quantization_config: how, where the dtype policy says that the layer is quantized.
+        quantize_aware: what float weights simulate (:func:`handmill.compress.quantize_aware`).
         **kwargs: those of :class:`LowRankLayer`.
     """
 
-    def __init__(self, *, quantization_config: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, quantization_config: Any = None, quantize_aware: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(quantization_config, dict):
             quantization_config = quantizers.deserialize(quantization_config)
@@ -50,10 +66,26 @@ class QuantizedTableLayer(LowRankLayer):
             )
         if mode is not None:
             quantization_config = resolved_config(mode, quantization_config)
-        self._start(quantization_config=quantization_config)
+        if isinstance(quantize_aware, dict):
+            quantize_aware = quantizers.deserialize(quantize_aware)
+        aware = quantizers.QuantizeAwareConfig
+        if quantize_aware is not None and not isinstance(quantize_aware, aware):
+            raise TypeError(
+                f"{self.describe()}: `quantize_aware` must be a QuantizeAwareConfig. Received: "
+                f"{quantize_aware!r} (of type {type(quantize_aware).__name__})"
+            )
+        if quantize_aware is not None and mode is not None:
+            raise ValueError(
+                f"{self.describe()}: `quantize_aware` is for float weights, but its dtype policy "
+                f"is {self.dtype_policy.name!r}."
+            )
+        self._start(quantization_config=quantization_config, quantize_aware=quantize_aware)
 
     quantization_config: Any
+    quantize_aware: Any
     _full_shape: tuple[int, ...]
+    inputs_range: Variable
+    inputs_seen: Variable
     inputs_scale: Variable
     inputs_zero: Variable
     g_idx: Variable
@@ -91,8 +123,21 @@ class QuantizedTableLayer(LowRankLayer):
                 constraint=constraint,
             )
             setattr(self, f"_{name}", table)
+            self._add_ranges()
             return table
         return self._add_quantized(shape)
+
+    def _add_ranges(self) -> None:
+        """Makes what training keeps of the range of the inputs, where their steps are fixed."""
+        if self.quantize_aware is None or not self._is_static(self.quantize_aware.config):
+            return
+        add = partial(self.add_weight, trainable=False, autocast=False)
+        self.inputs_range = add(
+            name="inputs_range", shape=(2,), initializer="zeros", dtype="float32"
+        )
+        self.inputs_range.stored_check = self._check_range
+        unknown = initializers.Constant(-1)  # else the training steps that were looked at
+        self.inputs_seen = add(name="inputs_seen", shape=(), initializer=unknown, dtype="int32")
 
     def _add_quantized(self, shape: tuple[int, ...]) -> Variable:
         name = self._table_name
@@ -143,6 +188,13 @@ class QuantizedTableLayer(LowRankLayer):
                 "numbers above 0"
             )
 
+    def _check_range(self, array: Array) -> None:
+        if not (np.isfinite(array).all() and array[0] <= array[1]):
+            raise ValueError(
+                f"{self.describe()}: a file holds {array.tolist()} as the range of its inputs; two "
+                "finite numbers in order were expected"
+            )
+
     def _check_groups(self, array: Array) -> None:
         groups = -(-array.size // self._block_size())
         if not np.isin(array, np.arange(groups)).all():
@@ -151,9 +203,9 @@ class QuantizedTableLayer(LowRankLayer):
                 f"numbers from 0 to {groups - 1}"
             )
 
-    def _is_static(self) -> bool:
-        """Whether data decided the steps of the inputs."""
-        config = self.quantization_config
+    def _is_static(self, config: Any = None) -> bool:
+        """Whether data decide the steps of the inputs."""
+        config = self.quantization_config if config is None else config
         return self._has_inputs and isinstance(config, quantizers.Int8StaticQuantizationConfig)
 
     _has_inputs = True
@@ -205,6 +257,7 @@ class QuantizedTableLayer(LowRankLayer):
 
     def quantize_to(self, resolved: Any, values: dict[str, Array]) -> None:
         """Replaces the table by variables of a configuration, which hold ``values``."""
+        self.simulate(None)
         shape, old = self._table.shape, self._table
         name = resolved.mode
         if name == "int4":
@@ -282,16 +335,125 @@ class QuantizedTableLayer(LowRankLayer):
             found = {f"{name}_scale": step, f"{name}_zero": zero}
         return {f"_{name}": quantizers.pack_int4(np.asarray(q), axis=-1)[0], **found}
 
+    # Simulating.
+
+    def simulate(self, aware: Any) -> None:
+        """Lets the float table count as the integers that it will become; None ends that.
+
+        Args:
+            aware: a :class:`handmill.quantizers.QuantizeAwareConfig`, or None.
+        """
+        place = next(i for i, v in enumerate(self._own_weights) if v is self._table)
+        ranges = {id(v) for v in self.ranges()}
+        after = [v for v in self._own_weights[place + 1 :] if id(v) not in ranges]
+        del self._own_weights[place + 1 :]
+        for name in ("inputs_range", "inputs_seen"):
+            if name in vars(self):
+                delattr(self, name)
+        self.quantize_aware = aware
+        self._add_ranges()
+        self._own_weights += after
+        self._programs = {}
+
+    def ranges(self) -> tuple[Variable, ...]:
+        """The range that training found the inputs in, and for how many steps; () without."""
+        own = vars(self)
+        return (own["inputs_range"], own["inputs_seen"]) if "inputs_range" in own else ()
+
+    @property
+    def _rounds(self) -> bool:
+        """Whether the table counts as integers."""
+        return self.quantization_mode is not None or self.quantize_aware is not None
+
+    @property
+    def _shape_of_table(self) -> tuple[int, ...]:
+        """That of the numbers; tables of 4 bits hold two in a byte."""
+        if self.quantization_mode is not None:
+            return self._full_shape
+        return super()._shape_of_table
+
+    def _simulated_product(self, inputs: Any) -> Any:
+        """What :meth:`_quantized_product` will give, with gradients."""
+        config = self.quantize_aware.config
+        rows, columns = self._table_matrix(self._table.shape)
+        shape = (columns, rows) if self._by_rows else (rows, columns)
+        matrix = ops.reshape(full_width(self._table), shape)
+        wide = ops.cast(inputs, "float32")
+        quantizer = config.activation_quantizer
+        by_rows = getattr(quantizer, "rounds_rows", False)
+        is_static = self._is_static(config)
+        rounded = None
+        if is_static:
+            rounded = self._rounded_inputs(inputs)
+        elif by_rows:
+            given = ops.dtype(inputs) == "uint8"
+            rounded = whole_already(wide) if given else rounded_rows(wide)
+        elif config.mode == "int4":
+            numbers = straight_through(self._numbers_of_4_bits(matrix), matrix)
+            return ops.cast(ops.matmul(wide, self._turned(numbers)), self.compute_dtype)
+        if rounded is not None:
+            rounded = rounded.flat(rows)
+        flat = ops.reshape(wide, (-1, rows))
+        outputs = fake_product(flat, matrix, rounded, self._rounded_table(matrix), self._by_rows)
+        outputs = ops.reshape(outputs, (*ops.shape(inputs)[:-1], columns))
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _rounded_table(self, matrix: Any) -> tuple[Rounded, Any]:
+        """A matrix with one step for each output, and the factors that it was multiplied by."""
+        config = self.quantize_aware.config
+        low_high = (-127, 127) if config.mode == "int8" else (-8, 7)
+        quantizer = config.weight_quantizer or quantizers.AbsMaxQuantizer(value_range=low_high)
+        axis = -1 if self._by_rows else -2
+        return rounded_table(matrix, axis, quantizer.value_range, quantizer.epsilon)
+
+    def _numbers_of_4_bits(self, matrix: Any) -> Any:
+        """The numbers that 4 bits will stand for."""
+        block = self.quantize_aware.config.block_size
+        if block is not None and block > 0:
+            return grouped_numbers(matrix, -1 if self._by_rows else -2, block)
+        rounded, factor = self._rounded_table(matrix)
+        return ops.divide(rounded.integers, factor)
+
+    def _rounded_inputs(self, inputs: Any) -> Rounded:
+        """Inputs as bytes of fixed steps; training moves their range towards that of ``inputs``."""
+        aware, seen = self.quantize_aware, ops.convert_to_tensor(self.inputs_seen)
+        bounds, x = full_width(self.inputs_range), ops.cast(inputs, "float32")
+        given = ops.dtype(inputs) == "uint8"
+        moving, known = bool(CONTEXT.training and self.trainable), ops.greater_equal(seen, 0)
+        if moving:
+            found = np.array([0.0, 255.0], np.float32)
+            if not given:
+                found = ops.stop_gradient(ops.stack([ops.min(x), ops.max(x)]))
+            part = 1.0 - aware.momentum
+            moved = ops.add(ops.multiply(bounds, aware.momentum), ops.multiply(found, part))
+            finite = ops.all(ops.isfinite(found))
+            moves = finite
+            if aware.freeze_after is not None:
+                early = ops.logical_or(ops.less(seen, aware.freeze_after), ops.less(seen, 0))
+                moves = ops.logical_and(finite, early)
+            bounds = ops.where(moves, ops.where(known, moved, found), bounds)
+            seen = ops.where(finite, ops.add(ops.maximum(seen, 0), 1), seen)
+            self.inputs_range.assign(bounds)
+            self.inputs_seen.assign(seen)
+        if given:
+            return whole_already(x)
+        step, zero = byte_format(bounds[0], bounds[1])
+        if moving:
+            return rounded_bytes(x, step, zero)
+        return rounded_bytes(x, ops.where(known, step, 1.0), zero, known)
+
     # Computing.
 
     def _quantized_product(self, inputs: Any) -> Any:
         """``inputs @ table`` of inputs (..., rows), without bias: (..., columns)."""
+        if self.quantization_mode is None:
+            return self._simulated_product(inputs)
         name = self._table_name
         rows, columns = self._table_matrix(self._full_shape)
-        given = ops.dtype(inputs)
         wide = ops.cast(inputs, "float32")
         quantizer = self.quantization_config.activation_quantizer
-        if self._is_static() or (given == "uint8" and _is_default(quantizer)):
+        by_rows = getattr(quantizer, "rounds_rows", False)
+        if self._is_static() or (ops.dtype(inputs) == "uint8" and by_rows):
             outputs = self._product_of_bytes(inputs)
         elif quantizer is None and self.quantization_mode == "int4":
             outputs = ops.matmul(wide, self._turned(self._float_matrix()))
@@ -302,7 +464,7 @@ class QuantizedTableLayer(LowRankLayer):
             if quantizer is None:
                 numbers = self._turned(ops.cast(kernel, "float32"))
                 outputs = ops.divide(ops.matmul(wide, numbers), scale)
-            elif _is_default(quantizer):
+            elif by_rows:
                 factors = ops.reciprocal(scale)
                 outputs = int8_product(wide, kernel, factors, transpose_b=self._by_rows)
             else:
@@ -403,18 +565,10 @@ class QuantizedTableLayer(LowRankLayer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        return {
+        config = {
             **super().get_config(),
             "quantization_config": quantizers.serialize(self.quantization_config),
         }
-
-
-def _is_default(quantizer: Any) -> bool:
-    """Whether rows are quantized as the kernel does it."""
-    return (
-        type(quantizer) is quantizers.AbsMaxQuantizer
-        and quantizer.axis in (None, (-1,))
-        and tuple(quantizer.value_range) == (-127, 127)
-        and quantizer.epsilon == 1e-7
-        and quantizer.output_dtype == "int8"
-    )
+        if self.quantize_aware is not None:  # Keras does not know the word
+            config["quantize_aware"] = quantizers.serialize(self.quantize_aware)
+        return config

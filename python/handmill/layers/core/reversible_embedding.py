@@ -77,7 +77,7 @@ class ReversibleEmbedding(Embedding):
         """Computes vectors from numbers, or logits from vectors."""
         if not reverse:
             return with_mask(super().call(inputs), super().compute_mask(inputs))
-        if self.quantization_mode is not None and self.tie_weights:
+        if self._rounds and self.tie_weights:
             return self._capped(self._quantized_product(inputs))
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         if self.reverse_dtype is not None:
