@@ -1,9 +1,8 @@
 // Products of int8 matrices: rows are quantized into scratch, a register tile of sums goes along K
 // once, and each row of sums is scaled and finished.
+#include "kernels/int8/finish.h"
 #include "kernels/int8/panels.h"
-#include "kernels/lanes.h"
-#include "simd/activations.h"
-#include "simd/int8_dot.h"
+#include "kernels/int8/rows.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -19,40 +18,6 @@ constexpr int kTileRows = 3;  // 6 sums, 4 halves of weights, 2 of inputs: 16 re
 HM_INLINE int64_t share(int64_t size, int64_t parts, int64_t i) { return size * i / parts; }
 
 // --- rows ----------------------------------------------------------------------------------------
-
-// The bits of the largest magnitude: those of NaN are above those of infinity, and these above all
-// others.
-HM_INLINE int32_t largest_bits(const float* x, int64_t K) {
-  VecI largest = VecI::zero();
-  for_each_vector(0, K, [&](int64_t k, auto lanes) {
-    const VecI bits = as_int(abs(lanes.load(x + k)));
-    largest = select(bits > largest, bits, largest);
-  });
-  int32_t all[VecI::width];
-  largest.store(all);
-  int32_t found = 0;
-  for (int i = 0; i < VecI::width; ++i) found = all[i] > found ? all[i] : found;
-  return found;
-}
-
-// Writes q + 128, and returns the step.
-float quantize(const float* x, uint8_t* out, int64_t K) {
-  constexpr int32_t kInfinity = 0x7f800000;
-  const int32_t bits = largest_bits(x, K);
-  if (bits >= kInfinity) {
-    std::memset(out, 128, static_cast<size_t>(K));
-    return __builtin_nanf("");
-  }
-  const float largest = __builtin_bit_cast(float, bits) + 1e-7f;
-  const Vec inverse = Vec::broadcast(127.0f / largest);
-  const VecI zero = VecI::broadcast(128);
-  for_each_vector(0, K, [&](int64_t k, auto lanes) {
-    const int64_t left = K - k;
-    store_bytes(to_int(lanes.load(x + k) * inverse) + zero, out + k,
-                left < VecI::width ? left : VecI::width);
-  });
-  return largest / 127.0f;
-}
 
 // Short runs of bytes, where a call would cost as much.
 HM_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
@@ -116,19 +81,6 @@ void gather_window(const Int8Windows& w, const uint8_t* images, const Place& at,
       } else {
         copy_bytes(tap, line + v * w.C, w.C);
       }
-    }
-  }
-}
-
-// A row of bytes as groups of four; what fills up the last one meets weights of 0.
-HM_INLINE void make_groups(uint8_t* bytes, int64_t K, int64_t groups, int32_t* out) {
-  for (int64_t k = K; k < 4 * groups; ++k) bytes[k] = 0;
-  if constexpr (kGroupWords == 2) {
-    for (int64_t g = 0; g < groups; ++g) {
-      uint32_t word;
-      std::memcpy(&word, bytes + 4 * g, sizeof word);
-      out[2 * g] = static_cast<int32_t>(word & 0x00ff00ffu);
-      out[2 * g + 1] = static_cast<int32_t>(word >> 8 & 0x00ff00ffu);
     }
   }
 }
@@ -208,53 +160,6 @@ HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const int8_
   }
 }
 
-// --- results -------------------------------------------------------------------------------------
-
-// What is the same for all rows, in registers: stores of results might otherwise change it.
-struct Finish {
-  const float *factors, *bias;
-  void* y;
-  int64_t N;
-  ByteFormat format;
-  Activation activation;
-  bool has_steps, has_bytes;
-
-  HM_INLINE explicit Finish(const Int8ProductArgs& a)
-      : factors(a.factors),
-        bias(a.bias),
-        y(a.y),
-        N(a.N),
-        format(a.format == nullptr ? kNoFormat : a.format),
-        activation(a.activation),
-        has_steps(a.source == Int8Source::kFloats),
-        has_bytes(a.format != nullptr) {}
-
-  // Columns [first, last) of row m.
-  HM_INLINE void row(const int32_t* sums, float step, int64_t m, int64_t first,
-                     int64_t last) const {
-    const Vec of_row = Vec::broadcast(step);
-    const int64_t start = m * N;
-    for_each_vector(first, last, [&](int64_t n, auto lanes) {
-      Vec factor = lanes.load(factors + n);
-      if (has_steps) factor = of_row * factor;
-      Vec v = to_float(VecI::load(sums + (n - first))) * factor;
-      if (bias != nullptr) v = v + lanes.load(bias + n);
-      if (activation == Activation::relu) v = relu(v);
-      if (activation == Activation::relu6) v = relu6(v);
-      if (has_bytes) {
-        const int64_t left = last - n;
-        store_bytes(format.of(v), static_cast<uint8_t*>(y) + start + n,
-                    left < VecI::width ? left : VecI::width);
-      } else {
-        lanes.store(v, static_cast<float*>(y) + start + n);
-      }
-    });
-  }
-
- private:
-  static constexpr float kNoFormat[2] = {1.0f, 0.0f};
-};
-
 }  // namespace
 
 void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
@@ -267,7 +172,8 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
   auto* steps = static_cast<float*>(scratch);
   auto* line = static_cast<uint8_t*>(scratch) + (4 * most + 63) / 64 * 64;
   auto* words = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
-  const Finish finish(a);
+  const Int8Finish finish(a);
+  const bool has_steps = a.source == Int8Source::kFloats;
   int64_t prepared = -1;
   Rows rows{};
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
@@ -308,7 +214,8 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
           add_up<1>(vectors, x, rows.stride, w, panels.groups, start, sums);
         }
         for (int r = 0; r < count; ++r) {
-          finish.row(sums[r], rows.steps[m + r - rows.begin], m + r, first, last);
+          const float* step = has_steps ? rows.steps + (m + r - rows.begin) : nullptr;
+          finish.row(sums[r], step, m + r, first, last);
         }
         m += count;
       }
