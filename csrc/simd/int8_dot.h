@@ -26,6 +26,8 @@ HM_INLINE Group broadcast_group(const int32_t* p) { return {VecI::broadcast(*p)}
 HM_INLINE Groups load_groups(const int8_t* p) {
   return {VecI::load(reinterpret_cast<const int32_t*>(p))};
 }
+// Of bytes 0 and 2, and bytes 1 and 3, each in half a lane.
+HM_INLINE Group group_of(VecI even, VecI odd) { return {even | shift_left<8>(odd)}; }
 HM_INLINE Groups load_wide(const int32_t* p) { return {VecI::load(p)}; }
 HM_INLINE void store_wide(Groups a, int32_t* p) { a.words.store(p); }
 HM_INLINE VecI add_products(VecI sum, Group a, Groups b) {
@@ -87,6 +89,7 @@ HM_INLINE Groups load_groups(const int8_t* p) {
   const VecI both = VecI::load(reinterpret_cast<const int32_t*>(p));
   return {low_bytes(both), high_bytes(both)};
 }
+HM_INLINE Group group_of(VecI even, VecI odd) { return {even, odd}; }
 HM_INLINE Groups load_wide(const int32_t* p) { return {VecI::load(p), VecI::load(p + VecI::width)}; }
 HM_INLINE void store_wide(Groups a, int32_t* p) {
   a.even.store(p);
@@ -129,11 +132,7 @@ HM_INLINE Group lane_group(const uint8_t* const (&row)[4]) {
   };
   const VecI even = both(0, 2, kBytes > 2);
   const VecI odd = kBytes > 1 ? both(1, 3, kBytes > 3) : VecI::zero();
-  if constexpr (kGroupWords == 1) {
-    return {even | shift_left<8>(odd)};
-  } else {
-    return {even, odd};
-  }
+  return group_of(even, odd);
 }
 
 // The lanes, 0 to 255 each, as bytes.

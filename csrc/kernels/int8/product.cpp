@@ -116,9 +116,17 @@ void prepare(const Int8ProductArgs& a, const Rows& rows, int64_t groups, uint8_t
 
 using Sums = int32_t[kTileRows][kInt8Vectors * VecI::width];
 
-template <int kRows, int kVectors>
-void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t groups,
+// A panel as it is packed, or widened once for all rows of a block.
+struct Panel {
+  const int8_t* packed;
+  const int32_t* wide;  // null: not widened
+};
+
+template <int kRows, int kVectors, bool kWide>
+void add_up(const int32_t* x, int64_t stride, const Panel& panel, int64_t groups,
             const int32_t* start, Sums& out) {
+  const int8_t* packed = panel.packed;
+  const int32_t* wide = panel.wide;
   VecI sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -128,8 +136,15 @@ void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t group
   for (int64_t g = 0; g < groups; ++g) {
     Groups w[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) w[v] = load_groups(panel + v * 4 * VecI::width);
-    panel += kVectors * 4 * VecI::width;
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (kWide) {
+        w[v] = load_wide(wide + v * kWideWords * VecI::width);
+      } else {
+        w[v] = load_groups(packed + v * 4 * VecI::width);
+      }
+    }
+    packed += kVectors * 4 * VecI::width;
+    wide += kWide ? kVectors * kWideWords * VecI::width : 0;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Group group = broadcast_group(x + r * stride + g * kGroupWords);
@@ -144,20 +159,42 @@ void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t group
   }
 }
 
-template <int kRows>
-HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const int8_t* panel,
+template <int kRows, bool kWide>
+HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const Panel& panel,
                       int64_t groups, const int32_t* start, Sums& out) {
   switch (vectors) {
     case 1:
-      return add_up<kRows, 1>(x, stride, panel, groups, start, out);
+      return add_up<kRows, 1, kWide>(x, stride, panel, groups, start, out);
     case 2:
-      return add_up<kRows, 2>(x, stride, panel, groups, start, out);
+      return add_up<kRows, 2, kWide>(x, stride, panel, groups, start, out);
     default:
       if constexpr (kInt8Vectors == 4) {
-        if (vectors == 3) return add_up<kRows, 3>(x, stride, panel, groups, start, out);
-        return add_up<kRows, 4>(x, stride, panel, groups, start, out);
+        if (vectors == 3) return add_up<kRows, 3, kWide>(x, stride, panel, groups, start, out);
+        return add_up<kRows, 4, kWide>(x, stride, panel, groups, start, out);
       }
   }
+}
+
+template <int kRows>
+HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const Panel& panel,
+                      int64_t groups, const int32_t* start, Sums& out) {
+  if constexpr (kWideWords > 1) {
+    if (panel.wide != nullptr) {
+      return add_up<kRows, true>(vectors, x, stride, panel, groups, start, out);
+    }
+  }
+  add_up<kRows, false>(vectors, x, stride, panel, groups, start, out);
+}
+
+// Fewer rows do not pay for widening a panel.
+constexpr int64_t kRowsToWiden = 4 * kTileRows;
+
+Panel widened(const int8_t* packed, int64_t vectors, int64_t rows, int32_t* wide) {
+  if (kWideWords == 1 || rows < kRowsToWiden) return {packed, nullptr};
+  for (int64_t i = 0; i < vectors; ++i) {
+    store_wide(load_groups(packed + i * 4 * VecI::width), wide + i * kWideWords * VecI::width);
+  }
+  return {packed, wide};
 }
 
 }  // namespace
@@ -168,10 +205,12 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
   const auto* column_sums = static_cast<const int32_t*>(a.packed);
   const int32_t zero = a.zero == nullptr ? 128 : static_cast<int32_t>(*a.zero);
   const int64_t most = (a.M + a.blocks_m - 1) / a.blocks_m;  // rows of a block
-  // Scratch: steps, one row of bytes, then the groups of all rows.
+  // Scratch: steps, one row of bytes, a panel, then the groups of all rows.
   auto* steps = static_cast<float*>(scratch);
   auto* line = static_cast<uint8_t*>(scratch) + (4 * most + 63) / 64 * 64;
-  auto* words = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
+  auto* wide = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
+  auto* words =
+      wide + (kWideWords > 1 ? kWideWords * kInt8Vectors * VecI::width * panels.groups : 0);
   const Int8Finish finish(a);
   const bool has_steps = a.source == Int8Source::kFloats;
   int64_t prepared = -1;
@@ -195,7 +234,8 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
         const int64_t n = v * VecI::width;
         (VecI::broadcast(-zero) * VecI::load(column_sums + first + n)).store(start + n);
       }
-      const int8_t* w = packed + panels.offset(panel);
+      const Panel w = widened(packed + panels.offset(panel), vectors * panels.groups,
+                              rows.end - rows.begin, wide);
       for (int64_t m = rows.begin; m < rows.end;) {
         const int32_t* x = rows.words + (m - rows.begin) * rows.stride;
         const int64_t left = rows.end - m;

@@ -110,7 +110,8 @@ void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArg
   const double products = static_cast<double>(args.M * args.N) * static_cast<double>(args.K);
   writer.add<Kernel::int8_product>(
       args, {.blocks = args.blocks_m * args.blocks_n,
-             .scratch = round_up(4 * rows, 64) + round_up(4 * groups, 64) + 8 * groups * rows + 64,
+             .scratch = round_up(4 * rows, 64) + round_up(4 * groups, 64) +
+                        8 * groups * (rows + widths.panel) + 64,
              // A sum of four products costs as much as one of one float32 product.
              .flops = products / 2});
 }
