@@ -55,9 +55,7 @@ def depthwise() -> handmill.Model:
         layers.Conv2D(32, 3, padding="same", activation="relu", use_bias=True)
     ]
     for filters, strides in ((64, 1), (128, 2), (128, 1), (256, 2)):
-        inner.append(
-            layers.DepthwiseConv2D(3, strides=strides, padding="same", activation="relu")
-        )
+        inner.append(layers.DepthwiseConv2D(3, strides=strides, padding="same", activation="relu"))
         inner.append(layers.Conv2D(filters, 1, activation="relu"))
     end = [layers.GlobalAveragePooling2D(), layers.Dense(10)]
     return handmill.Sequential([handmill.Input((32, 32, 3)), *inner, *end])
@@ -71,8 +69,8 @@ def lstm() -> handmill.Model:
 def least_processor_times(calls: dict[str, Any], rounds: int) -> dict[str, float]:
     """The least processor time of each call, in seconds; rounds take turns."""
     found = dict.fromkeys(calls, float("inf"))
-    for name in calls:
-        calls[name]()
+    for call in calls.values():
+        call()
     for _ in range(rounds):
         for name, call in calls.items():
             start = time.process_time()

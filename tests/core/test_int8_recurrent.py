@@ -141,4 +141,5 @@ def test_extreme_bytes_do_not_saturate():
             found = int8_depthwise(
                 x, kernel, one, np.float32(zero), (1, 1), ((0, 0), (0, 0)), (1, 1)
             )
-            np.testing.assert_array_equal(found, np.full((1, 3, 3, 33), 9.0 * weight * (255 - zero)))
+            want = np.full((1, 3, 3, 33), 9.0 * weight * (255 - zero))
+            np.testing.assert_array_equal(found, want)

@@ -35,7 +35,7 @@ def _reference(x: Array, kernel: Array, factors: Array, *rest: Array, **attrs: A
     rows = view.reshape(math.prod(shape), taps, x.shape[-1])
     # Exact in float64, where sums of whole numbers are quick.
     table = kernel.reshape(taps, *kernel.shape[-2:]).astype(np.float64)
-    sums = np.einsum("nwc,wcm->ncm", rows, table).reshape(*shape, -1)
+    sums = np.einsum("nwc,wcm->ncm", rows, table).reshape(*shape, factors.size)
     y = sums.astype(np.float32) * np.asarray(factors, np.float32)
     return finished_sums(y, operands, attrs)
 

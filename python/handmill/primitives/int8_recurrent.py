@@ -20,7 +20,7 @@ from handmill.ir.op import Array, Attrs, Exact, Op, Sample, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives.emit import multiply
-from handmill.primitives.int8 import MOST_TERMS, exact_sums, int8_product, quantized_rows
+from handmill.primitives.int8 import MOST_TERMS, exact_sums, quantized_rows
 from handmill.primitives.operands import converted
 from handmill.primitives.recurrent import GATES, float_vjp, steps_of
 
@@ -35,8 +35,10 @@ _ODD = tuple(
 )  # fmt: skip
 _EVEN = tuple(
     _F(b)
-    for b in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-)
+    for b in (
+        1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03,
+    )
+)  # fmt: skip
 
 
 def plain_tanh(x: Array) -> Array:
@@ -133,38 +135,6 @@ def _vjp(kind: str, inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> Any:
     return found[0], None, None, *found[2:]
 
 
-def _composite(kind: str, *values: Any, backwards: bool, masked: bool) -> Any:
-    """The steps as a scan, with the library's activations."""
-    from handmill import ops
-
-    given: dict[str, Any] = dict(zip(_operands(kind, {"masked": masked}), values, strict=True))
-    units = given["r"].shape[0]
-    rows = {name: ops.swapaxes(given[name], 0, 1) for name in ("z", "mask") if name in given}
-
-    def step(now: Any, row: Any) -> Any:
-        h, c = now
-        z, new_c, inner = row["z"], c, int8_product(h, given["r"], given["factors"])
-        if kind == "simple_rnn":
-            new_h = ops.tanh(z + inner)
-        elif kind == "lstm":
-            i, f, g, o = ops.split(z + inner, 4, axis=1)
-            new_c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-            new_h = ops.sigmoid(o) * ops.tanh(new_c)
-        else:
-            gates = ops.sigmoid(z[:, : 2 * units] + inner[:, : 2 * units])
-            of_state = inner[:, 2 * units :] + given["bias"]
-            g = ops.tanh(z[:, 2 * units :] + gates[:, units:] * of_state)
-            new_h = gates[:, :units] * h + (1 - gates[:, :units]) * g
-        if "mask" in row:
-            counts = ops.expand_dims(row["mask"], 1)
-            new_h, new_c = ops.where(counts, new_h, h), ops.where(counts, new_c, c)
-        return (new_h, new_c), new_h
-
-    beginning = (given["h0"], given.get("c0", ops.zeros_like(given["h0"])))
-    (h, c), y = ops.scan(step, beginning, rows, reverse=backwards)
-    return (ops.swapaxes(y, 0, 1), h, *([c] if kind == "lstm" else []))
-
-
 _CASES: tuple[tuple[str, tuple[int, int, int], str], ...] = (
     ("3x4x5", (3, 4, 5), ""),
     ("2x3x17_backwards", (2, 3, 17), "backwards"),
@@ -215,7 +185,6 @@ def _record(kind: str) -> Op:
             samples=partial(_samples, kind),
             bound=(Exact(),) * (3 if kind == "lstm" else 2),
             vjp=partial(_vjp, kind),
-            composite=partial(_composite, kind),
             kernel="int8_recurrent",
             kernel_attrs=(("kind", kind),),
             native=lambda specs, attrs: True,

@@ -47,6 +47,4 @@ class IntegerDepthwiseLayer(IntegerTablesLayer):
         sizes, dilation = ops.shape(x)[1:-1], self.dilation_rate
         pairs = padding_pairs(self.padding, sizes, self.kernel_size, self.strides, dilation)
         factors = ops.divide(step, getattr(self, f"{name}_scale"))
-        return int8_depthwise(
-            x, getattr(self, name), factors, zero, self.strides, pairs, dilation
-        )
+        return int8_depthwise(x, getattr(self, name), factors, zero, self.strides, pairs, dilation)
