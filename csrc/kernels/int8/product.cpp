@@ -122,9 +122,10 @@ struct Panel {
   const int32_t* wide;  // null: not widened
 };
 
+// A call of its own: inlined, what else is in registers would leave some sums in memory.
 template <int kRows, int kVectors, bool kWide>
-void add_up(const int32_t* x, int64_t stride, const Panel& panel, int64_t groups,
-            const int32_t* start, Sums& out) {
+[[gnu::noinline]] void add_up(const int32_t* x, int64_t stride, const Panel& panel, int64_t groups,
+                              const int32_t* start, Sums& out) {
   const int8_t* packed = panel.packed;
   const int32_t* wide = panel.wide;
   VecI sums[kRows][kVectors];

@@ -36,9 +36,14 @@ HM_INLINE Groups weights_at(const int8_t* packed, const int32_t* widened, int64_
   return load_groups(packed + i * 4 * W);
 }
 
+template <RecurrentKind kKind>
+using Sums = int32_t[kTileRows][kGates<kKind>][W];
+
+// A call of its own: inlined, what gates have in registers would leave some sums in memory.
 template <RecurrentKind kKind, int kRows, bool kWide>
-HM_INLINE void products(const Int8RecurrentArgs& a, const State& s, int64_t vector, int64_t row,
-                        VecI (&sums)[kRows][kGates<kKind>]) {
+[[gnu::noinline]] void products(const Int8RecurrentArgs& a, const State& s, int64_t vector,
+                                int64_t row, Sums<kKind>& out) {
+  VecI sums[kRows][kGates<kKind>];
   constexpr int G = kGates<kKind>;
   const int64_t vectors = s.stride / W;
   const int32_t* column_sums = static_cast<const int32_t*>(a.packed) + vector * G * W;
@@ -63,19 +68,24 @@ HM_INLINE void products(const Int8RecurrentArgs& a, const State& s, int64_t vect
       for (int r = 0; r < kRows; ++r) sums[r][g] = add_products(sums[r][g], of_row[r], w);
     }
   }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) sums[r][g].store(out[r][g]);
+  }
 }
 
 // The state of one row and vector of units after a step that counts.
 template <RecurrentKind kKind>
 HM_INLINE Vec advance(const Int8RecurrentArgs& a, const State& s, const float* z, float step,
-                      const VecI (&sums)[kGates<kKind>], int64_t at, int64_t unit, int64_t n) {
+                      const int32_t (&sums)[kGates<kKind>][W], int64_t at, int64_t unit, int64_t n) {
   constexpr int G = kGates<kKind>;
   const Vec of_row = Vec::broadcast(step);
   Vec inner[G];
 #pragma GCC unroll 4
   for (int g = 0; g < G; ++g) {
     const Vec factor = of_row * Vec::load_n(a.factors + g * a.U + unit, n);
-    inner[g] = to_float(sums[g]) * factor;
+    inner[g] = to_float(VecI::load(sums[g])) * factor;
   }
   const auto of_inputs = [&](int g) { return Vec::load_n(z + g * a.U + unit, n); };
   if constexpr (kKind == RecurrentKind::lstm) {
@@ -100,7 +110,7 @@ HM_INLINE Vec advance(const Int8RecurrentArgs& a, const State& s, const float* z
 template <RecurrentKind kKind, int kRows, bool kWide>
 void tile(const Int8RecurrentArgs& a, const State& s, int64_t t, int64_t vector, int64_t row) {
   constexpr int G = kGates<kKind>;
-  VecI sums[kRows][G];
+  alignas(64) Sums<kKind> sums;
   products<kKind, kRows, kWide>(a, s, vector, row, sums);
   const int64_t unit = vector * W, n = a.U - unit < W ? a.U - unit : W;
 #pragma GCC unroll 4

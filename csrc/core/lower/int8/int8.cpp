@@ -72,6 +72,15 @@ Int8Windows windows_of(const NodeView& node) {
   return windows;
 }
 
+// Whether windows are the places of an image, one by one: rows of a matrix.
+bool is_pointwise(const Int8Windows& w) {
+  bool found = w.rows == w.H && w.columns == w.W;
+  for (int i = 0; i < 2; ++i) {
+    found = found && w.taps[i] == 1 && w.strides[i] == 1 && w.before[i] == 0;
+  }
+  return found;
+}
+
 // Operands behind x and w: factors [, zero] [, bias] [, format].
 template <class Args>
 void read_rest(const NodeView& node, LaunchWriter& writer, Args& args) {
@@ -142,6 +151,7 @@ void lower_int8_conv(const NodeView& node, LaunchWriter& writer) {
   Int8ProductArgs args{};
   args.source = Int8Source::kWindows;
   args.windows = windows_of(node);
+  if (is_pointwise(args.windows)) args.source = Int8Source::kBytes;
   args.N = y.dim(-1);
   args.K = w.size() / std::max<int64_t>(args.N, 1);
   args.M = y.size() / std::max<int64_t>(args.N, 1);

@@ -14,6 +14,7 @@ class _DepthwiseConv(IntegerDepthwiseLayer, ConvolutionLayer):
 
     _kernels = ("depthwise",)
     _output_axes = {"kernel": 2}  # noqa: RUF012
+    kernel: Any
 
     def __init__(
         self,

@@ -19,7 +19,6 @@ class IntegerDepthwiseLayer(IntegerTablesLayer):
 
     _has_inputs = True
 
-    rank: Any
     kernel_size: Any
     strides: Any
     dilation_rate: Any
@@ -35,8 +34,7 @@ class IntegerDepthwiseLayer(IntegerTablesLayer):
 
     def _check_config(self, config: Any) -> None:
         super()._check_config(config)
-        # Before the arguments of a quantized layer are known, they were checked when it was made.
-        if getattr(self, "data_format", "channels_last") != "channels_last":
+        if self.data_format != "channels_last":
             raise NotImplementedError(
                 f"{self.describe()}: only convolutions with channels last are quantized."
             )

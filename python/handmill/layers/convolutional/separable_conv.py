@@ -15,6 +15,8 @@ class _SeparableConv(IntegerDepthwiseLayer, ConvolutionLayer):
     _kernels = ("depthwise", "pointwise")
     _tables = ("depthwise_kernel", "pointwise_kernel")
     _output_axes = {"depthwise_kernel": 2}  # noqa: RUF012
+    depthwise_kernel: Any
+    pointwise_kernel: Any
 
     def __init__(
         self,

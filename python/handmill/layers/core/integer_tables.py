@@ -87,7 +87,7 @@ class IntegerTablesLayer(Layer):
         if self.quantization_config is None:  # the path, and so the mode, is known by now
             self.quantization_config = resolved_config(self.quantization_mode, None)
             self._check_config(self.quantization_config)
-        frozen = {"trainable": False, "autocast": False}
+        frozen: dict[str, Any] = {"trainable": False, "autocast": False}
         table = self.add_weight(name=name, shape=shape, initializer="zeros", dtype="int8", **frozen)
         scale = self.add_weight(
             name=f"{name}_scale", shape=(self._outputs(name, shape),), initializer="ones",
