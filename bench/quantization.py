@@ -1,12 +1,14 @@
 """Models with integer weights beside the same models in float32, in turns in one process.
 
-    python bench/quantization.py [--only mlp,gpt2,conv,depthwise,lstm] [--processor] [--isa avx2] [--rounds 9] [--json F]
+    python bench/quantization.py [--only mlp,gpt2,conv,depthwise,lstm] [--isa avx2] [--rounds 9]
+        [--processor] [--json F]
 
 ``mlp``: 784-512-256-10, 8 bits, scales of each row at run time. ``gpt2``: the products of one token
 of GPT-2's shapes, four of the twelve blocks and the head. ``conv``: five 3x3 convolutions at 32x32
 with calibrated scales. ``depthwise``: blocks of MobileNet's kind at 32x32, the same way. ``lstm``:
 two layers of 128 units over 50 steps, rows and states measured. ``--processor``: processor time of
-one thread, least of the rounds, for machines on which others work. Weights are drawn; what is timed does not depend on them.
+one thread, the least of the rounds, for machines on which others work. Weights are drawn; what is
+timed does not depend on them.
 """
 
 from __future__ import annotations

@@ -26,14 +26,14 @@ namespace avx2_vnni {
 void int8_product(const Int8ProductArgs& args, Range blocks, void* scratch);
 void int8_depthwise(const Int8DepthwiseArgs& args, Range blocks, void* scratch);
 void int8_recurrent(const Int8RecurrentArgs& args, Range blocks, void* scratch);
-}
+}  // namespace avx2_vnni
 #endif
 #if defined(HM_HAS_AVX512_VNNI)
 namespace avx512_vnni {
 void int8_product(const Int8ProductArgs& args, Range blocks, void* scratch);
 void int8_depthwise(const Int8DepthwiseArgs& args, Range blocks, void* scratch);
 void int8_recurrent(const Int8RecurrentArgs& args, Range blocks, void* scratch);
-}
+}  // namespace avx512_vnni
 #endif
 
 namespace {

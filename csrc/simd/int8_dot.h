@@ -90,7 +90,9 @@ HM_INLINE Groups load_groups(const int8_t* p) {
   return {low_bytes(both), high_bytes(both)};
 }
 HM_INLINE Group group_of(VecI even, VecI odd) { return {even, odd}; }
-HM_INLINE Groups load_wide(const int32_t* p) { return {VecI::load(p), VecI::load(p + VecI::width)}; }
+HM_INLINE Groups load_wide(const int32_t* p) {
+  return {VecI::load(p), VecI::load(p + VecI::width)};
+}
 HM_INLINE void store_wide(Groups a, int32_t* p) {
   a.even.store(p);
   a.odd.store(p + VecI::width);

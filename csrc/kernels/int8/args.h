@@ -84,16 +84,16 @@ struct Int8DepthwisePackArgs {
 /// each step by its largest magnitude. Gates are computed by float32 operations that are rounded
 /// one by one. A block is some rows and all of their steps, as of RecurrentArgs.
 struct Int8RecurrentArgs {
-  const float* z;       // (B, T, G U): what the inputs add
-  const void* packed;   // R
-  const float* factors; // (G U,), of the columns of R
-  const float* h0;      // (B, U)
-  const float* c0;      // (B, U), of lstm
-  const float* bias;    // (U), of gru: added to h R for the candidate, before the reset gate
-  const uint8_t* mask;  // (B, T): steps that count; null: all
-  float* y;             // (B, T, U): h after each step
-  float* h;             // (B, U): h after the last one
-  float* c;             // the same for c, of lstm
+  const float* z;        // (B, T, G U): what the inputs add
+  const void* packed;    // R
+  const float* factors;  // (G U,), of the columns of R
+  const float* h0;       // (B, U)
+  const float* c0;       // (B, U), of lstm
+  const float* bias;     // (U), of gru: added to h R for the candidate, before the reset gate
+  const uint8_t* mask;   // (B, T): steps that count; null: all
+  float* y;              // (B, T, U): h after each step
+  float* h;              // (B, U): h after the last one
+  float* c;              // the same for c, of lstm
   int64_t B, T, U;
   int64_t rows_per_block;
   RecurrentKind kind;

@@ -1,8 +1,8 @@
 // Recurrent layers whose products with the state are of bytes: some rows of the batch through all
 // steps, by one thread. Formula and layout: args.h.
+#include "kernels/int8/args.h"
 #include "kernels/int8/plain_gates.h"
 #include "kernels/int8/rows.h"
-#include "kernels/int8/args.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -78,7 +78,8 @@ template <RecurrentKind kKind, int kRows, bool kWide>
 // The state of one row and vector of units after a step that counts.
 template <RecurrentKind kKind>
 HM_INLINE Vec advance(const Int8RecurrentArgs& a, const State& s, const float* z, float step,
-                      const int32_t (&sums)[kGates<kKind>][W], int64_t at, int64_t unit, int64_t n) {
+                      const int32_t (&sums)[kGates<kKind>][W], int64_t at, int64_t unit,
+                      int64_t n) {
   constexpr int G = kGates<kKind>;
   const Vec of_row = Vec::broadcast(step);
   Vec inner[G];

@@ -169,7 +169,7 @@ void lower_int8_depthwise(const NodeView& node, LaunchWriter& writer) {
   if (x.rank() == 3) {  // taps of a line lie below each other: four of them are one group
     std::swap(windows.H, windows.W);
     std::swap(windows.rows, windows.columns);
-    for (int64_t(*pair)[2] :
+    for (int64_t (*pair)[2] :
          {&windows.taps, &windows.strides, &windows.dilations, &windows.before}) {
       std::swap((*pair)[0], (*pair)[1]);
     }
@@ -183,10 +183,8 @@ void lower_int8_depthwise(const NodeView& node, LaunchWriter& writer) {
   const int64_t width = int8_widths(writer.isa()).vector, vectors = ceil_div(args.N, width);
   const int64_t taps = windows.taps[1] * round_up(windows.taps[0], 4);
   const Ref packed = writer.workspace(vectors * width * (4 + taps));
-  Int8DepthwisePackArgs pack{.w = nullptr,
-                             .packed = nullptr,
-                             .taps = {windows.taps[0], windows.taps[1]},
-                             .N = args.N};
+  Int8DepthwisePackArgs pack{
+      .w = nullptr, .packed = nullptr, .taps = {windows.taps[0], windows.taps[1]}, .N = args.N};
   writer.read(&pack.w, w);
   writer.write(&pack.packed, packed);
   writer.add<Kernel::int8_depthwise_pack>(pack, {.blocks = vectors, .pack = w.is_stable});
@@ -203,11 +201,10 @@ void lower_int8_depthwise(const NodeView& node, LaunchWriter& writer) {
   writer.write(&args.y, y);
   // Whole vectors are read: up to one behind the last byte.
   writer.add<Kernel::int8_depthwise>(
-      args,
-      {.blocks = x.dim(0) * args.row_blocks,
-       .scratch = rows * columns * args.N + 64,
-       .flops = 2.0 * static_cast<double>(y.size()) *
-                static_cast<double>(windows.taps[0] * windows.taps[1])});
+      args, {.blocks = x.dim(0) * args.row_blocks,
+             .scratch = rows * columns * args.N + 64,
+             .flops = 2.0 * static_cast<double>(y.size()) *
+                      static_cast<double>(windows.taps[0] * windows.taps[1])});
 }
 
 // (z, r, factors, h0, [c0], [bias], [mask]) -> y, h, [c]
