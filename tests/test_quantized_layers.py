@@ -60,7 +60,9 @@ def check_everywhere(model, x, found, folder):
         assert [v.dtype for v in loaded.weights] == [v.dtype for v in model.weights]
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize(
+    "kind", (*(pytest.param(x, marks=pytest.mark.slow) for x in RECURRENT[:2]), layers.LSTM)
+)
 def test_recurrent_layers(kind, tmp_path):
     model, x = recurrent(kind), normal(18, 6, 5)
     x[3, 4:] = 0
@@ -73,6 +75,7 @@ def test_recurrent_layers(kind, tmp_path):
     check_everywhere(model, x, found, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ({"activation": "relu"}, {"reset_after": False}))
 def test_steps_of_other_gates(arguments, tmp_path):
     kind = layers.GRU if "reset_after" in arguments else layers.LSTM
@@ -107,6 +110,7 @@ def test_a_cell_and_a_layer_are_quantized_by_themselves():
     np.testing.assert_array_equal(again(x), layer(x))
 
 
+@pytest.mark.slow
 def test_biases_of_quantized_layers_are_trained():
     model, x = recurrent(layers.GRU, recurrent_dropout=0.2, dropout=0.1), normal(32, 6, 5)
     model.quantize("int8")
@@ -138,6 +142,7 @@ def test_gradient_goes_through_the_numbers_of_the_kernel(kind):
     assert 0 < np.abs(slope(small) - want).max() < 0.1 * np.abs(want).max()
 
 
+@pytest.mark.slow
 def test_depthwise_layers(tmp_path):
     model, x = depthwise(), normal(40, 9, 9, 3)
     want = model.predict(x, verbose=0)
