@@ -300,6 +300,20 @@ def test_integers_of_8_bits() -> None:
         np.testing.assert_allclose(found, wanted, atol=1e-6 * np.abs(wanted).max())
 
 
+def test_depthwise_integers_of_8_bits() -> None:
+    """As written: runtimes that fuse QDQ may saturate sums of bytes where there is no VNNI."""
+    x = floats(40, 8, 8, 3)
+    model = seq((8, 8, 3), L.DepthwiseConv2D(3, depth_multiplier=2, padding="same"), L.ReLU())
+    model.quantize(config=hm.quantizers.Int8StaticQuantizationConfig(x))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = onnx_bytes(model, 17, None, False)
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x})[0]
+    wanted = model.predict(x, verbose=0)
+    np.testing.assert_allclose(found, wanted, atol=1e-6 * np.abs(wanted).max())
+
+
 def test_rules_are_of_operators() -> None:
     assert set(RULES) <= set(REGISTRY)
 

@@ -86,7 +86,7 @@ NOT_DIFFERENTIABLE = {
     "random_gamma random_beta random_binomial": "accepted or rejected, which has no slope",
     "ctc_decode": "a search for labels",
     "choose_token": "a draw among tokens",
-    "unpack_int4 int8_conv to_bytes": "integers",
+    "unpack_int4 int8_conv int8_depthwise to_bytes": "integers",
     "eig lu_factor": "for matrices that are not symmetric; exchanges of rows",
     "sparse_match dense_match accumulate_mean": "counts of metrics",
     "sgd_update momentum_update adam_update rmsprop_update adagrad_update": "updates in place",

@@ -13,6 +13,7 @@ namespace handmill::HM_ISA {
 #if defined(HM_ISA_AVX512_VNNI) || defined(HM_ISA_AVX2_VNNI)
 
 inline constexpr int kGroupWords = 1;
+inline constexpr int kWideWords = 1;  // that Groups take once widened
 
 struct Group {
   VecI words;
@@ -25,6 +26,10 @@ HM_INLINE Group broadcast_group(const int32_t* p) { return {VecI::broadcast(*p)}
 HM_INLINE Groups load_groups(const int8_t* p) {
   return {VecI::load(reinterpret_cast<const int32_t*>(p))};
 }
+// Of bytes 0 and 2, and bytes 1 and 3, each in half a lane.
+HM_INLINE Group group_of(VecI even, VecI odd) { return {even | shift_left<8>(odd)}; }
+HM_INLINE Groups load_wide(const int32_t* p) { return {VecI::load(p)}; }
+HM_INLINE void store_wide(Groups a, int32_t* p) { a.words.store(p); }
 HM_INLINE VecI add_products(VecI sum, Group a, Groups b) {
 #if defined(HM_ISA_AVX512_VNNI)
   return {_mm512_dpbusd_epi32(sum.v, a.words.v, b.words.v)};
@@ -36,6 +41,7 @@ HM_INLINE VecI add_products(VecI sum, Group a, Groups b) {
 #else
 
 inline constexpr int kGroupWords = 2;
+inline constexpr int kWideWords = 2;  // that Groups take once widened
 
 // Pairs of int16 in each lane.
 #if defined(HM_ISA_AVX512)
@@ -83,11 +89,53 @@ HM_INLINE Groups load_groups(const int8_t* p) {
   const VecI both = VecI::load(reinterpret_cast<const int32_t*>(p));
   return {low_bytes(both), high_bytes(both)};
 }
+HM_INLINE Group group_of(VecI even, VecI odd) { return {even, odd}; }
+HM_INLINE Groups load_wide(const int32_t* p) {
+  return {VecI::load(p), VecI::load(p + VecI::width)};
+}
+HM_INLINE void store_wide(Groups a, int32_t* p) {
+  a.even.store(p);
+  a.odd.store(p + VecI::width);
+}
 HM_INLINE VecI add_products(VecI sum, Group a, Groups b) {
   return sum + (madd(a.even, b.even) + madd(a.odd, b.odd));
 }
 
 #endif
+
+// One byte a lane.
+HM_INLINE VecI load_bytes(const uint8_t* p) {
+#if defined(HM_ISA_AVX512)
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+#elif defined(HM_ISA_AVX2)
+  return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))};
+#else
+  const int32_t words[VecI::width] = {p[0], p[1], p[2], p[3]};
+  return VecI::load(words);
+#endif
+}
+
+// In each lane bytes of its own: those of row[0], ..., row[kBytes - 1]. Those that are missing up
+// to four are unspecified, or 0; they meet weights of 0.
+template <int kBytes>
+HM_INLINE Group lane_group(const uint8_t* const (&row)[4]) {
+  static_assert(1 <= kBytes && kBytes <= 4);
+  const auto both = [&](int first, int second, bool has_second) __attribute__((always_inline)) {
+#if defined(HM_ISA_AVX2)
+    if (has_second) {
+      const auto load = [](const uint8_t* p) {
+        return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+      };
+      return VecI{_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(load(row[first]), load(row[second])))};
+    }
+#endif
+    const VecI low = load_bytes(row[first]);
+    return has_second ? low | shift_left<16>(load_bytes(row[second])) : low;
+  };
+  const VecI even = both(0, 2, kBytes > 2);
+  const VecI odd = kBytes > 1 ? both(1, 3, kBytes > 3) : VecI::zero();
+  return group_of(even, odd);
+}
 
 // The lanes, 0 to 255 each, as bytes.
 HM_INLINE void store_bytes(VecI a, uint8_t* p, int64_t n) {

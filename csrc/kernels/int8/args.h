@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/matmul/args.h"
+#include "kernels/recurrent/args.h"
 #include "kernels/types.h"
 
 namespace handmill {
@@ -49,6 +50,63 @@ struct Int8PackArgs {
   void* packed;
   int64_t row, col;
   int64_t K, N;
+};
+
+/// One kernel a channel, or more: result channel n is of channel n / multiplier of x. What follows
+/// the sums is that of a product. Block [i] computes rows of one image; scratch holds what of it
+/// they read, with `zero` around.
+struct Int8DepthwiseArgs {
+  const uint8_t* x;
+  const void* packed;
+  const float* factors;  // (N,)
+  const float* bias;     // (N,) or null
+  const float* zero;
+  const float* format;  // of bytes; null for float results
+  void* y;
+  int64_t N;  // channels of y
+  int64_t multiplier;
+  int64_t rows_per_block, row_blocks;  // of one image
+  Int8Windows windows;
+  Activation activation;  // none, relu, relu6
+};
+
+/// Kernels (rows, columns, N) of int8 as columns of taps. First the sums of all channels, int32,
+/// whole vectors of them; then for each vector of channels and each column groups of four rows,
+/// which 0 fills up, four bytes a channel. Block [v] packs a vector.
+struct Int8DepthwisePackArgs {
+  const int8_t* w;
+  void* packed;
+  int64_t taps[2];
+  int64_t N;
+};
+
+/// The steps of a recurrent layer whose products with h are of bytes: each row of h is quantized at
+/// each step by its largest magnitude. Gates are computed by float32 operations that are rounded
+/// one by one. A block is some rows and all of their steps, as of RecurrentArgs.
+struct Int8RecurrentArgs {
+  const float* z;        // (B, T, G U): what the inputs add
+  const void* packed;    // R
+  const float* factors;  // (G U,), of the columns of R
+  const float* h0;       // (B, U)
+  const float* c0;       // (B, U), of lstm
+  const float* bias;     // (U), of gru: added to h R for the candidate, before the reset gate
+  const uint8_t* mask;   // (B, T): steps that count; null: all
+  float* y;              // (B, T, U): h after each step
+  float* h;              // (B, U): h after the last one
+  float* c;              // the same for c, of lstm
+  int64_t B, T, U;
+  int64_t rows_per_block;
+  RecurrentKind kind;
+  bool backwards;  // begins with the last step
+};
+
+/// R (U, G U) of int8. First the sums of its columns, int32; then the bytes: both for each vector
+/// of units gate after gate, the bytes for each four rows, which 0 fills up. Block [v] packs a
+/// vector.
+struct Int8RecurrentPackArgs {
+  const int8_t* r;
+  void* packed;
+  int64_t U, G;
 };
 
 /// y = round(clip(x * f, -z, 255 - z)) + z with `format` (f, z); NaN becomes z.

@@ -1,4 +1,4 @@
-// Panels of int8 weights with the sums of their columns.
+// int8 weights as the kernels read them, with the sums of their columns.
 #include "kernels/int8/panels.h"
 #include "kernels/range.h"
 
@@ -17,6 +17,49 @@ void int8_pack(const Int8PackArgs& a, Range blocks, void*) {
         for (int64_t k = 4 * g; k < 4 * g + 4; ++k) {
           const bool inside = k < a.K && first + n < a.N;
           const int8_t w = inside ? a.w[k * a.row + (first + n) * a.col] : int8_t{0};
+          sums[n] += w;
+          *out++ = w;
+        }
+      }
+    }
+  }
+}
+
+void int8_depthwise_pack(const Int8DepthwisePackArgs& a, Range blocks, void*) {
+  constexpr int W = VecI::width;
+  const int64_t vectors = (a.N + W - 1) / W, rows = (a.taps[0] + 3) / 4 * 4;
+  for (int64_t v = blocks.begin; v < blocks.end; ++v) {
+    int32_t* sums = static_cast<int32_t*>(a.packed) + v * W;
+    int8_t* out = static_cast<int8_t*>(a.packed) + 4 * vectors * W + v * W * rows * a.taps[1];
+    for (int n = 0; n < W; ++n) sums[n] = 0;
+    for (int64_t j = 0; j < a.taps[1]; ++j) {
+      for (int64_t i = 0; i < rows; i += 4) {
+        for (int64_t n = 0; n < W; ++n) {
+          for (int64_t k = i; k < i + 4; ++k) {
+            const bool inside = k < a.taps[0] && v * W + n < a.N;
+            const int8_t w = inside ? a.w[(k * a.taps[1] + j) * a.N + v * W + n] : int8_t{0};
+            sums[n] += w;
+            *out++ = w;
+          }
+        }
+      }
+    }
+  }
+}
+
+void int8_recurrent_pack(const Int8RecurrentPackArgs& a, Range blocks, void*) {
+  constexpr int W = VecI::width;
+  const int64_t vectors = (a.U + W - 1) / W, groups = (a.U + 3) / 4, width = a.G * W;
+  for (int64_t v = blocks.begin; v < blocks.end; ++v) {
+    int32_t* sums = static_cast<int32_t*>(a.packed) + v * width;
+    int8_t* out = static_cast<int8_t*>(a.packed) + 4 * width * (vectors + v * groups);
+    for (int64_t n = 0; n < width; ++n) sums[n] = 0;
+    for (int64_t i = 0; i < 4 * groups; i += 4) {
+      for (int64_t n = 0; n < width; ++n) {
+        const int64_t gate = n / W, unit = v * W + n % W;
+        for (int64_t k = i; k < i + 4; ++k) {
+          const bool inside = k < a.U && unit < a.U;
+          const int8_t w = inside ? a.r[(k * a.G + gate) * a.U + unit] : int8_t{0};
           sums[n] += w;
           *out++ = w;
         }

@@ -1,9 +1,8 @@
 // Products of int8 matrices: rows are quantized into scratch, a register tile of sums goes along K
 // once, and each row of sums is scaled and finished.
+#include "kernels/int8/finish.h"
 #include "kernels/int8/panels.h"
-#include "kernels/lanes.h"
-#include "simd/activations.h"
-#include "simd/int8_dot.h"
+#include "kernels/int8/rows.h"
 
 namespace handmill::HM_ISA {
 namespace {
@@ -19,40 +18,6 @@ constexpr int kTileRows = 3;  // 6 sums, 4 halves of weights, 2 of inputs: 16 re
 HM_INLINE int64_t share(int64_t size, int64_t parts, int64_t i) { return size * i / parts; }
 
 // --- rows ----------------------------------------------------------------------------------------
-
-// The bits of the largest magnitude: those of NaN are above those of infinity, and these above all
-// others.
-HM_INLINE int32_t largest_bits(const float* x, int64_t K) {
-  VecI largest = VecI::zero();
-  for_each_vector(0, K, [&](int64_t k, auto lanes) {
-    const VecI bits = as_int(abs(lanes.load(x + k)));
-    largest = select(bits > largest, bits, largest);
-  });
-  int32_t all[VecI::width];
-  largest.store(all);
-  int32_t found = 0;
-  for (int i = 0; i < VecI::width; ++i) found = all[i] > found ? all[i] : found;
-  return found;
-}
-
-// Writes q + 128, and returns the step.
-float quantize(const float* x, uint8_t* out, int64_t K) {
-  constexpr int32_t kInfinity = 0x7f800000;
-  const int32_t bits = largest_bits(x, K);
-  if (bits >= kInfinity) {
-    std::memset(out, 128, static_cast<size_t>(K));
-    return __builtin_nanf("");
-  }
-  const float largest = __builtin_bit_cast(float, bits) + 1e-7f;
-  const Vec inverse = Vec::broadcast(127.0f / largest);
-  const VecI zero = VecI::broadcast(128);
-  for_each_vector(0, K, [&](int64_t k, auto lanes) {
-    const int64_t left = K - k;
-    store_bytes(to_int(lanes.load(x + k) * inverse) + zero, out + k,
-                left < VecI::width ? left : VecI::width);
-  });
-  return largest / 127.0f;
-}
 
 // Short runs of bytes, where a call would cost as much.
 HM_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
@@ -120,19 +85,6 @@ void gather_window(const Int8Windows& w, const uint8_t* images, const Place& at,
   }
 }
 
-// A row of bytes as groups of four; what fills up the last one meets weights of 0.
-HM_INLINE void make_groups(uint8_t* bytes, int64_t K, int64_t groups, int32_t* out) {
-  for (int64_t k = K; k < 4 * groups; ++k) bytes[k] = 0;
-  if constexpr (kGroupWords == 2) {
-    for (int64_t g = 0; g < groups; ++g) {
-      uint32_t word;
-      std::memcpy(&word, bytes + 4 * g, sizeof word);
-      out[2 * g] = static_cast<int32_t>(word & 0x00ff00ffu);
-      out[2 * g + 1] = static_cast<int32_t>(word >> 8 & 0x00ff00ffu);
-    }
-  }
-}
-
 struct Rows {
   int64_t begin, end;
   int32_t* words;  // groups of row `begin`
@@ -164,9 +116,18 @@ void prepare(const Int8ProductArgs& a, const Rows& rows, int64_t groups, uint8_t
 
 using Sums = int32_t[kTileRows][kInt8Vectors * VecI::width];
 
-template <int kRows, int kVectors>
-void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t groups,
-            const int32_t* start, Sums& out) {
+// A panel as it is packed, or widened once for all rows of a block.
+struct Panel {
+  const int8_t* packed;
+  const int32_t* wide;  // null: not widened
+};
+
+// A call of its own: inlined, what else is in registers would leave some sums in memory.
+template <int kRows, int kVectors, bool kWide>
+[[gnu::noinline]] void add_up(const int32_t* x, int64_t stride, const Panel& panel, int64_t groups,
+                              const int32_t* start, Sums& out) {
+  const int8_t* packed = panel.packed;
+  const int32_t* wide = panel.wide;
   VecI sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -176,8 +137,15 @@ void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t group
   for (int64_t g = 0; g < groups; ++g) {
     Groups w[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) w[v] = load_groups(panel + v * 4 * VecI::width);
-    panel += kVectors * 4 * VecI::width;
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (kWide) {
+        w[v] = load_wide(wide + v * kWideWords * VecI::width);
+      } else {
+        w[v] = load_groups(packed + v * 4 * VecI::width);
+      }
+    }
+    packed += kVectors * 4 * VecI::width;
+    wide += kWide ? kVectors * kWideWords * VecI::width : 0;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Group group = broadcast_group(x + r * stride + g * kGroupWords);
@@ -192,68 +160,43 @@ void add_up(const int32_t* x, int64_t stride, const int8_t* panel, int64_t group
   }
 }
 
-template <int kRows>
-HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const int8_t* panel,
+template <int kRows, bool kWide>
+HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const Panel& panel,
                       int64_t groups, const int32_t* start, Sums& out) {
   switch (vectors) {
     case 1:
-      return add_up<kRows, 1>(x, stride, panel, groups, start, out);
+      return add_up<kRows, 1, kWide>(x, stride, panel, groups, start, out);
     case 2:
-      return add_up<kRows, 2>(x, stride, panel, groups, start, out);
+      return add_up<kRows, 2, kWide>(x, stride, panel, groups, start, out);
     default:
       if constexpr (kInt8Vectors == 4) {
-        if (vectors == 3) return add_up<kRows, 3>(x, stride, panel, groups, start, out);
-        return add_up<kRows, 4>(x, stride, panel, groups, start, out);
+        if (vectors == 3) return add_up<kRows, 3, kWide>(x, stride, panel, groups, start, out);
+        return add_up<kRows, 4, kWide>(x, stride, panel, groups, start, out);
       }
   }
 }
 
-// --- results -------------------------------------------------------------------------------------
-
-// What is the same for all rows, in registers: stores of results might otherwise change it.
-struct Finish {
-  const float *factors, *bias;
-  void* y;
-  int64_t N;
-  ByteFormat format;
-  Activation activation;
-  bool has_steps, has_bytes;
-
-  HM_INLINE explicit Finish(const Int8ProductArgs& a)
-      : factors(a.factors),
-        bias(a.bias),
-        y(a.y),
-        N(a.N),
-        format(a.format == nullptr ? kNoFormat : a.format),
-        activation(a.activation),
-        has_steps(a.source == Int8Source::kFloats),
-        has_bytes(a.format != nullptr) {}
-
-  // Columns [first, last) of row m.
-  HM_INLINE void row(const int32_t* sums, float step, int64_t m, int64_t first,
-                     int64_t last) const {
-    const Vec of_row = Vec::broadcast(step);
-    const int64_t start = m * N;
-    for_each_vector(first, last, [&](int64_t n, auto lanes) {
-      Vec factor = lanes.load(factors + n);
-      if (has_steps) factor = of_row * factor;
-      Vec v = to_float(VecI::load(sums + (n - first))) * factor;
-      if (bias != nullptr) v = v + lanes.load(bias + n);
-      if (activation == Activation::relu) v = relu(v);
-      if (activation == Activation::relu6) v = relu6(v);
-      if (has_bytes) {
-        const int64_t left = last - n;
-        store_bytes(format.of(v), static_cast<uint8_t*>(y) + start + n,
-                    left < VecI::width ? left : VecI::width);
-      } else {
-        lanes.store(v, static_cast<float*>(y) + start + n);
-      }
-    });
+template <int kRows>
+HM_INLINE void add_up(int vectors, const int32_t* x, int64_t stride, const Panel& panel,
+                      int64_t groups, const int32_t* start, Sums& out) {
+  if constexpr (kWideWords > 1) {
+    if (panel.wide != nullptr) {
+      return add_up<kRows, true>(vectors, x, stride, panel, groups, start, out);
+    }
   }
+  add_up<kRows, false>(vectors, x, stride, panel, groups, start, out);
+}
 
- private:
-  static constexpr float kNoFormat[2] = {1.0f, 0.0f};
-};
+// Fewer rows do not pay for widening a panel.
+constexpr int64_t kRowsToWiden = 4 * kTileRows;
+
+Panel widened(const int8_t* packed, int64_t vectors, int64_t rows, int32_t* wide) {
+  if (kWideWords == 1 || rows < kRowsToWiden) return {packed, nullptr};
+  for (int64_t i = 0; i < vectors; ++i) {
+    store_wide(load_groups(packed + i * 4 * VecI::width), wide + i * kWideWords * VecI::width);
+  }
+  return {packed, wide};
+}
 
 }  // namespace
 
@@ -263,11 +206,14 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
   const auto* column_sums = static_cast<const int32_t*>(a.packed);
   const int32_t zero = a.zero == nullptr ? 128 : static_cast<int32_t>(*a.zero);
   const int64_t most = (a.M + a.blocks_m - 1) / a.blocks_m;  // rows of a block
-  // Scratch: steps, one row of bytes, then the groups of all rows.
+  // Scratch: steps, one row of bytes, a panel, then the groups of all rows.
   auto* steps = static_cast<float*>(scratch);
   auto* line = static_cast<uint8_t*>(scratch) + (4 * most + 63) / 64 * 64;
-  auto* words = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
-  const Finish finish(a);
+  auto* wide = reinterpret_cast<int32_t*>(line + (4 * panels.groups + 63) / 64 * 64);
+  auto* words =
+      wide + (kWideWords > 1 ? kWideWords * kInt8Vectors * VecI::width * panels.groups : 0);
+  const Int8Finish finish(a);
+  const bool has_steps = a.source == Int8Source::kFloats;
   int64_t prepared = -1;
   Rows rows{};
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
@@ -289,7 +235,8 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
         const int64_t n = v * VecI::width;
         (VecI::broadcast(-zero) * VecI::load(column_sums + first + n)).store(start + n);
       }
-      const int8_t* w = packed + panels.offset(panel);
+      const Panel w = widened(packed + panels.offset(panel), vectors * panels.groups,
+                              rows.end - rows.begin, wide);
       for (int64_t m = rows.begin; m < rows.end;) {
         const int32_t* x = rows.words + (m - rows.begin) * rows.stride;
         const int64_t left = rows.end - m;
@@ -308,7 +255,8 @@ void int8_product(const Int8ProductArgs& a, Range blocks, void* scratch) {
           add_up<1>(vectors, x, rows.stride, w, panels.groups, start, sums);
         }
         for (int r = 0; r < count; ++r) {
-          finish.row(sums[r], rows.steps[m + r - rows.begin], m + r, first, last);
+          const float* step = has_steps ? rows.steps + (m + r - rows.begin) : nullptr;
+          finish.row(sums[r], step, m + r, first, last);
         }
         m += count;
       }

@@ -435,12 +435,14 @@ class Model(Trainer, Layer):
     ) -> Any:
         """Replaces the weights of layers that can be quantized by integers, in place.
 
-        ``"int8"`` covers Dense, EinsumDense (and so the projections of attention), Embedding and
-        ReversibleEmbedding: a quarter of the bytes, and 8-bit products whose results have the
-        same bits on every CPU. ``"int4"`` makes files smaller still. All else stays as it is, and
-        is named in the report. Quantized weights are no longer trained. Layers that were trained
-        for it (:func:`handmill.compress.quantize_aware`) become what training simulated, and the
-        others stay as they are unless ``filters`` choose them.
+        ``"int8"`` covers Dense, EinsumDense (and so the projections of attention), Embedding,
+        ReversibleEmbedding and both kernels of SimpleRNN, GRU and LSTM: a quarter of the bytes, and
+        8-bit products whose results have the same bits on every CPU. Convolutions, depthwise and
+        separable ones too, need data (:class:`handmill.quantizers.Int8StaticQuantizationConfig`).
+        ``"int4"`` makes files smaller still. All else stays as it is, and is named in the report.
+        Quantized weights are no longer trained. Layers that were trained for it
+        (:func:`handmill.compress.quantize_aware`) become what training simulated, and the others
+        stay as they are unless ``filters`` choose them.
 
         Args:
             mode: ``"int8"`` or ``"int4"``; default: that of ``config``.

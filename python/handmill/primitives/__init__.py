@@ -19,6 +19,8 @@ from handmill.primitives import (  # noqa: F401
     hashing,
     int8,
     int8_conv,
+    int8_depthwise,
+    int8_recurrent,
     linalg,
     loops,
     loss,

@@ -26,21 +26,17 @@ from handmill.primitives.samples import elements
 from handmill.primitives.windows import padded, reach, window_counts
 
 
-def _infer(x: Spec, kernel: Spec, factors: Spec, *rest: Spec, **attrs: Any) -> Spec:
+def inferred(
+    op: str, outputs: Any, x: Spec, kernel: Spec, factors: Spec, *rest: Spec, **attrs: Any
+) -> Spec:
+    """The result of windows of bytes times ``kernel``, with ``outputs`` channels."""
     operands = {"x": x, "kernel": kernel, "factors": factors}
-    if x.dtype != "uint8" or kernel.dtype != "int8" or x.rank != kernel.rank:
-        raise shape_error("int8_conv", "uint8 images and an int8 kernel were expected", operands)
-    if not same(x.shape[-1], kernel.shape[-2]):
-        raise shape_error("int8_conv", "the numbers of channels differ", operands)
-    terms = math.prod(kernel.shape[:-1])
-    if isinstance(terms, int) and terms > MOST_TERMS:
-        raise shape_error("int8_conv", f"windows hold at most {MOST_TERMS} numbers", operands)
     for name, spec in zip(("factors", *operand_names(attrs)), (factors, *rest), strict=True):
-        wanted = {"zero": (), "format": (2,)}.get(name, kernel.shape[-1:])
+        wanted = {"zero": (), "format": (2,)}.get(name, (outputs,))
         if spec.shape != wanted or spec.dtype != "float32":
-            raise shape_error("int8_conv", f"{name}: float32 of {wanted} expected", operands)
+            raise shape_error(op, f"{name}: float32 of {wanted} expected", operands)
     counts = window_counts(
-        "int8_conv",
+        op,
         x.shape[1:-1],
         kernel.shape[:-2],
         attrs["strides"],
@@ -49,20 +45,45 @@ def _infer(x: Spec, kernel: Spec, factors: Spec, *rest: Spec, **attrs: Any) -> S
         operands,
     )
     dtype = "uint8" if attrs["bytes"] else "float32"
-    return Spec((x.shape[0], *counts, kernel.shape[-1]), dtype)
+    return Spec((x.shape[0], *counts, outputs), dtype)
+
+
+def check_operands(op: str, x: Spec, kernel: Spec, terms: Any) -> None:
+    """Refuses what is no image of bytes beside a kernel of ``terms`` integers a sum."""
+    operands = {"x": x, "kernel": kernel}
+    if x.dtype != "uint8" or kernel.dtype != "int8" or x.rank != kernel.rank or x.rank < 3:
+        raise shape_error(op, "uint8 images and an int8 kernel were expected", operands)
+    if not same(x.shape[-1], kernel.shape[-2]):
+        raise shape_error(op, "the numbers of channels differ", operands)
+    if isinstance(terms, int) and terms > MOST_TERMS:
+        raise shape_error(op, f"windows hold at most {MOST_TERMS} numbers", operands)
+
+
+def _infer(x: Spec, kernel: Spec, *rest: Spec, **attrs: Any) -> Spec:
+    check_operands("int8_conv", x, kernel, math.prod(kernel.shape[:-1]))
+    return inferred("int8_conv", kernel.shape[-1], x, kernel, *rest, **attrs)
+
+
+def windows_of(x: Array, window: tuple[int, ...], zero: Array, attrs: Attrs) -> Array:
+    """What windows hold, int32: (B, *counts, *window, C)."""
+    # Beyond the image lies what stands for 0.
+    wide = padded(x.astype(np.int32) - zero.astype(np.int32), attrs["padding"])
+    axes = tuple(range(1, x.ndim - 1))
+    spans = tuple(map(reach, window, attrs["dilation"]))
+    view = sliding_window_view(wide, spans, axes)
+    steps = [slice(None, None, n) for n in (1, *attrs["strides"], 1, *attrs["dilation"])]
+    return np.moveaxis(view[tuple(steps)], x.ndim - 1, -1)
+
+
+def named_operands(attrs: Attrs, rest: Sequence[Array]) -> dict[str, Array]:
+    """The operands behind the factors, by their names."""
+    names = operand_names(attrs)
+    return {n: np.asarray(v, np.float32) for n, v in zip(names, rest, strict=True)}
 
 
 def _reference(x: Array, kernel: Array, factors: Array, *rest: Array, **attrs: Any) -> Array:
-    names = operand_names(attrs)
-    operands = {n: np.asarray(v, np.float32) for n, v in zip(names, rest, strict=True)}
-    zero = operands["zero"].astype(np.int32)
-    # Beyond the image lies what stands for 0.
-    wide = padded(x.astype(np.int32) - zero, attrs["padding"])
-    axes = tuple(range(1, x.ndim - 1))
-    spans = tuple(map(reach, kernel.shape[:-2], attrs["dilation"]))
-    view = sliding_window_view(wide, spans, axes)
-    steps = [slice(None, None, n) for n in (1, *attrs["strides"], 1, *attrs["dilation"])]
-    view = np.moveaxis(view[tuple(steps)], x.ndim - 1, -1)
+    operands = named_operands(attrs, rest)
+    view = windows_of(x, kernel.shape[:-2], operands["zero"], attrs)
     shape = (*view.shape[: x.ndim - 1], kernel.shape[-1])
     rows = view.reshape(math.prod(shape[:-1]), math.prod(kernel.shape[:-1]))
     sums = exact_sums(rows, kernel.reshape(-1, kernel.shape[-1])).astype(np.float32)
@@ -110,13 +131,14 @@ def _samples() -> Iterable[Sample]:
             return tuple(given)
 
         attrs = {
-            **_plain(strides, padding, dilation),
+            **plain(strides, padding, dilation),
             **case,
         }
         yield Sample(f"case{i}", make, attrs, smooth=False)
 
 
-def _plain(strides: Any, padding: Any, dilation: Any) -> Attrs:
+def plain(strides: Any, padding: Any, dilation: Any) -> Attrs:
+    """The attributes of windows of bytes without anything around their sums."""
     attrs = {key: value for key, value in PLAIN.items() if key != "transpose_b"}
     return {
         **attrs, "has_zero": True, "strides": strides, "padding": padding, "dilation": dilation,
@@ -154,4 +176,4 @@ def int8_conv(
         padding: pairs of places before and after.
         dilation: from one element of a window to the next.
     """
-    return apply(INT8_CONV, x, kernel, factors, zero, **_plain(strides, padding, dilation))
+    return apply(INT8_CONV, x, kernel, factors, zero, **plain(strides, padding, dilation))

@@ -109,7 +109,8 @@ def _grad_infer(kind: str, *specs: Spec, backwards: bool, **options: bool) -> An
 # --- references ----------------------------------------------------------------------------------
 
 
-def _order(time: int, backwards: bool) -> list[int]:
+def steps_of(time: int, backwards: bool) -> list[int]:
+    """The steps in the order in which they are made."""
     return list(range(time))[::-1] if backwards else list(range(time))
 
 
@@ -136,7 +137,7 @@ def _reference(
     now: Any = None
     c: Any = given.get("c0")
     kept, cells, before = np.zeros_like(z), np.zeros_like(y), np.zeros_like(y)
-    for t in _order(z.shape[1], backwards):
+    for t in steps_of(z.shape[1], backwards):
         counts = np.ones((len(z), 1), bool) if mask is None else mask[:, t, None]
         inner: Any = _times(h, drop, r, gates)
         before[:, t] = h
@@ -208,7 +209,7 @@ def _grad_reference(
     dh, dc = given.get("dh", zeros), given.get("dc", zeros)
     dz = np.zeros((batch, time, gates * units), r.dtype)
     dq = np.zeros((batch, time, units), r.dtype)
-    for t in _order(time, not backwards):
+    for t in steps_of(time, not backwards):
         if "dy" in given:
             dh = dh + given["dy"][:, t]
         of_state, of_z, past, dc_before = slopes(kind, given, t, backwards, dh, dc)
@@ -252,7 +253,7 @@ class _Steps:
         e_h, e_c = np.zeros_like(given["h0"]), np.zeros_like(given["h0"])
         all_h, all_c, all_gates = np.zeros_like(y), np.zeros_like(y), np.zeros_like(z)
         all_before = np.zeros_like(y)
-        for t in _order(z.shape[1], attrs["backwards"]):
+        for t in steps_of(z.shape[1], attrs["backwards"]):
             before = np.abs(_before(y, given["h0"], t, attrs["backwards"]))
             terms = _times(before, drop, size, gates) + np.abs(z[:, t])
             all_before[:, t] = e_h
@@ -364,6 +365,11 @@ def _vjp(kind: str, save: bool, inputs: Any, outputs: Any, dys: Any, **attrs: An
 
 def _join(parts: list[Any], axis: int) -> Any:
     return apply(REGISTRY["concatenate"], *parts, axis=axis)
+
+
+def float_vjp(kind: str, inputs: Any, dys: Any, **attrs: Any) -> Any:
+    """The gradient for the operands of a layer that has not kept what it needs."""
+    return _vjp(kind, False, inputs, None, dys, **attrs)
 
 
 def _shifted(steps: Any, first: Any, backwards: bool) -> Any:

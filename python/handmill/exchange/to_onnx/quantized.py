@@ -67,6 +67,23 @@ def int8_conv(e: Emitter, node: Node) -> None:
     )
 
 
+@rule("int8_depthwise")
+def int8_depthwise(e: Emitter, node: Node) -> None:
+    """A convolution of what bytes stand for, one group a channel."""
+    _plain(node)
+    x, w, factors, zero = node.inputs
+    rank, matrix = len(x.shape), _known(w, "a kernel")
+    channels = matrix.shape[-2]
+    flat = matrix.reshape(*matrix.shape[:-2], -1)
+    kernel = np.expand_dims(np.moveaxis(flat, -1, 0), 1)
+    scale = e.constant(_known(factors, "steps"), "steps")
+    filters = e.op("DequantizeLinear", e.constant(kernel, e.labels.get(w, "kernel")), scale, axis=0)
+    images = _counted(e, x, zero, channels_first(rank))
+    out, bias = with_bias(e, node)
+    found = e.op("Conv", images, filters, *bias, **conv_attributes(node, channels))
+    e.put(out, found, channels_first(rank))
+
+
 @rule("int8_product")
 def int8_product(e: Emitter, node: Node) -> None:
     """A product with rows of bytes, or with rows that are measured and rounded first."""

@@ -6,12 +6,15 @@ from typing import Any
 
 from handmill import ops
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+from handmill.layers.convolutional.integer_depthwise import IntegerDepthwiseLayer
 
 
-class _DepthwiseConv(ConvolutionLayer):
+class _DepthwiseConv(IntegerDepthwiseLayer, ConvolutionLayer):
     """Base: the arguments are those of :class:`DepthwiseConv2D`."""
 
     _kernels = ("depthwise",)
+    _output_axes = {"kernel": 2}  # noqa: RUF012
+    kernel: Any
 
     def __init__(
         self,
@@ -55,11 +58,13 @@ class _DepthwiseConv(ConvolutionLayer):
         """Makes kernel and bias."""
         channels = self._channels_of(input_shape)
         shape = (*self.kernel_size, channels, self.depth_multiplier)
-        self.kernel = self._add("kernel", "depthwise", shape)
+        self._add_table("kernel", "depthwise", shape)
         self._add_bias(channels * self.depth_multiplier)
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
+        if self.quantization_mode is not None:
+            return ops.cast(self._convolve_bytes(inputs, "kernel"), self.compute_dtype)
         return ops.depthwise_conv(inputs, self.kernel, **self._options())
 
     def get_config(self) -> dict[str, Any]:

@@ -6,12 +6,17 @@ from typing import Any
 
 from handmill import ops
 from handmill.layers.convolutional.base import ConvolutionLayer, strictly_positive
+from handmill.layers.convolutional.integer_depthwise import IntegerDepthwiseLayer
 
 
-class _SeparableConv(ConvolutionLayer):
+class _SeparableConv(IntegerDepthwiseLayer, ConvolutionLayer):
     """Base: the arguments are those of :class:`SeparableConv2D`."""
 
     _kernels = ("depthwise", "pointwise")
+    _tables = ("depthwise_kernel", "pointwise_kernel")
+    _output_axes = {"depthwise_kernel": 2}  # noqa: RUF012
+    depthwise_kernel: Any
+    pointwise_kernel: Any
 
     def __init__(
         self,
@@ -64,13 +69,18 @@ class _SeparableConv(ConvolutionLayer):
         channels = self._channels_of(input_shape)
         multiplied = channels * self.depth_multiplier
         shape = (*self.kernel_size, channels, self.depth_multiplier)
-        self.depthwise_kernel = self._add("depthwise_kernel", "depthwise", shape)
+        self._add_table("depthwise_kernel", "depthwise", shape)
         shape = (*(1,) * self.rank, multiplied, self.filters)
-        self.pointwise_kernel = self._add("pointwise_kernel", "pointwise", shape)
+        self._add_table("pointwise_kernel", "pointwise", shape)
         self._add_bias(self.filters)
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
+        if self.quantization_mode is not None:
+            # What lies between has no step of its own: each place is measured.
+            return self._times_table(
+                self._convolve_bytes(inputs, "depthwise_kernel"), "pointwise_kernel"
+            )
         kernels = self.depthwise_kernel, self.pointwise_kernel
         return ops.separable_conv(inputs, *kernels, **self._options())
 

@@ -9,7 +9,11 @@ from handmill import ops
 from handmill.layers.layer import Layer
 from handmill.layers.rnn.rnn import RNN, aligned_outputs
 from handmill.runtime.watch import is_ours
-from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
+from handmill.saving.objects import (
+    deserialize_keras_object,
+    serialize_keras_object,
+    shared_objects,
+)
 
 _MODES = ("sum", "mul", "ave", "concat", None)
 _COMMON = ("stateful", "return_sequences", "return_state")
@@ -209,11 +213,12 @@ class Bidirectional(Layer):
 
 def _copy(layer: Layer, prefix: str, **changes: Any) -> Any:
     """A layer of the same config, with weights of its own."""
-    described = serialize_keras_object(layer)
     name = prefix + layer.name.removeprefix(prefix)
-    described = {**described, "config": {**described["config"], **changes, "name": name}}
-    described.pop("build_config", None)
-    return deserialize_keras_object(described)
+    with shared_objects():  # whose numbers are not those of a file that is read at the moment
+        described = serialize_keras_object(layer)
+        described = {**described, "config": {**described["config"], **changes, "name": name}}
+        described.pop("build_config", None)
+        return deserialize_keras_object(described)
 
 
 def _merged(mode: str, y: Any, z: Any) -> Any:

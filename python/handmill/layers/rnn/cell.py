@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from handmill import activations, constraints, initializers, ops, random, regularizers
 from handmill.errors import ShapeError
 from handmill.layers.arguments import positive_integer
+from handmill.layers.core.integer_tables import IntegerTablesLayer
 from handmill.layers.layer import Layer
 from handmill.random import SeedGenerator
 
@@ -180,16 +181,16 @@ class RecurrentCell(Layer):
         """Its operands behind the states."""
         return []
 
-    def _projected(self, inputs: Any, masks: list[Any] | None) -> Any:
-        return products(inputs, masks, self.kernel, self._gates)
-
     def _config(self, *names: str) -> dict[str, Any]:
         """The arguments of these names, as plain data."""
         return {name: _as_data(name, getattr(self, name)) for name in names}
 
 
-class UnitsCell(RecurrentCell):
+class UnitsCell(RecurrentCell, IntegerTablesLayer):
     """Base of cells whose states are vectors of ``units`` numbers.
+
+    :meth:`quantize` makes integers of 8 bits of both kernels: inputs and states are measured row by
+    row, gates are computed in float32.
 
     Args:
         units: the number of units.
@@ -212,13 +213,47 @@ class UnitsCell(RecurrentCell):
                 "shape=(steps, features), or (None, features) for sequences of any length"
             )
         width = self._gates * self.units
-        self.kernel = self._add("kernel", (input_shape[-1], width))
-        self.recurrent_kernel = self._add("recurrent_kernel", (self.units, width))
+        for name, rows in (("kernel", input_shape[-1]), ("recurrent_kernel", self.units)):
+            if self.quantization_mode is None:
+                setattr(self, name, self._add(name, (rows, width)))
+            else:
+                self._add_integers(name, (rows, width))
         if self.use_bias:
             self.bias = self._make_bias(width)
 
+    _tables = ("kernel", "recurrent_kernel")
+
     def _make_bias(self, width: int) -> Any:
         return self._add("bias", (width,))
+
+    def _projected(self, inputs: Any, masks: list[Any] | None) -> Any:
+        return self._masked_product(inputs, masks, "kernel")
+
+    def _masked_product(
+        self, x: Any, masks: list[Any] | None, name: str, begin: int = 0, end: int | None = None
+    ) -> Any:
+        """``x @ table`` for the gates from ``begin`` on, with masks of dropout: one, or one each.
+
+        Args:
+            x: (batch, n), or (batch, time, n).
+            masks: factors for x, for all gates or each one.
+            name: the table.
+            begin: the first gate.
+            end: the gate behind the last one; default: all.
+        """
+        end = self._gates if end is None else end
+        whole = (begin, end) == (0, self._gates)
+        if masks is None or len(masks) == 1:
+            x = x if masks is None else ops.multiply(x, _along(masks[0], x))
+            part = None if whole else (begin * self.units, end * self.units)
+            return self._times_table(x, name, part)
+        return ops.concatenate(
+            [
+                self._masked_product(x, [masks[gate]], name, gate, gate + 1)
+                for gate in range(begin, end)
+            ],
+            axis=-1,
+        )
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """Zeros, one array (batch_size, units) a state."""
@@ -318,18 +353,3 @@ def _as_data(name: str, value: Any) -> Any:
 def _along(mask: Any, inputs: Any) -> Any:
     """A mask (batch, n) for inputs (batch, n) or (batch, time, n)."""
     return ops.expand_dims(mask, 1) if len(ops.shape(inputs)) > len(ops.shape(mask)) else mask
-
-
-def products(inputs: Any, masks: list[Any] | None, kernel: Any, gates: int) -> Any:
-    """``inputs @ kernel``, with the masks of dropout: one for all gates or one for each."""
-    if masks is None:
-        return ops.matmul(inputs, kernel)
-    if len(masks) == 1:
-        return ops.matmul(ops.multiply(inputs, _along(masks[0], inputs)), kernel)
-    return ops.concatenate(
-        [
-            ops.matmul(ops.multiply(inputs, _along(mask, inputs)), part)
-            for mask, part in zip(masks, ops.split(kernel, gates, axis=1), strict=True)
-        ],
-        axis=-1,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
-from handmill.layers.rnn.cell import DropoutMasks, GatedCell, products
+from handmill.layers.rnn.cell import DropoutMasks, GatedCell
 from handmill.layers.rnn.recurrent import GatedLayer
 
 
@@ -125,14 +125,12 @@ class GRUCell(GatedCell):
         h = states[0]
         z_z, z_r, z_h = ops.split(z, 3, axis=-1)
         if self.reset_after:
-            inner = products(h, masks.state, self.recurrent_kernel, 3)
+            inner = self._masked_product(h, masks.state, "recurrent_kernel")
             inner_z, inner_r, inner_h = ops.split(inner, 3, axis=-1)
             if self.bias is not None:
                 inner_h = ops.add(inner_h, self._recurrent_bias()[1])
         else:
-            of_gates = self.recurrent_kernel[:, : 2 * self.units]
-            masks_of_gates = masks.state if masks.state is None else masks.state[:2]
-            inner = products(h, masks_of_gates, of_gates, 2)
+            inner = self._masked_product(h, masks.state, "recurrent_kernel", 0, 2)
             inner_z, inner_r = ops.split(inner, 2, axis=-1)
         update = self.recurrent_activation(ops.add(z_z, inner_z))
         reset = self.recurrent_activation(ops.add(z_r, inner_r))
@@ -140,8 +138,8 @@ class GRUCell(GatedCell):
             inner_h = ops.multiply(reset, inner_h)
         else:
             kept = h if masks.state is None else ops.multiply(h, masks.state[2])
-            of_candidate = self.recurrent_kernel[:, 2 * self.units :]
-            inner_h = ops.matmul(ops.multiply(reset, kept), of_candidate)
+            kept = ops.multiply(reset, kept)
+            inner_h = self._masked_product(kept, None, "recurrent_kernel", 2, 3)
         candidate = self.activation(ops.add(z_h, inner_h))
         h = ops.add(ops.multiply(update, h), ops.multiply(ops.subtract(1.0, update), candidate))
         return h, [h]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import initializers, ops
-from handmill.layers.rnn.cell import DropoutMasks, GatedCell, products
+from handmill.layers.rnn.cell import DropoutMasks, GatedCell
 from handmill.layers.rnn.recurrent import GatedLayer
 
 
@@ -129,7 +129,7 @@ class LSTMCell(GatedCell):
     def step(self, z: Any, states: list[Any], masks: DropoutMasks) -> tuple[Any, list[Any]]:
         """One step: the states are h, which is the output, and c."""
         h, c = states
-        z = ops.add(z, products(h, masks.state, self.recurrent_kernel, 4))
+        z = ops.add(z, self._masked_product(h, masks.state, "recurrent_kernel"))
         z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
         i, f, o = (self.recurrent_activation(gate) for gate in (z_i, z_f, z_o))
         c = ops.add(ops.multiply(f, c), ops.multiply(i, self.activation(z_c)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill import regularizers
+from handmill.dtype_policies import DTypePolicy
 from handmill.layers.input_spec import InputSpec
 from handmill.layers.layer import Layer
 from handmill.layers.rnn.rnn import RNN
@@ -38,6 +39,32 @@ class RecurrentLayer(RNN):
         if name in _OF_CELL and "cell" in vars(self) and hasattr(self.cell, name):
             return getattr(self.cell, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Replaces both kernels by integers of 8 bits and their scales, in place.
+
+        Inputs and states are then measured row by row; gates are computed in float32.
+
+        Args:
+            mode: ``"int8"``; default: that of ``config``.
+            type_check: whether subclasses, whose computation may be another, are refused.
+            config: a :class:`handmill.quantizers.Int8QuantizationConfig`.
+
+        Raises:
+            ValueError: if the layer is not built, is quantized already, or holds what is not
+                finite; for unknown modes.
+            NotImplementedError: for subclasses and other configurations, and for ConvLSTM.
+        """
+        self.cell.quantize(mode, type_check=type_check, config=config)
+        self._programs = {}
+
+    def _described_policy(self) -> DTypePolicy:
+        """That of a quantized cell, which is made with it."""
+        if self.cell.quantization_mode is None:
+            return super()._described_policy()
+        return self.cell._dtype_policy  # type: ignore[no-any-return]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

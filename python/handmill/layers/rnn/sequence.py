@@ -9,6 +9,7 @@ from handmill.ir.trace import apply, autocast_scope, with_mask
 from handmill.layers.layer import Layer
 from handmill.layers.rnn.cell import DropoutMasks, RecurrentCell, masks_drawn
 from handmill.layers.rnn.stacked_rnn_cells import StackedRNNCells
+from handmill.primitives.int8_recurrent import int8_recurrent
 from handmill.primitives.recurrent import PLAIN, SAVED
 from handmill.runtime.watch import is_ours
 
@@ -109,7 +110,7 @@ def _along_own(
     """Cells of handmill, whose output is their first state: inputs of all steps are projected."""
     masks = masks_drawn(cell) or DropoutMasks(None, None)
     z = cell.project(ops.cast(sequences, cell.compute_dtype), masks)
-    if cell.fused is not None:
+    if cell.fused is not None and not (masks.state and cell.quantization_mode):
         found = _fused(cell, z, states, mask, masks, training, backwards)
         outputs, after = found[0], list(found[1 : 1 + len(states)])
     else:
@@ -137,6 +138,8 @@ def _fused(
 ) -> Any:
     """All steps by one operator; while training the one that keeps what its gradient needs."""
     kind = cell.fused
+    if cell.quantization_mode is not None:
+        return _fused_integers(cell, kind, z, states, mask, backwards)
     operands = [z, ops.convert_to_tensor(cell.recurrent_kernel), *states, *cell.fused_operands()]
     if mask is not None:
         operands.append(mask)
@@ -150,6 +153,24 @@ def _fused(
         masked=mask is not None,
         dropout=masks.state is not None,
     )
+
+
+def _fused_integers(
+    cell: Any, kind: str, z: Any, states: list[Any], mask: Any, backwards: bool
+) -> list[Any]:
+    """All steps by the operator whose products with the state are of integers."""
+    operands = [*states, *cell.fused_operands()]
+    found = int8_recurrent(
+        kind,
+        ops.cast(z, "float32"),
+        ops.convert_to_tensor(cell.recurrent_kernel),
+        cell._factors("recurrent_kernel"),
+        *(ops.cast(x, "float32") for x in operands),
+        *(() if mask is None else (mask,)),
+        backwards=backwards,
+        masked=mask is not None,
+    )
+    return [ops.cast(x, cell.compute_dtype) for x in found]
 
 
 def _scan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import activations, ops
-from handmill.layers.rnn.cell import DropoutMasks, UnitsCell, products
+from handmill.layers.rnn.cell import DropoutMasks, UnitsCell
 from handmill.layers.rnn.recurrent import RecurrentLayer
 
 
@@ -85,7 +85,8 @@ class SimpleRNNCell(UnitsCell):
 
     def step(self, z: Any, states: list[Any], masks: DropoutMasks) -> tuple[Any, list[Any]]:
         """One step: the output is the state."""
-        h = self.activation(ops.add(z, products(states[0], masks.state, self.recurrent_kernel, 1)))
+        of_state = self._masked_product(states[0], masks.state, "recurrent_kernel")
+        h = self.activation(ops.add(z, of_state))
         return h, [h]
 
 
