@@ -58,6 +58,10 @@ class Packing:
         """New buffers; gaps between arrays are 0."""
         return Sums(np.zeros(self._sizes[0], np.float32), np.zeros(self._sizes[1], np.float64))
 
+    def start(self, place: int) -> int:
+        """Where an array begins in its buffer."""
+        return self._places[place][1]
+
     def views(self, sums: Sums) -> list[Array]:
         """The arrays in the buffers: of float32 or float64, whatever their dtype is."""
         return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,20 @@ _SLOW = 1.5
 _STEPS_TO_JUDGE = 50
 
 STEPS = ("train", "test")
-KINDS = (*STEPS, "fit()", "the end", "predict()")
+KINDS = (*STEPS, "fit()", "the end", "predict()", "whole()")
 """What ranks do between which they meet."""
+
+
+class Share(NamedTuple):
+    """What each rank makes of its part of a sum.
+
+    Attributes:
+        ends: the elements between which the parts of the ranks lie: one more than ranks.
+        change: is given the array, changes the part of this rank, and looks at no other.
+    """
+
+    ends: Sequence[int]
+    change: Callable[[Array], None]
 
 
 class Exchange:
@@ -134,36 +147,49 @@ class Exchange:
             "call fit(), evaluate() and predict() in the same order, with the same arguments"
         )
 
-    def total(self, sums: Sums | None, empty: Sequence[bool], new: Callable[[], Sums]) -> Sums:
+    def total(
+        self,
+        sums: Sums | None,
+        empty: Sequence[bool],
+        new: Callable[[], Sums],
+        share: Share | None = None,
+    ) -> Sums:
         """Returns the sum over all ranks, the same bits on each.
 
         Args:
             sums: what this rank has; None for nothing. It is used up.
             empty: which ranks have nothing; not all of them.
             new: makes buffers.
+            share: what ranks make of the sum before the others get it; more than :data:`WHOLE`
+                bytes are narrow then.
         """
         if self.ranks.size == 1:
             assert sums is not None  # noqa: S101
             return sums
         found = new() if sums is None else sums
-        return Sums(*[self._add_up(array, empty, i) for i, array in enumerate(found)])
+        narrow = self._add_up(found.narrow, empty, 0, share)
+        return Sums(narrow, self._add_up(found.wide, empty, 1))
 
-    def _add_up(self, own: Array, empty: Sequence[bool], which: int) -> Array:
+    def _add_up(
+        self, own: Array, empty: Sequence[bool], which: int, share: Share | None = None
+    ) -> Array:
         ranks, size = self.ranks, self.ranks.size
         if not len(own):
             return own
-        if own.nbytes <= WHOLE:
+        if share is not None:
+            parts = [slice(*ends) for ends in pairwise(share.ends)]
+        elif own.nbytes <= WHOLE:
             parts = [slice(0, len(own))] * size
         else:
             step = -(-len(own) // (size * _LINE)) * _LINE
             ends = [min(q * step, len(own)) for q in range(size + 1)]
-            parts = [slice(ends[q], ends[q + 1]) for q in range(size)]
+            parts = [slice(*each) for each in pairwise(ends)]
         mine, has = parts[ranks.rank], not empty[ranks.rank]
         shared = self._shared.get(len(own)) if which == 0 else None
         if shared is not None:
             if has and own is not shared[0][ranks.rank]:
                 np.copyto(shared[0][ranks.rank], own)
-            return self._add_up_in_place(*shared, parts, empty)
+            return self._add_up_in_place(*shared, parts, empty, share)
         received = [
             None
             if q == ranks.rank or empty[q]
@@ -181,6 +207,8 @@ class Exchange:
         if own.nbytes <= WHOLE:
             return result
         own[mine] = result
+        if share is not None:
+            share.change(own)
         elsewhere = [None if q == ranks.rank else own[parts[q]] for q in range(size)]
         ranks.exchange([None if q == ranks.rank else own[mine] for q in range(size)], elsewhere)
         return own
@@ -215,6 +243,7 @@ class Exchange:
         result: Array,
         parts: Sequence[slice],
         empty: Sequence[bool],
+        share: Share | None,
     ) -> Array:
         """As :meth:`_add_up`: each rank adds up its part of what it sees of the others.
 
@@ -240,6 +269,8 @@ class Exchange:
         assert isinstance(found, np.ndarray)  # noqa: S101
         if not sums or found is not sums[0]:
             np.copyto(result[mine], found)
+        if share is not None:
+            share.change(result)
         ranks.meet()
         return result
 

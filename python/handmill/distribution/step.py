@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from handmill import ops, random
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.distribution.buffers import Packing, Sums
-from handmill.distribution.exchange import Exchange
+from handmill.distribution.exchange import Exchange, Share
 from handmill.distribution.ranks import DisagreementError, RankLostError
 from handmill.distribution.shards import Node, fold, rows_of_shard
+from handmill.distribution.sharing import Shares
 from handmill.errors import RowError
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
@@ -73,6 +74,8 @@ class ShardedStep(Step):
         phase: ``"train"`` or ``"test"``.
         exchange: adds up what the ranks have.
         shards: into how many a batch is cut.
+        shares_of: gives how the optimizer's state is shared out, for a model, its variables (each
+            with whether it has a gradient) and the bytes of gradients; None for not at all.
 
     Raises:
         ValueError: for what has no meaning by shards; the message names it.
@@ -81,10 +84,17 @@ class ShardedStep(Step):
     ignores_trainable = True
 
     def __init__(
-        self, model: Any, layout: Any, phase: str, exchange: Exchange, shards: int
+        self,
+        model: Any,
+        layout: Any,
+        phase: str,
+        exchange: Exchange,
+        shards: int,
+        shares_of: Callable[[Any, Sequence[tuple[Variable, bool]], int], Shares | None],
     ) -> None:
         super().__init__(model, layout, phase)
         _check(model, phase)
+        self._shares_of = shares_of
         self.is_standard = True
         lengths = lengths_of(model, layout.counts)
         self.function = TracedFunction(self._trace, f"{phase}_shard", subject=self, lengths=lengths)
@@ -225,9 +235,29 @@ class ShardedStep(Step):
             == rows_of_shard(last - 1, self._shards, rows)[1]
             for first, last in exchange.nodes
         ]
-        total = exchange.total(sums, empty, parts.packing.new)
-        self._update(parts, total, saved, rows)
+        shares = self._shares(parts)
+        share = None if shares is None else self._share_of(parts.packing, shares)
+        total = exchange.total(sums, empty, parts.packing.new, share)
+        self._update(parts, total, saved, shares)
         self._steps += 1
+
+    def _shares(self, parts: _Parts) -> Shares | None:
+        """How the optimizer's state is shared out in this step."""
+        if not parts.trained:
+            return None
+        assert self._placed is not None  # noqa: S101
+        return self._shares_of(self.model, parts.trained, self._placed.narrow.nbytes)
+
+    def _share_of(self, packing: Packing, shares: Shares) -> Share:
+        assert self._placed is not None  # noqa: S101
+        narrow, wide = self._placed
+        count = len(shares.variables)
+        ends = [packing.start(i) if i < count else len(narrow) for i in shares.places[:-1]]
+
+        def change(found: Array) -> None:
+            shares.update(packing.views(Sums(found, wide)))
+
+        return Share([*ends, len(narrow)], change)
 
     def _parts(self, batch: Any) -> _Parts:
         fitted = self.function.fitted(batch.like())
@@ -289,7 +319,11 @@ class ShardedStep(Step):
         return views[stop - count : stop]
 
     def _update(
-        self, parts: _Parts, total: Sums, saved: Sequence[tuple[Variable, Array]], rows: int
+        self,
+        parts: _Parts,
+        total: Sums,
+        saved: Sequence[tuple[Variable, Array]],
+        shares: Shares | None,
     ) -> None:
         found = iter(parts.packing.views(total))
         gradients = [next(found) if has else None for _, has in parts.trained]
@@ -309,7 +343,9 @@ class ShardedStep(Step):
                 self._finite += self._alive
             array = before[id(variable)]
             variable.state.write((array + new).astype(array.dtype, copy=False))
-        if parts.trained:
+        if shares is not None:
+            shares.take([g for g in gradients if g is not None])
+        elif parts.trained:
             self.model.optimizer.apply(gradients, [v for v, _ in parts.trained])
 
     def logs(self) -> dict[str, Any]:
