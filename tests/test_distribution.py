@@ -474,6 +474,39 @@ def test_a_killed_rank_is_named_and_training_ends_with_the_same_bits(tmp_path: P
 
 @needs_mpi
 @pytest.mark.alone
+@pytest.mark.slow
+def test_restarts_on_fewer_ranks_end_with_the_same_bits(tmp_path: Path) -> None:
+    body = (
+        TRAINING
+        + """
+size = distribution.get_device_count()
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+    def on_train_batch_begin(self, batch, logs=None):
+        place = size, distribution.rank(), self.epoch, batch
+        if {kills} and place in ((4, 3, 1, 3), (3, 0, 2, 2)):
+            os.kill(os.getpid(), 9)
+backup = keras.callbacks.BackupAndRestore("backup", save_freq=2)
+model.fit(x, y, batch_size=25, epochs=4, verbose=0, callbacks=[Kill(), backup])
+say(weights=digest(model), ranks=size)
+"""
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    done = on_ranks(1, body.format(kills=False), whole)
+    assert done.returncode == 0, done.stderr
+    done = on_ranks(4, body.format(kills=True), killed, "--restarts", "2", launch=True)
+    assert done.returncode == 0, done.stderr
+    assert "starting again on 3 of 4 ranks" in done.stderr
+    assert "starting again on 2 of" in done.stderr
+    wanted = said(whole, 1)[0]["weights"]
+    assert said(killed, 2) == [{"weights": wanted, "ranks": 2}] * 2
+
+
+@needs_mpi
+@pytest.mark.alone
 def test_a_rank_that_hangs_is_named_within_the_deadline(tmp_path: Path) -> None:
     body = HOOK.format(action="time.sleep(60)").replace("deadline=20", "deadline=1.0")
     done = on_ranks(2, body, tmp_path)
