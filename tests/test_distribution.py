@@ -307,7 +307,7 @@ def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
         " devices=distribution.list_devices())\n"
     )
     results = []
-    by_messages = "handmill.distribution.ranks._has_shared_memory = lambda nbytes: False\n"
+    by_messages = "handmill.distribution.ranks.ranks().local_size = 1\n"
     for ranks, threads in ((1, 1), (2, 2), (3, 1), (4, 1)):
         folder = tmp_path / f"{ranks}-{threads}"
         folder.mkdir()

@@ -24,6 +24,9 @@ _RECORD = 6
 """Numbers that ranks show each other before they exchange: count, kind, failure, epoch, step,
 microseconds."""
 
+_TAGS = 30_000
+"""So many steps later a number is used again for what is sent early; MPI has 32,768 at least."""
+
 _SLOW = 1.5
 _STEPS_TO_JUDGE = 50
 
@@ -67,6 +70,9 @@ class Exchange:
         self._work = np.zeros(ranks.size)
         self._judged = 0
         self._has_warned = False
+        self._early: list[tuple[int, Any]] | None = None  # what was begun before total()
+        self._early_stop = 0
+        self._abandoned: list[Any] = []  # MPI may still write there
         self._shared: dict[int, tuple[list[Array], Array] | None] = {}  # by the number of elements
 
     def meet(
@@ -176,14 +182,7 @@ class Exchange:
         ranks, size = self.ranks, self.ranks.size
         if not len(own):
             return own
-        if share is not None:
-            parts = [slice(*ends) for ends in pairwise(share.ends)]
-        elif own.nbytes <= WHOLE:
-            parts = [slice(0, len(own))] * size
-        else:
-            step = -(-len(own) // (size * _LINE)) * _LINE
-            ends = [min(q * step, len(own)) for q in range(size + 1)]
-            parts = [slice(*each) for each in pairwise(ends)]
+        parts = self._parts(own, share)
         mine, has = parts[ranks.rank], not empty[ranks.rank]
         shared = self._shared.get(len(own)) if which == 0 else None
         if shared is not None:
@@ -191,14 +190,17 @@ class Exchange:
                 np.copyto(shared[0][ranks.rank], own)
             return self._add_up_in_place(*shared, parts, empty, share)
         received = [
-            None
-            if q == ranks.rank or empty[q]
-            else self._buffer((which, q), mine.stop - mine.start, own.dtype)
+            None if q == ranks.rank or empty[q] else self._received(which, q, mine, own.dtype)
             for q in range(size)
         ]
-        ranks.exchange(
-            [own[parts[q]] if has and q != ranks.rank else None for q in range(size)], received
-        )
+        if which == 0 and self._early is not None:
+            self.send_early(own, self._early_stop, len(own), share)
+            ranks.finish(self._early)
+            self._early = None
+        else:
+            ranks.exchange(
+                [own[parts[q]] if has and q != ranks.rank else None for q in range(size)], received
+            )
         held: dict[Node, Array | None] = dict(zip(self.nodes, received, strict=True))
         held[self.node] = own[mine] if has else None
         # Into the array of the first: what this rank has is sent by now.
@@ -212,6 +214,68 @@ class Exchange:
         elsewhere = [None if q == ranks.rank else own[parts[q]] for q in range(size)]
         ranks.exchange([None if q == ranks.rank else own[mine] for q in range(size)], elsewhere)
         return own
+
+    def _parts(self, own: Array, share: Share | None) -> list[slice]:
+        """Which elements each rank adds up."""
+        size = self.ranks.size
+        if share is not None:
+            return [slice(*ends) for ends in pairwise(share.ends)]
+        if own.nbytes <= WHOLE:
+            return [slice(0, len(own))] * size
+        step = -(-len(own) // (size * _LINE)) * _LINE
+        ends = [min(q * step, len(own)) for q in range(size + 1)]
+        return [slice(*each) for each in pairwise(ends)]
+
+    def _received(self, which: int, rank: int, mine: slice, dtype: Any) -> Array:
+        return self._buffer((which, rank), mine.stop - mine.start, dtype)
+
+    @property
+    def goes_by_messages(self) -> bool:
+        """Whether ranks are on several machines."""
+        return bool(self.ranks.local_size < self.ranks.size)
+
+    def begin_early(self) -> None:
+        """Says that parts of the next sum will be sent before :meth:`total` is called."""
+        self._early, self._early_stop = [], 0
+
+    def send_early(self, own: Array, start: int, stop: int, share: Share | None) -> None:
+        """Begins to exchange elements that are final; all ranks do so in the same order.
+
+        Args:
+            own: what this rank has, as :meth:`total` is then given it.
+            start: the first of the elements.
+            stop: the end of them.
+            share: as for :meth:`total`.
+        """
+        ranks, size = self.ranks, self.ranks.size
+        assert self._early is not None  # noqa: S101
+        parts = self._parts(own, share)
+        mine = parts[ranks.rank]
+
+        def common(part: slice) -> slice:
+            first = min(max(part.start, start), part.stop)
+            return slice(first, max(min(part.stop, stop), first))
+
+        here = common(mine)
+        into = slice(here.start - mine.start, here.stop - mine.start)
+        others = [q != ranks.rank for q in range(size)]
+        self._early += ranks.begin(
+            [own[common(parts[q])] if other else None for q, other in enumerate(others)],
+            [
+                self._received(0, q, mine, own.dtype)[into] if other else None
+                for q, other in enumerate(others)
+            ],
+            2 + self._count % _TAGS,
+        )
+        self._early_stop = max(self._early_stop, stop)
+        ranks.look(self._early)
+
+    def abandon_early(self) -> None:
+        """Forgets what was sent early: the step fails."""
+        if self._early:
+            self._abandoned += [*self._early, *self._buffers.values()]
+            self._buffers.clear()
+        self._early = None
 
     def place(self, sums: Sums, kind: str, step: int) -> Sums:
         """Lets ``sums`` lie where other ranks of the machine read it; called by all ranks.

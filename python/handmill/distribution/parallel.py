@@ -259,6 +259,7 @@ class DataParallel:
         """Gives every rank all of the optimizer's state; called by all."""
         shares = self._shares.pop(model.optimizer, None)
         if shares is not None:
+            self._exchange.meet("whole()", 0)
             shares.collect(lambda rank: True)
 
     @contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 from handmill import ops, random
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.distribution.buffers import Packing, Sums
-from handmill.distribution.exchange import Exchange, Share
+from handmill.distribution.exchange import WHOLE, Exchange, Share
+from handmill.distribution.overlap import Early, groups_of, tell_when_ready
 from handmill.distribution.ranks import DisagreementError, RankLostError
 from handmill.distribution.shards import Node, fold, rows_of_shard
 from handmill.distribution.sharing import Shares
@@ -45,6 +46,7 @@ class _Parts:
         means: variables that become the mean of what the shards give, by rows.
         counters: seeds, and whole numbers: the same on every shard.
         sums: the state of metrics: what the shards add to it.
+        groups: places of the gradients of which the program tells when they are final.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class _Parts:
         means: Sequence[Variable],
         counters: Sequence[Variable],
         sums: Sequence[Variable],
+        groups: Sequence[range],
     ) -> None:
+        self.groups = groups
         self.trained, self.means = list(trained), list(means)
         self.counters, self.sums = list(counters), list(sums)
         gradients = [v for v, has in trained if has]
         kinds = [(v.shape, v.dtype) for v in (*gradients, *means, *counters, *sums)]
+        kinds += [((), "float32") for _ in groups]
         self.packing = Packing(kinds)
 
 
@@ -106,6 +111,7 @@ class ShardedStep(Step):
         self._steps = 0
         self._free: list[Sums] = []
         self._packing: Packing | None = None
+        self._early: Early | None = None  # while the last shard of this rank is computed
         self._placed: Sums | None = None  # where the sum of this rank comes to lie
 
     # The program of a shard.
@@ -165,12 +171,15 @@ class ShardedStep(Step):
         outputs += [ops.multiply(written[v], ops.cast(share, v.dtype)) for v in means]
         outputs += [written[v] for v in counters]
         outputs += [written.get(v, v.value) for v in sums]
-        has = [g is not None for g in gradients]
-        parts = _Parts(list(zip(variables, has, strict=True)), means, counters, sums)
-        dtypes = [v.dtype for v, has_one in parts.trained if has_one]
-        for i, dtype in enumerate(dtypes):
-            outputs[i] = ops.cast(outputs[i], dtype)
-        return Outputs(tuple(outputs), parts)
+        trained = [v for v, g in zip(variables, gradients, strict=True) if g is not None]
+        for i, variable in enumerate(trained):
+            outputs[i] = ops.cast(outputs[i], variable.dtype)
+        groups: list[range] = []
+        if self._exchange.goes_by_messages and {v.dtype for v in trained} == {"float32"}:
+            groups = groups_of([v.size for v in trained])
+            outputs += tell_when_ready(graph, outputs[: len(trained)], groups, self)
+        pairs = [(v, g is not None) for v, g in zip(variables, gradients, strict=True)]
+        return Outputs(tuple(outputs), _Parts(pairs, means, counters, sums, groups))
 
     def _metric_variables(self) -> list[Variable]:
         return [v for metric in self.model._metrics_now()[1] for v in metric.variables]
@@ -213,12 +222,14 @@ class ShardedStep(Step):
         sums, failure = None, None
         try:
             parts = self._parts(batch)
+            shares = self._shares(parts)
+            share = None if shares is None else self._share_of(parts.packing, shares)
             changed = (*parts.sums, *parts.counters)
             saved = [(v, v.state.copy()) for v in changed]
             for variable in parts.sums:
                 variable.state.zero()
             seeds = [(v, array) for v, array in saved if v.name == _SEED]
-            sums = self._fold(batch, parts, seeds)
+            sums = self._fold(batch, parts, seeds, share)
         except (DisagreementError, RankLostError):
             raise  # the others know, or are gone; nothing was changed
         except Exception as error:
@@ -226,6 +237,7 @@ class ShardedStep(Step):
         try:
             exchange.meet(self.phase, self._steps + 1, failure, perf_counter() - start)
         except Exception:
+            exchange.abandon_early()
             for variable, array in saved:
                 variable.state.write(array)
             raise
@@ -235,8 +247,6 @@ class ShardedStep(Step):
             == rows_of_shard(last - 1, self._shards, rows)[1]
             for first, last in exchange.nodes
         ]
-        shares = self._shares(parts)
-        share = None if shares is None else self._share_of(parts.packing, shares)
         total = exchange.total(sums, empty, parts.packing.new, share)
         self._update(parts, total, saved, shares)
         self._steps += 1
@@ -268,23 +278,49 @@ class ShardedStep(Step):
             self._packing, self._free = parts.packing, []
         return parts
 
-    def _fold(self, batch: Any, parts: _Parts, seeds: Sequence[tuple[Variable, Array]]) -> Any:
+    def _fold(
+        self,
+        batch: Any,
+        parts: _Parts,
+        seeds: Sequence[tuple[Variable, Array]],
+        share: Share | None,
+    ) -> Any:
         """The sum of this rank's shards; None if none has a row."""
         first, last = self._exchange.node
         leaves = {(s, s + 1) for s in range(first, last)}
-        assert self._placed is not None  # noqa: S101
+        placed = self._placed
+        assert placed is not None  # noqa: S101
         # For the first shard, to which the others are added; the last batch may not have used it.
-        self._free = [*(s for s in self._free if s is not self._placed), self._placed]
+        self._free = [*(s for s in self._free if s is not placed), placed]
+        held: list[Sums] = []  # what waits for others
+        is_early = bool(parts.groups) and batch.rows >= self._shards
+        is_early &= placed.narrow.nbytes > WHOLE
+        added = 0  # elements that are added up when they are ready
 
         def give(node: Node) -> Sums | None:
+            nonlocal added
             start, stop = rows_of_shard(node[0], self._shards, batch.rows)
-            return self._shard(batch, parts, seeds, node[0], start, stop) if stop > start else None
+            if stop == start:
+                return None
+            if is_early and node[1] == last:
+                early = Early(parts.packing, parts.groups, held, placed, self._exchange, share)
+                self._early, added = early, early.stop
+            try:
+                held.append(self._shard(batch, parts, seeds, node[0], start, stop))
+            finally:
+                self._early = None
+            return held[-1]
 
-        return fold((first, last), leaves, give, self._add)
+        def add(one: Sums, other: Sums) -> Sums:
+            self._free.append(held.pop())
+            return one.add(other, added)
 
-    def _add(self, one: Sums, other: Sums) -> Sums:
-        self._free.append(other)
-        return one.add(other)
+        return fold((first, last), leaves, give, add)
+
+    def ready(self, group: int, arrays: Sequence[Array]) -> None:
+        """Is told by the program of a shard that gradients are final."""
+        if self._early is not None:
+            self._early.add(group, arrays)
 
     def _shard(
         self,
@@ -315,7 +351,7 @@ class ShardedStep(Step):
     def _counters(self, parts: _Parts, sums: Sums) -> list[Array]:
         views = parts.packing.views(sums)
         count = len(parts.counters)
-        stop = len(views) - len(parts.sums)
+        stop = len(views) - len(parts.groups) - len(parts.sums)
         return views[stop - count : stop]
 
     def _update(
