@@ -292,23 +292,38 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 distribution.set_distribution(distribution.DataParallel(deadline=20))
 """
 
+BY_MESSAGES = "handmill.distribution.ranks.ranks().local_size = 1  # as between machines\n"
+
+EARLY = """
+from handmill.distribution.overlap import Early
+early, add = [], Early.add
+def noted(self, group, arrays):
+    early.append(group)
+    add(self, group, arrays)
+Early.add = noted
+"""
+
 
 @needs_mpi
 @pytest.mark.alone
 def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
-    body = TRAINING + (
-        "found = model.fit(x, y, batch_size=50, epochs=2, verbose=0, validation_split=0.1)\n"
-        "for rows in (3, 1, 3, 20, 3):\n"  # some ranks have none
-        "    model.train_on_batch(x[:rows], y[:rows])\n"
-        "say(weights=digest(model), history=found.history,"
-        " measured=model.evaluate(x, y, verbose=0),"
-        " predicted=hashlib.sha256(model.predict(x, batch_size=32, verbose=0)).hexdigest(),"
-        " few=hashlib.sha256(model.predict(x[:40], verbose=0)).hexdigest(),"
-        " devices=distribution.list_devices())\n"
+    body = (
+        EARLY
+        + TRAINING
+        + (
+            "found = model.fit(x, y, batch_size=50, epochs=2, verbose=0, validation_split=0.1)\n"
+            "for rows in (3, 1, 3, 20, 3):\n"  # some ranks have none
+            "    model.train_on_batch(x[:rows], y[:rows])\n"
+            "say(weights=digest(model), history=found.history,"
+            " measured=model.evaluate(x, y, verbose=0),"
+            " predicted=hashlib.sha256(model.predict(x, batch_size=32, verbose=0)).hexdigest(),"
+            " few=hashlib.sha256(model.predict(x[:40], verbose=0)).hexdigest(),"
+            " devices=distribution.list_devices(), early=early)\n"
+        )
     )
     results = []
-    by_messages = "handmill.distribution.ranks.ranks().local_size = 1\n"
-    for ranks, threads in ((1, 1), (2, 2), (3, 1), (4, 1)):
+    by_messages = BY_MESSAGES
+    for ranks, threads in ((1, 1), (2, 2), (3, 2), (4, 1)):
         folder = tmp_path / f"{ranks}-{threads}"
         folder.mkdir()
         way = by_messages if ranks == 3 else ""  # as between machines
@@ -316,6 +331,12 @@ def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         for one in said(folder, ranks):
             assert len(one.pop("devices")) == ranks
+            groups = one.pop("early")
+            if way:  # 2 epochs of 4 steps, and the batch of 20; of others some shards are empty
+                assert len(groups) > 9
+                assert groups == sorted(set(groups), reverse=True) * 9
+            else:
+                assert groups == []
             results.append(one)
     assert len(results) == 10
     assert all(one == results[0] for one in results)
@@ -470,6 +491,43 @@ def test_a_killed_rank_is_named_and_training_ends_with_the_same_bits(tmp_path: P
     assert "starting again on 1 of 2 ranks" in done.stderr
     wanted = said(whole, 1)[0]
     assert said(killed, 1)[0] == wanted
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_a_batch_that_one_rank_refuses_changes_nothing_on_any(tmp_path: Path) -> None:
+    body = (
+        BY_MESSAGES
+        + TRAINING
+        + """
+model.train_on_batch(x[:64], y[:64])
+before, texts = digest(model), []
+for row in (60, 3, 60):
+    bad = y[:64].copy()
+    bad[row] = 10
+    try:
+        model.train_on_batch(x[:64], bad)
+    except ValueError as error:
+        texts.append(str(error))
+same = digest(model) == before
+for _ in range(3):
+    model.train_on_batch(x[:64], y[:64])
+say(same=same, texts=texts, after=digest(model))
+"""
+    )
+    results = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        done = on_ranks(ranks, body, folder)
+        assert done.returncode == 0, done.stderr
+        results += said(folder, ranks)
+    assert {one["after"] for one in results} == {results[0]["after"]}
+    for one in results:
+        assert one["same"]
+        assert len(one["texts"]) == 3
+        for row, text in zip((60, 3, 60), one["texts"], strict=True):
+            assert f"row {row}" in text
 
 
 @needs_mpi
