@@ -386,6 +386,55 @@ def test_each_rank_holds_its_share_of_the_optimizer(tmp_path: Path) -> None:
         assert (one["found"], one["last"]) == (first["found"], first["last"])
 
 
+@needs_mpi
+@pytest.mark.alone
+@pytest.mark.slow
+def test_a_fit_after_one_that_failed_collects_the_optimizer(tmp_path: Path) -> None:
+    body = (
+        TRAINING
+        + """
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise OSError("no space")
+text, alone = "", ""
+try:
+    model.fit(x, y, batch_size=50, epochs=3, verbose=0, callbacks=[Stop()])
+except OSError:
+    pass
+try:
+    model.save(f"{sys.argv[1]}/model-{distribution.rank()}.hmill")
+except RuntimeError as error:
+    text = str(error)
+with_ranks = distribution.distribution()
+distribution.set_distribution(None)
+try:
+    model.fit(x, y, batch_size=50, verbose=0)
+except (RuntimeError, TypeError) as error:
+    alone = str(error)
+distribution.set_distribution(with_ranks)
+model.train_on_batch(x[:40], y[:40])
+model.fit(x, y, batch_size=50, epochs=1, verbose=0, shuffle=False)
+say(text=text, alone=alone, after=digest(model))
+"""
+    )
+    results = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        text = (
+            body
+            if ranks == 2
+            else body.replace("model.fit(x, y, batch_size=50, verbose=0)", "pass")
+        )
+        done = on_ranks(ranks, text, folder)
+        assert done.returncode == 0, done.stderr
+        results += said(folder, ranks)
+    assert {one["after"] for one in results} == {results[0]["after"]}
+    assert [one["text"][:18] for one in results] == ["", *["while fit() trains"] * 2]
+    assert [one["alone"][:18] for one in results] == ["", *["while fit() trains"] * 2]
+
+
 OPTIMIZERS = (
     "SGD(0.1, momentum=0.9, nesterov=True)",
     "AdamW(weight_decay=0.01, clipnorm=0.5)",
