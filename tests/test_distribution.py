@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import handmill as keras
 from handmill import distribution
 from handmill.distribution.buffers import Packing
 from handmill.distribution.shards import fold, nodes_of_ranks, rows_of_shard
+from handmill.distribution.sharing import cut_evenly
 from ranks import needs_mpi, of_rank, on_ranks, said
 
 L = keras.layers
@@ -76,6 +78,21 @@ def test_packing_keeps_every_dtype_exactly() -> None:
     packing.put(sums)
     assert [v.dtype.name for v in packing.views(sums)] == ["float32"] + ["float64"] * 3
     assert [float(v.sum()) for v in packing.views(sums.add(sums))] == [12, 8, 6, 24]
+
+
+def test_the_largest_part_is_as_small_as_can_be() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        sizes = rng.integers(1, 20, rng.integers(1, 7)).tolist()
+        parts = int(rng.integers(1, 5))
+        places = cut_evenly(sizes, parts)
+        assert len(places) == parts + 1
+        assert places[0] == 0
+        assert places[-1] == len(sizes)
+        largest = max(sum(sizes[a:b]) for a, b in pairwise(places))
+        inner = combinations_with_replacement(range(len(sizes) + 1), parts - 1)
+        ways = [[0, *cuts, len(sizes)] for cuts in inner]
+        assert largest == min(max(sum(sizes[a:b]) for a, b in pairwise(w)) for w in ways)
 
 
 @pytest.mark.parametrize("rows", (90, 5))
@@ -276,23 +293,38 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 distribution.set_distribution(distribution.DataParallel(deadline=20))
 """
 
+BY_MESSAGES = "handmill.distribution.ranks.ranks().local_size = 1  # as between machines\n"
+
+EARLY = """
+from handmill.distribution.overlap import Early
+early, add = [], Early.add
+def noted(self, group, arrays):
+    early.append(group)
+    add(self, group, arrays)
+Early.add = noted
+"""
+
 
 @needs_mpi
 @pytest.mark.alone
 def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
-    body = TRAINING + (
-        "found = model.fit(x, y, batch_size=50, epochs=2, verbose=0, validation_split=0.1)\n"
-        "for rows in (3, 1, 3, 20, 3):\n"  # some ranks have none
-        "    model.train_on_batch(x[:rows], y[:rows])\n"
-        "say(weights=digest(model), history=found.history,"
-        " measured=model.evaluate(x, y, verbose=0),"
-        " predicted=hashlib.sha256(model.predict(x, batch_size=32, verbose=0)).hexdigest(),"
-        " few=hashlib.sha256(model.predict(x[:40], verbose=0)).hexdigest(),"
-        " devices=distribution.list_devices())\n"
+    body = (
+        EARLY
+        + TRAINING
+        + (
+            "found = model.fit(x, y, batch_size=50, epochs=2, verbose=0, validation_split=0.1)\n"
+            "for rows in (3, 1, 3, 20, 3):\n"  # some ranks have none
+            "    model.train_on_batch(x[:rows], y[:rows])\n"
+            "say(weights=digest(model), history=found.history,"
+            " measured=model.evaluate(x, y, verbose=0),"
+            " predicted=hashlib.sha256(model.predict(x, batch_size=32, verbose=0)).hexdigest(),"
+            " few=hashlib.sha256(model.predict(x[:40], verbose=0)).hexdigest(),"
+            " devices=distribution.list_devices(), early=early)\n"
+        )
     )
     results = []
-    by_messages = "handmill.distribution.ranks._has_shared_memory = lambda nbytes: False\n"
-    for ranks, threads in ((1, 1), (2, 2), (3, 1), (4, 1)):
+    by_messages = BY_MESSAGES
+    for ranks, threads in ((1, 1), (2, 2), (3, 2), (4, 1)):
         folder = tmp_path / f"{ranks}-{threads}"
         folder.mkdir()
         way = by_messages if ranks == 3 else ""  # as between machines
@@ -300,9 +332,155 @@ def test_same_bits_for_any_ranks_and_threads(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         for one in said(folder, ranks):
             assert len(one.pop("devices")) == ranks
+            groups = one.pop("early")
+            if way:  # 2 epochs of 4 steps, and the batch of 20; of others some shards are empty
+                assert len(groups) > 9
+                assert groups == sorted(set(groups), reverse=True) * 9
+            else:
+                assert groups == []
             results.append(one)
     assert len(results) == 10
     assert all(one == results[0] for one in results)
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_each_rank_holds_its_share_of_the_optimizer(tmp_path: Path) -> None:
+    body = TRAINING + (
+        "slots = lambda: [v for v in model.optimizer.variables if v.shape]\n"
+        "held = lambda: sum(not hasattr(v.state, 'owner') for v in slots())\n"
+        "counts, files, text = [], [], ''\n"
+        "class Look(keras.callbacks.Callback):\n"
+        "    def on_epoch_end(self, epoch, logs=None):\n"
+        "        global text\n"
+        "        counts.append(held())\n"
+        "        try:\n            [v.numpy() for v in slots()]\n"
+        "        except RuntimeError as error:\n            text = str(error)\n"
+        "        with distribution.distribution().whole(model) as writes:\n"
+        "            counts.append(held())\n"
+        "            if writes:\n                model.save(f'{sys.argv[1]}/{epoch}.hmill')\n"
+        "checkpoint = keras.callbacks.ModelCheckpoint(f'{sys.argv[1]}/best.hmill')\n"
+        "model.fit(x, y, batch_size=50, epochs=2, verbose=0, callbacks=[Look(), checkpoint])\n"
+        "counts.append(held())\n"
+        "found = digest(model)\n"
+        "if distribution.rank() == 0:\n"
+        "    files = [digest(keras.models.load_model(f'{sys.argv[1]}/{name}.hmill'))"
+        " for name in ('1', 'best')]\n"
+        "model.fit(x, y, batch_size=50, epochs=1, verbose=0)\n"
+        "say(counts=counts, text=text, found=found, files=files, last=digest(model))\n"
+    )
+    done = on_ranks(2, body, tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = said(tmp_path, 2)
+    # 8 variables with two slots each. Of 1280 + 3 * 64 + 19200 + 300 + 3000 + 10 numbers ...
+    assert first["counts"] == [10, 16, 10, 16, 16]  # ... the first four and the largest
+    assert second["counts"] == [6, 6, 6, 6, 16]
+    assert "rank 1 (process " in first["text"]
+    assert "shard_optimizer=False" in second["text"]
+    assert first["files"] == [first["found"]] * 2
+    assert first["found"] == second["found"]
+    assert first["last"] == second["last"]
+    whole = body.replace("DataParallel(", "DataParallel(shard_optimizer=False, ")
+    assert on_ranks(2, whole, tmp_path).returncode == 0
+    for one in said(tmp_path, 2):
+        assert set(one["counts"]) == {16}
+        assert (one["found"], one["last"]) == (first["found"], first["last"])
+
+
+@needs_mpi
+@pytest.mark.alone
+@pytest.mark.slow
+def test_a_fit_after_one_that_failed_collects_the_optimizer(tmp_path: Path) -> None:
+    body = (
+        TRAINING
+        + """
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise OSError("no space")
+text, alone = "", ""
+try:
+    model.fit(x, y, batch_size=50, epochs=3, verbose=0, callbacks=[Stop()])
+except OSError:
+    pass
+try:
+    model.save(f"{sys.argv[1]}/model-{distribution.rank()}.hmill")
+except RuntimeError as error:
+    text = str(error)
+with_ranks = distribution.distribution()
+distribution.set_distribution(None)
+try:
+    model.fit(x, y, batch_size=50, verbose=0)
+except (RuntimeError, TypeError) as error:
+    alone = str(error)
+distribution.set_distribution(with_ranks)
+model.train_on_batch(x[:40], y[:40])
+model.fit(x, y, batch_size=50, epochs=1, verbose=0, shuffle=False)
+say(text=text, alone=alone, after=digest(model))
+"""
+    )
+    results = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        text = (
+            body
+            if ranks == 2
+            else body.replace("model.fit(x, y, batch_size=50, verbose=0)", "pass")
+        )
+        done = on_ranks(ranks, text, folder)
+        assert done.returncode == 0, done.stderr
+        results += said(folder, ranks)
+    assert {one["after"] for one in results} == {results[0]["after"]}
+    assert [one["text"][:18] for one in results] == ["", *["while fit() trains"] * 2]
+    assert [one["alone"][:18] for one in results] == ["", *["while fit() trains"] * 2]
+
+
+OPTIMIZERS = (
+    "SGD(0.1, momentum=0.9, nesterov=True)",
+    "AdamW(weight_decay=0.01, clipnorm=0.5)",
+    "Adam(amsgrad=True, gradient_accumulation_steps=2)",
+    "Adam(global_clipnorm=0.1)",
+    "Adam(use_ema=True)",
+    "Nadam()",
+    "Adafactor(0.01)",
+    "Lamb()",
+    "Muon()",
+    "ScheduleFreeAdamW()",
+    "LossScaleOptimizer(keras.optimizers.SGD(0.1))",
+    "MultiOptimizer(keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1)))",
+)
+
+
+@needs_mpi
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ("float32", "bfloat16"))
+def test_optimizers_have_the_same_bits_on_any_ranks(policy: str, tmp_path: Path) -> None:
+    head, _ = TRAINING.split("model = keras")
+    body = (
+        f"keras.config.set_dtype_policy({policy!r})\n"
+        + head
+        + "distribution.set_distribution(distribution.DataParallel(deadline=20))\n"
+        + "found = {}\n"
+        + f"for name in {OPTIMIZERS!r}:\n"
+        + "    keras.utils.set_random_seed(3)\n"
+        + "    model = keras.Sequential([keras.Input((20,)), L.Dense(64, 'relu'),"
+        " L.BatchNormalization(), L.Dense(300, 'tanh'), L.Dense(10, 'softmax')])\n"
+        + "    model.compile(eval('keras.optimizers.' + name), 'sparse_categorical_crossentropy')\n"
+        + "    model.fit(x, y, batch_size=50, epochs=2, verbose=0)\n"
+        + "    found[name] = digest(model)\n"
+        + "say(found=found)\n"
+    )
+    wanted = None
+    for ranks in (1, 2, 9):  # more than there are variables
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        done = on_ranks(ranks, body, folder)
+        assert done.returncode == 0, done.stderr
+        results = said(folder, ranks)
+        wanted = wanted or results[0]
+        assert all(one == wanted for one in results), ranks
 
 
 @needs_mpi
@@ -359,10 +537,80 @@ def test_a_killed_rank_is_named_and_training_ends_with_the_same_bits(tmp_path: P
     done = on_ranks(2, body, killed, "--restarts", "1", launch=True)
     assert done.returncode == 0, done.stderr
     assert "handmill launch: rank 1 (process " in done.stderr
-    assert "has died at the end of epoch 2" in done.stderr
+    assert "has died at whole() of epoch 3" in done.stderr
     assert "starting again on 1 of 2 ranks" in done.stderr
     wanted = said(whole, 1)[0]
     assert said(killed, 1)[0] == wanted
+
+
+@needs_mpi
+@pytest.mark.alone
+def test_a_batch_that_one_rank_refuses_changes_nothing_on_any(tmp_path: Path) -> None:
+    body = (
+        BY_MESSAGES
+        + TRAINING
+        + """
+model.train_on_batch(x[:64], y[:64])
+before, texts = digest(model), []
+for row in (60, 3, 60):
+    bad = y[:64].copy()
+    bad[row] = 10
+    try:
+        model.train_on_batch(x[:64], bad)
+    except ValueError as error:
+        texts.append(str(error))
+same = digest(model) == before
+for _ in range(3):
+    model.train_on_batch(x[:64], y[:64])
+say(same=same, texts=texts, after=digest(model))
+"""
+    )
+    results = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        done = on_ranks(ranks, body, folder)
+        assert done.returncode == 0, done.stderr
+        results += said(folder, ranks)
+    assert {one["after"] for one in results} == {results[0]["after"]}
+    for one in results:
+        assert one["same"]
+        assert len(one["texts"]) == 3
+        for row, text in zip((60, 3, 60), one["texts"], strict=True):
+            assert f"row {row}" in text
+
+
+@needs_mpi
+@pytest.mark.alone
+@pytest.mark.slow
+def test_restarts_on_fewer_ranks_end_with_the_same_bits(tmp_path: Path) -> None:
+    body = (
+        TRAINING
+        + """
+size = distribution.get_device_count()
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+    def on_train_batch_begin(self, batch, logs=None):
+        place = size, distribution.rank(), self.epoch, batch
+        if {kills} and place in ((4, 3, 1, 3), (3, 0, 2, 2)):
+            os.kill(os.getpid(), 9)
+backup = keras.callbacks.BackupAndRestore("backup", save_freq=2)
+model.fit(x, y, batch_size=25, epochs=4, verbose=0, callbacks=[Kill(), backup])
+say(weights=digest(model), ranks=size)
+"""
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    done = on_ranks(1, body.format(kills=False), whole)
+    assert done.returncode == 0, done.stderr
+    done = on_ranks(4, body.format(kills=True), killed, "--restarts", "2", launch=True)
+    assert done.returncode == 0, done.stderr
+    assert "starting again on 3 of 4 ranks" in done.stderr
+    assert "starting again on 2 of" in done.stderr
+    wanted = said(whole, 1)[0]["weights"]
+    assert said(killed, 2) == [{"weights": wanted, "ranks": 2}] * 2
 
 
 @needs_mpi
@@ -373,7 +621,7 @@ def test_a_rank_that_hangs_is_named_within_the_deadline(tmp_path: Path) -> None:
     assert done.returncode == 75
     text = done.stderr
     assert "RankLostError: rank 1 (process " in text
-    assert "has not arrived: last heard of at the end of epoch 2" in text
+    assert "has not arrived: last heard of at whole() of epoch 3" in text
     assert "at train step 1 of epoch 3. The deadline is 1 s" in text
 
 
@@ -388,7 +636,7 @@ from handmill.distribution.step import ShardedStep
 handmill.distribution.exchange._STEPS_TO_JUDGE = 10
 fold = ShardedStep._fold
 def slow(self, *given):
-    time.sleep(0.05 if distribution.rank() == 2 else 0.0)
+    time.sleep(0.1 if distribution.rank() == 2 else 0.0)
     return fold(self, *given)
 ShardedStep._fold = slow
 """

@@ -60,7 +60,7 @@ std::vector<std::shared_ptr<State>> like(const std::vector<std::shared_ptr<State
 }
 
 void zero(State& state) {
-  std::memset(state.data(), 0, static_cast<size_t>(state.bytes()));
+  state.storage()->clear();
   state.bump();
 }
 
@@ -81,7 +81,8 @@ void register_state(py::module_& m) {
       .def("write", &write, py::arg("array"),
            "Copies an array of the same shape into the memory, converting its dtype.")
       .def("item", &item, "The number of a state of shape (), as a Python number.")
-      .def("zero", &zero, "Sets every element to zero.")
+      .def("zero", &zero,
+           "Sets every element to zero; a large state takes no memory until it is written.")
       .def("bump", &State::bump, "Raises the version.")
       .def_property_readonly("version", &State::version)
       .def_property_readonly("nbytes", &State::bytes)

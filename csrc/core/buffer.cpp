@@ -62,6 +62,14 @@ Buffer::Buffer(int64_t bytes, bool zero) : size_(bytes) {
   if (zero && !mapped_) std::memset(data_, 0, rounded);
 }
 
+void Buffer::clear() {
+  const auto rounded = static_cast<size_t>(rounded_up(size_));
+#if defined(__linux__)
+  if (mapped_ && madvise(data_, rounded, MADV_DONTNEED) == 0) return;
+#endif
+  std::memset(data_, 0, rounded);
+}
+
 int64_t Buffer::taken() const { return data_ == nullptr ? 0 : rounded_up(size_); }
 
 void give_back_free_memory() {

@@ -28,6 +28,8 @@ class Buffer {
   int64_t size() const { return size_; }
   /// What it takes: size() rounded up to whole lines, or to huge pages.
   int64_t taken() const;
+  /// Makes all of it zeros. Large ones give their pages back until they are touched again.
+  void clear();
 
  private:
   std::byte* data_ = nullptr;

@@ -83,13 +83,24 @@ class ModelCheckpoint(MonitorCallback):
         path = self._path(epoch, batch, logs)
         if self.save_best_only and not self._is_best(epoch, logs, path):
             return
-        if self.verbose > 0 and not self.save_best_only:
-            say(f"\nEpoch {epoch + 1}: saving model to {path}")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if self.save_weights_only:
-            self.model.save_weights(path, overwrite=True)
-        else:
-            self.model.save(path, overwrite=True)
+        if not self.save_best_only:
+            self._say(f"\nEpoch {epoch + 1}: saving model to {path}")
+        from handmill.models.distributed import whole
+
+        with whole(self.model) as writes:
+            if not writes:
+                return
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if self.save_weights_only:
+                self.model.save_weights(path, overwrite=True)
+            else:
+                self.model.save(path, overwrite=True)
+
+    def _say(self, text: str) -> None:
+        from handmill.models.distributed import is_writer
+
+        if self.verbose > 0 and is_writer():
+            say(text)
 
     def _is_best(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
         self.find_direction()
@@ -101,13 +112,11 @@ class ModelCheckpoint(MonitorCallback):
             )
             return True
         if not self.is_better(current, self.best):
-            if self.verbose > 0:
-                say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+            self._say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
             return False
-        if self.verbose > 0:
-            was = "is" if self.best is None else f"improved from {self.best:.5f} to"
-            what = f"{self.monitor} {was} {current:.5f}"
-            say(f"\nEpoch {epoch + 1}: {what}, saving model to {path}")
+        was = "is" if self.best is None else f"improved from {self.best:.5f} to"
+        what = f"{self.monitor} {was} {current:.5f}"
+        self._say(f"\nEpoch {epoch + 1}: {what}, saving model to {path}")
         self.best = current
         return True
 

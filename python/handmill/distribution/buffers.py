@@ -25,9 +25,9 @@ class Sums(NamedTuple):
     narrow: Array
     wide: Array
 
-    def add(self, other: Sums) -> Sums:
-        """Adds another to this one."""
-        np.add(self.narrow, other.narrow, out=self.narrow)
+    def add(self, other: Sums, start: int = 0) -> Sums:
+        """Adds another to this one; of float32, from an element on."""
+        np.add(self.narrow[start:], other.narrow[start:], out=self.narrow[start:])
         np.add(self.wide, other.wide, out=self.wide)
         return self
 
@@ -57,6 +57,15 @@ class Packing:
     def new(self) -> Sums:
         """New buffers; gaps between arrays are 0."""
         return Sums(np.zeros(self._sizes[0], np.float32), np.zeros(self._sizes[1], np.float64))
+
+    def start(self, place: int) -> int:
+        """Where an array begins in its buffer."""
+        return self._places[place][1]
+
+    def stop(self, place: int) -> int:
+        """Where what follows an array begins."""
+        _, start, size = self._places[place]
+        return start + -(-size // _ALIGNED) * _ALIGNED
 
     def views(self, sums: Sums) -> list[Array]:
         """The arrays in the buffers: of float32 or float64, whatever their dtype is."""

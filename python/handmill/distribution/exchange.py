@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +24,27 @@ _RECORD = 6
 """Numbers that ranks show each other before they exchange: count, kind, failure, epoch, step,
 microseconds."""
 
+_TAGS = 30_000
+"""So many steps later a number is used again for what is sent early; MPI has 32,768 at least."""
+
 _SLOW = 1.5
 _STEPS_TO_JUDGE = 50
 
 STEPS = ("train", "test")
-KINDS = (*STEPS, "fit()", "the end", "predict()")
+KINDS = (*STEPS, "fit()", "the end", "predict()", "whole()")
 """What ranks do between which they meet."""
+
+
+class Share(NamedTuple):
+    """What each rank makes of its part of a sum.
+
+    Attributes:
+        ends: the elements between which the parts of the ranks lie: one more than ranks.
+        change: is given the array, changes the part of this rank, and looks at no other.
+    """
+
+    ends: Sequence[int]
+    change: Callable[[Array], None]
 
 
 class Exchange:
@@ -54,6 +70,9 @@ class Exchange:
         self._work = np.zeros(ranks.size)
         self._judged = 0
         self._has_warned = False
+        self._early: list[tuple[int, Any]] | None = None  # what was begun before total()
+        self._early_stop = 0
+        self._abandoned: list[Any] = []  # MPI may still write there
         self._shared: dict[int, tuple[list[Array], Array] | None] = {}  # by the number of elements
 
     def meet(
@@ -134,45 +153,54 @@ class Exchange:
             "call fit(), evaluate() and predict() in the same order, with the same arguments"
         )
 
-    def total(self, sums: Sums | None, empty: Sequence[bool], new: Callable[[], Sums]) -> Sums:
+    def total(
+        self,
+        sums: Sums | None,
+        empty: Sequence[bool],
+        new: Callable[[], Sums],
+        share: Share | None = None,
+    ) -> Sums:
         """Returns the sum over all ranks, the same bits on each.
 
         Args:
             sums: what this rank has; None for nothing. It is used up.
             empty: which ranks have nothing; not all of them.
             new: makes buffers.
+            share: what ranks make of the sum before the others get it; more than :data:`WHOLE`
+                bytes are narrow then.
         """
         if self.ranks.size == 1:
             assert sums is not None  # noqa: S101
             return sums
         found = new() if sums is None else sums
-        return Sums(*[self._add_up(array, empty, i) for i, array in enumerate(found)])
+        narrow = self._add_up(found.narrow, empty, 0, share)
+        return Sums(narrow, self._add_up(found.wide, empty, 1))
 
-    def _add_up(self, own: Array, empty: Sequence[bool], which: int) -> Array:
+    def _add_up(
+        self, own: Array, empty: Sequence[bool], which: int, share: Share | None = None
+    ) -> Array:
         ranks, size = self.ranks, self.ranks.size
         if not len(own):
             return own
-        if own.nbytes <= WHOLE:
-            parts = [slice(0, len(own))] * size
-        else:
-            step = -(-len(own) // (size * _LINE)) * _LINE
-            ends = [min(q * step, len(own)) for q in range(size + 1)]
-            parts = [slice(ends[q], ends[q + 1]) for q in range(size)]
+        parts = self._parts(own, share)
         mine, has = parts[ranks.rank], not empty[ranks.rank]
         shared = self._shared.get(len(own)) if which == 0 else None
         if shared is not None:
             if has and own is not shared[0][ranks.rank]:
                 np.copyto(shared[0][ranks.rank], own)
-            return self._add_up_in_place(*shared, parts, empty)
+            return self._add_up_in_place(*shared, parts, empty, share)
         received = [
-            None
-            if q == ranks.rank or empty[q]
-            else self._buffer((which, q), mine.stop - mine.start, own.dtype)
+            None if q == ranks.rank or empty[q] else self._received(which, q, mine, own.dtype)
             for q in range(size)
         ]
-        ranks.exchange(
-            [own[parts[q]] if has and q != ranks.rank else None for q in range(size)], received
-        )
+        if which == 0 and self._early is not None:
+            self.send_early(own, self._early_stop, len(own), share)
+            ranks.finish(self._early)
+            self._early = None
+        else:
+            ranks.exchange(
+                [own[parts[q]] if has and q != ranks.rank else None for q in range(size)], received
+            )
         held: dict[Node, Array | None] = dict(zip(self.nodes, received, strict=True))
         held[self.node] = own[mine] if has else None
         # Into the array of the first: what this rank has is sent by now.
@@ -181,9 +209,73 @@ class Exchange:
         if own.nbytes <= WHOLE:
             return result
         own[mine] = result
+        if share is not None:
+            share.change(own)
         elsewhere = [None if q == ranks.rank else own[parts[q]] for q in range(size)]
         ranks.exchange([None if q == ranks.rank else own[mine] for q in range(size)], elsewhere)
         return own
+
+    def _parts(self, own: Array, share: Share | None) -> list[slice]:
+        """Which elements each rank adds up."""
+        size = self.ranks.size
+        if share is not None:
+            return [slice(*ends) for ends in pairwise(share.ends)]
+        if own.nbytes <= WHOLE:
+            return [slice(0, len(own))] * size
+        step = -(-len(own) // (size * _LINE)) * _LINE
+        ends = [min(q * step, len(own)) for q in range(size + 1)]
+        return [slice(*each) for each in pairwise(ends)]
+
+    def _received(self, which: int, rank: int, mine: slice, dtype: Any) -> Array:
+        return self._buffer((which, rank), mine.stop - mine.start, dtype)
+
+    @property
+    def goes_by_messages(self) -> bool:
+        """Whether ranks are on several machines."""
+        return bool(self.ranks.local_size < self.ranks.size)
+
+    def begin_early(self) -> None:
+        """Says that parts of the next sum will be sent before :meth:`total` is called."""
+        self._early, self._early_stop = [], 0
+
+    def send_early(self, own: Array, start: int, stop: int, share: Share | None) -> None:
+        """Begins to exchange elements that are final; all ranks do so in the same order.
+
+        Args:
+            own: what this rank has, as :meth:`total` is then given it.
+            start: the first of the elements.
+            stop: the end of them.
+            share: as for :meth:`total`.
+        """
+        ranks, size = self.ranks, self.ranks.size
+        assert self._early is not None  # noqa: S101
+        parts = self._parts(own, share)
+        mine = parts[ranks.rank]
+
+        def common(part: slice) -> slice:
+            first = min(max(part.start, start), part.stop)
+            return slice(first, max(min(part.stop, stop), first))
+
+        here = common(mine)
+        into = slice(here.start - mine.start, here.stop - mine.start)
+        others = [q != ranks.rank for q in range(size)]
+        self._early += ranks.begin(
+            [own[common(parts[q])] if other else None for q, other in enumerate(others)],
+            [
+                self._received(0, q, mine, own.dtype)[into] if other else None
+                for q, other in enumerate(others)
+            ],
+            2 + self._count % _TAGS,
+        )
+        self._early_stop = max(self._early_stop, stop)
+        ranks.look(self._early)
+
+    def abandon_early(self) -> None:
+        """Forgets what was sent early: the step fails."""
+        if self._early:
+            self._abandoned += [*self._early, *self._buffers.values()]
+            self._buffers.clear()
+        self._early = None
 
     def place(self, sums: Sums, kind: str, step: int) -> Sums:
         """Lets ``sums`` lie where other ranks of the machine read it; called by all ranks.
@@ -215,6 +307,7 @@ class Exchange:
         result: Array,
         parts: Sequence[slice],
         empty: Sequence[bool],
+        share: Share | None,
     ) -> Array:
         """As :meth:`_add_up`: each rank adds up its part of what it sees of the others.
 
@@ -240,6 +333,8 @@ class Exchange:
         assert isinstance(found, np.ndarray)  # noqa: S101
         if not sums or found is not sums[0]:
             np.copyto(result[mine], found)
+        if share is not None:
+            share.change(result)
         ranks.meet()
         return result
 

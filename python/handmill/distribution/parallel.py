@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,14 +18,17 @@ from handmill.distribution.exchange import Exchange
 from handmill.distribution.mesh import DeviceMesh, TensorLayout, list_devices
 from handmill.distribution.ranks import DEADLINE, ranks
 from handmill.distribution.shards import rows_of_shard
+from handmill.distribution.sharing import Shares, can_be_shared
 from handmill.distribution.step import ShardedStep
 from handmill.ir.op import Array
 from handmill.models.distributed import CURRENT
+from handmill.optimizers.applied import with_gradients
+from handmill.runtime.variable import Variable
 
 SHARDS = 16
 """Into how many shards a batch is cut: for up to so many ranks sums have the same bits."""
 
-_WRITERS = ("ModelCheckpoint", "CSVLogger", "TensorBoard", "RemoteMonitor", "ProgbarLogger")
+_WRITERS = ("CSVLogger", "TensorBoard", "RemoteMonitor", "ProgbarLogger")
 """Callbacks that do nothing but write: rank 0 has them alone."""
 
 
@@ -44,13 +48,21 @@ class DataParallel:
     ``predict`` of arrays shares the batches, and every rank gets all outputs; calls of a model and
     ``predict_on_batch`` stay in their process.
 
+    The optimizer's state is shared out while ``fit`` runs: each rank holds that of its variables
+    (neighbours, about as many bytes as the others' have), updates them, and gives the others what
+    they become. Each rank has all of it when ``fit`` has ended; see :meth:`whole` for callbacks.
+    It is not shared out where ranks have less than 64 KB of gradients, with
+    ``global_clipnorm``, running means (``use_ema``), float64 weights, a LossScaleOptimizer, a
+    MultiOptimizer, and optimizers of other packages.
+
     Args:
         device_mesh: a mesh with one axis, of all devices.
         devices: the devices; default: :func:`list_devices`.
         auto_shard_dataset: must be True: ranks take their rows of the same data.
         shards: into how many a batch is cut: a power of two, at least the number of ranks.
-            Fewer make larger products. It is handmill's, as ``deadline`` is.
+            Fewer make larger products. It is handmill's, as all that follow.
         deadline: seconds that a rank waits for another before it names it and ends.
+        shard_optimizer: whether the optimizer's state is shared out; the bits are the same.
 
     Raises:
         ValueError: for a mesh of several axes, or arguments that do not fit.
@@ -74,6 +86,7 @@ class DataParallel:
         *,
         shards: int = SHARDS,
         deadline: float = DEADLINE,
+        shard_optimizer: bool = True,
     ) -> None:
         if device_mesh is None:
             found = list_devices() if devices is None else list(np.ravel(devices))
@@ -111,7 +124,10 @@ class DataParallel:
         self.shards = shards
         self._ranks = ranks()
         self._ranks.deadline = float(deadline)
+        self.shard_optimizer = bool(shard_optimizer)
         self._exchange = Exchange(self._ranks, shards)
+        self._fitted: Any = None  # the model that fit() trains
+        self._shares: weakref.WeakKeyDictionary[Any, Shares] = weakref.WeakKeyDictionary()
 
     @property
     def num_processes(self) -> int:
@@ -177,7 +193,7 @@ class DataParallel:
                 "is cut into shards, which works for the standard step: leave it out, or call "
                 "set_distribution(None)"
             )
-        return ShardedStep(model, layout, phase, self._exchange, self.shards)
+        return ShardedStep(model, layout, phase, self._exchange, self.shards, self._shares_of)
 
     def of_rank(self, callbacks: Any, verbose: Any) -> tuple[Any, Any]:
         """Which callbacks this rank has, and how much it prints."""
@@ -213,7 +229,74 @@ class DataParallel:
         self._exchange.epoch = place[0].start + 1
         self._exchange.meet("fit()", 0, failure)
         agree(self._ranks, facts)
+        self._collect(model)  # an error ended the last fit()
         share_state(self._ranks, model)
+        self._fitted = model
+
+    def _shares_of(
+        self, model: Any, trained: Sequence[tuple[Variable, bool]], nbytes: int
+    ) -> Shares | None:
+        """How the optimizer's state is shared out in a step; None for not at all."""
+        optimizer = model.optimizer
+        shares = self._shares.get(optimizer)
+        if shares is None and (self._fitted is not model or self.num_processes == 1):
+            return None
+        variables = [v for v, has in trained if has]
+        if shares is not None and shares.variables_are(variables):
+            return shares
+        self._collect(model)
+        if not self.shard_optimizer or not can_be_shared(optimizer, variables, nbytes):
+            return None
+        with_gradients([has or None for _, has in trained], [v for v, _ in trained])
+        shares = self._shares[optimizer] = Shares(optimizer, variables, self._exchange)
+        # Programs of one process would go on with what this one does not hold any more.
+        optimizer.forget_programs()
+        model._steps = {k: s for k, s in model._steps.items() if isinstance(s, ShardedStep)}
+        shares.let_go()
+        return shares
+
+    def _collect(self, model: Any) -> None:
+        """Gives every rank all of the optimizer's state; called by all."""
+        shares = self._shares.pop(model.optimizer, None)
+        if shares is not None:
+            self._exchange.meet("whole()", 0)
+            shares.collect(lambda rank: True)
+
+    @contextmanager
+    def whole(self, model: Any) -> Iterator[bool]:
+        """Lets rank 0 have all of the optimizer's state inside a ``with`` block.
+
+        For callbacks that save a model while ``fit`` trains it. All ranks have to come here.
+
+        Args:
+            model: the model.
+
+        Yields:
+            Whether this process is rank 0, which writes files.
+
+        Example:
+            >>> import numpy as np, handmill as keras
+            >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            >>> model.compile("adam", "mse")
+            >>> with keras.distribution.DataParallel().whole(model) as writes:
+            ...     print(writes)
+            True
+        """
+        shares = None if model.optimizer is None else self._shares.get(model.optimizer)
+        if shares is None:
+            yield self.writes
+            return
+        self._exchange.meet("whole()", 0)
+        shares.collect(lambda rank: rank == 0)
+        try:
+            yield self.writes
+        finally:
+            shares.let_go()
+
+    def end(self, model: Any) -> None:
+        """Gives every rank all of the optimizer's state: ``fit`` has come to its end."""
+        self._fitted = None
+        self._collect(model)
 
     def predict(
         self, run: Callable[[int], None], rows: int, size: int, outputs: Sequence[Array]
@@ -251,7 +334,8 @@ class DataParallel:
         """Makes sure that all ranks have the same weights."""
         self._exchange.meet("the end", 0)
         self._exchange.epoch = epoch + 2
-        check_weights(self._ranks, model, epoch)
+        shares = self._shares.get(model.optimizer)
+        check_weights(self._ranks, model, epoch, set() if shares is None else shares.sharded)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} device_mesh={self.device_mesh}, shards={self.shards}>"

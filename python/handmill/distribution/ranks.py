@@ -167,20 +167,43 @@ class MpiRanks:
         Raises:
             RankLostError: if a rank has died, or has not come here before the deadline.
         """
+        self.finish(self.begin(sends, receives, 1))
+
+    def begin(
+        self, sends: Sequence[Any], receives: Sequence[Any], tag: int
+    ) -> list[tuple[int, Any]]:
+        """Begins what :meth:`exchange` does.
+
+        Args:
+            sends: as there; to be left as they are until :meth:`finish` returns.
+            receives: as there.
+            tag: a number that both sides of a pair give to what belongs together.
+
+        Returns:
+            A rank and a request of MPI for each array.
+        """
         byte = self._mpi.BYTE
         into = [
-            (q, self._comm.Irecv([a.view(np.uint8), byte], q, 1))
+            (q, self._comm.Irecv([a.view(np.uint8), byte], q, tag))
             for q, a in enumerate(receives)
             if a is not None and a.size
         ]
         out = [
-            (q, self._comm.Isend([a.view(np.uint8), byte], q, 1))
+            (q, self._comm.Isend([a.view(np.uint8), byte], q, tag))
             for q, a in enumerate(sends)
             if a is not None and a.size
         ]
-        requests = [request for _, request in (*into, *out)]
+        return [*into, *out]
+
+    def look(self, begun: Sequence[tuple[int, Any]]) -> bool:
+        """Lets MPI go on with what was begun; whether all of it is done."""
+        return bool(self._mpi.Request.Testall([request for _, request in begun]))
+
+    def finish(self, begun: Sequence[tuple[int, Any]]) -> None:
+        """Waits for what was begun; raises as :meth:`exchange`."""
+        requests = [request for _, request in begun]
         if requests and not self._mpi.Request.Testall(requests):
-            self._wait(requests, [q for q, _ in (*into, *out)])
+            self._wait(requests, [q for q, _ in begun])
 
     def _wait(self, requests: list[Any], peers: list[int]) -> None:
         test = self._mpi.Request.Testall

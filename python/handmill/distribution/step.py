@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from handmill import ops, random
 from handmill.data.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from handmill.distribution.buffers import Packing, Sums
-from handmill.distribution.exchange import Exchange
+from handmill.distribution.exchange import WHOLE, Exchange, Share
+from handmill.distribution.overlap import Early, groups_of, tell_when_ready
 from handmill.distribution.ranks import DisagreementError, RankLostError
 from handmill.distribution.shards import Node, fold, rows_of_shard
+from handmill.distribution.sharing import Shares
 from handmill.errors import RowError
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
@@ -44,6 +46,7 @@ class _Parts:
         means: variables that become the mean of what the shards give, by rows.
         counters: seeds, and whole numbers: the same on every shard.
         sums: the state of metrics: what the shards add to it.
+        groups: places of the gradients of which the program tells when they are final.
     """
 
     def __init__(
@@ -52,11 +55,14 @@ class _Parts:
         means: Sequence[Variable],
         counters: Sequence[Variable],
         sums: Sequence[Variable],
+        groups: Sequence[range],
     ) -> None:
+        self.groups = groups
         self.trained, self.means = list(trained), list(means)
         self.counters, self.sums = list(counters), list(sums)
         gradients = [v for v, has in trained if has]
         kinds = [(v.shape, v.dtype) for v in (*gradients, *means, *counters, *sums)]
+        kinds += [((), "float32") for _ in groups]
         self.packing = Packing(kinds)
 
 
@@ -73,6 +79,8 @@ class ShardedStep(Step):
         phase: ``"train"`` or ``"test"``.
         exchange: adds up what the ranks have.
         shards: into how many a batch is cut.
+        shares_of: gives how the optimizer's state is shared out, for a model, its variables (each
+            with whether it has a gradient) and the bytes of gradients; None for not at all.
 
     Raises:
         ValueError: for what has no meaning by shards; the message names it.
@@ -81,10 +89,17 @@ class ShardedStep(Step):
     ignores_trainable = True
 
     def __init__(
-        self, model: Any, layout: Any, phase: str, exchange: Exchange, shards: int
+        self,
+        model: Any,
+        layout: Any,
+        phase: str,
+        exchange: Exchange,
+        shards: int,
+        shares_of: Callable[[Any, Sequence[tuple[Variable, bool]], int], Shares | None],
     ) -> None:
         super().__init__(model, layout, phase)
         _check(model, phase)
+        self._shares_of = shares_of
         self.is_standard = True
         lengths = lengths_of(model, layout.counts)
         self.function = TracedFunction(self._trace, f"{phase}_shard", subject=self, lengths=lengths)
@@ -96,6 +111,7 @@ class ShardedStep(Step):
         self._steps = 0
         self._free: list[Sums] = []
         self._packing: Packing | None = None
+        self._early: Early | None = None  # while the last shard of this rank is computed
         self._placed: Sums | None = None  # where the sum of this rank comes to lie
 
     # The program of a shard.
@@ -155,12 +171,15 @@ class ShardedStep(Step):
         outputs += [ops.multiply(written[v], ops.cast(share, v.dtype)) for v in means]
         outputs += [written[v] for v in counters]
         outputs += [written.get(v, v.value) for v in sums]
-        has = [g is not None for g in gradients]
-        parts = _Parts(list(zip(variables, has, strict=True)), means, counters, sums)
-        dtypes = [v.dtype for v, has_one in parts.trained if has_one]
-        for i, dtype in enumerate(dtypes):
-            outputs[i] = ops.cast(outputs[i], dtype)
-        return Outputs(tuple(outputs), parts)
+        trained = [v for v, g in zip(variables, gradients, strict=True) if g is not None]
+        for i, variable in enumerate(trained):
+            outputs[i] = ops.cast(outputs[i], variable.dtype)
+        groups: list[range] = []
+        if self._exchange.goes_by_messages and {v.dtype for v in trained} == {"float32"}:
+            groups = groups_of([v.size for v in trained])
+            outputs += tell_when_ready(graph, outputs[: len(trained)], groups, self)
+        pairs = [(v, g is not None) for v, g in zip(variables, gradients, strict=True)]
+        return Outputs(tuple(outputs), _Parts(pairs, means, counters, sums, groups))
 
     def _metric_variables(self) -> list[Variable]:
         return [v for metric in self.model._metrics_now()[1] for v in metric.variables]
@@ -203,12 +222,14 @@ class ShardedStep(Step):
         sums, failure = None, None
         try:
             parts = self._parts(batch)
+            shares = self._shares(parts)
+            share = None if shares is None else self._share_of(parts.packing, shares)
             changed = (*parts.sums, *parts.counters)
             saved = [(v, v.state.copy()) for v in changed]
             for variable in parts.sums:
                 variable.state.zero()
             seeds = [(v, array) for v, array in saved if v.name == _SEED]
-            sums = self._fold(batch, parts, seeds)
+            sums = self._fold(batch, parts, seeds, share)
         except (DisagreementError, RankLostError):
             raise  # the others know, or are gone; nothing was changed
         except Exception as error:
@@ -216,6 +237,7 @@ class ShardedStep(Step):
         try:
             exchange.meet(self.phase, self._steps + 1, failure, perf_counter() - start)
         except Exception:
+            exchange.abandon_early()
             for variable, array in saved:
                 variable.state.write(array)
             raise
@@ -225,9 +247,27 @@ class ShardedStep(Step):
             == rows_of_shard(last - 1, self._shards, rows)[1]
             for first, last in exchange.nodes
         ]
-        total = exchange.total(sums, empty, parts.packing.new)
-        self._update(parts, total, saved, rows)
+        total = exchange.total(sums, empty, parts.packing.new, share)
+        self._update(parts, total, saved, shares)
         self._steps += 1
+
+    def _shares(self, parts: _Parts) -> Shares | None:
+        """How the optimizer's state is shared out in this step."""
+        if not parts.trained:
+            return None
+        assert self._placed is not None  # noqa: S101
+        return self._shares_of(self.model, parts.trained, self._placed.narrow.nbytes)
+
+    def _share_of(self, packing: Packing, shares: Shares) -> Share:
+        assert self._placed is not None  # noqa: S101
+        narrow, wide = self._placed
+        count = len(shares.variables)
+        ends = [packing.start(i) if i < count else len(narrow) for i in shares.places[:-1]]
+
+        def change(found: Array) -> None:
+            shares.update(packing.views(Sums(found, wide)))
+
+        return Share([*ends, len(narrow)], change)
 
     def _parts(self, batch: Any) -> _Parts:
         fitted = self.function.fitted(batch.like())
@@ -238,23 +278,49 @@ class ShardedStep(Step):
             self._packing, self._free = parts.packing, []
         return parts
 
-    def _fold(self, batch: Any, parts: _Parts, seeds: Sequence[tuple[Variable, Array]]) -> Any:
+    def _fold(
+        self,
+        batch: Any,
+        parts: _Parts,
+        seeds: Sequence[tuple[Variable, Array]],
+        share: Share | None,
+    ) -> Any:
         """The sum of this rank's shards; None if none has a row."""
         first, last = self._exchange.node
         leaves = {(s, s + 1) for s in range(first, last)}
-        assert self._placed is not None  # noqa: S101
+        placed = self._placed
+        assert placed is not None  # noqa: S101
         # For the first shard, to which the others are added; the last batch may not have used it.
-        self._free = [*(s for s in self._free if s is not self._placed), self._placed]
+        self._free = [*(s for s in self._free if s is not placed), placed]
+        held: list[Sums] = []  # what waits for others
+        is_early = bool(parts.groups) and batch.rows >= self._shards
+        is_early &= placed.narrow.nbytes > WHOLE
+        added = 0  # elements that are added up when they are ready
 
         def give(node: Node) -> Sums | None:
+            nonlocal added
             start, stop = rows_of_shard(node[0], self._shards, batch.rows)
-            return self._shard(batch, parts, seeds, node[0], start, stop) if stop > start else None
+            if stop == start:
+                return None
+            if is_early and node[1] == last:
+                early = Early(parts.packing, parts.groups, held, placed, self._exchange, share)
+                self._early, added = early, early.stop
+            try:
+                held.append(self._shard(batch, parts, seeds, node[0], start, stop))
+            finally:
+                self._early = None
+            return held[-1]
 
-        return fold((first, last), leaves, give, self._add)
+        def add(one: Sums, other: Sums) -> Sums:
+            self._free.append(held.pop())
+            return one.add(other, added)
 
-    def _add(self, one: Sums, other: Sums) -> Sums:
-        self._free.append(other)
-        return one.add(other)
+        return fold((first, last), leaves, give, add)
+
+    def ready(self, group: int, arrays: Sequence[Array]) -> None:
+        """Is told by the program of a shard that gradients are final."""
+        if self._early is not None:
+            self._early.add(group, arrays)
 
     def _shard(
         self,
@@ -285,11 +351,15 @@ class ShardedStep(Step):
     def _counters(self, parts: _Parts, sums: Sums) -> list[Array]:
         views = parts.packing.views(sums)
         count = len(parts.counters)
-        stop = len(views) - len(parts.sums)
+        stop = len(views) - len(parts.groups) - len(parts.sums)
         return views[stop - count : stop]
 
     def _update(
-        self, parts: _Parts, total: Sums, saved: Sequence[tuple[Variable, Array]], rows: int
+        self,
+        parts: _Parts,
+        total: Sums,
+        saved: Sequence[tuple[Variable, Array]],
+        shares: Shares | None,
     ) -> None:
         found = iter(parts.packing.views(total))
         gradients = [next(found) if has else None for _, has in parts.trained]
@@ -309,7 +379,9 @@ class ShardedStep(Step):
                 self._finite += self._alive
             array = before[id(variable)]
             variable.state.write((array + new).astype(array.dtype, copy=False))
-        if parts.trained:
+        if shares is not None:
+            shares.take([g for g in gradients if g is not None])
+        elif parts.trained:
             self.model.optimizer.apply(gradients, [v for v, _ in parts.trained])
 
     def logs(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from handmill.errors import warn_caller
@@ -44,3 +45,17 @@ def warn_of_copies() -> None:
         "before fit().",
         UserWarning,
     )
+
+
+def is_writer() -> bool:
+    """Whether this process writes files: of several that train together one does."""
+    return CURRENT.distribution is None or bool(CURRENT.distribution.writes)
+
+
+def whole(model: Any) -> AbstractContextManager[bool]:
+    """For who writes the state of a model while it trains: whether this process is to write it.
+
+    Inside the ``with`` block rank 0 has all of the state; every rank has to come here.
+    """
+    found = CURRENT.distribution
+    return nullcontext(True) if found is None else found.whole(model)

@@ -192,6 +192,8 @@ def fit(
     finally:
         if finalizes and model.optimizer is not None and model.optimizer.finalizes:
             model.optimizer.finalize_variable_values(model.trainable_variables)
+    if shared is not None:
+        shared.end(model)
     callbacks.end("train", logs)
     if resumption is not None:
         resumption.end(epochs.stop, logs)

@@ -17,6 +17,7 @@ from handmill.callbacks.backup import BackupAndRestore
 from handmill.callbacks.callback import History
 from handmill.callbacks.callback_state import Noted
 from handmill.errors import FileFormatError, warn_caller
+from handmill.models.distributed import whole
 from handmill.optimizers.base import Optimizer
 from handmill.runtime.variable import Variable
 from handmill.saving.archive import read_file, write_file
@@ -212,11 +213,14 @@ class Resumption:
             logs: the numbers of the last epoch; default: those given last.
             finished: whether the run has come to its end.
         """
-        model = self._model
-        if not self.writes:
-            return
         if logs is not None:
             self._logs = dict(logs)
+        with whole(self._model) as writes:
+            if writes:
+                self._write(epoch, batch, finished)
+
+    def _write(self, epoch: int, batch: int, finished: bool) -> None:
+        model = self._model
         arrays: list[Any] = []
         states = [[noted.name, noted.changes(arrays)] for noted in self._noted]
         training = {

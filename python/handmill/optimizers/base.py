@@ -15,7 +15,7 @@ from handmill.ir.graph import current_graph, outside_graph
 from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
-from handmill.optimizers.applied import Applied
+from handmill.optimizers.applied import Applied, with_gradients
 from handmill.optimizers.masks import (
     MASKED,
     build_masks,
@@ -388,20 +388,8 @@ class Optimizer(StoredVariables, Watched):
 
     def _apply_to_values(self, grads: list[Any], variables: list[Variable]) -> None:
         """Makes a step a part of the program that is being traced."""
-        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
-        if not pairs:
-            raise ValueError(
-                f"No gradients provided for any variable: of {len(grads)} gradients each is None. "
-                "The loss must depend on the variables through operators that have gradients, "
-                "which argmax, round, comparisons, stop_gradient and casts to integers have not"
-            )
-        if len(pairs) < len(grads):
-            missing = [v.path for g, v in zip(grads, variables, strict=True) if g is None]
-            warn_caller(
-                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
-                "using `model.compile()`, did you forget to provide a `loss` argument?",
-            )
-        self._step([g for g, _ in pairs], [v for _, v in pairs])
+        pairs = with_gradients(grads, variables)
+        self.step_of_some([g for g, _ in pairs], [v for _, v in pairs])
 
     def stateless_apply(
         self,
@@ -451,6 +439,10 @@ class Optimizer(StoredVariables, Watched):
                 )
         return found
 
+    def forget_programs(self) -> None:
+        """Lets go of the programs that :meth:`apply` has made for arrays."""
+        self._eager = None
+
     def _apply_to_arrays(self, grads: list[Any], variables: list[Variable]) -> None:
         from handmill.runtime.function import TracedFunction
 
@@ -467,7 +459,8 @@ class Optimizer(StoredVariables, Watched):
         pairs = zip(grads, variables, strict=True)
         self._eager[1](*(_gradient_of(v, g) for g, v in pairs if g is not None))
 
-    def _step(self, grads: list[Any], variables: list[Variable]) -> None:
+    def step_of_some(self, grads: list[Any], variables: list[Variable]) -> None:
+        """Makes a step of some variables, or of none, a part of the program that is traced."""
         grads, self._rows = gradients_of_rows(self, grads, variables)
         if self.loss_scale_factor is not None:
             grads = [ops.divide(g, float(self.loss_scale_factor)) for g in grads]

@@ -289,7 +289,7 @@ class Bound:
             from handmill import _core
 
             slots = self.trace.known_program(feeds)[1]
-            binding = _core.Binding([self.variables[i].state for i in slots])
+            binding = _binding(_core, [self.variables[i].state for i in slots])
             self._bindings[feeds] = binding
         return plan.bind(binding)
 
@@ -297,7 +297,7 @@ class Bound:
         """The C++ states of the variables of ``graph``, one of the trace's graphs."""
         from handmill import _core
 
-        return _core.Binding([self.variables[i].state for i in slots_of(graph)])
+        return _binding(_core, [self.variables[i].state for i in slots_of(graph)])
 
     def contents(self, graph: Graph) -> Mapping[Any, Array]:
         """What the variables of ``graph`` hold now."""
@@ -322,3 +322,12 @@ class Bound:
         if name in self.trace.names:
             return self._names[self.trace.names.index(name)]
         return name
+
+
+def _binding(core: Any, states: list[Any]) -> Any:
+    try:
+        return core.Binding(states)
+    except TypeError:
+        for state in states:
+            state.view()  # one that lies elsewhere says where
+        raise
