@@ -119,6 +119,32 @@ def test_attention_is_quantized_by_its_projections(tmp_path):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    (
+        lambda: handmill.optimizers.Adam(0.01),
+        lambda: handmill.optimizers.SGD(0.01, momentum=0.9, use_ema=True),
+        lambda: handmill.optimizers.LossScaleOptimizer(handmill.optimizers.AdamW(0.01)),
+    ),
+)
+def test_the_optimizer_goes_on_with_what_is_left(optimizer):
+    model, x = dense(), normal(64, 20)
+    model.compile(optimizer(), "mse")
+    model.fit(x, x[:, :4], epochs=2, verbose=0)
+    model.optimizer.learning_rate = 0.003
+    was = {v.name: v.numpy() for v in model.optimizer.variables}
+    model.quantize("int8", filters="head")
+    now = {v.name: v.numpy() for v in model.optimizer.variables}
+    gone = set(was) - set(now)
+    assert gone
+    assert all("head_kernel" in name for name in gone)
+    for name, value in now.items():
+        np.testing.assert_array_equal(value, was[name], name)
+    assert any("bias" in name and value.any() for name, value in now.items())
+    model.fit(x, x[:, :4], verbose=0)
+    assert int(model.optimizer.iterations) == 3 * 2  # batches of 32 rows
+
+
 def test_what_is_left_is_trained():
     model, x = dense(), normal(64, 20)
     y = x[:, :4]

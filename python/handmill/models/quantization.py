@@ -185,10 +185,21 @@ def weight_bytes(model: Any) -> int:
 def forget(model: Any) -> None:
     """Drops the compiled steps of a model, and what its optimizer keeps of weights that are gone.
 
-    A compiled model is compiled again, with an optimizer that has made no step yet.
+    A compiled model is compiled again, with an optimizer of the same class and settings, which goes
+    on where the former one was: its iterations, its learning rate, its slots of what is left.
     """
     model.train_function = model.test_function = model.predict_function = None
     optimizer, arguments = getattr(model, "optimizer", None), model._compile_arguments
-    if optimizer is not None and optimizer.built and arguments is not None:
-        fresh = type(optimizer).from_config(optimizer.get_config())
-        model.compile(**{**arguments, "optimizer": fresh})
+    if optimizer is None or not optimizer.built or arguments is None:
+        return
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    model.compile(**{**arguments, "optimizer": fresh})
+    if not model.trainable_variables:
+        return
+    model.optimizer.build(model.trainable_variables)
+    known: dict[tuple[str, Any], list[Any]] = {}
+    for v in reversed(optimizer.variables):
+        known.setdefault((v.name, v.shape), []).append(v)
+    for v in model.optimizer.variables:
+        if same := known.get((v.name, v.shape)):
+            v.assign(same.pop().numpy())
