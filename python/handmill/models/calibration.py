@@ -227,8 +227,17 @@ def _mse(counts: Array, low: float, high: float) -> tuple[float, float]:
 
 
 def _entropy(counts: Array, low: float, high: float) -> tuple[float, float]:
-    """The range whose 256 steps tell most about what was seen (Kullback-Leibler)."""
+    """The range whose 256 steps tell most about what was seen (Kullback-Leibler).
+
+    Zeros are exact in every range, so that they say nothing: behind a relu half of all numbers
+    would lie in one bin, and the best range would be the one whose first step is shortest. As in
+    NVIDIA's calibrators they count no more than their neighbours.
+    """
     centres = (np.arange(_BINS) + 0.5) * ((high - low) / _BINS) + low
+    middle = min(int(-low / (high - low) * _BINS), _BINS - 1)
+    counts = counts.copy()
+    beside = [i for i in (middle - 1, middle + 1) if 0 <= i < _BINS]
+    counts[middle] = min(counts[middle], counts[beside].max())
 
     def cost(a: float, b: float) -> float:
         inside = (centres >= a) & (centres <= b)
