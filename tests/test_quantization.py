@@ -86,6 +86,28 @@ def test_static_steps_are_close_and_return_from_files(observer, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), found)
 
 
+def test_masks_and_exemptions_stay_with_their_weights():
+    """Both are kept by position; the kernels before them are gone."""
+    model, x = dense(), normal(64, 20)
+    optimizer = handmill.optimizers.AdamW(0.01, weight_decay=0.5)
+    model.compile(optimizer, "mse")
+    head, bias = model.layers[1], model.layers[1].bias
+    optimizer.exclude_from_weight_decay(var_list=[bias])
+    model.fit(x, x[:, :4], verbose=0)
+    handmill.compress.prune(model, 0.5)
+    gone = head.kernel.numpy() == 0
+    model.quantize("int8", filters=lambda layer: layer is not head)
+    model.fit(x, x[:, :4], epochs=2, verbose=0)
+    assert gone.sum() > 10
+    np.testing.assert_array_equal(head.kernel.numpy()[gone], 0)
+    assert np.count_nonzero(head.kernel.numpy()[~gone])
+    assert model.optimizer.decay_of(bias) is None
+    assert model.optimizer.decay_of(head.kernel) == 0.5
+    model.quantize("int8")
+    assert "masked" not in model.optimizer.get_config()
+    model.fit(x, x[:, :4], verbose=0)
+
+
 @pytest.mark.parametrize("rows", (100, 2000))
 def test_zeros_of_a_relu_do_not_narrow_the_range(rows):
     """All numbers of a relu tell as much: half of them are 0, which every step holds exactly."""

@@ -14,6 +14,7 @@ from handmill.ir.op import Array
 from handmill.layers.layer import all_layers
 from handmill.layers.quantizable import all_inside, is_selected, resolved_config
 from handmill.models import calibration
+from handmill.optimizers.narrowing import of_what_is_left, take_state
 
 
 @dataclass
@@ -192,14 +193,8 @@ def forget(model: Any) -> None:
     optimizer, arguments = getattr(model, "optimizer", None), model._compile_arguments
     if optimizer is None or not optimizer.built or arguments is None:
         return
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    model.compile(**{**arguments, "optimizer": fresh})
-    if not model.trainable_variables:
-        return
-    model.optimizer.build(model.trainable_variables)
-    known: dict[tuple[str, Any], list[Any]] = {}
-    for v in reversed(optimizer.variables):
-        known.setdefault((v.name, v.shape), []).append(v)
-    for v in model.optimizer.variables:
-        if same := known.get((v.name, v.shape)):
-            v.assign(same.pop().numpy())
+    left = model.trainable_variables
+    model.compile(**{**arguments, "optimizer": of_what_is_left(optimizer, left)})
+    if left:
+        model.optimizer.build(left)
+        take_state(model.optimizer, optimizer)
