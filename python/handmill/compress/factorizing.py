@@ -73,12 +73,12 @@ def factorize_report(model: Any, rank: int | None = None, energy: float | None =
         raise ValueError(
             f"give either `rank` or `energy`. Received: rank={rank!r}, energy={energy!r}"
         )
+    finite_arrays(kernels_of(model))
     dense: list[Any] = [
         layer
         for layer in all_layers(model)
         if is_ours(type(layer)) and type(layer).__name__ == "Dense" and layer.built
     ]
-    finite_arrays(kernels_of(model))
     largest = max((min(layer.kernel.shape) for layer in dense), default=0)
     if rank is not None:
         rank = whole_number("`rank`", rank, 1)
