@@ -185,6 +185,16 @@ def test_the_advice_follows_the_numbers(monkeypatch):
     assert found.picture().count("<circle") == len(found.rows)
 
 
+def test_what_cannot_be_searched():
+    i = handmill.Input((64,))
+    two = handmill.Model(i, [layers.Dense(3)(i), layers.Dense(1)(i)])
+    with pytest.raises(ValueError, match=r"measures one output.*2 outputs"):
+        compress.search(two, X, [Y, Y], budget=1)
+    for train in (3, X, (X,)):
+        with pytest.raises(ValueError, match="`train` must be a pair"):
+            compress.search(net(), X, Y, budget=1, train=train)
+
+
 def test_training_on_and_errors(monkeypatch):
     faked(monkeypatch, 2.0)
     model = net()

@@ -371,7 +371,7 @@ def test_the_status_of_a_lost_rank_is_one(
     """Whatever signal it was, and whatever an mpiexec makes of it; errors keep their own."""
     script = tmp_path / "train.py"
     script.write_text("")
-    found = [(9, "rank 1 has died"), (137, "rank 0 has died")]
+    found: list[tuple[int, str | None]] = [(9, "rank 1 has died"), (137, "rank 0 has died")]
     monkeypatch.setattr(launch_command, "_mpiexec", lambda: "mpiexec")
     monkeypatch.setattr(launch_command, "_start", lambda *_: found.pop(0))
     command = ["launch", "-n", "2", "--restarts", "1", str(script)]
