@@ -29,10 +29,11 @@ _KEYWORDS = """auto break case char const continue default do double else enum e
 if inline int long register restrict return short signed sizeof static struct switch typedef union
 unsigned void volatile while"""
 _MATH = """acos asin atan atan2 cos sin tan acosh asinh atanh cosh sinh tanh exp exp2 expm1 frexp
-ilogb ldexp log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf erfc
-lgamma tgamma ceil floor nearbyint rint lrint llrint round lround llround trunc fmod remainder
-remquo copysign nan nextafter nexttoward fdim fmax fmin fma j0 j1 jn y0 y1 yn gamma drem significand scalb isnan
-isinf finite isfinite isnormal signbit fpclassify"""
+ilogb ldexp log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf
+erfc lgamma tgamma ceil floor nearbyint rint lrint llrint round lround llround trunc
+fmod remainder remquo copysign nan nextafter nexttoward fdim fmax fmin fma j0 j1 jn y0
+y1 yn gamma drem significand scalb isnan isinf finite isfinite isnormal signbit
+fpclassify"""
 _OTHERS = """main arena wanted printf puts putchar remove rename exit abs signgam NAN INFINITY
 HUGE_VAL NULL EOF FILE BUFSIZ math_errhandling linux unix"""
 _TAKEN = frozenset([
