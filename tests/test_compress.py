@@ -52,6 +52,25 @@ def test_factors_are_the_best_of_their_rank():
     assert "kept" in whole.rows[0][3]  # all of a random kernel is of full rank
 
 
+def test_what_does_not_decay_still_does_not():
+    """Exemptions are kept by position in configs, and factors move positions."""
+    model = net()
+    optimizer = handmill.optimizers.AdamW(weight_decay=0.1)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    last = model.layers[-1]
+    optimizer.exclude_from_weight_decay(var_list=[model.layers[0].kernel, last.bias])
+    model.fit(X, Y, verbose=0)
+    compress.prune(model, 0.5)
+    made = compress.factorize(model, rank=2)
+    made.fit(X, Y, verbose=0)
+    free = [v.path for v in made.trainable_variables if made.optimizer.decay_of(v) is None]
+    first = made.layers[0].name
+    assert [p.split(first)[-1] for p in free[:2]] == ["/into/kernel", "/out_of/kernel"]
+    assert [p.rpartition("/")[2] for p in free[2:]] == ["bias"]
+    assert free[2].split("/")[-2] == (last.name if len(made.layers[-1].weights) == 2 else "out_of")
+    assert "masked" not in made.optimizer.get_config()
+
+
 def test_bad_ranks():
     for rank in (0, -1, 65, 2.5):
         with pytest.raises((ValueError, TypeError), match="rank"):
@@ -164,6 +183,16 @@ def test_the_advice_follows_the_numbers(monkeypatch):
     assert all(map(np.array_equal, before, model.get_weights()))
     assert "<svg" in found.picture()
     assert found.picture().count("<circle") == len(found.rows)
+
+
+def test_what_cannot_be_searched():
+    i = handmill.Input((64,))
+    two = handmill.Model(i, [layers.Dense(3)(i), layers.Dense(1)(i)])
+    with pytest.raises(ValueError, match=r"measures one output.*2 outputs"):
+        compress.search(two, X, [Y, Y], budget=1)
+    for train in (3, X, (X,)):
+        with pytest.raises(ValueError, match="`train` must be a pair"):
+            compress.search(net(), X, Y, budget=1, train=train)
 
 
 def test_training_on_and_errors(monkeypatch):

@@ -181,7 +181,31 @@ def test_a_copy_learns_from_its_model():
     assert np.mean(agree[0] == agree[1]) > 0.9
 
 
+def test_a_pruned_student_stays_pruned():
+    student = net(5, 1)
+    student.compile("adam", CROSS)
+    handmill.compress.prune(student, 0.5)
+    features = FeatureDistillation("mse", "hidden", "hidden", projection="auto")
+    distiller = Distiller(net(16, 0), student, [LogitsDistillation(), features])
+    distiller.compile("adam", CROSS)
+    distiller.fit(X, Y, epochs=3, verbose=0)
+    assert [int((w == 0).sum()) for w in student.get_weights()[::2]] == [15, 10]
+
+
+def test_one_number_teaches_nothing_by_its_softmax():
+    teacher, student = net(16, 0, classes=1), net(5, 1, classes=1)
+    with pytest.warns(UserWarning, match="outputs of one number"):
+        Distiller(teacher, student, LogitsDistillation())
+    Distiller(teacher, student, LogitsDistillation(loss="mse"))  # which warns of nothing
+
+
 def test_bad_input():
+    shared = layers.Dense(4, name="shared")
+    both = [handmill.Sequential([handmill.Input((6,)), layers.Dense(4), shared]) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"share weights that the student would train.*shared"):
+        Distiller(*both, LogitsDistillation())
+    shared.trainable = False
+    Distiller(*both, LogitsDistillation())
     teacher, student = net(8, 0), net(5, 1)
     with pytest.raises(ValueError, match=r"one model.*clone_model"):
         Distiller(teacher, teacher, LogitsDistillation())

@@ -14,6 +14,7 @@ import pytest
 
 import handmill as keras
 from handmill import distribution
+from handmill.cli import launch_command, main
 from handmill.distribution.buffers import Packing
 from handmill.distribution.shards import fold, nodes_of_ranks, rows_of_shard
 from handmill.distribution.sharing import cut_evenly
@@ -541,6 +542,22 @@ def test_a_killed_rank_is_named_and_training_ends_with_the_same_bits(tmp_path: P
     assert "starting again on 1 of 2 ranks" in done.stderr
     wanted = said(whole, 1)[0]
     assert said(killed, 1)[0] == wanted
+
+
+def test_the_status_of_a_lost_rank_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever signal it was, and whatever an mpiexec makes of it; errors keep their own."""
+    script = tmp_path / "train.py"
+    script.write_text("")
+    found: list[tuple[int, str | None]] = [(9, "rank 1 has died"), (137, "rank 0 has died")]
+    monkeypatch.setattr(launch_command, "_mpiexec", lambda: "mpiexec")
+    monkeypatch.setattr(launch_command, "_start", lambda *_: found.pop(0))
+    command = ["launch", "-n", "2", "--restarts", "1", str(script)]
+    assert main(command) == 75
+    assert "starting again on 1 of 2 ranks" in capsys.readouterr().err
+    found += [(3, None)]
+    assert main(command) == 3
 
 
 @needs_mpi

@@ -100,6 +100,53 @@ def test_recurrent_layers_of_torch(tmp_path: Path) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+def test_layers_inside_of_others(tmp_path: Path) -> None:
+    """Wrappers and nested models, one behind the Flatten of another; nothing is left out unsaid."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    there = nn.ModuleDict(
+        {
+            "body": nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3)}),
+            "head": nn.ModuleDict({"fc": nn.Linear(4 * 6 * 6, 12)}),
+            "each": nn.ModuleDict({"one": nn.Linear(3, 5)}),
+            "both": nn.GRU(5, 3, batch_first=True, bidirectional=True),
+        }
+    )
+
+    def made() -> Any:
+        body = hm.Sequential([L.Conv2D(4, 3, name="conv"), L.Flatten()], name="body")
+        head = hm.Sequential([L.ReLU(), L.Dense(12, name="fc")], name="head")
+        return hm.Sequential(
+            [
+                *(L.Input((8, 8, 3)), body, head, L.Reshape((4, 3))),
+                L.TimeDistributed(L.Dense(5, name="one"), name="each"),
+                L.Bidirectional(L.GRU(3, return_sequences=True), name="both"),
+            ]
+        )
+
+    model = made()
+    load_torch_weights(model, there.state_dict())
+    x = RNG.normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        y = there["body"]["conv"](torch.from_numpy(np.moveaxis(x, -1, 1).copy())).flatten(1)
+        y = there["head"]["fc"](torch.relu(y)).reshape(2, 4, 3)
+        y = there["both"](there["each"]["one"](y))[0].numpy()
+    np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-4, atol=1e-6)
+    path = tmp_path / "w.safetensors"
+    assert export_weights(model, path, names="torch") == []
+    assert set(read_tensors(path)) == set(there.state_dict())
+    again = made()
+    load_torch_weights(again, path)
+    assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
+    i = L.Input((3, 8))
+    attention = hm.Model(i, L.MultiHeadAttention(2, 4, name="mha")(i, i))
+    without = export_weights(attention, path, names="torch")
+    assert [text.split()[0] for text in without] == ["query", "key", "value", "attention_output"]
+    with pytest.raises(ValueError, match=r"query.* has no counterpart"):
+        load_torch_weights(attention, {})
+
+
 def test_all_or_none() -> None:
     model = hm.Sequential([L.Input((4,)), L.Dense(2, name="head"), L.Dense(1, name="last")])
     before = [np.array(w) for w in model.get_weights()]

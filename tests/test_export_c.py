@@ -165,6 +165,22 @@ def test_numbers_are_exact() -> None:
             assert text in ("NAN", "INFINITY", "-INFINITY")
 
 
+@compiled
+def test_names_that_c_has_already(tmp_path: Path) -> None:
+    """Words of C, functions of its headers, what the file declares: the function is m_NAME."""
+    model, path = seq((3,), L.Dense(2)), tmp_path / "net.c"
+    names = ("int", "main", "exp", "tanhf", "INFINITY", "w0", "arena", "x", "i", "y1", "_Bool", "7")
+    for name in (*names, "net", "my-net", "exponent"):
+        model.export(path, format="c", name=name)
+        function = f"m_{name}" if name in names else name.replace("-", "_")
+        assert f"void {function}(const float *x, float *y)" in path.read_text()
+        for compiler in COMPILERS:
+            options = (*FLAGS, "-o", str(tmp_path / "program"), "-lm")
+            test = f"-D{function.upper()}_SELF_TEST"
+            subprocess.run((compiler, test, str(path), *options), check=True)
+            subprocess.run([tmp_path / "program"], check=True, capture_output=True)
+
+
 def test_what_has_no_loops_is_named(tmp_path: Path) -> None:
     words = seq((7,), L.Embedding(5, 4), L.LSTM(3), L.Dense(1))
     with pytest.raises(ValueError, match=r"embedding[\s\S]*lstm[\s\S]*nothing was written"):

@@ -345,6 +345,20 @@ def test_saved_vocabularies_are_read_again(tmp_path, byte_pair):
     assert hub.tokenizers.WordPieceTokenizer(tmp_path / "vocab.txt").get_vocabulary() == BERT
 
 
+def test_a_folder_that_says_nothing_is_as_hugging_face_has_it(tmp_path):
+    """Lower case without a word to the contrary; what was saved says it, and the unknown token."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "A", "a"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    read = hub.tokenizers.BertTokenizer.from_preset
+    assert read(tmp_path)("A a \u00c1").tolist() == [6, 6, 6]
+    assert read(tmp_path, lowercase=False, strip_accents=False)("A a").tolist() == [5, 6]
+    (tmp_path / "tokenizer_config.json").write_text('{"unk_token": {"content": "a"}}')
+    assert read(tmp_path).oov_token == "a"
+    hub.tokenizers.BertTokenizer(words, oov_token="[MASK]").save_assets(tmp_path)
+    again = read(tmp_path)
+    assert (again("A a b").tolist(), again.oov_token) == ([5, 6, 4], "[MASK]")
+
+
 def test_tokenizer_json_of_hugging_face(tmp_path, byte_pair):
     config = byte_pair.get_config()
     data = {

@@ -240,6 +240,12 @@ def test_versions_domains_and_what_is_no_model() -> None:
             model_of(data, "it", None)
 
 
+def test_a_graph_that_names_no_output() -> None:
+    file = dense_file()
+    graph_of(file).output = []
+    refused(file, "it has no outputs", FileFormatError)
+
+
 def test_wire_limits() -> None:
     deep = b""
     for _ in range(80):  # graphs in attributes of nodes of graphs

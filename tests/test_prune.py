@@ -101,6 +101,25 @@ def test_no_update_brings_a_weight_back(make):
         assert not np.array_equal(old, new)
 
 
+def test_a_model_that_is_compiled_again_stays_pruned():
+    """With another optimizer, wrapped, for a part of the weights; until masks are taken off."""
+    model = model_of()
+    compress.prune(model, 0.5)
+    loss = model.loss
+    for optimizer in ("sgd", optimizers.LossScaleOptimizer(optimizers.AdamW(0.1))):
+        model.compile(optimizer, loss)
+        model.fit(X, Y, epochs=2, verbose=0)
+        assert zeros(model) == [120, 20]
+    model.layers[0].trainable = False
+    model.compile("adam", loss)
+    model.fit(X, Y, verbose=0)
+    assert zeros(model) == [120, 20]
+    compress.strip_pruning(model)
+    model.compile("adam", loss)
+    model.fit(X, Y, verbose=0)
+    assert zeros(model) == [120, 0]
+
+
 def test_files_and_threads_keep_masks_and_bits(tmp_path):
     threads = handmill.config.num_threads()
     found = []

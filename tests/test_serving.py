@@ -221,6 +221,25 @@ def test_whole_numbers_stay_whole() -> None:
         assert said in answer.decode()
 
 
+def test_a_bad_request_does_not_spoil_its_batch() -> None:
+    """An index that no row of the table has: its request is refused, those beside it are not."""
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), L.Embedding(9, 2), L.Flatten()])
+    app = Application(model, Limits(max_wait=0.01))
+    good, bad = np.array([[1, 2, 3]], "int32"), np.array([[1, 1, 1], [1, 9, 1]], "int32")
+
+    async def many() -> list[tuple[int, dict[str, str], bytes]]:
+        bodies = [npy(bad if i in (2, 5) else good + i % 3) for i in range(8)]
+        calls = [call(app, "POST", "/predict", body, "application/x-npy") for body in bodies]
+        return await asyncio.gather(*calls)
+
+    found = asyncio.run(many())
+    assert [status for status, _, _ in found] == [200, 200, 422, 200, 200, 422, 200, 200]
+    assert "at row 1" in json.loads(found[2][2])["error"]  # of its own rows
+    for i in (0, 1, 3, 4, 6, 7):
+        answer = np.load(io.BytesIO(found[i][2]))
+        np.testing.assert_array_equal(answer, model.predict(good + i % 3, verbose=0))
+
+
 def test_too_many_waiting_requests_are_told_to_come_again() -> None:
     app = Application(network(), Limits(max_waiting=2, batch_size=1))
 

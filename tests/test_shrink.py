@@ -140,6 +140,28 @@ def test_whole_heads_go_and_a_norm_over_features_holds_them():
     assert made.get_layer("down").kernel.shape == (32, 24)
 
 
+@pytest.mark.slow
+def test_layers_inside_of_others_are_made_smaller():
+    """Wrappers and cells: their configs hold those of layers, and sizes that they were built at."""
+    cells = [layers.LSTMCell(32), layers.GRUCell(24), layers.SimpleRNNCell(16)]
+    model = handmill.Sequential([
+        layers.Input((5, 12)),
+        layers.TimeDistributed(layers.Dense(48, "relu")),
+        layers.TimeDistributed(layers.BatchNormalization()),
+        layers.Bidirectional(layers.GRU(32, return_sequences=True)),
+        layers.RNN(cells),
+        layers.Dense(3),
+    ])  # fmt: skip
+    randomize(model, 0)
+    report = compress.shrink_report(model, 0.5, round_to=4)  # compares itself
+    units = [v.shape for v in report.model.weights if "kernel" in v.name]
+    assert units[0] == (12, 24)
+    assert units[1] == (24, 3 * 16)
+    assert report.model.count_params() < 0.35 * model.count_params()
+    again = type(model).from_config(report.model.get_config())
+    assert [w.shape for w in again.weights] == [w.shape for w in report.model.weights]
+
+
 def test_nested_models_are_rebuilt():
     inner = handmill.Sequential([handmill.Input((8,)), layers.Dense(32, "relu"), layers.Dense(32)])
     model = handmill.Sequential([handmill.Input((8,)), inner, layers.Dense(2)])

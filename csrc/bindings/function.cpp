@@ -17,8 +17,8 @@ namespace {
 
 // What was called for arrays of certain dtypes and shapes.
 struct Entry {
-  // Level and tuning; then of each array: type number, rank, extents. Of a feed: level and tuning,
-  // kFed, the rows of a batch; then of each source: dtype, rank, the extents of a row.
+  // The target; then of each array: type number, rank, extents. Of a feed: the target, kFed, the
+  // rows of a batch; then of each source: dtype, rank, the extents of a row.
   std::vector<Py_ssize_t> key;
   // A plan; its owner may drop it any time, and it is asked for again.
   std::weak_ptr<const Plan> plan;
@@ -36,10 +36,11 @@ struct FunctionObject {
 
 constexpr Py_ssize_t kFed = -1;  // no type number
 
-// What plans are made for: the level and the tuning.
+// What plans are made for: the level, the tuning, and whether products of bytes have instructions.
 Py_ssize_t current_target() {
   const auto tuning = &current_tuning() - tunings().data();
-  return static_cast<Py_ssize_t>(current_isa()) + kIsaCount * tuning;
+  const Isa isa = current_isa();
+  return uses_int8_dot(isa) + 2 * (static_cast<Py_ssize_t>(isa) + kIsaCount * tuning);
 }
 
 bool are_ready(PyObject* const* args, size_t count) {

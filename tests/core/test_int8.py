@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from core_programs import node, program
 
+import handmill
 from handmill import _core
 from handmill.primitives.int8 import INT8_PRODUCT, PLAIN, quantized_rows
+from handmill.runtime.plans import PLANS
 from levels import levels
 
 INT8 = 3  # the code of the dtype
@@ -106,3 +110,18 @@ def test_extreme_integers_do_not_saturate():
             for dot in (True, False):
                 _core.set_int8_dot(dot)
                 np.testing.assert_array_equal(product(x, kernel, one, one), want)
+
+
+def test_plans_are_made_for_what_multiplies():
+    """Where the CPU has instructions for bytes, plans with them are others than those without."""
+    model = handmill.Sequential([handmill.layers.Input((6,)), handmill.layers.Dense(5)])
+    model.quantize("int8")
+    x = np.ones((3, 6), "float32")
+    has, counts = _core.uses_int8_dot(), []
+    for dot in (True, False, True):
+        _core.set_int8_dot(dot)
+        want = model(x)
+        counts.append(len(PLANS))
+        np.testing.assert_array_equal(model(x), want)
+        assert len(PLANS) == counts[-1]
+    assert [b - a for a, b in itertools.pairwise(counts)] == [has, 0]

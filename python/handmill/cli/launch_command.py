@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the script; its status is that of the last start."""
+    """Runs the script; its status is that of the last start, ``LOST`` if a rank was lost in it."""
     problem = _problem(options)
     mpiexec = options.mpiexec or _mpiexec()
     if not problem and mpiexec is None:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
                 flush=True,
             )
-    return status
+    return LOST
 
 
 def _problem(options: argparse.Namespace) -> str:

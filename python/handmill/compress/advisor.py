@@ -210,6 +210,8 @@ def search(
             f"{budget} and {max_drop}"
         )
     epochs = whole_number("`epochs`", epochs, 1)
+    if train is not None and not (isinstance(train, list | tuple) and len(train) == 2):
+        raise ValueError(f"`train` must be a pair (x, y). Received: {type(train).__name__}")
     if train is not None and not getattr(model, "compiled", False):
         raise ValueError("`train` needs a compiled model: call model.compile() before")
     refuse_aware(model, "search smaller versions of")
@@ -219,6 +221,11 @@ def search(
         if unknown := [name for name in only if name not in names]:
             raise ValueError(f"`only` names {unknown}; there are {names}")
         known = [c for c in known if c.name in only]
+    if isinstance(y, dict) or len(getattr(model, "outputs", None) or [y]) > 1:
+        raise ValueError(
+            "search() measures one output, by its accuracy or its error. Received a model with "
+            f"{len(model.outputs)} outputs: give keras.Model(model.inputs, model.outputs[0])"
+        )
     end = time.monotonic() + budget
     with untouched():
         return _searched(model, x, np.asarray(y), end, max_drop, train, epochs, known)

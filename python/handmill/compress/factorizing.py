@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from handmill.compress.shrinking import Shrinking
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer, all_layers
 from handmill.models.sequential import Sequential
+from handmill.optimizers.narrowing import exempt
+from handmill.runtime.variable import Variable
 from handmill.runtime.watch import is_ours
 
 PAYS = 0.6
@@ -27,7 +30,8 @@ def factorize(model: Any, rank: int | None = None, energy: float | None = None) 
     The best approximation of a kernel (K, N) by rank r (Eckart and Young, 1936) is the product of
     the first singular vectors; both factors have the square root of the singular values. Two
     products with r <= 0.6 K N / (K + N) are less work than one; other layers stay as they are.
-    The state of the optimizer begins anew. Train the result for some epochs.
+    The state of the optimizer begins anew, without masks of pruned weights. Train the result for
+    some epochs.
 
     Args:
         model: a built functional or sequential model; it stays as it is.
@@ -71,12 +75,12 @@ def factorize_report(model: Any, rank: int | None = None, energy: float | None =
             f"give either `rank` or `energy`. Received: rank={rank!r}, energy={energy!r}"
         )
     refuse_aware(model, "factorize")
+    finite_arrays(kernels_of(model))
     dense: list[Any] = [
         layer
         for layer in all_layers(model)
         if is_ours(type(layer)) and type(layer).__name__ == "Dense" and layer.built
     ]
-    finite_arrays(kernels_of(model))
     largest = max((min(layer.kernel.shape) for layer in dense), default=0)
     if rank is not None:
         rank = whole_number("`rank`", rank, 1)
@@ -110,8 +114,22 @@ def factorize_report(model: Any, rank: int | None = None, energy: float | None =
             given = [*factors[id(old)], *given[1:]]
         for weight, array in zip(new.weights, given, strict=True):
             weight.assign(array)
+    if made.compiled and model.optimizer is not None and model.optimizer.built:
+        exempt(made.optimizer, model.optimizer, _successors(pairs, factors))
     sizes = tuple(sum(int(np.prod(w.shape)) for w in m.weights) for m in (model, made))
     return Shrinking(made, tuple(rows), sizes)  # type: ignore[arg-type]
+
+
+def _successors(
+    pairs: Sequence[tuple[Any, Any]], factors: Mapping[int, Any]
+) -> dict[int, list[Variable]]:
+    """The id of each weight -> what stands in its place: of a kernel both factors."""
+    found: dict[int, list[Variable]] = {}
+    for old, new in pairs:
+        kernels = 2 if id(old) in factors else 1
+        parts = [new.weights[:kernels], *([w] for w in new.weights[kernels:])]
+        found.update({id(w): part for w, part in zip(old.weights, parts, strict=bool(parts[0]))})
+    return found
 
 
 def _rank_for(singular: Array, energy: float) -> int:

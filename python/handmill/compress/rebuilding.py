@@ -81,9 +81,9 @@ ARGUMENTS: Mapping[str, Callable[[Any, Sizes], dict[str, Any]]] = {
     "SimpleRNN": _size("units", "recurrent_kernel", 0),
     "GRU": _size("units", "recurrent_kernel", 0),
     "LSTM": _size("units", "recurrent_kernel", 0),
-    "SimpleRNNCell": _nothing,
-    "GRUCell": _nothing,
-    "LSTMCell": _nothing,
+    "SimpleRNNCell": _size("units", "recurrent_kernel", 0),
+    "GRUCell": _size("units", "recurrent_kernel", 0),
+    "LSTMCell": _size("units", "recurrent_kernel", 0),
     "EinsumDense": _nothing,
     "MultiHeadAttention": _heads,
     "GroupNormalization": _groups,
@@ -123,9 +123,8 @@ def rebuilt(
     sizes = Sizes(weights, kept, outputs)
 
     def smaller(layer: Any) -> Any:
-        config = json.loads(json.dumps(layer.get_config()))
-        if is_ours(type(layer)):
-            config.update(ARGUMENTS.get(type(layer).__name__, _nothing)(layer, sizes))
+        config = _unbuilt(json.loads(json.dumps(layer.get_config())))
+        _resize(config, layer, sizes)
         made = type(layer).from_config(config)
         if hasattr(layer, "get_vocabulary"):
             made.build_from_config(json.loads(json.dumps(layer.get_build_config())) or {})
@@ -143,6 +142,38 @@ def rebuilt(
         new.assign(old.numpy()[np.ix_(*axes)] if axes else old.numpy())
     _take_over_optimizer(model, made, weights, kept)
     return made
+
+
+def _resize(config: dict[str, Any], layer: Any, sizes: Sizes) -> None:
+    """Writes sizes into the config of a layer, and of those inside (of a wrapper, of cells)."""
+    if is_ours(type(layer)):
+        config.update(ARGUMENTS.get(type(layer).__name__, _nothing)(layer, sizes))
+    inside = {part.name: part for part in layer._flatten_layers()}
+    if inside:
+        _resize_parts(list(config.values()), inside, sizes)
+
+
+def _resize_parts(found: Any, inside: Mapping[str, Any], sizes: Sizes) -> None:
+    if isinstance(found, list):
+        for part in found:
+            _resize_parts(part, inside, sizes)
+    elif isinstance(found, dict):
+        config = found.get("config")
+        part = inside.get(str(config.get("name"))) if isinstance(config, dict) else None
+        if isinstance(config, dict) and type(part).__name__ == found.get("class_name"):
+            _resize(config, part, sizes)
+        else:
+            _resize_parts(list(found.values()), inside, sizes)
+
+
+def _unbuilt(config: Any) -> Any:
+    """A config whose layers inside (of a wrapper) are built when they are called, not before."""
+    if isinstance(config, list):
+        return [_unbuilt(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    sized = {"input_shape", "shapes_dict"} >= set(config.get("build_config") or ())
+    return {k: _unbuilt(v) for k, v in config.items() if k != "build_config" or not sized}
 
 
 def cloned(model: Any, make: Callable[[Any], Any] | None = None) -> Any:

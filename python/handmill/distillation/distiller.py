@@ -13,6 +13,7 @@ from handmill.layers import Dense
 from handmill.metrics import Mean
 from handmill.models.model import Model
 from handmill.models.sequential import Sequential
+from handmill.optimizers.masks import hand_on_masks
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 _ROWS, _TEACHER = "inputs", "teacher"  # of a batch with what the teacher said
@@ -151,6 +152,7 @@ class Distiller(Model):
             raise ValueError(f"metrics must be a list or tuple, got {type(metrics)}")
         self._student_loss = tree.map_structure(loss_function, loss)
         super().compile(optimizer=optimizer, loss=None, metrics=metrics, **kwargs)
+        hand_on_masks(self.student, self.optimizer, self.trainable_variables)
         self._compile_config = {**(self._compile_arguments or {}), "loss": loss}
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -344,6 +346,12 @@ def _check_models(teacher: Any, student: Any) -> None:
         raise ValueError(
             "teacher and student are one model, which would learn from itself: pass "
             "models.clone_model(teacher) as the student"
+        )
+    trained = {id(v) for v in student.trainable_variables}
+    if shared := [v.path for v in teacher.variables if id(v) in trained]:
+        raise ValueError(
+            f"teacher and student share weights that the student would train: {shared[:3]}. Give "
+            "the student layers of its own, for example of models.clone_model()"
         )
     for kind in ("input", "output"):
         theirs, own = (getattr(model, f"{kind}s", None) for model in (teacher, student))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill import losses, ops, tree
+from handmill.errors import warn_caller
 from handmill.ir.graph import Value
 from handmill.losses import KLDivergence
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -151,6 +152,18 @@ class LogitsDistillation(DistillationLoss):
             return reduced(function, t, s, weight)
 
         return _summed(tree.map_structure(one, self.loss, teacher_outputs, student_outputs))
+
+    def validate_model_compatibility(self, teacher: Any, student: Any) -> None:
+        """Warns of outputs of one number, whose softmax is 1 and teaches nothing."""
+        outputs = tree.flatten(getattr(student, "outputs", None) or [])
+        kinds = tree.flatten(self.loss)
+        for output, kind in zip(outputs, kinds, strict=False):
+            if isinstance(kind, KLDivergence) and output.shape[-1] == 1:
+                warn_caller(
+                    "LogitsDistillation compares softmaxes of outputs of one number, which are 1 "
+                    "whatever the models say: nothing is learnt from the teacher. Pass "
+                    "loss='mse', or give both models an output for each class"
+                )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.normalization.group_normalization import GroupNormalization
 from handmill.layers.normalization.layer_normalization import LayerNormalization
 from handmill.layers.reshaping.flatten import Flatten
+from handmill.layers.rnn.bidirectional import Bidirectional
 from handmill.layers.rnn.gru import GRU
 from handmill.layers.rnn.lstm import LSTM
 from handmill.layers.rnn.simple_rnn import SimpleRNN
@@ -143,6 +145,8 @@ def _parts(layer: Any, channels: int) -> Iterator[Part] | None:
     """The tensors of a layer; None if torch has no such layer."""
     if isinstance(layer, BatchNormalization | LayerNormalization | GroupNormalization):
         return _normalization(layer)
+    if isinstance(layer, Bidirectional):
+        return _both_ways(layer)
     kind = type(layer)
     if kind in _RECURRENT and (kind is not GRU or layer.reset_after):
         return _recurrent(layer, _RECURRENT[kind])
@@ -156,6 +160,15 @@ def _parts(layer: Any, channels: int) -> Iterator[Part] | None:
     elif isinstance(layer, Embedding):
         return iter([_part("weight", layer.embeddings)])
     return None if ways is None else _with_bias(layer, ways)
+
+
+def _both_ways(layer: Any) -> Iterator[Part] | None:
+    """Both directions are one module of torch, if they are of one kind and put together."""
+    forward, backward = _parts(layer.forward_layer, 1), _parts(layer.backward_layer, 1)
+    kinds = {type(layer.forward_layer), type(layer.backward_layer)}
+    if forward is None or backward is None or len(kinds) > 1 or layer.merge_mode != "concat":
+        return None
+    return chain(forward, (part._replace(name=f"{part.name}_reverse") for part in backward))
 
 
 def _with_bias(layer: Any, ways: tuple[Any, Any]) -> Iterator[Part]:
@@ -174,24 +187,42 @@ def _normalization(layer: Any) -> Iterator[Part]:
         yield _part("running_var", layer.moving_variance)
 
 
-def _flattened(model: Any) -> dict[str, int]:
-    """For Dense layers behind a Flatten of images, how many channels these have."""
+def _flattened(model: Any, channels: int | None = None) -> tuple[dict[str, int], int | None]:
+    """For Dense layers behind a Flatten of images, how many channels these have.
+
+    Args:
+        model: the model, or one inside of it.
+        channels: of the images that its only input was made flat from, if it was.
+
+    Returns:
+        The path of a layer -> channels; and ``channels`` of its only output.
+    """
     found: dict[str, int] = {}
     graph = getattr(model, "_graph", None)
     if graph is None:
-        return found
+        return found, None
     behind: dict[int, int] = {}
+    if channels is not None and len(graph.inputs) == 1:
+        behind[id(graph.inputs[0])] = channels
     for node in graph.nodes:
         layer = node.operation
-        channels = [behind[id(t)] for t in node.input_tensors if id(t) in behind]
+        if not node.input_tensors:
+            continue
+        given = [behind[id(t)] for t in node.input_tensors if id(t) in behind]
+        after = given[0] if len(given) == 1 else None
         if isinstance(layer, Flatten) and len(node.input_tensors[0].shape) > 2:
-            channels = [int(node.input_tensors[0].shape[-1])]
+            after = int(node.input_tensors[0].shape[-1])
         if isinstance(layer, Dense):
-            if channels:
-                found[str(layer.path)] = channels[0]
-        elif len(channels) == 1 and len(node.output_tensors[0].shape) == 2:
-            behind.update((id(t), channels[0]) for t in node.output_tensors)
-    return found
+            if given:
+                found[str(layer.path)] = given[0]
+        elif getattr(layer, "_graph", None) is not None:
+            inner, after = _flattened(layer, after)
+            found.update(inner)
+            if after is not None:
+                behind.update((id(t), after) for t in node.output_tensors)
+        elif after is not None and len(node.output_tensors[0].shape) == 2:
+            behind.update((id(t), after) for t in node.output_tensors)
+    return found, behind.get(id(graph.outputs[0])) if len(graph.outputs) == 1 else None
 
 
 def _all_parts(
@@ -200,20 +231,28 @@ def _all_parts(
     """The tensors of a model under torch's names, and the layers that have none."""
     if not model.built:
         raise ValueError(f"{model.name} has no weights yet: call it on data, or give it an Input")
-    flattened = _flattened(model)
-    found, without = [], []
-    for layer in model._flatten_layers():
-        if layer is model or not layer.weights or getattr(layer, "_graph", None) is not None:
-            continue
-        parts = _parts(layer, flattened.get(layer.path, 1))
-        if parts is None:
-            own = {id(v) for inner in layer._flatten_layers() if inner is not layer
-                   for v in inner.weights}  # fmt: skip
-            if any(id(v) not in own for v in layer.weights):
-                without.append(f"{layer.name} ({type(layer).__name__})")
-            continue
-        module = _module(model, layer, names)
-        found += [part._replace(name=f"{module}.{part.name}") for part in parts]
+    flattened, _ = _flattened(model)
+    found: list[Part] = []
+    without: list[str] = []
+    seen: set[int] = set()
+
+    def look_into(layer: Any) -> None:
+        if id(layer) in seen or not layer.weights:
+            return
+        seen.add(id(layer))
+        parts = None if layer is model else _parts(layer, flattened.get(layer.path, 1))
+        if parts is not None:
+            module = _module(model, layer, names)
+            found.extend(part._replace(name=f"{module}.{part.name}") for part in parts)
+            return
+        within = list(layer._flatten_layers())
+        own = {id(v) for inner in within for v in inner.weights}
+        if any(id(v) not in own for v in layer.weights):
+            without.append(f"{layer.name} ({type(layer).__name__})")
+        for inner in within:
+            look_into(inner)
+
+    look_into(model)
     return found, without
 
 

@@ -107,10 +107,14 @@ def is_selected(layer: Any, filters: Any) -> bool:
     """
     if filters is None:
         return True
-    if isinstance(filters, str):
-        return re.search(filters, layer.name) is not None
-    if isinstance(filters, list | tuple):
-        return any(re.search(pattern, layer.name) for pattern in filters)
+    if isinstance(filters, str | list | tuple):
+        patterns = [filters] if isinstance(filters, str) else filters
+        try:
+            return any(re.search(pattern, layer.name) for pattern in patterns)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"`filters` holds no regular expressions: {error}. Received: {filters!r:.200}"
+            ) from error
     if callable(filters):
         return bool(filters(layer))
     raise ValueError(

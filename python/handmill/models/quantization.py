@@ -14,6 +14,7 @@ from handmill.ir.op import Array
 from handmill.layers.layer import all_layers
 from handmill.layers.quantizable import all_inside, is_selected, resolved_config
 from handmill.models import calibration
+from handmill.optimizers.narrowing import of_what_is_left, take_state
 
 
 @dataclass
@@ -325,10 +326,15 @@ def forget_programs(model: Any) -> None:
 def forget(model: Any) -> None:
     """Drops the compiled steps of a model, and what its optimizer keeps of weights that are gone.
 
-    A compiled model is compiled again, with an optimizer that has made no step yet.
+    A compiled model is compiled again, with an optimizer of the same class and settings, which goes
+    on where the former one was: its iterations, its learning rate, its slots of what is left.
     """
     forget_programs(model)
     optimizer, arguments = getattr(model, "optimizer", None), model._compile_arguments
-    if optimizer is not None and optimizer.built and arguments is not None:
-        fresh = type(optimizer).from_config(optimizer.get_config())
-        model.compile(**{**arguments, "optimizer": fresh})
+    if optimizer is None or not optimizer.built or arguments is None:
+        return
+    left = model.trainable_variables
+    model.compile(**{**arguments, "optimizer": of_what_is_left(optimizer, left)})
+    if left:
+        model.optimizer.build(left)
+        take_state(model.optimizer, optimizer)

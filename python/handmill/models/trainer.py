@@ -54,6 +54,7 @@ from handmill.models.steps import (
     results_come_later,
 )
 from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
+from handmill.optimizers.masks import hand_on_masks
 from handmill.runtime import watch
 from handmill.runtime.tape import GradientTape
 
@@ -101,7 +102,8 @@ class Trainer(Predicting, OlderNames):
         """Chooses how the model is trained and measured.
 
         Args:
-            optimizer: a name or an optimizer; or optimizers by patterns of the paths of variables,
+            optimizer: a name or an optimizer; what the former one keeps at zero (pruned weights) it
+                keeps at zero, too; or optimizers by patterns of the paths of variables,
                 such as ``{".*/bias": SGD(0.1), ".*": Adam()}`` (``optimizers.get``). None for a
                 model that is only evaluated, or whose ``train_step`` has its own.
             loss: a name, a loss or a function; for several outputs a list, or a dict by name.
@@ -126,6 +128,7 @@ class Trainer(Predicting, OlderNames):
         steps = checked_count("steps_per_execution", steps_per_execution)
         loss_weights, metrics = in_order_of_keras3(loss_weights, metrics)
         objective = Objective(loss, loss_weights, metrics, weighted_metrics, self._prepared)
+        hand_on_masks(self, made)
         self.optimizer = made
         self.objective = objective
         self.run_eagerly = bool(run_eagerly)

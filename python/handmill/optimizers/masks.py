@@ -84,6 +84,30 @@ def remove_masks(optimizer: Optimizer) -> None:
     optimizer._masks, optimizer._masked = {}, []
 
 
+def hand_on_masks(model: Any, made: Any, variables: Sequence[Variable] | None = None) -> None:
+    """Lets another optimizer keep at zero what a model's own one keeps at zero.
+
+    Args:
+        model: its optimizer may be None.
+        made: what trains the model from now on, or None; it is built if something is pruned.
+        variables: what it trains; default: what the model trains.
+    """
+    former = getattr(model, "optimizer", None)
+    if made is None or made is former or not prunes(former):
+        return
+    own = list(model.trainable_variables)
+    if not made.built:
+        made.build(own if variables is None else list(variables))
+    for variable in own:
+        try:
+            before, now = owner_of(former, variable), owner_of(made, variable)
+        except ValueError:  # not trained by both of them
+            continue
+        mask = mask_of(before, variable)
+        if mask is not None:
+            set_mask(now, variable, mask.numpy())
+
+
 def build_masks(optimizer: Optimizer) -> None:
     """Makes the masks that a config names; they leave everything as it is until they are read.
 

@@ -149,7 +149,7 @@ class Trace:
         from handmill import _core
 
         values = tuple([sizes[symbol] for symbol in self._symbols])
-        key = (values, feeds, _core.isa(), _core.tuning())
+        key = (values, feeds, _core.isa(), _core.tuning(), _core.uses_int8_dot())
         plan = self.plans.get(key)
         if plan is None:
             if len(self.plans) >= _MOST_PLANS:

@@ -85,18 +85,24 @@ class Batcher:
             chosen = self._next()
             if not chosen:
                 continue
-            try:
-                outputs = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._run, chosen
-                )
-            except Exception as error:
+            await self._answer(chosen)
+
+    async def _answer(self, chosen: Sequence[_Waiting]) -> None:
+        """Answers the requests of a batch; what is wrong with one of them is its own affair."""
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._run, chosen
+            )
+        except Exception as error:
+            if len(chosen) > 1:
                 for one in chosen:
-                    if not one.answer.done():
-                        one.answer.set_exception(error)
-                continue
-            for one, found in zip(chosen, outputs, strict=True):
-                if not one.answer.done():
-                    one.answer.set_result(found)
+                    await self._answer([one])
+            elif not chosen[0].answer.done():
+                chosen[0].answer.set_exception(error)
+            return
+        for one, found in zip(chosen, outputs, strict=True):
+            if not one.answer.done():
+                one.answer.set_result(found)
 
     async def _fill(self) -> None:
         """Waits until a batch is full, at most for the time that is set."""

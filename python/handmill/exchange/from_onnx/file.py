@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from handmill.errors import FileFormatError
 from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
     classical,
     elementwise,
@@ -80,6 +81,8 @@ def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None)
         inputs.append(Input(shape=shape, batch_size=batch, dtype=port.dtype, name=port.name))
     if not inputs:
         raise ValueError(f"{what} has no inputs: it is a constant")
+    if not program.outputs:
+        raise FileFormatError(f"{what} has no outputs: its graph names none")
     outputs = OnnxGraph(program, what)(inputs)
     return Model(
         inputs if len(inputs) > 1 else inputs[0],

@@ -25,6 +25,23 @@ from handmill.ir.graph import Node, Value
 from handmill.ir.op import Array
 from handmill.saving.atomic_file import write_bytes
 
+_KEYWORDS = """auto break case char const continue default do double else enum extern float for goto
+if inline int long register restrict return short signed sizeof static struct switch typedef union
+unsigned void volatile while"""
+_MATH = """acos asin atan atan2 cos sin tan acosh asinh atanh cosh sinh tanh exp exp2 expm1 frexp
+ilogb ldexp log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf
+erfc lgamma tgamma ceil floor nearbyint rint lrint llrint round lround llround trunc
+fmod remainder remquo copysign nan nextafter nexttoward fdim fmax fmin fma j0 j1 jn y0
+y1 yn gamma drem significand scalb isnan isinf finite isfinite isnormal signbit
+fpclassify"""
+_OTHERS = """main arena wanted printf puts putchar remove rename exit abs signgam NAN INFINITY
+HUGE_VAL NULL EOF FILE BUFSIZ math_errhandling linux unix"""
+_TAKEN = frozenset([
+    *_KEYWORDS.split(), *_OTHERS.split(),
+    *(name + end for name in _MATH.split() for end in ("", "f", "l")),
+])  # fmt: skip
+"""What a function of the file cannot be called: C's words, what its headers and itself declare."""
+
 _ONE = {atom: 1 for atom in atoms_of(BATCH)}
 _TEXT = """\
 /* {title}: made by handmill {version}.
@@ -102,7 +119,8 @@ def _is_known(node: Node) -> bool:
 
 def _identifier(name: str) -> str:
     found = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return found if found and not found[0].isdigit() else f"m_{found}"
+    is_free = re.match(r"(?![xyw]\d*$|[a-z]$)[A-Za-z]", found) and found not in _TAKEN
+    return found if is_free else f"m_{found}"
 
 
 class _Source:

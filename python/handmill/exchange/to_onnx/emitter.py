@@ -120,14 +120,19 @@ class Emitter:
         self.nodes.append(messages.Node(list(inputs), outputs, label, kind, attributes))
         return outputs
 
-    def constant(self, array: Any, label: str = "constant", dtype: str | None = None) -> str:
-        """Returns the name of an initializer that holds an array; equal ones are one."""
+    def constant(
+        self, array: Any, label: str = "constant", dtype: str | None = None, *, shared: bool = True
+    ) -> str:
+        """Returns the name of an initializer that holds an array; equal ones are one if shared."""
         data = np.ascontiguousarray(np.asarray(array, dtype)).reshape(np.shape(array))
         key = (data.dtype.str, data.shape, data.tobytes())
-        if key not in self._constants:
-            name = self._constants[key] = self.name(label)
-            self.initializers[name] = messages.tensor_of(data, name)
-        return self._constants[key]
+        if shared and key in self._constants:
+            return self._constants[key]
+        name = self.name(label)
+        self.initializers[name] = messages.tensor_of(data, name)
+        if shared:
+            self._constants[key] = name
+        return name
 
     def ints(self, values: Sequence[int]) -> str:
         """Returns the name of a row of int64."""

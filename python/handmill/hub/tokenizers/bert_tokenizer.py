@@ -17,7 +17,8 @@ class BertTokenizer(WordPieceTokenizer):
 
     Args:
         vocabulary: the tokens in the order of their ids, or the path of a `vocab.txt`.
-        lowercase: whether texts are made lower case and lose their accents.
+        lowercase: whether texts are made lower case and lose their accents. False, as in
+            KerasHub; :meth:`from_preset` goes by the folder.
         special_tokens_in_strings: whether special tokens are found in texts.
         **kwargs: other arguments of :class:`WordPieceTokenizer`.
 
@@ -57,7 +58,8 @@ class BertTokenizer(WordPieceTokenizer):
 
         Args:
             folder: with a `tokenizer.json`, or a `vocab.txt` and its `tokenizer_config.json`,
-                which say whether texts are made lower case.
+                which say whether texts are made lower case. A `vocab.txt` alone says nothing:
+                they are, as Hugging Face has it; `lowercase=False` is for a cased one.
             **kwargs: other arguments of the class, which win.
 
         Raises:

@@ -65,7 +65,8 @@ def word_piece_files(folder: str | os.PathLike[str]) -> tuple[list[str], dict[st
     """Returns the vocabulary of a folder and what it says of the arguments of WordPieceTokenizer.
 
     Args:
-        folder: with a `tokenizer.json`, or a `vocab.txt` and perhaps `tokenizer_config.json`.
+        folder: with a `tokenizer.json`, or a `vocab.txt` and perhaps `tokenizer_config.json`;
+            without that texts are made lower case.
 
     Raises:
         ValueError: where they are missing, damaged, or ask for what handmill does not do.
@@ -78,16 +79,19 @@ def word_piece_files(folder: str | os.PathLike[str]) -> tuple[list[str], dict[st
         raise FileFormatError(
             f"{os.fspath(folder)}: no tokenizer there; expected vocab.txt or tokenizer.json"
         )
-    arguments: dict[str, Any] = {}
-    if (path / CONFIG).exists():
-        config = read_json(path / CONFIG)
-        lowercase = config.get("do_lower_case", True)
-        accents = config.get("strip_accents")
-        arguments = {
-            "lowercase": bool(lowercase),
-            "strip_accents": bool(lowercase) if accents is None else bool(accents),
-            "split_on_cjk": bool(config.get("tokenize_chinese_chars", True)),
-        }
+    # What no file says is as in Hugging Face's BertTokenizer, whose texts are made lower case.
+    config = read_json(path / CONFIG) if (path / CONFIG).exists() else {}
+    lowercase = config.get("do_lower_case", True)
+    accents = config.get("strip_accents")
+    arguments: dict[str, Any] = {
+        "lowercase": bool(lowercase),
+        "strip_accents": bool(lowercase) if accents is None else bool(accents),
+        "split_on_cjk": bool(config.get("tokenize_chinese_chars", True)),
+    }
+    unknown = config.get("unk_token")
+    unknown = unknown.get("content") if isinstance(unknown, dict) else unknown
+    if isinstance(unknown, str):
+        arguments["oov_token"] = unknown
     return read_vocabulary_lines(path / "vocab.txt"), arguments
 
 

@@ -209,6 +209,7 @@ class WordPieceTokenizer(Tokenizer):
             "do_lower_case": self.lowercase,
             "strip_accents": self.strip_accents,
             "tokenize_chinese_chars": self.split_on_cjk,
+            "unk_token": self.oov_token,
         }
         contents = {
             "vocab.txt": "".join(f"{token}\n" for token in self._tokens),
