@@ -105,7 +105,7 @@ def masks() -> None:
 
 
 def blocks() -> None:
-    """What blocks of zeros gain in inference: medians of processor time, in turns, and the least."""
+    """What blocks of zeros gain in inference: processor time, in turns, medians and least."""
     models = {"float": dense()}
     for percent in (50, 75, 90):
         models[f"{percent} %"] = made = dense()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from levels import levels
 
 import handmill
 from handmill import compress, config, layers
+from levels import levels
 
 pytestmark = pytest.mark.skipif(not config.has_kernels(), reason="the NumPy executor is dense")
 
@@ -49,7 +49,7 @@ def assert_same_bits(got, expected):
 
 
 @pytest.mark.parametrize("isa", levels())
-@pytest.mark.parametrize(("terms", "units"), [(64, 64), (70, 61), (300, 40), (784, 130)])
+@pytest.mark.parametrize(("terms", "units"), ((64, 64), (70, 61), (300, 40), (784, 130)))
 def test_the_bits_of_the_dense_product(isa, terms, units):
     config.set_isa(isa)
     rng = np.random.default_rng(terms)
@@ -79,7 +79,7 @@ def test_some_columns_pruned_and_any_number_of_threads():
 
 
 @pytest.mark.parametrize("isa", levels())
-@pytest.mark.parametrize("rows", [1, 4, 40])
+@pytest.mark.parametrize("rows", (1, 4, 40))
 def test_what_is_not_finite_meets_the_zeros(isa, rows):
     config.set_isa(isa)
     rng = np.random.default_rng(2)
