@@ -303,7 +303,7 @@ void plan_packing(const MatmulProblem& problem, const Shape& s, int width, Matmu
   MatmulArgs& args = plan.matmul;
   MatmulPackArgs& pack = plan.pack;
   pack.finds_zeros = args.b_may_be_sparse;
-  pack.chunks = args.chunks;
+  pack.chunks = pack.finds_zeros ? args.chunks : 1;
   const int64_t flags = pack.finds_zeros ? sparse_flag_words(s.panels) : 0;
   const int64_t words = s.groups * s.vectors * width + flags;
   pack.b = args.b;
