@@ -114,9 +114,9 @@ def blocks() -> None:
         handmill.config.set_num_threads(threads)
         for batch in (1, 32, 256):
             x = np.random.default_rng(0).normal(size=(batch, 784)).astype("float32")
-            calls = max(1, 1024 // batch // 2)
+            calls = max(1, 256 // batch // threads)
             times: dict[str, list[float]] = {name: [] for name in models}
-            for _ in range(41):
+            for _ in range(21):
                 for name, model in models.items():
                     start = time.process_time()
                     for _ in range(calls):
@@ -127,7 +127,7 @@ def blocks() -> None:
             for name, taken in times.items():
                 ratio = np.median(np.divide(own, taken))
                 line += f"  {name}: {ratio:.2f}x (least {min(own) / min(taken):.2f}x)"
-            print(line)
+            print(line, flush=True)
 
 
 def torch_prune() -> None:
