@@ -49,7 +49,15 @@ def assert_same_bits(got, expected):
 
 
 @pytest.mark.parametrize("isa", levels())
-@pytest.mark.parametrize(("terms", "units"), ((64, 64), (70, 61), (300, 40), (784, 130)))
+@pytest.mark.parametrize(
+    ("terms", "units"),
+    [
+        pytest.param(64, 64, marks=pytest.mark.slow),
+        pytest.param(70, 61, marks=pytest.mark.slow),
+        (300, 40),
+        pytest.param(784, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_the_bits_of_the_dense_product(isa, terms, units):
     config.set_isa(isa)
     rng = np.random.default_rng(terms)
@@ -111,6 +119,7 @@ def test_negative_zeros_are_zeros_and_weights_may_change():
     assert np.asarray(layer(x)).tobytes() == first.tobytes()
 
 
+@pytest.mark.slow
 def test_a_pruned_model_predicts_what_it_predicted():
     rng = np.random.default_rng(4)
     model = handmill.Sequential(
