@@ -51,12 +51,12 @@ def assert_same_bits(got, expected):
 @pytest.mark.parametrize("isa", levels())
 @pytest.mark.parametrize(
     ("terms", "units"),
-    [
+    (
         pytest.param(64, 64, marks=pytest.mark.slow),
         pytest.param(70, 61, marks=pytest.mark.slow),
         (300, 40),
         pytest.param(784, 130, marks=pytest.mark.slow),
-    ],
+    ),
 )
 def test_the_bits_of_the_dense_product(isa, terms, units):
     config.set_isa(isa)
