@@ -1,6 +1,6 @@
 """Times of models and what compress makes of them, in turns; torch's prune beside it.
 
-    python bench/compress.py [dense|resnet8|masks|torch|least:dense|least:resnet8]
+    python bench/compress.py [dense|resnet8|masks|blocks|torch|least:dense|least:resnet8]
 
 Each line: batch, microseconds of a call, times as fast, and the 2nd smallest and largest of nine
 ratios. Weights are random: what is timed does not depend on them.
@@ -104,6 +104,32 @@ def masks() -> None:
     print("inference of 80 % zeros:", times_beside(plain, pruned, x[:256]).speedup)
 
 
+def blocks() -> None:
+    """What blocks of zeros gain in inference: processor time, in turns, medians and least."""
+    models = {"float": dense()}
+    for percent in (50, 75, 90):
+        models[f"{percent} %"] = made = dense()
+        compress.prune(made, percent / 100, "block")
+    for threads in (1, 2):
+        handmill.config.set_num_threads(threads)
+        for batch in (1, 32, 256):
+            x = np.random.default_rng(0).normal(size=(batch, 784)).astype("float32")
+            calls = max(1, 256 // batch // threads)
+            times: dict[str, list[float]] = {name: [] for name in models}
+            for _ in range(21):
+                for name, model in models.items():
+                    start = time.process_time()
+                    for _ in range(calls):
+                        model(x, training=False)
+                    times[name].append((time.process_time() - start) / calls * 1e6)
+            own = times["float"]
+            line = f"{threads} threads, batch {batch:3}: {np.median(own):7.1f} us"
+            for name, taken in times.items():
+                ratio = np.median(np.divide(own, taken))
+                line += f"  {name}: {ratio:.2f}x (least {min(own) / min(taken):.2f}x)"
+            print(line, flush=True)
+
+
 def torch_prune() -> None:
     import torch
     from torch.nn.utils import prune
@@ -142,6 +168,8 @@ if __name__ == "__main__":
         print(name)
         if name == "masks":
             masks()
+        elif name == "blocks":
+            blocks()
         elif name == "torch":
             torch_prune()
         elif name.startswith("least:"):

@@ -98,6 +98,7 @@ struct MatmulArgs {
   int32_t rows_ahead;       // of B, that the first row tile of a panel fetches while it copies them
   bool fetches_in_place;    // or reads them in place
   bool fetches_next_panel;  // of a packed B
+  bool b_may_be_sparse;     // packed by MatmulPackArgs::finds_zeros
   bool by_rows_of_b;
 };
 
@@ -106,6 +107,9 @@ struct MatmulArgs {
 /// (v1 - v0) * width words, G = K or ceil(K / 2); what lies past K and N is zero. One batch element
 /// takes G * vectors * width words. Block (batch * blocks_n + j) * blocks_k + i packs panels [j]
 /// and rows [i] of an even partition.
+///
+/// With finds_zeros, of float32: a panel may be sparse, which an int32 says behind the words, one
+/// for each panel (sparse_flag_words of them, see kernels/matmul/sparse.h); blocks_k == 1.
 struct MatmulPackArgs {
   MatmulOperand b;
   void* packed;
@@ -113,8 +117,16 @@ struct MatmulPackArgs {
   int64_t batch[2];
   int64_t K, N;
   int64_t blocks_n, blocks_k;
+  int64_t chunks;  // of K, as the product has them
   int32_t panel_vectors;
+  bool finds_zeros;
 };
+
+/// Words of the flags of so many panels: whole lines of cache.
+inline int64_t sparse_flag_words(int64_t panels) { return (panels + 15) / 16 * 16; }
+
+/// Sparse panels name rows of B by two bytes; chunks of other sizes are not computed.
+inline constexpr int64_t kMostSparseK = 65536, kLeastSparseK = 64, kMostSparseChunk = 384;
 
 /// C = epilogue(sum over slices of partial[slice], in order of the slices). Block
 /// (batch * blocks_m + i) * blocks_n + j finishes rows [i] and vectors of columns [j].

@@ -10,6 +10,7 @@
 #include "kernels/matmul/narrow.h"
 #include "kernels/matmul/parts.h"
 #include "kernels/matmul/row.h"
+#include "kernels/matmul/sparse.h"
 #include "kernels/matmul/update.h"
 
 namespace handmill::HM_ISA {
@@ -36,15 +37,11 @@ struct Block {
   float* b_scratch;  // the panels of B of this block, when copied
   float* a_scratch;
   bool b_is_copied;        // by the block before
+  RowsSeen* rows_seen;     // of A
   GradientTile* gradient;  // with an update
 };
 
-// The steps of the epilogue: those that the register kernels do, and whether there are others.
-struct Finish {
-  bool scale, bias, relu, gate, rest;
-};
-
-Finish finish_of(const MatmulEpilogue& e) {
+RegisterFinish finish_of(const MatmulEpilogue& e) {
   const bool relu = e.activation == Activation::relu && e.residual == nullptr;
   const bool activation = e.activation != Activation::none && !relu;
   const bool gate = e.grad == ActivationGrad::relu && e.residual == nullptr && !activation;
@@ -93,10 +90,10 @@ void update_tile(const MatmulArgs& p, RegisterTile tile, RegisterKernel kernel, 
   pending = {gradient.floats, offset, p.c_row, rows, vectors, tile.last_lanes};
 }
 
-// c (+)= the products over k in [k_begin, k_end).
+// c (+)= the products over k in [k_begin, k_end), which is chunk `chunk`.
 // b_copy: where the rows of the chunk go when B is copied.
-void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, int64_t k_end,
-                    float* b_copy, bool add_to_c, Finish finish) {
+void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t chunk, int64_t k_begin,
+                    int64_t k_end, float* b_copy, bool add_to_c, RegisterFinish finish) {
   const int64_t K = k_end - k_begin;
   const Split rows(p.M, ceil_div(p.M, p.tile_rows));
   const int64_t vectors = ceil_div(p.N, W);
@@ -105,6 +102,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
   const int64_t m_begin = rows.at(block.tile_begin), m_end = rows.at(block.tile_end);
   const float* a = floats(p.a.data) + batch_offset(p.a.batch, block.outer, block.inner) +
                    m_begin * p.a.row + k_begin * p.a.col;
+  const float* const a_source = a;
   bool a_rows = false;
   int64_t a_stride = p.a.col;
   switch (p.a_layout) {
@@ -164,7 +162,32 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
     }
     return;
   }
+  const int32_t* sparse = p.b_may_be_sparse ? sparse_flags(b, p.K, vectors) : nullptr;
+  if (sparse != nullptr && any_sparse(sparse, block.panel_begin, block.panel_end)) {
+    multiply_sparse(p,
+                    {.a = a,
+                     .a_source = a_source,
+                     .a_row = a_rows ? a_stride : 1,
+                     .a_col = a_rows ? 1 : a_stride,
+                     .m_begin = m_begin,
+                     .m_end = m_end,
+                     .chunk = chunk,
+                     .k_begin = k_begin,
+                     .k_end = k_end,
+                     .b = b,
+                     .flags = sparse,
+                     .panels = panels,
+                     .panel_begin = block.panel_begin,
+                     .panel_end = block.panel_end,
+                     .c = block.c,
+                     .c_row = block.c_row,
+                     .offset = block.offset,
+                     .add_to_c = add_to_c,
+                     .finish = finish},
+                    *block.rows_seen);
+  }
   for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    if (sparse != nullptr && sparse[panel] != 0) continue;
     const int64_t v_begin = panels.at(panel);
     const int panel_vectors = static_cast<int>(panels.at(panel + 1) - v_begin);
     const int64_t n = v_begin * W;
@@ -268,7 +291,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t k_begin, in
 
 // c = the products over k in [k_begin, k_end) by dot products.
 void multiply_dots(const MatmulArgs& p, const Block& block, int64_t k_begin, int64_t k_end,
-                   Finish finish) {
+                   RegisterFinish finish) {
   const Split rows(p.M, ceil_div(p.M, p.tile_rows));
   const int64_t vectors = ceil_div(p.N, W);
   const Split panels(vectors, ceil_div(vectors, p.panel_vectors));
@@ -296,19 +319,19 @@ void multiply_dots(const MatmulArgs& p, const Block& block, int64_t k_begin, int
   }
 }
 
-void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Finish finish) {
+void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, RegisterFinish finish) {
   float* b_copy = block.b_scratch;
   const Split chunks(p.K, p.chunks);
   const Split slices(p.chunks, p.slices);
   const int64_t begin = slices.at(slice), end = slices.at(slice + 1);
-  const Finish last = p.slices == 1 ? finish : Finish{};
+  const RegisterFinish last = p.slices == 1 ? finish : RegisterFinish{};
   if (p.b_layout == MatmulBLayout::kTransposed) {
     multiply_dots(p, block, chunks.at(begin), chunks.at(end), last);
     return;
   }
   for (int64_t i = begin; i < end; ++i) {
-    multiply_chunk(p, block, chunks.at(i), chunks.at(i + 1), b_copy, i > begin,
-                   i == end - 1 ? last : Finish{});
+    multiply_chunk(p, block, i, chunks.at(i), chunks.at(i + 1), b_copy, i > begin,
+                   i == end - 1 ? last : RegisterFinish{});
     if (p.b_layout == MatmulBLayout::kCopy && p.blocks_m > 1) {
       b_copy += (chunks.at(i + 1) - chunks.at(i)) * block.columns;
     }
@@ -324,10 +347,12 @@ void matmul(const MatmulArgs& p, Range blocks, void* scratch) {
   const Split tiles(ceil_div(p.M, p.tile_rows), p.blocks_m);
   const int64_t vectors = ceil_div(p.N, W), num_panels = ceil_div(vectors, p.panel_vectors);
   const Split panels(num_panels, p.blocks_n), panel_starts(vectors, num_panels);
-  const Finish finish = finish_of(p.epilogue);
+  const RegisterFinish finish = finish_of(p.epilogue);
   GradientTile gradient;
   gradient.pending = {};
+  RowsSeen rows_seen{};
   Block block{};
+  block.rows_seen = &rows_seen;
   if (p.update.rule != UpdateRule::kNone) block.gradient = &gradient;
   block.b_scratch = static_cast<float*>(scratch);
   block.a_scratch = block.b_scratch + p.b_scratch / static_cast<int64_t>(sizeof(float));

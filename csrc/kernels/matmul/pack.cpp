@@ -1,5 +1,6 @@
 // Copies of matmul operands into the order in which the register tiles read them.
 #include "kernels/matmul/parts.h"
+#include "kernels/matmul/sparse.h"
 #include "simd/transpose.h"
 
 namespace handmill::HM_ISA {
@@ -77,12 +78,19 @@ void pack_b(const MatmulPackArgs& p, Range blocks, void*) {
     const int64_t outer = batch / p.batch[1], inner = batch % p.batch[1];
     const float* b = floats(p.b.data) + batch_offset(p.b.batch, outer, inner);
     float* packed = static_cast<float*>(p.packed) + batch_offset(p.packed_batch, outer, inner);
+    int32_t* const flags = p.finds_zeros ? sparse_flags(packed, p.K, vectors) : nullptr;
+    for (int64_t panel = groups.at(group); flags != nullptr && panel < groups.at(group + 1);
+         ++panel) {
+      flags[panel] = pack_sparse(b, p.b.row, {p.K, p.N, p.chunks}, panels.at(panel),
+                                 panels.at(panel + 1), packed);
+    }
     const int64_t k_end = chunks.at(chunk + 1);
     // Along rows of B, a few at a time: runs of whole pages, for the hardware prefetcher.
     const int64_t step = p.b.col == 1 ? 4 : p.K;
     for (int64_t k = chunks.at(chunk); k < k_end; k += step) {
       const int64_t rows = k_end - k < step ? k_end - k : step;
       for (int64_t panel = groups.at(group); panel < groups.at(group + 1); ++panel) {
+        if (flags != nullptr && flags[panel] != 0) continue;
         const int64_t v_begin = panels.at(panel), panel_vectors = panels.at(panel + 1) - v_begin;
         const int64_t n = v_begin * W;
         const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;

@@ -30,6 +30,11 @@ HM_INLINE int64_t batch_offset(const int64_t (&stride)[2], int64_t outer, int64_
 
 HM_INLINE const float* floats(const void* x) { return static_cast<const float*>(x); }
 
+// The steps of the epilogue: those that the register kernels do, and whether there are others.
+struct RegisterFinish {
+  bool scale, bias, relu, gate, rest;
+};
+
 // dst[i * dst_stride + j] = src[i * src_stride + j] for `rows` rows of `n` floats.
 void copy_rows(const float* src, int64_t src_stride, float* dst, int64_t dst_stride, int64_t rows,
                int64_t n);

@@ -46,6 +46,9 @@ constexpr int64_t kMaxBlockRows = 256;
 constexpr int64_t kRowsOfSmallB = 256 * 1024;
 // Such products of so few row tiles are cut into them: equal parts for any number of threads.
 constexpr int64_t kFineTiles = 64;
+// What a block of packing looks through for zeros, in panels.
+constexpr int64_t kPanelsOfZeros = 4;
+
 // Where blocks share B, a larger one is packed once, in a launch of its own.
 constexpr int64_t kSharedBytes = 32 * 1024;
 
@@ -267,6 +270,13 @@ void choose_grid_of_copies(const MatmulProblem& problem, MatmulArgs& args, const
   args.blocks_n = std::clamp<int64_t>(args.blocks_n, 1, s.panels);
 }
 
+// Whether packing looks for blocks of zeros: in weights, read along their rows.
+bool may_be_sparse(const MatmulProblem& problem, const MatmulArgs& args) {
+  return problem.constant_b && args.b_layout == MatmulBLayout::kPacked && args.b.col == 1 &&
+         args.K >= kLeastSparseK && args.K <= kMostSparseK &&
+         ceil_div(args.K, args.chunks) <= kMostSparseChunk;
+}
+
 // Bytes of the copies of one block, and of its sums where they are copies too.
 int64_t plan_scratch(const MatmulNumbers& numbers, MatmulArgs& args, const Shape& s, int width) {
   int64_t b = 0, a = 0;
@@ -292,7 +302,10 @@ void plan_packing(const MatmulProblem& problem, const Shape& s, int width, Matmu
   const MatmulNumbers& numbers = problem.numbers;
   MatmulArgs& args = plan.matmul;
   MatmulPackArgs& pack = plan.pack;
-  const int64_t words = s.groups * s.vectors * width;
+  pack.finds_zeros = args.b_may_be_sparse;
+  pack.chunks = pack.finds_zeros ? args.chunks : 1;
+  const int64_t flags = pack.finds_zeros ? sparse_flag_words(s.panels) : 0;
+  const int64_t words = s.groups * s.vectors * width + flags;
   pack.b = args.b;
   pack.K = s.K;
   pack.N = s.N;
@@ -308,6 +321,10 @@ void plan_packing(const MatmulProblem& problem, const Shape& s, int width, Matmu
   pack.blocks_n = pack.b.col == 1 ? ceil_div(s.panels, numbers.pack_panels) : s.panels;
   pack.blocks_k = std::clamp<int64_t>(words / pack.blocks_n / numbers.pack_words, 1,
                                       std::max<int64_t>(1, s.groups));
+  if (pack.finds_zeros) {  // which takes whole panels
+    pack.blocks_n = ceil_div(s.panels, kPanelsOfZeros);
+    pack.blocks_k = 1;
+  }
   const int64_t copies = pack.batch[0] * pack.batch[1];
   plan.packed_bytes = align_bytes(std::max<int64_t>(1, kWord * copies * words));
   plan.pack_blocks = copies * pack.blocks_n * pack.blocks_k;
@@ -426,6 +443,7 @@ MatmulPlan plan_matmul(const MatmulProblem& problem) {
     choose_grid_of_copies(problem, args, s, wanted);
   }
 
+  args.b_may_be_sparse = in_place && may_be_sparse(problem, args);
   if (args.b_layout == MatmulBLayout::kPacked) plan_packing(problem, s, tile.width, plan);
   plan.blocks = s.batch * args.slices * args.blocks_n * args.blocks_m;
   plan.scratch_bytes = plan_scratch(numbers, args, s, tile.width);
