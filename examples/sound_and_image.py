@@ -26,7 +26,8 @@ PAIRS = 10  # images for each recording of the test
 def load(options):
     sounds, digits, is_test = spoken_digits.load(options)
     noise = np.random.default_rng(0).normal(size=sounds.shape).astype("float32")
-    sounds += noise * np.sqrt((sounds**2).mean(axis=1, keepdims=True))
+    noise *= np.sqrt((sounds**2).mean(axis=1, keepdims=True))
+    sounds += noise * np.float32(10 ** (options.noise / 20))
     mel = layers.MelSpectrogram(
         256, 160, sampling_rate=RATE, num_mel_bins=32, convention="torchaudio"
     )
@@ -122,5 +123,6 @@ def test(models, data, options):
 if __name__ == "__main__":
     parser = frame.arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=6.0, help="dB above the sound")
     parser.set_defaults(leave_out=None)
     frame.run("sound_and_image", parser.parse_args(), load, learn, test)
