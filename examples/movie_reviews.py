@@ -5,6 +5,10 @@
 10,662 sentences of Pang and Lee (2005); a fifth is the test, another fifth of the rest chooses the
 pass whose weights are kept. Texts are cleaned of markup, words without a vector from elsewhere: all
 that the networks know they have learned from 6,800 sentences.
+
+Seeds 0 to 2: bag 75.8 +- 0.5 %, BiLSTM 75.1 +- 0.4 %, transformer 75.1 +- 0.8 %, each with an
+interval of some +- 1.8 points for 2,132 sentences: none is better than another (McNemar's test).
+50 s of processor time a seed for all three on one core (AMD EPYC, Zen 3).
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
 """A digit seen badly and heard badly: what two weak inputs tell together.
 
-    python examples/sound_and_image.py [--epochs 20] [--seeds 1] [--data FOLDER]
+    python examples/sound_and_image.py [--epochs 20] [--noise 6] [--seeds 1] [--data FOLDER]
 
 Images are MNIST's with three quarters of their variance taken away (three or four principal
-components are left); sounds are spoken digits in as much noise as sound (0 dB). Training pairs each
-recording with other images of its digit in each epoch; testing pairs takes and images that were
-never learned from. Beside each one alone stand: early fusion (features side by side), late fusion
-(the mean of logits), and early fusion with ModalityDropout, which also answers where one is
-missing.
+components are left); sounds are spoken digits in noise that is 6 dB stronger than they are.
+Training pairs each recording with other images of its digit in each epoch; testing pairs takes and
+images that were never learned from. Beside each one alone stand: early fusion (features side by
+side), late fusion (the mean of logits), and early fusion with ModalityDropout, which also answers
+where one is missing.
+
+Seed 0: the sound alone 82.7 %, the image alone 52.0 %; early fusion 91.4 %, late 91.1 %, with
+ModalityDropout 91.8 %: 8 to 9 points over the better one. With ``--noise 0`` there is less to gain:
+93.0 % alone, 96.8, 95.8 and 96.8 % together. 59 s of processor time (AMD EPYC, Zen 3, one core).
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ PAIRS = 10  # images for each recording of the test
 def load(options):
     sounds, digits, is_test = spoken_digits.load(options)
     noise = np.random.default_rng(0).normal(size=sounds.shape).astype("float32")
-    sounds += noise * np.sqrt((sounds**2).mean(axis=1, keepdims=True))
+    noise *= np.sqrt((sounds**2).mean(axis=1, keepdims=True))
+    sounds += noise * np.float32(10 ** (options.noise / 20))
     mel = layers.MelSpectrogram(
         256, 160, sampling_rate=RATE, num_mel_bins=32, convention="torchaudio"
     )
@@ -122,5 +127,6 @@ def test(models, data, options):
 if __name__ == "__main__":
     parser = frame.arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=6.0, help="dB above the sound")
     parser.set_defaults(leave_out=None)
     frame.run("sound_and_image", parser.parse_args(), load, learn, test)

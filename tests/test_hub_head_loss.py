@@ -48,6 +48,23 @@ def test_gradients_are_those_of_logits() -> None:
         np.testing.assert_allclose(mine, other, rtol=2e-4, atol=2e-5)
 
 
+def test_ignored_places_have_no_loss_and_no_gradient() -> None:
+    targets, hidden, table = operands(3, 8)
+    marked = targets.copy()
+    marked[1, 2:] = -100
+    x, e = hm.Variable(hidden), hm.Variable(table)
+    with hm.GradientTape() as tape:
+        losses = hub.linear_cross_entropy(marked, x, e, ignore_class=-100)
+        total = ops.sum(losses)
+    slopes = np.asarray(tape.gradient(total, [x, e])[0])
+    wanted = np.where(marked == -100, 0.0, hub.linear_cross_entropy(targets, hidden, table))
+    np.testing.assert_array_equal(losses, wanted)
+    assert not slopes[1, 2:].any()
+    assert slopes[0].any()
+    with pytest.raises(ValueError, match="token -100"):
+        hub.linear_cross_entropy(marked, hidden, table)
+
+
 def test_logits_are_nowhere_in_memory() -> None:
     targets, hidden, table = operands(2048, tokens=4096)
     programs = [

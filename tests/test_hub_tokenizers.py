@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from handmill import hub
+from handmill.hub.tokenizers.bert_words import bert_words
 from handmill.hub.tokenizers.merges import _merged_by_heap, merged
 from handmill.hub.tokenizers.words import gpt2_words
 
@@ -261,6 +262,57 @@ def test_word_pieces_equal_the_package():
     for _ in range(1000):
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(10)))
         assert ours.encode(text) == theirs.encode(text).ids, ascii(text)
+
+
+def test_letters_are_made_small_one_by_one_and_private_ones_dropped():
+    """As `tokenizers` does: Python's ``lower`` ends a Greek word with another sigma."""
+    for strip in (False, True):
+        assert bert_words("ΑΣ ΣΑΣ!a\ue000b", True, strip, True) == ["ασ", "σασ", "!", "ab"]
+    assert bert_words("ΑΣ ς\U000f4e11", False, False, True) == ["ΑΣ", "ς"]
+
+
+def any_text(rng: random.Random) -> str:
+    """Characters that all versions of Unicode in use agree on, words, and what cuts them."""
+    pieces = (
+        "'s",
+        " ",
+        "\n",
+        "\x0b",
+        "\x1c",
+        "\xa0",
+        "\u200b",
+        "\ufffd",
+        "ΑΣ",
+        "İ",
+        "e\u0301",
+        "12",
+    )
+
+    def one() -> str:
+        if rng.random() < 0.4:
+            return rng.choice(pieces)
+        while True:
+            c = chr(rng.randrange(rng.choice((0x80, 0x600, 0x3100, 0x110000))))
+            kind = unicodedata.ucd_3_2_0.category(c)
+            if kind not in ("Cn", "Cs") and kind == unicodedata.category(c):
+                return c
+
+    return "".join(one() for _ in range(rng.randrange(20)))
+
+
+@pytest.mark.slow
+def test_words_of_any_text_are_those_of_the_package():
+    tokenizers = pytest.importorskip("tokenizers")
+    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bert = tokenizers.pre_tokenizers.BertPreTokenizer()
+    rng = random.Random(5)
+    for i in range(4000):
+        text, low, strip = any_text(rng), bool(i & 1), bool(i & 2)
+        cut = [text[a:b] for _, (a, b) in byte_level.pre_tokenize_str(text)]
+        assert gpt2_words(text) == cut, ascii(text)
+        normal = tokenizers.normalizers.BertNormalizer(strip_accents=strip, lowercase=low)
+        words = [w for w, _ in bert.pre_tokenize_str(normal.normalize_str(text))]
+        assert bert_words(text, low, strip, True) == words, ascii(text)
 
 
 def test_learned_word_pieces_cover_their_texts():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import losses, ops
+from handmill import layers, losses, ops
 
+RNG = np.random.default_rng(0)
 Y = np.array([[0.0, 1.0], [0.0, 0.0]], "float32")
 P = np.array([[0.6, 0.4], [0.4, 0.6]], "float32")
 
@@ -76,6 +77,52 @@ def test_one_hot_labels_are_refused_by_the_loss_alone():
     p = np.full((2, 3), 1 / 3, "float32")
     with pytest.raises(ValueError, match="same shape up until the last dimension"):
         losses.SparseCategoricalCrossentropy()(np.eye(3)[:2], p)
+
+
+@pytest.mark.parametrize(
+    "weights", ([1, 0, 1, 0], [[1], [0], [1], [0]], [True, False, True, False])
+)
+def test_labels_of_100_below_0_may_stand_where_nothing_weighs(weights):
+    labels, scores = np.array([2, -100, 0, -100]), RNG.normal(size=(4, 3)).astype("float32")
+    clean = np.where(labels < 0, 0, labels)
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    metric = handmill.metrics.SparseCategoricalCrossentropy(from_logits=True)
+    weights = np.array(weights)
+    for given in (labels, labels.astype("float32"), labels.astype("int8"), labels[:, None]):
+        assert loss(given, scores, weights) == loss(clean, scores, weights)
+        metric.reset_state()
+        metric.update_state(given, scores, weights)
+        wanted = np.mean([loss(clean[[i]], scores[[i]]) for i in (0, 2)])
+        np.testing.assert_allclose(metric.result(), wanted, rtol=1e-6)
+    for wrong in (np.where(labels < 0, -1, labels), np.array([-100, 0, 0, 0])):
+        with pytest.raises(ValueError, match=f"label {wrong.min()} is not"):
+            loss(wrong, scores, weights)
+
+
+def test_fit_takes_labels_of_100_below_0_without_weight():
+    x = RNG.integers(0, 5, (8, 6)).astype("int32")
+    y, weights = np.roll(x, 1, 1), np.ones((8, 6), "float32")
+    y[:, 3:], weights[:, 3:] = -100, 0
+    found = []
+    for labels in (y, np.maximum(y, 0)):
+        handmill.utils.set_random_seed(1)
+        model = handmill.Sequential([layers.Embedding(5, 4), layers.Dense(5)])
+        model.compile(
+            "sgd",
+            losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=["accuracy"],
+        )
+        model.fit(x, labels, batch_size=4, sample_weight=weights, verbose=0)
+        found.append(model.get_weights())
+        found[-1].append(model.evaluate(x, labels, sample_weight=weights, verbose=0))
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    before = model.get_weights()
+    weights[6, 4] = 0.5
+    with pytest.raises(ValueError, match="label -100"):
+        model.fit(x, y, batch_size=4, sample_weight=weights, shuffle=False, verbose=0)
+    for mine, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_ignore_class():

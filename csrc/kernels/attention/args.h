@@ -13,6 +13,7 @@ struct AttentionScores {
   const uint8_t* mask;        // null: all True
   const int32_t* lengths;     // (B), null: S
   const int32_t* start;       // (B), null: 0
+  const int32_t* rows;        // (B, S): where the keys of each row lie, null: in that row
   const int64_t* seed_state;  // null: no dropout
   int64_t B, T, S, N, K, H, V;
   int64_t mask_stride[4];  // of (B, N, T, S); 0 where it is the same for all

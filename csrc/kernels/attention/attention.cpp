@@ -107,8 +107,8 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
   for (int64_t first = 0; first < a.S; first += Blocks::kKeys) {
     const AttentionKeys keys(head, rows, first);
     if (keys.end == 0) continue;
-    pack_columns(keys, a.k + head.key(first) * a.H, a.K * a.H, a.H, memory.columns);
-    pack_rows(keys, a.v + head.key(first) * a.V, a.K * a.V, a.V, 1.0f, memory.rows);
+    pack_columns(head, keys, a.k, a.H, memory.columns);
+    pack_rows(head, keys, a.v, a.V, 1.0f, memory.rows);
     for (int64_t t = 0; t < count; t += kTileRows) {
       const int64_t in_tile = least(kTileRows, count - t);
       int64_t begin = keys.size, end = 0;

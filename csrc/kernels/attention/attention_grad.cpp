@@ -253,10 +253,9 @@ void attention_grad(const AttentionGradArgs& args, Range blocks, void* scratch) 
       for (int64_t i = 0; i < keys.size * h; ++i) memory.dk[i] = 0.0f;
       for (int64_t i = 0; i < keys.size * v; ++i) memory.dv[i] = 0.0f;
       if (keys.end > 0) {
-        const float* k = a.k + head.key(first) * a.H;
-        pack_columns(keys, k, a.K * a.H, a.H, memory.key_columns);
-        pack_rows(keys, k, a.K * a.H, a.H, a.scale, memory.keys);
-        pack_columns(keys, a.v + head.key(first) * a.V, a.K * a.V, a.V, memory.value_columns);
+        pack_columns(head, keys, a.k, a.H, memory.key_columns);
+        pack_rows(head, keys, a.k, a.H, a.scale, memory.keys);
+        pack_columns(head, keys, a.v, a.V, memory.value_columns);
         for (int64_t row = 0; row < head.rows(); row += Blocks::kGradRows) {
           add_rows(args, head, keys, row, least(Blocks::kGradRows, head.rows() - row), memory);
         }

@@ -37,6 +37,20 @@ struct AttentionHead {
   // The place of a row among (B, T, N).
   HM_INLINE int64_t place(int64_t row) const { return (b * a.T + query(row)) * a.N + head(row); }
   HM_INLINE int64_t key(int64_t j) const { return (b * a.S + j) * a.K + k; }
+  // Where key j is read: of the row that was named, or the nearest there is.
+  HM_INLINE int64_t source(int64_t j) const { return (row_of(j) * a.S + j) * a.K + k; }
+  // Whether the keys j to j + 7 are read of one row.
+  HM_INLINE bool is_run(int64_t j) const {
+    if (a.rows == nullptr) return true;
+    bool found = true;
+    for (int64_t i = 1; i < 8; ++i) found = found && row_of(j + i) == row_of(j);
+    return found;
+  }
+  HM_INLINE int64_t row_of(int64_t j) const {
+    if (a.rows == nullptr) return b;
+    const int64_t row = a.rows[b * a.S + j];
+    return row < 0 ? 0 : row < a.B ? row : a.B - 1;
+  }
 
   // The keys that a row sees but for those that a mask hides: one run of them.
   HM_INLINE Range seen(int64_t row) const {
@@ -122,39 +136,41 @@ HM_INLINE Vec exp_of_difference(Vec x) {
   return select(x < least_normal, Vec::zero(), exp_normal(at_least(x, least_normal)));
 }
 
-// x: the first number of key `first` of a head, keys `stride` apart, of `width` numbers.
+// x: keys or values of all heads, of `width` numbers each.
 // Rows: to[j * padded + c] = factor * x; what no row sees, and what fills up, is 0.
-inline void pack_rows(const AttentionKeys& keys, const float* x, int64_t stride, int64_t width,
-                      float factor, float* to) {
+inline void pack_rows(const AttentionHead& head, const AttentionKeys& keys, const float* x,
+                      int64_t width, float factor, float* to) {
   const int64_t padded = Blocks::padded(width), end = whole_vectors(keys.end);
   const Vec f = Vec::broadcast(factor);
   for (int64_t j = keys.begin / Vec::width * Vec::width; j < end; ++j) {
     float* row = to + j * padded;
     const bool shown = keys.shows(j);
+    const float* from = shown ? x + head.source(keys.first + j) * width : x;
     for (int64_t c = 0; c < padded; c += Vec::width) {
       const int64_t n = most(0, least(width - c, Vec::width));
-      (shown ? Vec::load_n(x + j * stride + c, n) * f : Vec::zero()).store(row + c);
+      (shown ? Vec::load_n(from + c, n) * f : Vec::zero()).store(row + c);
     }
   }
 }
 
 // Columns: to[panel][c][j] = x, in panels of kAttentionPanel keys.
-inline void pack_columns(const AttentionKeys& keys, const float* x, int64_t stride, int64_t width,
-                         float* to) {
+inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, const float* x,
+                         int64_t width, float* to) {
   constexpr int64_t P = kAttentionPanel;
-  const int64_t end = whole_vectors(keys.end);
+  const int64_t stride = head.a.K * width, end = whole_vectors(keys.end);
   for (int64_t j = keys.begin / 8 * 8; j < end; j += 8) {
     float* panel = to + j / P * P * width + j % P;
     bool whole = j + 8 <= keys.end && j >= keys.begin;
     for (int64_t i = 0; whole && keys.some && i < 8; ++i) whole = !keys.hidden[j + i];
     int64_t c = 0;
-    if (whole) {
-      for (; c + 8 <= width; c += 8) transpose_8x8(x + j * stride + c, stride, panel + c * P, P);
+    if (whole && head.is_run(keys.first + j)) {
+      const float* from = x + head.source(keys.first + j) * width;
+      for (; c + 8 <= width; c += 8) transpose_8x8(from + c, stride, panel + c * P, P);
     }
-    for (; c < width; ++c) {
-      for (int64_t i = 0; i < 8; ++i) {
-        panel[c * P + i] = keys.shows(j + i) ? x[(j + i) * stride + c] : 0.0f;
-      }
+    for (int64_t i = 0; i < 8; ++i) {
+      const bool shown = keys.shows(j + i);
+      const float* from = shown ? x + head.source(keys.first + j + i) * width : x;
+      for (int64_t d = c; d < width; ++d) panel[d * P + i] = shown ? from[d] : 0.0f;
     }
   }
 }

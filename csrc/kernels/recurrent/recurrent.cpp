@@ -11,15 +11,13 @@ constexpr int W = Vec::width;
 constexpr int MR = kTileRows;
 
 template <RecurrentKind kKind>
-constexpr int kGates = kKind == RecurrentKind::lstm  ? 4
-                       : kKind == RecurrentKind::gru ? 3
-                                                     : 1;
+constexpr int kGates = gates_of(kKind);
 
 // The state of a block between steps; rows of `stride` floats.
 struct BlockState {
   float *h, *h_next;        // before and after the step
   float *kept, *kept_next;  // h times the factors of dropout, one array a gate
-  float* c;
+  float* c;                 // of lstm; of gru_before what the candidate is made of
   int64_t stride, gate_stride;
 };
 
@@ -32,6 +30,82 @@ struct StepTile {
   int64_t first_row;  // in the block
   int64_t unit, lanes;
 };
+
+// Some gates of G: z and what R adds to it. `state`: what R multiplies, rows of the block; gate g
+// reads it `gate_stride` further.
+template <int kFirst, int kCount, int kAll>
+HM_INLINE void gate_products(const RecurrentArgs& a, const StepTile& tile, const float* state,
+                             int64_t stride, int64_t gate_stride, Vec (&acc)[MR][kCount]) {
+  const int64_t U = a.U;
+  for (int m = 0; m < MR; ++m) {
+    for (int g = 0; g < kCount; ++g) {
+      acc[m][g] = Vec::load_n(tile.z[m] + (kFirst + g) * U + tile.unit, tile.lanes);
+    }
+  }
+  const float* b = a.packed + tile.unit * U * kAll + kFirst * W;
+  const float* h = state + tile.first_row * stride;
+  for (int64_t k = 0; k < U; ++k, b += kAll * W) {
+#pragma GCC unroll 4
+    for (int g = 0; g < kCount; ++g) {
+      const Vec b_k = Vec::load(b + g * W);
+#pragma GCC unroll 4
+      for (int m = 0; m < MR; ++m) {
+        const Vec h_k = Vec::broadcast(h[g * gate_stride + m * stride + k]);
+        acc[m][g] = fma(h_k, b_k, acc[m][g]);
+      }
+    }
+  }
+}
+
+// Of a step of gru_before: the gates z and r, into `update` and `reset`, and what the candidate is
+// made of, into s.c, where all units of it are before any is multiplied.
+template <bool kDrop>
+HM_INLINE void open_gates(const RecurrentArgs& a, const BlockState& s, const StepTile& tile,
+                          float* update) {
+  const int64_t u = tile.unit;
+  Vec acc[MR][2];
+  gate_products<0, 2, 3>(a, tile, kDrop ? s.kept : s.h, s.stride, kDrop ? s.gate_stride : 0, acc);
+  const float* h = kDrop ? s.kept + 2 * s.gate_stride : s.h;
+  for (int m = 0; m < MR; ++m) {
+    const int64_t at = (tile.first_row + m) * s.stride + u;
+    const Vec reset = sigmoid(acc[m][1]);
+    sigmoid(acc[m][0]).store(update + at);
+    reset.store(update + s.gate_stride + at);
+    (reset * Vec::load(h + at)).store(s.c + at);
+  }
+}
+
+// The rest of it: the candidate, and the state after the step.
+template <bool kDrop>
+HM_INLINE void close_step(const RecurrentArgs& a, const BlockState& s, const StepTile& tile,
+                          const float* update) {
+  const int64_t u = tile.unit, n = tile.lanes, U = a.U;
+  Vec acc[MR][1] = {};
+  if (tile.any) gate_products<2, 1, 3>(a, tile, s.c, s.stride, 0, acc);
+  for (int m = 0; m < MR; ++m) {
+    const int64_t at = (tile.first_row + m) * s.stride + u;
+    Vec h = Vec::load(s.h + at), gates[3] = {Vec::zero(), Vec::zero(), Vec::zero()};
+    Vec cell = Vec::zero();
+    if (a.before != nullptr) h.store_n(tile.before[m] + u, n);
+    if (tile.counts[m]) {
+      gates[0] = Vec::load(update + at);
+      gates[1] = Vec::load(update + s.gate_stride + at);
+      gates[2] = tanh(acc[m][0]);
+      cell = Vec::load(s.c + at);
+      h = fma(gates[0], h, (Vec::broadcast(1.0f) - gates[0]) * gates[2]);
+    }
+    h.store(s.h_next + at);
+    if constexpr (kDrop) {
+      for (int g = 0; g < 3; ++g) {
+        (h * Vec::load_n(tile.drop[m] + g * U + u, n)).store(s.kept_next + g * s.gate_stride + at);
+      }
+    }
+    h.store_n(tile.y[m] + u, n);
+    if (a.gates == nullptr) continue;
+    for (int g = 0; g < 3; ++g) gates[g].store_n(tile.gates[m] + g * U + u, n);
+    cell.store_n(tile.cells[m] + u, n);
+  }
+}
 
 template <RecurrentKind kKind, bool kDrop>
 HM_INLINE void products(const RecurrentArgs& a, const BlockState& s, const StepTile& tile,
@@ -113,6 +187,20 @@ HM_INLINE void advance(const RecurrentArgs& a, const BlockState& s, const StepTi
   }
 }
 
+template <RecurrentKind kKind, bool kDrop>
+HM_INLINE void whole_step(const RecurrentArgs& a, const BlockState& s, const StepTile& tile) {
+  Vec acc[MR][kGates<kKind>] = {}, z_candidate[MR] = {};
+  if (tile.any) products<kKind, kDrop>(a, s, tile, acc);
+  // Gates are written over z: all rows read it before, since the last one may be there twice.
+  if constexpr (kKind == RecurrentKind::gru) {
+    for (int m = 0; m < MR; ++m) {
+      z_candidate[m] = Vec::load_n(tile.z[m] + 2 * a.U + tile.unit, tile.lanes);
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < MR; ++m) advance<kKind, kDrop>(a, s, tile, m, acc[m], z_candidate[m]);
+}
+
 // The rows of a block at step t, by tiles.
 template <RecurrentKind kKind, bool kDrop>
 HM_INLINE int step_tiles(const RecurrentArgs& a, RowBlock block, int64_t t, StepTile* tiles) {
@@ -149,6 +237,7 @@ void run_block(const RecurrentArgs& a, RowBlock block, float* scratch) {
   s.c = s.h_next + s.gate_stride;
   s.kept = s.c + s.gate_stride;
   s.kept_next = s.kept + (kDrop ? G : 0) * s.gate_stride;
+  float* update = s.kept_next + (kDrop ? G : 0) * s.gate_stride;  // of gru_before: z, then r
   for (int64_t r = 0; r < block.padded(); ++r) {
     const int64_t row = block.row(r);
     for (int64_t u = 0; u < U; u += W) {
@@ -167,22 +256,22 @@ void run_block(const RecurrentArgs& a, RowBlock block, float* scratch) {
     const int64_t t = a.backwards ? T - 1 - step : step;
     const int count = step_tiles<kKind, kDrop>(a, block, t, tiles);
     // A panel of R serves all tiles while it lies in the first-level cache.
-    for (int64_t u = 0; u < U; u += W) {
-      for (int i = 0; i < count; ++i) {
-        StepTile& tile = tiles[i];
-        tile.unit = u;
-        tile.lanes = U - u < W ? U - u : W;
-        Vec acc[MR][G] = {}, z_candidate[MR] = {};
-        if (tile.any) products<kKind, kDrop>(a, s, tile, acc);
-        // Gates are written over z: all rows read it before, since the last one may be there twice.
-        if constexpr (kKind == RecurrentKind::gru) {
-          for (int m = 0; m < MR; ++m) {
-            z_candidate[m] = Vec::load_n(tile.z[m] + 2 * U + u, tile.lanes);
-          }
+    const auto each = [&](auto&& part) {
+      for (int64_t u = 0; u < U; u += W) {
+        for (int i = 0; i < count; ++i) {
+          tiles[i].unit = u;
+          tiles[i].lanes = U - u < W ? U - u : W;
+          part(tiles[i]);
         }
-#pragma GCC unroll 4
-        for (int m = 0; m < MR; ++m) advance<kKind, kDrop>(a, s, tile, m, acc[m], z_candidate[m]);
       }
+    };
+    if constexpr (kKind == RecurrentKind::gru_before) {
+      each([&](const StepTile& tile) {
+        if (tile.any) open_gates<kDrop>(a, s, tile, update);
+      });
+      each([&](const StepTile& tile) { close_step<kDrop>(a, s, tile, update); });
+    } else {
+      each([&](const StepTile& tile) { whole_step<kKind, kDrop>(a, s, tile); });
     }
     std::swap(s.h, s.h_next);
     std::swap(s.kept, s.kept_next);
@@ -217,6 +306,8 @@ void recurrent(const RecurrentArgs& a, Range blocks, void* scratch) {
       return run<RecurrentKind::simple>(a, blocks, memory);
     case RecurrentKind::gru:
       return run<RecurrentKind::gru>(a, blocks, memory);
+    case RecurrentKind::gru_before:
+      return run<RecurrentKind::gru_before>(a, blocks, memory);
     case RecurrentKind::lstm:
       return run<RecurrentKind::lstm>(a, blocks, memory);
   }

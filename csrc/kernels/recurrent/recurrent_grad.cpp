@@ -1,4 +1,6 @@
 // Gradients of recurrent layers: the steps the other way round, and R packed for both directions.
+#include <type_traits>
+
 #include "kernels/recurrent/parts.h"
 #include "simd/activations.h"
 
@@ -7,10 +9,6 @@ namespace {
 
 constexpr int W = Vec::width;
 constexpr int MR = kTileRows;
-
-constexpr int gates_of(RecurrentKind kind) {
-  return kind == RecurrentKind::lstm ? 4 : kind == RecurrentKind::gru ? 3 : 1;
-}
 
 // Vectors of the panel that begins at vector v of `vectors`: 4, then 2, then 1.
 HM_INLINE int panel_vectors(int64_t vectors, int64_t v) {
@@ -21,8 +19,8 @@ HM_INLINE int panel_vectors(int64_t vectors, int64_t v) {
 // What is known of a block while it goes from the last step to the first; rows of padded_units(U),
 // of `slopes` of G U.
 struct BlockGrad {
-  float *dh, *dc;
-  float* slopes;  // of h R (and biases): what R transposed multiplies
+  float *dh, *dc;  // dc of gru_before: of what the candidate is made of
+  float* slopes;   // of h R (and biases): what R transposed multiplies
   int64_t stride, slope_stride;
 };
 
@@ -85,11 +83,34 @@ HM_INLINE void row_slopes(const RecurrentGradArgs& a, const BlockGrad& s, int64_
       put(2, d_q, d_g);
       d_q.store_n(a.dq + at * U + u, n);
       (dh * z).store(s.dh + here);
+    } else if constexpr (kKind == RecurrentKind::gru_before) {
+      const Vec z = gate(0), g = gate(2);
+      const Vec d_z = sigmoid_grad(dh * (Vec::load_n(a.before + at * U + u, n) - g), z);
+      const Vec d_g = tanh_grad(dh * (one - z), g);
+      put(0, d_z, d_z);
+      put(2, d_g, d_g);
+      (dh * z).store(s.dh + here);
     } else {
       const Vec d_h = tanh_grad(dh, Vec::load_n(a.y + at * U + u, n));
       put(0, d_h, d_h);
       Vec::zero().store(s.dh + here);
     }
+  }
+}
+
+// Of gru_before, when s.dc is known: the slopes of the reset gate, and what goes to h by it.
+HM_INLINE void reset_slopes(const RecurrentGradArgs& a, const BlockGrad& s, int64_t r, int64_t row,
+                            int64_t t) {
+  const int64_t U = a.U, at = row * a.T + t;
+  for (int64_t u = 0; u < U; u += W) {
+    const int64_t n = U - u < W ? U - u : W, here = r * s.stride + u;
+    Vec slope = Vec::load(s.dc + here);
+    if (a.drop != nullptr) slope = slope * Vec::load_n(a.drop + (row * 3 + 2) * U + u, n);
+    const Vec reset = Vec::load_n(a.gates + (at * 3 + 1) * U + u, n);
+    const Vec d_r = sigmoid_grad(slope * Vec::load_n(a.before + at * U + u, n), reset);
+    d_r.store_n(s.slopes + r * s.slope_stride + U + u, n);
+    d_r.store_n(a.dz + (at * 3 + 1) * U + u, n);
+    fma(slope, reset, Vec::load(s.dh + here)).store(s.dh + here);
   }
 }
 
@@ -125,9 +146,10 @@ HM_INLINE void products(const float* slopes, int64_t stride, const float* b, int
   }
 }
 
+// dh += slopes R transposed, of the first `gates` of G gates.
 template <int NV>
 void add_products(const RecurrentGradArgs& a, const BlockGrad& s, RowBlock block, int64_t r,
-                  int64_t u, int G) {
+                  int64_t u, int G, int gates) {
   const int64_t U = a.U;
   const float* slopes = s.slopes + r * s.slope_stride;
   const float* b = a.packed + u * G * U;
@@ -137,13 +159,13 @@ void add_products(const RecurrentGradArgs& a, const BlockGrad& s, RowBlock block
     for (int m = 0; m < MR; ++m) {
       for (int v = 0; v < NV; ++v) acc[m][v] = Vec::load(dh + m * s.stride + v * W);
     }
-    products<NV>(slopes, s.slope_stride, b, G * U, acc);
+    products<NV>(slopes, s.slope_stride, b, gates * U, acc);
     for (int m = 0; m < MR; ++m) {
       for (int v = 0; v < NV; ++v) acc[m][v].store(dh + m * s.stride + v * W);
     }
     return;
   }
-  for (int g = 0; g < G; ++g) {
+  for (int g = 0; g < gates; ++g) {
     for (int m = 0; m < MR; ++m) {
       for (int v = 0; v < NV; ++v) acc[m][v] = Vec::zero();
     }
@@ -156,6 +178,18 @@ void add_products(const RecurrentGradArgs& a, const BlockGrad& s, RowBlock block
         fma(acc[m][v], Vec::load_n(factors + at, n), Vec::load(place)).store(place);
       }
     }
+  }
+}
+
+// Of gru_before: s.dc = the slopes of the candidate times R transposed.
+template <int NV>
+void candidate_products(const RecurrentGradArgs& a, const BlockGrad& s, int64_t r, int64_t u) {
+  const int64_t U = a.U;
+  Vec acc[MR][NV] = {};
+  products<NV>(s.slopes + r * s.slope_stride + 2 * U, s.slope_stride,
+               a.packed + u * 3 * U + 2 * U * NV * W, U, acc);
+  for (int m = 0; m < MR; ++m) {
+    for (int v = 0; v < NV; ++v) acc[m][v].store(s.dc + (r + m) * s.stride + u + v * W);
   }
 }
 
@@ -191,21 +225,34 @@ void run_block(const RecurrentGradArgs& a, RowBlock block, float* scratch) {
         pass_by<kKind>(a, s, r, row, t);
       }
     }
-    for (int64_t v = 0; v < vectors; v += panel_vectors(vectors, v)) {
-      for (int64_t r = 0; r < block.rows; r += MR) {
-        if (!any[r / MR]) continue;
-        switch (panel_vectors(vectors, v)) {
-          case 4:
-            add_products<4>(a, s, block, r, v * W, G);
-            break;
-          case 2:
-            add_products<2>(a, s, block, r, v * W, G);
-            break;
-          default:
-            add_products<1>(a, s, block, r, v * W, G);
+    const auto each = [&](auto&& part) {
+      for (int64_t v = 0; v < vectors; v += panel_vectors(vectors, v)) {
+        for (int64_t r = 0; r < block.rows; r += MR) {
+          if (!any[r / MR]) continue;
+          switch (panel_vectors(vectors, v)) {
+            case 4:
+              part(std::integral_constant<int, 4>{}, r, v * W);
+              break;
+            case 2:
+              part(std::integral_constant<int, 2>{}, r, v * W);
+              break;
+            default:
+              part(std::integral_constant<int, 1>{}, r, v * W);
+          }
         }
       }
+    };
+    constexpr bool kBefore = kKind == RecurrentKind::gru_before;
+    if constexpr (kBefore) {
+      each([&](auto vs, int64_t r, int64_t u) { candidate_products<vs()>(a, s, r, u); });
+      for (int64_t r = 0; r < block.rows; ++r) {
+        const int64_t row = block.begin + r;
+        if (counts(a.mask, T, row, t)) reset_slopes(a, s, r, row, t);
+      }
     }
+    each([&](auto vs, int64_t r, int64_t u) {
+      add_products<vs()>(a, s, block, r, u, G, kBefore ? 2 : G);
+    });
   }
   for (int64_t r = 0; r < block.rows; ++r) {
     std::memcpy(a.dh0 + (block.begin + r) * U, s.dh + r * s.stride, sizeof(float) * U);
@@ -233,6 +280,8 @@ void recurrent_grad(const RecurrentGradArgs& a, Range blocks, void* scratch) {
       return run<RecurrentKind::simple>(a, blocks, memory);
     case RecurrentKind::gru:
       return run<RecurrentKind::gru>(a, blocks, memory);
+    case RecurrentKind::gru_before:
+      return run<RecurrentKind::gru_before>(a, blocks, memory);
     case RecurrentKind::lstm:
       return run<RecurrentKind::lstm>(a, blocks, memory);
   }

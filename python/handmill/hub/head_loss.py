@@ -12,7 +12,9 @@ from handmill.primitives.loss import check_labels
 from handmill.primitives.operands import shape_of, tensor
 
 
-def linear_cross_entropy(targets: Any, hidden: Any, embeddings: Any) -> Any:
+def linear_cross_entropy(
+    targets: Any, hidden: Any, embeddings: Any, ignore_class: int | None = None
+) -> Any:
     """The cross-entropy of tokens from vectors and a table, a part of the vocabulary at a time.
 
     What ``sparse_categorical_crossentropy(targets, hidden @ transpose(embeddings),
@@ -25,6 +27,7 @@ def linear_cross_entropy(targets: Any, hidden: Any, embeddings: Any) -> Any:
         targets: the token to be found at each place, whole numbers of any shape.
         hidden: a vector for each place, of the shape of ``targets`` and the width C.
         embeddings: a vector for each token (V, C), such as the table of a ``ReversibleEmbedding``.
+        ignore_class: a target, such as -100, whose places have a loss of 0 and no gradient.
 
     Returns:
         The losses, of the shape of ``targets``.
@@ -49,6 +52,13 @@ def linear_cross_entropy(targets: Any, hidden: Any, embeddings: Any) -> Any:
         raise shape_error("linear_cross_entropy", problem, given)
     rows = ops.cast(ops.reshape(hidden, (-1, *width)), "float32")
     table = ops.cast(embeddings, "float32")
-    ids = check_labels(ops.reshape(targets, (-1,)), tokens, "token")
+    ids, counts = ops.reshape(targets, (-1,)), None
+    if ignore_class is not None:
+        counts = ops.not_equal(ids, ignore_class)
+        ids = ops.where(counts, ids, ops.zeros_like(ids))
+    ids = check_labels(ids, tokens, "token")
     own = ops.sum(ops.multiply(rows, ops.take(table, ids, axis=0)), axis=-1)
-    return ops.reshape(ops.subtract(product_logsumexp(rows, table), own), shape)
+    losses = ops.subtract(product_logsumexp(rows, table), own)
+    if counts is not None:
+        losses = ops.where(counts, losses, ops.zeros_like(losses))
+    return ops.reshape(losses, shape)

@@ -9,6 +9,8 @@ import numpy as np
 from handmill import config, ops
 from handmill.arguments import real_number
 from handmill.errors import warn_caller
+from handmill.ir.dims import same
+from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import mask_of
 from handmill.losses.loss import (
     LossFunctionWrapper,
@@ -18,6 +20,9 @@ from handmill.losses.loss import (
     pair,
 )
 from handmill.primitives.operands import shape_of
+
+IGNORED = -100
+"""The class number of what weighs nothing, as other libraries write it."""
 
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
@@ -196,6 +201,40 @@ def sparse_values(
     return loss, counts
 
 
+def without_ignored(y_true: Any, sample_weight: Any, mask: Any) -> Any:
+    """Class numbers, of which -100 is replaced by 0 where it weighs nothing.
+
+    So other libraries mark the tokens that do not count. Where -100 has a weight it stays, and is
+    refused as what it is: no class.
+
+    Args:
+        y_true: class numbers.
+        sample_weight: a factor for each, or for each row; or None.
+        mask: which of them count, or None.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    if ops.dtype(y_true) not in ("int8", "int32", "int64", *FLOATS):
+        return y_true
+    for weights in (sample_weight, mask):
+        if weights is None:
+            continue
+        weights = ops.convert_to_tensor(weights)
+        own, shape = shape_of(y_true), shape_of(weights)
+        if len(shape) == len(own) + 1 and shape[-1] == 1:
+            shape = shape[:-1]
+        shape = (*shape, *[1] * (len(own) - len(shape)))
+        if len(shape) != len(own) or any(
+            n != 1 and not same(n, wanted) for n, wanted in zip(shape, own, strict=True)
+        ):
+            continue  # what does not fit is refused where losses are weighed
+        if len(shape) != len(shape_of(weights)):
+            weights = ops.reshape(weights, shape)
+        nothing = ops.equal(ops.cast(weights, "float32"), 0.0)
+        ignored = ops.logical_and(nothing, ops.equal(y_true, IGNORED))
+        y_true = ops.where(ignored, 0, y_true)
+    return y_true
+
+
 def _one_hot_hint(labels: Any, scores: Any) -> str:
     if labels and len(labels) == len(scores) and labels[-1] == scores[-1]:
         return (
@@ -328,6 +367,9 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         label_smoothing: from 0 to 1, how far targets are moved towards the uniform distribution,
             as in :class:`CategoricalCrossentropy`. Keras has it for one-hot rows only.
 
+    A target of -100 may stand where its weight is 0 or its mask is False; elsewhere it is refused,
+    as every other number that is no class.
+
     Raises:
         ValueError: for a ``label_smoothing`` outside of 0 to 1.
 
@@ -361,9 +403,10 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Returns the reduced loss; ignored samples do not count in a mean."""
+        mask = mask_of(y_pred)
+        y_true = without_ignored(y_true, sample_weight, mask)
         if self._fn_kwargs["ignore_class"] is None:
             return super().__call__(y_true, y_pred, sample_weight)
-        mask = mask_of(y_pred)
         y_true, y_pred = self._operand(y_true), self._operand(y_pred)
         values, counts = sparse_values(y_true, y_pred, **self._fn_kwargs)
         mask = counts if mask is None else ops.logical_and(mask, counts)

@@ -14,6 +14,7 @@ from handmill.losses.probabilistic import (
     poisson,
     sparse_categorical_crossentropy,
     sparse_values,
+    without_ignored,
 )
 from handmill.metrics.reduction import Mean, MeanMetricWrapper
 from handmill.primitives.operands import widened
@@ -108,6 +109,8 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
         ignore_class: a class number whose samples have a loss of 0, and weigh nothing where
             weights are given (without weights they count in the mean, as in Keras).
         axis: the axis of the classes.
+
+    A target of -100 may stand where its weight is 0 or its mask is False.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """Takes a batch into account."""
+        y_true = without_ignored(y_true, sample_weight, mask_of(y_pred))
         if self._fn_kwargs["ignore_class"] is None:
             super().update_state(y_true, y_pred, sample_weight)
             return

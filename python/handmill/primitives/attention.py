@@ -3,7 +3,8 @@
 Queries are ``(B, T, N, H)``, keys ``(B, S, K, H)``, values ``(B, S, K, V)``; head n of the queries
 reads head ``n // (N // K)`` of keys and values. The operands after them are there where attributes
 say so: ``mask`` (bool, four dimensions that broadcast to (B, N, T, S)), ``lengths`` and ``start``
-(int32, (B,)), and the seed state where ``rate`` is not 0. ``window`` 0 is none.
+(int32, (B,)), ``rows`` (int32, (B, S): of which row each key and value is read; what lies beyond is
+the nearest row), and the seed state where ``rate`` is not 0. ``window`` 0 is none.
 
 What is kept for the gradient are, of each row, its largest score m and 1 / sum of exp(s - m): the
 weights are then computed again from the argument that exp had, where one logarithm of a sum would
@@ -25,7 +26,7 @@ from handmill.ir.trace import apply
 from handmill.primitives import channels
 from handmill.primitives.philox import philox_words
 
-OPTIONS = ("mask", "lengths", "start")
+OPTIONS = ("mask", "lengths", "start", "rows")
 
 
 def _check(name: str, q: Spec, k: Spec, v: Spec, *more: Spec, **attrs: Any) -> None:
@@ -49,12 +50,18 @@ def _check(name: str, q: Spec, k: Spec, v: Spec, *more: Spec, **attrs: Any) -> N
         if not fits or mask.dtype != "bool":
             problem = f"a bool mask that broadcasts to (B, N, T, S) = {wide} was expected"
             raise shape_error(name, problem, {**given, "mask": mask})
-    for option in OPTIONS[1:]:
+    for option in ("lengths", "start"):
         if attrs[option]:
             each = next(others)
             if each.dtype != "int32" or len(each.shape) != 1 or not same(each.shape[0], q.shape[0]):
                 problem = f"`{option}` of the dtype int32 and of shape (B,) was expected"
                 raise shape_error(name, problem, {**given, option: each})
+    if attrs["rows"]:
+        rows = next(others)
+        fits = len(rows.shape) == 2 and all(map(same, rows.shape, k.shape))
+        if not fits or rows.dtype != "int32":
+            problem = "`rows` of the dtype int32 and of shape (B, S) was expected"
+            raise shape_error(name, problem, {**given, "rows": rows})
 
 
 def _infer(q: Spec, k: Spec, v: Spec, *more: Spec, **attrs: Any) -> tuple[Spec, Spec]:
@@ -85,6 +92,9 @@ class _Scores:
             seen = seen & (np.arange(s) < next(given)[:, None, None, None])
         if attrs["start"]:
             places = next(given)[:, None, None, None] + places
+        if attrs["rows"]:
+            rows = np.clip(next(given), 0, b - 1).astype(np.int64)
+            k, v = k[rows, np.arange(s)], v[rows, np.arange(s)]
         ahead = np.arange(s) - places
         if attrs["causal"]:
             seen = seen & (ahead <= 0)
@@ -92,10 +102,9 @@ class _Scores:
             seen = seen & (np.abs(ahead) < attrs["window"])
         self.seen = seen
         shown = seen.any((1, 2))[:, :, None, None]
-        rows = np.moveaxis(seen.any(3), 1, 2)[..., None]
         zero = np.zeros((), q.dtype)
-        self.rows = rows
-        self.q = np.where(rows, q, zero) * q.dtype.type(attrs["scale"])
+        self.rows = np.moveaxis(seen.any(3), 1, 2)[..., None]
+        self.q = np.where(self.rows, q, zero) * q.dtype.type(attrs["scale"])
         self.k, self.v = np.where(shown, k, zero), np.where(shown, v, zero)
         self.scores = np.einsum("btnh,bsnh->bnts", self.q, self.wide(self.k))
         self.kept: Array = np.ones((), q.dtype)
@@ -156,8 +165,16 @@ def _vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> Any:
             "attention", "what is kept for the gradient has none itself", {"stats": outputs[1].spec}
         )
     q, k, v, *more = inputs
-    found = apply(ATTENTION_GRAD, q, k, v, *outputs, dy, *more, **attrs)
-    return (*found, *[None] * len(more))
+    none = [None] * len(more)
+    if not attrs["rows"]:
+        return (*apply(ATTENTION_GRAD, q, k, v, *outputs, dy, *more, **attrs), *none)
+    from handmill.ops.nn.attention import rows_added, rows_taken
+
+    rows = more.pop(sum(attrs[option] for option in OPTIONS[:-1]))
+    k, v = (rows_taken(x, rows) for x in (k, v))
+    attrs = {**attrs, "rows": False}
+    dq, dk, dv = apply(ATTENTION_GRAD, q, k, v, *outputs, dy, *more, **attrs)
+    return (dq, rows_added(dk, rows), rows_added(dv, rows), *none)
 
 
 def _composite(q: Any, k: Any, v: Any, *more: Any, **attrs: Any) -> Any:
@@ -254,6 +271,7 @@ PLAIN: Attrs = {
     "mask": False,
     "lengths": False,
     "start": False,
+    "rows": False,
 }
 
 
@@ -270,6 +288,8 @@ def _case(sizes: tuple[int, ...], mask: tuple[int, ...] | None, attrs: Attrs) ->
             arrays.append(rng.integers(0, s + 1, b).astype(np.int32))
         if attrs["start"]:
             arrays.append(rng.integers(0, max(s - t, 0) + 1, b).astype(np.int32))
+        if attrs["rows"]:
+            arrays.append(rng.integers(-1, b + 1, (b, s)).astype(np.int32))
         if attrs["rate"]:
             arrays.append(np.array([1234567890123, 7], np.int64))
         return tuple(arrays)
@@ -277,10 +297,13 @@ def _case(sizes: tuple[int, ...], mask: tuple[int, ...] | None, attrs: Attrs) ->
     return make
 
 
-def _samples(change: Any = lambda make, attrs: make) -> Iterable[Sample]:
+def _samples(change: Any = None) -> Iterable[Sample]:
     def sample(name: str, sizes: Any, mask: Any = None, bench: bool = False, **more: Any) -> Sample:
         attrs = {**PLAIN, "mask": mask is not None, **more}
-        make = change(_case(sizes, mask, attrs), attrs)
+        if change is not None:
+            attrs["rows"] = False
+        make = _case(sizes, mask, attrs)
+        make = make if change is None else change(make, attrs)
         return Sample(name, make, attrs, smooth=False, bench=bench)
 
     yield sample("one", (1, 1, 1, 1, 1, 1, 1))
@@ -295,7 +318,10 @@ def _samples(change: Any = lambda make, attrs: make) -> Iterable[Sample]:
     yield sample("mask_of_queries", (2, 7, 9, 1, 1, 8, 8), (1, 1, 7, 1))
     yield sample("dropout", (2, 21, 33, 2, 1, 16, 16), rate=0.3, causal=True)
     yield sample("dropout_mask", (1, 6, 270, 2, 2, 8, 8), (1, 1, 6, 270), rate=0.5, lengths=True)
+    yield sample("rows", (3, 1, 70, 2, 2, 16, 16), rows=True, causal=True, start=True)
+    yield sample("rows_grouped", (2, 5, 300, 4, 2, 9, 8), rows=True)
     everything: Attrs = {"causal": True, "window": 9, "lengths": True, "start": True, "rate": 0.2}
+    everything["rows"] = True
     yield sample("everything", (2, 8, 24, 2, 1, 8, 8), (2, 1, 8, 24), **everything)
     yield sample("no_keys", (2, 3, 0, 1, 1, 4, 4))
     yield sample("no_queries", (2, 0, 3, 1, 1, 4, 4))
@@ -315,7 +341,8 @@ def _with_gradient(make: Any, attrs: Attrs) -> Any:
 
 def _native(floats: int) -> Any:
     def native(specs: Sequence[Spec], attrs: Attrs) -> bool:
-        wanted = [("bool", "mask"), ("int32", "lengths"), ("int32", "start"), ("int64", "rate")]
+        dtypes = {"mask": "bool", "rate": "int64"}
+        wanted = [(dtypes.get(option, "int32"), option) for option in (*OPTIONS, "rate")]
         others = [dtype for dtype, option in wanted if attrs[option]]
         return [s.dtype for s in specs] == ["float32"] * floats + others
 
@@ -344,7 +371,7 @@ ATTENTION: Op = register(
         kernel="attention",
         native=_native(3),
         flops=_flops(4),
-        grad_none=(3, 4, 5, 6),
+        grad_none=(3, 4, 5, 6, 7),
     )
 )
 

@@ -8,7 +8,8 @@ the slopes of ``z``; those of ``r`` and of what lies before follow by products o
 With ``masked`` there is an operand bool (batch, time): other steps leave the states as they are.
 With ``dropout`` there is one (batch, gates x units) of factors, by which h is multiplied before
 ``h @ r``, for each gate. ``lstm_saved`` and its like give what the
-gradient needs, too.
+gradient needs, too. The reset gate of ``gru`` acts on ``h @ r`` of the candidate, that of
+``gru_before`` on h: the candidate then is made of ``(reset * h) @ r``, which waits for the gate.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from handmill.ir.shapes import Spec
 from handmill.ir.trace import apply
 from handmill.primitives import channels, emit
 
-GATES = {"simple_rnn": 1, "gru": 3, "lstm": 4}
+GATES = {"simple_rnn": 1, "gru": 3, "gru_before": 3, "lstm": 4}
 
 
 def _operands(kind: str, attrs: Attrs) -> tuple[str, ...]:
     """The names of the operands, in order."""
     names = ["z", "r", "h0"]
-    names += {"simple_rnn": [], "gru": ["bias"], "lstm": ["c0"]}[kind]
+    names += {"gru": ["bias"], "lstm": ["c0"]}.get(kind, [])
     return (*names, *_options(attrs))
 
 
@@ -42,10 +43,16 @@ def _grad_operands(kind: str, attrs: Attrs) -> tuple[str, ...]:
     names = {
         "simple_rnn": ["r", "y"],
         "gru": ["r", "gates", "cells", "before"],
+        "gru_before": ["r", "gates", "before"],
         "lstm": ["r", "gates", "cells", "c0"],
     }[kind]
     names += [name for name in ("dy", "dh", "dc") if attrs[f"has_{name}"]]
     return (*names, *_options(attrs))
+
+
+def _steps_of(kind: str) -> str:
+    """The operand of a gradient that is (batch, time, units)."""
+    return {"simple_rnn": "y", "gru_before": "before"}.get(kind, "cells")
 
 
 def _options(attrs: Attrs) -> list[str]:
@@ -93,7 +100,7 @@ def _infer(kind: str, save: bool, *specs: Spec, backwards: bool, **options: bool
 
 def _grad_infer(kind: str, *specs: Spec, backwards: bool, **options: bool) -> Any:
     given = dict(zip(_grad_operands(kind, options), specs, strict=True))
-    r, steps = given["r"], given["y" if kind == "simple_rnn" else "cells"]
+    r, steps = given["r"], given[_steps_of(kind)]
     if r.rank != 2 or steps.rank != 3:
         raise shape_error(f"{kind}_grad", "r and results of all steps were expected", given)
     batch, time, units = steps.shape[0], steps.shape[1], r.shape[0]
@@ -126,6 +133,11 @@ def _times(h: Array, drop: Array | None, r: Array, gates: int) -> Array:
     return np.concatenate([(h * factor) @ part for factor, part in parts], 1)
 
 
+def _kept(h: Any, drop: Any) -> Any:
+    """What dropout leaves of h for the candidate of a ``gru_before``."""
+    return h if drop is None else h * drop[:, 2 * h.shape[1] :]
+
+
 def _reference(
     kind: str, save: bool, *arrays: Array, backwards: bool, **options: bool
 ) -> tuple[Array, ...]:
@@ -154,8 +166,13 @@ def _reference(
                 _sigmoid(z[:, t, part] + inner[:, part])
                 for part in (slice(0, units), slice(units, 2 * units))
             )
-            cell = inner[:, 2 * units :] + given["bias"]
-            g = np.tanh(z[:, t, 2 * units :] + r_gate * cell)
+            if kind == "gru":
+                cell = inner[:, 2 * units :] + given["bias"]
+                candidate = r_gate * cell
+            else:
+                cell = r_gate * _kept(h, drop)
+                candidate = cell @ r[:, 2 * units :]
+            g = np.tanh(z[:, t, 2 * units :] + candidate)
             now = np.concatenate([z_gate, r_gate, g], 1)
             found, cell = z_gate * h + (1 - z_gate) * g, np.where(counts, cell, 0)
         h = np.where(counts, found, h)
@@ -193,6 +210,12 @@ def _slopes(
     z, r, g = np.split(given["gates"][:, t], 3, 1)
     h_before = given["before"][:, t]
     d_z, d_g = dh * (h_before - g) * z * (1 - z), dh * (1 - z) * (1 - g**2)
+    if kind == "gru_before":
+        d_kept = d_g @ given["r"][:, 2 * r.shape[1] :].T
+        d_r = d_kept * _kept(h_before, given.get("drop")) * r * (1 - r)
+        past = dh * z + _kept(d_kept * r, given.get("drop"))
+        of_state = np.concatenate([d_z, d_r, np.zeros_like(d_g)], 1)
+        return of_state, np.concatenate([d_z, d_r, d_g], 1), past, dc
     d_r = d_g * given["cells"][:, t] * r * (1 - r)
     return np.concatenate([d_z, d_r, d_g * r], 1), np.concatenate([d_z, d_r, d_g], 1), dh * z, dc
 
@@ -201,7 +224,7 @@ def _grad_reference(
     kind: str, *arrays: Array, backwards: bool, slopes: Any = _slopes, **options: bool
 ) -> tuple[Array, ...]:
     given: dict[str, Any] = dict(zip(_grad_operands(kind, options), arrays, strict=True))
-    r, steps = given["r"], given["y" if kind == "simple_rnn" else "cells"]
+    r, steps = given["r"], given[_steps_of(kind)]
     gates, units = GATES[kind], r.shape[0]
     batch, time = steps.shape[:2]
     mask, drop = given.get("mask"), given.get("drop")
@@ -270,6 +293,15 @@ class _Steps:
                 new_c = f * c_before + i + g + e_c + eps * (c + c_before + 1)
                 new_h = o + new_c + eps
                 now = np.concatenate([i, f, g, o], 1)
+            elif kind == "gru_before":
+                z_, r_, _ = np.split(e_z, 3, 1)
+                z_, r_ = z_ / 4 + eps, r_ / 4 + eps
+                kernel, cell = size[:, 2 * units :], np.abs(saved[3][:, t])
+                new_c = r_ * _kept(before, drop) + _kept(e_h, drop) + eps * cell
+                terms = cell @ kernel + np.abs(z[:, t, 2 * units :])
+                g = 2 * EPS32 * (units + 4) * terms + new_c @ kernel + eps
+                new_h = (z_ + eps) * (before + 1) + e_h + g
+                now = np.concatenate([z_, r_, g], 1)
             else:
                 z_, r_, q_ = np.split(e_z, 3, 1)
                 q = np.abs(saved[3][:, t])
@@ -301,6 +333,12 @@ def _sizes(kind: str, given: dict[str, Any], t: int, backwards: bool, dh: Array,
     z, r, g = (np.abs(x) for x in np.split(given["gates"][:, t], 3, 1))
     h_before = np.abs(given["before"][:, t])
     d_z, d_g = dh * (h_before + g) * z * (1 + z), dh * (1 + z) * (1 + g**2)
+    if kind == "gru_before":
+        d_kept = d_g @ given["r"][:, 2 * r.shape[1] :].T
+        d_r = d_kept * _kept(h_before, given.get("drop")) * r * (1 + r)
+        past = dh * z + _kept(d_kept * r, given.get("drop"))
+        of_state = np.concatenate([d_z, d_r, np.zeros_like(d_g)], 1)
+        return of_state, np.concatenate([d_z, d_r, d_g], 1), past, dc
     d_r = d_g * np.abs(given["cells"][:, t]) * r * (1 + r)
     return np.concatenate([d_z, d_r, d_g * r], 1), np.concatenate([d_z, d_r, d_g], 1), dh * z, dc
 
@@ -357,6 +395,10 @@ def _vjp(kind: str, save: bool, inputs: Any, outputs: Any, dys: Any, **attrs: An
         slopes["bias"] = emit.reduce("sum", found[2], (0, 1))
         of_state = _join([emit.slice_axis(found[0], 2, 0, 2 * units), found[2]], 2)
     drop, before = given.get("drop"), given["before"]
+    if kind == "gru_before":
+        slopes["r"], of_drop = _of_both_kernels(given, of_state, units)
+        slopes |= {} if drop is None else {"drop": of_drop}
+        return tuple(slopes.get(name) for name in names)
     slopes["r"] = _of_recurrent_kernel(before, of_state, drop, GATES[kind])
     if drop is not None:
         slopes["drop"] = _of_factors(before, of_state, given["r"], GATES[kind])
@@ -400,6 +442,29 @@ def _of_recurrent_kernel(before: Any, of_state: Any, drop: Any, gates: int) -> A
     return _join(found, 1) if gates > 1 else found[0]
 
 
+def _of_both_kernels(given: dict[str, Any], of_z: Any, units: int) -> tuple[Any, Any]:
+    """Slopes of r and of the factors of a ``gru_before``, whose candidate has an h of its own."""
+
+    def part(x: Any, begin: int, end: int, axis: int) -> Any:
+        return emit.slice_axis(x, axis, begin * units, end * units)
+
+    before, drop, r = given["before"], given.get("drop"), given["r"]
+    of_gates, of_candidate = part(of_z, 0, 2, 2), part(of_z, 2, 3, 2)
+    factors = None if drop is None else part(drop, 0, 2, 1)
+    of_r = [
+        _of_recurrent_kernel(before, of_gates, factors, 2),
+        _of_recurrent_kernel(given["cells"], of_candidate, None, 1),
+    ]
+    if drop is None:
+        return _join(of_r, 1), None
+    reset = emit.multiply(before, part(given["gates"], 1, 2, 2))
+    of_drop = [
+        _of_factors(before, of_gates, part(r, 0, 2, 1), 2),
+        _of_factors(reset, of_candidate, part(r, 2, 3, 1), 1),
+    ]
+    return _join(of_r, 1), _join(of_drop, 1)
+
+
 def _of_factors(before: Any, of_state: Any, r: Any, gates: int) -> Any:
     batch, time, units = before.shape
     found = []
@@ -438,8 +503,13 @@ def _composite(kind: str, *values: Any, backwards: bool, **options: bool) -> Any
             new_h, kept = o * ops.tanh(new_c), ops.concatenate([i, f, g, o], axis=1)
         else:
             found = ops.sigmoid(z[:, : 2 * units] + inner[:, : 2 * units])
-            cell = inner[:, 2 * units :] + given["bias"]
-            g = ops.tanh(z[:, 2 * units :] + found[:, units:] * cell)
+            if kind == "gru":
+                cell = inner[:, 2 * units :] + given["bias"]
+                candidate = found[:, units:] * cell
+            else:
+                cell = found[:, units:] * _kept(h, drop)
+                candidate = ops.matmul(cell, r[:, 2 * units :])
+            g = ops.tanh(z[:, 2 * units :] + candidate)
             new_h = found[:, :units] * h + (1 - found[:, :units]) * g
             kept = ops.concatenate([found, g], axis=1)
         if "mask" in row:
@@ -462,7 +532,7 @@ def _grad_composite(kind: str, *values: Any, backwards: bool, **options: bool) -
     from handmill import ops
 
     given: dict[str, Any] = dict(zip(_grad_operands(kind, options), values, strict=True))
-    r, steps = given["r"], given["y" if kind == "simple_rnn" else "cells"]
+    r, steps = given["r"], given[_steps_of(kind)]
     gates, units = GATES[kind], r.shape[0]
     drop = given.get("drop")
     zeros = ops.zeros((steps.shape[0], units), dtype=r.dtype)
@@ -493,9 +563,17 @@ def _grad_composite(kind: str, *values: Any, backwards: bool, **options: bool) -
         else:
             z, reset, g = ops.split(row["gates"], 3, axis=1)
             d_z, d_g = dh * (row["before"] - g) * z * (1 - z), dh * (1 - z) * (1 - g * g)
-            d_r = d_g * row["cells"] * reset * (1 - reset)
-            of_state = ops.concatenate([d_z, d_r, d_g * reset], axis=1)
-            of_z, past = ops.concatenate([d_z, d_r, d_g], axis=1), dh * z
+            past = dh * z
+            if kind == "gru":
+                d_r = d_g * row["cells"] * reset * (1 - reset)
+                of_candidate = d_g * reset
+            else:
+                d_kept = ops.matmul(d_g, ops.transpose(r[:, 2 * units :]))
+                d_r = d_kept * _kept(row["before"], drop) * reset * (1 - reset)
+                past = past + _kept(d_kept * reset, drop)
+                of_candidate = ops.zeros_like(d_g)
+            of_state = ops.concatenate([d_z, d_r, of_candidate], axis=1)
+            of_z = ops.concatenate([d_z, d_r, d_g], axis=1)
         if drop is None:
             back = ops.matmul(of_state, ops.transpose(r))
         else:
@@ -609,7 +687,7 @@ def _grad_record(kind: str) -> Op:
             infer=partial(_grad_infer, kind),
             reference=partial(_grad_reference, kind),
             samples=partial(_samples, kind, True),
-            bound=tuple(_GradSteps(kind, i) for i in range(2 if kind == "simple_rnn" else 3)),
+            bound=tuple(_GradSteps(kind, i) for i in range(3 if kind in ("gru", "lstm") else 2)),
             composite=partial(_grad_composite, kind),
             kernel="recurrent_grad",
             kernel_attrs=(("kind", kind),),

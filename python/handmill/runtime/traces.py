@@ -26,7 +26,7 @@ UNFUSED = frozenset({"fuse_penalties", "fuse_epilogues", "fuse_updates", "fuse_t
 _MOST_PLANS = 64
 """Sizes of one program whose plans are kept, if the limit of all plans allows it."""
 
-_MOST_BEFORE_A_GUARD = 5
+_MOST_BEFORE_A_GUARD = 8
 """Nodes up to a guard of data: more would be work that belongs into the step."""
 
 _BYTES_OF_A_TRACE = 6_000

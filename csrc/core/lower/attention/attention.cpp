@@ -1,5 +1,5 @@
 // Attention and its gradients. Operands beside queries, keys and values are there where attributes
-// say so: mask, lengths, start, and the seed state if rate > 0.
+// say so: mask, lengths, start, rows, and the seed state if rate > 0.
 #include <algorithm>
 #include <cmath>
 
@@ -35,6 +35,7 @@ void describe_scores(const NodeView& node, LaunchWriter& writer, int next, Atten
   }
   if (node.flag("lengths")) writer.read(&a.lengths, node.input(next++));
   if (node.flag("start")) writer.read(&a.start, node.input(next++));
+  if (node.flag("rows")) writer.read(&a.rows, node.input(next++));
   const double rate = node.f64("rate");
   if (rate > 0.0) {
     a.threshold = static_cast<uint32_t>(std::floor(rate * 4294967296.0));
@@ -50,7 +51,7 @@ double products(const AttentionScores& a) {
 
 }  // namespace
 
-// (q, k, v, ...; causal, window, scale, rate, mask, lengths, start) -> y, stats
+// (q, k, v, ...; causal, window, scale, rate, mask, lengths, start, rows) -> y, stats
 void lower_attention(const NodeView& node, LaunchWriter& writer) {
   AttentionArgs args{};
   describe_scores(node, writer, 3, args.of);
@@ -63,7 +64,7 @@ void lower_attention(const NodeView& node, LaunchWriter& writer) {
                                        .flops = products(a) * static_cast<double>(a.H + a.V)});
 }
 
-// (q, k, v, y, stats, dy, ...; as above) -> dq, dk, dv
+// (q, k, v, y, stats, dy, ...; as above, rows false) -> dq, dk, dv
 void lower_attention_grad(const NodeView& node, LaunchWriter& writer) {
   AttentionGradArgs args{};
   describe_scores(node, writer, 6, args.of);

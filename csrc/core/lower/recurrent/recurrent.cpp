@@ -36,11 +36,8 @@ int vector_width(Isa isa) {
 RecurrentKind recurrent_kind(const NodeView& node) {
   const std::string_view kind = node.text("kind");
   if (kind == "lstm") return RecurrentKind::lstm;
+  if (kind == "gru_before") return RecurrentKind::gru_before;
   return kind == "gru" ? RecurrentKind::gru : RecurrentKind::simple;
-}
-
-int64_t gates_of(RecurrentKind kind) {
-  return kind == RecurrentKind::lstm ? 4 : kind == RecurrentKind::gru ? 3 : 1;
 }
 
 // The packed copy of R, and the launch that makes it.
@@ -95,14 +92,15 @@ void lower_recurrent(const NodeView& node, LaunchWriter& writer) {
   next = 2;
   if (lstm) writer.write(&args.c, node.output(next++));
   if (node.flag("save")) {
-    if (lstm || gru) {
+    if (args.kind != RecurrentKind::simple) {
       writer.write(&args.gates, node.output(next++));
       writer.write(&args.cells, node.output(next++));
     }
     writer.write(&args.before, node.output(next++));
   }
-  const int64_t floats =
-      scratch_floats(writer.isa(), args.rows_per_block, args.U, 3 + (drops ? 2 * G : 0), 0);
+  const int before = args.kind == RecurrentKind::gru_before ? 1 : 0;
+  const int64_t floats = scratch_floats(writer.isa(), args.rows_per_block, args.U,
+                                        3 + (drops ? 2 * G : 0) + 2 * before, 0);
   const double products = 2.0 * static_cast<double>(z.size()) * static_cast<double>(args.U);
   writer.add<Kernel::recurrent>(args,
                                 {.blocks = args.U == 0 ? 0 : ceil_div(args.B, args.rows_per_block),
@@ -110,7 +108,7 @@ void lower_recurrent(const NodeView& node, LaunchWriter& writer) {
                                  .flops = products});
 }
 
-// (r, [gates, cells], [y], [before], [c0], [dy], [dh], [dc], [mask], [drop])
+// (r, [gates], [cells], [y], [before], [c0], [dy], [dh], [dc], [mask], [drop])
 //   -> dz, dh0, [dc0], [dq]
 void lower_recurrent_grad(const NodeView& node, LaunchWriter& writer) {
   RecurrentGradArgs args{};
@@ -126,12 +124,11 @@ void lower_recurrent_grad(const NodeView& node, LaunchWriter& writer) {
   const Ref packed = pack_recurrent(node.input(0), args.B, args.U, G, true, writer);
   writer.read(&args.packed, packed);
   int next = 1;
-  if (lstm || gru) {
-    writer.read(&args.gates, node.input(next++));
-    writer.read(&args.cells, node.input(next++));
-  }
-  if (!lstm && !gru) writer.read(&args.y, node.input(next++));
-  if (gru) writer.read(&args.before, node.input(next++));
+  const bool before = args.kind == RecurrentKind::gru_before;
+  if (args.kind != RecurrentKind::simple) writer.read(&args.gates, node.input(next++));
+  if (lstm || gru) writer.read(&args.cells, node.input(next++));
+  if (args.kind == RecurrentKind::simple) writer.read(&args.y, node.input(next++));
+  if (gru || before) writer.read(&args.before, node.input(next++));
   if (lstm) writer.read(&args.c0, node.input(next++));
   if (node.flag("has_dy")) writer.read(&args.dy, node.input(next++));
   if (node.flag("has_dh")) writer.read(&args.dh, node.input(next++));

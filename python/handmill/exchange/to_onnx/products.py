@@ -131,7 +131,12 @@ def pool(e: Emitter, node: Node) -> None:
 
 # --- recurrent layers ----------------------------------------------------------------------------
 
-_GATES = {"simple_rnn": ("RNN", [0]), "gru": ("GRU", [0, 1, 2]), "lstm": ("LSTM", [0, 3, 1, 2])}
+_GATES = {
+    "simple_rnn": ("RNN", [0]),
+    "gru": ("GRU", [0, 1, 2]),
+    "gru_before": ("GRU", [0, 1, 2]),
+    "lstm": ("LSTM", [0, 3, 1, 2]),
+}
 """The name there, and of each gate there its place here."""
 TIME_FIRST = (1, 0, 2)
 
@@ -145,7 +150,7 @@ KNOWN = dict.fromkeys(_GATES, _known_recurrence)
 """Operators that are written as what they are made of, unless these say so."""
 
 
-@rule("simple_rnn", "gru", "lstm")
+@rule("simple_rnn", "gru", "gru_before", "lstm")
 def recurrence(e: Emitter, node: Node) -> None:
     """Steps along a sequence, with the product that its inputs went through."""
     kind, gates = _GATES[node.op.name]

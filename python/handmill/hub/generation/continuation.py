@@ -126,7 +126,7 @@ def _searched(
     model: Any, rows: list[Array], max_length: int, stops: list[int], sampler: BeamSampler
 ) -> list[Array]:
     """Beams of each row, one row after the other: their lengths differ."""
-    with session_for(model, sampler.num_beams, max_length, None) as session:
+    with session_for(model, sampler.num_beams, max_length, None, is_search=True) as session:
         return [
             prompt
             if len(prompt) >= max_length
@@ -150,7 +150,7 @@ def _likeliest(
             session.position.assign(np.full(beams, index - 1, np.int32))
         parents = search.extend(session.step_logits(), index, np.zeros(1, bool))
         if not np.array_equal(parents, np.arange(beams)):
-            session.take_rows(parents)
+            session.take_rows(parents, index)
         index += 1
     best: Array = search.result(False)[0]
     ends = np.flatnonzero(np.isin(best[len(prompt) : index], stops))

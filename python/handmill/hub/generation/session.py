@@ -40,12 +40,21 @@ class Session:
         places: the most tokens of a text.
         sampler: one of the user's own, which becomes part of the program; None: tokens are chosen
             by the numbers that :meth:`begin` is given.
+        is_search: whether texts change places (:meth:`take_rows`), as beams do.
     """
 
-    def __init__(self, model: Any, rows: int, places: int, sampler: Sampler | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        rows: int,
+        places: int,
+        sampler: Sampler | None = None,
+        is_search: bool = False,
+    ) -> None:
         self.model = model
         self.rows, self.places = rows, places
         self.sampler = sampler
+        self.is_search = is_search
         self._lock = threading.Lock()
 
         def state(shape: tuple[int, ...], dtype: str) -> Variable:
@@ -55,6 +64,8 @@ class Session:
         self.cache = [
             (state(shape, dtype), state(shape, dtype)) for shape in model.cache_shapes(rows, places)
         ]
+        # Of a search: the row in which each place of a text lies in the cache.
+        self.lies = state((rows, places), "int32") if is_search else None
         self.tokens = state((rows, places), "int32")
         self.position = state((rows,), "int32")  # of the last token of each row
         self.done = state((rows,), "bool")
@@ -67,9 +78,10 @@ class Session:
         self._step = _program(self, self._trace_step)
         self._feed = Feed([np.zeros((_STEPS, 1), np.uint8)])
 
-    def fits(self, rows: int, places: int, sampler: Sampler | None) -> bool:
+    def fits(self, rows: int, places: int, sampler: Sampler | None, is_search: bool) -> bool:
         """Whether this session is one for so many rows and places, and this sampler."""
-        return (self.rows, self.places) == (rows, places) and self.sampler is sampler
+        own = (self.rows, self.places, self.is_search)
+        return own == (rows, places, is_search) and self.sampler is sampler
 
     def is_free(self) -> bool:
         """Whether nobody uses the session; it is in use from now on."""
@@ -83,7 +95,8 @@ class Session:
         """What steps read and change."""
         own = [self.tokens, self.position, self.done, self.failed, self.seeds]
         cached = [v for pair in self.cache for v in pair]
-        return [*own, self.settings, self.stops, self.limit, *cached]
+        more = [] if self.lies is None else [self.lies]
+        return [*own, self.settings, self.stops, self.limit, *cached, *more]
 
     def begin(
         self,
@@ -119,6 +132,8 @@ class Session:
         self.settings.assign(np.array(settings, np.float32))
         self.stops.assign(np.array([*stops, *[-2] * (_STOPS - len(stops))], np.int32))
         self.limit.assign(np.array(limit, np.int32))
+        if self.lies is not None:
+            self.lies.assign(self._own_rows())
         longest = int(lengths.max()) - 1
         if longest > 0:  # the last token of each row is the first step's
             self._read(np.ascontiguousarray(tokens[:, :longest].T))
@@ -135,20 +150,30 @@ class Session:
         found: Array = self._logits(np.zeros((1, 1), np.uint8))
         return found
 
-    def take_rows(self, order: Array) -> None:
-        """Puts the rows of the cache into another order."""
-        if not hasattr(self, "_take"):
-            self._take = _program(self, self._trace_take)
-        self._take(order.astype(np.int32))
+    def take_rows(self, order: Array, length: int) -> None:
+        """Lets each row of a search go on from another one; keys and values stay where they lie.
+
+        Args:
+            order: of each row, the one whose places it takes.
+            length: how many places have been written.
+        """
+        assert self.lies is not None, "made with is_search=True only"  # noqa: S101
+        found = self._own_rows()
+        found[:, :length] = self.lies.numpy()[order, :length]
+        self.lies.assign(found)
+
+    def _own_rows(self) -> Array:
+        return np.repeat(np.arange(self.rows, dtype=np.int32)[:, None], self.places, axis=1)
 
     # What is traced.
 
-    def _cached(self) -> list[tuple[Any, Any]]:
-        return [(keys.value, values.value) for keys, values in self.cache]
+    def _cached(self) -> list[tuple[Any, ...]]:
+        more = () if self.lies is None else (self.lies.value,)
+        return [(keys.value, values.value, *more) for keys, values in self.cache]
 
-    def _keep(self, made: Sequence[tuple[Any, Any]]) -> None:
+    def _keep(self, made: Sequence[tuple[Any, ...]]) -> None:
         for own, new in zip(self.cache, made, strict=True):
-            for variable, value in zip(own, new, strict=True):
+            for variable, value in zip(own, new[:2], strict=True):
                 variable.assign(value)
 
     def _trace_read(self, tokens: Any) -> Any:
@@ -166,13 +191,6 @@ class Session:
 
     def _trace_logits(self, tick: Any) -> Any:
         return self._last_logits()
-
-    def _trace_take(self, order: Any) -> Any:
-        places = ops.reshape(order, (self.rows,))
-        self._keep(
-            [(ops.take(k, places, axis=0), ops.take(v, places, axis=0)) for k, v in self._cached()]
-        )
-        return ()
 
     def _trace_step(self, tick: Any) -> Any:
         logits = self._last_logits()
@@ -207,7 +225,7 @@ class _Subject:
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
-        self._constant = Constant((name, session.rows, session.places))
+        self._constant = Constant((name, session.rows, session.places, session.is_search))
 
     def parts(self) -> tuple[Any, ...]:
         """What the program depends on."""
@@ -228,7 +246,9 @@ def _program(session: Session, trace: Any) -> TracedFunction:
 
 
 @contextmanager
-def session_for(model: Any, rows: int, length: int, sampler: Sampler | None) -> Iterator[Session]:
+def session_for(
+    model: Any, rows: int, length: int, sampler: Sampler | None, is_search: bool = False
+) -> Iterator[Session]:
     """Gives a session for so many rows and tokens: the one of the call before, if it fits.
 
     Where that one is in use, by another thread or by a callback, another one is made.
@@ -237,8 +257,8 @@ def session_for(model: Any, rows: int, length: int, sampler: Sampler | None) -> 
     places = -(-length // PLACES) * PLACES
     places = places if most is None else min(places, most)
     known: Session | None = model._programs.get(_KEY)
-    if known is None or not known.fits(rows, places, sampler) or not known.is_free():
-        known = Session(model, rows, places, sampler)
+    if known is None or not known.fits(rows, places, sampler, is_search) or not known.is_free():
+        known = Session(model, rows, places, sampler, is_search)
         known.is_free()
         model._programs[_KEY] = known
     try:

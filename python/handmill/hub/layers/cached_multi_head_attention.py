@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from handmill import ops
-from handmill.hub.layers.key_value_cache import keys_and_values, starts_of
+from handmill.hub.layers.key_value_cache import keys_and_values, rows_of, starts_of
 from handmill.hub.layers.places import causal_mask
 from handmill.layers.attention.multi_head_attention import MultiHeadAttention
-from handmill.ops.nn.attention import attend
+from handmill.ops.nn.attention import attend, rows_taken
 from handmill.primitives.operands import shape_of
 
 
@@ -52,7 +52,8 @@ class CachedMultiHeadAttention(MultiHeadAttention):
             value: what answers (B, S, C); with a cache, what is new in it.
             key: what is asked; default: ``value``.
             attention_mask: which keys each query may look at, (B, T, S) or (B, 1, S).
-            cache: keys and values of S places: a pair of (B, S, N, H), or one (B, 2, S, N, H).
+            cache: keys and values of S places: a pair of (B, S, N, H), or one (B, 2, S, N, H); or
+                a pair and, as a third, the row in which each place of each row lies (B, S).
             cache_update_index: the place that the first of the new keys takes, one for all rows
                 or one for each; None takes keys and values from the cache as they are.
             return_attention_scores: whether the weights (B, N, T, S) are returned, too.
@@ -72,6 +73,8 @@ class CachedMultiHeadAttention(MultiHeadAttention):
         )
         mask = attention_mask if attention_mask is None else ops.cast(attention_mask, "bool")
         if return_attention_scores:
+            if (rows := rows_of(cache)) is not None:
+                keys, values = rows_taken(keys, rows), rows_taken(values, rows)
             if use_causal_mask:
                 start = 0 if cache_update_index is None else cache_update_index
                 causal = causal_mask(shape_of(query)[1], shape_of(keys)[1], start)
@@ -85,6 +88,7 @@ class CachedMultiHeadAttention(MultiHeadAttention):
                 mask=None if mask is None else ops.expand_dims(mask, 1),
                 causal=use_causal_mask,
                 start=starts_of(cache_update_index, queries),
+                rows=rows_of(cache),
                 window=self._window,
                 scale=self._scale,
                 dropout=self._rate,

@@ -46,7 +46,8 @@ def keys_and_values(
 
     Args:
         make: makes keys and values of the places that are new.
-        cache: a pair of them, or one tensor (B, 2, S, K, H); None for none.
+        cache: a pair of them, or one tensor (B, 2, S, K, H); None for none. A triple has the rows
+            in which each row finds its places, see :func:`rows_of`; they are handed on as they are.
         start: the first of these places, one for all rows or one for each; None if nothing is new.
 
     Raises:
@@ -57,10 +58,21 @@ def keys_and_values(
             raise ValueError("`cache_update_index` is a place in `cache`, which is None")
         return *make(), None
     is_pair = isinstance(cache, tuple | list)
-    keys, values = cache if is_pair else (cache[:, 0], cache[:, 1])
+    keys, values, *rows = cache if is_pair else (cache[:, 0], cache[:, 1])
     if start is not None:
         keys, values = (
             written(old, new, start) for old, new in zip((keys, values), make(), strict=True)
         )
-        cache = (keys, values) if is_pair else ops.stack((keys, values), axis=1)
+        cache = (keys, values, *rows) if is_pair else ops.stack((keys, values), axis=1)
     return keys, values, cache
+
+
+def rows_of(cache: Any) -> Any:
+    """The row of a cache in which each place of each row lies (B, S); None where it is its own.
+
+    So texts change places, as those of a beam search do, and no key is copied.
+
+    Args:
+        cache: what a layer was given; keys, values and these rows, or without them.
+    """
+    return cache[2] if isinstance(cache, tuple | list) and len(cache) == 3 else None

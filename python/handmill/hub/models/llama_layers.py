@@ -7,7 +7,7 @@ from typing import Any
 
 from handmill import activations, initializers, ops
 from handmill.hub.layers.attention_masks import merged_mask
-from handmill.hub.layers.key_value_cache import keys_and_values, starts_of
+from handmill.hub.layers.key_value_cache import keys_and_values, rows_of, starts_of
 from handmill.hub.models.llama_rotary import LlamaRotaryEmbedding
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.einsum_dense import EinsumDense
@@ -143,6 +143,7 @@ class LlamaAttention(Layer):
             mask=None if attention_mask is None else ops.expand_dims(attention_mask, 1),
             causal=True,
             start=starts_of(cache_update_index, queries),
+            rows=rows_of(cache),
         )
         outputs = self._output_dense(self._dropout_layer(found, training=training))
         return outputs if cache is None else (outputs, cache)

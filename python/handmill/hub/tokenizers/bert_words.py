@@ -29,11 +29,11 @@ def bert_words(text: str, lowercase: bool, strip_accents: bool, split_on_cjk: bo
     text = text.translate(_CLEANING)
     if split_on_cjk:
         text = _cjk_pattern().sub(r" \g<0> ", text)
-    if lowercase:
-        text = text.lower()
     if strip_accents:
         text = unicodedata.normalize("NFD", text)
         text = "".join(c for c in text if unicodedata.category(c) != "Mn")
+    if lowercase:  # each letter alone: Python would write a last sigma in another way
+        text = text.replace("\u03a3", "\u03c3").lower()
     words: list[str] = []
     for word in text.split(" "):
         begin = 0
@@ -46,14 +46,14 @@ def bert_words(text: str, lowercase: bool, strip_accents: bool, split_on_cjk: bo
 
 
 class _Cleaning(dict[int, str | None]):
-    """Code point -> what stands in its place: control characters nothing, white space a space."""
+    """Code point -> what stands in its place: a space, nothing, or itself."""
 
     def __missing__(self, code: int) -> str | None:
         c = chr(code)
         found: str | None = c
         if c in "\t\n\r" or unicodedata.category(c) in ("Zs", "Zl", "Zp"):
             found = " "
-        elif code in (0, 0xFFFD) or unicodedata.category(c) in ("Cc", "Cf"):
+        elif code in (0, 0xFFFD) or unicodedata.category(c) in ("Cc", "Cf", "Co"):
             found = None
         self[code] = found
         return found

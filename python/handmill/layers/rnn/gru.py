@@ -112,10 +112,14 @@ class GRUCell(GatedCell):
     @property
     def fused(self) -> str | None:  # type: ignore[override]
         """The kind of the operator that does all steps at once, for the usual activations."""
-        return "gru" if self.reset_after and self._is_standard() else None
+        if not self._is_standard():
+            return None
+        return "gru" if self.reset_after else "gru_before"
 
     def fused_operands(self) -> list[Any]:
-        """The bias of the candidate, on which the reset gate acts too."""
+        """With ``reset_after`` the bias of the candidate, on which the reset gate acts too."""
+        if not self.reset_after:
+            return []
         if self.bias is None:
             return [ops.zeros((self.units,), dtype=self.compute_dtype)]
         return [self._recurrent_bias()[1]]

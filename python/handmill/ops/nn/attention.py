@@ -9,14 +9,25 @@ from handmill.errors import ShapeError
 from handmill.ir.dims import as_none, same
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
+from handmill.ops.core.indexing import scatter
 from handmill.ops.numpy.create import arange, ones_like
-from handmill.ops.numpy.elementwise import add, divide, exp, multiply, subtract, tanh
+from handmill.ops.numpy.elementwise import (
+    add,
+    divide,
+    exp,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+    tanh,
+)
 from handmill.ops.numpy.logic import greater, less, logical_and, where
-from handmill.ops.numpy.movement import concatenate, reshape, transpose
+from handmill.ops.numpy.movement import concatenate, expand_dims, reshape, transpose
 from handmill.ops.numpy.products import matmul
 from handmill.ops.numpy.reductions import any as any_of
 from handmill.ops.numpy.reductions import max as max_of
 from handmill.ops.numpy.reductions import sum as sum_of
+from handmill.ops.numpy.sorting import take
 from handmill.primitives.attention import ATTENTION, OPTIONS
 from handmill.primitives.operands import Tensor, common_dtype, dtype_of, shape_of, tensor
 from handmill.primitives.softmax import SOFTMAX
@@ -88,6 +99,7 @@ def attend(
     bias: Tensor | None = None,
     lengths: Tensor | None = None,
     start: Tensor | None = None,
+    rows: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
@@ -110,6 +122,8 @@ def attend(
         bias: added to the scores, broadcasts to ``(B, N, T, S)``.
         lengths: int32 ``(B,)``, the number of keys that are there. Default: S.
         start: int32 ``(B,)``, the place of the first query. Default: 0.
+        rows: int32 ``(B, S)``, the row of ``key`` and ``value`` in which each key of a row lies;
+            what lies beyond is the nearest row. Default: in the same row.
         causal: whether keys behind a query are hidden.
         window: how far a key may be off, counted with the query's own place.
         scale: the factor of the scores. Default: ``1 / sqrt(H)``.
@@ -127,7 +141,7 @@ def attend(
     factor = 1.0 / math.sqrt(shape_of(key)[3]) if scale is None else float(scale)
     operands = tuple(cast(x, dtype) for x in (query, key, value))
     rate = float(dropout) if training else 0.0
-    places = {"lengths": lengths, "start": start}
+    places = {"lengths": lengths, "start": start, "rows": rows}
     given = {name: cast(tensor(x), "int32") for name, x in places.items() if x is not None}
     if mask is not None:
         given["mask"] = mask
@@ -175,6 +189,7 @@ def _composed(
     seed: Any,
 ) -> Any:
     """The same of operators, with all scores in memory."""
+    operands = _read(operands, given)
     allowed = _allowed(operands[0], operands[1], given, causal, window)
     dtype = dtype_of(operands[0])
     wide = common_dtype((dtype, "float32"))
@@ -199,6 +214,7 @@ def outcome(
     """What the operator ``attention`` computes, in simpler ones: averages, and what it keeps."""
     names = [name for name in OPTIONS if attrs[name]]
     given = dict(zip(names, more, strict=False))
+    operands = _read(operands, given)
     allowed = _allowed(operands[0], operands[1], given, attrs["causal"], attrs["window"] or None)
     q, k, v = (transpose(x, (0, 2, 1, 3)) for x in operands)
     if allowed is not None:
@@ -245,6 +261,32 @@ def gradients(
     )
     dq, dk, dv = (transpose(x, (0, 2, 1, 3)) for x in found)
     return dq, dk, dv
+
+
+def _read(operands: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
+    """Queries, keys and values, each key and value in the row that reads it."""
+    if "rows" not in given:
+        return operands
+    q, k, v = operands
+    return q, rows_taken(k, given["rows"]), rows_taken(v, given["rows"])
+
+
+def rows_taken(x: Any, rows: Any) -> Any:
+    """Keys or values (B, S, K, H), each of the row that ``rows`` (B, S) names for it."""
+    b, s, *rest = shape_of(x)
+    return take(reshape(x, (b * s, *rest)), _lines(rows, b, s), axis=0)
+
+
+def rows_added(x: Any, rows: Any) -> Any:
+    """The gradient of :func:`rows_taken`: what each key and value got from those who read it."""
+    b, s, *rest = shape_of(x)
+    lines = expand_dims(_lines(rows, b, s), 2)
+    return reshape(scatter(lines, x, (b * s, *rest)), (b, s, *rest))
+
+
+def _lines(rows: Any, b: Any, s: Any) -> Any:
+    row = cast(maximum(minimum(rows, subtract(b, 1)), 0), "int32")
+    return add(multiply(row, s), arange(s, dtype="int32"))
 
 
 def _dropped(x: Any, rate: float, seed: Any) -> Any:
