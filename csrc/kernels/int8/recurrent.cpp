@@ -200,6 +200,8 @@ void int8_recurrent(const Int8RecurrentArgs& a, Range blocks, void* scratch) {
       return run<RecurrentKind::gru>(a, blocks, scratch);
     case RecurrentKind::lstm:
       return run<RecurrentKind::lstm>(a, blocks, scratch);
+    case RecurrentKind::gru_before:
+      return;  // it has no operator of integers
   }
 }
 

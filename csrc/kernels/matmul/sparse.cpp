@@ -213,8 +213,8 @@ void multiply_sparse(const MatmulArgs& p, const SparseChunk& x, RowsSeen& seen) 
   const int64_t rows = x.m_end - x.m_begin, K = x.k_end - x.k_begin;
   RowsSeen::Part& part = seen.of[x.chunk % RowsSeen::kChunks];
   if (part.a != x.a_source || part.rows != rows) {
-    const bool finite = x.a_col == 1 ? are_finite(x.a, x.a_row, rows, K)
-                                     : are_finite(x.a, x.a_col, K, rows);
+    const bool finite =
+        x.a_col == 1 ? are_finite(x.a, x.a_row, rows, K) : are_finite(x.a, x.a_col, K, rows);
     part = {x.a_source, rows, finite};
   }
   Units narrow, wide;

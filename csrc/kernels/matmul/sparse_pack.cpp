@@ -83,8 +83,8 @@ int32_t pack_sparse(const float* b, int64_t b_row, const SparseShape& s, int64_t
   float* out = packed + s.K * v_begin * W;
   number = 0;
   for (int64_t v = v_begin; v < v_end; v += unit_vectors(v, v_end)) {
-    out = write_unit(b + v * W, b_row, s, unit_vectors(v, v_end), s.N - v * W, counts[number++],
-                     out);
+    out =
+        write_unit(b + v * W, b_row, s, unit_vectors(v, v_end), s.N - v * W, counts[number++], out);
   }
   return 1;
 }

@@ -194,8 +194,8 @@ def _record(kind: str) -> Op:
     )
 
 
-INT8_RECURRENT = {kind: _record(kind) for kind in GATES}
-"""The operator of each kind."""
+INT8_RECURRENT = {kind: _record(kind) for kind in ("simple_rnn", "gru", "lstm")}
+"""The operator of each kind that has one."""
 
 
 def int8_recurrent(kind: str, *operands: Any, backwards: bool, masked: bool) -> Any:

@@ -9,7 +9,7 @@ from handmill.ir.trace import apply, autocast_scope, with_mask
 from handmill.layers.layer import Layer
 from handmill.layers.rnn.cell import DropoutMasks, RecurrentCell, masks_drawn
 from handmill.layers.rnn.stacked_rnn_cells import StackedRNNCells
-from handmill.primitives.int8_recurrent import int8_recurrent
+from handmill.primitives.int8_recurrent import INT8_RECURRENT, int8_recurrent
 from handmill.primitives.recurrent import PLAIN, SAVED
 from handmill.runtime.watch import is_ours
 
@@ -110,7 +110,10 @@ def _along_own(
     """Cells of handmill, whose output is their first state: inputs of all steps are projected."""
     masks = masks_drawn(cell) or DropoutMasks(None, None)
     z = cell.project(ops.cast(sequences, cell.compute_dtype), masks)
-    if cell.fused is not None and not (masks.state and cell.quantization_mode):
+    at_once = cell.fused is not None
+    if at_once and cell.quantization_mode is not None:
+        at_once = not masks.state and cell.fused in INT8_RECURRENT
+    if at_once:
         found = _fused(cell, z, states, mask, masks, training, backwards)
         outputs, after = found[0], list(found[1 : 1 + len(states)])
     else:
