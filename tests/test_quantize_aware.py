@@ -630,3 +630,25 @@ def test_bad_models():
     aware = quantizers.QuantizeAwareConfig(INT8())
     with pytest.raises(ValueError, match="`quantize_aware` is for float weights"):
         layers.Dense(3, dtype="int8_from_float32", quantize_aware=aware)
+
+
+@pytest.mark.parametrize("config", (INT8(), STATIC()), ids=("int8", "static"))
+def test_layers_that_are_quantized_after_training_only(config):
+    """They stay as they are, in training and where the others become integers."""
+    model = handmill.Sequential([
+        layers.Input((8, 8, 2)),
+        layers.DepthwiseConv2D(3, name="depths"),
+        layers.Reshape((6, 12)),
+        layers.GRU(5, name="steps"),
+        layers.Dense(4, name="head"),
+    ])  # fmt: skip
+    model.compile("adam", "mse")
+    report = compress.quantize_aware(model, config=config)
+    head = model.get_layer("head").path
+    assert report.simulated == (head,)
+    assert {why for _, why in report.skipped} >= {"quantized after training only"}
+    x = RNG.standard_normal((16, 8, 8, 2)).astype("float32")
+    model.fit(x, np.zeros((16, 4)), verbose=0)
+    report = model.quantize("int8", config=config)
+    assert [path for path, *_ in report.quantized] == [head]
+    assert model.get_layer("depths").quantization_mode is None

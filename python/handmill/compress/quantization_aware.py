@@ -23,6 +23,7 @@ from handmill.models.quantization import (
 )
 
 _ALREADY = "already trained for it"
+_AFTER_TRAINING = "quantized after training only"
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,10 @@ def quantize_aware(
     inner = {id(part) for layer in all_layers(model) for part in all_inside(layer)}
     new: list[Any] = []
     for layer in chosen:
-        path, other = layer.path or layer.name, layer.quantize_aware
-        if id(layer) in inner:
+        path, other = layer.path or layer.name, getattr(layer, "quantize_aware", None)
+        if not hasattr(layer, "simulate"):
+            report.skipped.append((path, _AFTER_TRAINING))
+        elif id(layer) in inner:
             report.skipped.append((path, INSIDE))
         elif other is None:
             new.append(layer)

@@ -171,7 +171,7 @@ def _quantize_by_data(
     report: QuantizationReport,
 ) -> None:
     """Quantizes with steps of inputs that training found, or that calibration decides."""
-    trained = {layer: _trained_format(layer) for layer in chosen if layer.ranges()}
+    trained = {v: _trained_format(v) for v in chosen if v in configs and v.ranges()}
     watched = [layer for layer in chosen if layer._has_inputs and layer not in trained]
     by_observer: dict[str, Any] = {"": {}}
     held: list[Any] = []
