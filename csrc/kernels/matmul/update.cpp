@@ -50,11 +50,7 @@ void updating_tile(const RegisterTile& t, int64_t offset, const Args& args,
 template <int MR, int NV, bool kARows>
 void updating_adam(const RegisterTile& t, int64_t offset, const UpdateArgs& update,
                    const PendingTile& before) {
-  if (update.adam.decay != nullptr) {
-    updating_tile<AdamUpdate<true>, AdamArgs, MR, NV, kARows>(t, offset, update.adam, before);
-  } else {
-    updating_tile<AdamUpdate<false>, AdamArgs, MR, NV, kARows>(t, offset, update.adam, before);
-  }
+  updating_tile<AdamUpdate, AdamArgs, MR, NV, kARows>(t, offset, update.adam, before);
 }
 
 template <int MR, int NV, bool kARows>

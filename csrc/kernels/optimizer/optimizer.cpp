@@ -52,10 +52,7 @@ void apply_update(const UpdateArgs& update, const float* gradient, int64_t offse
     case UpdateRule::kMomentum:
       return apply<MomentumUpdate>(update.momentum, gradient, offset, n);
     case UpdateRule::kAdam:
-      if (update.adam.decay != nullptr) {
-        return apply<AdamUpdate<true>>(update.adam, gradient, offset, n);
-      }
-      return apply<AdamUpdate<false>>(update.adam, gradient, offset, n);
+      return apply<AdamUpdate>(update.adam, gradient, offset, n);
     case UpdateRule::kRmsprop:
       return apply<RmspropUpdate>(update.rmsprop, gradient, offset, n);
     case UpdateRule::kAdagrad:
@@ -69,13 +66,7 @@ void momentum_update(const MomentumArgs& a, Range blocks, void*) {
   update<MomentumUpdate>(a, blocks);
 }
 
-void adam_update(const AdamArgs& a, Range blocks, void*) {
-  if (a.decay != nullptr) {
-    update<AdamUpdate<true>>(a, blocks);
-  } else {
-    update<AdamUpdate<false>>(a, blocks);
-  }
-}
+void adam_update(const AdamArgs& a, Range blocks, void*) { update<AdamUpdate>(a, blocks); }
 
 void rmsprop_update(const RmspropArgs& a, Range blocks, void*) { update<RmspropUpdate>(a, blocks); }
 

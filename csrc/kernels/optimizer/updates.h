@@ -80,14 +80,16 @@ struct MomentumUpdate {
 
 // m = m + (g - m) (1 - beta_1);  v = v + (g^2 - v) (1 - beta_2);  p = p - m alpha / (sqrt(v) +
 // epsilon). With decay AdamW, which first takes p = p - p decay.
-template <bool kDecay>
 struct AdamUpdate {
   static constexpr bool kTakesRoots = true;
   const AdamArgs& a;
   Penalized<AdamArgs> penalized{a};
   Vec alpha = Vec::broadcast(*a.alpha), epsilon = Vec::broadcast(a.epsilon);
   Vec first = Vec::broadcast(a.one_minus_beta_1), second = Vec::broadcast(a.one_minus_beta_2);
-  Vec decay = Vec::broadcast(kDecay ? *a.decay : 0.0f);
+  // Not a template parameter: a branch that always goes one way hides behind the root, and matmul's
+  // tiles that update have half as many instances.
+  bool decays = a.decay != nullptr;
+  Vec decay = Vec::broadcast(decays ? *a.decay : 0.0f);
 
   HM_INLINE void prefetch(int64_t i) const {
     __builtin_prefetch(a.m + i);
@@ -102,7 +104,7 @@ struct AdamUpdate {
     const Vec m = fma(g - m_old, first, m_old);
     const Vec v = fma(g * g - v_old, second, v_old);
     Vec p = lanes.load(a.p + i);
-    if constexpr (kDecay) p = fnma(p, decay, p);
+    if (decays) p = fnma(p, decay, p);
     lanes.store(m, a.m_out + i);
     lanes.store(v, a.v_out + i);
     lanes.store(p - m * alpha / (root(v) + epsilon), a.p_out + i);
