@@ -14,6 +14,7 @@ struct Finish {
   const float* bias;   // null: none
   const float* gate;   // null: none; from the first element of c on
   bool relu, relu6, gates_relu6;
+  bool is_empty;
   bool has_rest;
 
   explicit Finish(const MatmulEpilogue& e) {
@@ -26,18 +27,35 @@ struct Finish {
     scale = floats(e.scale);
     bias = floats(e.bias);
     gate = gates ? floats(e.grad_of) : nullptr;
+    is_empty = scale == nullptr && bias == nullptr && gate == nullptr && !relu && !relu6;
     has_rest = !is_active || (!gates && e.grad != ActivationGrad::none);
   }
 
-  template <class Lanes>
-  HM_INLINE Vec operator()(Vec sum, int64_t d, int64_t at, Lanes lanes) const {
-    if (scale != nullptr) sum = sum * lanes.load(scale + d);
-    if (bias != nullptr) sum = sum + lanes.load(bias + d);
-    if (relu) sum = at_least(sum, Vec::zero());
-    if (relu6) sum = HM_ISA::relu6(sum);
-    if (gate == nullptr) return sum;
-    const Vec of = lanes.load(gate + at);
-    return gates_relu6 ? relu6_grad(sum, of) : relu_grad(sum, of);
+  // Of the first `count` sums of channel d, whose places in c are `at`, at + step, ...
+  template <bool kWhole, class Lanes>
+  HM_INLINE void apply(Vec (&sum)[kTogether], int64_t count, int64_t d, int64_t at, int64_t step,
+                       Lanes lanes) const {
+    const auto each = [&](auto f) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kTogether; ++t) sum[t] = f(sum[t]);
+    };
+    if (scale != nullptr) {
+      const Vec by = lanes.load(scale + d);
+      each([&](Vec s) { return s * by; });
+    }
+    if (bias != nullptr) {
+      const Vec by = lanes.load(bias + d);
+      each([&](Vec s) { return s + by; });
+    }
+    if (relu) each([](Vec s) { return at_least(s, Vec::zero()); });
+    if (relu6) each([](Vec s) { return HM_ISA::relu6(s); });
+    if (gate == nullptr) return;
+#pragma GCC unroll 4
+    for (int t = 0; t < kTogether; ++t) {
+      if (!kWhole && t >= count) continue;
+      const Vec of = lanes.load(gate + at + t * step);
+      sum[t] = gates_relu6 ? relu6_grad(sum[t], of) : relu_grad(sum[t], of);
+    }
   }
 };
 
@@ -45,6 +63,7 @@ struct Finish {
 struct OutputRow {
   const TapLine &down, &across;
   const Finish& finish;
+  SourceRows rows;
   const float* image;
   const float* w;
   float* c;
@@ -53,33 +72,69 @@ struct OutputRow {
   int64_t at, step;    // of c: the first position, from one to the next
   int64_t begin, end;  // channels
 
+  const float* kernel_at(int64_t k) const {
+    return w + (down.tap + k * down.tap_step) * w_row + across.tap * channels;
+  }
+
   template <int L, int S, bool kInside>
   void group(int64_t j, int count) const {
+    if constexpr (L == 0) {
+      any_group<kInside>(j, count);
+    } else {
+      const Places<L, S, kInside> places(down, across, rows, j, channels, begin);
+      const float* w_of[SourceRows::kMost];
+      for (int64_t k = 0; k < down.count; ++k) w_of[k] = kernel_at(k);
+      const int64_t w_step = across.tap_step * channels, lines = down.count;
+      for_each_vector(begin, end, [&](int64_t d, auto lanes) __attribute__((always_inline)) {
+        Vec sum[kTogether];
+#pragma GCC unroll 4
+        for (Vec& s : sum) s = Vec::zero();
+        for (int64_t k = 0; k < lines; ++k) {
+          Vec x[places.kCount];
+          places.load(x, k, d, lanes);
+#pragma GCC unroll 4
+          for (int l = 0; l < L; ++l) {
+            const Vec w_l = lanes.load(w_of[k] + d + l * w_step);
+#pragma GCC unroll 4
+            for (int t = 0; t < kTogether; ++t) sum[t] = fma(x[t * S + l], w_l, sum[t]);
+          }
+        }
+        if constexpr (kInside) places.fetch_next(lines - 1, d);
+        store<kInside>(sum, j, count, d, lanes);
+      });
+    }
+  }
+
+  template <bool kInside>
+  HM_INLINE void any_group(int64_t j, int count) const {
+    const int64_t row = across.extent * channels;
     for_each_vector(begin, end, [&](int64_t d, auto lanes) __attribute__((always_inline)) {
       Vec sum[kTogether];
 #pragma GCC unroll 4
       for (Vec& s : sum) s = Vec::zero();
-      const int64_t row = across.extent * channels;
       for (int64_t k = 0; k < down.count; ++k) {
         const int64_t place = first_place + k * down.spread;
-        const Places<L, S, kInside, decltype(lanes)> x(
+        const AnyPlaces<kInside, decltype(lanes)> x(
             across, down.is_inside(place) ? image + place * row + d : nullptr,
             across.place + j * across.step, channels, lanes);
-        const float* const w_k =
-            w + (down.tap + k * down.tap_step) * w_row + across.tap * channels + d;
-        for_each_tap<L>(across.count, [&](int64_t l) {
-          const Vec w_l = lanes.load(w_k + l * across.tap_step * channels);
+        for (int64_t l = 0; l < across.count; ++l) {
+          const Vec w_l = lanes.load(kernel_at(k) + d + l * across.tap_step * channels);
 #pragma GCC unroll 4
           for (int t = 0; t < kTogether; ++t) sum[t] = fma(x.of(t, l), w_l, sum[t]);
-        });
+        }
       }
-#pragma GCC unroll 4
-      for (int t = 0; t < kTogether; ++t) {
-        if (!kInside && t >= count) continue;
-        const int64_t to = at + (j + t) * step + d;
-        lanes.store(finish(sum[t], d, to, lanes), c + to);
-      }
+      store<kInside>(sum, j, count, d, lanes);
     });
+  }
+
+  template <bool kInside, class Lanes>
+  HM_INLINE void store(Vec (&sum)[kTogether], int64_t j, int count, int64_t d, Lanes lanes) const {
+    const int64_t first = at + j * step + d;
+    if (!finish.is_empty) finish.template apply<kInside>(sum, count, d, first, step, lanes);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTogether; ++t) {
+      if (kInside || t < count) lanes.store(sum[t], c + first + t * step);
+    }
   }
 };
 
@@ -104,14 +159,17 @@ void depthwise(const DepthwiseArgs& p, Range blocks, void*) {
         for (int64_t class_across = 0; class_across < shape.classes[1]; ++class_across) {
           const Taps taps{across, p.transposed, class_across};
           const TapLine line_across(taps);
+          const int64_t first_place = line_down.place + i / shape.classes[0] * line_down.step;
+          const float* const image = p.source + n * down.source * across.source * C;
           const OutputRow row{
               .down = line_down,
               .across = line_across,
               .finish = finish,
-              .image = p.source + n * down.source * across.source * C,
+              .rows = SourceRows(line_down, image, first_place, across.source * C),
+              .image = image,
               .w = p.w,
               .c = p.c,
-              .first_place = line_down.place + i / shape.classes[0] * line_down.step,
+              .first_place = first_place,
               .w_row = across.kernel * C,
               .channels = C,
               .at = ((n * down.target + i) * across.target + class_across) * C,

@@ -48,36 +48,80 @@ struct TapLine {
   HM_INLINE bool is_inside(int64_t at) const { return 0 <= at && at < extent; }
 };
 
-alignas(64) inline constexpr float kZeros[16] = {};
+// The rows of an image that the taps of one position down meet, null beside it.
+struct SourceRows {
+  static constexpr int64_t kMost = 8;
+  const float* of[kMost];
+  bool are_few;    // at most kMost; otherwise nothing else here holds
+  bool all_exist;  // of them
 
-// The places that a group meets in one row of the image, all null beside it. With L > 0 there are L
-// neighbouring taps, and positions S places apart: places that windows share are loaded once.
-template <int L, int S, bool kInside, class Lanes>
-struct Places {
-  Vec x[(kTogether - 1) * S + L];
-
-  HM_INLINE Places(const TapLine& line, const float* row, int64_t first, int64_t channels,
-                   Lanes lanes) {
-    // Selected addresses: branches would cost more than the loads, and registers.
-    const float* const begin = row == nullptr ? kZeros : row + first * channels;
-    const int64_t step = row == nullptr ? 0 : channels;
-#pragma GCC unroll 16
-    for (int m = 0; m < (kTogether - 1) * S + L; ++m) {
-      x[m] = lanes.load(kInside || line.is_inside(first + m) ? begin + m * step : kZeros);
+  HM_INLINE SourceRows(const TapLine& down, const float* image, int64_t first, int64_t row)
+      : are_few(down.count <= kMost), all_exist(true) {
+    for (int64_t k = 0; are_few && k < down.count; ++k) {
+      const int64_t place = first + k * down.spread;
+      of[k] = down.is_inside(place) ? image + place * row : nullptr;
+      all_exist &= of[k] != nullptr;
     }
   }
-  HM_INLINE Vec of(int t, int64_t l) const { return x[t * S + l]; }
 };
 
+// As many channels as a part may have where places beside the image are read from here.
+inline constexpr int64_t kMostChannels = 4096;
+alignas(64) inline float zeros[kMostChannels + 16];  // never written; takes no bytes in the library
+
+// The places that a group meets in the rows of the image, for L neighbouring taps and positions S
+// places apart: what windows share is loaded once. All addresses are found before the loop over
+// channels, in which each costs more than its load otherwise.
+template <int L, int S, bool kInside>
+struct Places {
+  static constexpr int kCount = (kTogether - 1) * S + L;
+  const float* at[SourceRows::kMost][kInside ? 1 : kCount];
+  int64_t channels;
+
+  HM_INLINE Places(const TapLine& down, const TapLine& across, const SourceRows& rows, int64_t j,
+                   int64_t channels_, int64_t begin)
+      : channels(channels_) {
+    const int64_t first = across.place + j * across.step;
+    for (int64_t k = 0; k < down.count; ++k) {
+      const float* const row = rows.of[k];
+      if constexpr (kInside) {
+        at[k][0] = row + first * channels;
+      } else {
+        for (int m = 0; m < kCount; ++m) {
+          const bool exists = row != nullptr && across.is_inside(first + m);
+          at[k][m] = exists ? row + (first + m) * channels : zeros - begin;
+        }
+      }
+    }
+  }
+
+  template <class Lanes>
+  HM_INLINE void load(Vec (&x)[kCount], int64_t k, int64_t d, Lanes lanes) const {
+#pragma GCC unroll 16
+    for (int m = 0; m < kCount; ++m) {
+      x[m] = lanes.load(kInside ? at[k][0] + d + m * channels : at[k][m] + d);
+    }
+  }
+
+  // What the next group meets first in row k.
+  HM_INLINE void fetch_next(int64_t k, int64_t d) const {
+#pragma GCC unroll 8
+    for (int m = 0; m < kTogether * S; ++m) {
+      __builtin_prefetch(at[k][0] + d + (kCount + m) * channels);
+    }
+  }
+};
+
+// The same for any taps, place by place.
 template <bool kInside, class Lanes>
-struct Places<0, 0, kInside, Lanes> {
+struct AnyPlaces {
   const TapLine& line;
   const float* row;
   int64_t first, channels;
   Lanes lanes;
 
-  HM_INLINE Places(const TapLine& line_, const float* row_, int64_t first_, int64_t channels_,
-                   Lanes lanes_)
+  HM_INLINE AnyPlaces(const TapLine& line_, const float* row_, int64_t first_, int64_t channels_,
+                      Lanes lanes_)
       : line(line_), row(row_), first(first_), channels(channels_), lanes(lanes_) {}
   HM_INLINE Vec of(int t, int64_t l) const {
     const int64_t at = first + t * line.step + l * line.spread;
@@ -86,24 +130,15 @@ struct Places<0, 0, kInside, Lanes> {
   }
 };
 
-template <int L, class F>
-HM_INLINE void for_each_tap(int64_t count, F f) {
-  if constexpr (L > 0) {
-#pragma GCC unroll 4
-    for (int l = 0; l < L; ++l) f(l);
-  } else {
-    for (int64_t l = 0; l < count; ++l) f(l);
-  }
-}
-
 // f.template group<L, S, kInside>(j, count) for the positions of a line: kInside if all kTogether
-// exist and meet the image alone, otherwise `count` of them exist.
+// exist and meet the image alone, otherwise `count` of them exist. With L > 0 for L neighbouring
+// taps, positions S places apart.
 template <int L, int S, class F>
 HM_INLINE void groups_of(const TapLine& line, const F& f) {
   const int64_t reach = (kTogether - 1) * line.step + (line.count - 1) * line.spread;
   for (int64_t j = 0; j < line.positions; j += kTogether) {
     const int64_t left = line.positions - j, first = line.place + j * line.step;
-    if (left >= kTogether && first >= 0 && first + reach < line.extent) {
+    if (f.rows.all_exist && left >= kTogether && first >= 0 && first + reach < line.extent) {
       f.template group<L, S, true>(j, kTogether);
     } else {
       f.template group<L, S, false>(j, static_cast<int>(left < kTogether ? left : kTogether));
@@ -113,7 +148,7 @@ HM_INLINE void groups_of(const TapLine& line, const F& f) {
 
 template <class F>
 HM_INLINE void for_each_group(const TapLine& line, const F& f) {
-  const bool adjacent = line.spread == 1;
+  const bool adjacent = line.spread == 1 && f.rows.are_few && f.end - f.begin <= kMostChannels;
   if (adjacent && line.count == 3 && line.step == 1) return groups_of<3, 1>(line, f);
   if (adjacent && line.count == 3 && line.step == 2) return groups_of<3, 2>(line, f);
   if (adjacent && line.count == 2 && line.step == 1) return groups_of<2, 1>(line, f);
