@@ -169,7 +169,7 @@ def feature_ablation(
     values = np.zeros((len(scores), players.count))
     for row in range(len(scores)):
         parts = [a[row] for a in arrays]
-        varying = np.flatnonzero(~players.absent_everywhere(parts, rows))
+        varying = players.varying(parts, rows)
         score = box.scoring(targets, row)
         at_once = max(1, _MASK_BYTES // max(1, len(varying)))
         for start in range(0, len(varying), at_once):
