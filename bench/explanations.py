@@ -10,6 +10,7 @@ Peers that are not installed are left out. Predictions alone are listed where th
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -135,6 +136,7 @@ def lime_part(rounds: int) -> None:
         "ours": lambda: explanation.lime(picture, x[None], target=0, segments=segments),
         "1,000 predictions alone": lambda: picture.predict(many, batch_size=170, verbose=0),
     }
+    os.environ.setdefault("TQDM_DISABLE", "1")  # not every release can be told otherwise
     try:
         from lime.lime_image import LimeImageExplainer
         from lime.lime_tabular import LimeTabularExplainer
@@ -142,7 +144,7 @@ def lime_part(rounds: int) -> None:
         table, image = LimeTabularExplainer(train, random_state=0), LimeImageExplainer()
         calls["lime"] = lambda: table.explain_instance(train[0], predicting(model), num_features=6)
         of_image["lime"] = lambda: image.explain_instance(
-            x, predicting(picture), top_labels=1, num_samples=1000, progress_bar=False,
+            x, predicting(picture), top_labels=1, num_samples=1000,
             segmentation_fn=lambda _: segments,
         )  # fmt: skip
     except ImportError:
