@@ -136,7 +136,6 @@ def lime_part(rounds: int) -> None:
         "ours": lambda: explanation.lime(picture, x[None], target=0, segments=segments),
         "1,000 predictions alone": lambda: picture.predict(many, batch_size=170, verbose=0),
     }
-    os.environ.setdefault("TQDM_DISABLE", "1")  # not every release can be told otherwise
     try:
         from lime.lime_image import LimeImageExplainer
         from lime.lime_tabular import LimeTabularExplainer
@@ -240,6 +239,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=0)
     options.add_argument("--rounds", type=int, default=7)
     chosen = options.parse_args()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # lime draws bars; read where tqdm is imported
     warnings.simplefilter("ignore")
     logging.getLogger("shap").setLevel(50)
     warn_if_busy()
