@@ -10,6 +10,7 @@ Peers that are not installed are left out. Predictions alone are listed where th
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -142,7 +143,7 @@ def lime_part(rounds: int) -> None:
         table, image = LimeTabularExplainer(train, random_state=0), LimeImageExplainer()
         calls["lime"] = lambda: table.explain_instance(train[0], predicting(model), num_features=6)
         of_image["lime"] = lambda: image.explain_instance(
-            x, predicting(picture), top_labels=1, num_samples=1000, progress_bar=False,
+            x, predicting(picture), top_labels=1, num_samples=1000,
             segmentation_fn=lambda _: segments,
         )  # fmt: skip
     except ImportError:
@@ -238,6 +239,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=0)
     options.add_argument("--rounds", type=int, default=7)
     chosen = options.parse_args()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # lime draws bars; read where tqdm is imported
     warnings.simplefilter("ignore")
     logging.getLogger("shap").setLevel(50)
     warn_if_busy()

@@ -29,8 +29,13 @@ def identity(dtype, shape, batch):
 
 
 def case(kind, shape, background_rows, players, coalitions, members=True):
+    """Entries of any players; where `players` is None, each is a player of its own."""
     background, row = numbers(kind, background_rows, *shape), numbers(kind, *shape)
-    entries = RNG.integers(-1, players, shape).astype(np.int32)
+    if players is None:
+        players = int(np.prod(shape))
+        entries = np.arange(players, dtype=np.int32).reshape(shape)
+    else:
+        entries = RNG.integers(-1, players, shape).astype(np.int32)
     chosen = RNG.integers(0, 2, (coalitions, players)).astype(bool) if members else None
     return ComposedFeed([background], [row], [entries], players, chosen)
 
@@ -42,6 +47,8 @@ def test_bits_are_those_of_composing_in_numpy():
     cases += [("float32", (511,), 3, 600, 9, True), ("float32", (512,), 3, 30, 9, True)]
     cases += [("float64", (1300,), 5, 1300, 6, True), ("uint8", (513,), 2, 6, 0, False)]
     cases += [("float32", (20,), 1, 11, 0, False), ("int64", (0,), 2, 2, 5, True)]
+    cases += [(kind, (28, 28), rows, None, 9, True) for kind in KINDS for rows in (1, 3)]
+    cases += [("float32", (10,), 2, None, 8, True), ("float32", (10,), 2, None, 0, False)]
     for one in cases:
         feed = case(*one)
         want = feed.take(0, feed.rows)[0][0]

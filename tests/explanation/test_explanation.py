@@ -207,3 +207,17 @@ def test_resized_is_linear() -> None:
     ramp = np.arange(4.0)[None].repeat(2, 0)
     found = resized(ramp, (2, 8))
     np.testing.assert_allclose(found[0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+
+
+@pytest.mark.parametrize(("target", "kind"), (((2, 0), "classes"), (1, "classes"), (0, "binary")))
+def test_a_row_alone_has_the_score_that_it_has_among_others(target: Any, kind: str) -> None:
+    """What Python sums up of one row is what NumPy does of many; factors of 0 count nothing."""
+    outputs = np.random.default_rng(0).normal(size=(5, 1 if kind == "binary" else 4))
+    outputs = outputs.astype(np.float32)
+    outputs[0, -1] = np.inf
+    whole = targets_for(target, outputs, kind).scores(outputs)
+    for row in range(5):
+        own = outputs[row : row + 1]
+        alone = targets_for(target, own, kind).scores(own)
+        assert alone.dtype == np.float64
+        np.testing.assert_array_equal(alone, whole[row : row + 1])

@@ -177,6 +177,20 @@ def test_regression_of_all_coalitions_is_exact() -> None:
     np.testing.assert_allclose(values, explanation.shapley_of_game(game, 8), atol=1e-12)
 
 
+def test_regression_asks_for_each_coalition_once() -> None:
+    """Coalitions that are drawn twice count twice in the fit, and cost one evaluation."""
+    asked = []
+
+    def game(there: Array) -> Array:
+        asked.append(there)
+        return np.asarray(there.sum(1), np.float64)
+
+    values, error, used = by_regression(game, 13, 0.0, 13.0, 2074, 0)
+    assert error is not None
+    assert len(asked[0]) == used == len(np.unique(asked[0], axis=0)) < 2074
+    np.testing.assert_allclose(values, np.ones(13), atol=1e-12)
+
+
 def test_sampling_stops_when_it_knows_enough() -> None:
     rng = np.random.default_rng(3)
     x, background = rng.normal(size=(1, 18)), rng.normal(size=(5, 18))

@@ -20,10 +20,18 @@ HM_INLINE uint32_t bit_of(uint32_t coalition, int32_t player) {
   return (coalition >> (static_cast<uint32_t>(player) & 31)) & 1;
 }
 
+// Whether each entry is a player of its own, in their order.
+bool has_entries_for_players(const ComposeRowsArgs& a) {
+  if (a.players != a.row_size) return false;
+  bool differs = false;
+  for (int64_t e = 0; e < a.row_size; ++e) differs |= a.player[e] != e;
+  return !differs;
+}
+
 // All bits set where an entry is the row's.
 template <class Word>
-void expand_mask(const ComposeRowsArgs& a, int64_t coalition, int64_t first, int64_t count,
-                 Word* mask) {
+void expand_mask(const ComposeRowsArgs& a, bool are_entries, int64_t coalition, int64_t first,
+                 int64_t count, Word* mask) {
   const int32_t* player = a.player + first;
   if (a.members == nullptr) {
     const auto bits = static_cast<uint32_t>(coalition);
@@ -31,6 +39,10 @@ void expand_mask(const ComposeRowsArgs& a, int64_t coalition, int64_t first, int
     return;
   }
   const uint8_t* members = a.members + coalition * a.players;
+  if (are_entries) {
+    for (int64_t e = 0; e < count; ++e) mask[e] = mask_of<Word>(members[first + e] != 0);
+    return;
+  }
   if (a.players > kPlayers || a.players > 4 * count) {
     for (int64_t e = 0; e < count; ++e) {
       mask[e] = mask_of<Word>(player[e] >= 0 && members[player[e]] != 0);
@@ -56,6 +68,7 @@ template <class Word>
 void compose(const ComposeRowsArgs& a, int64_t begin, int64_t end) {
   alignas(64) Word mask[kTile], row[kTile];
   const int64_t size = a.row_size;
+  const bool are_entries = has_entries_for_players(a);
   for (int64_t first = 0; first < size; first += kTile) {
     const int64_t count = size - first < kTile ? size - first : kTile;
     const int64_t fitting = count == size ? kTile / size : 1;
@@ -68,7 +81,7 @@ void compose(const ComposeRowsArgs& a, int64_t begin, int64_t end) {
       const int64_t left = a.background_rows - from;
       const int64_t rows = left < end - i ? left : end - i;
       const int64_t tile = fitting < rows ? fitting : rows;
-      expand_mask(a, coalition, first, count, mask);
+      expand_mask(a, are_entries, coalition, first, count, mask);
       repeat(mask, count, tile);
       for (int64_t done = 0; done < rows; done += tile) {
         const int64_t items = (rows - done < tile ? rows - done : tile) * count;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -137,7 +138,7 @@ class BlackBox:
     @staticmethod
     def check_finite(arrays: Sequence[Array], scores: Array) -> None:
         """Refuses a row of finite numbers whose score is not finite."""
-        if np.isfinite(scores).all():
+        if all(map(math.isfinite, scores.tolist())):
             return
         for row in np.flatnonzero(~np.isfinite(scores)):
             if all(a.dtype.kind not in "fc" or np.isfinite(a[row]).all() for a in arrays):
@@ -216,7 +217,8 @@ class Score:
 
     def __init__(self, box: BlackBox, seeds: Array, offset: float) -> None:
         self._box = box
-        self._terms = [(float(seeds[column]), int(column)) for column in np.flatnonzero(seeds)]
+        columns = seeds.nonzero()[0]
+        self._terms = list(zip(seeds[columns].tolist(), columns.tolist(), strict=True))
         self._offset = offset
 
     def __call__(self, arrays: Sequence[Array]) -> Array:

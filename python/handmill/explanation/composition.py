@@ -16,6 +16,7 @@ from handmill.ir.op import Array
 from handmill.runtime.composed_feed import ComposedFeed
 
 _PLANNED_BYTES, _PLANNED_ROWS = 1 << 21, 8192  # a block that stays in the cache of a core
+_FED_BYTES, _FED_LEAST = 1 << 19, 8  # a batch leaves room for what layers make of it
 _CALLED_BYTES, _CALLED_ROWS = 1 << 24, 65536  # a function has a cost for each call
 _COLLECTED_ROWS = 1 << 15  # whose outputs are held
 _CACHED_BYTES = 1 << 18  # composed in one go by NumPy
@@ -51,6 +52,12 @@ def rows_of_block(arrays: Sequence[Array], is_planned: bool) -> int:
     return max(1, min(rows, most // max(size, 1)))
 
 
+def _rows_of_batch(arrays: Sequence[Array]) -> int:
+    """How many rows a program composes and runs together; a few share a pass over the weights."""
+    size = sum(int(a.nbytes) // max(len(a), 1) for a in arrays)
+    return min(_PLANNED_ROWS, max(_FED_LEAST, _FED_BYTES // max(size, 1)))
+
+
 class Composer:
     """Asks for the scores of coalitions of players.
 
@@ -71,9 +78,11 @@ class Composer:
         self._background = [np.ascontiguousarray(b) for b in background]
         self._players = players
         self._program = program
-        self._batch = rows_of_block(background, is_planned)
         self.rows = len(background[0])
-        rows = self._batch if program is None else _COLLECTED_ROWS
+        if program is None:
+            rows = self._batch = rows_of_block(background, is_planned)
+        else:
+            rows, self._batch = _COLLECTED_ROWS, _rows_of_batch(background)
         self.block = 1 << (max(1, rows // self.rows).bit_length() - 1)
         """Coalitions of a block, a power of two."""
         self._entries: tuple[bytes, list[Array]] | None = None

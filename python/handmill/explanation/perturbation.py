@@ -87,13 +87,15 @@ def occlusion(
     ys, xs = (_starts(*one) for one in zip(places, sides, steps, strict=True))
     pixels = np.arange(math.prod(places))
     players = players_for([images], segments=pixels.reshape(places))
-    covers = [_covers(*one) for one in zip((ys, xs), places, sides, strict=True)]
+    beside = ~_covers(xs, places[1], sides[1])[:, None]
     lines = max(1, _MASK_BYTES // (len(xs) * len(pixels)))
     lost = np.empty((len(scores), len(ys), len(xs)))
     for start in range(0, len(ys), lines):
         at = slice(start, start + lines)
-        there = ~(covers[0][at, None, :, None] & covers[1][:, None, :])
-        there = there.reshape(-1, len(pixels))
+        shown = np.ones((len(ys[at]), len(xs), *places), bool)
+        for line, y in zip(shown, ys[at].tolist(), strict=True):
+            line[:, y : y + sides[0]] = beside
+        there = shown.reshape(-1, len(pixels))
         for row in range(len(scores)):
             composer = box.composer(players, [absent[row][None]])
             given = composer.means([images[row]], pixels, there, box.scoring(targets, row))
@@ -167,7 +169,7 @@ def feature_ablation(
     values = np.zeros((len(scores), players.count))
     for row in range(len(scores)):
         parts = [a[row] for a in arrays]
-        varying = np.flatnonzero(~players.absent_everywhere(parts, rows))
+        varying = players.varying(parts, rows)
         score = box.scoring(targets, row)
         at_once = max(1, _MASK_BYTES // max(1, len(varying)))
         for start in range(0, len(varying), at_once):

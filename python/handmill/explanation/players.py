@@ -39,15 +39,16 @@ class Players:
             return [np.array([player])]
         return [np.flatnonzero(part.reshape(-1) == player) for part in self.labels]
 
-    def absent_everywhere(self, row: Sequence[Array], background: Sequence[Array]) -> Array:
-        """Which players differ from no row of the background (count,): their value is 0."""
+    def varying(self, row: Sequence[Array], background: Sequence[Array]) -> Array:
+        """The players that differ from some row of the background: of others the value is 0."""
         if self.are_entries:
-            return np.asarray((background[0] == row[0]).reshape(len(background[0]), -1).all(0))
-        same = np.ones(self.count, bool)
+            differs = (background[0] != row[0]).reshape(len(background[0]), -1)
+            return np.asarray((differs[0] if len(differs) == 1 else differs.any(0)).nonzero()[0])
+        found = np.zeros(self.count, bool)
         for part, value, rows in zip(self.labels, row, background, strict=True):
             differs = (rows != value).reshape(len(rows), -1).any(0)
-            same[part.reshape(-1)[differs]] = False
-        return same
+            found[part.reshape(-1)[differs]] = True
+        return found.nonzero()[0]
 
     def spread(self, values: Array) -> list[Array]:
         """Values of players (rows, count) as they are told.

@@ -183,7 +183,10 @@ class ShapExplainer:
         arrays, _ = alike(arrays, rows)
         asked = box.evaluations
         targets, scores, outputs = box.explain(arrays, target, self._class_names, rows)
-        outputs = outputs.mean(0, dtype=np.float64)
+        if len(outputs) == 1:
+            outputs = outputs[0].astype(np.float64)
+        else:
+            outputs = outputs.mean(0, dtype=np.float64)
         count = len(scores)
         values, error = np.zeros((count, players.count)), np.zeros((count, players.count))
         spread = np.full((count, players.count), np.nan)
@@ -194,7 +197,7 @@ class ShapExplainer:
             base[row] = float(targets.offset[row]) + float(
                 outputs @ targets.seeds[row].astype(np.float64)
             )
-            varying = np.flatnonzero(~players.absent_everywhere(parts, rows))
+            varying = players.varying(parts, rows)
             if not len(varying):
                 continue
             score = box.scoring(targets, row)
@@ -304,8 +307,7 @@ class _Runner:
         sums = ShapleySums(len(varying), low, rows)
         for first, block in self._composer.blocks(parts, varying, None, score):
             for start in range(0, len(block), 1 << low):
-                present = (first + start >> others & 1).astype(bool)
-                sums.add(present, block[start : start + (1 << low)])
+                sums.add((first + start >> others & 1) == 1, block[start : start + (1 << low)])
         found = sums.values()
         if rows == 1:
             return found[:, 0], 0.0, np.nan

@@ -99,12 +99,12 @@ def by_regression(
         key: of the random numbers.
 
     Returns:
-        The values; their standard errors, None if every coalition was asked for; the coalitions
-        used.
+        The values; their standard errors, None if every coalition was asked for; how many
+        different coalitions were.
     """
-    masks, z, weighted, inverse, leverage = _design(players, budget, key)
+    masks, places, z, weighted, inverse, leverage = _design(players, budget, key)
     drawn = len(leverage)
-    found = value(masks) - empty
+    found = value(masks)[places] - empty
     total = full - empty
     solved = inverse @ np.stack([weighted.T @ found, np.ones(players)], 1)
     # The total is held by a multiplier.
@@ -123,13 +123,14 @@ def by_regression(
 
 
 @functools.lru_cache(maxsize=2)
-def _design(players: int, budget: int, key: int) -> tuple[Array, Array, Array, Array, Array]:
+def _design(players: int, budget: int, key: int) -> tuple[Array, Array, Array, Array, Array, Array]:
     """What every row under a key shares.
 
     Returns:
-        The coalitions, bool and float64; these times their weights; the inverse of the matrix of
-        the normal equations; the leverage of each drawn pair. Drawn pairs stand last: coalitions,
-        then complements.
+        The different coalitions, bool; where each of the fit's stands among them, for some are
+        drawn twice; these, float64, and times their weights; the inverse of the matrix of the
+        normal equations; the leverage of each drawn pair. Drawn pairs stand last: coalitions, then
+        complements.
     """
     masks, weights, drawn = _chosen_coalitions(players, budget, key)
     z = masks.astype(np.float64)
@@ -137,7 +138,8 @@ def _design(players: int, budget: int, key: int) -> tuple[Array, Array, Array, A
     inverse = np.linalg.inv(weighted.T @ z)
     last = slice(len(z) - 2 * drawn, None)
     leverage = ((weighted[last] @ inverse) * z[last]).sum(1).reshape(2, drawn).sum(0)
-    return masks, z, weighted, inverse, leverage
+    different, places = np.unique(masks, axis=0, return_inverse=True)
+    return different, places.reshape(-1), z, weighted, inverse, leverage
 
 
 def _chosen_coalitions(players: int, budget: int, key: int) -> tuple[Array, Array, int]:

@@ -35,7 +35,7 @@ class ShapleySums:
         self._tables = _tables(players, low)
         high = players - low
         # By how many of the others are there: the weights of a block follow from it.
-        self._by_size = np.zeros((high + 1, 1 << low, columns))
+        self._by_size: Array | None = None  # until the first block
         self._of_high = np.zeros((high, columns))
         self._common = np.zeros(columns)
 
@@ -46,21 +46,31 @@ class ShapleySums:
             present: bool (high players,): which of the others are there.
             values: (2**low, columns).
         """
-        count = int(present.sum())
-        wide = values.astype(np.float64)
-        self._by_size[count] += wide
-        both = self._tables[count]
-        if wide.shape[1] == 1:
-            inside, outside = both[0] @ wide[:, 0], both[1] @ wide[:, 0]
+        count = int(np.count_nonzero(present))
+        wide = np.asarray(values, np.float64)
+        if len(self._tables) == 1:  # nobody else: this block is all there is
+            self._by_size = wide[None]
         else:
+            if self._by_size is None:
+                self._by_size = np.zeros((len(self._tables), *wide.shape))
+            self._by_size[count] += wide
+        both = self._tables[count]
+        if wide.shape[1] > 1:
             inside, outside = both @ wide
-        self._of_high[present] += inside
+        else:
+            column = wide[:, 0]
+            inside = both[0] @ column if count else 0.0
+            outside = both[1] @ column
+        if count:
+            self._of_high[present] += inside
         self._common += outside
 
     def values(self) -> Array:
         """The Shapley values (players, columns), players of the block first."""
-        sums = np.zeros(self._by_size.shape[1:])
-        for part, (inside, _) in zip(self._by_size, self._tables, strict=True):
+        if self._by_size is None:
+            raise ValueError("no block of coalitions was added")
+        sums = self._by_size[0] * self._tables[0][0][:, None]
+        for part, (inside, _) in zip(self._by_size[1:], self._tables[1:], strict=True):
             sums += part * inside[:, None]
         found = np.empty((self._low + len(self._of_high), sums.shape[1]))
         for player in reversed(range(_TABLED, self._low)):

