@@ -16,7 +16,7 @@ from handmill import tree
 from handmill.arguments import real_number, whole_number
 from handmill.compress.candidates import Candidate, candidates
 from handmill.compress.measuring import BATCHES, Score, Times, front, score_of, times_beside
-from handmill.compress.quantization_aware import refuse_aware
+from handmill.compress.quantization_aware import refuse_adapted
 from handmill.compress.sizes import raw_bytes, zipped_bytes
 from handmill.errors import keep_warnings
 from handmill.saving.atomic_file import write_bytes
@@ -214,7 +214,7 @@ def search(
         raise ValueError(f"`train` must be a pair (x, y). Received: {type(train).__name__}")
     if train is not None and not getattr(model, "compiled", False):
         raise ValueError("`train` needs a compiled model: call model.compile() before")
-    refuse_aware(model, "search smaller versions of")
+    refuse_adapted(model, "search smaller versions of")
     known = list(candidates())
     if only is not None:
         names = [c.name for c in known]
