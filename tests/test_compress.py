@@ -253,3 +253,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(["shrink", paths[0], paths[0]]) == 2
     assert main(["shrink", str(tmp_path / "none.hmill"), paths[1]]) == 2
     assert "handmill shrink:" in capsys.readouterr().err
+
+
+def test_quantized_models_are_not_searched():
+    model = net()
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="are quantized: give the float model"):
+        compress.search(model, X, Y, budget=1)

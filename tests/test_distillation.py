@@ -314,3 +314,15 @@ def test_distillers_are_quantized_as_they_are_compiled():
     assert len(distiller.quantize("int8").quantized) == 4
     distiller.fit(x, x[:, :3], verbose=0)  # biases
     assert np.array_equal(distiller.predict(x, verbose=0), models[1].predict(x, verbose=0))
+
+
+def test_features_of_other_widths_name_the_projection():
+    def made(units):
+        hidden = layers.Dense(units, "relu", name="hidden")
+        return handmill.Sequential([handmill.Input((8,)), hidden, layers.Dense(3)])
+
+    distiller = Distiller(made(16), made(4), FeatureDistillation("mse", "hidden", "hidden"))
+    distiller.compile("adam", "mse")
+    x = np.zeros((8, 8), "float32")
+    with pytest.raises(ValueError, match=r"projection='auto'"):
+        distiller.fit(x, x[:, :3], verbose=0)

@@ -64,7 +64,7 @@ NO_SUPPORT = "no quantize support"
 FILTERED = "filtered out"
 ALREADY = "already quantized"
 INSIDE = "inside another layer, where files hold no config"
-UNTRAINED = "not trained for it as others were; a second `quantize` takes it too"
+UNTRAINED = "left out, as it was not trained for it; a second `quantize` takes it too"
 
 
 def quantize(
