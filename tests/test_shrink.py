@@ -309,3 +309,20 @@ def test_adapted_models_are_refused():
     ):
         with pytest.raises(ValueError, match=r"adapted by LoRA: .* before `enable_lora`"):
             call()
+
+
+def test_models_with_a_call_of_their_own_are_refused():
+    class Own(handmill.Model):
+        def __init__(self):
+            super().__init__()
+            self.only = layers.Dense(64)
+
+        def call(self, x):
+            return self.only(x)
+
+    model = Own()
+    model(np.ones((2, 64), "float32"))
+    for call in (lambda: compress.factorize(model, rank=2), lambda: compress.shrink(model, 0.5)):
+        with pytest.raises(ValueError, match="functional or sequential model") as caught:
+            call()
+        assert "<function" not in str(caught.value)
