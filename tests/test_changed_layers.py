@@ -111,6 +111,22 @@ def test_low_rank_adaptation(tmp_path):
     assert again.first.lora_alpha == 2.0
 
 
+def test_low_rank_adaptation_inside_attention(tmp_path):
+    inputs = layers.Input((5, 4))
+    attention = layers.MultiHeadAttention(2, 4)
+    outputs = layers.Dense(4)(layers.Flatten()(attention(inputs, inputs)))
+    for first in (lambda m: None, lambda m: m.quantize("int8")):
+        model = handmill.models.clone_model(handmill.Model(inputs, outputs))
+        first(model)
+        next(v for v in model.layers if hasattr(v, "query_dense")).query_dense.enable_lora(2)
+        model.compile("adam", "mse")
+        x = X.reshape(-1, 5, 4)
+        model.fit(x, Y, epochs=1, verbose=0)
+        model.save(tmp_path / "m.hmill")
+        again = handmill.models.load_model(tmp_path / "m.hmill")
+        np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 def test_what_files_cannot_say(tmp_path, monkeypatch):
     model = trained(Net())
     model.quantize("int8")

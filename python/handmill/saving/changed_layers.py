@@ -11,14 +11,14 @@ from typing import Any
 from handmill import quantizers
 from handmill.errors import FileFormatError
 from handmill.layers.layer import all_layers
-from handmill.layers.quantizable import resolved_config
+from handmill.layers.quantizable import all_inside, resolved_config
 from handmill.runtime.watch import is_ours
 
 KEY = "changed_layers"
 
 
 def changes_of(model: Any) -> list[dict[str, Any]]:
-    """What was done to the layers that only code of the user's makes.
+    """What was done to layers that only code of the user's makes, and LoRA inside any layer.
 
     Args:
         model: a built model.
@@ -28,13 +28,16 @@ def changes_of(model: Any) -> list[dict[str, Any]]:
     """
     places = {id(layer): i for i, layer in enumerate(dict.fromkeys(all_layers(model)))}
     found = []
-    for layer in _made_by_code(model):
+    by_code = dict.fromkeys(_made_by_code(model))
+    # The configs of our own layers tell how layers inside are quantized, not of LoRA in them.
+    inside = [part for layer in all_layers(model) for part in all_inside(layer)]
+    for layer in dict.fromkeys([*by_code, *inside]):
         change: dict[str, Any] = {}
-        if layer.quantization_mode is not None:
+        if layer in by_code and layer.quantization_mode is not None:
             config = getattr(layer, "quantization_config", None)
             config = config or resolved_config(layer.quantization_mode, None)
             change["quantized"] = quantizers.serialize(config)
-        if getattr(layer, "quantize_aware", None) is not None:
+        if layer in by_code and getattr(layer, "quantize_aware", None) is not None:
             change["quantize_aware"] = quantizers.serialize(layer.quantize_aware)
         if getattr(layer, "lora_enabled", False):
             change["lora"] = [layer.lora_rank, layer.lora_alpha]
