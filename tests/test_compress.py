@@ -240,6 +240,23 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "Take " in text
     assert (tmp_path / "p.svg").read_text().startswith("<svg")
     assert handmill.models.load_model(paths[3]).count_params() < net().count_params()
+    searched = []
+    monkeypatch.setattr("handmill.compress.advisor.search", lambda *a: searched.append(a))
+    for given, said in (
+        (["--save", str(tmp_path / "m.txt")], "must end in"),
+        (["--save", str(tmp_path / "none" / "m.hmill")], "does not exist"),
+        (["--picture", str(tmp_path / "none" / "p.svg")], "does not exist"),
+    ):  # before the time is spent
+        assert main(["shrink", *paths[:2], *given]) == 2
+        assert said in capsys.readouterr().err
+    assert not searched
     assert main(["shrink", paths[0], paths[0]]) == 2
     assert main(["shrink", str(tmp_path / "none.hmill"), paths[1]]) == 2
     assert "handmill shrink:" in capsys.readouterr().err
+
+
+def test_quantized_models_are_not_searched():
+    model = net()
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="are quantized: give the float model"):
+        compress.search(model, X, Y, budget=1)

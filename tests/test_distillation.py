@@ -297,3 +297,32 @@ def test_training_beside_keras(tmp_path):
         np.testing.assert_allclose(history[name], found[name], rtol=1e-4)
     for i, weight in enumerate(student.get_weights()):
         np.testing.assert_allclose(weight, found[f"arr_{i}"], rtol=1e-3, atol=1e-5)
+
+
+def test_distillers_are_quantized_as_they_are_compiled():
+    """Their ``compile`` takes other arguments than that of ordinary models."""
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+    models = [
+        handmill.Sequential([handmill.Input((8,)), layers.Dense(16, "relu"), layers.Dense(3)])
+        for _ in range(2)
+    ]
+    distiller = distillation.Distiller(
+        *models, distillation_losses=distillation.LogitsDistillation()
+    )
+    distiller.compile("adam", "mse")
+    distiller.fit(x, x[:, :3], verbose=0)
+    assert len(distiller.quantize("int8").quantized) == 4
+    distiller.fit(x, x[:, :3], verbose=0)  # biases
+    assert np.array_equal(distiller.predict(x, verbose=0), models[1].predict(x, verbose=0))
+
+
+def test_features_of_other_widths_name_the_projection():
+    def made(units):
+        hidden = layers.Dense(units, "relu", name="hidden")
+        return handmill.Sequential([handmill.Input((8,)), hidden, layers.Dense(3)])
+
+    distiller = Distiller(made(16), made(4), FeatureDistillation("mse", "hidden", "hidden"))
+    distiller.compile("adam", "mse")
+    x = np.zeros((8, 8), "float32")
+    with pytest.raises(ValueError, match=r"projection='auto'"):
+        distiller.fit(x, x[:, :3], verbose=0)

@@ -198,3 +198,16 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
     assert "#include <math.h>" in out.read_text()
     assert main(["export", model, str(out), "--opset", "17"]) == 2
     assert "ONNX" in capsys.readouterr().err
+    assert main(["export", model, str(tmp_path / "m.tflite")]) == 2
+    assert ".onnx and .c are written" in capsys.readouterr().err
+    assert not (tmp_path / "m.tflite").exists()
+
+
+@pytest.mark.parametrize("name", ("memcpy", "strlen", "isalpha", "free", "fprintf"))
+def test_names_that_compilers_know(tmp_path: Path, name: str) -> None:
+    model = seq((5,), L.Dense(2))
+    model.export(tmp_path / "m.c", format="c", name=name)
+    assert f"void m_{name}(" in (tmp_path / "m.c").read_text()
+    with pytest.raises(TypeError, match="`name` of the function"):
+        model.export(tmp_path / "n.c", format="c", name=5)
+    assert not (tmp_path / "n.c").exists()

@@ -242,3 +242,25 @@ def test_bad_arguments_and_models():
     for masked in ([-1], ["0"], [0, 0], 3):
         with pytest.raises(ValueError, match="masked"):
             optimizers.SGD.from_config({**optimizers.SGD().get_config(), "masked": masked})
+
+
+def test_schedules_that_an_earlier_training_has_passed():
+    """Steps are the optimizer's: without masks the first batch is due, whatever the frequency."""
+    y = X[:, :2]
+    for schedule, ended in (
+        (PolynomialDecay(0.0, 0.75, begin_step=0, end_step=4, frequency=2), True),
+        (ConstantSparsity(0.75, 0), False),
+        (0.75, False),
+    ):
+        model = handmill.Sequential([handmill.Input((12,)), layers.Dense(16), layers.Dense(2)])
+        model.compile("adam", "mse")
+        model.fit(X, y, batch_size=8, verbose=0)
+        prune = Prune(schedule)
+        if ended:
+            with pytest.warns(handmill.errors.TrainingWarning, match="pruned at once"):
+                model.fit(X, y, batch_size=8, verbose=0, callbacks=[prune])
+        else:
+            model.fit(X, y, batch_size=8, verbose=0, callbacks=[prune])
+        zeros = [int(np.count_nonzero(w == 0)) for w in model.get_weights()[::2]]
+        assert zeros == [144, 24]
+        model.fit(X, y, batch_size=8, verbose=0, callbacks=[prune])  # masks are there: no warning

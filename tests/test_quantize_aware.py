@@ -652,3 +652,27 @@ def test_layers_that_are_quantized_after_training_only(config):
     report = model.quantize("int8", config=config)
     assert [path for path, *_ in report.quantized] == [head]
     assert model.get_layer("depths").quantization_mode is None
+
+
+def test_what_is_no_model_is_refused():
+    for bad in ("model", None, layers.Dense(3), [1]):
+        for call in (
+            lambda m: compress.quantize_aware(m, "int8"),
+            compress.strip_quantize_aware,
+            lambda m: compress.shrink(m, 0.5),
+            lambda m: compress.factorize(m, rank=2),
+            lambda m: compress.search(m, np.ones((3, 4)), np.ones(3)),
+        ):
+            with pytest.raises(TypeError, match="a model is needed"):
+                call(bad)
+
+
+def test_layers_that_are_left_float_are_quantized_by_a_second_call():
+    model = handmill.Sequential([layers.Input((6, 4)), layers.GRU(8), layers.Dense(16)])
+    compress.quantize_aware(model, "int8")
+    first = model.quantize("int8")
+    assert [path.rpartition("/")[2] for path, _ in first.skipped] == ["gru_cell"]
+    assert "a second `quantize` takes it too" in first.skipped[0][1]
+    assert [path.rpartition("/")[2] for path, *_ in model.quantize("int8").quantized] == [
+        "gru_cell"
+    ]

@@ -155,6 +155,7 @@ REFUSED = (
     (b'{"instances": [[1, 2, 3, 4]]}', "application/json", 422, r"shape \(5\).*shape \(1, 4\)"),
     (b'{"instances": [[1, 2, 3, 4, 5], [1]]}', "application/json", 422, "not equally long"),
     (b'{"instances": [["a", "b", "c", "d", "e"]]}', "application/json", 422, "received text"),
+    (b'{"instances": [[1e300, 1, 2, 3, 4]]}', "application/json", 422, "numbers that it cannot"),
     (b'{"instances": [[null, 1, 2, 3, 4]]}', "application/json", 422, "hold null"),
     (b'{"instances": [{"x": [1, 2, 3, 4, 5]}]}', "application/json", 422, "the model's input is"),
     (b'{"instances": [{"x": 1}, {"y": 1}]}', "application/json", 422, "same inputs"),

@@ -266,7 +266,7 @@ def test_refusals():
     model.quantize("int8")
     with pytest.raises(ValueError, match=r"quantized: shrink the float model"):
         compress.shrink(model, 0.5)
-    with pytest.raises(ValueError, match="Prune before you quantize"):
+    with pytest.raises(ValueError, match="Do it before you quantize"):
         compress.prune(model, 0.5)
 
     class Own(handmill.Model):
@@ -296,3 +296,33 @@ def test_data_dependent_structure_is_named():
     model = handmill.Model(inputs, layers.Dense(2)(y))
     with pytest.raises(ValueError, match=r"weights/kernel: kept: .*all others along"):
         compress.shrink(model, 0.5)
+
+
+def test_adapted_models_are_refused():
+    """Tables of LoRA have no units of their own."""
+    model = handmill.Sequential([handmill.Input((64,)), layers.Dense(64, "relu"), layers.Dense(3)])
+    model.layers[0].enable_lora(4)
+    for call in (
+        lambda: compress.shrink(model, 0.5),
+        lambda: compress.factorize(model, rank=2),
+        lambda: compress.search(model, np.ones((3, 64), "float32"), np.ones(3), budget=1),
+    ):
+        with pytest.raises(ValueError, match=r"adapted by LoRA: .* before `enable_lora`"):
+            call()
+
+
+def test_models_with_a_call_of_their_own_are_refused():
+    class Own(handmill.Model):
+        def __init__(self):
+            super().__init__()
+            self.only = layers.Dense(64)
+
+        def call(self, x):
+            return self.only(x)
+
+    model = Own()
+    model(np.ones((2, 64), "float32"))
+    for call in (lambda: compress.factorize(model, rank=2), lambda: compress.shrink(model, 0.5)):
+        with pytest.raises(ValueError, match="functional or sequential model") as caught:
+            call()
+        assert "<function" not in str(caught.value)

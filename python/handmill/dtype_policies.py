@@ -353,7 +353,8 @@ def check_mode(mode: Any) -> None:
         )
     if mode not in ("int8", "int4"):
         raise ValueError(
-            f"the quantization mode {mode!r} is not supported; there are 'int8' and 'int4'"
+            f"the quantization mode {mode!r} is not supported; there are 'int8' and 'int4', and "
+            "`config=` for static steps"
         )
 
 

@@ -16,7 +16,9 @@ class Prune(Callback):
 
     At the steps that the schedule names the smallest weights are chosen; between them, and
     afterwards, the masks are a part of the compiled update (:func:`handmill.compress.prune`).
-    A run that is resumed, and a ``.hmill`` file, go on with the masks.
+    A run that is resumed, and a ``.hmill`` file, go on with the masks. Steps are those of the
+    optimizer: where an earlier training has passed the schedule's first one, masks are chosen at
+    once, as the schedule says of that step, with a warning if it has ended.
 
     Args:
         schedule: :class:`handmill.compress.PolynomialDecay`,
@@ -59,6 +61,7 @@ class Prune(Callback):
         self.scope = scope
         self.layers = layers
         self.report: Any = None
+        self._late = False  # whether the schedule began in an earlier training
 
     def _step(self) -> int:
         return int(np.asarray(self.model.optimizer.iterations))
@@ -73,12 +76,23 @@ class Prune(Callback):
         known = pruning.masks_in_force(self.model, kernels)
         new = [k for k, mask in zip(kernels, known, strict=True) if mask is None]
         pruning.apply_masks(self.model, new, [np.ones(k.shape, np.bool_) for k in new])
+        step, begin = self._step(), getattr(self.schedule, "begin_step", None)
+        self._late = bool(new) and begin is not None and step > begin
+        end = getattr(self.schedule, "end_step", -1)
+        if self._late and end not in (-1, None) and step > end:
+            warn_caller(
+                f"Prune: the schedule ended at step {end}, and the optimizer is at step {step} of "
+                "an earlier training: all that it prunes in the end is pruned at once. For little "
+                f"by little begin at {step} (begin_step={step}), or compile the model again",
+                TrainingWarning,
+            )
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Chooses masks, at the steps that the schedule names."""
         from handmill.compress.pruning import prune
 
-        if self.schedule.is_due(self._step()):
+        if self._late or self.schedule.is_due(self._step()):
+            self._late = False
             self.report = prune(
                 self.model, self.schedule, self.granularity, self.scope, self.layers
             )

@@ -27,6 +27,13 @@ def run(options: argparse.Namespace) -> int:
     from handmill.models import load_model
 
     as_c = options.c or options.output.endswith(".c")
+    if not as_c and not options.output.endswith(".onnx"):
+        print(
+            f"handmill export: {options.output!r} names no format: .onnx and .c are written "
+            "(with --c any name is taken for C)",
+            file=sys.stderr,
+        )
+        return 2
     given = {
         "opset_version": options.opset,
         "inputs_as_nchw": options.nchw,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -28,8 +29,12 @@ def run(options: argparse.Namespace) -> int:
     """Prints the table; status 2 for files that cannot be used."""
     from handmill.compress.advisor import search
     from handmill.models import load_model
+    from handmill.saving.model_file import checked_suffix
 
     try:
+        if options.save:
+            checked_suffix(options.save)
+        _check_folders(options.save, options.picture)
         model = load_model(options.model)
         with np.load(options.data, allow_pickle=False) as data:
             arrays = dict(data)
@@ -45,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
             train,
             options.epochs,
         )
+        print(advice.to_json() if options.json else advice)
         if options.picture:
             advice.picture(options.picture)
         if options.save and advice.best != "float":
@@ -52,5 +58,11 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError, TypeError, KeyError) as error:
         print(f"handmill shrink: {error}", file=sys.stderr)
         return 2
-    print(advice.to_json() if options.json else advice)
     return 0
+
+
+def _check_folders(*files: str | None) -> None:
+    """Refuses files that cannot be written before the time of the search is spent."""
+    for file in files:
+        if file and not Path(file).resolve().parent.is_dir():
+            raise FileNotFoundError(f"{file!r} lies in a folder that does not exist")

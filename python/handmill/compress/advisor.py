@@ -16,9 +16,10 @@ from handmill import tree
 from handmill.arguments import real_number, whole_number
 from handmill.compress.candidates import Candidate, candidates
 from handmill.compress.measuring import BATCHES, Score, Times, front, score_of, times_beside
-from handmill.compress.quantization_aware import refuse_aware
+from handmill.compress.quantization_aware import refuse_adapted
 from handmill.compress.sizes import raw_bytes, zipped_bytes
 from handmill.errors import keep_warnings
+from handmill.layers.layer import all_layers
 from handmill.saving.atomic_file import write_bytes
 from handmill.strategy.clones import untouched
 
@@ -214,7 +215,12 @@ def search(
         raise ValueError(f"`train` must be a pair (x, y). Received: {type(train).__name__}")
     if train is not None and not getattr(model, "compiled", False):
         raise ValueError("`train` needs a compiled model: call model.compile() before")
-    refuse_aware(model, "search smaller versions of")
+    refuse_adapted(model, "search smaller versions of")
+    if whole := [v.name for v in all_layers(model) if v.quantization_mode is not None]:
+        raise ValueError(
+            f"layers {whole[:5]} of model {model.name!r} are quantized: give the float model, "
+            "which smaller ones are made of and compared with"
+        )
     known = list(candidates())
     if only is not None:
         names = [c.name for c in known]

@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill.arguments import finite_number, whole_number
 from handmill.compress.pruning import finite_arrays, kernels_of
-from handmill.compress.quantization_aware import refuse_aware
+from handmill.compress.quantization_aware import refuse_adapted
 from handmill.compress.rebuilding import cloned
 from handmill.compress.shrinking import Shrinking
 from handmill.ir.op import Array
@@ -74,7 +74,7 @@ def factorize_report(model: Any, rank: int | None = None, energy: float | None =
         raise ValueError(
             f"give either `rank` or `energy`. Received: rank={rank!r}, energy={energy!r}"
         )
-    refuse_aware(model, "factorize")
+    refuse_adapted(model, "factorize")
     finite_arrays(kernels_of(model))
     dense: list[Any] = [
         layer

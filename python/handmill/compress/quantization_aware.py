@@ -18,6 +18,7 @@ from handmill.models.quantization import (
     choose_observer,
     chosen_layers,
     forget_programs,
+    needs_model,
     outputs_of,
     refuse_unready,
 )
@@ -82,6 +83,7 @@ def quantize_aware(
             simulate, one simulates something else, or an argument is out of range; nothing is
             changed then.
         RuntimeError: while the model is trained.
+        TypeError: for what is no model.
 
     Example:
         >>> import handmill, numpy as np
@@ -173,21 +175,26 @@ def strip_quantize_aware(model: Any) -> None:
     forget_programs(model)
 
 
-def refuse_aware(model: Any, verb: str) -> None:
-    """Refuses models that simulate quantization, where layers would be made anew.
+def refuse_adapted(model: Any, verb: str) -> None:
+    """Refuses models that simulate quantization or have LoRA, where layers would be made anew.
 
     Raises:
+        TypeError: for what is no model.
         ValueError: if a layer does.
     """
-    names = [
-        layer.name
-        for layer in dict.fromkeys(all_layers(model))
-        if getattr(layer, "quantize_aware", None) is not None
-    ]
+    needs_model(model)
+    every = dict.fromkeys(all_layers(model))
+    names = [v.name for v in every if getattr(v, "quantize_aware", None) is not None]
     if names:
         raise ValueError(
             f"layers {names[:5]} of model {model.name!r} simulate quantization: {verb} the float "
             "model before `compress.quantize_aware`, or call `compress.strip_quantize_aware(model)`"
+        )
+    names = [v.name for v in every if getattr(v, "lora_enabled", False)]
+    if names:
+        raise ValueError(
+            f"layers {names[:5]} of model {model.name!r} are adapted by LoRA: {verb} the model "
+            "before `enable_lora`"
         )
 
 

@@ -182,6 +182,11 @@ def cloned(model: Any, make: Callable[[Any], Any] | None = None) -> Any:
     Raises:
         ValueError: if its configuration does not make it again.
     """
+    if getattr(model, "_graph", None) is None and not hasattr(model, "_layers"):
+        raise ValueError(
+            f"{type(model).__name__} {model.name!r} must be a functional or sequential model: "
+            "layers of a call() of one's own cannot be made anew"
+        )
     with kept_names(), keep_warnings():
         try:
             made = clone_model(model, clone_function=make, recursive=True)

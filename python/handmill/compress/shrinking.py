@@ -12,7 +12,7 @@ import numpy as np
 from handmill.arguments import whole_number
 from handmill.compress.choice import largest
 from handmill.compress.pruning import finite_arrays
-from handmill.compress.quantization_aware import refuse_aware
+from handmill.compress.quantization_aware import refuse_adapted
 from handmill.compress.rebuilding import cloned, rebuilt
 from handmill.compress.schedules import checked_sparsity
 from handmill.compress.structure import Group, Structure, structure_of
@@ -133,7 +133,7 @@ def shrink_report(
     round_to = whole_number("`round_to`", round_to, 1)
     if importance not in _IMPORTANCES:
         raise ValueError(f"`importance` must be one of {_IMPORTANCES}. Received: {importance!r}")
-    refuse_aware(model, "shrink")
+    refuse_adapted(model, "shrink")
     structure = structure_of(model)
     if whole := [w.path for w in structure.weights if w.dtype in ("int8", "uint8")]:
         raise ValueError(f"{whole[0]!r} is quantized: shrink the float model, and quantize then")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill import losses, ops, tree
-from handmill.errors import warn_caller
+from handmill.errors import ShapeError, warn_caller
 from handmill.ir.graph import Value
 from handmill.losses import KLDivergence
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -257,7 +257,17 @@ class FeatureDistillation(DistillationLoss):
         weight = kwargs.get("sample_weight")
 
         def one(function: Any, teacher: Any, student: Any) -> Any:
-            return 0.0 if function is None else reduced(function, teacher, student, weight)
+            if function is None:
+                return 0.0
+            try:
+                return reduced(function, teacher, student, weight)
+            except ShapeError:
+                shapes = f"the teacher's {teacher.shape}, the student's {student.shape}"
+                raise ShapeError(
+                    f"the features to compare have other shapes, {shapes}: where the last axis "
+                    "alone differs, FeatureDistillation(projection='auto') learns a matrix between "
+                    "them; otherwise choose other layers"
+                ) from None
 
         return _summed(tree.map_structure(one, self.loss, teacher_outputs, student_outputs))
 

@@ -14,6 +14,7 @@ from handmill.ir.op import Array
 from handmill.layers.layer import all_layers
 from handmill.layers.quantizable import all_inside, is_selected, resolved_config
 from handmill.models import calibration
+from handmill.models.trainer import Trainer
 from handmill.optimizers.narrowing import of_what_is_left, take_state
 
 
@@ -63,7 +64,7 @@ NO_SUPPORT = "no quantize support"
 FILTERED = "filtered out"
 ALREADY = "already quantized"
 INSIDE = "inside another layer, where files hold no config"
-UNTRAINED = "left out when others were trained for it"
+UNTRAINED = "left out, as it was not trained for it; a second `quantize` takes it too"
 
 
 def quantize(
@@ -107,8 +108,10 @@ def refuse_unready(model: Any, verb: str) -> None:
 
     Raises:
         RuntimeError: while ``fit`` runs.
+        TypeError: for what is no model.
         ValueError: if it is not built.
     """
+    needs_model(model)
     if model.__dict__.get("_fitting"):
         raise RuntimeError(
             f"model {model.name!r} cannot be {verb} while it is trained: its steps hold the "
@@ -119,6 +122,12 @@ def refuse_unready(model: Any, verb: str) -> None:
             f"Cannot quantize a model that isn't yet built: {model.name!r}. Call it on data, or "
             "give it an Input, before."
         )
+
+
+def needs_model(model: Any) -> None:
+    """Raises a TypeError for what is no model."""
+    if not isinstance(model, Trainer):
+        raise TypeError(f"a model is needed. Received: {model!r:.100} ({type(model).__name__})")
 
 
 def trained_configs(model: Any, mode: str, config: Any) -> dict[Any, Any]:
@@ -334,7 +343,8 @@ def forget(model: Any) -> None:
     if optimizer is None or not optimizer.built or arguments is None:
         return
     left = model.trainable_variables
-    model.compile(**{**arguments, "optimizer": of_what_is_left(optimizer, left)})
+    # What this method was given, not what an override of it (of a Distiller, say) takes.
+    Trainer.compile(model, **{**arguments, "optimizer": of_what_is_left(optimizer, left)})
     if left:
         model.optimizer.build(left)
         take_state(model.optimizer, optimizer)

@@ -13,6 +13,7 @@ import numpy as np
 from handmill.errors import FileFormatError
 from handmill.ir.op import Array
 from handmill.runtime.variable import limited_bytes, stored_values
+from handmill.saving.changed_layers import KEY, change_again, changes_of
 from handmill.saving.json_data import from_json, to_json
 from handmill.saving.objects import (
     ARRAY_CLASS,
@@ -53,6 +54,8 @@ def description_of(model: Any) -> dict[str, Any]:
     with shared_objects():
         config: dict[str, Any] = serialize_keras_object(model)
     refuse_lost_vocabularies(model, config)
+    if changes := changes_of(model):
+        config[KEY] = changes
     return config
 
 
@@ -183,9 +186,12 @@ def model_of(
         with damage(path, "architecture"), stored_values() as undrawn, shared_objects():
             config = _with_tables(config, tables)
             compiled = apart(config)
+            changes = config.pop(KEY, None) if isinstance(config, dict) else None
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{path} does not describe a model")
+        with damage(path, "architecture"):
+            change_again(model, changes, path)
         assign(model.variables, list(arrays.items()), str(path), skip=False)
         stored_ones = {id(v) for v in model.variables}
         for variable, draw in undrawn:

@@ -16,6 +16,7 @@ import numpy as np
 from handmill.errors import FileFormatError, warn_caller
 from handmill.runtime.variable import limited_bytes, stored_values
 from handmill.saving.assets import load_assets, saved_assets
+from handmill.saving.changed_layers import KEY, change_again
 from handmill.saving.hdf5 import Reader
 from handmill.saving.hmill import (
     SMALL_VARIABLES,
@@ -118,6 +119,7 @@ def model_of(
     limit = 3 * len(content) + SMALL_VARIABLES
     with CustomObjectScope(custom_objects or {}), limited_bytes(limit):
         compiled = apart(config)
+        changes = config.pop(KEY, None) if isinstance(config, dict) else None
         by_keras = _own_metadata(members.get(METADATA), name) is None
         with (
             damage(name, "architecture"),
@@ -128,6 +130,8 @@ def model_of(
             model = deserialize_keras_object(config, kind="model")
         if not hasattr(model, "variables") or not hasattr(model, "objective"):
             raise FileFormatError(f"{name} does not describe a model")
+        with damage(name, "architecture"):
+            change_again(model, changes, name)
         if compile and compiled:
             with damage(name, "compile_config"):
                 model.compile_from_config(compiled)

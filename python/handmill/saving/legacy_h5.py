@@ -8,6 +8,7 @@ from typing import Any
 from handmill.errors import FileFormatError, warn_caller
 from handmill.ir.op import Array
 from handmill.runtime.variable import Variable, limited_bytes, stored_values
+from handmill.saving.changed_layers import KEY
 from handmill.saving.file_range import FileRange, assign_stored
 from handmill.saving.hdf5 import Reader, Writer
 from handmill.saving.hmill import SMALL_VARIABLES, damage, description_of, needs_weights
@@ -36,6 +37,11 @@ def content_of(model: Any, include_optimizer: bool = True) -> Pieces:
     needs_weights(model)
     refuse_own_formats(model)
     config = description_of(model)
+    if KEY in config:
+        raise ValueError(
+            f"layers of model {model.name!r} that code of yours makes were quantized or adapted "
+            "since, which .h5 files cannot hold: save it as .hmill or .keras"
+        )
     compiled = config.pop("compile_config", None)
     notes = {
         "keras_version": WRITTEN_AS,

@@ -97,6 +97,18 @@ def _holds_vocabulary(build: Any) -> bool:
     )
 
 
+def _one_quantized(variables: Sequence[Variable], arrays: Sequence[tuple[str, Array]]) -> str:
+    """A hint where either the file or the model has integers for weights."""
+    own, theirs = ({t for t in found if t in ("int8", "uint8")} for found in (
+        [v.dtype for v in variables], [str(a.dtype) for _, a in arrays]
+    ))  # fmt: skip
+    if theirs and not own:
+        return ". The file holds quantized weights: quantize the model in the same way before"
+    if own and not theirs:
+        return ". The file holds float weights: load them before the model is quantized"
+    return ""
+
+
 def assign(
     variables: Sequence[Variable], arrays: Sequence[tuple[str, Array]], path: str, skip: bool
 ) -> None:
@@ -104,7 +116,7 @@ def assign(
     if len(variables) != len(arrays):
         raise ValueError(
             f"{path} holds {len(arrays)} tensors, but the model has {len(variables)} variables: "
-            f"{[v.path for v in variables][:8]}"
+            f"{[v.path for v in variables][:8]}{_one_quantized(variables, arrays)}"
         )
     pairs = []
     for variable, (name, array) in zip(variables, arrays, strict=True):

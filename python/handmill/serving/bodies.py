@@ -185,7 +185,10 @@ def _fitting(x: Any, wanted: Wanted) -> Array:
         if array.size and (array.min() < limits.min or array.max() > limits.max):
             raise RequestError(422, f"{expected}; received {array.min()} to {array.max()}")
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, wanted.dtype)
+        made = np.ascontiguousarray(array, wanted.dtype)
+    if made.dtype.kind == "f" and (np.isinf(made) & np.isfinite(array)).any():
+        raise RequestError(422, f"{expected}; received numbers that it cannot hold")
+    return made
 
 
 def _kind(array: Array) -> str:

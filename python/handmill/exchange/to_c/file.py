@@ -36,11 +36,21 @@ y1 yn gamma drem significand scalb isnan isinf finite isfinite isnormal signbit
 fpclassify"""
 _OTHERS = """main arena wanted printf puts putchar remove rename exit abs signgam NAN INFINITY
 HUGE_VAL NULL EOF FILE BUFSIZ math_errhandling linux unix"""
+_BUILT_IN = """alloca bcmp bcopy bzero calloc malloc realloc free memchr memcmp memcpy memmove
+memset mempcpy stpcpy stpncpy strcasecmp strcat strchr strcmp strcpy strcspn strdup
+strlen strncasecmp strncat strncmp strncpy strndup strpbrk strrchr strspn strstr
+index rindex strfmon strftime fprintf printf scanf fscanf snprintf sprintf sscanf
+vfprintf vfscanf vprintf vscanf vsnprintf vsprintf vsscanf fputc fputs fwrite abort
+labs llabs imaxabs ffs gamma isalnum isalpha isascii isblank iscntrl isdigit isgraph
+islower isprint ispunct isspace isupper isxdigit toascii tolower toupper iswalnum
+iswalpha iswblank iswcntrl iswdigit iswgraph iswlower iswprint iswpunct iswspace
+iswupper iswxdigit towlower towupper execl execle execlp execv execve execvp fork
+dcgettext dgettext gettext"""
 _TAKEN = frozenset([
-    *_KEYWORDS.split(), *_OTHERS.split(),
+    *_KEYWORDS.split(), *_OTHERS.split(), *_BUILT_IN.split(),
     *(name + end for name in _MATH.split() for end in ("", "f", "l")),
 ])  # fmt: skip
-"""What a function of the file cannot be called: C's words, what its headers and itself declare."""
+"""What a function of the file is not called: C's words, what headers, compilers, itself declare."""
 
 _ONE = {atom: 1 for atom in atoms_of(BATCH)}
 _TEXT = """\
@@ -83,6 +93,8 @@ def write_c(
 ) -> None:
     """Writes a model for inference; see ``Model.export``."""
     path = Path(filepath)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"`name` of the function must be a str or None. Received: {name!r}")
     text = c_source(model, input_signature, name or model.name)
     write_bytes(path, [text.encode("ascii")])
 

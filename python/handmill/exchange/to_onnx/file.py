@@ -56,7 +56,8 @@ def onnx_bytes(model: Any, opset: int, input_signature: Any, inputs_as_nchw: boo
     """
     if opset not in IR_VERSIONS:
         raise ValueError(
-            f"`opset_version` must be one of {min(IR_VERSIONS)} to {max(IR_VERSIONS)}, got {opset}"
+            f"`opset_version` must be one of {min(IR_VERSIONS)} to {max(IR_VERSIONS)}, "
+            f"got {opset!r}"
         )
     found = expanded(inference_graph(model, input_signature), _is_known)
     graph = found.graph

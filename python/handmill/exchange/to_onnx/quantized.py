@@ -88,8 +88,7 @@ def int8_depthwise(e: Emitter, node: Node) -> None:
     channels = matrix.shape[-2]
     flat = matrix.reshape(*matrix.shape[:-2], -1)
     kernel = np.expand_dims(np.moveaxis(flat, -1, 0), 1)
-    scale = e.constant(_known(factors, "steps"), "steps")
-    filters = e.op("DequantizeLinear", e.constant(kernel, e.labels.get(w, "kernel")), scale, axis=0)
+    filters = _steps(e, kernel, e.labels.get(w, "kernel"), factors, 0)
     images = _counted(e, x, zero, channels_first(rank))
     out, bias = with_bias(e, node)
     found = e.op("Conv", images, filters, *bias, **conv_attributes(node, channels))
