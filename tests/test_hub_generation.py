@@ -285,6 +285,24 @@ def test_beams_that_change_places_read_what_copies_hold(kind):
         assert changes > 3
 
 
+def test_a_search_reads_its_prompt_once(model):
+    """The first row alone is read; logits have the bits that a prompt for each beam gives."""
+    prompt, beams = PROMPTS[0], 3
+    logits = []
+    for is_search in (True, False):
+        session = Session(model, beams, 40, is_search=is_search)
+        read = []
+        inner = session._read
+        session._read = lambda tokens, read=read, inner=inner: read.append(tokens) or inner(tokens)
+        begun = [prompt] if is_search else [prompt] * beams
+        session.begin(begun, 40, np.zeros((beams, 2), np.int64), (1, 1, 1), ())
+        logits.append(session.step_logits())
+        assert [x.shape for x in read] == [(len(prompt) - 1, len(begun))]
+        keys = session.cache[-1][0].numpy()[:, : len(prompt) - 1]
+        assert keys.any((1, 2, 3)).tolist() == ([True, False, False] if is_search else [True] * 3)
+    np.testing.assert_array_equal(*logits)
+
+
 def test_beams_copy_no_cache(model):
     continue_prompts(model, PROMPTS, 24, sampler=hub.samplers.BeamSampler(3))
     session = model._programs["generation"]

@@ -142,6 +142,9 @@ def test_bad_arguments() -> None:
         layers.TransformerEncoder(16, 2)(X, attention_mask=PADDING)
     with pytest.raises(ValueError, match="holds floats"):
         layers.TransformerEncoder(16, 2)(X, attention_mask=-1e9 * ATTENTION.astype("float32"))
+    added = np.where(PADDING, 0.0, -np.inf)  # 0 and -inf, as they are added to scores elsewhere
+    with pytest.raises(ValueError, match=r"True or 1 for what is no padding.*-inf"):
+        layers.TransformerEncoder(16, 2)(X, padding_mask=added)
     decoder = layers.TransformerDecoder(16, 2)
     decoder(X)
     with pytest.raises(ValueError, match="now called with it"):

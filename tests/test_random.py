@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -199,3 +201,15 @@ def test_a_generator_travels_as_its_arguments():
     again = random.SeedGenerator.from_config(seeds.get_config())
     np.testing.assert_array_equal(random.normal((3,), seed=seeds), random.normal((3,), seed=again))
     assert random.SeedGenerator().get_config()["seed"] is None
+
+
+@pytest.mark.parametrize("draw", (random.normal, random.truncated_normal, random.uniform))
+def test_drawing_takes_the_memory_of_two_such_arrays(draw):
+    """Seven times the numbers were needed once: a model of half the memory ended its process."""
+    draw((4,), seed=1)
+    tracemalloc.start()
+    try:
+        found = draw((1024, 1024), seed=1)
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * found.nbytes + 2**22
+    finally:
+        tracemalloc.stop()

@@ -22,8 +22,7 @@ from handmill.ir.shapes import FLOATS, numpy_dtype
 from handmill.ir.trace import apply
 from handmill.lazy import plain_module
 from handmill.naming import auto_name
-from handmill.primitives.draws import standard_normal
-from handmill.primitives.draws import truncated_normal as cut_off
+from handmill.primitives.draws import normal_pieces, scaled, truncated_pieces
 from handmill.primitives.operands import check_dtype
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import Watched
@@ -140,9 +139,11 @@ def permutation(seed: int, counter: int, n: int) -> Array:
 
 def unit(shape: Sequence[int], seed: int, counter: int = 0) -> Array:
     """Uniform float32 numbers in [0, 1), multiples of 2**-24."""
-    n = _count(shape)
-    numbers: Array = (words(seed, counter, n) >> 8) * np.float32(2**-24)
-    return numbers.astype(np.float32).reshape(shape)
+    whole = words(seed, counter, _count(shape))
+    whole >>= 8
+    numbers: Array = whole.astype(np.float32)
+    numbers *= np.float32(2**-24)
+    return numbers.reshape(shape)
 
 
 def uniform(
@@ -210,8 +211,9 @@ def normal(
 
         drawn = ops.multiply(random_normal(state, _sizes(shape)), np.float32(stddev))
         return ops.cast(ops.add(drawn, np.float32(mean)), dtype)
-    numbers = standard_normal(words, *_draw(seed), _count(shape)) * stddev + mean
-    return numbers.astype(np.float32).astype(numpy_dtype(dtype), copy=False).reshape(shape)
+    count = _count(shape)
+    numbers = scaled(normal_pieces(words, *_draw(seed), count), count, stddev, mean)
+    return numbers.astype(numpy_dtype(dtype), copy=False).reshape(shape)
 
 
 def truncated_normal(
@@ -242,10 +244,11 @@ def truncated_normal(
         from handmill.primitives.draws import RANDOM_TRUNCATED_NORMAL
 
         drawn = apply(RANDOM_TRUNCATED_NORMAL, state, shape=_sizes(shape))
-        scaled = ops.add(ops.multiply(drawn, np.float32(stddev)), np.float32(mean))
-        return ops.cast(scaled, dtype)
-    numbers = cut_off(words, *_draw(seed), _count(shape)) * stddev + mean
-    return numbers.astype(np.float32).astype(numpy_dtype(dtype), copy=False).reshape(shape)
+        moved = ops.add(ops.multiply(drawn, np.float32(stddev)), np.float32(mean))
+        return ops.cast(moved, dtype)
+    count = _count(shape)
+    numbers = scaled(truncated_pieces(words, *_draw(seed), count), count, stddev, mean)
+    return numbers.astype(numpy_dtype(dtype), copy=False).reshape(shape)
 
 
 def randint(

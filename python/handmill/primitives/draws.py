@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ class Stream:
 _FEW = 16
 
 
-def truncated_normal(words: Words, seed: int, call: int, count: int) -> Array:
+def truncated_pieces(words: Words, seed: int, call: int, count: int) -> Iterator[Array]:
     """Standard normal numbers; those beyond 2 are drawn again, from further calls.
 
     Args:
@@ -126,21 +126,37 @@ def truncated_normal(words: Words, seed: int, call: int, count: int) -> Array:
         call: the draw's number. Its rounds are calls from ``call * 2**16``.
         count: how many.
     """
-    kept, call = np.empty(0), call << 16
-    while kept.size < count:
-        drawn = standard_normal(words, seed, call, max(64, int((count - kept.size) * 1.1)))
-        kept = np.concatenate([kept, drawn[np.abs(drawn) <= 2.0]])
+    missing, call = count, call << 16
+    while missing > 0:
+        for drawn in normal_pieces(words, seed, call, max(64, int(missing * 1.1))):
+            kept = drawn[np.abs(drawn) <= 2.0][:missing]
+            missing -= kept.size
+            yield kept
         call += 1
-    return kept[:count]
 
 
-def standard_normal(words: Words, seed: int, call: int, count: int) -> Array:
+def normal_pieces(words: Words, seed: int, call: int, count: int) -> Iterator[Array]:
     """Normal numbers (Box and Muller) from 24 bits of each word of one call."""
-    pairs = words(seed, call, count + count % 2).reshape(-1, 2) >> 8
-    radius = np.sqrt(-2.0 * np.log((pairs[:, 0] + 1.0) * 2.0**-24))
-    angle = pairs[:, 1] * (2.0**-24 * 2.0 * np.pi)
-    both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return both.reshape(-1)[:count]
+    pairs = words(seed, call, count + count % 2).reshape(-1, 2)
+    for first in range(0, len(pairs), _PAIRS):
+        whole = pairs[first : first + _PAIRS] >> 8
+        radius = np.sqrt(-2.0 * np.log((whole[:, 0] + 1.0) * 2.0**-24))
+        angle = whole[:, 1] * (2.0**-24 * 2.0 * np.pi)
+        both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        yield both.reshape(-1)[: count - 2 * first]
+
+
+_PAIRS = 1 << 15
+"""A piece: its doubles take little memory, however many numbers are drawn."""
+
+
+def scaled(pieces: Iterable[Array], count: int, stddev: float = 1.0, mean: float = 0.0) -> Array:
+    """The numbers of all pieces, with this deviation and mean, rounded to float32 at the end."""
+    found, first = np.empty(count, np.float32), 0
+    for piece in pieces:
+        found[first : first + piece.size] = piece * stddev + mean
+        first += piece.size
+    return found
 
 
 def _count(shape: Sequence[int]) -> int:
@@ -173,9 +189,8 @@ def _truncated_infer(seed_state: Spec, *, shape: Shape) -> Spec:
 
 
 def _truncated_reference(seed_state: Array, *, shape: tuple[int, ...]) -> Array:
-    seed, call = (int(v) for v in seed_state)
-    numbers = truncated_normal(philox_words, seed, call, _count(shape))
-    return numbers.astype(np.float32).reshape(shape)
+    (seed, call), count = (int(v) for v in seed_state), _count(shape)
+    return scaled(truncated_pieces(philox_words, seed, call, count), count).reshape(shape)
 
 
 RANDOM_TRUNCATED_NORMAL = _host(

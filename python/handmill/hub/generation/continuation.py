@@ -142,7 +142,7 @@ def _likeliest(
     text = np.zeros((1, max_length), np.int32)
     text[0, : len(prompt)] = prompt
     search = BeamSearch(text, beams, sampler.temperature, stops)
-    session.begin([prompt] * beams, max_length, first_states(0, beams), (1.0, 1.0, 1.0), ())
+    session.begin([prompt], max_length, first_states(0, beams), (1.0, 1.0, 1.0), ())
     index = len(prompt)
     while index < max_length and not search.is_done:
         if index > len(prompt):

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.hub.layers.key_value_cache import written
 from handmill.hub.samplers.sampler import Sampler, chosen
 from handmill.ir.op import Array
+from handmill.primitives.operands import shape_of
 from handmill.runtime.feed import Feed
 from handmill.runtime.function import TracedFunction
 from handmill.runtime.structure import Constant
@@ -74,7 +76,7 @@ class Session:
         self.settings = state((3,), "float32")
         self.stops = state((_STOPS,), "int32")
         self.limit = state((), "int32")
-        self._read = _program(self, self._trace_read)
+        self._read = _program(self, self._trace_read_once if is_search else self._trace_read)
         self._step = _program(self, self._trace_step)
         self._feed = Feed([np.zeros((_STEPS, 1), np.uint8)])
 
@@ -109,7 +111,8 @@ class Session:
         """Reads prompts.
 
         Args:
-            prompts: the tokens of each row, at least one, fewer than ``limit``.
+            prompts: the tokens of each row, at least one, fewer than ``limit``; of a search the
+                tokens from which all rows go on, which are read once.
             limit: how long a row becomes at most.
             seeds: the seed state of each row at position 0.
             settings: temperature, k, p.
@@ -120,10 +123,11 @@ class Session:
         """
         if len(stops) > _STOPS:
             raise ValueError(f"there may be {_STOPS} stop tokens. Received: {len(stops)}")
+        each = list(prompts) * self.rows if self.is_search else prompts
         tokens = np.zeros((self.rows, self.places), np.int32)
-        for row, prompt in enumerate(prompts):
+        for row, prompt in enumerate(each):
             tokens[row, : len(prompt)] = prompt
-        lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+        lengths = np.array([len(prompt) for prompt in each], np.int32)
         self.tokens.assign(tokens)
         self.position.assign(lengths - 1)
         self.done.assign(lengths >= limit)
@@ -132,11 +136,13 @@ class Session:
         self.settings.assign(np.array(settings, np.float32))
         self.stops.assign(np.array([*stops, *[-2] * (_STOPS - len(stops))], np.int32))
         self.limit.assign(np.array(limit, np.int32))
-        if self.lies is not None:
-            self.lies.assign(self._own_rows())
         longest = int(lengths.max()) - 1
+        if self.lies is not None:
+            lies = self._own_rows()
+            lies[:, :longest] = 0
+            self.lies.assign(lies)
         if longest > 0:  # the last token of each row is the first step's
-            self._read(np.ascontiguousarray(tokens[:, :longest].T))
+            self._read(np.ascontiguousarray(tokens[: len(prompts), :longest].T))
 
     def go_on(self, most: int, seconds: float = _SECONDS) -> int:
         """Takes steps, until about ``seconds`` have passed; returns how many."""
@@ -180,6 +186,20 @@ class Session:
         """Reads tokens (T, B): their number is the symbol of the program's axis 0."""
         _, _, made = self.model.call_with_cache(ops.transpose(tokens), self._cached(), 0)
         self._keep(made)
+        return ()
+
+    def _trace_read_once(self, tokens: Any) -> Any:
+        """Reads tokens (T, 1) into the first row: a cache of T places, written where it stays."""
+        count = shape_of(tokens)[0]
+        blank = [
+            tuple(ops.zeros((1, count, *v.shape[2:]), v.dtype) for v in pair) for pair in self.cache
+        ]
+        _, _, made = self.model.call_with_cache(ops.transpose(tokens), blank, 0)
+        kept = [
+            tuple(written(own.value, new, 0) for own, new in zip(pair, row, strict=True))
+            for pair, row in zip(self.cache, made, strict=True)
+        ]
+        self._keep(kept)
         return ()
 
     def _last_logits(self) -> Any:

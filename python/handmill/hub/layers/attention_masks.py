@@ -7,7 +7,13 @@ from typing import Any
 from handmill import ops
 from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import mask_of
+from handmill.primitives.loss import check_labels
 from handmill.primitives.operands import dtype_of, shape_of
+
+_MEANING = (
+    "padding_mask is True or 1 for what is no padding (what is added to scores is the `bias` of "
+    "ops.dot_product_attention):"
+)
 
 
 def merged_mask(inputs: Any, padding_mask: Any, attention_mask: Any) -> Any:
@@ -19,7 +25,8 @@ def merged_mask(inputs: Any, padding_mask: Any, attention_mask: Any) -> Any:
         attention_mask: which keys each query may look at (B, T, S).
 
     Raises:
-        ValueError: for a mask of another rank, and for an attention mask of floats.
+        ValueError: for a mask of another rank, for an attention mask of floats, and for a padding
+            mask of other floats than 0 and 1.
     """
     padding = mask_of(inputs) if padding_mask is None else padding_mask
     found = None
@@ -29,6 +36,8 @@ def merged_mask(inputs: Any, padding_mask: Any, attention_mask: Any) -> Any:
                 "`padding_mask` must have the shape (batch, time): True for what is no padding. "
                 f"Received: {shape_of(padding)}"
             )
+        if dtype_of(padding) in FLOATS:  # zeros and ones, which only their values tell
+            padding = check_labels(padding, 2, _MEANING)
         found = ops.expand_dims(ops.cast(padding, "bool"), 1)
     if attention_mask is None:
         return found

@@ -15,21 +15,21 @@ def written(cache: Any, new: Any, start: Any) -> Any:
 
     Args:
         cache: keys or values (B, S, K, H).
-        new: those of the next T places (B, T, K, H).
+        new: those of the next T places (B, T, K, H), or of the first rows alone.
         start: the place of the first, an integer or a scalar; or one for each row (B,).
     """
-    rows, places, heads, size = shape_of(cache)
-    count = shape_of(new)[1]
+    all_rows, places, heads, size = shape_of(cache)
+    rows, count = shape_of(new)[:2]
     steps = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
     start = ops.cast(start, "int32")
     place = ops.add(steps, ops.expand_dims(start, 1) if rank_of(start) else start)
     first = ops.expand_dims(ops.multiply(ops.arange(rows, dtype="int32"), places), 1)
     # What lies beyond the cache is left out, not written into the next row.
     line = ops.where(ops.less(place, places), ops.add(place, first), -1)
-    flat = ops.reshape(cache, (rows * places, heads * size))
+    flat = ops.reshape(cache, (all_rows * places, heads * size))
     values = ops.reshape(ops.cast(new, dtype_of(cache)), (rows, count, heads * size))
     found = ops.scatter_update(flat, ops.expand_dims(line, 2), values)
-    return ops.reshape(found, (rows, places, heads, size))
+    return ops.reshape(found, (all_rows, places, heads, size))
 
 
 def starts_of(start: Any, queries: Any) -> Any:
