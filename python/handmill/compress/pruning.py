@@ -197,8 +197,8 @@ def kernels_of(model: Any, layers: Any = None) -> list[Variable]:
     )
     if not found:
         raise ValueError(
-            "there are no kernels to prune: layers that are frozen, quantized or have no "
-            "matrix product are left out. Prune before you quantize or freeze"
+            "there are no kernels to prune: layers that are frozen, quantized or have no matrix "
+            "product are left out, and graphs of ONNX files. Prune before you quantize or freeze"
         )
     return found
 
