@@ -264,3 +264,37 @@ def test_schedules_that_an_earlier_training_has_passed():
         zeros = [int(np.count_nonzero(w == 0)) for w in model.get_weights()[::2]]
         assert zeros == [144, 24]
         model.fit(X, y, batch_size=8, verbose=0, callbacks=[prune])  # masks are there: no warning
+
+
+@pytest.mark.parametrize("optimizer", ("adam", "scaled"))
+def test_copies_keep_what_is_pruned(optimizer):
+    """Other weights, the same zeros, also when the copy is trained."""
+    if optimizer == "scaled":
+        optimizer = optimizers.LossScaleOptimizer(optimizers.Adam())
+    model = model_of(optimizer)
+    compress.prune(model, 0.75)
+    copy = handmill.models.clone_model(model)
+    pairs = list(zip(model.get_weights()[::2], copy.get_weights()[::2], strict=True))
+    assert all(np.array_equal(a == 0, b == 0) for a, b in pairs)
+    assert not any(np.array_equal(a, b) for a, b in pairs)
+    copy.fit(X, Y, epochs=2, verbose=0)
+    assert zeros(copy) == zeros(model) == [180, 30]
+
+
+def test_copies_that_cannot_keep_it_say_so():
+    model = model_of()
+    compress.prune(model, 0.5)
+
+    def wider(layer):
+        config = {**layer.get_config(), "units": 2 if layer is model.layers[-1] else 24}
+        return type(layer).from_config(config)
+
+    with pytest.warns(UserWarning, match="does not keep the zeros of pruned weights.*dense"):
+        copy = handmill.models.clone_model(model, clone_function=wider)
+    assert zeros(copy) == [0, 0]
+    assert copy.fit(X, Y, verbose=0) is not None
+
+
+def test_copies_of_models_that_are_not_pruned_say_nothing(recwarn):
+    handmill.models.clone_model(model_of())
+    assert not recwarn.list

@@ -198,7 +198,8 @@ def kernels_of(model: Any, layers: Any = None) -> list[Variable]:
     if not found:
         raise ValueError(
             "there are no kernels to prune, cluster or factorize: layers that are frozen, "
-            "quantized or have no matrix product are left out. Do it before you quantize or freeze"
+            "quantized or have no matrix product are left out, and graphs of ONNX files. Do it "
+            "before you quantize or freeze"
         )
     return found
 

@@ -20,6 +20,7 @@ from handmill.ir.op import Array
 from handmill.ir.shapes import Spec
 from handmill.ir.units import FIXED, Axes, Units, through
 from handmill.layers.context import collected_losses
+from handmill.layers.layer import all_layers
 from handmill.runtime.variable import Variable
 
 Place = tuple[int, int]
@@ -129,8 +130,11 @@ def structure_of(model: Any) -> Structure:
     for constant in graph.constants:
         known[constant] = _of_constant(units, constant)
     views: dict[str, Value] = {}
+    sized = {layer.name for layer in all_layers(model) if getattr(layer, "holds_sizes", False)}
     for node in graph.nodes:
         units.scope = node.scope
+        if not sized.isdisjoint(node.scope.split("/")):
+            units.fix_all([known[v] for v in node.inputs], "numbers of a file may be its sizes")
         found = through(
             units,
             node.op,
@@ -203,7 +207,6 @@ def _fix_unknown_layers(
     units: Units, model: Any, numbers: Sequence[tuple[Array, ...]], position: dict[int, int]
 ) -> None:
     from handmill.compress.rebuilding import can_be_resized
-    from handmill.layers.layer import all_layers
 
     for layer in all_layers(model):
         if can_be_resized(layer):

@@ -14,6 +14,7 @@ from handmill.layers.operation import OpLayer
 from handmill.layers.symbolic import KerasTensor
 from handmill.models.model import Functional, Model
 from handmill.models.sequential import Sequential
+from handmill.optimizers.masks import copy_masks
 from handmill.saving.objects import (
     CustomObjectScope,
     deserialize_keras_object,
@@ -30,6 +31,9 @@ def clone_model(
     recursive: bool = False,
 ) -> Any:
     """Returns a model of the same architecture with new weights.
+
+    Weights that :func:`handmill.compress.prune` keeps at zero are kept at zero in the copy of a
+    compiled model too; where that cannot be, a warning names them.
 
     Args:
         model: a functional or sequential model; another one is made anew from its config.
@@ -177,6 +181,13 @@ def _compiled_like(model: Any, clone: Any) -> Any:
                 clone.optimizer.build(clone.trainable_variables)
         except (TypeError, ValueError) as error:
             warn_caller(f"clone_model: the copy is not compiled: {error}", UserWarning)
+        if left := copy_masks(model, clone):
+            warn_caller(
+                "clone_model: the copy does not keep the zeros of pruned weights, as it is not "
+                "compiled and built alike, or has weights of other shapes: "
+                f"{', '.join(left[:5])}{', ...' * (len(left) > 5)}. Prune the built copy",
+                UserWarning,
+            )
     return clone
 
 

@@ -108,6 +108,35 @@ def hand_on_masks(model: Any, made: Any, variables: Sequence[Variable] | None = 
             set_mask(now, variable, mask.numpy())
 
 
+def copy_masks(model: Any, copy: Any) -> list[str]:
+    """Lets a copy of a model keep the weights at zero that the model's optimizer keeps at zero.
+
+    Args:
+        model: a compiled model.
+        copy: a model of the same layers, compiled likewise and built, or neither.
+
+    Returns:
+        The paths of those weights of the model whose masks fit none of the copy's.
+    """
+    if not prunes(model.optimizer):
+        return []
+    left = []
+    own, others = list(model.trainable_variables), list(copy.trainable_variables)
+    alike = copy.compiled and copy.built and len(own) == len(others)
+    for place, variable in enumerate(own):
+        try:
+            mask = mask_of(owner_of(model.optimizer, variable), variable)
+        except ValueError:  # frozen after it was compiled
+            continue
+        if mask is None:
+            continue
+        if alike and others[place].shape == variable.shape:
+            set_mask(owner_of(copy.optimizer, others[place]), others[place], mask.numpy())
+        else:
+            left.append(variable.path)
+    return left
+
+
 def build_masks(optimizer: Optimizer) -> None:
     """Makes the masks that a config names; they leave everything as it is until they are read.
 

@@ -38,7 +38,7 @@ _WITHOUT_MEANING = {
 }  # fmt: skip
 """Attributes that change nothing where a rule does not ask for them."""
 
-_OF_OPERANDS = (
+OF_OPERANDS = (
     ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError,
     NotImplementedError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
@@ -258,7 +258,7 @@ def _run_step(
             found = rule_of(call, *given)
         for value in found if isinstance(found, tuple) else (found,):
             call.room((value.tensor if isinstance(value, Last) else value).shape)
-    except _OF_OPERANDS as error:
+    except OF_OPERANDS as error:
         missing = isinstance(error, AttributeError | TypeError)
         hint = " (is an operand missing?)" if missing else ""
         raise ValueError(f"{what}: {step.op} in {step.name!r}: {error}{hint}") from error

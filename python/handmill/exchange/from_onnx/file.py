@@ -18,6 +18,7 @@ from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
 from handmill.exchange.from_onnx.execution import MOST_ELEMENTS, RULES, run
 from handmill.exchange.from_onnx.external import reader_of
 from handmill.exchange.from_onnx.layer import OnnxGraph
+from handmill.exchange.from_onnx.layered import NoLayersError, layered
 from handmill.exchange.from_onnx.program import Fetch, Program, program_of, without_unread
 from handmill.files import read_regular
 from handmill.ir.shapes import DTYPES
@@ -28,9 +29,13 @@ from handmill.models import Model
 def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = None) -> Any:
     """Reads an ONNX file as a model that predicts, can be trained further, and saved.
 
-    The model is one layer that computes the file's operators, with their weights as its own. Images
-    are taken as the file says, channels behind the batch. Nothing of the file is executed; what it
-    may hold is limited, and operators that are not known are all named at once.
+    Products, convolutions, pools, normalizations, activations and what goes with them become the
+    layers that they are, with the weights of the file, so that the model is frozen, quantized,
+    pruned and shrunk as any other; a normalization of batches learns on when it is trained. What no
+    layer computes are graphs of operators between them (``OnnxGraph``), with weights of their own;
+    so is the whole of a model whose matrices are used in several places. Images are taken as the
+    file says, channels behind the batch. Nothing of the file is executed; what it may hold is
+    limited, and operators that are not known are all named at once.
 
     Args:
         filepath: the file. Operators of versions 7 to 28 are read.
@@ -83,7 +88,13 @@ def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None)
         raise ValueError(f"{what} has no inputs: it is a constant")
     if not program.outputs:
         raise FileFormatError(f"{what} has no outputs: its graph names none")
-    outputs = OnnxGraph(program, what)(inputs)
+    try:
+        return _model(inputs, layered(program, inputs, what), name)
+    except (NoLayersError, ValueError) as error:  # of one layer; what is wrong is told by it
+        return _model(inputs, OnnxGraph(program, what, why=str(error))(inputs), name)
+
+
+def _model(inputs: list[Any], outputs: list[Any], name: str | None) -> Any:
     return Model(
         inputs if len(inputs) > 1 else inputs[0],
         outputs if len(outputs) > 1 else outputs[0],

@@ -41,6 +41,10 @@ def split_numbers(program: Program) -> tuple[dict[str, bool], dict[str, Array]]:
     return weights, {n: a for n, a in program.numbers.items() if n not in weights}
 
 
+_SIZED = {"Expand", "Pad", "Reshape", "Resize", "Slice", "Split", "Tile", "Upsample"}
+"""Operators that may hold sizes as attributes or as floats."""
+
+
 @register_keras_serializable("handmill")
 class OnnxGraph(Layer):
     """Computes the operators of an ONNX file; its weights are those of the file.
@@ -51,16 +55,22 @@ class OnnxGraph(Layer):
         program: what the file says, or its description as :meth:`get_config` gives it.
         file: names the file in errors.
         name: the name.
+        why: why this is all of the file, in words; "": it is a part of it.
         **kwargs: those of every layer.
     """
 
     def __init__(
-        self, program: Any, file: str = "the file", name: str | None = None, **kwargs: Any
+        self,
+        program: Any,
+        file: str = "the file",
+        name: str | None = None,
+        why: str = "",
+        **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
         if not isinstance(program, Program):
             program = _from_config(program)
-        self._file = file
+        self._file, self._why = file, why
         weights, constants = split_numbers(program)
         self._program = Program(
             program.steps, program.inputs, program.outputs, constants, program.opset
@@ -92,7 +102,24 @@ class OnnxGraph(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data; weights are saved as weights."""
-        return {**super().get_config(), "program": self._description(), "file": self._file}
+        own = {"program": self._description(), "file": self._file, "why": self._why}
+        return {**super().get_config(), **own}
+
+    @property
+    def holds_sizes(self) -> bool:
+        """Whether sizes of its operands may be among its numbers, so that these must stay."""
+        return (
+            bool(self._given)
+            or any(a.size > 1 or a.dtype.kind != "f" for a in self._program.numbers.values())
+            or any(step.op in _SIZED for step in self._program.steps)
+        )
+
+    def _check_quantizable(self, config: Any, type_check: bool) -> Any:
+        reason = f"it is the whole file, since {self._why}" if self._why else "a part of a file"
+        raise NotImplementedError(
+            f"operators of ONNX that are computed as they are ({reason}). Files that hold integers "
+            "are read: quantize this part where it was made"
+        )
 
     def _description(self) -> dict[str, Any]:
         program = self._program

@@ -54,7 +54,7 @@ _MOST_PARTS = 1024
 # --- windows -------------------------------------------------------------------------------------
 
 
-def _windows(call: Call, sizes: Any, window: list[int]) -> dict[str, Any]:
+def windows(call: Call, sizes: Any, window: list[int]) -> dict[str, Any]:
     """Strides, dilation and padding, as the operators here take them."""
     rank = len(window)
     strides = call.attr("strides", [1] * rank)
@@ -107,7 +107,7 @@ def conv(call: Call, x: Any, w: Any, b: Any = None) -> Any:
     groups = call.attr("group", 1)
     if given != window or len(images.shape) != len(w.shape) or groups < 1:
         raise Unreadable(f"kernel_shape {given}, group {groups}, weights of shape {w.shape}")
-    attrs = _windows(call, images.shape[1:-1], window)
+    attrs = windows(call, images.shape[1:-1], window)
     y = apply(CONV, _padded(images, attrs), _kernel(w), groups=groups, **attrs)
     return Last(y if b is None else ops.add(y, b))
 
@@ -187,7 +187,7 @@ def max_pool(call: Call, x: Any) -> Any:
     if len(call.step.outputs) > 1 and call.step.outputs[1]:
         raise Unreadable("the places of maxima are not read")
     images, window = last(x), call.attr("kernel_shape", [])
-    attrs = _ceiling(call, images, _windows(call, images.shape[1:-1], window), window)
+    attrs = _ceiling(call, images, windows(call, images.shape[1:-1], window), window)
     if any(n != 1 for n in attrs["dilation"]) or any(
         n >= k for pair, k in zip(attrs["padding"], window, strict=True) for n in pair
     ):
@@ -217,7 +217,7 @@ def _max_of_parts(x: Any, attrs: dict[str, Any], window: list[int]) -> Any:
 def average_pool(call: Call, x: Any) -> Any:
     """The mean of each window, over what is there or over all places; or its length."""
     images, window = last(x), call.attr("kernel_shape", [])
-    attrs = _windows(call, images.shape[1:-1], window)
+    attrs = windows(call, images.shape[1:-1], window)
     before = attrs["padding"]
     attrs = _ceiling(call, images, attrs, window)
     p = call.attr("p", 2)
