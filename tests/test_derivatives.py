@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import ops
+from handmill import layers, ops
 from handmill.runtime.function import TracedFunction
 
 X = np.linspace(-1.5, 1.5, 12, dtype=np.float32).reshape(4, 3)
@@ -116,6 +116,71 @@ def test_custom_gradient():
     np.testing.assert_allclose(
         TracedFunction(lambda x: clipped_square(x, 0.5))(X), X * X / 2, rtol=1e-6
     )
+
+
+@handmill.custom_gradient
+def tripled(x):
+    """Softplus, its gradient times 3, by what was computed on the way."""
+    e = ops.exp(x)
+    return ops.log(1.0 + e), lambda dy: 3.0 * dy * e / (1.0 + e)
+
+
+class Tripled(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones", name="scale")
+
+    def call(self, x):
+        return tripled(x * self.scale)
+
+
+class Enclosing(layers.Layer):
+    """The gradient function uses what was computed before its own function was called."""
+
+    def call(self, x):
+        e = ops.exp(x)
+        function = handmill.custom_gradient(
+            lambda x: (ops.log(1.0 + e), lambda dy: 3.0 * dy * e / (1.0 + e))
+        )
+        return function(x)
+
+
+def stepwise(x):
+    return ops.scan(lambda carry, row: (carry, tripled(row)), 0.0, x)[1]
+
+
+def kept(x):
+    return ops.cond(ops.sum(x * x) > 0.0, lambda: tripled(x), lambda: x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    (
+        Tripled(),
+        Enclosing(),
+        handmill.Sequential([Tripled(), layers.Identity()]),
+        layers.TimeDistributed(Tripled()),
+        layers.Lambda(stepwise),
+        layers.Lambda(kept),
+        stepwise,
+        kept,
+    ),
+)
+def test_custom_gradient_in_what_is_copied(function):
+    """Programs of layers are copied into what a tape records, bodies of loops into their own."""
+    x = X.reshape(1, *X.shape) if isinstance(function, layers.TimeDistributed) else X
+    want = 3.0 / (1.0 + np.exp(-x))
+    for _ in range(2):  # the second call has its program
+        with handmill.GradientTape(persistent=True) as tape:
+            given = tape.watch(x)
+            y = ops.sum(function(given) + 0.0 * function(given + 1.0))
+        np.testing.assert_allclose(tape.gradient(y, given), want, rtol=1e-5)
+    found = TracedFunction(handmill.grad(lambda x: ops.sum(function(x))))(x)
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    if isinstance(function, Tripled):
+        with handmill.GradientTape() as tape:
+            y = ops.sum(function(x))
+        (found,) = tape.gradient(y, function.trainable_variables)
+        np.testing.assert_allclose(found, (want * x).sum(axis=0), rtol=1e-5)
 
 
 def test_custom_gradient_of_what_has_none():

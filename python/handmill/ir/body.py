@@ -169,8 +169,8 @@ class BodyGraph(Graph):
 
     def capture(self, value: Value) -> Value:
         """Returns what stands for a value of this graph, or of one around it."""
-        if value.graph is self:
-            return value
+        if value.graph is self or value in self.standing_in:
+            return super().capture(value)
         outer = self.parent.capture(value)
         if outer not in self.captured:
             inner = Value(self, outer.spec, origin=f"captured{len(self.captured)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, ClassVar, Protocol
@@ -367,6 +367,7 @@ class Graph:
         self.outputs: list[Value] = []
         self.updates: dict[State, Value] = {}
         self.scopes: list[str] = []
+        self.standing_in: Mapping[Value, Value] = {}  # for values of the graph that this copies
 
     def __enter__(self) -> Graph:
         _stack().append(self)
@@ -422,11 +423,14 @@ class Graph:
         """Returns what stands in this graph for a value that is used in it.
 
         Raises:
-            ValueError: if the value is of another graph.
+            ValueError: if the value is of another graph, and nothing stands in for it.
         """
-        if value.graph is not self:
+        if value.graph is self:
+            return value
+        found = self.standing_in.get(value)
+        if found is None:
             raise ValueError(value.graph.left)
-        return value
+        return found
 
     def constant(self, array: Any, dtype: str | None = None) -> Value:
         """Appends a constant."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from handmill import tree
-from handmill.ir.graph import current_graph
+from handmill.ir.graph import Graph, Value, current_graph
 from handmill.ir.op import Exact, Op, Sample, never_native, register
 from handmill.ir.shapes import Spec
 from handmill.ir.trace import as_value
@@ -16,12 +16,32 @@ from handmill.primitives.samples import uniform
 class Rule:
     """What a user's gradient function is to the graph: part of derivatives, not of results.
 
+    The function may use what was computed on the way to the results. Those values are operands, so
+    that they are known wherever the operator is copied to (a layer's program, the body of a loop).
+
     Attributes:
         function: takes a gradient for each result, returns one for each argument.
+        arguments: how many there are.
+        values: the operands of the operator as the function knows them; None for arrays.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: int, values: Sequence[Value | None]
+    ) -> None:
         self.function = function
+        self.arguments = arguments
+        self.values = tuple(values)
+
+    def __call__(self, graph: Graph, operands: Sequence[Value], upstream: Sequence[Any]) -> Any:
+        """Computes the gradients, in a graph in which others stand for the values."""
+        before = graph.standing_in
+        pairs = zip(self.values, operands, strict=True)
+        moved = {a: b for a, b in pairs if a is not None and a is not b}
+        graph.standing_in = {**before, **moved}
+        try:
+            return self.function(*upstream)
+        finally:
+            graph.standing_in = before
 
 
 def _infer(*specs: Spec, results: int, rule: Any = None) -> Any:
@@ -37,16 +57,16 @@ def _vjp(
 ) -> tuple[Any, ...]:
     from handmill import ops
 
+    graph = current_graph()
+    assert graph is not None  # noqa: S101  (vjps emit operators)
     upstream = [ops.zeros_like(y) if dy is None else dy for y, dy in zip(outputs, dys, strict=True)]
-    found = tree.flatten(rule.function(*upstream))
-    arguments = inputs[results:]
+    found = tree.flatten(rule(graph, inputs, upstream))
+    arguments = inputs[results : results + rule.arguments]
     if len(found) != len(arguments):
         raise ValueError(
             f"the gradient function of a custom gradient returned {len(found)} gradients, its "
             f"function has {len(arguments)} tensor arguments"
         )
-    graph = current_graph()
-    assert graph is not None  # noqa: S101  (vjps emit operators)
     gradients: list[Any] = [None] * results
     for position, (x, dx) in enumerate(zip(arguments, found, strict=True)):
         if dx is None or not x.spec.is_float:
@@ -59,10 +79,11 @@ def _vjp(
                 f"argument {position}, whose shape is {x.shape}"
             )
         gradients.append(value)
-    return tuple(gradients)
+    return (*gradients, *[None] * (len(inputs) - len(gradients)))
 
 
-# The operands are the results, then the arguments; what is given are the results themselves.
+# The operands are the results, then the arguments, then what was computed on the way; what is given
+# are the results themselves.
 CUSTOM_GRADIENT = register(
     Op(
         "custom_gradient",

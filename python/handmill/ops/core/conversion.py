@@ -219,11 +219,27 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
             return results
         _refuse_variables(graph, start, flat)
         leaves = tree.flatten(results)
-        operands = (*leaves, *flat)
-        made = apply(CUSTOM_GRADIENT, *operands, results=len(leaves), rule=Rule(gradient))
+        operands = [*leaves, *flat]
+        if recording is None:  # what a tape recorded is not copied
+            operands += _in_reach(graph, start, gradient)
+        values = [x if isinstance(x, Value) else None for x in operands]
+        rule = Rule(gradient, len(flat), values)
+        made = apply(CUSTOM_GRADIENT, *operands, results=len(leaves), rule=rule)
         return tree.pack_sequence_as(results, list(made))
 
     return call
+
+
+def _in_reach(graph: Graph, start: int, gradient: Callable[..., Any]) -> list[Value]:
+    """What a gradient function may use: all since the graph had so many nodes, what it encloses."""
+    found = {v: None for node in graph.nodes[start:] for v in (*node.inputs, *node.outputs)}
+    for cell in getattr(gradient, "__closure__", None) or ():
+        try:
+            enclosed = [x for x in tree.flatten(cell.cell_contents) if isinstance(x, Value)]
+            found.update((x, None) for x in enclosed if graph.capture(x) is not None)
+        except ValueError:  # not assigned yet, or of a trace that has ended
+            continue
+    return list(found)
 
 
 def _refuse_variables(graph: Graph, start: int, arguments: Sequence[Any]) -> None:
