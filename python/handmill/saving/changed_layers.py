@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill import quantizers
 from handmill.errors import FileFormatError
-from handmill.layers.layer import all_layers
-from handmill.layers.quantizable import all_inside, resolved_config
 from handmill.runtime.watch import is_ours
 
 KEY = "changed_layers"
@@ -26,6 +23,10 @@ def changes_of(model: Any) -> list[dict[str, Any]]:
     Returns:
         For each such layer its place among all, its class, and how it is quantized or adapted.
     """
+    from handmill import quantizers
+    from handmill.layers.layer import all_layers
+    from handmill.layers.quantizable import all_inside, resolved_config
+
     places = {id(layer): i for i, layer in enumerate(dict.fromkeys(all_layers(model)))}
     found = []
     by_code = dict.fromkeys(_made_by_code(model))
@@ -59,6 +60,9 @@ def change_again(model: Any, changes: Any, path: Any) -> None:
     """
     if not changes:
         return
+    from handmill import quantizers
+    from handmill.layers.layer import all_layers
+
     every: list[Any] = list(dict.fromkeys(all_layers(model)))
     for change in changes:
         place = change["place"]
