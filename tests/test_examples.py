@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -57,6 +58,9 @@ WORDS = {
 }
 """Script with ``--quick`` -> what its run is made shorter by, and what it prints."""
 
+TINY = ("ds_cnn", "autoencoder", "mobilenet", "resnet8")
+"""Arguments of ``mlperf_tiny.py``."""
+
 EXPLAINED = {"explain_roar.py": (("--seeds", "1", "--epochs", "5"), r"random")}
 """Script -> what its run is made shorter by, and what it prints."""
 
@@ -107,7 +111,8 @@ def test_shorter(script: str, tmp_path: Path) -> None:
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py")}
     known = {*QUICK, *RECIPES, *WITHOUT_LABELS, *SOUND, *WORDS, *EXPLAINED, *TEXTS, *SEQUENCES}
-    assert scripts == known | {"image_folder.py", "mnist.py", "scikit_learn.py"}
+    alone = {"image_folder.py", "mlperf_tiny.py", "mnist.py", "scikit_learn.py"}
+    assert scripts == known | alone
 
 
 @pytest.mark.slow
@@ -194,6 +199,16 @@ def test_other_results(script: str, small_data: Path, tmp_path: Path) -> None:
     arguments, printed = {**WITHOUT_LABELS, **SOUND, **WORDS}[script]
     text = run(script, "--quick", "--data", str(small_data), *arguments, cwd=tmp_path)
     assert re.search(printed, text), text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", TINY)
+def test_mlperf_tiny(network: str, small_data: Path, tmp_path: Path) -> None:
+    text = run("mlperf_tiny.py", network, "--quick", "--data", str(small_data), cwd=tmp_path)
+    scores = dict(re.findall(r"\n([\w ]+): ([\d.]+) (?:%|under the curve) over 1 seed", text))
+    assert {"float32", "int8"} <= scores.keys(), text
+    if shutil.which("cc"):
+        assert scores["C of the same rows"] == scores["float32 of some rows"]
 
 
 @pytest.mark.slow

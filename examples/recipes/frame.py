@@ -72,6 +72,8 @@ def run(
     if options.peer:
         sys.path.insert(0, str(ROOT / "bench" / "accuracy"))
         peer = importlib.import_module(f"{options.peer}_recipes")
+        if not hasattr(peer, f"learn_{name}"):
+            raise SystemExit(f"{name}: this recipe was not written in {options.peer}")
         learn, test = getattr(peer, f"learn_{name}"), getattr(peer, f"test_{name}")
     who = options.peer or "handmill"
     print(f"{name}: {who} on {cpu()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
