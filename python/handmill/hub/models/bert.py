@@ -9,7 +9,7 @@ from handmill.hub.layers.activations import gelu_approximate
 from handmill.hub.layers.masked_lm_head import MaskedLMHead
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_encoder import TransformerEncoder
-from handmill.hub.models.backbone import Backbone
+from handmill.hub.models.backbone import Backbone, check_size
 from handmill.hub.models.task import Task
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.embedding import Embedding
@@ -22,6 +22,20 @@ from handmill.layers.regularization.dropout import Dropout
 
 def _initial() -> Any:
     return initializers.TruncatedNormal(stddev=0.02)
+
+
+def _weights(
+    vocabulary_size: int,
+    num_layers: int,
+    hidden_dim: int,
+    intermediate_dim: int,
+    max_sequence_length: int,
+    num_segments: int,
+) -> int:
+    """How many weights the blocks of these sizes have."""
+    block = hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
+    around = vocabulary_size + max_sequence_length + num_segments + hidden_dim + 3
+    return num_layers * block + around * hidden_dim
 
 
 class BertBackbone(Backbone):
@@ -71,6 +85,17 @@ class BertBackbone(Backbone):
         activation: Any = gelu_approximate,
         **kwargs: Any,
     ) -> None:
+        check_size(
+            type(self).__name__,
+            dtype,
+            _weights,
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            max_sequence_length=max_sequence_length,
+            num_segments=num_segments,
+        )
         token_embedding = ReversibleEmbedding(
             vocabulary_size,
             hidden_dim,

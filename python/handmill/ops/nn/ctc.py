@@ -48,11 +48,13 @@ def ctc_loss(
 
     Returns:
         A number for each sequence, of shape ``(batch,)``. One that has fewer steps than its labels
-        need gets about 100,000.
+        need (one for each, and one between two that are equal) gets about 100,000 or more, as in
+        Keras: no way of saying them has a probability.
 
     Raises:
         ShapeError: if shapes do not fit.
-        ValueError: for labels that are no classes.
+        ValueError: for labels that are no classes, and lengths that are negative or beyond what is
+            there.
 
     Example:
         >>> import numpy as np
@@ -82,7 +84,11 @@ def ctc_loss(
     classes = int(shape_of(output)[2])  # fixed, as was checked
     blank = mask_index % classes
     count = shape_of(target)[1]
-    target_length, output_length = (expand_dims(n, 1) for n in lengths)
+    limits = zip(lengths, ((count, "target_length"), (steps, "output_length")), strict=True)
+    target_length, output_length = (
+        expand_dims(check_labels(n, most + 1, name) if isinstance(most, int) else n, 1)
+        for n, (most, name) in limits
+    )
     is_label = less(expand_dims(arange(count, dtype="int32"), 0), target_length)
     target = check_labels(where(is_label, target, blank), classes)
 
