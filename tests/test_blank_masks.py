@@ -18,42 +18,29 @@ X = np.random.default_rng(0).normal(size=(4, 3, 8)).astype("float32")
 VALID = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]])
 WORDS = r"`{}` is False \(0\) everywhere in row 2: .* inverted\?"
 
-CALLS: dict[str, tuple[str, Callable[[], Callable[[], Any]]]] = {
-    "encoder": (
-        "padding_mask",
-        lambda: (lambda layer: lambda: layer(X, padding_mask=VALID))(TransformerEncoder(8, 2)),
-    ),
-    "decoder": (
-        "decoder_padding_mask",
-        lambda: (lambda layer: lambda: layer(X, decoder_padding_mask=VALID.astype(bool)))(
-            TransformerDecoder(8, 2)
-        ),
-    ),
-    "values": (
-        "value_mask",
-        lambda: (lambda layer: lambda: layer(X, X, value_mask=VALID.astype(bool)))(
-            layers.MultiHeadAttention(2, 4)
-        ),
-    ),
-    "pairs": (
-        "attention_mask",
-        lambda: (
-            lambda layer: lambda: layer(X, X, attention_mask=np.repeat(VALID[:, None], 3, 1) > 0)
-        )(layers.MultiHeadAttention(2, 4)),
+KEYS = VALID > 0
+CALLS: dict[str, tuple[Callable[[], Any], tuple[Any, ...], Any]] = {
+    "padding_mask": (lambda: TransformerEncoder(8, 2), (X,), VALID),
+    "decoder_padding_mask": (lambda: TransformerDecoder(8, 2), (X,), KEYS),
+    "value_mask": (lambda: layers.MultiHeadAttention(2, 4), (X, X), KEYS),
+    "attention_mask": (
+        lambda: layers.MultiHeadAttention(2, 4),
+        (X, X),
+        np.repeat(KEYS[:, None], 3, axis=1),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_layers_on_arrays(name: str) -> None:
-    argument, make = CALLS[name]
-    call = make()
-    with pytest.warns(UserWarning, match=WORDS.format(argument)):
-        found = call()
+    make, arguments, mask = CALLS[name]
+    layer = make()
+    with pytest.warns(UserWarning, match=WORDS.format(name)):
+        found = layer(*arguments, **{name: mask})
     assert np.isfinite(found).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_array_equal(call(), found)  # it was said
+        np.testing.assert_array_equal(layer(*arguments, **{name: mask}), found)  # it was said
 
 
 def test_what_is_there_is_not_warned_of() -> None:
@@ -92,8 +79,8 @@ def test_data_of_fit() -> None:
     valid[45] = 0
     words = r"`{}` is False \(0\) everywhere in row 45: "
     model = text_model()
+    x = {"token_ids": ids, "padding_mask": valid}
     with pytest.warns(handmill.TrainingWarning, match=words.format("padding_mask")) as found:
-        x = {"token_ids": ids, "padding_mask": valid}
         model.fit(x, ids, batch_size=8, epochs=2, verbose=0)
     assert len([w for w in found if "attend" in str(w.message)]) == 1
     with pytest.warns(handmill.TrainingWarning, match=words.format("valid")):

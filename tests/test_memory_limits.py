@@ -156,7 +156,7 @@ def test_models_that_are_loaded(suffix: str, tmp_path: Path, has: Callable[[floa
     path = tmp_path / f"model.{suffix}"
     model.save(path)
     has(4 * 50 * 50 * 4)
-    with pytest.raises(MemoryError, match="weights that will be read.*together"):
+    with pytest.raises(MemoryError, match=r"weights that will be read.*together"):
         models.load_model(path)
     has(4 * 50 * 51 * 5)
     models.load_model(path)
@@ -165,7 +165,7 @@ def test_models_that_are_loaded(suffix: str, tmp_path: Path, has: Callable[[floa
 def test_presets_that_are_loaded(tmp_path: Path, has: Callable[[float], None]) -> None:
     GPT2Backbone(31, 3, 2, 8, 20, max_sequence_length=13).save_to_preset(tmp_path)
     has(1000)
-    with pytest.raises(MemoryError, match="GPT2Backbone with vocabulary_size=31.*need .* GB"):
+    with pytest.raises(MemoryError, match=r"GPT2Backbone with vocabulary_size=31.*need .* GB"):
         GPT2Backbone.from_preset(tmp_path)
 
 

@@ -29,8 +29,8 @@ from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.memory import together
+from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object

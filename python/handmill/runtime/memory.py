@@ -40,7 +40,8 @@ def check_room(needed: int, what: str, remedy: str) -> int:
     """
     free = available_bytes()
     if needed > free:
-        gc.collect()  # a model that is forgotten keeps its memory until then: layers know each other
+        # A model that is forgotten keeps its memory until then: layers know each other.
+        gc.collect()
         free = available_bytes()
         if needed > free:
             raise MemoryError(
