@@ -309,3 +309,17 @@ def test_scores() -> None:
             model.score(IDS, scoring_mode="loss")
         with pytest.raises(ValueError, match="'logits' or 'loss'"):
             model.score(IDS, scoring_mode="points")
+
+
+@pytest.mark.parametrize("name", ("gpt2", "llama", "bert"))
+def test_clones(name: str) -> None:
+    """As in Keras, a model that says itself what it is made of is made anew of that."""
+    model = {**MAKERS, "bert": bert}[name]()
+    x = bert_data(IDS) if name == "bert" else data(IDS)
+    copy = handmill.models.clone_model(model)
+    assert type(copy) is type(model)
+    copy.set_weights(model.get_weights())
+    for a, b in zip(*(handmill.tree.flatten(m(x)) for m in (model, copy)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    made = handmill.models.clone_model(model, clone_function=lambda y: y)  # of its layers
+    assert all(a is b for a, b in zip(model.weights, made.weights, strict=True))

@@ -10,7 +10,7 @@ from handmill.hub.layers.masked_lm_head import MaskedLMHead
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_encoder import TransformerEncoder
 from handmill.hub.models.backbone import Backbone, check_size
-from handmill.hub.models.task import Task
+from handmill.hub.models.task import MaskedLM, TextClassifier
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.embedding import Embedding
 from handmill.layers.core.input_layer import Input
@@ -170,7 +170,7 @@ class BertBackbone(Backbone):
 _VOCABULARY = (frozenset({"vocab.txt"}), frozenset({"tokenizer.json"}))
 
 
-class BertMaskedLM(Task):
+class BertMaskedLM(MaskedLM):
     """BERT with logits of the tokens that were masked: (B, T) and places (B, M) -> (B, M, V).
 
     Args:
@@ -233,7 +233,7 @@ class BertMaskedLM(Task):
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
 
 
-class BertTextClassifier(Task):
+class BertTextClassifier(TextClassifier):
     """BERT with scores of classes for each text: tokens (B, T) -> (B, classes).
 
     Args:

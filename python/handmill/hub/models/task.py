@@ -147,6 +147,20 @@ class Task(FromPreset, Model):
         return super().predict(self._tokens(x)[0], *args, **kwargs)
 
 
+class MaskedLM(Task):
+    """A model that gives logits of the tokens that were masked.
+
+    ``MaskedLM.from_preset(folder)`` gives the class for the model in the folder.
+    """
+
+
+class TextClassifier(Task):
+    """A model that gives scores of classes for texts.
+
+    ``TextClassifier.from_preset(folder)`` gives the class for the model in the folder.
+    """
+
+
 def _are_texts(x: Any) -> bool:
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "US" or (x.dtype.kind == "O" and all(isinstance(v, str) for v in x))
