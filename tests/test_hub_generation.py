@@ -411,6 +411,9 @@ def test_a_callback_is_told_each_token_once(model):
         ([[1]], {"max_length": 0}, "max_length"),
         ([[1]], {"truncate": "middle"}, "'left', 'right' or None"),
         ([[1]], {"stop_token_ids": range(17)}, "16 stop tokens"),
+        ([[1]], {"stop_token_ids": [3, 50]}, r"knows 0 to 49. Received: \[3, 50\]"),
+        ([[1]], {"stop_token_ids": [-1]}, "stop tokens are tokens of the model"),
+        ([[1]], {"seed": "a"}, "`seed` must be a whole number"),
         ([[1]], {"sampler": 3}, "sampler identifier"),
     ),
 )

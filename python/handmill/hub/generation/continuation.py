@@ -12,7 +12,7 @@ from handmill.errors import warn_caller
 from handmill.hub.generation.session import Session, session_for
 from handmill.hub.samplers.beam_sampler import BeamSampler, BeamSearch
 from handmill.hub.samplers.names import get
-from handmill.hub.samplers.sampler import Sampler, first_states, refuse_missing
+from handmill.hub.samplers.sampler import Sampler, first_states, refuse_missing, seed_of
 from handmill.ir.op import Array
 
 
@@ -51,7 +51,8 @@ def continue_prompts(
 
     Raises:
         ValueError: for an empty prompt, a token that the model does not have, a prompt that does
-            not fit, logits from which no token can be chosen, and a sampler that returns all beams.
+            not fit, a stop token or seed that is none, logits from which no token can be chosen,
+            and a sampler that returns all beams.
     """
     sampler = get(sampler)
     if isinstance(sampler, BeamSampler) and sampler.return_all_beams:
@@ -66,7 +67,13 @@ def continue_prompts(
             f"max_length={max_length} is more than the {most} places that the model has"
         )
     rows = [_checked(prompt, i, model, max_length, truncate) for i, prompt in enumerate(prompts)]
+    seed = seed_of(seed)
     stops = sorted({whole_number("a stop token", stop) for stop in stop_token_ids})
+    if stops and not 0 <= stops[0] <= stops[-1] < model.vocabulary_size:
+        raise ValueError(
+            f"stop tokens are tokens of the model, which knows 0 to {model.vocabulary_size - 1}. "
+            f"Received: {stops}"
+        )
     if not rows:
         return []
     if all(len(row) >= max_length for row in rows):

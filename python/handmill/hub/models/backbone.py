@@ -22,17 +22,20 @@ _LORA_SUFFIX = ".lora.safetensors"
 
 
 def check_size(title: str, dtype: Any, count: Callable[..., int], **sizes: Any) -> None:
-    """Refuses a model whose weights this process cannot have, before the first of them is made.
+    """Refuses a model whose weights nobody can have here, before the first of them is made.
 
     Args:
         title: what the error calls it.
         dtype: that of its layers.
         count: sizes -> how many weights it has.
-        sizes: those that decide it; what is no whole number is left to the layers to refuse.
+        **sizes: those that decide it; others than ``num_layers`` are left to the layers to refuse
+            where they are no whole numbers.
 
     Raises:
-        MemoryError: if there is less memory than they need.
+        ValueError: for a number of layers that is none.
+        MemoryError: if there is less memory than the weights need.
     """
+    whole_number("num_layers", sizes["num_layers"], 0)
     if not all(isinstance(n, int | np.integer) for n in sizes.values()):
         return
     weights = count(**{name: int(n) for name, n in sizes.items()})

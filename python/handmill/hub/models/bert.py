@@ -10,7 +10,7 @@ from handmill.hub.layers.masked_lm_head import MaskedLMHead
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_encoder import TransformerEncoder
 from handmill.hub.models.backbone import Backbone, check_size
-from handmill.hub.models.task import MaskedLM, TextClassifier
+from handmill.hub.models.task import MaskedLM, TextClassifier, check_backbone
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.embedding import Embedding
 from handmill.layers.core.input_layer import Input
@@ -192,6 +192,7 @@ class BertMaskedLM(MaskedLM):
     _vocabulary_files = _VOCABULARY
 
     def __init__(self, backbone: BertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
+        check_backbone(type(self).__name__, backbone, "token_embedding", "pooled_dense")
         head = MaskedLMHead(
             token_embedding=backbone.token_embedding,
             intermediate_activation=backbone.activation,
@@ -266,6 +267,7 @@ class BertTextClassifier(TextClassifier):
         dropout: float = 0.1,
         **kwargs: Any,
     ) -> None:
+        check_backbone(type(self).__name__, backbone, "token_embedding", "pooled_dense")
         output_dropout = Dropout(dropout, dtype=backbone.dtype_policy, name="classifier_dropout")
         output_dense = Dense(
             num_classes,
