@@ -133,6 +133,23 @@ def test_lengths_beyond_what_is_there(
         ops.ctc_loss(LABELS[:2], normal(2, 5, 3), np.array(counts), np.array(steps))
 
 
+def test_labels_and_blanks_that_are_no_classes() -> None:
+    """Numbers are looked at as they were given."""
+    x, counts, steps = normal(1, 5, 3), np.array([1]), np.array([5])
+    for label in (1.5, 2**32 + 1, np.nan, -1):
+        with pytest.raises(ValueError, match="is not an integer from 0 to 2"):
+            ops.ctc_loss(np.array([[label]]), x, counts, steps)
+    found = [ops.ctc_loss(np.array([[1]], d), x, counts, steps) for d in ("int32", "float64", "u1")]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    with pytest.raises(ValueError, match=r"output_length 4.5 is not"):
+        ops.ctc_loss(np.array([[1]]), x, counts, np.array([4.5]))
+    with pytest.raises(ValueError, match="mask_index is one of the 3 classes"):
+        ops.ctc_loss(np.array([[1]]), x, counts, steps, mask_index=3)
+    with pytest.raises(ValueError, match="mask_index is one of the 3 classes"):
+        ops.ctc_decode(x, steps, mask_index=-4)
+
+
 @pytest.mark.peers
 def test_labels_longer_than_sequences(keras: Any) -> None:
     """No way of saying them has a probability: Keras's number, and a gradient that is finite."""
