@@ -15,6 +15,7 @@ import handmill
 from handmill import layers, models, optimizers
 from handmill.hub.models import BertBackbone, GPT2Backbone, GPT2CausalLM, LlamaBackbone
 from handmill.runtime.memory import FEW_BYTES, available_bytes, check_room, together
+from handmill.runtime.plans import PLANS
 
 MB = 1_000_000
 
@@ -139,6 +140,19 @@ def test_steps_whose_results_are_too_large(has: Callable[[float], None]) -> None
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     model.fit(x, x, batch_size=16, verbose=0)
+
+
+def test_steps_take_what_idle_ones_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last batch of a pass is smaller than the others: its plan takes the place of theirs."""
+    model = models.Sequential([layers.Input((8,)), layers.Dense(8, "tanh"), layers.Dense(8)])
+    model.compile("sgd", "mse")
+    x = np.ones((40, 8), "float32")
+    model.fit(x, x, batch_size=16, verbose=0)
+    for module in ("memory", "traces"):
+        monkeypatch.setattr(f"handmill.runtime.{module}.FEW_BYTES", 0)
+    monkeypatch.setattr("handmill.runtime.memory.available_bytes", lambda: 0 if len(PLANS) else 1e9)
+    assert model.fit(x, x, batch_size=24, verbose=0).history["loss"]
+    assert model.fit(x, x, batch_size=16, verbose=0).history["loss"]
 
 
 def test_caches_of_texts(has: Callable[[float], None]) -> None:

@@ -165,12 +165,16 @@ class Trace:
     def _check_room(self, needed: int, sizes: Sequence[int]) -> None:
         """Refuses a plan whose intermediate results the memory does not hold."""
         named = ", ".join(f"{s}={n}" for s, n in zip(self._symbols, sizes, strict=True))
-        check_room(
-            needed,
+        what = (
             f"{self.traced.name!r}{f' with sizes {named}' if named else ''} needs "
-            f"{in_gigabytes(needed)} for what it computes on the way",
-            "Take fewer rows at a time (batch_size), shorter sequences or smaller images",
+            f"{in_gigabytes(needed)} for what it computes on the way"
         )
+        remedy = "Take fewer rows at a time (batch_size), shorter sequences or smaller images"
+        try:
+            check_room(needed, what, remedy)
+        except MemoryError:
+            PLANS.drop_all()  # those of other sizes hold as much
+            check_room(needed, what, remedy)
 
 
 class Way:
