@@ -345,9 +345,9 @@ def test_forgotten_models_make_room(monkeypatch):
     del part
     free = {True: 0, False: 20_000_000_000}
     monkeypatch.setattr(
-        "handmill.runtime.variable.available_bytes", lambda: free[known() is not None]
+        "handmill.runtime.memory.available_bytes", lambda: free[known() is not None]
     )
-    monkeypatch.setattr("handmill.runtime.variable._BYTES_NOT_CHECKED", 0)
+    monkeypatch.setattr("handmill.runtime.variable.FEW_BYTES", 0)
     layers.Dense(8).build((None, 4))
     assert known() is None
 
@@ -355,7 +355,7 @@ def test_forgotten_models_make_room(monkeypatch):
 @pytest.mark.slow
 def test_weights_that_memory_does_not_hold(monkeypatch):
     """Refused before anything is allocated, with what they need and what there is."""
-    monkeypatch.setattr("handmill.runtime.variable.available_bytes", lambda: 20_000_000_000)
+    monkeypatch.setattr("handmill.runtime.memory.available_bytes", lambda: 20_000_000_000)
     tracemalloc.start()
     try:
         net = models.Sequential([layers.Input((4,)), layers.Dense(1 << 16, name="wide")])

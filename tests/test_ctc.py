@@ -115,6 +115,58 @@ def test_lengths_and_labels_that_do_not_fit() -> None:
         ops.ctc_loss(y[:1], x[0], [3], [9])
 
 
+@pytest.mark.parametrize("backend", ("native", "numpy"))
+@pytest.mark.parametrize(
+    ("counts", "steps", "text"),
+    (
+        ([3, 4], [5, 5], "target_length 4 is not an integer from 0 to 3 .*row 1"),
+        ([-1, 3], [5, 5], "target_length -1 is not"),
+        ([3, 3], [6, 5], "output_length 6 is not an integer from 0 to 5"),
+        ([3, 3], [5, -1], "output_length -1 is not .*row 1"),
+    ),
+)
+def test_lengths_beyond_what_is_there(
+    backend: str, counts: list[int], steps: list[int], text: str
+) -> None:
+    """Keras takes as many as there are, or loses the end and gives a number all the same."""
+    with handmill.use_backend(backend), pytest.raises(ValueError, match=text):
+        ops.ctc_loss(LABELS[:2], normal(2, 5, 3), np.array(counts), np.array(steps))
+
+
+def test_labels_and_blanks_that_are_no_classes() -> None:
+    """Numbers are looked at as they were given."""
+    x, counts, steps = normal(1, 5, 3), np.array([1]), np.array([5])
+    for label in (1.5, 2**32 + 1, np.nan, -1):
+        with pytest.raises(ValueError, match="is not an integer from 0 to 2"):
+            ops.ctc_loss(np.array([[label]]), x, counts, steps)
+    found = [ops.ctc_loss(np.array([[1]], d), x, counts, steps) for d in ("int32", "float64", "u1")]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    with pytest.raises(ValueError, match=r"output_length 4.5 is not"):
+        ops.ctc_loss(np.array([[1]]), x, counts, np.array([4.5]))
+    with pytest.raises(ValueError, match="mask_index is one of the 3 classes"):
+        ops.ctc_loss(np.array([[1]]), x, counts, steps, mask_index=3)
+    with pytest.raises(ValueError, match="mask_index is one of the 3 classes"):
+        ops.ctc_decode(x, steps, mask_index=-4)
+
+
+@pytest.mark.peers
+def test_labels_longer_than_sequences(keras: Any) -> None:
+    """No way of saying them has a probability: Keras's number, and a gradient that is finite."""
+    y, x = np.array([[1, 2, 1, 2, 1, 2], [1, 1, 1, 0, 0, 0]]), normal(2, 4, 3)
+    counts, steps = np.array([6, 3]), np.array([4, 4])  # the second needs five steps
+    want = np.asarray(keras.ops.ctc_loss(y, x, counts, steps))
+    for backend in ("native", "numpy"):
+        with handmill.use_backend(backend):
+            found = ops.ctc_loss(y, x, counts, steps)
+        np.testing.assert_allclose(found, want, rtol=2e-6)
+    assert (found > 99_000).all()
+    v = handmill.Variable(x)
+    with handmill.GradientTape() as tape:
+        loss = ops.sum(ops.ctc_loss(y, v, counts, steps))
+    assert np.isfinite(np.asarray(tape.gradient(loss, v))).all()
+
+
 Labels = tuple[int, ...]
 
 

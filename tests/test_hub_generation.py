@@ -242,6 +242,43 @@ def test_beams_find_the_likeliest_text():
     assert one == likeliest(model, [1, 2], 12)
 
 
+def test_more_beams_than_texts():
+    """All texts there are, likeliest first; what no text is left for has no probability."""
+    logits = np.log(np.array([[0.5, 0.2, 0.3]]))
+    sampler = hub.samplers.BeamSampler(5, return_all_beams=True)
+    tokens, scores = sampler(
+        lambda prompt, cache, index: (np.repeat(logits, len(prompt), 0), None, cache),
+        np.zeros((1, 2), "int32"),
+        index=1,
+    )
+    assert tokens[0, :3].tolist() == [[0, 0], [0, 2], [0, 1]]
+    np.testing.assert_allclose(np.exp(scores[0]), [0.5, 0.3, 0.2, 0, 0], rtol=1e-6)
+
+
+def test_a_search_tells_what_it_found(model):
+    told = []
+    model.compile(sampler="beam")
+    found = model.generate(PROMPTS, max_length=9, callback=lambda *new: told.append(new))
+    assert [row for row, _ in told] == [0, 1, 2]
+    for (_, new), row, prompt in zip(told, found, PROMPTS, strict=True):
+        np.testing.assert_array_equal([*prompt, *new], row)
+    model.compile(sampler=hub.samplers.BeamSampler(3, return_all_beams=True))
+    with pytest.raises(ValueError, match="likeliest beam alone"):
+        model.generate(PROMPTS, max_length=9)
+
+
+@pytest.mark.parametrize("side", ("left", "right"))
+@pytest.mark.parametrize("sampler", ("greedy", "beam"))
+def test_a_prompt_that_was_cut_is_left_out_as_it_was_cut(model, side, sampler):
+    model.compile(sampler=sampler)
+    prompt = list(range(1, 46))
+    options = {"max_length": 30, "truncate": side}
+    (whole,) = model.generate([prompt], **options)
+    (new,) = model.generate([prompt], **options, strip_prompt=True)
+    assert whole.tolist() == [*(prompt[-29:] if side == "left" else prompt[:29]), *new]
+    assert len(new) == 1
+
+
 def copying_beams(model, prompt, length, beams):
     """The search with caches that are copied whenever beams change places."""
     cache = [(np.zeros(s, "f"), np.zeros(s, "f")) for s in model.cache_shapes(beams, length)]
@@ -374,6 +411,9 @@ def test_a_callback_is_told_each_token_once(model):
         ([[1]], {"max_length": 0}, "max_length"),
         ([[1]], {"truncate": "middle"}, "'left', 'right' or None"),
         ([[1]], {"stop_token_ids": range(17)}, "16 stop tokens"),
+        ([[1]], {"stop_token_ids": [3, 50]}, r"knows 0 to 49. Received: \[3, 50\]"),
+        ([[1]], {"stop_token_ids": [-1]}, "stop tokens are tokens of the model"),
+        ([[1]], {"seed": "a"}, "`seed` must be a whole number"),
         ([[1]], {"sampler": 3}, "sampler identifier"),
     ),
 )

@@ -309,3 +309,35 @@ def test_scores() -> None:
             model.score(IDS, scoring_mode="loss")
         with pytest.raises(ValueError, match="'logits' or 'loss'"):
             model.score(IDS, scoring_mode="points")
+
+
+@pytest.mark.parametrize("name", ("gpt2", "llama", "bert"))
+def test_clones(name: str) -> None:
+    """As in Keras, a model that says itself what it is made of is made anew of that."""
+    model = {**MAKERS, "bert": bert}[name]()
+    x = bert_data(IDS) if name == "bert" else data(IDS)
+    copy = handmill.models.clone_model(model)
+    assert type(copy) is type(model)
+    copy.set_weights(model.get_weights())
+    for a, b in zip(*(handmill.tree.flatten(m(x)) for m in (model, copy)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    made = handmill.models.clone_model(model, clone_function=lambda y: y)  # of its layers
+    assert all(a is b for a, b in zip(model.weights, made.weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    (
+        (lambda: GPT2Backbone(20, -1, 2, 8, 16), "num_layers must be a whole number of 0 or more"),
+        (lambda: LlamaBackbone(20, 1, 4, 8, 16, 0), "num_key_value_heads=0"),
+        (lambda: LlamaBackbone(20, 1, 0, 8, 16, 1), "num_query_heads=0"),
+        (lambda: LlamaBackbone(20, 1, 2, 8, 16, 1, rope_max_wavelength=0), "max_wavelength"),
+        (lambda: LlamaBackbone(20, 1, 2, 8, 16, 1, 1e4, float("nan")), "scaling_factor"),
+        (lambda: GPT2CausalLM(bert()), "GPT2CausalLM cannot stand on .*no layer_norm"),
+        (lambda: BertTextClassifier(gpt2().backbone, 2), "cannot stand on .*no pooled_dense"),
+        (lambda: BertMaskedLM(gpt2().backbone), "BertMaskedLM cannot stand on .*no pooled_dense"),
+    ),
+)
+def test_arguments_that_make_no_model(make: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()

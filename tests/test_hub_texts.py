@@ -129,3 +129,24 @@ def test_what_becomes_of_letters_is_kept(tmp_path: Path) -> None:
         again = hub.tokenizers.BertTokenizer.from_preset(tmp_path)
         for text in ("B b", "É é", "aB"):
             np.testing.assert_array_equal(again(text), tokenizer(text))
+
+
+def test_classes_for_what_a_folder_holds(tmp_path: Path) -> None:
+    """The names that KerasHub's scripts use where they do not say which model it is."""
+    folder = bert_folder(tmp_path / "a")
+    model = hub.models.TextClassifier.from_preset(folder, dropout=0.0)
+    assert type(model) is BertTextClassifier
+    with pytest.warns(UserWarning, match="does not hold"):
+        assert type(hub.models.MaskedLM.from_preset(folder)) is BertMaskedLM
+    with pytest.raises(ValueError, match="CausalLM cannot be made from a folder"):
+        hub.models.CausalLM.from_preset(folder)
+    tokenizer = hub.models.Tokenizer.from_preset(folder, sequence_length=4)
+    assert type(tokenizer) is hub.tokenizers.BertTokenizer
+    assert tokenizer("Good film").tolist() == [5, 10, 0, 0]
+    assert type(hub.tokenizers.WordPieceTokenizer.from_preset(folder)) is type(tokenizer)
+    with pytest.raises(ValueError, match=r"BytePairTokenizer cannot be made .* a BertTokenizer"):
+        hub.tokenizers.BytePairTokenizer.from_preset(folder)
+    hub.tokenizers.train_byte_pair(TEXTS, 260).save_assets(tmp_path)
+    again = hub.tokenizers.Tokenizer.from_preset(tmp_path)
+    assert type(again) is hub.tokenizers.BytePairTokenizer
+    assert again.detokenize(again("good film")) == "good film"

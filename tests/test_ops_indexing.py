@@ -18,7 +18,7 @@ def moved(start, length, size):
     return max(0, min(start + length if start < 0 else start, length - size))
 
 
-STARTS = [(0, 0), (1, 1), (2, 3), (-1, -4), (-9, 9)]
+STARTS = [(0, 0), (1, 1), (2, 3), (-1, -4), (-9, 9), (-4, -5), (-5, -7)]
 
 
 @pytest.mark.parametrize("start", STARTS)

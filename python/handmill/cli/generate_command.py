@@ -41,18 +41,17 @@ def run(options: argparse.Namespace) -> int:
             print(*shown, new, sep="", end="", flush=True)
             shown.clear()
 
-        text = model.generate(
+        model.generate(
             options.prompt,
             max_length=length,
-            strip_prompt=True,
             seed=options.seed,
             callback=show,
             truncate=options.truncate,
         )
     except BrokenPipeError:
         raise
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MemoryError) as error:
         print(f"handmill generate: {error}", file=sys.stderr)
         return 2
-    print(*shown, text if isinstance(sampler, samplers.BeamSampler) else "", sep="")
+    print(*shown, sep="")
     return 0

@@ -14,6 +14,7 @@ from handmill.ir.graph import current_graph
 from handmill.ir.shapes import Spec, name_of_dtype
 from handmill.ir.trace import array_masks, mask_of, recorder, recorders, with_mask
 from handmill.layers.context import collected_losses
+from handmill.layers.masks import warn_of_blank_rows
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable
 
@@ -42,6 +43,10 @@ def call_on_arrays(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     as_numbers = getattr(layer, "_as_numbers", None)  # of models, which may take strings
     if args and as_numbers is not None:
         args = (as_numbers(args[0]), *args[1:])
+    if kwargs:
+        warn_of_blank_rows(layer, kwargs.items())
+    if args and type(args[0]) is dict:
+        warn_of_blank_rows(layer, args[0].items())
     pattern = _split((_numbers(args, layer._convert_input_args), kwargs), leaves)
     recording = recorder() if recorders else None
     if recording is not None:

@@ -10,7 +10,8 @@ entries of the predictions out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,47 @@ def carry(layer: Any, inputs: Any, outputs: Any, previous: Any) -> None:
             if graph is not None and mask is not None and not isinstance(mask, Value):
                 mask = as_value(graph, np.asarray(mask, bool))
             with_mask(value, mask)
+
+
+def is_mask_name(name: Any) -> bool:
+    """Whether an argument or input of this name takes a mask of attention: ``padding_mask``, ...
+
+    Not ``mask`` itself: a recurrent layer that is told to pass over a whole row keeps its state.
+    """
+    return isinstance(name, str) and name.endswith("_mask")
+
+
+def blank_rows(name: str, mask: Any) -> str | None:
+    """Says which rows of a mask (batch, ...) leave out all that they have; None if none does."""
+    if not isinstance(mask, np.ndarray) or mask.ndim < 2 or not mask.size:
+        return None
+    if mask.dtype.kind not in "biu" and not np.isin(mask, (0, 1)).all():
+        return None  # no mask, which is said elsewhere
+    counts = mask.any(axis=tuple(range(1, mask.ndim)))
+    if counts.all():
+        return None
+    blank = np.flatnonzero(~counts)
+    others = "" if blank.size == 1 else f", the first of {blank.size} such rows of {len(mask)}"
+    return (
+        f"`{name}` is False (0) everywhere in row {int(blank[0])}{others}: there is nothing to "
+        "attend to, and what attention gives there is 0. Masks are True (1) for what counts and "
+        "False (0) for padding; is this one inverted?"
+    )
+
+
+_warned: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def warn_of_blank_rows(layer: Any, named: Iterable[tuple[Any, Any]]) -> None:
+    """Warns once of each layer that is called on arrays with a mask that leaves out a whole row.
+
+    Args:
+        layer: the layer.
+        named: names and what is passed by them.
+    """
+    for name, value in named:
+        if is_mask_name(name) and layer not in _warned:
+            problem = blank_rows(name, value)
+            if problem is not None:
+                _warned.add(layer)
+                warn_caller(f"{layer.describe()}: {problem}")

@@ -76,6 +76,10 @@ class _Cloning:
                 )
             return self._sequential(model, inputs)
         if isinstance(model, Model) and model._graph is not None:
+            plain = self.make is None and inputs is None and self.call is None
+            if plain and not self.recursive and type(model).get_config is not Model.get_config:
+                # It says itself what it is made of, as in Keras: no graph tells that.
+                return _compiled_like(model, self._from_config(model))
             return self._functional(model, inputs)
         for name, given in (
             ("clone_function", self.make), ("input_tensors", inputs), ("call_function", self.call)
@@ -85,9 +89,12 @@ class _Cloning:
                     f"Argument `{name}` is only supported for Sequential models or Functional "
                     f"models. Received model of type '{type(model).__name__}', with {name}={given}"
                 )
+        return self._from_config(model)
+
+    @staticmethod
+    def _from_config(model: Any) -> Any:
         config = serialize_keras_object(model)
-        config["config"] = json.loads(json.dumps(config["config"]))
-        return type(model).from_config(config["config"])
+        return type(model).from_config(json.loads(json.dumps(config["config"])))
 
     def layer(self, layer: Any) -> Any:
         """The new layer for an old one."""
@@ -154,7 +161,7 @@ class _Cloning:
                     f"Reference structure: {graph.inputs_struct}\nReceived structure: {inputs}"
                 ) from error
         outputs = graph.run(tree.flatten(inputs), self._applied)
-        cls = type(model) if "__init__" not in vars(type(model)) else Functional
+        cls = type(model) if _is_made_of_tensors(type(model)) else Functional
         clone = cls(inputs, outputs, name=model.name)
         clone._trainable = model._trainable  # of this model alone: layers bring their own
         return _compiled_like(model, clone)
@@ -164,6 +171,11 @@ class _Cloning:
         if self.call is None or isinstance(layer, OpLayer | OpFunction):
             return made(*args, **kwargs)
         return self.call(made, *args, **kwargs)
+
+
+def _is_made_of_tensors(cls: Any) -> bool:
+    """Whether a class of models is called with inputs and outputs: no class has another way."""
+    return not any("__init__" in vars(base) for base in cls.__mro__[: cls.__mro__.index(Model)])
 
 
 def _holds_layers(layer: Any) -> bool:

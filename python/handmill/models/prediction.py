@@ -12,6 +12,7 @@ from handmill.callbacks.callback_list import CallbackList
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.errors import RowError, ShapeError, clean_traceback
 from handmill.ir.op import Array
+from handmill.layers.masks import warn_of_blank_rows
 from handmill.models import loop
 from handmill.models.checked_arguments import checked_batch_size
 from handmill.models.data_adapters import (
@@ -126,6 +127,8 @@ class Predicting:
             True
         """
         planned = self._predicts_as_program()
+        if type(x) is dict:
+            warn_of_blank_rows(self, x.items())
         if self._host is not None or not self.built:  # type: ignore[attr-defined]
             x = self._as_numbers(x)
         plain = callbacks is None and verbose == 0 and steps is None and planned

@@ -19,6 +19,7 @@ from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
+from handmill.layers.masks import warn_of_blank_rows
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
@@ -712,6 +713,8 @@ class Trainer(Predicting, OlderNames):
         data = make_data(x, y, sample_weight, batch_size, steps, False, None, None, check)
         if hasattr(x, "augments"):
             warn_of_augmented_evaluation(self, x)
+        if type(x) is dict:
+            warn_of_blank_rows(self, x.items())
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from handmill import activations, ops
+from handmill import activations, ops, tree
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.ir.op import Array
 from handmill.layers.activations.softmax import Softmax
 from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
+from handmill.layers.masks import blank_rows, is_mask_name
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.data_adapters import ArrayData
@@ -57,12 +59,13 @@ class TrainingChecks:
             if step.training:
                 step.reset()
         if first:
-            run.first = self._after_first_step
+            run.first = partial(self._after_first_step, data)
             if (data.num_batches or STEPS_TO_LEARN) >= STEPS_TO_LEARN:
                 run.halfway = self._at_half
 
-    def _after_first_step(self, arrays: list[Array]) -> None:
+    def _after_first_step(self, data: Any, arrays: list[Array]) -> None:
         objective = self.model.objective
+        self._look_at_masks(data, arrays)
         if not self.model._logits_checked:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
@@ -84,6 +87,18 @@ class TrainingChecks:
                 f"the first loss, {loss:.4g}, is far above guessing ({guess:.4g})."
                 + _range_of_inputs(self.model, arrays[0]),
             )
+
+    def _look_at_masks(self, data: Any, arrays: list[Array]) -> None:
+        """Names the first row that a mask among the inputs leaves out as a whole."""
+        layout = next((s.layout for s in self.model._steps.values() if s.training), None)
+        masks = [] if layout is None else _masks_among(self.model, layout)
+        if not masks:
+            return
+        whole = data.whole() if hasattr(data, "whole") else None
+        for place, name in masks:
+            problem = blank_rows(name, (arrays if whole is None else whole)[place])
+            if problem is not None:
+                self._warn("mask", problem)
 
     def _look_at_trainable(self) -> None:
         """A traced step trains what was trainable when the model was compiled, as in Keras."""
@@ -183,6 +198,28 @@ class TrainingChecks:
             return
         self.given.add(key)
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
+
+
+def _masks_among(model: Any, layout: Any) -> list[tuple[int, str]]:
+    """The inputs that are masks, by their name or what takes them: their places and names."""
+    given, graph = layout.structures[0], getattr(model, "_graph", None)
+    if getattr(model, "_host", None) is not None:
+        graph = None
+    inputs = [] if graph is None else graph.inputs
+    if isinstance(given, dict) and not any(map(tree.is_nested, given.values())):
+        names = [key for key in tree.ordered_keys(given) if given[key] is not None]
+    else:
+        names = [tensor.name for tensor in inputs]
+    if len(names) != layout.counts[0]:
+        return []
+    taken = {
+        tensor.name
+        for node in ([] if graph is None else graph.nodes)
+        for argument, value in node.kwargs.items()
+        for tensor in inputs
+        if is_mask_name(argument) and value is tensor
+    }
+    return [(i, name) for i, name in enumerate(names) if is_mask_name(name) or name in taken]
 
 
 def _mistaken_logits(model: Any) -> list[str]:

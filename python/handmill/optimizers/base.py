@@ -29,6 +29,7 @@ from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
+from handmill.runtime.memory import together
 from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
@@ -251,6 +252,20 @@ class Optimizer(StoredVariables, Watched):
             return
         self._trainable_variables = list(variables)
         self._index = {id(v): i for i, v in enumerate(variables)}
+        before = list(self._variables)
+        try:
+            with together(
+                f"what optimizer {self.name!r} keeps of {len(variables)} weights",
+                "Choose one that keeps less (SGD without momentum nothing, Adafactor little), or "
+                "train fewer weights",
+            ):
+                self._build_state(list(variables))
+        except MemoryError:
+            self._variables = before
+            raise
+        self.built = True
+
+    def _build_state(self, variables: list[Variable]) -> None:
         if self.use_ema:
             self._model_variables_moving_average = self.add_optimizer_variables(
                 variables, "average"
@@ -259,9 +274,8 @@ class Optimizer(StoredVariables, Watched):
             self._accumulated_gradients = self.add_optimizer_variables(
                 variables, "gradient_accumulator"
             )
-        self.build_slots(list(variables))
+        self.build_slots(variables)
         build_masks(self)
-        self.built = True
 
     def build_slots(self, variables: list[Variable]) -> None:
         """Makes the slots of the algorithm; subclasses override."""

@@ -59,6 +59,17 @@ class Plans:
                 found.append((trace, key, plan))
         return found
 
+    def drop_all(self) -> None:
+        """Drops every plan that does not run now: another one needs the memory."""
+        from handmill import _core
+
+        owners, self._owners = self._owners, []
+        for reference, key in owners:
+            trace = reference()
+            if trace is not None:
+                trace.plans.pop(key, None)
+        _core.give_back_free_memory()
+
     def _shrink(self, core: Any) -> None:
         """Drops the plans that were not used for the longest time, to 7/8 of the limit."""
         by_use = sorted(self._present(), key=lambda item: item[2].last_use)

@@ -17,6 +17,7 @@ from handmill.ir.lower import describe
 from handmill.ir.op import Array
 from handmill.ir.passes import optimize
 from handmill.ir.shapes import Sizes, Spec
+from handmill.runtime.memory import FEW_BYTES, check_room, in_gigabytes
 from handmill.runtime.plans import PLANS
 from handmill.runtime.structure import Structure
 from handmill.runtime.variable import Variable
@@ -154,9 +155,26 @@ class Trace:
         if plan is None:
             if len(self.plans) >= _MOST_PLANS:
                 del self.plans[min(self.plans, key=lambda k: self.plans[k].last_use)]
-            plan = self.plans[key] = self.known_program(feeds)[0].specialize(values)
+            plan = self.known_program(feeds)[0].specialize(values)
+            if plan.arena_bytes > FEW_BYTES:
+                self._check_room(plan.arena_bytes, values)
+            self.plans[key] = plan
             PLANS.add(self, key)
         return plan
+
+    def _check_room(self, needed: int, sizes: Sequence[int]) -> None:
+        """Refuses a plan whose intermediate results the memory does not hold."""
+        named = ", ".join(f"{s}={n}" for s, n in zip(self._symbols, sizes, strict=True))
+        what = (
+            f"{self.traced.name!r}{f' with sizes {named}' if named else ''} needs "
+            f"{in_gigabytes(needed)} for what it computes on the way"
+        )
+        remedy = "Take fewer rows at a time (batch_size), shorter sequences or smaller images"
+        try:
+            check_room(needed, what, remedy)
+        except MemoryError:
+            PLANS.drop_all()  # those of other sizes hold as much
+            check_room(needed, what, remedy)
 
 
 class Way:

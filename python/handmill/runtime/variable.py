@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, dtype_read, read, recorder, recorders
 from handmill.naming import auto_name, path_of
 from handmill.primitives.operands import array_of_numbers, converted
-from handmill.runtime.memory import available_bytes
+from handmill.runtime.memory import FEW_BYTES, account, check_room, in_gigabytes, together
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -124,7 +123,8 @@ def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
     undrawn: list[tuple[Variable, Callable[[], Array]]] = []
     token = _undrawn.set(undrawn)
     try:
-        yield undrawn
+        with together("the weights that will be read", "Free memory, or read a smaller model"):
+            yield undrawn
     finally:
         _undrawn.reset(token)
 
@@ -167,20 +167,23 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> 
             raise ValueError(
                 f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
             )
-    needed = size * (1 + drawn)
-    if size <= _BYTES_NOT_CHECKED or needed <= available_bytes():
+    counted = account()
+    if counted is not None:
+        counted.add(size, name)
+    _unseen[0] += size * (1 + drawn)
+    if _unseen[0] <= FEW_BYTES:
         return
-    gc.collect()  # a model that is forgotten keeps its memory until then: layers know each other
-    if needed > (free := available_bytes()):
-        also = ", and as much while its first values are made" if drawn else ""
-        raise MemoryError(
-            f"variable {name!r} of shape {shape} needs {size / 1e9:.4g} GB{also}; this process can "
-            f"have {free / 1e9:.4g} GB more. Nothing was allocated. Make it smaller (fewer units, "
-            "fewer inputs)"
-        )
+    also = ", and as much while its first values are made" if drawn else ""
+    check_room(
+        size * (1 + drawn),
+        f"variable {name!r} of shape {shape} needs {in_gigabytes(size)}{also}",
+        "Make it, or what was made before it, smaller (fewer or narrower layers, fewer inputs)",
+    )
+    _unseen[0] = 0
 
 
-_BYTES_NOT_CHECKED = 1 << 28
+_unseen = [0]
+"""Bytes of the variables that were made since the last look at what there is."""
 _BYTES = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in DTYPES}
 
 
@@ -344,7 +347,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             named: a name and a path for each.
         """
         size = sum([v.state.nbytes for v in variables])
-        if size > _BYTES_NOT_CHECKED or _budget.get() is not None:
+        if size > FEW_BYTES or _budget.get() is not None or account() is not None:
             for variable, (name, _) in zip(variables, named, strict=True):
                 _check_bytes(name, variable.shape, variable.spec.dtype, drawn=False)
         found = []

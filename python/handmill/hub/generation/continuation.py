@@ -12,7 +12,7 @@ from handmill.errors import warn_caller
 from handmill.hub.generation.session import Session, session_for
 from handmill.hub.samplers.beam_sampler import BeamSampler, BeamSearch
 from handmill.hub.samplers.names import get
-from handmill.hub.samplers.sampler import Sampler, first_states, refuse_missing
+from handmill.hub.samplers.sampler import Sampler, first_states, refuse_missing, seed_of
 from handmill.ir.op import Array
 
 
@@ -25,6 +25,7 @@ def continue_prompts(
     seed: int | None = None,
     callback: Callable[[int, Array], Any] | None = None,
     truncate: str | None = None,
+    strip_prompt: bool = False,
 ) -> list[Array]:
     """Continues prompts token by token.
 
@@ -38,18 +39,27 @@ def continue_prompts(
         stop_token_ids: tokens that end a row, when they are generated.
         sampler: a sampler or its name.
         seed: of what is drawn; default: that of the sampler.
-        callback: called with a row and its new tokens, as soon as they are there.
+        callback: called with a row and its new tokens, as soon as they are there: of a search, when
+            it has ended, for it may change every token until then.
         truncate: "left" or "right": which side of a prompt is cut off that leaves no room.
             Default: it is refused.
+        strip_prompt: whether rows begin with what was generated.
 
     Returns:
-        The tokens of each row: prompt, then what was generated, with the stop token.
+        The tokens of each row: prompt, as far as it was not cut off, then what was generated, with
+        the stop token.
 
     Raises:
         ValueError: for an empty prompt, a token that the model does not have, a prompt that does
-            not fit, and logits from which no token can be chosen.
+            not fit, a stop token or seed that is none, logits from which no token can be chosen,
+            and a sampler that returns all beams.
     """
     sampler = get(sampler)
+    if isinstance(sampler, BeamSampler) and sampler.return_all_beams:
+        raise ValueError(
+            "generation gives the likeliest beam alone: of BeamSampler(return_all_beams=True), "
+            "which gives all of them, call the sampler itself"
+        )
     max_length = whole_number("max_length", max_length, 1)
     most = model.max_sequence_length
     if most is not None and max_length > most:
@@ -57,7 +67,13 @@ def continue_prompts(
             f"max_length={max_length} is more than the {most} places that the model has"
         )
     rows = [_checked(prompt, i, model, max_length, truncate) for i, prompt in enumerate(prompts)]
+    seed = seed_of(seed)
     stops = sorted({whole_number("a stop token", stop) for stop in stop_token_ids})
+    if stops and not 0 <= stops[0] <= stops[-1] < model.vocabulary_size:
+        raise ValueError(
+            f"stop tokens are tokens of the model, which knows 0 to {model.vocabulary_size - 1}. "
+            f"Received: {stops}"
+        )
     if not rows:
         return []
     if all(len(row) >= max_length for row in rows):
@@ -65,12 +81,15 @@ def continue_prompts(
             f"nothing was generated: the shortest prompt has {min(map(len, rows))} tokens, and "
             f"max_length is {max_length}"
         )
-        return rows
-    if seed is None:
-        seed = sampler.run_seed()
-    if isinstance(sampler, BeamSampler):
-        return _searched(model, rows, max_length, stops, sampler)
-    return _drawn(model, rows, max_length, stops, sampler, seed, callback)
+        found = rows
+    elif isinstance(sampler, BeamSampler):
+        found = _searched(model, rows, max_length, stops, sampler, callback)
+    else:
+        seed = sampler.run_seed() if seed is None else seed
+        found = _drawn(model, rows, max_length, stops, sampler, seed, callback)
+    if strip_prompt:
+        return [row[len(prompt) :] for row, prompt in zip(found, rows, strict=True)]
+    return found
 
 
 def _drawn(
@@ -123,16 +142,22 @@ def _keys(rows: list[Array]) -> Array:
 
 
 def _searched(
-    model: Any, rows: list[Array], max_length: int, stops: list[int], sampler: BeamSampler
+    model: Any,
+    rows: list[Array],
+    max_length: int,
+    stops: list[int],
+    sampler: BeamSampler,
+    callback: Callable[[int, Array], Any] | None,
 ) -> list[Array]:
     """Beams of each row, one row after the other: their lengths differ."""
+    found = list(rows)
     with session_for(model, sampler.num_beams, max_length, None, is_search=True) as session:
-        return [
-            prompt
-            if len(prompt) >= max_length
-            else _likeliest(session, prompt, max_length, stops, sampler)
-            for prompt in rows
-        ]
+        for i, prompt in enumerate(rows):
+            if len(prompt) < max_length:
+                found[i] = _likeliest(session, prompt, max_length, stops, sampler)
+                if callback is not None:
+                    callback(i, found[i][len(prompt) :])
+    return found
 
 
 def _likeliest(

@@ -21,6 +21,7 @@ from handmill.ir.op import Array
 from handmill.primitives.operands import shape_of
 from handmill.runtime.feed import Feed
 from handmill.runtime.function import TracedFunction
+from handmill.runtime.memory import together
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable, zeros
 
@@ -63,9 +64,12 @@ class Session:
             return Variable(zeros, shape, dtype, trainable=False, autocast=False)
 
         dtype = model.compute_dtype
-        self.cache = [
-            (state(shape, dtype), state(shape, dtype)) for shape in model.cache_shapes(rows, places)
-        ]
+        shapes = model.cache_shapes(rows, places)
+        with together(
+            f"keys and values of {rows} texts of {places} tokens",
+            "Pass a smaller max_length, or fewer texts at a time",
+        ):
+            self.cache = [(state(shape, dtype), state(shape, dtype)) for shape in shapes]
         # Of a search: the row in which each place of a text lies in the cache.
         self.lies = state((rows, places), "int32") if is_search else None
         self.tokens = state((rows, places), "int32")

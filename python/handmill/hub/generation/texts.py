@@ -53,14 +53,20 @@ def generate(
             callback(row, text)
 
     found = continue_prompts(
-        model, prompts, length, stops, sampler, seed, tell if callback else None, truncate
+        model,
+        prompts,
+        length,
+        stops,
+        sampler,
+        seed,
+        tell if callback else None,
+        truncate,
+        strip_prompt,
     )
     for row, stream in sorted(streams.items()):
         rest = stream.finish()
         if rest and callback is not None:
             callback(row, rest)
-    if strip_prompt:
-        found = [row[len(prompt) :] for row, prompt in zip(found, prompts, strict=True)]
     if of_texts:
         texts = [_text(row, preprocessor) for row in found]
         return texts[0] if single else texts

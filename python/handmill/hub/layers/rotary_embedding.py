@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import real_number
 from handmill.hub.layers.places import known_size, places_of
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
@@ -38,7 +40,8 @@ class RotaryEmbedding(Layer):
         the same.
 
     Raises:
-        ValueError: for an odd width, an axis that is none, or another type.
+        ValueError: for an odd width, an axis that is none, another type, or a wavelength or factor
+            that is not above 0.
 
     Example:
         >>> import numpy as np
@@ -62,6 +65,9 @@ class RotaryEmbedding(Layer):
             raise ValueError(
                 f"`rope_type` must be one of {_TYPES}. Received: rope_type={rope_type!r}"
             )
+        for name, value in (("max_wavelength", max_wavelength), ("scaling_factor", scaling_factor)):
+            if not 0 < real_number(name, value) < math.inf:
+                raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}")
         self.max_wavelength = max_wavelength
         self.scaling_factor = scaling_factor
         self.rope_type = rope_type

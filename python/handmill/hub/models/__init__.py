@@ -20,5 +20,9 @@ __getattr__, __dir__ = lazy_exports(
         "GPT2Tokenizer": "handmill.hub.tokenizers",
         "LlamaBackbone": ".llama",
         "LlamaCausalLM": ".llama",
+        "MaskedLM": ".task",
+        "Task": ".task",
+        "TextClassifier": ".task",
+        "Tokenizer": "handmill.hub.tokenizers",
     },
 )

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from handmill import dtype_policies
 from handmill.arguments import whole_number
 from handmill.errors import FileFormatError
 from handmill.hub.models.preset import FromPreset
+from handmill.ir.shapes import numpy_dtype
 from handmill.layers.core.low_rank import LowRankLayer
 from handmill.layers.layer import all_layers
 from handmill.models.model import Model
+from handmill.runtime.memory import FEW_BYTES, check_room, in_gigabytes
 
 _LORA_SUFFIX = ".lora.safetensors"
+
+
+def check_size(title: str, dtype: Any, count: Callable[..., int], **sizes: Any) -> None:
+    """Refuses a model whose weights nobody can have here, before the first of them is made.
+
+    Args:
+        title: what the error calls it.
+        dtype: that of its layers.
+        count: sizes -> how many weights it has.
+        **sizes: those that decide it; others than ``num_layers`` are left to the layers to refuse
+            where they are no whole numbers.
+
+    Raises:
+        ValueError: for a number of layers that is none.
+        MemoryError: if there is less memory than the weights need.
+    """
+    whole_number("num_layers", sizes["num_layers"], 0)
+    if not all(isinstance(n, int | np.integer) for n in sizes.values()):
+        return
+    weights = count(**{name: int(n) for name, n in sizes.items()})
+    width = numpy_dtype(dtype_policies.get(dtype).variable_dtype).itemsize
+    if weights * width <= FEW_BYTES:
+        return
+    given = ", ".join(f"{name}={n}" for name, n in sizes.items())
+    half = "" if width < 4 else 'dtype="bfloat16" needs half of it. '
+    check_room(
+        weights * width,
+        f"{title} with {given} has {weights:,} weights, which need {in_gigabytes(weights * width)}",
+        f"{half}Or choose a smaller model: fewer layers, or narrower ones",
+    )
 
 
 class Backbone(FromPreset, Model):

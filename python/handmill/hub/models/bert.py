@@ -9,8 +9,8 @@ from handmill.hub.layers.activations import gelu_approximate
 from handmill.hub.layers.masked_lm_head import MaskedLMHead
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_encoder import TransformerEncoder
-from handmill.hub.models.backbone import Backbone
-from handmill.hub.models.task import Task
+from handmill.hub.models.backbone import Backbone, check_size
+from handmill.hub.models.task import MaskedLM, TextClassifier, check_backbone
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.embedding import Embedding
 from handmill.layers.core.input_layer import Input
@@ -22,6 +22,20 @@ from handmill.layers.regularization.dropout import Dropout
 
 def _initial() -> Any:
     return initializers.TruncatedNormal(stddev=0.02)
+
+
+def _weights(
+    vocabulary_size: int,
+    num_layers: int,
+    hidden_dim: int,
+    intermediate_dim: int,
+    max_sequence_length: int,
+    num_segments: int,
+) -> int:
+    """How many weights the blocks of these sizes have."""
+    block = hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
+    around = vocabulary_size + max_sequence_length + num_segments + hidden_dim + 3
+    return num_layers * block + around * hidden_dim
 
 
 class BertBackbone(Backbone):
@@ -71,6 +85,17 @@ class BertBackbone(Backbone):
         activation: Any = gelu_approximate,
         **kwargs: Any,
     ) -> None:
+        check_size(
+            type(self).__name__,
+            dtype,
+            _weights,
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            max_sequence_length=max_sequence_length,
+            num_segments=num_segments,
+        )
         token_embedding = ReversibleEmbedding(
             vocabulary_size,
             hidden_dim,
@@ -145,7 +170,7 @@ class BertBackbone(Backbone):
 _VOCABULARY = (frozenset({"vocab.txt"}), frozenset({"tokenizer.json"}))
 
 
-class BertMaskedLM(Task):
+class BertMaskedLM(MaskedLM):
     """BERT with logits of the tokens that were masked: (B, T) and places (B, M) -> (B, M, V).
 
     Args:
@@ -167,6 +192,7 @@ class BertMaskedLM(Task):
     _vocabulary_files = _VOCABULARY
 
     def __init__(self, backbone: BertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
+        check_backbone(type(self).__name__, backbone, "token_embedding", "pooled_dense")
         head = MaskedLMHead(
             token_embedding=backbone.token_embedding,
             intermediate_activation=backbone.activation,
@@ -208,7 +234,7 @@ class BertMaskedLM(Task):
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
 
 
-class BertTextClassifier(Task):
+class BertTextClassifier(TextClassifier):
     """BERT with scores of classes for each text: tokens (B, T) -> (B, classes).
 
     Args:
@@ -241,6 +267,7 @@ class BertTextClassifier(Task):
         dropout: float = 0.1,
         **kwargs: Any,
     ) -> None:
+        check_backbone(type(self).__name__, backbone, "token_embedding", "pooled_dense")
         output_dropout = Dropout(dropout, dtype=backbone.dtype_policy, name="classifier_dropout")
         output_dense = Dense(
             num_classes,

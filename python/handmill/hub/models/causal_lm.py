@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from handmill import losses, metrics, ops, optimizers
-from handmill.hub.models.task import Task
+from handmill.hub.models.task import Task, check_backbone
 from handmill.ir.op import Array
 from handmill.models.compile_config import revived_compile_config
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
@@ -45,6 +45,8 @@ class CausalLM(Task):
     _vocabulary_files = (frozenset({"vocab.json", "merges.txt"}), frozenset({"tokenizer.json"}))
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any) -> None:
+        needed = ("token_embedding", "transformer_layers", "layer_norm")
+        check_backbone(type(self).__name__, backbone, *needed)
         inputs = backbone.input
         outputs = backbone.token_embedding(backbone(inputs), reverse=True)
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)

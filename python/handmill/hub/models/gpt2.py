@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from handmill import activations, initializers, ops
 from handmill.hub.layers.activations import gelu_approximate
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_decoder import TransformerDecoder
-from handmill.hub.models.backbone import Backbone
+from handmill.hub.models.backbone import Backbone, check_size
 from handmill.hub.models.causal_lm import CausalLM
 from handmill.layers.core.input_layer import Input
 from handmill.layers.core.reversible_embedding import ReversibleEmbedding
 from handmill.layers.merging.merge import Add
 from handmill.layers.normalization.layer_normalization import LayerNormalization
 from handmill.layers.regularization.dropout import Dropout
+
+
+def _weights(
+    vocabulary_size: int,
+    num_layers: int,
+    hidden_dim: int,
+    intermediate_dim: int,
+    max_sequence_length: int,
+    tables: int,
+) -> int:
+    """How many weights the blocks of these sizes have."""
+    block = hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
+    around = tables * vocabulary_size + max_sequence_length + 2
+    return num_layers * block + around * hidden_dim
 
 
 class GPT2Backbone(Backbone):
@@ -61,6 +76,16 @@ class GPT2Backbone(Backbone):
         tie_word_embeddings: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_size(
+            type(self).__name__,
+            dtype,
+            partial(_weights, tables=1 if tie_word_embeddings else 2),
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            max_sequence_length=max_sequence_length,
+        )
         normal = initializers.RandomNormal(stddev=0.02)
         token_embedding = ReversibleEmbedding(
             vocabulary_size,

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from handmill import initializers
-from handmill.hub.models.backbone import Backbone
+from handmill.hub.models.backbone import Backbone, check_size
 from handmill.hub.models.causal_lm import CausalLM
 from handmill.hub.models.llama_layers import LlamaLayerNorm, LlamaTransformerDecoder
 from handmill.layers.core.input_layer import Input
 from handmill.layers.core.reversible_embedding import ReversibleEmbedding
+
+
+def _weights(
+    vocabulary_size: int,
+    num_layers: int,
+    num_query_heads: int,
+    hidden_dim: int,
+    intermediate_dim: int,
+    num_key_value_heads: int,
+    head_dim: int | None,
+    tables: int,
+) -> int:
+    """How many weights the blocks of these sizes have."""
+    width = head_dim or hidden_dim // max(num_query_heads, 1)
+    attention = 2 * (num_query_heads + num_key_value_heads) * width
+    block = hidden_dim * (attention + 3 * intermediate_dim + 2)
+    return num_layers * block + (tables * vocabulary_size + 1) * hidden_dim
 
 
 class LlamaBackbone(Backbone):
@@ -73,6 +91,17 @@ class LlamaBackbone(Backbone):
         max_sequence_length: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_size(
+            type(self).__name__,
+            dtype,
+            partial(_weights, head_dim=head_dim, tables=1 if tie_word_embeddings else 2),
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            num_query_heads=num_query_heads,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_key_value_heads=num_key_value_heads,
+        )
         normal = initializers.RandomNormal(stddev=0.02)
         token_embedding = ReversibleEmbedding(
             vocabulary_size,

@@ -9,6 +9,7 @@ from handmill import activations, initializers, ops
 from handmill.hub.layers.attention_masks import merged_mask
 from handmill.hub.layers.key_value_cache import keys_and_values, rows_of, starts_of
 from handmill.hub.models.llama_rotary import LlamaRotaryEmbedding
+from handmill.layers.arguments import positive_integer
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.einsum_dense import EinsumDense
 from handmill.layers.layer import Layer
@@ -63,6 +64,8 @@ class LlamaAttention(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        positive_integer("num_query_heads", num_query_heads)
+        positive_integer("num_key_value_heads", num_key_value_heads)
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "`num_key_value_heads` must divide `num_query_heads`. Received: "
@@ -197,9 +200,9 @@ class LlamaTransformerDecoder(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.intermediate_dim = intermediate_dim
-        self.num_query_heads = num_query_heads
-        self.num_key_value_heads = num_key_value_heads
+        self.intermediate_dim = positive_integer("intermediate_dim", intermediate_dim)
+        self.num_query_heads = positive_integer("num_query_heads", num_query_heads)
+        self.num_key_value_heads = positive_integer("num_key_value_heads", num_key_value_heads)
         self.rotary = dict(rotary or {})
         self.activation = activations.get(activation)
         self.layer_norm_epsilon = layer_norm_epsilon

@@ -16,6 +16,24 @@ from handmill.models.compile_config import revived_compile_config
 from handmill.models.model import Model
 
 
+def check_backbone(title: str, backbone: Any, *needed: str) -> None:
+    """Refuses what is no backbone for a task.
+
+    Args:
+        title: the class of the task.
+        backbone: what it was given.
+        *needed: attributes that the task uses.
+
+    Raises:
+        ValueError: naming those that it lacks.
+    """
+    if missing := [name for name in needed if not hasattr(backbone, name)]:
+        raise ValueError(
+            f"{title} cannot stand on {backbone!r}, which has no {', no '.join(missing)}: "
+            "`backbone` is a model such as those that from_preset gives it"
+        )
+
+
 class Task(FromPreset, Model):
     """A model around a backbone.
 
@@ -145,6 +163,20 @@ class Task(FromPreset, Model):
             **kwargs: further arguments of ``Model.predict``.
         """
         return super().predict(self._tokens(x)[0], *args, **kwargs)
+
+
+class MaskedLM(Task):
+    """A model that gives logits of the tokens that were masked.
+
+    ``MaskedLM.from_preset(folder)`` gives the class for the model in the folder.
+    """
+
+
+class TextClassifier(Task):
+    """A model that gives scores of classes for texts.
+
+    ``TextClassifier.from_preset(folder)`` gives the class for the model in the folder.
+    """
 
 
 def _are_texts(x: Any) -> bool:

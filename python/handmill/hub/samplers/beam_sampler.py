@@ -19,7 +19,7 @@ class BeamSampler(Sampler):
     lets it go on). There is no penalty for length.
 
     Args:
-        num_beams: how many.
+        num_beams: how many; there may be more than tokens, as for a search of all short texts.
         return_all_beams: whether all are returned, likeliest first, with their log-probabilities.
         temperature: see :class:`Sampler`; 0 counts as 1.
 
@@ -62,7 +62,8 @@ class BeamSampler(Sampler):
 
         Returns:
             The tokens (B, T). With `return_all_beams` those of all beams (B, num_beams, T) and
-            their log-probabilities (B, num_beams).
+            their log-probabilities (B, num_beams): -inf for those that no text is left for, where
+            there are more beams than texts.
         """
         tokens = np.array(prompt)
         kept = np.zeros(tokens.shape, bool) if mask is None else np.array(mask, bool)

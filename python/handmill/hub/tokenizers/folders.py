@@ -61,6 +61,15 @@ def keep_longest_rows(folder: str | os.PathLike[str], length: int) -> None:
     write_bytes(path, [json.dumps({**known, "model_max_length": length}, indent=2).encode()])
 
 
+def is_word_piece(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a vocabulary of word pieces, not one of byte pairs."""
+    file = Path(folder, "tokenizer.json")
+    if not file.exists():
+        return Path(folder, "vocab.txt").exists()
+    model = read_json(file).get("model")
+    return isinstance(model, dict) and model.get("type") == "WordPiece"
+
+
 def word_piece_files(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, Any]]:
     """Returns the vocabulary of a folder and what it says of the arguments of WordPieceTokenizer.
 

@@ -12,11 +12,11 @@ from handmill.hub.tokenizers.folders import byte_pair_files
 END = "<|endoftext|>"
 
 
-def byte_pairs_of(folder: str | os.PathLike[str]) -> BytePairTokenizer:
+def byte_pairs_of(folder: str | os.PathLike[str], **kwargs: Any) -> BytePairTokenizer:
     """Returns the tokenizer of a Hugging Face folder: GPT-2's where its vocabulary has an end."""
     vocabulary, merges = byte_pair_files(folder)
     kind = GPT2Tokenizer if END in vocabulary else BytePairTokenizer
-    return kind(vocabulary, merges)
+    return kind(vocabulary, merges, **kwargs)
 
 
 class GPT2Tokenizer(BytePairTokenizer):

@@ -170,6 +170,40 @@ class Tokenizer:
         """Returns the tokenizer of a configuration."""
         return cls(**config)
 
+    @classmethod
+    def from_preset(cls, folder: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Returns the tokenizer of a Hugging Face folder, from the disk alone.
+
+        Args:
+            folder: with a `tokenizer.json`; or with a `vocab.json` and a `merges.txt`, or a
+                `vocab.txt`.
+            **kwargs: other arguments of the tokenizer's class.
+
+        Returns:
+            A :class:`BertTokenizer`, :class:`GPT2Tokenizer` or :class:`BytePairTokenizer`, by what
+            the folder holds.
+
+        Raises:
+            ValueError: where the files are missing or damaged, with file, line and reason; for a
+                tokenizer that is none of the class.
+        """
+        from handmill.hub.tokenizers.bert_tokenizer import BertTokenizer
+        from handmill.hub.tokenizers.folders import is_word_piece
+        from handmill.hub.tokenizers.gpt2_tokenizer import byte_pairs_of
+
+        pieces = is_word_piece(folder)
+        made = (
+            BertTokenizer.from_preset(folder, **kwargs)
+            if pieces
+            else byte_pairs_of(folder, **kwargs)
+        )
+        if not isinstance(made, cls):
+            raise ValueError(
+                f"{cls.__name__} cannot be made from {os.fspath(folder)}, which holds a "
+                f"{type(made).__name__}"
+            )
+        return made
+
     def save_assets(self, folder: str | os.PathLike[str]) -> list[str]:
         """Writes the vocabulary into a folder, under the names that Hugging Face gives.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from handmill import ops
@@ -48,6 +49,11 @@ class ReversibleEmbedding(Embedding):
         logit_soft_cap: float | None = None,
         **kwargs: Any,
     ) -> None:
+        if logit_soft_cap is not None and not 0 < logit_soft_cap < math.inf:
+            raise ValueError(
+                "`logit_soft_cap` must be a finite number above 0. Received: "
+                f"logit_soft_cap={logit_soft_cap}"
+            )
         self.tie_weights = tie_weights  # before `weights` among kwargs builds the layer
         super().__init__(
             input_dim,

@@ -64,6 +64,12 @@ class Bidirectional(Layer):
                 "`backward_layer` need to be a `handmill.layers.Layer` instance. Received: "
                 f"{backward_layer}"
             )
+        for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
+            if given is not None and not hasattr(given, "go_backwards"):
+                raise ValueError(
+                    f"`{argument}` must go over sequences in both directions, as recurrent layers "
+                    f"do: it needs a `go_backwards`. Received: {given}"
+                )
         if merge_mode not in _MODES:
             raise ValueError(
                 f"Invalid merge mode. Received: {merge_mode}. Merge mode should be one of "

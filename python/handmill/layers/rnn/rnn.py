@@ -187,6 +187,12 @@ class RNN(Layer):
         elif self.stateful and self._carried is not None:
             self._check_batch(batch)
         states = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
+        if len(states) != len(self.state_size):
+            raise ValueError(
+                f"{self.describe()}: its cell has {len(self.state_size)} states, of the sizes "
+                f"{self.state_size}: `initial_state` is a list with one for each. Received: "
+                f"{len(states)}"
+            )
         dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
         states = tree.map_structure(lambda x: ops.cast(x, dtype), states)
         aligned = _take_aligned()

@@ -67,7 +67,7 @@ def slice(inputs: Tensor, start_indices: Any, shape: Any) -> Any:
         )
     for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         if isinstance(start, int) and start < 0 and isinstance(own[axis], int):
-            start += own[axis]
+            start = max(0, start + own[axis])
         if isinstance(size, int) and size == -1:
             if not isinstance(start, int | SymbolicDim):
                 raise ValueError(

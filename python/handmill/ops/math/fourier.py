@@ -337,6 +337,11 @@ def _reflected(x: Any, around: int) -> Any:
 
 def _check_lengths(sequence_length: int, sequence_stride: Any, fft_length: int) -> None:
     _check_stride(sequence_stride)
+    if sequence_length < 1:
+        raise ValueError(
+            "`sequence_length` must be a positive number of elements. Received: "
+            f"sequence_length={sequence_length}"
+        )
     if fft_length < sequence_length:
         raise ValueError(
             "`fft_length` must equal or larger than `sequence_length`. Received: "

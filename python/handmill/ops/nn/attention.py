@@ -137,6 +137,13 @@ def attend(
     mask = None if mask is None else _checked_mask(mask)
     if window is not None and (not isinstance(window, int) or window < 1):
         raise ValueError(f"`window` must be a positive integer or None. Received: window={window}")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"`scale` must be a finite number. Received: scale={scale}")
+    if soft_cap is not None and not 0 < soft_cap < math.inf:
+        raise ValueError(
+            "`attn_logits_soft_cap` must be a finite number above 0. Received: "
+            f"attn_logits_soft_cap={soft_cap}"
+        )
     dtype = common_dtype((dtype_of(query), dtype_of(key), dtype_of(value)))
     factor = 1.0 / math.sqrt(shape_of(key)[3]) if scale is None else float(scale)
     operands = tuple(cast(x, dtype) for x in (query, key, value))

@@ -48,11 +48,13 @@ def ctc_loss(
 
     Returns:
         A number for each sequence, of shape ``(batch,)``. One that has fewer steps than its labels
-        need gets about 100,000.
+        need (one for each, and one between two that are equal) gets about 100,000 or more, as in
+        Keras: no way of saying them has a probability.
 
     Raises:
         ShapeError: if shapes do not fit.
-        ValueError: for labels that are no classes.
+        ValueError: for labels and a blank that are no classes, and lengths that are no whole
+            numbers, negative or beyond what is there.
 
     Example:
         >>> import numpy as np
@@ -66,8 +68,8 @@ def ctc_loss(
             return type(x).record_function(
                 "ctc_loss", lambda y, x, n, t: ctc_loss(y, x, n, t, mask_index), given
             )
-    target, output = cast(tensor(target), "int32"), tensor(output)
-    lengths = [cast(tensor(n), "int32") for n in (target_length, output_length)]
+    target, output = tensor(target), tensor(output)
+    lengths = [tensor(n) for n in (target_length, output_length)]
     shapes = [as_none(shape_of(x)) for x in (target, output, *lengths)]
     if [len(s) for s in shapes] != [2, 3, 1, 1] or not is_fixed(shape_of(output)[2:]):
         raise ShapeError(
@@ -80,11 +82,15 @@ def ctc_loss(
     dtype = dtype_of(output)
     batch, steps = shape_of(output)[:2]
     classes = int(shape_of(output)[2])  # fixed, as was checked
-    blank = mask_index % classes
+    blank = _blank("ctc_loss", mask_index, classes)
     count = shape_of(target)[1]
-    target_length, output_length = (expand_dims(n, 1) for n in lengths)
+    limits = zip(lengths, ((count, "target_length"), (steps, "output_length")), strict=True)
+    target_length, output_length = (
+        expand_dims(_checked_length(n, most, name), 1) for n, (most, name) in limits
+    )
     is_label = less(expand_dims(arange(count, dtype="int32"), 0), target_length)
-    target = check_labels(where(is_label, target, blank), classes)
+    blanks = cast(blank, dtype_of(target))
+    target = cast(check_labels(where(is_label, target, blanks), classes), "int32")
 
     # What may be said, in its order: a blank, the first label, a blank, the second, ..., a blank.
     blanks = full((batch, 1), blank, dtype="int32")
@@ -121,6 +127,20 @@ def ctc_loss(
     return negative(logsumexp(where(is_last, known, 10 * _NEVER), axis=-1))
 
 
+def _blank(name: str, mask_index: int, classes: int) -> int:
+    """The class of the blank, counted from 0."""
+    if not -classes <= whole_number("mask_index", mask_index) < classes:
+        raise ValueError(
+            f"{name}: mask_index is one of the {classes} classes. Received: mask_index={mask_index}"
+        )
+    return mask_index % classes
+
+
+def _checked_length(length: Any, most: Any, name: str) -> Any:
+    checked = check_labels(length, most + 1, name) if isinstance(most, int) else length
+    return cast(checked, "int32")
+
+
 def ctc_decode(
     inputs: Tensor,
     sequence_lengths: Tensor,
@@ -151,7 +171,8 @@ def ctc_decode(
 
     Raises:
         ShapeError: if shapes do not fit.
-        ValueError: for another strategy, and numbers of candidates that are not positive.
+        ValueError: for another strategy, numbers of candidates that are not positive, and a blank
+            that is no class.
 
     Example:
         >>> import numpy as np
@@ -172,11 +193,12 @@ def ctc_decode(
             "ctc_decode: expected logits of shape (batch, steps, classes), with at least one "
             f"class. Received: inputs.shape={shape}"
         )
+    blank = _blank("ctc_decode", mask_index, shape[2])
     attrs = {"width": 0, "paths": 1, "merge": bool(merge_repeated)}
     if strategy == "beam_search":
         attrs["width"] = whole_number("beam_width", beam_width, 1)
         attrs["paths"] = whole_number("top_paths", top_paths, 1)
     labels, scores = apply(
-        CTC_DECODE, x, cast(tensor(sequence_lengths), "int32"), blank=mask_index % shape[2], **attrs
+        CTC_DECODE, x, cast(tensor(sequence_lengths), "int32"), blank=blank, **attrs
     )
     return labels, scores
