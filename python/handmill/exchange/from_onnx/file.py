@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from handmill.errors import FileFormatError
+from handmill.errors import FaultyRuleWarning, FileFormatError, warn_caller
 from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
     classical,
     elementwise,
@@ -17,6 +17,7 @@ from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
 )
 from handmill.exchange.from_onnx.execution import MOST_ELEMENTS, RULES, run
 from handmill.exchange.from_onnx.external import reader_of
+from handmill.exchange.from_onnx.flow import opened
 from handmill.exchange.from_onnx.layer import OnnxGraph
 from handmill.exchange.from_onnx.layered import NoLayersError, layered
 from handmill.exchange.from_onnx.program import Fetch, Program, program_of, without_unread
@@ -72,7 +73,7 @@ def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = 
 
 def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None) -> Any:
     """Returns the model that the bytes of a file say; see :func:`load_onnx`."""
-    program = without_unread(program_of(data, what, RULES, fetch))
+    program = opened(without_unread(program_of(data, what, RULES, fetch)), what)
     inputs = []
     for port in program.inputs:
         if port.shape is None:
@@ -88,10 +89,26 @@ def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None)
         raise ValueError(f"{what} has no inputs: it is a constant")
     if not program.outputs:
         raise FileFormatError(f"{what} has no outputs: its graph names none")
+
+    def whole(why: str) -> Any:
+        return _model(inputs, OnnxGraph(program, what, why=why)(inputs), name)
+
     try:
-        return _model(inputs, layered(program, inputs, what), name)
-    except (NoLayersError, ValueError) as error:  # of one layer; what is wrong is told by it
-        return _model(inputs, OnnxGraph(program, what, why=str(error))(inputs), name)
+        outputs, faults = layered(program, inputs, what)
+        found = _model(inputs, outputs, name)
+    except NoLayersError as error:
+        return whole(str(error))
+    except Exception as error:
+        found = whole(str(error))  # where the file is at fault, this says so
+        faults = [f"the file as a whole: {error!r}"]
+    if faults:
+        warn_caller(
+            f"{what}: layers could not be made of operators that can be computed, which are now "
+            f"graphs of operators; the model is right, this is an error of handmill: "
+            + "; ".join(faults),
+            FaultyRuleWarning,
+        )
+    return found
 
 
 def _model(inputs: list[Any], outputs: list[Any], name: str | None) -> Any:

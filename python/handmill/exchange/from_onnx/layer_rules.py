@@ -22,8 +22,8 @@ LayerRule: TypeAlias = "Callable[..., Held]"
 LAYER_RULES: dict[str, LayerRule] = {}
 """How an operator is a layer: ``rule(call, name, *operands)`` -> a :class:`Held`."""
 HOLDS_WEIGHTS = {
-    "BatchNormalization": (1, 2, 3, 4), "Conv": (1, 2), "Gemm": (1, 2),
-    "LayerNormalization": (1, 2), "MatMul": (1,),
+    "BatchNormalization": (1, 2, 3, 4), "Conv": (1, 2), "GRU": (1, 2, 3), "Gemm": (1, 2),
+    "LSTM": (1, 2, 3), "LayerNormalization": (1, 2), "MatMul": (1,), "RNN": (1, 2, 3),
 }  # fmt: skip
 """Operators that become layers with weights, and which operands these are."""
 
@@ -34,11 +34,13 @@ class Held:
     Attributes:
         tensor: the tensor.
         turned: whether it is (N, *S, C) where the file says (N, C, *S).
+        steps: whether it is (N, T, *S) where the file says (T, N, *S), as recurrent operators do.
     """
 
-    def __init__(self, tensor: Any, turned: bool = False) -> None:
+    def __init__(self, tensor: Any, turned: bool = False, steps: bool = False) -> None:
         self.tensor = tensor
         self.turned = turned
+        self.steps = steps
         self._other: Any = None
 
     @property
@@ -50,6 +52,8 @@ class Held:
     def shape(self) -> tuple[Any, ...]:
         """The sizes in the order that the file says; None for those that a call decides."""
         given = tuple(self.tensor.shape)
+        if self.steps:
+            return (given[1], given[0], *given[2:])
         return (given[0], given[-1], *given[1:-1]) if self.turned else given
 
     def first(self) -> Any:
@@ -61,6 +65,8 @@ class Held:
         return self._permuted(True)
 
     def _permuted(self, last: bool) -> Any:
+        if self.steps:
+            raise Unreadable("the batch is no first axis")
         if self.turned == last:
             return self.tensor
         if self._other is None:
@@ -93,6 +99,11 @@ def _given(layer: Any, x: Any, *arrays: Array) -> Any:
     return found
 
 
+def _features_last(x: Held) -> Any:
+    """A tensor for what goes along the last axis alone: the order of those before it may stay."""
+    return x.tensor if x.steps and x.ndim > 2 else x.first()
+
+
 def _vector(array: Any, size: int) -> Array:
     """What is added to each of so many entries."""
     if array.size not in (1, size) or any(n != 1 for n in array.shape[:-1]):
@@ -111,7 +122,7 @@ def dense(call: Call, name: str, x: Any, w: Any, bias: Any = None) -> Held:
         raise Unreadable("no product of rows and a matrix")
     arrays = [w] if bias is None else [w, _vector(bias, w.shape[1])]
     layer = layers.Dense(w.shape[1], use_bias=bias is not None, name=name)
-    return Held(_given(layer, x.first(), *arrays))
+    return Held(_given(layer, _features_last(x), *arrays), steps=x.steps)
 
 
 @layer_rule("Gemm")
@@ -166,6 +177,8 @@ def conv(call: Call, name: str, x: Any, w: Any, bias: Any = None) -> Held:
         raise Unreadable("images of other channels")
     if call.attr("kernel_shape", window) != window or None in x.shape[1:2]:
         raise Unreadable("a kernel of another shape")
+    if bias is not None and bias.shape != w.shape[:1]:
+        raise Unreadable(f"what is added has the shape {bias.shape}")
     images = x.last()
     attrs = windows(call, images.shape[1:-1], window)
     if max(attrs["dilation"]) > 1 and max(attrs["strides"]) > 1:
@@ -216,7 +229,7 @@ def global_pool(call: Call, name: str, x: Any, axes: Any = None) -> Held:
         if x.ndim == 3 and not x.turned:
             raise Unreadable("a mean over features")
         given = call.ints("axes", axes, [])
-        if sorted(axis % x.ndim for axis in given) != list(range(2, x.ndim)):
+        if sorted(call.axes(given, x.ndim)) != list(range(2, x.ndim)):
             raise Unreadable(f"a mean over the axes {given}")
         keep = bool(call.attr("keepdims", 1))
     kind = "GlobalMaxPooling" if call.step.op == "GlobalMaxPool" else "GlobalAveragePooling"
@@ -236,6 +249,8 @@ def batch_normalization(
     _floats(scale, bias, mean, var)
     if call.attr("training_mode", 0) or not isinstance(x, Held) or x.ndim < 2:
         raise Unreadable("it is in training mode")
+    if any(array.shape != (x.shape[1],) for array in (scale, bias, mean, var)):
+        raise Unreadable("numbers that are not one for each channel")
     given = {"momentum": call.attr("momentum", 0.9), "epsilon": call.attr("epsilon", 1e-5)}
     layer = layers.BatchNormalization(axis=-1, name=name, **given)
     turned = x.ndim > 2
@@ -250,11 +265,14 @@ def layer_normalization(call: Call, name: str, x: Any, scale: Any, bias: Any = N
     axis = call.attr("axis", -1)
     if not isinstance(x, Held) or axis not in (-1, x.ndim - 1) or scale.ndim != 1:
         raise Unreadable("it goes over several axes")
+    if any(v is not None and v.shape != (x.shape[-1],) for v in (scale, bias)):
+        raise Unreadable("numbers that are not one for each entry")
     if any(call.step.outputs[1:]):
         raise Unreadable("its mean is asked for")
     epsilon = call.attr("epsilon", 1e-5)
     layer = layers.LayerNormalization(epsilon=epsilon, center=bias is not None, name=name)
-    return Held(_given(layer, x.first(), scale, *([] if bias is None else [bias])))
+    arrays = [scale] if bias is None else [scale, bias]
+    return Held(_given(layer, _features_last(x), *arrays), steps=x.steps)
 
 
 # --- element by element --------------------------------------------------------------------------
@@ -272,7 +290,7 @@ def activation(call: Call, name: str, x: Any) -> Held:
 
 
 def _same(x: Any, layer: Any) -> Held:
-    return Held(layer(x.tensor), x.turned)
+    return Held(layer(x.tensor), x.turned, x.steps)
 
 
 @layer_rule("LeakyRelu")
@@ -290,11 +308,14 @@ def elu(call: Call, name: str, x: Any) -> Held:
 @layer_rule("Clip")
 def clip(call: Call, name: str, x: Any, low: Any = None, high: Any = None) -> Held:
     """relu6 and its kind: from 0 to a number."""
-    low = call.attr("min") if low is None else low
-    high = call.attr("max") if high is None else high
-    if low is None or high is None or float(np.asarray(low)) != 0 or not np.asarray(high) > 0:
+    low = call.attr("min", 1.0) if low is None else low
+    high = call.attr("max", 0.0) if high is None else high
+    ends = [
+        np.asarray(call.known(e, "end") if not isinstance(e, float) else e) for e in (low, high)
+    ]
+    if any(end.size != 1 for end in ends) or ends[0].item() != 0 or not ends[1].item() > 0:
         raise Unreadable("other ends")
-    return _same(x, layers.ReLU(max_value=float(np.asarray(high)), name=name))
+    return _same(x, layers.ReLU(max_value=float(ends[1].item()), name=name))
 
 
 @layer_rule("Softmax")
@@ -303,7 +324,7 @@ def softmax(call: Call, name: str, x: Any) -> Held:
     axis = call.attr("axis", -1 if call.opset >= 13 else 1)
     if axis not in (-1, x.ndim - 1):  # before version 13 all axes from this one on
         raise Unreadable("along another axis")
-    return Held(layers.Softmax(name=name)(x.first()))
+    return Held(layers.Softmax(name=name)(_features_last(x)), steps=x.steps)
 
 
 @layer_rule("Add", "Sub", "Mul", "Max", "Min")
@@ -314,6 +335,8 @@ def merged(call: Call, name: str, *xs: Any) -> Held:
     if len(xs) < 2 or len(shapes) != 1 or not all(isinstance(x, Held) for x in xs):
         raise Unreadable("numbers of the file, or other shapes")
     turned = any(x.turned for x in xs)
+    if any(x.steps for x in xs):
+        raise Unreadable("the batch is no first axis")
     layer = getattr(layers, kinds[call.step.op])(name=name)
     return Held(layer([x.last() if turned else x.tensor for x in xs]), turned)
 
@@ -329,6 +352,8 @@ def concat(call: Call, name: str, *xs: Any) -> Held:
     rank = xs[0].ndim
     axis = call.axis(call.attr("axis", 1), rank)
     turned = any(x.turned for x in xs)
+    if any(x.steps for x in xs):
+        raise Unreadable("the batch is no first axis")
     if axis == 0:
         raise Unreadable("of batches")
     at = axis if not turned else rank - 1 if axis == 1 else axis - 1
@@ -372,7 +397,7 @@ def reshape(call: Call, name: str, x: Any, shape: Any = None) -> Held:
 def squeeze(call: Call, name: str, x: Any, axes: Any = None) -> Held:
     """Channels of images of one place."""
     given = call.ints("axes", axes, [])
-    if sorted(axis % x.ndim for axis in given) != list(range(2, x.ndim)) or x.ndim < 3:
+    if sorted(call.axes(given, x.ndim)) != list(range(2, x.ndim)) or x.ndim < 3:
         raise Unreadable("other axes")
     if x.shape[2:] != (1,) * (x.ndim - 2) or x.shape[1] is None:
         raise Unreadable("axes of more than one entry")
@@ -384,6 +409,8 @@ def transpose(call: Call, name: str, x: Any) -> Held:
     """Another order of axes; of channels, that is no more than a word."""
     rank = x.ndim
     perm = call.attr("perm", list(range(rank))[::-1])
+    if sorted(perm) == list(range(rank)) and perm == [1, 0, *range(2, rank)] and not x.turned:
+        return Held(x.tensor, steps=not x.steps)
     if sorted(perm) != list(range(rank)) or perm[0] != 0:
         raise Unreadable("the batch moves")
     if x.turned and perm == [0, *range(2, rank), 1]:
@@ -400,6 +427,6 @@ def identity(call: Call, name: str, x: Any, *others: Any) -> Held:
         raise Unreadable("the places that stay")
     if call.step.op == "Dropout":
         call.attr("ratio", 0.5)
-        if any(np.any(other) for other in others[1:]):
+        if any(x is not None and np.any(call.known(x, "training_mode")) for x in others[1:]):
             raise Unreadable("it is in training mode")
-    return Held(x.tensor, x.turned)
+    return Held(x.tensor, x.turned, x.steps)

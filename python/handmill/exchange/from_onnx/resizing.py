@@ -21,6 +21,7 @@ def resize(call: Call, x: Any, roi: Any = None, scales: Any = None, sizes: Any =
     if call.step.op == "Upsample" or (call.opset < 11 and scales is None):
         scales, roi = roi, None
     rank = len(x.shape)
+    call.attr("antialias", 0)  # which only some modes use
     at = call.axes(call.ints("axes", None, list(range(rank))), rank)
     factors: list[float] | None = None
     if scales is not None and call.known(scales, "scales").size:
