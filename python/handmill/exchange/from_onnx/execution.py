@@ -173,7 +173,7 @@ class Call:
         self.budget.needs(len(body.steps) + 1)
         self.budget.left -= len(body.steps) + 1
         given = {port.name: x for port, x in zip(body.inputs, operands, strict=True)}
-        return _results(body, {**around, **given}, "its graph", self.budget)
+        return results(body, {**around, **given}, "its graph", self.budget)
 
     def ints(self, name: str, operand: Any = None, default: Any = None) -> Any:
         """Whole numbers that older versions have as an attribute, newer ones as an operand."""
@@ -282,20 +282,30 @@ def run(
     Raises:
         ValueError: naming the node that cannot be computed.
     """
-    found = _results(program, operands, what, Budget(evaluating))
+    found = results(program, operands, what, Budget(evaluating))
     return [as_tensor(x) for x in found]
 
 
-def _results(program: Program, operands: Mapping[str, Any], what: str, budget: Budget) -> list[Any]:
-    """The outputs of a program; those that are sizes are still sizes."""
+def results(
+    program: Program, operands: Mapping[str, Any], what: str, budget: Budget | None = None
+) -> list[Any]:
+    """Returns the outputs of a program; those that are sizes are still sizes.
+
+    Args:
+        program: the steps.
+        operands: inputs and numbers, by name.
+        what: names it in errors.
+        budget: what its loops may cost; default: what those of a file may.
+    """
+    budget = Budget() if budget is None else budget
     values = dict(operands)
     for step in program.steps:
         given = [values[name] if name else None for name in step.inputs]
-        results = _run_step(step, given, program.opset, what, budget)
-        for name, value in zip(step.outputs, results, strict=False):
+        found = _run_step(step, given, program.opset, what, budget)
+        for name, value in zip(step.outputs, found, strict=False):
             if name:
                 values[name] = value
-        missing = [name for name in step.outputs[len(results) :] if name]
+        missing = [name for name in step.outputs[len(found) :] if name]
         if missing:
             raise ValueError(f"{what}: {step.op} in {step.name!r} has no output {missing[0]!r}")
     return [first(values[name]) for name in program.outputs]
@@ -390,7 +400,8 @@ def _of_sizes(call: Call, rule_of: Rule, given: list[Any]) -> Any:
     simple = _SIZES.get(call.step.op)
     rest = [x for x in given if x is not None]
     if simple is not None and all(isinstance(x, np.ndarray) for x in rest):
-        return np.asarray(simple(call, *given), object)
+        found = np.asarray(simple(call, *given), object)
+        return sizes_array([whole(n) for n in found.reshape(-1)]).reshape(found.shape)
     kept = _TAKE_SIZES.get(call.step.op, len(given))
     return rule_of(call, *[as_tensor(x) if i < kept else x for i, x in enumerate(given)])
 

@@ -10,6 +10,7 @@ from handmill.errors import FaultyRuleWarning, FileFormatError, warn_caller
 from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
     classical,
     elementwise,
+    flow,
     movement,
     products,
     resizing,
@@ -17,10 +18,10 @@ from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
 )
 from handmill.exchange.from_onnx.execution import MOST_ELEMENTS, RULES, run
 from handmill.exchange.from_onnx.external import reader_of
-from handmill.exchange.from_onnx.flow import opened
 from handmill.exchange.from_onnx.layer import OnnxGraph
 from handmill.exchange.from_onnx.layered import NoLayersError, layered
 from handmill.exchange.from_onnx.program import Fetch, Program, program_of, without_unread
+from handmill.exchange.from_onnx.simplify import simplified
 from handmill.files import read_regular
 from handmill.ir.shapes import DTYPES
 from handmill.layers.core.input_layer import Input
@@ -73,7 +74,7 @@ def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = 
 
 def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None) -> Any:
     """Returns the model that the bytes of a file say; see :func:`load_onnx`."""
-    program = opened(without_unread(program_of(data, what, RULES, fetch)), what)
+    program = simplified(without_unread(program_of(data, what, RULES, fetch)), what)
     inputs = []
     for port in program.inputs:
         if port.shape is None:

@@ -23,10 +23,9 @@ from handmill.exchange.from_onnx.execution import (
     cost,
     known_dtype,
     rule,
-    run,
     whole,
 )
-from handmill.exchange.from_onnx.program import Program, Step, bodies_of, without_unread
+from handmill.exchange.from_onnx.program import Program
 from handmill.ir.dims import as_none, is_symbolic_dim
 
 MOST_STEPS = 1 << 20
@@ -320,11 +319,13 @@ def _steps(
         return found[:carried], found[carried:]
 
     if not all(_is_known(x) for x in [*values, *rows, *around.values()]):
+
+        def traced(now: Any, row: Any) -> tuple[Any, Any]:
+            after, found = step(now, row)
+            return [_tensor(x) for x in after], [_tensor(x) for x in found]
+
         last, stacked = ops.scan(
-            lambda now, row: tuple([_tensor(x) for x in part] for part in step(now, row)),
-            [_tensor(x) for x in values],
-            [_tensor(x) for x in rows],
-            reverse=reverse,
+            traced, [_tensor(x) for x in values], [_tensor(x) for x in rows], reverse=reverse
         )
         return list(last), list(stacked)
     order = range(len(rows[0]))
@@ -338,70 +339,3 @@ def _steps(
         raise Unreadable("it runs no step, so that the sizes of what it stacks are not known")
     columns = zip(*(made[::-1] if reverse else made), strict=True)
     return values, [np.stack(column) for column in columns]
-
-
-# --- choices that the file decides ---------------------------------------------------------------
-
-MOST_OPENED = 1_000
-"""Operators that are looked at to find out what conditions are."""
-
-
-def opened(program: Program, what: str) -> Program:
-    """Returns a program with the branch that is taken in the place of each choice that is known.
-
-    So the operators of that branch can be layers. Choices that depend on sizes stay; what they come
-    to is known when the program is traced.
-
-    Args:
-        program: the program.
-        what: names the file in errors.
-    """
-    if not any(step.op == "If" for step in program.steps):
-        return program
-    steps: list[Step] = []
-    written: dict[str, int] = {}
-    left = MOST_OPENED
-
-    def condition(name: str) -> Any:
-        """What is computed of the file's numbers alone; None for all else."""
-        nonlocal left
-        needed: set[int] = set()
-        open_, numbers = [name], {}
-        left -= 1
-        while open_:
-            each = open_.pop()
-            if left < 0 or (each not in program.numbers and each not in written):
-                return None
-            if each in program.numbers:
-                numbers[each] = program.numbers[each]
-            elif written[each] not in needed:
-                needed.add(written[each])
-                open_ += [n for n in steps[written[each]].inputs if n]
-                left -= 1
-        chosen = [steps[i] for i in sorted(needed)]
-        try:
-            return np.asarray(
-                run(Program(chosen, [], [name], numbers, program.opset), numbers, what)[0]
-            )
-        except ValueError:
-            return None
-
-    def take(step: Step) -> None:
-        counts = {len(body.outputs) for body in bodies_of(step)}
-        fits = len(counts) == 1 and counts.pop() >= len(step.outputs)
-        found = condition(step.inputs[0]) if step.op == "If" and fits else None
-        if found is None or found.shape not in ((), (1,)) or found.dtype != bool:
-            written.update(dict.fromkeys((n for n in step.outputs if n), len(steps)))
-            steps.append(step)
-            return
-        branch = step.attrs["then_branch" if found.item() else "else_branch"]
-        for inner in branch.steps:
-            take(inner)
-        for source, name in zip(branch.outputs, step.outputs, strict=False):
-            take(Step("Identity", [source], [name], f"{step.name}/{name}", {}))
-
-    for step in program.steps:
-        take(step)
-    return without_unread(
-        Program(steps, program.inputs, program.outputs, program.numbers, program.opset)
-    )

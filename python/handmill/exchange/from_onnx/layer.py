@@ -118,9 +118,17 @@ class OnnxGraph(Layer):
     @property
     def holds_sizes(self) -> bool:
         """Whether sizes of its operands may be among its numbers, so that these must stay."""
+        places: dict[str, bool] = {}  # numbers that do no more than choose one entry
+        for step in all_steps(self._program):
+            for i, name in enumerate(step.inputs):
+                chooses = step.op == "Gather" and i == 1
+                places[name] = chooses and places.get(name, True)
         return (
             bool(self._given)
-            or any(a.size > 1 or a.dtype.kind != "f" for a in self._program.numbers.values())
+            or any(
+                a.size > 1 or not (a.dtype.kind == "f" or places.get(n))
+                for n, a in self._program.numbers.items()
+            )
             or any(step.op in _SIZED for step in all_steps(self._program))
         )
 

@@ -16,13 +16,15 @@ import numpy as np
 from handmill import layers
 from handmill.exchange.from_onnx.execution import Call, Unreadable
 from handmill.exchange.from_onnx.products import windows
+from handmill.exchange.from_onnx.resizing import repeats
 from handmill.ir.op import Array
 
 LayerRule: TypeAlias = "Callable[..., Held]"
 LAYER_RULES: dict[str, LayerRule] = {}
 """How an operator is a layer: ``rule(call, name, *operands)`` -> a :class:`Held`."""
 HOLDS_WEIGHTS = {
-    "BatchNormalization": (1, 2, 3, 4), "Conv": (1, 2), "GRU": (1, 2, 3), "Gemm": (1, 2),
+    "BatchNormalization": (1, 2, 3, 4), "Conv": (1, 2),
+    "ConvTranspose": (1, 2), "GRU": (1, 2, 3), "Gemm": (1, 2),
     "LSTM": (1, 2, 3), "LayerNormalization": (1, 2), "MatMul": (1,), "RNN": (1, 2, 3),
 }  # fmt: skip
 """Operators that become layers with weights, and which operands these are."""
@@ -197,6 +199,87 @@ def conv(call: Call, name: str, x: Any, w: Any, bias: Any = None) -> Held:
         kernel = w.transpose(*range(2, rank + 2), 1, 0)
         layer = _named("Conv", rank)(w.shape[0], window, groups=groups, **given)
     return Held(_given(layer, images, kernel, *([] if bias is None else [bias])), True)
+
+
+@layer_rule("ConvTranspose")
+def conv_transpose(call: Call, name: str, x: Any, w: Any, bias: Any = None) -> Held:
+    """A transposed convolution, and what is cut off of it."""
+    _floats(w, bias)
+    rank, window = w.ndim - 2, list(w.shape[2:])
+    if not isinstance(x, Held) or x.ndim != w.ndim or x.shape[1] != w.shape[0]:
+        raise Unreadable("images of other channels")
+    if call.attr("kernel_shape", window) != window or call.attr("group", 1) != 1:
+        raise Unreadable("a kernel of another shape, or groups")
+    if bias is not None and bias.shape != w.shape[1:2]:
+        raise Unreadable(f"what is added has the shape {bias.shape}")
+    attrs = windows(call, x.shape[2:], window)
+    beyond = call.attr("output_padding", [0] * rank)
+    if call.attr("auto_pad", "NOTSET") != "NOTSET" or call.attr("output_shape") is not None:
+        raise Unreadable("sizes that it says in another way")
+    strides, few = (
+        attrs["strides"],
+        any(k < s for k, s in zip(window, attrs["strides"], strict=True)),
+    )
+    if max(attrs["dilation"]) > 1 or few or len(beyond) != rank:
+        raise Unreadable("windows with holes, or apart")
+    pairs = [(a, b - n) for (a, b), n in zip(attrs["padding"], beyond, strict=True)]
+    if min(n for pair in pairs for n in pair) < 0:
+        raise Unreadable(f"padding {pairs}")
+    found = getattr(layers, f"Conv{rank}DTranspose", None)
+    if found is None:
+        raise Unreadable(f"no transposed convolution of {rank} axes")
+    layer = found(
+        w.shape[1], window, strides=strides, use_bias=bias is not None, name=name,
+        data_format="channels_last",
+    )  # fmt: skip
+    kernel = w.transpose(*range(2, rank + 2), 1, 0)
+    images = _given(layer, x.last(), kernel, *([] if bias is None else [bias]))
+    if any(n for pair in pairs for n in pair):
+        images = _named("Cropping", rank)(pairs[0] if rank == 1 else tuple(pairs))(images)
+    return Held(images, True)
+
+
+@layer_rule("Resize", "Upsample")
+def upsampling(
+    call: Call, name: str, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
+) -> Held:
+    """Images a whole number of times as large: entries repeated, or in a line between two."""
+    if call.step.op == "Upsample":
+        scales = call.attr("scales") if roi is None else roi
+    if (
+        call.attr("axes") is not None
+        or call.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
+        raise Unreadable("some axes")
+    if scales is not None and np.size(scales):
+        factors = np.asarray(scales if isinstance(scales, list) else call.known(scales, "scales"))
+    else:
+        wanted = call.known(sizes, "sizes")
+        if None in x.shape[1:] or wanted.shape != (x.ndim,) or 0 in x.shape[1:]:
+            raise Unreadable("sizes that a call decides")
+        factors = wanted[1:] / np.array(x.shape[1:])
+        factors = np.concatenate([[1.0], factors])
+    times = [int(n) for n in factors[2:]] if factors.shape == (x.ndim,) else []
+    if not 3 <= x.ndim <= 5 or [1, 1, *times] != factors.tolist() or min(times, default=0) < 1:
+        raise Unreadable(f"the factors {factors}")
+    kind = call.attr("mode", "nearest")
+    given: dict[str, Any] = {"size": times[0] if x.ndim == 3 else tuple(times), "name": name}
+    if kind == "nearest":
+        if not all(repeats(call, n) for n in times):
+            raise Unreadable("other entries than the nearest")
+    elif kind == "linear" and x.ndim == 4:
+        mode = call.attr("coordinate_transformation_mode", "half_pixel")
+        if mode not in ("half_pixel", "pytorch_half_pixel") or call.opset < 11:
+            raise Unreadable(f"coordinate_transformation_mode {mode!r}")
+        if call.attr("antialias", 0) or call.attr("exclude_outside", 0):
+            raise Unreadable("antialias or exclude_outside")
+        given["interpolation"] = "bilinear"
+    else:
+        raise Unreadable(f"the mode {kind!r}")
+    call.attr("antialias", 0)
+    if x.ndim > 3:
+        given["data_format"] = "channels_last"
+    return Held(_named("UpSampling", x.ndim - 2)(**given)(x.last()), True)
 
 
 @layer_rule("MaxPool", "AveragePool")
@@ -379,7 +462,7 @@ def flatten(call: Call, name: str, x: Any) -> Held:
 def reshape(call: Call, name: str, x: Any, shape: Any = None) -> Held:
     """Other axes behind that of the batch."""
     sizes = call.ints("shape", shape)
-    if not sizes or call.attr("allowzero", 0) or None in x.shape[1:]:
+    if not sizes or (call.attr("allowzero", 0) and 0 in sizes) or None in x.shape[1:]:
         raise Unreadable("sizes that a call decides")
     sizes = [x.shape[i] if n == 0 and 0 < i < x.ndim else n for i, n in enumerate(sizes)]
     inner, entries = sizes[1:], math.prod(x.shape[1:])

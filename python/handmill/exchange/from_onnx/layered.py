@@ -141,9 +141,8 @@ class Walk:
 
     def _layer(self, i: int, step: Step) -> set[int] | None:
         """Makes a layer of a step; returns the steps that it stands for, None if there is none."""
-        rule = recurrent if step.op in RECURRENT else LAYER_RULES.get(step.op)
         places = HOLDS_WEIGHTS.get(step.op)
-        if rule is None or not step.inputs:
+        if step.op not in (*LAYER_RULES, *RECURRENT) or not step.inputs:
             return None
         others = [n for k, n in enumerate(step.inputs) if n and k not in (places or ())]
         waits = any(self.written.get(n, -1) in self.waiting for n in others)
@@ -173,14 +172,12 @@ class Walk:
         call = Call(step, self.program.opset, False)
         try:
             if step.op in RECURRENT:
-                around = Around(
-                    self.program.steps, self.readers, self.numbers, self.program.outputs
-                )
-                more, found = recurrent(call, self._name(step), operands, self._is_zero, around)
+                around = Around(self.program, self.readers, self.numbers)
+                more, made = recurrent(call, self._name(step), operands, self._is_zero, around)
                 stands |= more
             else:
-                found = {result: rule(call, self._name(step), *operands)}
-            for value in found.values():
+                made = {result: LAYER_RULES[step.op](call, self._name(step), *operands)}
+            for value in made.values():
                 call.room([n for n in value.shape if n is not None])
         except Unreadable as error:
             self.unread[step.name] = str(error)
@@ -190,7 +187,7 @@ class Walk:
             return None
         if set(step.attrs) - call.asked:
             return None
-        self.held.update(found)
+        self.held.update(made)
         return stands
 
     def _is_zero(self, x: Any) -> bool:

@@ -94,7 +94,7 @@ def program_of(data: Any, what: str, known: Iterable[str], fetch: Fetch | None =
     if graph is None or not (graph.node or graph.output):
         raise FileFormatError(f"{what} holds no graph: is it an ONNX file?")
     opset = _opset(model, what)
-    count = sum(1 for _ in _all_nodes(graph))
+    count = sum(1 for _ in all_nodes(graph))
     if count > MOST_NODES:
         raise FileFormatError(f"{what} has {count:,} nodes, at most {MOST_NODES:,}")
     _check_known(model, graph, what, set(known))
@@ -116,19 +116,19 @@ def _opset(model: messages.Model, what: str) -> int:
     return versions[0]
 
 
-def _all_nodes(graph: messages.Graph) -> Iterator[messages.Node]:
+def all_nodes(graph: messages.Graph) -> Iterator[messages.Node]:
     """The nodes of a graph and of the graphs in them."""
     for node in graph.node:
         yield node
         for each in node.attribute:
             if each.g is not None:
-                yield from _all_nodes(each.g)
+                yield from all_nodes(each.g)
 
 
 def _check_known(model: messages.Model, graph: messages.Graph, what: str, known: set[str]) -> None:
     unknown: Counter[str] = Counter()
     where: dict[str, str] = {}
-    for number, node in enumerate(_all_nodes(graph)):
+    for number, node in enumerate(all_nodes(graph)):
         name = _name_of(node)
         if name in known:
             continue
@@ -326,10 +326,10 @@ class _Reader:
             else:
                 attrs[each.name] = _attribute(each, what, self.fetch)
         outputs = []
-        for each in node.output:
-            if each and each in scope.names:
-                raise FileFormatError(f"{label}: {each!r} is written twice")
-            outputs.append(self._written(each, scope) if each else "")
+        for result in node.output:
+            if result and result in scope.names:
+                raise FileFormatError(f"{label}: {result!r} is written twice")
+            outputs.append(self._written(result, scope) if result else "")
         step = Step(op, inputs, outputs, name, attrs)
         if op in BODIES:
             _add_what_is_around(step, label, self.opset)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from handmill import layers
-from handmill.exchange.from_onnx.execution import Call, Unreadable
+from handmill.exchange.from_onnx.execution import Call, Unreadable, results, whole
 from handmill.exchange.from_onnx.layer_rules import Held
-from handmill.exchange.from_onnx.program import Step
+from handmill.exchange.from_onnx.program import Program, Step
+from handmill.ir.dims import symbol
 from handmill.ir.op import Array
 
 RECURRENT = ("GRU", "LSTM", "RNN")
@@ -27,23 +28,18 @@ class Around:
     """What is known of the values around a node.
 
     Attributes:
-        steps: those of the program.
+        program: all steps.
         readers: the places of the steps that read a name.
         numbers: what is known, by name.
-        outputs: the names of the program's outputs.
     """
 
     def __init__(
-        self,
-        steps: Sequence[Step],
-        readers: Mapping[str, list[int]],
-        numbers: Mapping[str, Array],
-        outputs: Sequence[str],
+        self, program: Program, readers: Mapping[str, list[int]], numbers: Mapping[str, Array]
     ) -> None:
-        self.steps = steps
+        self.program = program
+        self.steps = program.steps
         self.readers = readers
         self.numbers = numbers
-        self.outputs = set(outputs)
 
     def axes(self, step: Step) -> list[int]:
         """The axes that a Squeeze names."""
@@ -54,7 +50,7 @@ class Around:
 
     def reading(self, name: str) -> list[int]:
         """The steps that read a name; refuses what leaves the program as it is."""
-        if name in self.outputs:
+        if name in self.program.outputs:
             raise Unreadable(f"its output {name!r} leaves the model")
         return list(self.readers.get(name, ())) if name else []
 
@@ -88,7 +84,7 @@ def _layer(call: Call, kind: str, units: int, use_bias: bool, name: str) -> Any:
 
 
 def _of_rnn(call: Call) -> str:
-    names = {each.lower() for each in call.attr("activations", ["tanh"])}
+    names: set[str] = {each.lower() for each in call.attr("activations", ["tanh"])}
     if names not in ({"tanh"}, {"relu"}):
         raise Unreadable(f"activations {sorted(names)}")
     return names.pop()
@@ -108,7 +104,7 @@ def _check(call: Call, operands: Sequence[Any], units: int, directions: int) -> 
         raise Unreadable("lengths of rows")
     if any(x is not None for x in operands[7:]):
         raise Unreadable("peepholes")
-    x, w, r, b = [*operands[:4], *[None] * (4 - len(operands[:4]))]
+    x, w, r, b = (*operands[:4], None, None, None, None)[:4]
     gates = len(_ORDER[kind]) * units
     if not isinstance(x, Held) or not x.steps or x.ndim != 3:
         raise Unreadable("sequences that do not begin as rows of a batch")
@@ -161,7 +157,7 @@ def recurrent(
     states = [_states(around, each, directions) for each in names[1:]]
     for found in states:
         taken |= {j for j, _, _ in found}
-    x, w, r, b = [*operands[:4], None][:4]
+    x, w, r, b = (*operands[:4], None)[:4]
     biased = b is not None
     if directions == 1:
         layer = _layer(call, kind, units, biased, name)
@@ -194,19 +190,66 @@ def _sequences(around: Around, name: str, directions: int, units: int) -> tuple[
     step = around.steps[reading[0]]
     if directions == 1 and step.op == "Squeeze" and around.axes(step) in ([1], [-3]):
         return step.outputs[0], {reading[0]}
-    if directions == 2 and step.op == "Transpose" and step.attrs.get("perm") == [0, 2, 1, 3]:
-        behind = around.reading(step.outputs[0])
-        if len(behind) == 1:
-            last = around.steps[behind[0]]
-            sizes = around.numbers.get(last.inputs[1]) if len(last.inputs) > 1 else None
-            if (
-                last.op == "Reshape"
-                and sizes is not None
-                and sizes.tolist() in ([0, 0, -1], [0, 0, 2 * units])
-                and not last.attrs.get("allowzero")
-            ):
-                return last.outputs[0], {reading[0], behind[0]}
+    if step.op == "Transpose" and step.attrs.get("perm") == [0, 2, 1, 3]:
+        return _joined(around, reading[0], step.outputs[0], (directions, units))
     raise Unreadable("the axis of directions stays")
+
+
+class _Sizes:
+    """A tensor of which nothing is known but its sizes."""
+
+    def __init__(self, shape: tuple[Any, ...]) -> None:
+        self.shape = shape
+
+
+_MOST_STEPS = 32
+
+
+def _joined(around: Around, turn: int, name: str, last: tuple[int, int]) -> tuple[str, set[int]]:
+    """The result of the Reshape of (T, N, D, units) to (T, N, D * units), and what it takes.
+
+    Its sizes are numbers of the file, or computed from those of the tensor itself.
+    """
+    reading = around.reading(name)
+    places = [j for j in reading if around.steps[j].op == "Reshape"]
+    if len(places) != 1 or any(around.steps[j].op not in ("Reshape", "Shape") for j in reading):
+        raise Unreadable("the axis of directions stays")
+    reshape = around.steps[places[0]]
+    if len(reshape.inputs) != 2 or reshape.inputs[0] != name or reshape.attrs.get("allowzero"):
+        raise Unreadable("the axis of directions stays")
+    sizes = around.numbers.get(reshape.inputs[1])
+    taken = {turn, places[0]}
+    if sizes is None:
+        chain = _chain(around, [j for j in reading if j != places[0]], places[0])
+        found = (symbol("T"), symbol("N"), *last)
+        program = around.program
+        alone = Program(
+            [around.steps[j] for j in sorted(chain)], [], [reshape.inputs[1]], {}, program.opset
+        )
+        try:
+            (made,) = results(alone, {**around.numbers, name: _Sizes(found)}, "sizes")
+        except (KeyError, ValueError):
+            raise Unreadable("the sizes behind are not known") from None
+        if [whole(n) for n in made.reshape(-1)] != [*found[:2], last[0] * last[1]]:
+            raise Unreadable("the axis of directions stays")
+        return reshape.outputs[0], taken | chain
+    if sizes.tolist() not in ([0, 0, -1], [0, 0, last[0] * last[1]]):
+        raise Unreadable("the axis of directions stays")
+    return reshape.outputs[0], taken
+
+
+def _chain(around: Around, first: list[int], end: int) -> set[int]:
+    """The steps from some on, if all that they compute ends in one other step."""
+    found, open_ = set(first), list(first)
+    while open_:
+        for name in around.steps[open_.pop()].outputs:
+            for j in around.reading(name):
+                if j != end and j not in found:
+                    found.add(j)
+                    open_.append(j)
+        if len(found) > _MOST_STEPS:
+            raise Unreadable("the axis of directions stays")
+    return found
 
 
 def _states(around: Around, name: str, directions: int) -> list[tuple[int, int, str]]:

@@ -109,6 +109,20 @@ def _places(call: Call, n: int, size: int, scale: float, region: Any) -> tuple[A
     return found, (found < 0) | (found > n - 1)
 
 
+def repeats(call: Call, times: int) -> bool:
+    """Whether the nearest entries of an axis so many times as long are each entry that often."""
+    if call.attr("coordinate_transformation_mode", "half_pixel") not in _LOCAL:
+        return False
+    n = 5
+    places, _ = _places(call, n, n * times, float(times), None)
+    index = np.clip(_nearest(call, places), 0, n - 1)
+    return bool(np.array_equal(index, np.repeat(np.arange(n), times)))
+
+
+_LOCAL = ("asymmetric", "half_pixel", "pytorch_half_pixel")
+"""Modes in which places do not depend on how long an axis is."""
+
+
 def _nearest(call: Call, places: Array) -> Array:
     mode = call.attr("nearest_mode", "floor" if call.opset < 11 else "round_prefer_floor")
     if mode == "round_prefer_floor":
