@@ -11,6 +11,7 @@ from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
     classical,
     elementwise,
     flow,
+    losses,
     movement,
     products,
     resizing,
