@@ -12,6 +12,7 @@ import handmill as hm
 from handmill import layers as L
 from handmill.errors import FileFormatError
 from handmill.exchange import messages, wire
+from handmill.exchange.from_onnx import execution
 from handmill.exchange.from_onnx.file import model_of
 
 RNG = np.random.default_rng(0)
@@ -173,6 +174,20 @@ def test_loops_of_a_known_number_of_steps(steps: int) -> None:
         assert learns(read(repeated(products(), "m _ x"), w=w, m=np.array(steps)))
 
 
+def test_both_forms_of_a_loop_have_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written out and as a loop of the program; the first is the plain chain of operators."""
+    trained = []
+    for most in (1_000, 8):  # operators that may be written out
+        monkeypatch.setattr(execution, "MOST_WRITTEN_OUT", most)
+        model = read(repeated(products(), "m t x"), w=W, m=np.array(4), t=TRUE)
+        close(model, after(4))
+        model.compile(hm.optimizers.SGD(0.5), "mse")
+        model.fit(X, np.ones_like(X), epochs=3, verbose=0)
+        trained.append(model.trainable_variables[0].numpy())
+    assert np.abs(trained[0] - W).max() > 0.01
+    np.testing.assert_allclose(*trained, rtol=1e-5, atol=1e-6)
+
+
 def test_a_step_may_use_its_number_as_a_size() -> None:
     """A loop that is written out: each step appends one column more, of another size."""
     body = graph(
@@ -253,18 +268,27 @@ def test_numbers_of_steps_and_conditions(given: dict[str, Any], match: str) -> N
     refused(repeated(products(), "m t x"), "Loop in 'the Loop of y': " + match, **numbers)
 
 
+MORE = "compute more than 1,000 operators one by one while the file is read"
+
+
 def test_loops_without_an_end() -> None:
-    numbers = {"w": W, "t": TRUE}
-    refused(
-        repeated(products(), "_ t x"), "compute more than 2,000 operators one by one", **numbers
-    )
-    # Numbers of the file alone are computed while it is read, and no longer than that.
-    counting = graph([node("Add", "v v", "u")], "i go v", "go u")
-    alone = [*repeated(counting, "m t w", "z"), node("MatMul", "x z", "y")]
-    refused(alone, "compute more than 2,000 operators one by one", **numbers, m=np.array(2**40))
+    """Numbers of the file alone are computed while it is read, and no longer than that."""
+    body = graph([node("Add", "v v", "u")], "i go v", "go u")
+    nodes = [*repeated(body, "m t w", "z"), node("MatMul", "x z", "y")]
+    refused(nodes, MORE, w=W, t=TRUE, m=np.array(2**40))
+
+
+@pytest.mark.slow
+def test_loops_without_an_end_that_are_traced() -> None:
+    refused(repeated(products(), "_ t x"), MORE, w=W, t=TRUE)
+
+
+@pytest.mark.slow
+def test_loops_in_loops() -> None:
+    """Many steps of many steps are loops of the program, and nothing is written out."""
     inner = node("Loop", "m t v", "u", body=graph([node("Add", "a a", "b")], "j go2 a", "go2 b"))
     nested = repeated(graph([inner], "i go v", "go u"), "m t x")
-    model = read(nested, m=np.array(900), t=TRUE)  # 810,000 steps: loops of the program
+    model = read(nested, m=np.array(400), t=TRUE)
     assert model.predict(X[:1] * 0, verbose=0).tolist() == [[0.0, 0.0, 0.0]]
 
 
@@ -365,6 +389,23 @@ def test_layers_of_the_users_own_come_back(tmp_path: Path) -> None:
 
 
 # --- names, and what is hostile ------------------------------------------------------------------
+
+
+def test_casts_that_bodies_read_stay() -> None:
+    """A Cast that changes nothing is dropped, but for a body that knows it by its name."""
+    body = graph([node("Add", "v same", "u")], "i go v", "go u")
+    nodes = [node("Cast", "x", "same", to=1), *repeated(body, "m t x", "u"),
+             node("MatMul", "u w", "y")]  # fmt: skip
+    close(read(nodes, w=W, m=np.array(2), t=TRUE), 3 * X @ W)
+
+
+def test_single_factors_are_no_weights() -> None:
+    """As exporters write scales of attention; what is added to a product is one."""
+    nodes = [node("MatMul", "x w", "a"), node("Add", "a b", "c"), node("Mul", "c f", "d"),
+             node("Sin", "d", "y")]  # fmt: skip
+    model = read(nodes, w=W[:, :1], b=np.ones(1, "float32"), f=np.full(1, 2, "float32"))
+    close(model, np.sin((X @ W[:, :1] + 1) * 2))
+    assert sorted(v.shape for v in model.trainable_variables) == [(1,), (3, 1)]
 
 
 def test_names_inside_may_be_those_outside() -> None:

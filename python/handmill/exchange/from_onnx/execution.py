@@ -24,7 +24,7 @@ MOST_FOLDED = 1 << 22
 """Elements of what is computed while a model is loaded."""
 MOST_ELEMENTS = 1 << 30
 """Of any value whose sizes are known: 4 GiB of float32."""
-MOST_WRITTEN_OUT = 2_000
+MOST_WRITTEN_OUT = 1_000
 """Operators of loops that are computed, or traced, step by step while a model is loaded."""
 
 _WIDER = {

@@ -32,13 +32,15 @@ from handmill.models import Model
 def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = None) -> Any:
     """Reads an ONNX file as a model that predicts, can be trained further, and saved.
 
-    Products, convolutions, pools, normalizations, activations and what goes with them become the
-    layers that they are, with the weights of the file, so that the model is frozen, quantized,
-    pruned and shrunk as any other; a normalization of batches learns on when it is trained. What no
-    layer computes are graphs of operators between them (``OnnxGraph``), with weights of their own;
-    so is the whole of a model whose matrices are used in several places. Images are taken as the
-    file says, channels behind the batch. Nothing of the file is executed; what it may hold is
-    limited, and operators that are not known are all named at once.
+    Products, convolutions, recurrences, pools, normalizations, activations and what goes with them
+    become the layers that they are, with the weights of the file, so that the model is frozen,
+    quantized, pruned and shrunk as any other; a normalization of batches learns on when it is
+    trained. What no layer computes are graphs of operators between them (``OnnxGraph``), with
+    weights of their own; so is the whole of a model whose matrices are used in several places. All
+    floats of a file are weights, but single ones that only multiply, divide or bound. Loops and
+    branches whose number of steps and conditions are known are resolved; others run inside the
+    program. Images are taken as the file says, channels behind the batch. Nothing of the file is
+    executed; what it may hold is limited, and operators that are not known are all named at once.
 
     Args:
         filepath: the file. Operators of versions 7 to 28 are read.
@@ -52,6 +54,10 @@ def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = 
     Raises:
         handmill.errors.FileFormatError: if the file is damaged or breaks a limit.
         ValueError: if it uses what is not known, or numbers that only a call gives decide sizes.
+
+    Warns:
+        handmill.errors.FaultyRuleWarning: if a layer should have been made of an operator and was
+            not, through an error of handmill; the model is right.
 
     Example:
         >>> import os, tempfile

@@ -10,7 +10,7 @@ import numpy as np
 
 from handmill import ops
 from handmill.exchange.from_onnx.execution import run
-from handmill.exchange.from_onnx.program import Port, Program, Step, around, bodies_of
+from handmill.exchange.from_onnx.program import BODIES, Port, Program, Step, around, bodies_of
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
 from handmill.saving.objects import register_keras_serializable
@@ -20,6 +20,11 @@ _FIXED = {
     "QuantizeLinear": (1, 2), "Range": (0, 1, 2), "Resize": (1, 2, 3), "Upsample": (1,),
 }  # fmt: skip
 """Operands whose numbers must be known while a model is traced, of operators that have floats."""
+_FACTORS = {
+    "Div", "Equal", "Expand", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
+    "Mul", "Pow", "Where",
+}  # fmt: skip
+"""Operators whose operands of one entry are constants: exporters write scales of attention so."""
 _KEPT = {"BatchNormalization": (3, 4)}
 """Operands that are weights but are not learned by gradients."""
 
@@ -34,7 +39,7 @@ def all_steps(program: Program) -> Iterator[Step]:
 
 def split_numbers(program: Program) -> tuple[dict[str, bool], dict[str, Array]]:
     """Returns which numbers of a file are weights (name -> whether trainable), and the others."""
-    fixed, kept = set(program.outputs), set()
+    fixed, kept, learned = set(program.outputs), set(), set()
     for step in all_steps(program):
         if bodies := bodies_of(step):  # what loops start from and choices ask for
             fixed.update(step.inputs[: len(step.inputs) - len(around(bodies))])
@@ -43,10 +48,15 @@ def split_numbers(program: Program) -> tuple[dict[str, bool], dict[str, Array]]:
                 fixed.add(name)
             if place in _KEPT.get(step.op, ()):
                 kept.add(name)
+            if step.op not in _FACTORS and step.op not in BODIES:
+                learned.add(name)
     weights = {
         name: name not in kept
         for name, array in program.numbers.items()
-        if array.dtype == np.float32 and array.ndim and array.size and name not in fixed
+        if array.dtype == np.float32
+        and array.ndim
+        and (array.size > 1 or (array.size and name in learned))
+        and name not in fixed
     }
     return weights, {n: a for n, a in program.numbers.items() if n not in weights}
 
