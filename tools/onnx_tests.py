@@ -103,11 +103,10 @@ def layers_of(case: Any) -> str | None:
         return None
     program = program_of(case.model.SerializeToString(), "it", RULES)
     ((arrays, outputs),) = data_of(case)
-    places = HOLDS_WEIGHTS.get(nodes[0].op_type, ())
+    merges = nodes[0].op_type in ("Add", "Concat", "Max", "Min", "Mul", "Sub")
     given = {}
     for port, array in zip(program.inputs, arrays, strict=True):
-        at = program.steps[0].inputs.index(port.name)
-        if at and (at in places or array.ndim == 0 or array.dtype != np.float32):
+        if port.name != program.steps[0].inputs[0] and not merges:
             program.numbers[port.name] = array
         else:
             given[port.name] = array
@@ -122,6 +121,8 @@ def layers_of(case: Any) -> str | None:
         found = walk.outputs(inputs)
     except NoLayersError as error:
         return f"graph: {error}"
+    except ValueError as error:
+        return f"wrong: {error}"
     if walk.faults:
         return f"wrong: {walk.faults}"
     if walk.unread:
