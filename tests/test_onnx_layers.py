@@ -349,6 +349,39 @@ def test_casts_that_change_nothing() -> None:
     np.testing.assert_allclose(model.predict(x, verbose=0), want, rtol=1e-5, atol=1e-5)
 
 
+def test_a_network_of_scikit_learn(tmp_path: Path) -> None:
+    """An MLPClassifier as skl2onnx writes it: labels and probabilities, in float64 or float32."""
+    x, w, v = floats(6, 4), floats(4, 16), floats(16, 3)
+    file = file_of(
+        [
+            *(node("Cast", "x", "c", to=1), node("MatMul", "c w", "a"), node("Add", "a b", "d")),
+            *(node("Relu", "d", "e"), node("MatMul", "e v", "f"), node("Add", "f g", "h")),
+            *(node("Softmax", "h", "p", axis=1), node("ArgMax", "p", "at", axis=1)),
+            node("ArrayFeatureExtractor", "classes at", "name"),
+            *(node("Cast", "name", "i", to=7), node("Reshape", "i flat", "label")),
+        ],
+        [4],
+        "p",
+        w=w, b=floats(1, 16), v=v, g=floats(1, 3), classes=np.array([3, 5, 8]),
+        flat=np.array([-1]),
+    )  # fmt: skip
+    graph = file.graph
+    assert graph is not None
+    graph.node[8].domain = "ai.onnx.ml"
+    graph.output.insert(0, messages.value_info("label", "int64", ["n"]))
+    numbers = {t.name: messages.array_of(t, "it") for t in graph.initializer}
+    scores = np.maximum(x @ w + numbers["b"], 0) @ v + numbers["g"]
+    model = read(file)
+    label, p = model.predict(x, verbose=0)
+    assert np.array_equal(label, np.array([3, 5, 8])[scores.argmax(1)])
+    e = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(p, e / e.sum(1, keepdims=True), rtol=1e-5, atol=1e-6)
+    assert kinds(model).count("Dense") == 2
+    assert len(model.quantize("int8", verbose=0).quantized) == 2
+    model.save(tmp_path / "m.hmill")
+    hm.models.load_model(tmp_path / "m.hmill")
+
+
 def test_padding_computed_from_known_sizes() -> None:
     """Of a shape whose first size a call decides, the others are numbers."""
     file = file_of(

@@ -218,7 +218,8 @@ class Walk:
             bias = self.numbers.get(other)
             if step.op != "Add" or step.attrs or bias is None or bias.dtype != np.float32:
                 return None
-            fits = bias.shape == (weights.shape[-1],) if weights.ndim == 2 else False
+            units = weights.shape[-1] if weights.ndim == 2 else None
+            fits = bias.shape in ((units,), (1, units))  # as torch and as skl2onnx write it
             return (j, bias) if fits else None
         return None
 
