@@ -2,6 +2,7 @@
 
     PYTHONPATH=python python tools/onnx_tests.py            # counts
     PYTHONPATH=python python tools/onnx_tests.py --list     # each that fails, and why
+    PYTHONPATH=python python tools/onnx_tests.py --layers   # which become layers of a model
     PYTHONPATH=python python tools/onnx_tests.py --write-docs
 
 Needs the package onnx. A test is a file of one node with arrays for its inputs and outputs, which
@@ -15,6 +16,7 @@ import re
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,61 @@ def outcome(case: Any) -> str:
     return ""
 
 
+def layers_of(case: Any) -> str | None:
+    """What becomes of a test of one operator whose weights are numbers of the file.
+
+    Returns:
+        "" if a layer computes it, and right; "graph: " and why no layer does; "wrong: " and what is
+        wrong; None for a test of something else.
+    """
+    from handmill import layers
+    from handmill.exchange.from_onnx.execution import RULES
+    from handmill.exchange.from_onnx.layer_rules import HOLDS_WEIGHTS, LAYER_RULES
+    from handmill.exchange.from_onnx.layered import NoLayersError, Walk
+    from handmill.exchange.from_onnx.program import program_of
+    from handmill.models import Model
+
+    if case.model is None:
+        return None
+    nodes = case.model.graph.node
+    known = LAYER_RULES.keys() | HOLDS_WEIGHTS.keys()
+    if len(nodes) != 1 or nodes[0].op_type not in known or outcome(case):
+        return None
+    program = program_of(case.model.SerializeToString(), "it", RULES)
+    ((arrays, outputs),) = data_of(case)
+    merges = nodes[0].op_type in ("Add", "Concat", "Max", "Min", "Mul", "Sub")
+    given = {}
+    for port, array in zip(program.inputs, arrays, strict=True):
+        if port.name != program.steps[0].inputs[0] and not merges:
+            program.numbers[port.name] = array
+        else:
+            given[port.name] = array
+    program.inputs = [port for port in program.inputs if port.name in given]
+    if any(x.dtype != np.float32 or x.ndim == 0 for x in given.values()):
+        return None
+    if nodes[0].op_type == "LayerNormalization":  # a layer has no means and deviations
+        program.outputs, program.steps[0].outputs = program.outputs[:1], program.outputs[:1]
+    inputs = [layers.Input(batch_shape=x.shape, name=name) for name, x in given.items()]
+    walk = Walk(program, "it")
+    try:
+        found = walk.outputs(inputs)
+    except NoLayersError as error:
+        return f"graph: {error}"
+    except ValueError as error:
+        return f"wrong: {error}"
+    if walk.faults:
+        return f"wrong: {walk.faults}"
+    if walk.unread:
+        return f"graph: {next(iter(walk.unread.values()))}"
+    try:
+        results = Model(inputs, found)(list(given.values()))
+        for a, b in zip(results if len(found) > 1 else [results], outputs, strict=False):
+            compare(np.asarray(a), np.asarray(b))
+    except Exception as error:
+        return f"wrong: {type(error).__name__}: {error}"
+    return ""
+
+
 def compare(a: Any, b: Any) -> None:
     """Raises an AssertionError where dtype, shape or numbers differ."""
     assert a.dtype == b.dtype, f"the dtype is {a.dtype}, not {b.dtype}"
@@ -86,14 +143,15 @@ def compare(a: Any, b: Any) -> None:
     np.testing.assert_allclose(a, b, rtol=RTOL, atol=ATOL)
 
 
-def run_all(pattern: str) -> dict[str, str]:
-    """Name of each test -> what is wrong."""
-    found = {}
+def run_all(pattern: str, layers: bool = False) -> dict[str, Any]:
+    """Name of each test -> what is wrong; or whether a layer computes it: :func:`layers_of`."""
+    found: dict[str, Any] = {}
+    judge: Callable[[Any], Any] = layers_of if layers else outcome
     for case in cases():
         if re.search(pattern, case.name):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found[case.name] = outcome(case)
+                found[case.name] = judge(case)
     return found
 
 
@@ -139,7 +197,13 @@ def main() -> int:
     parser.add_argument("--pattern", default="", help="tests whose names hold this")
     parser.add_argument("--list", action="store_true", help="print each that fails")
     parser.add_argument("--write-docs", action="store_true", help="renew docs/onnx_tests.md")
+    parser.add_argument("--layers", action="store_true", help="print which tests layers compute")
     options = parser.parse_args()
+    if options.layers:
+        told = {k: v for k, v in run_all(options.pattern, layers=True).items() if v is not None}
+        for name, text in told.items():
+            print(f"{name}: {text or 'a layer'}"[:230])
+        return int(any(text.startswith("wrong") for text in told.values()))
     found = run_all(options.pattern)
     failed = {name: problem for name, problem in found.items() if problem}
     if options.list:

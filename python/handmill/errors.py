@@ -57,6 +57,13 @@ class TrainingWarning(UserWarning):
     """Numbers seen in training that usually mean a mistake (dead units, loss above guessing)."""
 
 
+class FaultyRuleWarning(UserWarning):
+    """A rule failed to make a layer of a file's operator that can be computed by itself.
+
+    The model is right, but less of it is layers: it is an error of handmill, not of the file.
+    """
+
+
 class KerasDifferenceWarning(UserWarning):
     """handmill does on purpose something else than Keras; docs/differences.md lists each case."""
 

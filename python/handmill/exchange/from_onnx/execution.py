@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from handmill import ops
-from handmill.exchange.from_onnx.program import Program, Step
+from handmill.exchange.from_onnx.program import BODIES, Program, Step, bodies_of
 from handmill.ir.dims import is_symbolic_dim
 from handmill.ir.graph import Graph, Value, outside_graph
 from handmill.ir.interpret import interpret
@@ -24,6 +24,8 @@ MOST_FOLDED = 1 << 22
 """Elements of what is computed while a model is loaded."""
 MOST_ELEMENTS = 1 << 30
 """Of any value whose sizes are known: 4 GiB of float32."""
+MOST_WRITTEN_OUT = 1_000
+"""Operators of loops that are computed, or traced, step by step while a model is loaded."""
 
 _WIDER = {
     "float16": "float32", "int16": "int32", "uint16": "int32", "uint32": "int64", "uint64": "int64",
@@ -96,18 +98,48 @@ def last(x: Any) -> Any:
     return ops.transpose(x, (0, *range(2, rank), 1))
 
 
+class Budget:
+    """What the loops of a program may still do while it is traced.
+
+    Attributes:
+        left: how many operators of bodies.
+        evaluating: whether arrays are the inputs of a call, not numbers of the file.
+    """
+
+    def __init__(self, evaluating: bool = False) -> None:
+        self.left = MOST_WRITTEN_OUT
+        self.evaluating = evaluating
+
+    def needs(self, count: int) -> None:
+        """Refuses what is more than there is left; then nothing is."""
+        if count > self.left:
+            self.left = -1
+            raise Unreadable(
+                f"loops and branches compute more than {MOST_WRITTEN_OUT:,} operators one by one "
+                "while the file is read"
+            )
+
+
+def cost(body: Program) -> int:
+    """The number of operators of a body, with those in its own bodies."""
+    return 1 + sum(1 + sum(map(cost, bodies_of(step))) for step in body.steps)
+
+
 class Call:
     """What a rule knows of the step beside its operands.
 
     Attributes:
         step: the step.
         opset: the version of the operators.
+        folding: whether all that it computes with are numbers of the file.
+        budget: what its bodies may cost.
     """
 
-    def __init__(self, step: Step, opset: int, folding: bool) -> None:
+    def __init__(self, step: Step, opset: int, folding: bool, budget: Budget | None = None) -> None:
         self.step = step
         self.opset = opset
         self.folding = folding
+        self.budget = Budget() if budget is None else budget
         self.asked = set(_WITHOUT_MEANING)
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -119,6 +151,29 @@ class Call:
         if default is not None and not isinstance(value, type(default)):
             raise Unreadable(f"the attribute {name!r} is {value!r}")
         return value
+
+    def body(self, name: str) -> Program:
+        """An attribute that is a program."""
+        self.asked.add(name)
+        value = self.step.attrs.get(name)
+        if not isinstance(value, Program):
+            raise Unreadable(f"it has no graph {name!r}")
+        return value
+
+    def compute(
+        self, body: Program, operands: Sequence[Any], around: Mapping[str, Any]
+    ) -> list[Any]:
+        """Computes the outputs of a body.
+
+        Args:
+            body: the body.
+            operands: one for each of its inputs.
+            around: what it reads of the values around it, by name; there may be more.
+        """
+        self.budget.needs(len(body.steps) + 1)
+        self.budget.left -= len(body.steps) + 1
+        given = {port.name: x for port, x in zip(body.inputs, operands, strict=True)}
+        return results(body, {**around, **given}, "its graph", self.budget)
 
     def ints(self, name: str, operand: Any = None, default: Any = None) -> Any:
         """Whole numbers that older versions have as an attribute, newer ones as an operand."""
@@ -227,29 +282,45 @@ def run(
     Raises:
         ValueError: naming the node that cannot be computed.
     """
+    found = results(program, operands, what, Budget(evaluating))
+    return [as_tensor(x) for x in found]
+
+
+def results(
+    program: Program, operands: Mapping[str, Any], what: str, budget: Budget | None = None
+) -> list[Any]:
+    """Returns the outputs of a program; those that are sizes are still sizes.
+
+    Args:
+        program: the steps.
+        operands: inputs and numbers, by name.
+        what: names it in errors.
+        budget: what its loops may cost; default: what those of a file may.
+    """
+    budget = Budget() if budget is None else budget
     values = dict(operands)
     for step in program.steps:
         given = [values[name] if name else None for name in step.inputs]
-        results = _run_step(step, given, program.opset, what, evaluating)
-        for name, value in zip(step.outputs, results, strict=False):
+        found = _run_step(step, given, program.opset, what, budget)
+        for name, value in zip(step.outputs, found, strict=False):
             if name:
                 values[name] = value
-        missing = [name for name in step.outputs[len(results) :] if name]
+        missing = [name for name in step.outputs[len(found) :] if name]
         if missing:
             raise ValueError(f"{what}: {step.op} in {step.name!r} has no output {missing[0]!r}")
-    return [as_tensor(first(values[name])) for name in program.outputs]
+    return [first(values[name]) for name in program.outputs]
 
 
-def _run_step(
-    step: Step, given: list[Any], opset: int, what: str, evaluating: bool
-) -> Sequence[Any]:
+def _run_step(step: Step, given: list[Any], opset: int, what: str, budget: Budget) -> Sequence[Any]:
     fixed = all(x is None or isinstance(x, np.ndarray) for x in given)
-    call = Call(step, opset, fixed and not evaluating)
+    call = Call(step, opset, fixed and not budget.evaluating, budget)
     if step.op not in KEEPS_ORDER:
         given = [first(x) for x in given]
     rule_of = RULES[step.op]
     try:
-        if any(isinstance(x, np.ndarray) and x.dtype == object for x in given):
+        if step.op in BODIES:  # what its body does is looked at one by one
+            found = rule_of(call, *given)
+        elif any(isinstance(x, np.ndarray) and x.dtype == object for x in given):
             found = _of_sizes(call, rule_of, given)
         elif fixed:
             with outside_graph(), np.errstate(all="ignore"):
@@ -329,7 +400,8 @@ def _of_sizes(call: Call, rule_of: Rule, given: list[Any]) -> Any:
     simple = _SIZES.get(call.step.op)
     rest = [x for x in given if x is not None]
     if simple is not None and all(isinstance(x, np.ndarray) for x in rest):
-        return np.asarray(simple(call, *given), object)
+        found = np.asarray(simple(call, *given), object)
+        return sizes_array([whole(n) for n in found.reshape(-1)]).reshape(found.shape)
     kept = _TAKE_SIZES.get(call.step.op, len(given))
     return rule_of(call, *[as_tensor(x) if i < kept else x for i, x in enumerate(given)])
 

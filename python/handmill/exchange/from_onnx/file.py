@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from handmill.errors import FileFormatError
+from handmill.errors import FaultyRuleWarning, FileFormatError, warn_caller
 from handmill.exchange.from_onnx import (  # noqa: F401  (fill RULES)
     classical,
     elementwise,
+    flow,
+    losses,
     movement,
     products,
     resizing,
@@ -20,6 +22,7 @@ from handmill.exchange.from_onnx.external import reader_of
 from handmill.exchange.from_onnx.layer import OnnxGraph
 from handmill.exchange.from_onnx.layered import NoLayersError, layered
 from handmill.exchange.from_onnx.program import Fetch, Program, program_of, without_unread
+from handmill.exchange.from_onnx.simplify import simplified
 from handmill.files import read_regular
 from handmill.ir.shapes import DTYPES
 from handmill.layers.core.input_layer import Input
@@ -29,13 +32,15 @@ from handmill.models import Model
 def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = None) -> Any:
     """Reads an ONNX file as a model that predicts, can be trained further, and saved.
 
-    Products, convolutions, pools, normalizations, activations and what goes with them become the
-    layers that they are, with the weights of the file, so that the model is frozen, quantized,
-    pruned and shrunk as any other; a normalization of batches learns on when it is trained. What no
-    layer computes are graphs of operators between them (``OnnxGraph``), with weights of their own;
-    so is the whole of a model whose matrices are used in several places. Images are taken as the
-    file says, channels behind the batch. Nothing of the file is executed; what it may hold is
-    limited, and operators that are not known are all named at once.
+    Products, convolutions, recurrences, pools, normalizations, activations and what goes with them
+    become the layers that they are, with the weights of the file, so that the model is frozen,
+    quantized, pruned and shrunk as any other; a normalization of batches learns on when it is
+    trained. What no layer computes are graphs of operators between them (``OnnxGraph``), with
+    weights of their own; so is the whole of a model whose matrices are used in several places. All
+    floats of a file are weights, but single ones that only multiply, divide or bound. Loops and
+    branches whose number of steps and conditions are known are resolved; others run inside the
+    program. Images are taken as the file says, channels behind the batch. Nothing of the file is
+    executed; what it may hold is limited, and operators that are not known are all named at once.
 
     Args:
         filepath: the file. Operators of versions 7 to 28 are read.
@@ -49,6 +54,10 @@ def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = 
     Raises:
         handmill.errors.FileFormatError: if the file is damaged or breaks a limit.
         ValueError: if it uses what is not known, or numbers that only a call gives decide sizes.
+
+    Warns:
+        handmill.errors.FaultyRuleWarning: if a layer should have been made of an operator and was
+            not, through an error of handmill; the model is right.
 
     Example:
         >>> import os, tempfile
@@ -72,7 +81,7 @@ def load_onnx(filepath: Any, *, external_data: bool = False, name: str | None = 
 
 def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None) -> Any:
     """Returns the model that the bytes of a file say; see :func:`load_onnx`."""
-    program = without_unread(program_of(data, what, RULES, fetch))
+    program = simplified(without_unread(program_of(data, what, RULES, fetch)), what)
     inputs = []
     for port in program.inputs:
         if port.shape is None:
@@ -88,10 +97,26 @@ def model_of(data: Any, what: str, name: str | None, fetch: Fetch | None = None)
         raise ValueError(f"{what} has no inputs: it is a constant")
     if not program.outputs:
         raise FileFormatError(f"{what} has no outputs: its graph names none")
+
+    def whole(why: str) -> Any:
+        return _model(inputs, OnnxGraph(program, what, why=why)(inputs), name)
+
     try:
-        return _model(inputs, layered(program, inputs, what), name)
-    except (NoLayersError, ValueError) as error:  # of one layer; what is wrong is told by it
-        return _model(inputs, OnnxGraph(program, what, why=str(error))(inputs), name)
+        outputs, faults = layered(program, inputs, what)
+        found = _model(inputs, outputs, name)
+    except NoLayersError as error:
+        return whole(str(error))
+    except Exception as error:
+        found = whole(str(error))  # where the file is at fault, this says so
+        faults = [f"the file as a whole: {error!r}"]
+    if faults:
+        warn_caller(
+            f"{what}: layers could not be made of operators that can be computed, which are now "
+            f"graphs of operators; the model is right, this is an error of handmill: "
+            + "; ".join(faults),
+            FaultyRuleWarning,
+        )
+    return found
 
 
 def _model(inputs: list[Any], outputs: list[Any], name: str | None) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from handmill import ops
 from handmill.exchange.from_onnx.execution import run
-from handmill.exchange.from_onnx.program import Port, Program, Step
+from handmill.exchange.from_onnx.program import BODIES, Port, Program, Step, around, bodies_of
 from handmill.ir.op import Array
 from handmill.layers.layer import Layer
 from handmill.saving.objects import register_keras_serializable
@@ -20,23 +20,43 @@ _FIXED = {
     "QuantizeLinear": (1, 2), "Range": (0, 1, 2), "Resize": (1, 2, 3), "Upsample": (1,),
 }  # fmt: skip
 """Operands whose numbers must be known while a model is traced, of operators that have floats."""
+_FACTORS = {
+    "Div", "Equal", "Expand", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
+    "Mul", "Pow", "Where",
+}  # fmt: skip
+"""Operators whose operands of one entry are constants: exporters write scales of attention so."""
 _KEPT = {"BatchNormalization": (3, 4)}
 """Operands that are weights but are not learned by gradients."""
 
 
+def all_steps(program: Program) -> Iterator[Step]:
+    """The steps of a program and those of the bodies in it."""
+    for step in program.steps:
+        yield step
+        for body in bodies_of(step):
+            yield from all_steps(body)
+
+
 def split_numbers(program: Program) -> tuple[dict[str, bool], dict[str, Array]]:
     """Returns which numbers of a file are weights (name -> whether trainable), and the others."""
-    fixed, kept = set(program.outputs), set()
-    for step in program.steps:
+    fixed, kept, learned = set(program.outputs), set(), set()
+    for step in all_steps(program):
+        if bodies := bodies_of(step):  # what loops start from and choices ask for
+            fixed.update(step.inputs[: len(step.inputs) - len(around(bodies))])
         for place, name in enumerate(step.inputs):
             if place in _FIXED.get(step.op, ()):
                 fixed.add(name)
             if place in _KEPT.get(step.op, ()):
                 kept.add(name)
+            if step.op not in _FACTORS and step.op not in BODIES:
+                learned.add(name)
     weights = {
         name: name not in kept
         for name, array in program.numbers.items()
-        if array.dtype == np.float32 and array.ndim and array.size and name not in fixed
+        if array.dtype == np.float32
+        and array.ndim
+        and (array.size > 1 or (array.size and name in learned))
+        and name not in fixed
     }
     return weights, {n: a for n, a in program.numbers.items() if n not in weights}
 
@@ -108,10 +128,18 @@ class OnnxGraph(Layer):
     @property
     def holds_sizes(self) -> bool:
         """Whether sizes of its operands may be among its numbers, so that these must stay."""
+        places: dict[str, bool] = {}  # numbers that do no more than choose one entry
+        for step in all_steps(self._program):
+            for i, name in enumerate(step.inputs):
+                chooses = step.op == "Gather" and i == 1
+                places[name] = chooses and places.get(name, True)
         return (
             bool(self._given)
-            or any(a.size > 1 or a.dtype.kind != "f" for a in self._program.numbers.values())
-            or any(step.op in _SIZED for step in self._program.steps)
+            or any(
+                a.size > 1 or not (a.dtype.kind == "f" or places.get(n))
+                for n, a in self._program.numbers.items()
+            )
+            or any(step.op in _SIZED for step in all_steps(self._program))
         )
 
     def _check_quantizable(self, config: Any, type_check: bool) -> Any:
@@ -124,14 +152,17 @@ class OnnxGraph(Layer):
     def _description(self) -> dict[str, Any]:
         program = self._program
         weights = [{"name": n, "shape": list(a.shape)} for n, a in self._given.items()]
-        return {
-            "steps": [[s.op, s.inputs, s.outputs, s.name, _plain(s.attrs)] for s in program.steps],
-            "inputs": [[p.name, p.dtype, p.shape] for p in program.inputs],
-            "outputs": list(program.outputs),
-            "opset": program.opset,
-            "constants": {n: _array_config(a) for n, a in program.numbers.items()},
-            "weights": weights,
-        }
+        constants = {n: _array_config(a) for n, a in program.numbers.items()}
+        return {**_config(program), "constants": constants, "weights": weights}
+
+
+def _config(program: Program) -> dict[str, Any]:
+    return {
+        "steps": [[s.op, s.inputs, s.outputs, s.name, _plain(s.attrs)] for s in program.steps],
+        "inputs": [[p.name, p.dtype, p.shape] for p in program.inputs],
+        "outputs": list(program.outputs),
+        "opset": program.opset,
+    }
 
 
 def _array_config(array: Array) -> dict[str, Any]:
@@ -143,10 +174,20 @@ def _array_config(array: Array) -> dict[str, Any]:
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: {"array": _array_config(value)} if isinstance(value, np.ndarray) else value
-        for key, value in attrs.items()
-    }
+    found = {}
+    for key, value in attrs.items():
+        if isinstance(value, np.ndarray):
+            value = {"array": _array_config(value)}
+        elif isinstance(value, Program):
+            value = {"body": _config(value)}
+        found[key] = value
+    return found
+
+
+def _attribute(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return _from_config(value["body"]) if "body" in value else _array(value["array"])
 
 
 def _array(config: Mapping[str, Any]) -> Array:
@@ -156,13 +197,10 @@ def _array(config: Mapping[str, Any]) -> Array:
 def _from_config(config: Mapping[str, Any]) -> Program:
     steps = []
     for op, inputs, outputs, name, attrs in config["steps"]:
-        read = {
-            key: _array(value["array"]) if isinstance(value, dict) else value
-            for key, value in attrs.items()
-        }
+        read = {key: _attribute(value) for key, value in attrs.items()}
         steps.append(Step(op, list(inputs), list(outputs), name, read))
-    numbers = {name: _array(each) for name, each in config["constants"].items()}
-    for each in config["weights"]:
+    numbers = {name: _array(each) for name, each in config.get("constants", {}).items()}
+    for each in config.get("weights", ()):  # a body has neither
         numbers[each["name"]] = np.zeros(each["shape"], np.float32)
     inputs = [Port(name, dtype, shape) for name, dtype, shape in config["inputs"]]
     return Program(steps, inputs, list(config["outputs"]), numbers, config["opset"])

@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from handmill.exchange.from_onnx.execution import (
-    KEEPS_ORDER,
-    OF_OPERANDS,
-    Call,
-    run,
-)
+from handmill.exchange.from_onnx.execution import KEEPS_ORDER, Call, Unreadable, run
 from handmill.exchange.from_onnx.layer import OnnxGraph
 from handmill.exchange.from_onnx.layer_rules import HOLDS_WEIGHTS, LAYER_RULES, Held
 from handmill.exchange.from_onnx.program import Port, Program, Step
+from handmill.exchange.from_onnx.recurrent_layers import RECURRENT, Around, recurrent
 from handmill.ir.op import Array
 
 _SHARES = {"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"}
+
+
+_KEEP_ZEROS = ("ConstantOfShape", "Expand", "Identity", "Reshape", "Slice", "Split", "Transpose")
+"""Operators that make nothing but zeros, of other shapes, of zeros."""
 
 
 class NoLayersError(Exception):
     """What is raised of a program that is better computed by one layer; its text says why."""
 
 
-def layered(program: Program, inputs: list[Any], what: str) -> list[Any]:
+def layered(program: Program, inputs: list[Any], what: str) -> tuple[list[Any], list[str]]:
     """Computes a program by layers.
 
     Args:
@@ -35,17 +35,26 @@ def layered(program: Program, inputs: list[Any], what: str) -> list[Any]:
         what: names the file in errors.
 
     Returns:
-        A tensor for each output.
+        A tensor for each output; and the rules that failed, though a graph can compute their
+        operators: these are errors of the rules.
 
     Raises:
         NoLayersError: if that makes no sense.
         ValueError: if an operator cannot be computed.
     """
-    return _Walk(program, what).outputs(inputs)
+    walk = Walk(program, what)
+    if not any(step.op in HOLDS_WEIGHTS for step in walk.program.steps):
+        raise NoLayersError("it has no operator that is a layer with weights")
+    return walk.outputs(inputs), [f"{name}: {error!r}" for name, error in walk.faults]
 
 
-class _Walk:
-    """Goes through the steps once; those that no layer computes wait until others need them."""
+class Walk:
+    """Goes through the steps once; those that no layer computes wait until others need them.
+
+    Attributes:
+        faults: nodes whose rules failed otherwise than by saying that there is no layer.
+        unread: nodes that no layer computes, and why.
+    """
 
     def __init__(self, program: Program, what: str) -> None:
         self.program = program
@@ -57,15 +66,23 @@ class _Walk:
         self.free: set[int] = set()
         self.sizes: set[str] = set()
         self.names: Counter[str] = Counter(port.name for port in program.inputs)
+        self.faults: list[tuple[str, Exception]] = []
+        self.unread: dict[str, str] = {}
+        self.readers: dict[str, list[int]] = {}
+        for i, step in enumerate(program.steps):
+            for n in dict.fromkeys(n for n in step.inputs if n):
+                self.readers.setdefault(n, []).append(i)
         self.uses = Counter(n for step in program.steps for n in step.inputs if n)
         self.uses.update(program.outputs)
 
     def outputs(self, inputs: list[Any]) -> list[Any]:
+        """A tensor for each output, of one for each input."""
         steps = self.program.steps
-        if not any(step.op in HOLDS_WEIGHTS for step in steps):
-            raise NoLayersError("it has no operator that is a layer with weights")
         for port, tensor in zip(self.program.inputs, inputs, strict=True):
             self.held[port.name] = Held(tensor)
+        for step in steps:
+            if step.op == "Constant":  # rules look at what comes behind
+                self._fold(step)
         done: set[int] = set()
         for i, step in enumerate(steps):
             self.written.update((name, i) for name in step.outputs if name)
@@ -77,6 +94,8 @@ class _Walk:
             value = self.held.get(name)
             if value is None or any(value.tensor is tensor for tensor in inputs):
                 raise NoLayersError(f"its output {name!r} is an input or a number")
+            if value.steps:
+                raise NoLayersError(f"the batch is not the first axis of its output {name!r}")
             found.append(value.first())
         return found
 
@@ -102,9 +121,8 @@ class _Walk:
             array = self.numbers.get(name)
             if array is None or array.ndim < 2 or array.dtype != np.float32:
                 continue
-            if self.uses[name] > 1 and any(
-                s.op in _SHARES for s in self.program.steps if name in s.inputs
-            ):
+            steps = self.program.steps
+            if self.uses[name] > 1 and any(steps[j].op in _SHARES for j in self.readers[name]):
                 raise NoLayersError(f"its weights {name!r} are used in {self.uses[name]} places")
 
     def _fold(self, step: Step) -> bool:
@@ -123,13 +141,16 @@ class _Walk:
 
     def _layer(self, i: int, step: Step) -> set[int] | None:
         """Makes a layer of a step; returns the steps that it stands for, None if there is none."""
-        rule = LAYER_RULES.get(step.op)
         places = HOLDS_WEIGHTS.get(step.op)
-        if rule is None or not step.inputs:
+        if step.op not in (*LAYER_RULES, *RECURRENT) or not step.inputs:
             return None
         others = [n for k, n in enumerate(step.inputs) if n and k not in (places or ())]
         waits = any(self.written.get(n, -1) in self.waiting for n in others)
-        if places is None and waits:
+        readers = [j for name in step.outputs for j in self.readers.get(name, ())]
+        begins = step.op == "Transpose" and any(
+            self.program.steps[j].op in RECURRENT for j in readers
+        )
+        if places is None and waits and not begins:
             return None
         if places is not None and any(
             n and n not in self.numbers for k, n in enumerate(step.inputs) if k in places
@@ -150,14 +171,37 @@ class _Walk:
             result = self.program.steps[j].outputs[0]
         call = Call(step, self.program.opset, False)
         try:
-            value = rule(call, self._name(step), *operands)
-            call.room([n for n in value.shape if n is not None])
-        except OF_OPERANDS:
+            if step.op in RECURRENT:
+                around = Around(self.program, self.readers, self.numbers)
+                more, made = recurrent(call, self._name(step), operands, self._is_zero, around)
+                stands |= more
+            else:
+                made = {result: LAYER_RULES[step.op](call, self._name(step), *operands)}
+            for value in made.values():
+                call.room([n for n in value.shape if n is not None])
+        except Unreadable as error:
+            self.unread[step.name] = str(error)
+            return None
+        except Exception as error:  # told if a graph computes the operator, which is then right
+            self.faults.append((f"{step.op} in {step.name!r}", error))
             return None
         if set(step.attrs) - call.asked:
             return None
-        self.held[result] = value
+        self.held.update(made)
         return stands
+
+    def _is_zero(self, x: Any) -> bool:
+        """Whether an operand is left out or known to be zeros, of whatever size."""
+        for _ in range(8):
+            if x is None or isinstance(x, np.ndarray):
+                return x is None or not x.any()
+            step = self.program.steps[self.written[x]] if x in self.written else None
+            if step is None or step.op not in _KEEP_ZEROS:
+                return False
+            if step.op == "ConstantOfShape":
+                return not np.any(step.attrs.get("value", 0))
+            x = self._operand(step.inputs[0])
+        return False
 
     def _operand(self, name: str) -> Any:
         if not name:
@@ -168,14 +212,14 @@ class _Walk:
         """The step that adds numbers of the file to a product that nothing else reads."""
         if self.uses[name] != 1 or name in self.program.outputs:
             return None
-        for j, step in enumerate(self.program.steps):
-            if name not in step.inputs:
-                continue
+        for j in self.readers[name]:
+            step = self.program.steps[j]
             other = step.inputs[1 - step.inputs.index(name)] if len(step.inputs) == 2 else ""
             bias = self.numbers.get(other)
             if step.op != "Add" or step.attrs or bias is None or bias.dtype != np.float32:
                 return None
-            fits = bias.shape == (weights.shape[-1],) if weights.ndim == 2 else False
+            units = weights.shape[-1] if weights.ndim == 2 else None
+            fits = bias.shape in ((units,), (1, units))  # as torch and as skl2onnx write it
             return (j, bias) if fits else None
         return None
 
@@ -213,6 +257,10 @@ class _Walk:
         for name in given:
             value = self.held[name]
             inside = f"{name}:last" if value.turned else name
+            if value.steps:
+                inside = f"{name}:rows"
+                perm = [1, 0, *range(2, value.ndim)]
+                turns.append(Step("Transpose", [inside], [name], f"rows of {name}", {"perm": perm}))
             ports.append(Port(inside, value.tensor.dtype, list(value.tensor.shape)))
             if value.turned:
                 turned[name] = value.ndim

@@ -332,10 +332,19 @@ def one_hot(call: Call, indices: Any, depth: Any, values: Any) -> Any:
 def trilu(call: Call, x: Any, k: Any = None) -> Any:
     """One side of a diagonal."""
     offset = 0 if k is None else int(call.known(k, "k").reshape(-1)[0])
-    rows, columns = (int(n) for n in x.shape[-2:])
+    upper = bool(call.attr("upper", 1))
+    rows, columns = x.shape[-2:]
     call.room([rows, columns])
-    keep = np.tri(rows, columns, offset - 1 if call.attr("upper", 1) else offset, dtype=bool)
-    keep = ~keep if call.attr("upper", 1) else keep
+    if is_symbolic_dim(rows) or is_symbolic_dim(columns):
+        places = ops.expand_dims(ops.arange(rows), 1) + offset
+        keep = (
+            ops.greater_equal(ops.arange(columns), places)
+            if upper
+            else ops.less_equal(ops.arange(columns), places)
+        )
+    else:
+        keep = np.tri(int(rows), int(columns), offset - 1 if upper else offset, dtype=bool)
+        keep = ~keep if upper else keep
     return ops.where(keep, x, ops.zeros_like(x))
 
 

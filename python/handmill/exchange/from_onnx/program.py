@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -31,7 +31,8 @@ class Step:
         inputs: the names of its operands; "" for one that is left out.
         outputs: the names of its results; "" for one that nobody reads.
         name: of the node, for messages.
-        attrs: its attributes: numbers, text, lists of these, arrays.
+        attrs: its attributes: numbers, text, lists of these, arrays, and programs: the bodies of
+            loops and branches. What these read of the values around them are the last operands.
     """
 
     op: str
@@ -64,7 +65,7 @@ class Program:
         steps: in an order in which they can run.
         inputs: what is given.
         outputs: the names of what comes out.
-        numbers: the arrays in the file, by name.
+        numbers: the arrays in the file, by name; those of bodies are among the file's.
         opset: the version of the operators.
     """
 
@@ -93,23 +94,12 @@ def program_of(data: Any, what: str, known: Iterable[str], fetch: Fetch | None =
     if graph is None or not (graph.node or graph.output):
         raise FileFormatError(f"{what} holds no graph: is it an ONNX file?")
     opset = _opset(model, what)
-    if len(graph.node) > MOST_NODES:
-        raise FileFormatError(f"{what} has {len(graph.node):,} nodes, at most {MOST_NODES:,}")
+    count = sum(1 for _ in all_nodes(graph))
+    if count > MOST_NODES:
+        raise FileFormatError(f"{what} has {count:,} nodes, at most {MOST_NODES:,}")
     _check_known(model, graph, what, set(known))
-    if graph.sparse_initializer:
-        raise ValueError(f"{what} holds sparse tensors, which are not read")
-    numbers: dict[str, Array] = {}
-    for tensor in graph.initializer:
-        label = f"{what}: the tensor {tensor.name!r}"
-        if tensor.name in numbers:
-            raise FileFormatError(f"{label} is there twice")
-        numbers[tensor.name] = _array(tensor, label, fetch)
-    steps = [_step(node, i, what, fetch) for i, node in enumerate(graph.node)]
-    inputs = [_port(info, what) for info in graph.input if info.name not in numbers]
-    outputs = [info.name for info in graph.output]
-    found = Program(steps, inputs, outputs, numbers, opset)
-    _check_names(found, what)
-    return found
+    reader = _Reader(what, opset, fetch)
+    return reader.graph(graph, None, what)
 
 
 def _opset(model: messages.Model, what: str) -> int:
@@ -126,10 +116,19 @@ def _opset(model: messages.Model, what: str) -> int:
     return versions[0]
 
 
+def all_nodes(graph: messages.Graph) -> Iterator[messages.Node]:
+    """The nodes of a graph and of the graphs in them."""
+    for node in graph.node:
+        yield node
+        for each in node.attribute:
+            if each.g is not None:
+                yield from all_nodes(each.g)
+
+
 def _check_known(model: messages.Model, graph: messages.Graph, what: str, known: set[str]) -> None:
     unknown: Counter[str] = Counter()
     where: dict[str, str] = {}
-    for number, node in enumerate(graph.node):
+    for number, node in enumerate(all_nodes(graph)):
         name = _name_of(node)
         if name in known:
             continue
@@ -162,18 +161,6 @@ def _array(tensor: messages.Tensor, label: str, fetch: Fetch | None) -> Array:
         )
     raw = fetch(tensor, label) if outside and fetch is not None else None
     return messages.array_of(tensor, label, raw)
-
-
-def _step(node: messages.Node, number: int, what: str, fetch: Fetch | None) -> Step:
-    name = node.name or f"{node.op_type} (number {number})"
-    attrs: dict[str, Any] = {}
-    for each in node.attribute:
-        if each.name in attrs:
-            raise FileFormatError(f"{what}: node {name!r} has the attribute {each.name!r} twice")
-        attrs[each.name] = _attribute(
-            each, f"{what}: the attribute {each.name!r} of {name!r}", fetch
-        )
-    return Step(_name_of(node), node.input, node.output, name, attrs)
 
 
 def _attribute(each: messages.Attribute, label: str, fetch: Fetch | None) -> Any:
@@ -219,26 +206,163 @@ def _port(info: messages.ValueInfo, what: str) -> Port:
     return Port(info.name, dtype, sizes)
 
 
-def _check_names(program: Program, what: str) -> None:
-    """Every name is written once, before it is read."""
-    written = set(program.numbers)
-    for port in program.inputs:
-        if port.name in written:
-            raise FileFormatError(f"{what}: the input {port.name!r} is there twice")
-        written.add(port.name)
-    made = {name for step in program.steps for name in step.outputs}
-    for step in program.steps:
-        for name in step.inputs:
-            if name and name not in written:
-                why = "used before it is written (a cycle?)" if name in made else "written nowhere"
-                raise FileFormatError(f"{what}: {name!r}, which {step.name!r} reads, is {why}")
-        for name in step.outputs:
-            if name and name in written:
-                raise FileFormatError(f"{what}: {name!r} is written twice")
-            written.add(name)
-    for name in program.outputs:
-        if name not in written:
-            raise FileFormatError(f"{what}: the output {name!r} is written nowhere")
+BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+"""The operators that hold graphs, and the attributes where these are."""
+
+
+def bodies_of(step: Step) -> list[Program]:
+    """The programs in a step."""
+    return [body for body in step.attrs.values() if isinstance(body, Program)]
+
+
+def around(bodies: Sequence[Program]) -> list[str]:
+    """The names of what programs read that they do not write: the last operands of their step."""
+    found: dict[str, None] = {}
+    for body in bodies:
+        own = {port.name for port in body.inputs}
+        own |= {name for step in body.steps for name in step.outputs}
+        read = [name for step in body.steps for name in step.inputs if name]
+        found.update(dict.fromkeys(n for n in (*read, *body.outputs) if n not in own))
+    return list(found)
+
+
+class _Scope:
+    """The names that one graph of a file can read.
+
+    Attributes:
+        names: what each that was written so far is called in the program.
+        made: all that its nodes write, sooner or later.
+        outside: the scope around it.
+    """
+
+    def __init__(self, made: set[str], outside: _Scope | None) -> None:
+        self.names: dict[str, str] = {}
+        self.made = made
+        self.outside = outside
+
+    def find(self, name: str) -> str | None:
+        """What a name is called in the program; None if it is not written yet."""
+        scope: _Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outside
+        return None
+
+    def is_made(self, name: str) -> bool:
+        """Whether a node here or around writes it."""
+        return name in self.made or (self.outside is not None and self.outside.is_made(name))
+
+
+class _Reader:
+    """Reads graphs, and those inside of them; every name is written once, before it is read.
+
+    A body may call its own values as values outside are called; here they get names of their own.
+    """
+
+    def __init__(self, what: str, opset: int, fetch: Fetch | None) -> None:
+        self.what = what
+        self.opset = opset
+        self.fetch = fetch
+        self.numbers: dict[str, Array] = {}
+        self.taken: Counter[str] = Counter()
+
+    def graph(self, graph: messages.Graph, outside: _Scope | None, label: str) -> Program:
+        """Reads a graph of the file: the whole of it, or a body in the scope around."""
+        if graph.sparse_initializer:
+            raise ValueError(f"{label} holds sparse tensors, which are not read")
+        made = {name for node in graph.node for name in node.output if name}
+        scope = _Scope(made, outside)
+        if outside is None:  # bodies must leave these names alone
+            given = [tensor.name for tensor in graph.initializer]
+            self.taken.update({*made, *given, *[info.name for info in graph.input]})
+        for tensor in graph.initializer:
+            what = f"{label}: the tensor {tensor.name!r}"
+            if tensor.name in scope.names:
+                raise FileFormatError(f"{what} is there twice")
+            self.numbers[self._written(tensor.name, scope)] = _array(tensor, what, self.fetch)
+        inputs = []
+        for info in graph.input:
+            if outside is None and info.name in self.numbers:
+                continue
+            if info.name in scope.names:
+                raise FileFormatError(f"{label}: the input {info.name!r} is there twice")
+            name = self._written(info.name, scope)
+            inputs.append(_port(info, label) if outside is None else Port(name, "", None))
+        steps = [self._step(node, i, scope, label) for i, node in enumerate(graph.node)]
+        outputs = []
+        for info in graph.output:
+            found = scope.find(info.name)
+            if found is None:
+                raise FileFormatError(f"{label}: the output {info.name!r} is written nowhere")
+            outputs.append(found)
+        numbers = self.numbers if outside is None else {}
+        return Program(steps, inputs, outputs, numbers, self.opset)
+
+    def _written(self, name: str, scope: _Scope) -> str:
+        """Notes that a graph writes a name; returns what it is called in the program."""
+        found = name
+        if scope.outside is not None:
+            while self.taken[found] or not found:
+                self.taken[name] += 1
+                found = f"{name}:{self.taken[name]}"
+            self.taken[found] += 1
+        scope.names[name] = found
+        return found
+
+    def _step(self, node: messages.Node, number: int, scope: _Scope, label: str) -> Step:
+        name = node.name or f"{node.op_type} (number {number})"
+        op = _name_of(node)
+        inputs = [self._read(each, name, scope, label) for each in node.input]
+        attrs: dict[str, Any] = {}
+        for each in node.attribute:
+            if each.name in attrs:
+                raise FileFormatError(
+                    f"{label}: node {name!r} has the attribute {each.name!r} twice"
+                )
+            what = f"{label}: the attribute {each.name!r} of {name!r}"
+            if each.name in BODIES.get(op, ()) and each.g is not None:
+                attrs[each.name] = without_unread(self.graph(each.g, scope, what))
+            else:
+                attrs[each.name] = _attribute(each, what, self.fetch)
+        outputs = []
+        for result in node.output:
+            if result and result in scope.names:
+                raise FileFormatError(f"{label}: {result!r} is written twice")
+            outputs.append(self._written(result, scope) if result else "")
+        step = Step(op, inputs, outputs, name, attrs)
+        if op in BODIES:
+            _add_what_is_around(step, label, self.opset)
+        return step
+
+    def _read(self, name: str, reader: str, scope: _Scope, label: str) -> str:
+        found = scope.find(name) if name else ""
+        if found is None:
+            before = "used before it is written (a cycle?)"
+            why = before if scope.is_made(name) else "written nowhere"
+            raise FileFormatError(f"{label}: {name!r}, which {reader!r} reads, is {why}")
+        return found
+
+
+def _add_what_is_around(step: Step, label: str, opset: int) -> None:
+    """Makes what the bodies of a step read of the values around it its last operands."""
+    for name in BODIES[step.op]:
+        if not isinstance(step.attrs.get(name), Program):
+            raise FileFormatError(f"{label}: {step.op} in {step.name!r} has no graph {name!r}")
+    bodies = bodies_of(step)
+    if len(bodies) != len(BODIES[step.op]):
+        raise FileFormatError(f"{label}: {step.op} in {step.name!r} has a graph too many")
+    takes = [len(body.inputs) for body in bodies]
+    if step.op == "Loop":
+        step.inputs += [""] * (2 - len(step.inputs))
+    wanted = {"If": 1, "Loop": max(takes[0], 2), "Scan": takes[0] + (opset < 9)}[step.op]
+    if len(step.inputs) != wanted or (step.op == "If" and any(takes)):
+        raise FileFormatError(
+            f"{label}: {step.op} in {step.name!r} has {len(step.inputs)} operands, but the inputs "
+            f"of its graphs are {takes}: {wanted} operands were expected"
+            + (" and no inputs" if step.op == "If" else "")
+        )
+    step.inputs += around(bodies)
 
 
 def without_unread(program: Program) -> Program:

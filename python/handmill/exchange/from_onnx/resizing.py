@@ -21,6 +21,7 @@ def resize(call: Call, x: Any, roi: Any = None, scales: Any = None, sizes: Any =
     if call.step.op == "Upsample" or (call.opset < 11 and scales is None):
         scales, roi = roi, None
     rank = len(x.shape)
+    call.attr("antialias", 0)  # which only some modes use
     at = call.axes(call.ints("axes", None, list(range(rank))), rank)
     factors: list[float] | None = None
     if scales is not None and call.known(scales, "scales").size:
@@ -106,6 +107,20 @@ def _places(call: Call, n: int, size: int, scale: float, region: Any) -> tuple[A
     else:
         raise Unreadable(f"coordinate_transformation_mode {mode!r} is not read")
     return found, (found < 0) | (found > n - 1)
+
+
+def repeats(call: Call, times: int) -> bool:
+    """Whether the nearest entries of an axis so many times as long are each entry that often."""
+    if call.attr("coordinate_transformation_mode", "half_pixel") not in _LOCAL:
+        return False
+    n = 5
+    places, _ = _places(call, n, n * times, float(times), None)
+    index = np.clip(_nearest(call, places), 0, n - 1)
+    return bool(np.array_equal(index, np.repeat(np.arange(n), times)))
+
+
+_LOCAL = ("asymmetric", "half_pixel", "pytorch_half_pixel")
+"""Modes in which places do not depend on how long an axis is."""
 
 
 def _nearest(call: Call, places: Array) -> Array:
