@@ -55,7 +55,7 @@ def test_the_report_names_every_layer_with_weights():
     with pytest.warns(UserWarning, match="2 layers keep float weights"):
         again = model.quantize("int8", filters=["body", "conv", "norm"])
     assert again.quantized == []
-    assert "already quantized" in dict(again.skipped).values()
+    assert "already quantized: int8_from_float32" in dict(again.skipped).values()
 
 
 def test_numpy_gives_the_same_bits():
