@@ -286,7 +286,7 @@ def test_a_copy_learns_from_its_model():
 def test_a_pruned_student_stays_pruned():
     student = net(5, 1)
     student.compile("adam", CROSS)
-    handmill.compress.prune(student, 0.5)
+    handmill.compress.prune(student, 0.5, scope="layer")
     features = FeatureDistillation("mse", "hidden", "hidden", projection="auto")
     distiller = Distiller(net(16, 0), student, [LogitsDistillation(), features])
     distiller.compile("adam", CROSS)

@@ -154,12 +154,12 @@ class LogitsDistillation(DistillationLoss):
 
     def validate_model_compatibility(self, teacher: Any, student: Any) -> None:
         """Refuses softmax beside sigmoid; warns of one number, whose softmax teaches nothing."""
-        ends = [ends_of(model) for model in (teacher, student)]
-        if None in ends:  # told when they are called
+        taught, own = ends_of(teacher), ends_of(student)
+        if taught is None or own is None:  # told when they are called
             return
         outputs = tree.flatten(getattr(student, "outputs", None) or [])
-        for output, kind, theirs, own in zip(outputs, tree.flatten(self.loss), *ends, strict=False):
-            if kind is None or joined(theirs, own) == "sigmoid":
+        for output, kind, *ends in zip(outputs, tree.flatten(self.loss), taught, own, strict=False):
+            if kind is None or joined(*ends) == "sigmoid":
                 continue
             if isinstance(kind, KLDivergence) and output.shape[-1] == 1:
                 warn_caller(

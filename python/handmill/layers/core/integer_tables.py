@@ -124,13 +124,13 @@ class IntegerTablesLayer(Layer):
         setattr(self, f"{name}_scale", scale)
         keeps = self._keeps_inputs(self.quantization_config)
         if self._has_inputs and name == self._tables[0] and not keeps:
-            made = {
+            steps = {
                 part: self.add_weight(
                     name=part, shape=(), initializer=first, dtype="float32", **frozen
                 )
                 for part, first in (("inputs_scale", "ones"), ("inputs_zero", "zeros"))
             }
-            self.inputs_scale, self.inputs_zero = made["inputs_scale"], made["inputs_zero"]
+            self.inputs_scale, self.inputs_zero = steps["inputs_scale"], steps["inputs_zero"]
             self.inputs_scale.stored_check = self._check_scale
             self.inputs_zero.stored_check = self._check_zero
 

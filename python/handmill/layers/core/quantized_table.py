@@ -403,10 +403,10 @@ class QuantizedTableLayer(LowRankLayer):
         block = getattr(self.quantize_aware.config, "block_size", None)
         if block is not None and block > 0:
             numbers = grouped_numbers(matrix, -1 if self._by_rows else -2, block)
-        else:
-            rounded, factor = self._rounded_table(matrix)
-            numbers = ops.divide(rounded.integers, factor)
-        return straight_through(numbers, matrix)
+            return straight_through(numbers, matrix)
+        rounded, factor = self._rounded_table(matrix)
+        numbers = ops.divide(rounded.integers, factor)
+        return straight_through(numbers, matrix, inside=rounded.inside)
 
     def _rounded_inputs(self, inputs: Any) -> Rounded:
         """Inputs as bytes of fixed steps; training moves their range towards that of ``inputs``."""
