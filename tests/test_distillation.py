@@ -97,6 +97,7 @@ ONE = pytest.mark.filterwarnings("error:.*outputs of one number")
 
 
 @ONE
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", (1, 4))
 def test_a_sigmoid_is_taken_off(classes):
     weight = np.linspace(0.0, 2.0, 40).astype("float32")

@@ -93,6 +93,7 @@ def test_nested_first_and_sequential():
     quantizers.Int4QuantizationConfig(block_size=-1),
     "static",
 ), ids=str)  # fmt: skip
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*keep float weights")
 def test_integers_stay_what_they_are(config):
     """With a scale for each output it is the same to round before or after."""
@@ -202,6 +203,7 @@ def test_statistics_stay_from_a_step_on():
         handmill.callbacks.FreezeStatistics(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*keep float weights")
 def test_training_quantizing_and_folding_agree():
     """What training measured is what the model without normalizations gives."""

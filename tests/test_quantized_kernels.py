@@ -69,8 +69,14 @@ def rounded(kernel, config, axes):
     return found.reshape(kernel.shape), packed + 5 * outputs * len(starts)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("kind", KINDS)
+CASES = [
+    pytest.param(kind, name, marks=() if name == "groups" and "2D" in kind else pytest.mark.slow)
+    for kind in KINDS
+    for name in CONFIGS
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
 def test_they_compute_with_the_numbers_that_integers_stand_for(kind, name, tmp_path):
     (model, x), config = made(kind), CONFIGS[name]
     float_model = handmill.models.clone_model(model)
@@ -108,13 +114,14 @@ def test_they_compute_with_the_numbers_that_integers_stand_for(kind, name, tmp_p
 
 def test_each_layer_says_what_was_done():
     model = handmill.Sequential([
-        layers.Input((8, 8, 2)), layers.Conv2D(4, 3, name="first"), layers.BatchNormalization(),
+        layers.Input((8, 8, 2)), layers.Conv2D(4, 3, name="first"),
+        layers.BatchNormalization(name="norm"),
         layers.DepthwiseConv2D(3, name="depths"), layers.Conv2DTranspose(3, 2, name="back"),
-        layers.Reshape((25, 3)), layers.LSTM(4, name="reader"),
+        layers.Reshape((25, 3)), layers.RNN(layers.LSTMCell(4, name="cell")),
         layers.Dense(4, name="head"), layers.Dense(2, name="last"),
     ])  # fmt: skip
     with pytest.warns(UserWarning, match="1 layers keep float weights"):
-        first = model.quantize("int8", filters="head|lstm|back", verbose=False)
+        first = model.quantize("int8", filters="head|cell|back", verbose=False)
     with pytest.warns(UserWarning, match="keep float weights"):
         second = model.quantize("int4", filters="first|depths|norm|back|head", verbose=False)
     for report in (first, second):
@@ -123,11 +130,11 @@ def test_each_layer_says_what_was_done():
     done = {
         path.rpartition("/")[2]: mode for path, mode, _ in (*first.quantized, *second.quantized)
     }
-    assert done == {"head": "int8", "lstm_cell": "int8", "first": "int4", "depths": "int4"}
+    assert done == {"head": "int8", "cell": "int8", "first": "int4", "depths": "int4"}
     left = {path.rpartition("/")[2]: why for path, why in second.skipped}
     assert left["head"] == "already quantized: int8_from_float32"
     assert left["last"] == "filtered out"
-    assert left["back"] == left["batch_normalization"] == "no quantize support"
+    assert left["back"] == left["norm"] == "no quantize support"
     assert np.isfinite(model.predict(normal(2, 8, 8, 2), verbose=0)).all()
 
 
@@ -156,13 +163,15 @@ def test_biases_and_what_lora_adds_are_trained():
     model, x = made("Conv2D")
     model.quantize("int4", verbose=False)
     before = model.predict(x, verbose=0)
+    handmill.utils.set_random_seed(1)
     model.layers[0].enable_lora(2)
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
-    model.compile(handmill.optimizers.SGD(0.1), "mse")
-    model.fit(x, before + 1, epochs=3, verbose=0)
-    assert np.square(model.predict(x, verbose=0) - before - 1).mean() < 0.9
+    model.compile(handmill.optimizers.Adam(0.05), "mse")
+    model.fit(x, before + 1, epochs=20, verbose=0)
+    assert np.square(model.predict(x, verbose=0) - before - 1).mean() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_training_simulates_it(name):
     config = CONFIGS[name]
@@ -186,6 +195,7 @@ def test_training_simulates_it(name):
     np.testing.assert_array_equal(model.predict(x, verbose=0), simulated)
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 def test_they_are_exported_as_floats(tmp_path):
     runtime = pytest.importorskip("onnxruntime")

@@ -370,7 +370,7 @@ def paired_rate_interval(first: Any, second: Any, confidence: float = 0.95) -> I
         >>> from handmill.strategy.statistics import paired_rate_interval
         >>> low, high = paired_rate_interval([1, 1, 0, 0] * 25, [1, 1, 1, 0] * 25)
         >>> print(f"{low:.3f} to {high:.3f}")
-        0.159 to 0.331
+        0.157 to 0.333
     """
     only_first, only_second, count = _disagreements(first, second)
     if not count:
