@@ -87,13 +87,13 @@ def test_nested_first_and_sequential():
     near(report.model.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", (
     quantizers.Int8QuantizationConfig(activation_quantizer=None),
     quantizers.Int4QuantizationConfig(block_size=7),
     quantizers.Int4QuantizationConfig(block_size=-1),
     "static",
-), ids=str)  # fmt: skip
-@pytest.mark.slow
+), ids=("8 bits", "groups", "one scale", "static"))  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*keep float weights")
 def test_integers_stay_what_they_are(config):
     """With a scale for each output it is the same to round before or after."""

@@ -406,7 +406,7 @@ def _by_training(kind: str, drop: Drop) -> tuple[tuple[str, ...], tuple[str, ...
 _MOST: dict[str, Callable[[Row], float]] = {
     "bytes": lambda row: row.bytes,
     "zipped": lambda row: row.zipped,
-    "time": lambda row: -max(row.speedup[b] for b in BATCHES if row.speedup_low[b] > 1),
+    "time": lambda row: -max(row.speedup_low.values()),
     "accuracy": lambda row: row.drop,
     "error": lambda row: row.drop,
 }
@@ -414,16 +414,14 @@ _MOST: dict[str, Callable[[Row], float]] = {
 
 
 def _gain(row: Row) -> tuple[bool, float]:
-    """How much is gained: of time what is beyond its interval, and of bytes, as logarithms.
+    """How much is gained: of time what its interval leaves, and of bytes, as logarithms.
 
     What is smaller only when it is zipped comes after what gains without.
     """
     only_zipped = row.gains == ("zipped",)
     size = row.zipped if only_zipped else row.bytes
-    told = [
-        float(np.log(row.speedup[b])) if row.speedup_low[b] > 1 or row.speedup_high[b] < 1 else 0.0
-        for b in BATCHES
-    ]
+    surest = [max(1.0, row.speedup_low[b]) * min(1.0, row.speedup_high[b]) for b in BATCHES]
+    told = np.log(surest)
     return not only_zipped, float(np.mean(told)) - float(np.log(max(size, 1)))
 
 

@@ -87,9 +87,9 @@ def _bytes(size: float, zipped: float) -> str:
 
 def _time(faster: dict[int, float], slower: dict[int, float], times: Times) -> str:
     words = []
-    for found, best in ((faster, max), (slower, min)):
+    for found, best, ends in ((faster, max, times.low), (slower, min, times.high)):
         if found:
-            at = best(found, key=lambda batch: found[batch])
+            at = best(found, key=ends.__getitem__)  # what is surest
             low, high = times.low[at], times.high[at]
             words.append(f"{found[at]:.2f}x as fast at batch {at} [{low:.2f}, {high:.2f}]")
     return " but ".join(words) or "time not distinguishable"
