@@ -295,6 +295,17 @@ def test_a_pruned_student_stays_pruned():
     assert [int((w == 0).sum()) for w in student.get_weights()[::2]] == [15, 10]
 
 
+def test_a_student_is_pruned_while_it_is_taught():
+    student = net(5, 1)
+    distiller = Distiller(net(16, 0), student, LogitsDistillation(), cache_teacher=True)
+    distiller.compile("adam", CROSS)
+    decay = handmill.compress.PolynomialDecay(0.0, 0.5, 0, 4, frequency=1)
+    prune = handmill.callbacks.Prune(decay, scope="layer")
+    distiller.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[prune])
+    assert [int((w == 0).sum()) for w in student.get_weights()[::2]] == [15, 10]
+    assert all((w != 0).all() for w in distiller.teacher.get_weights()[::2])
+
+
 def test_one_number_teaches_nothing_by_its_softmax():
     teacher, student = net(16, 0, classes=1), net(5, 1, classes=1)
     with pytest.warns(UserWarning, match="outputs of one number"):

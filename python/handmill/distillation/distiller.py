@@ -110,6 +110,7 @@ class Distiller(Model):
         self.student_loss_tracker = Mean(name="student_loss")
         self.distillation_loss_tracker = Mean(name="distillation_loss")
         self.total_loss_tracker = Mean(name="total_loss")
+        self.built = bool(teacher.built and student.built)  # it has no weights but theirs
         self.__dict__["_seen"] = _Seen()
         asks = any(loss.wants_logits for loss in self.distillation_losses)
         self.__dict__["_ends"] = [ends_of(v) if asks else None for v in (teacher, student)]
