@@ -27,16 +27,15 @@ def ends_of(model: Any, x: Any = None) -> list[End] | None:
     Returns:
         One for each output, in the order of ``tree.flatten``; None if that cannot be told.
     """
+    graph = Graph("ends")
     try:
         given = None if x is None else tree.map_structure(lambda array: array[:1], x)
         structure, specs, names = signature_of(model, given)
-    except ValueError:  # a call() of its own, or texts
-        return None
-    graph = Graph("ends")
-    with graph:
-        values = [graph.input(spec, name) for spec, name in zip(specs, names, strict=True)]
-        with collected_losses():
+        with graph, collected_losses():
+            values = [graph.input(spec, name) for spec, name in zip(specs, names, strict=True)]
             found = model(tree.pack_sequence_as(structure, values), training=False)
+    except (ValueError, TypeError, NotImplementedError):  # a call() of its own, texts
+        return None
     return [_end_of(value) for value in tree.flatten(found)]
 
 
