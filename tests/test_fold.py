@@ -135,6 +135,7 @@ def test_what_stays_says_why():
         norm(name="d")(shared(i)), shared(shared(i)),
         norm(name="e", axis=1)(layers.Conv1D(3, 2)(layers.Reshape((6, 1))(i))),
         norm(name="f")(layers.Dense(6)(i)),
+        norm(name="g", axis=2)(layers.Dense(4)(layers.Reshape((3, 2))(i))),
     ]  # fmt: skip
     model = handmill.Model(i, outputs)
     why = {name: reason for name, _, reason in compress.fold_report(model).rows}
@@ -143,7 +144,7 @@ def test_what_stays_says_why():
     assert why["c"] == "others use what 'used' gives, too"
     assert why["d"] == "it or the layer before it is used several times"
     assert why["e"] == "it normalizes axis 1, which is not that of the channels"
-    assert why["f"] == ""
+    assert why["f"] == why["g"] == ""
     bad = network()
     bad.get_layer("n1").moving_variance.assign(np.full(8, np.nan, "float32"))
     assert "NaN" in dict((n, w) for n, _, w in compress.fold_report(bad).rows)["n1"]

@@ -159,10 +159,9 @@ def _reason(layer: Any, norm: Any) -> str:
     """Why a normalization right behind a layer cannot be a part of it; "" if it can."""
     if layer.activation not in (None, activations.linear):
         return f"{layer.name!r} has an activation before it"
-    rank = layer.rank + 2 if hasattr(layer, "rank") else None
+    rank = norm.input_spec.ndim
     first = getattr(layer, "data_format", None) == "channels_first"
-    wanted = 1 if first else -1
-    if norm.axis != wanted and (rank is None or norm.axis % rank != wanted % rank):
+    if norm.axis % rank != (1 if first else rank - 1):
         return f"it normalizes axis {norm.axis}, which is not that of the channels"
     factor, shift = _factor_and_shift(norm)
     if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
