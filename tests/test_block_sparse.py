@@ -127,7 +127,7 @@ def test_a_pruned_model_predicts_what_it_predicted():
     )
     model.compile("adam", "mse")
     x = rng.standard_normal((64, 100)).astype("float32")
-    compress.prune(model, 0.75, "block")
+    compress.prune(model, 0.75, "block", scope="layer")
     model.fit(x, x[:, :80], epochs=2, verbose=0)
     got = model.predict(x, verbose=0)
     assert all(np.mean(w.numpy() == 0) >= 0.74 for w in model.weights[::2])

@@ -11,9 +11,15 @@ import handmill
 from handmill import compress, layers
 from handmill.cli import main
 from handmill.compress import advisor
+from handmill.compress.candidates import copied
 from handmill.compress.clustering import clustered
 from handmill.compress.measuring import BATCHES, Times, front, score_of
-from handmill.strategy.statistics import mcnemar_test, wilson_interval
+from handmill.strategy.statistics import (
+    mcnemar_test,
+    paired_rate_interval,
+    ratio_interval,
+    wilson_interval,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 64)).astype("float32")
@@ -135,7 +141,13 @@ def test_scores():
     assert score_of(np.array([[-2.0], [3.0]]), np.array([0, 1])).value == 1.0
     error = score_of(np.array([[1.0], [3.0]]), np.array([0.0, 1.0]))
     assert (error.kind, error.value) == ("error", 2.5)
-    assert error.drop_to(score_of(np.array([[1.0], [4.0]]), np.array([0.0, 1.0]))) == 1.0
+    worse = error.drop_to(score_of(np.array([[1.0], [4.0]]), np.array([0.0, 1.0])))
+    assert worse.value == 1.0
+    assert np.isnan(worse.p)
+    low, high = ratio_interval(error.rows, [1.0, 9.0])
+    assert worse.interval == (low - 1, high - 1)
+    nothing = score_of(np.array([[0.0], [1.0]]), np.array([[0.0], [1.0]]).astype("float32"))
+    assert nothing.drop_to(error).value == np.inf
     with pytest.raises(ValueError, match="2 rows"):
         score_of(outputs, np.array([0, 1]))
     with pytest.raises(ValueError, match="NaN"):
@@ -143,13 +155,12 @@ def test_scores():
     assert front([(0.0, 2.0), (1.0, 1.0), (1.0, 2.0), (0.0, 2.0)]) == [True, True, False, True]
 
 
-def faked(monkeypatch, speedup):
+def faked(monkeypatch, speedup, low=None, high=None):
     """Times that are said instead of measured: tests cannot depend on a clock."""
 
     def times(first, second, x):
-        ratio = speedup if second.count_params() < first.count_params() else 1.0
-        all_of = dict.fromkeys(BATCHES, ratio)
-        return Times(dict.fromkeys(BATCHES, 1e-5), all_of, all_of, all_of)
+        ratios = speedup, low or speedup, high or speedup
+        return Times(dict.fromkeys(BATCHES, 1e-5), *(dict.fromkeys(BATCHES, r) for r in ratios))
 
     monkeypatch.setattr(advisor, "times_beside", times)
 
@@ -161,28 +172,87 @@ def test_the_advice_follows_the_numbers(monkeypatch):
     faked(monkeypatch, 2.0)
     found = compress.search(model, X, Y, 30, max_drop=1.0, only=["shrink 50 %", "low rank 99%"])
     assert found.best == "shrink 50 %"
-    assert "pays: 2.00x as fast" in found.advice
+    assert "It pays: 0.50 of the bytes, 2.00x as fast at batch 1 [2.00, 2.00], acc" in found.advice
     assert found.model.count_params() < model.count_params()
     assert [name for name, _ in found.left_out] == ["low rank 99%"]
     row = found.rows[1]
     right = [m.predict(X, verbose=0).argmax(1) == Y for m in (model, found.model)]
     assert row.score == right[1].mean()
     assert row.drop == right[0].mean() - right[1].mean()
+    low, high = paired_rate_interval(*right)
+    assert (row.drop_low, row.drop_high) == (-high, -low)
     assert row.p == mcnemar_test(*right)
     assert row.bytes == 4 * found.model.count_params()
-    faked(monkeypatch, 1.0)
-    only = ["blocks 75 %", "bfloat16"]
-    found = compress.search(model, X, Y, 30, max_drop=1.0, only=only)
-    assert found.best == "float"
-    assert found.model is model
-    assert "Keep float" in str(found)
-    assert "no gain" in str(found)
+    assert row.beside == "float"
     faked(monkeypatch, 3.0)
     strict = compress.search(model, X, RNG.integers(0, 3, 120), max_drop=0.0, only=["shrink 75 %"])
     assert strict.rows[1].verdict.startswith("loses") == (strict.rows[1].drop > 0)
     assert all(map(np.array_equal, before, model.get_weights()))
     assert "<svg" in found.picture()
     assert found.picture().count("<circle") == len(found.rows)
+
+
+def test_a_quarter_of_the_bytes_is_a_gain(monkeypatch):
+    """Time that cannot be told apart is no reason to keep four times the bytes."""
+    model = net()
+    model.fit(X, Y, epochs=30, verbose=0)
+    faked(monkeypatch, 1.02, 0.95, 1.1)
+    found = compress.search(
+        model, X, Y, 30, max_drop=0.05, only=["int8", "bfloat16", "blocks 75 %"]
+    )
+    rows = {row.name: row for row in found.rows}
+    assert found.best == "int8"
+    assert rows["int8"].gains == ("bytes", "zipped")
+    assert "pays: 0.28 of the bytes, time not distinguishable, accuracy" in rows["int8"].verdict
+    assert "more than 5 points lost is not excluded" not in rows["int8"].verdict
+    assert rows["bfloat16"].verdict.startswith("no gain: as many bytes, time not distinguishable")
+    assert "zipped" in rows["blocks 75 %"].gains
+    only = compress.search(model, X, Y, 30, max_drop=1.0, only=["bfloat16"])
+    assert only.best == "float"
+    assert only.model is model
+    assert "Keep float" in str(only)
+    faked(monkeypatch, 0.5, 0.4, 0.6)
+    slow = compress.search(model, X, Y, 30, max_drop=1.0, only=["int8"])
+    assert "0.28 of the bytes, 0.50x as fast at batch 1 [0.40, 0.60]" in slow.rows[1].verdict
+    assert slow.rows[1].losses == ("time",)
+    assert slow.best == "int8"
+    # What is smaller only when it is zipped comes after what is smaller as it is.
+    zipped = compress.search(model, X, Y, 30, max_drop=1.0, only=["blocks 75 %", "16 numbers"])
+    assert zipped.best_by == {"zipped": zipped.best}
+
+
+def test_what_training_brings_is_nobody_elses_gain(monkeypatch):
+    """A model that was not at its best gains by training; a half of it gains no more."""
+    faked(monkeypatch, 1.0)
+    x = RNG.normal(size=(2000, 64)).astype("float32")
+    y = x[:, :3].argmax(axis=1)
+    model = net()
+    model.fit(x[:400], y[:400], verbose=0)
+    optimizer = [v.numpy() for v in model.optimizer.variables]
+    found = compress.search(
+        model, x[1000:], y[1000:], 60, train=(x[:1000], y[:1000]), epochs=4,
+        only=["int8", "shrink 50 %", "blocks 75 %"],
+    )  # fmt: skip
+    rows = {row.name: row for row in found.rows}
+    trained, half = rows["float, trained on"], rows["shrink 50 %"]
+    assert trained.gains == ("accuracy",)
+    assert trained.drop < -0.05
+    assert not trained.pays
+    assert half.score > rows["float"].score  # which a comparison with that would call a gain
+    assert (half.beside, rows["int8"].beside) == ("float, trained on", "float")
+    assert half.drop == trained.score - half.score
+    assert "accuracy" not in half.gains
+    assert "Training on alone: accuracy +" in found.advice
+    assert "Compared with 'float, trained on'" in str(found)
+    for old, new in zip(optimizer, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+    # The copy went on where the model was, with the seeds that there were.
+    state = handmill.random.state()
+    again = copied(model)
+    handmill.random.restore_state(state)
+    again.fit(x[:1000], y[:1000], epochs=4, verbose=0)
+    assert trained.score == np.mean(again.predict(x[1000:], verbose=0).argmax(1) == y[1000:])
+    assert int(again.optimizer.iterations) == int(model.optimizer.iterations) + 4 * 32
 
 
 def test_what_cannot_be_searched():
@@ -202,7 +272,8 @@ def test_training_on_and_errors(monkeypatch):
     optimizer = [v.numpy() for v in model.optimizer.variables]
     state = handmill.random.state()
     found = compress.search(model, X, Y, train=(X, Y), epochs=3, only=["shrink 75 %"])
-    assert found.rows[1].score > 0.5
+    assert [row.name for row in found.rows] == ["float", "float, trained on", "shrink 75 %"]
+    assert found.rows[2].score > 0.5
     assert handmill.random.state() == state
     for old, new in zip(optimizer, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(old, new.numpy())

@@ -76,6 +76,109 @@ def test_a_softmax_is_taken_off_and_weights_count():
     assert teacher.sum() == pytest.approx(40, rel=1e-5)
 
 
+def binary_kl(t, s, temperature, weight=None):
+    p, q = (1 / (1 + np.exp(-x.astype("float64") / temperature)) for x in (t, s))
+    each = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean(axis=-1)
+    return temperature**2 * np.mean(each if weight is None else each * weight)
+
+
+class Own(handmill.Model):
+    """A model with a call() of its own, which ends with operators and not with a layer."""
+
+    def __init__(self, inner, end):
+        super().__init__()
+        self.inner, self.end = inner, end
+
+    def call(self, x):
+        return self.end(self.inner(x))
+
+
+ONE = pytest.mark.filterwarnings("error:.*outputs of one number")
+
+
+@ONE
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", (1, 4))
+def test_a_sigmoid_is_taken_off(classes):
+    weight = np.linspace(0.0, 2.0, 40).astype("float32")
+    plain = [net(16, 0, classes=classes), net(5, 1, classes=classes)]
+    t, s = (m.predict(X, verbose=0) for m in plain)
+    want = binary_kl(t, s, 2.0, weight)
+    y = (X[:, :classes] > 0).astype("float32")
+
+    def own(seed, units):
+        return Own(net(units, seed, classes=classes), handmill.ops.sigmoid)
+
+    def ended(seed, units):
+        return net(units, seed, "sigmoid", classes=classes)
+
+    def with_layer(seed, units):
+        inner = net(units, seed, classes=classes)
+        x = handmill.layers.Reshape((classes,))(layers.Activation("sigmoid")(inner.output))
+        return handmill.Model(inner.input, x)
+
+    pairs = [(ended, ended), (with_layer, with_layer), (own, own)]
+    if classes == 1:  # logits count as what the other model ends with
+        pairs += [(ended, lambda seed, units: net(units, seed, classes=1)), (own, ended)]
+    for teacher, student in pairs:
+        for cache in (False, True):
+            models = teacher(0, 16), student(1, 5)
+            for model in models:
+                model(X[:2])
+            distiller = Distiller(
+                *models, LogitsDistillation(2.0), student_loss_weight=0.0, cache_teacher=cache
+            )
+            distiller.compile(handmill.optimizers.SGD(0.0), "binary_crossentropy")
+            found = distiller.fit(X, y, sample_weight=weight, batch_size=40, verbose=0).history
+            assert found["distillation_loss"][0] == pytest.approx(want, rel=1e-3), (teacher, cache)
+    # Of arrays the odds stand for the logits; of other losses than a divergence, too.
+    models = ended(0, 16), ended(1, 5)
+    distiller = Distiller(*models, LogitsDistillation(2.0, "mse"), student_loss_weight=0.0)
+    distiller.compile("sgd", "binary_crossentropy")
+    found = distiller.compute_loss(X, y, models[1].predict(X, verbose=0))
+    assert float(found) == pytest.approx(np.mean((t - s) ** 2) / 4, rel=1e-3)
+
+
+@ONE
+def test_a_student_of_yes_or_no_learns_from_its_teacher():
+    """What its outputs say, not only that they agree: with the softmax of one number, nothing."""
+    teacher, student = net(16, 0, "sigmoid", classes=1), net(5, 1, "sigmoid", classes=1)
+    teacher.set_weights([3 * w for w in teacher.get_weights()])
+    distiller = Distiller(teacher, student, LogitsDistillation(2.0), student_loss_weight=0.0)
+    distiller.compile(handmill.optimizers.Adam(0.03), "binary_crossentropy")
+    before = np.abs(teacher.predict(X, verbose=0) - student.predict(X, verbose=0)).mean()
+    distiller.fit(X, Y[:, None], epochs=60, verbose=0)
+    after = np.abs(teacher.predict(X, verbose=0) - student.predict(X, verbose=0)).mean()
+    assert after < 0.2 * before
+
+
+def test_softmax_and_sigmoid_do_not_go_together():
+    soft, sure = net(16, 0, "softmax"), net(5, 1, "sigmoid")
+    for teacher, student, said in ((soft, sure, "softmax.*sigmoid"), (sure, soft, "sigmoid.*soft")):
+        with pytest.raises(ValueError, match=f"teacher ends with {said}.*Let both end"):
+            Distiller(teacher, student, LogitsDistillation())
+    own = [Own(net(16, 0), handmill.ops.softmax), Own(net(5, 1), handmill.ops.sigmoid)]
+    for model in own:
+        model(X[:2])
+    distiller = Distiller(*own, LogitsDistillation())
+    distiller.compile("sgd", CROSS)
+    before = own[1].get_weights()
+    with pytest.raises(ValueError, match=r"teacher ends with softmax, the student with sigmoid"):
+        distiller.fit(X, Y, verbose=0)
+    assert all(map(np.array_equal, before, own[1].get_weights()))
+    # Features, and outputs that are left out, may be of any kind.
+    Distiller(soft, sure, FeatureDistillation("mse", "hidden", "hidden", projection="auto"))
+    i = handmill.Input((6,))
+
+    def two(first):
+        return handmill.Model(i, [layers.Dense(4, first)(i), layers.Dense(4, "softmax")(i)])
+
+    both = two("softmax"), two("sigmoid")
+    distiller = Distiller(*both, LogitsDistillation(2.0, [None, "kl_divergence"]))
+    distiller.compile("sgd", [CROSS, CROSS])
+    distiller.fit(X, [Y, Y], verbose=0)
+
+
 def test_the_gradient_has_the_factor_of_the_temperature():
     # For high temperatures T^2 KL tends to half of the mean squared difference of the centred
     # logits, divided by the number of classes: its gradient does not depend on T.
@@ -184,12 +287,23 @@ def test_a_copy_learns_from_its_model():
 def test_a_pruned_student_stays_pruned():
     student = net(5, 1)
     student.compile("adam", CROSS)
-    handmill.compress.prune(student, 0.5)
+    handmill.compress.prune(student, 0.5, scope="layer")
     features = FeatureDistillation("mse", "hidden", "hidden", projection="auto")
     distiller = Distiller(net(16, 0), student, [LogitsDistillation(), features])
     distiller.compile("adam", CROSS)
     distiller.fit(X, Y, epochs=3, verbose=0)
     assert [int((w == 0).sum()) for w in student.get_weights()[::2]] == [15, 10]
+
+
+def test_a_student_is_pruned_while_it_is_taught():
+    student = net(5, 1)
+    distiller = Distiller(net(16, 0), student, LogitsDistillation(), cache_teacher=True)
+    distiller.compile("adam", CROSS)
+    decay = handmill.compress.PolynomialDecay(0.0, 0.5, 0, 4, frequency=1)
+    prune = handmill.callbacks.Prune(decay, scope="layer")
+    distiller.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[prune])
+    assert [int((w == 0).sum()) for w in student.get_weights()[::2]] == [15, 10]
+    assert all((w != 0).all() for w in distiller.teacher.get_weights()[::2])
 
 
 def test_one_number_teaches_nothing_by_its_softmax():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 import handmill
 from handmill import _core, compress, layers, optimizers
 from handmill.callbacks import Prune
-from handmill.compress.choice import choose, granularity_of, largest
+from handmill.compress.choice import choose, erk_counts, granularity_of, largest
 from handmill.compress.schedules import ConstantSparsity, PolynomialDecay
 from handmill.optimizers.masks import owner_of, set_mask
 
@@ -74,6 +76,37 @@ def test_granularities():
     assert [int(m.sum()) for m in masks] == [1, 15]  # something stays of each
 
 
+def test_small_kernels_lose_less():
+    """Erdos-Renyi-Kernel: the part that stays is as the sum of the sizes over their product."""
+    # The last layer would hold 815 of its 640 weights, so it holds all, and the first bears it.
+    assert erk_counts([(784, 64), (64, 10)], [50176, 640], 0.8) == [10163 - 640, 640]
+    shapes = [(3, 3, 16, 32), (3, 3, 32, 64), (400, 120), (1, 7)]
+    sizes = [math.prod(shape) for shape in shapes]
+    for sparsity in (0.0, 0.3, 0.9, 0.99, 0.9999):
+        counts = erk_counts(shapes, sizes, sparsity)
+        total = max(round(sum(sizes) * (1 - sparsity)), 4)
+        assert sum(counts) == total
+        assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
+        parts = [
+            c / s * math.prod(h) / sum(h) for c, s, h in zip(counts, sizes, shapes, strict=True)
+        ]
+        open_ = [p for p, c, s in zip(parts, counts, sizes, strict=True) if 50 < c < s]
+        assert not open_ or max(open_) == pytest.approx(min(open_), rel=0.02)
+    assert erk_counts([(12, 9)], [9], 0.5) == [4]  # of one kernel as much as of any
+    assert erk_counts([(0, 3), (2, 2)], [0, 4], 0.5) == [0, 2]
+    model = model_of()
+    report = compress.prune(model, 0.8)
+    assert [row[2] for row in report.rows] == zeros(model)
+    assert sum(zeros(model)) == 280 - 56
+    assert zeros(model)[1] < 0.8 * 40
+    blocks = compress.prune(model_of(), 0.5, "block")
+    assert sum(row[2] for row in blocks.rows) >= 0.4 * 280
+    half = compress.prune(model_of(), granularity="2:4")
+    assert [row[2] for row in half.rows] == [120, 20]
+    with pytest.raises(ValueError, match="leave `scope` out"):
+        compress.prune(model, granularity="2:4", scope="erk")
+
+
 @pytest.mark.parametrize(
     "make",
     (
@@ -92,7 +125,7 @@ def test_granularities():
 def test_no_update_brings_a_weight_back(make):
     model = model_of(make(), kernel_constraint="unit_norm")
     model.fit(X, Y, verbose=0)  # momenta are not zero
-    report = compress.prune(model, 0.7)
+    report = compress.prune(model, 0.7, scope="layer")
     before = model.get_weights()
     model.fit(X, Y, epochs=3, verbose=0)
     assert zeros(model) == [r[2] for r in report.rows] == [240 - 72, 40 - 12]
@@ -104,7 +137,7 @@ def test_no_update_brings_a_weight_back(make):
 def test_a_model_that_is_compiled_again_stays_pruned():
     """With another optimizer, wrapped, for a part of the weights; until masks are taken off."""
     model = model_of()
-    compress.prune(model, 0.5)
+    compress.prune(model, 0.5, scope="layer")
     loss = model.loss
     for optimizer in ("sgd", optimizers.LossScaleOptimizer(optimizers.AdamW(0.1))):
         model.compile(optimizer, loss)
@@ -127,7 +160,7 @@ def test_files_and_threads_keep_masks_and_bits(tmp_path):
         for count in (1, 2, 3):
             _core.set_num_threads(count)
             model = model_of(optimizers.SGD(0.1, momentum=0.9))
-            prune = Prune(PolynomialDecay(0.0, 0.8, 1, 9, frequency=2))
+            prune = Prune(PolynomialDecay(0.0, 0.8, 1, 9, frequency=2), scope="layer")
             model.fit(X, Y, batch_size=16, epochs=2, verbose=0, callbacks=[prune])
             model.save(tmp_path / "m.hmill")
             again = handmill.models.load_model(tmp_path / "m.hmill")
@@ -142,7 +175,7 @@ def test_files_and_threads_keep_masks_and_bits(tmp_path):
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     def run(model, epochs, **kwargs):
-        prune = Prune(PolynomialDecay(0.0, 0.8, 2, 20, frequency=3))
+        prune = Prune(PolynomialDecay(0.0, 0.8, 2, 20, frequency=3), scope="layer")
         model.fit(X, Y, 16, epochs, verbose=0, callbacks=[prune], **kwargs)
         return [w.tobytes() for w in model.get_weights()]
 
@@ -154,7 +187,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
 def test_keras_files_tell_what_keras_does_not_know(tmp_path):
     pytest.importorskip("h5py")
     model = model_of()
-    compress.prune(model, 0.5)
+    compress.prune(model, 0.5, scope="layer")
     with pytest.warns(UserWarning, match="strip_pruning"):
         model.save(tmp_path / "m.keras")
     again = handmill.models.load_model(tmp_path / "m.keras")
@@ -232,10 +265,10 @@ def test_bad_arguments_and_models():
     before = model.get_weights()
     model.layers[-1].kernel.assign(np.full((20, 2), np.nan, "float32"))
     with pytest.raises(ValueError, match="NaN"):
-        compress.prune(model, 0.5)
+        compress.prune(model, 0.5, scope="layer")
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     model = model_of()
-    compress.prune(model, 0.5)
+    compress.prune(model, 0.5, scope="layer")
     kernel = model.layers[0].kernel
     with pytest.raises(ValueError, match="must be bool of shape"):
         set_mask(owner_of(model.optimizer, kernel), kernel, np.ones((3, 3), bool))
@@ -255,7 +288,7 @@ def test_schedules_that_an_earlier_training_has_passed():
         model = handmill.Sequential([handmill.Input((12,)), layers.Dense(16), layers.Dense(2)])
         model.compile("adam", "mse")
         model.fit(X, y, batch_size=8, verbose=0)
-        prune = Prune(schedule)
+        prune = Prune(schedule, scope="layer")
         if ended:
             with pytest.warns(handmill.errors.TrainingWarning, match="pruned at once"):
                 model.fit(X, y, batch_size=8, verbose=0, callbacks=[prune])
@@ -272,7 +305,7 @@ def test_copies_keep_what_is_pruned(optimizer):
     if optimizer == "scaled":
         optimizer = optimizers.LossScaleOptimizer(optimizers.Adam())
     model = model_of(optimizer)
-    compress.prune(model, 0.75)
+    compress.prune(model, 0.75, scope="layer")
     copy = handmill.models.clone_model(model)
     pairs = list(zip(model.get_weights()[::2], copy.get_weights()[::2], strict=True))
     assert all(np.array_equal(a == 0, b == 0) for a, b in pairs)
@@ -283,7 +316,7 @@ def test_copies_keep_what_is_pruned(optimizer):
 
 def test_copies_that_cannot_keep_it_say_so():
     model = model_of()
-    compress.prune(model, 0.5)
+    compress.prune(model, 0.5, scope="layer")
 
     def wider(layer):
         config = {**layer.get_config(), "units": 2 if layer is model.layers[-1] else 24}

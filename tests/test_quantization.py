@@ -55,12 +55,19 @@ def test_the_report_names_every_layer_with_weights():
     with pytest.warns(UserWarning, match="2 layers keep float weights"):
         again = model.quantize("int8", filters=["body", "conv", "norm"])
     assert again.quantized == []
-    assert "already quantized" in dict(again.skipped).values()
+    assert "already quantized: int8_from_float32" in dict(again.skipped).values()
+
+
+FOUR_BITS_BY_ROWS = quantizers.Int4QuantizationConfig(
+    activation_quantizer=quantizers.AbsMaxQuantizer(), block_size=-1
+)
+"""Weights of 4 bits, inputs of 8, products of whole numbers."""
 
 
 def test_numpy_gives_the_same_bits():
     for model, x, config in (
         (dense(), normal(9, 20), quantizers.Int8QuantizationConfig()),
+        (dense(), normal(9, 20), FOUR_BITS_BY_ROWS),
         (convolutional(), normal(40, 10, 10, 3), None),
     ):
         model.quantize(config=config or static(x))
@@ -94,7 +101,7 @@ def test_masks_and_exemptions_stay_with_their_weights():
     head, bias = model.layers[1], model.layers[1].bias
     optimizer.exclude_from_weight_decay(var_list=[bias])
     model.fit(x, x[:, :4], verbose=0)
-    handmill.compress.prune(model, 0.5)
+    handmill.compress.prune(model, 0.5, scope="layer")
     gone = head.kernel.numpy() == 0
     model.quantize("int8", filters=lambda layer: layer is not head)
     model.fit(x, x[:, :4], epochs=2, verbose=0)

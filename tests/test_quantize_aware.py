@@ -622,7 +622,7 @@ def test_bad_models():
         compress.quantize_aware(model, "int8")
     assert str(state(model)) == str(before)
     with pytest.raises(ValueError, match="no layer left to simulate"):
-        compress.quantize_aware(convolutional(), "int4", filters="conv")
+        compress.quantize_aware(convolutional(), "int4", filters="norm")
     with pytest.raises(TypeError, match="`config` must be a QuantizationConfig"):
         quantizers.QuantizeAwareConfig("int8")
     with pytest.raises(TypeError, match="`quantize_aware` must be a QuantizeAwareConfig"):

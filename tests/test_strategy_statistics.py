@@ -309,3 +309,35 @@ def test_the_best_of_equals_is_too_good_by_the_winners_curse() -> None:
     for count in (5, 25):
         best = draws.normal(size=(4000, count)).max(axis=1)
         assert np.mean(best) == pytest.approx(st.winners_curse(count), abs=0.05)
+
+
+# Paired rows.
+
+
+def test_paired_intervals_cover_what_they_say() -> None:
+    a, b = [1, 1, 0, 0, 1], [1, 0, 1, 1, 1]
+    more, less = (2 + 1) / 7, (1 + 1) / 7
+    half = 1.959964 * math.sqrt((more + less - (more - less) ** 2) / 7)
+    found = st.paired_rate_interval(a, b)
+    assert found == pytest.approx((more - less - half, more - less + half), abs=1e-6)
+    low, high = st.paired_rate_interval([True] * 200, [True] * 200)
+    assert low < 0 < high < 0.02  # no disagreement among 200 rows proves no equality
+    draws, truth = generator(1), 0.03
+    inside = inside_ratio = 0
+    for _ in range(400):
+        u = draws.random(300)
+        first, second = u < 0.80, (u < 0.78) | (u > 0.95)
+        low, high = st.paired_rate_interval(first, second)
+        inside += low <= truth <= high
+        errors = draws.exponential(1.0, 300)
+        low, high = st.ratio_interval(errors, errors * draws.uniform(0.8, 1.6, 300))
+        inside_ratio += low <= 1.2 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+    assert 0.92 <= inside_ratio / 400 <= 0.98
+    assert st.ratio_interval([2.0, 4.0], [1.0, 2.0]) == pytest.approx((0.5, 0.5))
+    with pytest.raises(ValueError, match="same rows for both"):
+        st.paired_rate_interval([1, 0], [1])
+    with pytest.raises(ValueError, match="at least one row"):
+        st.paired_rate_interval([], [])
+    with pytest.raises(ValueError, match="a mean above 0"):
+        st.ratio_interval([0.0, 0.0], [1.0, 1.0])

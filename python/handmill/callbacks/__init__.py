@@ -10,6 +10,7 @@ __getattr__, __dir__ = lazy_exports(
         "Callback": ".callback",
         "CallbackList": ".callback_list",
         "EarlyStopping": ".stopping",
+        "FreezeStatistics": ".freeze_statistics",
         "History": ".callback",
         "LambdaCallback": ".logging",
         "LearningRateScheduler": ".learning_rate",

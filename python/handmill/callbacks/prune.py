@@ -25,7 +25,7 @@ class Prune(Callback):
             :class:`handmill.compress.ConstantSparsity`, or a sparsity, which then holds from the
             first step on and is chosen anew every 100 steps.
         granularity: what becomes zero together, see :func:`handmill.compress.prune`.
-        scope: ``"layer"`` or ``"global"``.
+        scope: ``"erk"`` (the default), ``"layer"`` or ``"global"``, see there.
         layers: the layers to prune; default: all with kernels.
 
     Attributes:
@@ -50,7 +50,7 @@ class Prune(Callback):
         self,
         schedule: Any,
         granularity: str = "weight",
-        scope: str = "layer",
+        scope: str | None = None,
         layers: Sequence[Any] | Callable[[Any], bool] | None = None,
     ) -> None:
         from handmill.compress.schedules import ConstantSparsity

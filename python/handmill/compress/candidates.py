@@ -33,7 +33,8 @@ class Candidate(NamedTuple):
 def candidates() -> Iterator[Candidate]:
     """The ways that there are, the cheapest to try first."""
     yield Candidate("bfloat16", 'copy with dtype="mixed_bfloat16"', _bfloat16)
-    yield Candidate("int8", 'model.quantize("int8")', _quantized)
+    for mode in ("int8", "int4"):
+        yield Candidate(mode, f'model.quantize("{mode}")', partial(_quantized, mode=mode))
     for percent in (25, 50, 75):
         yield Candidate(
             f"shrink {percent} %",
@@ -55,7 +56,7 @@ def candidates() -> Iterator[Candidate]:
 
 
 def copied(model: Any, change: Callable[[dict[str, Any]], None] | None = None) -> Any:
-    """A copy with the same weights, whose layers' arguments may be changed."""
+    """A copy with the same weights and optimizer, whose layers' arguments may be changed."""
 
     def anew(layer: Any) -> Any:
         config = json.loads(json.dumps(layer.get_config()))
@@ -69,6 +70,12 @@ def copied(model: Any, change: Callable[[dict[str, Any]], None] | None = None) -
     made = cloned(model, anew)
     for new, old in zip(made.weights, model.weights, strict=True):
         new.assign(old.numpy())
+    optimizer = getattr(model, "optimizer", None)
+    if made.compiled and optimizer is not None and optimizer.built:
+        if not made.optimizer.built:
+            made.optimizer.build(made.trainable_variables)
+        for new, old in zip(made.optimizer.variables, optimizer.variables, strict=True):
+            new.assign(old.numpy())
     return made
 
 
@@ -80,9 +87,9 @@ def _bfloat16(model: Any) -> Any:
     return copied(model, change)
 
 
-def _quantized(model: Any) -> Any:
+def _quantized(model: Any, mode: str) -> Any:
     made = copied(model)
-    made.quantize("int8")
+    made.quantize(mode)
     return made
 
 

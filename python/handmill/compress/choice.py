@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from handmill.ir.op import Array
 
 BLOCK = 16
 """Outputs of one block: the float32 numbers of a vector register of 512 bits."""
+
+
+SCOPES = ("erk", "layer", "global")
+"""How kernels share what goes; see :func:`choose`."""
 
 
 def largest(scores: Array, count: int) -> Array:
@@ -31,6 +36,41 @@ def largest(scores: Array, count: int) -> Array:
 def count_kept(size: int, sparsity: float) -> int:
     """How many of ``size`` stay, as TF-MOT counts: at least one."""
     return max(round(size * (1.0 - sparsity)), 1) if size else 0
+
+
+def erk_counts(
+    shapes: Sequence[tuple[int, ...]], sizes: Sequence[int], sparsity: float
+) -> list[int]:
+    """How many of each array stay, so that small kernels lose less than large ones.
+
+    The part that stays is proportional to the sum of a kernel's sizes divided by their product
+    (Erdos-Renyi-Kernel: Evci et al., Rigging the Lottery, ICML 2020; Mocanu et al. 2018): what
+    leads to a unit, and from it, grows with the units and not with their products. Kernels of which
+    all would stay are left as they are, and the others bear it.
+
+    Args:
+        shapes: of the kernels.
+        sizes: how many things each of them is made of: weights, blocks or channels.
+        sparsity: the part of all of them that goes.
+    """
+    total = max(count_kept(sum(sizes), sparsity), len([s for s in sizes if s]))
+    raw = [sum(shape) / max(1, math.prod(shape)) for shape in shapes]
+    dense: set[int] = set()
+    while True:
+        open_ = [i for i, size in enumerate(sizes) if i not in dense and size]
+        left = total - sum(sizes[i] for i in dense)
+        factor = left / sum(raw[i] * sizes[i] for i in open_) if open_ else 0.0
+        full = [i for i in open_ if raw[i] * factor >= 1]
+        if not full:
+            break
+        dense.update(full)
+    counts = [sizes[i] if i in dense else 0 for i in range(len(sizes))]
+    for i in open_:
+        counts[i] = max(1, math.floor(raw[i] * factor * sizes[i]))
+    # What rounding left over goes to the largest kernels, or is taken from them.
+    for i in sorted(open_, key=lambda i: -sizes[i]):
+        counts[i] = min(sizes[i], max(1, counts[i] + total - sum(counts)))
+    return counts
 
 
 @dataclass(frozen=True)
@@ -115,12 +155,17 @@ def choose(
         sparsity: the part that is zero; n:m has its own.
         granularity: what is removed together.
         scope: ``"layer"``: the part holds in each array; ``"global"``: in all of them together,
-            but something stays of each.
+            but something stays of each; ``"erk"``: likewise in all together, and of each stays
+            what :func:`erk_counts` says.
     """
     if granularity.kind == "n:m":
         return [granularity.mask_of_groups(w) for w in weights]
     scores = [granularity.scores(w) for w in weights]
-    if scope == "layer":
+    if scope == "erk":
+        shapes = [w.shape for w in weights]
+        counts = erk_counts(shapes, [s.size for s in scores], sparsity)
+        kept = [largest(s, count) for s, count in zip(scores, counts, strict=True)]
+    elif scope == "layer":
         kept = [largest(s, count_kept(s.size, sparsity)) for s in scores]
     else:
         for one in scores:  # the largest of each stays

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill.arguments import finite_number
-from handmill.compress.choice import Granularity, choose, granularity_of
+from handmill.compress.choice import SCOPES, Granularity, choose, granularity_of
 from handmill.compress.schedules import Schedule, checked_sparsity
 from handmill.layers.arguments import unique
 from handmill.layers.layer import Layer, all_layers
@@ -59,16 +59,16 @@ def prune(
     model: Any,
     schedule: Any = None,
     granularity: str = "weight",
-    scope: str = "layer",
+    scope: str | None = None,
     layers: Sequence[Any] | Callable[[Any], bool] | None = None,
 ) -> Pruning:
     """Sets the smallest weights of kernels to zero, for good.
 
     If the model is compiled, its optimizer keeps them at zero from now on: the mask is a part of
     the compiled update, after momentum, weight decay and constraints, and of the state that
-    ``.hmill`` files and resumed runs hold. Exactly ``n - max(round(n * (1 - sparsity)), 1)`` of n
-    weights are zero; of equally large ones the first stay. Biases, normalizations, embeddings and
-    depthwise kernels are left alone.
+    ``.hmill`` files and resumed runs hold. Exactly ``n - max(round(n * (1 - sparsity)), 1)`` of the
+    n weights of all kernels are zero; of equally large ones the first stay. Biases,
+    normalizations, embeddings and depthwise kernels are left alone.
 
     Args:
         model: a built model; its weights are changed.
@@ -79,8 +79,10 @@ def prune(
             which inference with float32 matrices passes over once half of them are zero, with the
             same results; ``"channel"``, an output with all its inputs; ``"2:4"``, two in each four
             inputs of an output, or other numbers: no instruction of a CPU gains by that.
-        scope: ``"layer"``: each kernel has that sparsity; ``"global"``: all of them together, so
-            that layers with small weights lose more; something stays of each.
+        scope: how kernels share what goes. ``"erk"``, the default: small ones, such as that of the
+            last layer, lose less than large ones, by the sum of their sizes over their product
+            (Erdos-Renyi-Kernel: Evci et al., ICML 2020). ``"layer"``, as in TF-MOT: each has that
+            sparsity. ``"global"``: those with small weights lose more; something stays of each.
         layers: the layers to prune, by name or as objects, or a function that is asked for each;
             default: all with kernels.
 
@@ -102,11 +104,11 @@ def prune(
     sparsity = _sparsity_now(model, schedule, chosen)
     kernels = kernels_of(model, layers)
     arrays = finite_arrays(kernels)
-    if scope not in ("layer", "global"):
-        raise ValueError(f"`scope` must be 'layer' or 'global'. Received: {scope!r}")
-    if scope == "global" and chosen.kind == "n:m":
+    if scope not in (None, *SCOPES):
+        raise ValueError(f"`scope` must be one of {SCOPES}. Received: {scope!r}")
+    if scope in ("global", "erk") and chosen.kind == "n:m":
         raise ValueError(f"granularity {granularity!r} holds in each group: leave `scope` out")
-    masks = choose(arrays, sparsity, chosen, scope)
+    masks = choose(arrays, sparsity, chosen, scope or "erk")
     return apply_masks(model, kernels, masks)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from handmill import activations, ops, tree
-from handmill.distillation.losses import DistillationLoss, logits_of, loss_function, reduced
+from handmill import ops, tree
+from handmill.distillation.ends import End, ends_of, joined, logits_of
+from handmill.distillation.losses import DistillationLoss, loss_function, reduced
 from handmill.layers import Dense
 from handmill.metrics import Mean
 from handmill.models.model import Model
@@ -17,6 +19,7 @@ from handmill.optimizers.masks import hand_on_masks
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
 _ROWS, _TEACHER = "inputs", "teacher"  # of a batch with what the teacher said
+_UNKNOWN: Iterable[End] = itertools.repeat(None)
 
 
 class _Seen:
@@ -31,7 +34,7 @@ class Distiller(Model):
 
     ``student_loss_weight * loss(y, student) + (1 - student_loss_weight) * sum of weight * loss
     (teacher, student)``. Beyond Keras: samples count by their weights in all terms, penalties of
-    the student's layers are added, a final softmax is taken off for
+    the student's layers are added, a final softmax or sigmoid is taken off for
     :class:`LogitsDistillation`, both models run once, in one program, on the same batch, and
     ``cache_teacher=True`` lets the teacher run once in all.
 
@@ -107,7 +110,10 @@ class Distiller(Model):
         self.student_loss_tracker = Mean(name="student_loss")
         self.distillation_loss_tracker = Mean(name="distillation_loss")
         self.total_loss_tracker = Mean(name="total_loss")
+        self.built = bool(teacher.built and student.built)  # it has no weights but theirs
         self.__dict__["_seen"] = _Seen()
+        asks = any(loss.wants_logits for loss in self.distillation_losses)
+        self.__dict__["_ends"] = [ends_of(v) if asks else None for v in (teacher, student)]
 
     def _projection(self, loss: Any) -> Any:
         """What brings the student's features to the teacher's width, None if nothing is needed."""
@@ -240,13 +246,14 @@ class Distiller(Model):
         ):
             teacher = theirs[loss.teacher_layer_name or "final_output"]
             student = own[loss.student_layer_name or "final_output"]
+            more = {} if weight is None else {"sample_weight": weight}
             if loss.wants_logits:
-                teacher = _logits(self.teacher, teacher)
-                student = _logits(self.student, student)
+                teacher, student, binary = self._logits(loss, teacher, student, x)
+                if any(tree.flatten(binary)):
+                    more["binary"] = binary
             if projection is not None:
                 student = projection(student)
             loss.validate_outputs(teacher, student)
-            more = {} if weight is None else {"sample_weight": weight}
             found = loss.compute_loss(teacher, student, **more)
             if len(getattr(found, "shape", ())) > 0:
                 raise ValueError(
@@ -255,6 +262,34 @@ class Distiller(Model):
                 )
             total = ops.add(total, ops.multiply(factor, found))
         return total
+
+    def _logits(self, loss: Any, teacher: Any, student: Any, x: Any) -> tuple[Any, Any, Any]:
+        """Outputs without their last softmax or sigmoid, and which are those of yes and no."""
+        loss.validate_outputs(teacher, student)
+        wanted = tree.flatten(getattr(loss, "loss", None))
+        peeled = []
+        for role, (outputs, layer) in enumerate(
+            ((teacher, loss.teacher_layer_name), (student, loss.student_layer_name))
+        ):
+            flat = tree.flatten(outputs)
+            known = None if layer else self._known_ends(role, x)
+            peeled.append([logits_of(*pair) for pair in zip(flat, known or _UNKNOWN, strict=False)])
+        if len(wanted) != len(peeled[0]):
+            wanted = [loss] * len(peeled[0])
+        binary = [
+            one is not None and joined(theirs, own) == "sigmoid"
+            for one, (_, theirs), (_, own) in zip(wanted, *peeled, strict=True)
+        ]
+        found = ([value for value, _ in side] for side in peeled)
+        teacher, student = (tree.pack_sequence_as(teacher, values) for values in found)
+        return teacher, student, tree.pack_sequence_as(teacher, binary)
+
+    def _known_ends(self, role: int, x: Any) -> list[End] | None:
+        """What the outputs of the teacher (0) or the student end with, if that can be told."""
+        known: list[list[End] | None] = self.__dict__["_ends"]
+        if known[role] is None and all(isinstance(v, np.ndarray) for v in tree.flatten(x)):
+            known[role] = ends_of((self.teacher, self.student)[role], x)
+        return known[role]
 
     def _asked(self, x: Any) -> Any:
         if self._teacher_feature_extractor is not None:
@@ -276,6 +311,7 @@ class Distiller(Model):
                 "cache_teacher=True keeps the teacher's answers row by row, so `x` must be arrays. "
                 f"Received: {type(x).__name__}. Leave cache_teacher out"
             )
+        self._known_ends(0, x)  # before answers are arrays, which do not tell
         asked = self._teacher_feature_extractor or self.teacher
         answers = asked.predict(x, verbose=0)
         if self._teacher_feature_extractor is None:
@@ -383,18 +419,3 @@ def _extractor(model: Any, names: Sequence[str | None]) -> Any:
     outputs = {"final_output": model.outputs[0] if isinstance(model, Sequential) else model.output}
     outputs.update({name: model.get_layer(name=name).output for name in wanted})
     return Model(model.inputs, outputs, name=f"{model.name}_multi_feature_extractor")
-
-
-def _logits(model: Any, outputs: Any) -> Any:
-    ends = _ends_with_softmax(model)
-    return tree.map_structure(lambda one: logits_of(one, ends), outputs)
-
-
-def _ends_with_softmax(model: Any) -> bool:
-    """Whether the last layer makes probabilities, which its arguments say."""
-    last = model
-    while getattr(last, "layers", None):
-        last = last.layers[-1]
-    return getattr(last, "activation", None) is activations.softmax or type(last).__name__ == (
-        "Softmax"
-    )

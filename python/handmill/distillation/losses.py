@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from handmill import losses, ops, tree
+from handmill.distillation.ends import ends_of, joined
 from handmill.errors import ShapeError, warn_caller
-from handmill.ir.graph import Value
 from handmill.losses import KLDivergence
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
-
-LEAST = 1e-7
-"""Probabilities below it count as it, where logits are made of them."""
 
 
 def loss_function(given: Any) -> Any:
@@ -33,21 +30,6 @@ def reduced(function: Any, target: Any, output: Any, weight: Any) -> Any:
     return ops.mean(found)
 
 
-def logits_of(outputs: Any, are_probabilities: bool = False) -> Any:
-    """What stands before a final softmax.
-
-    Args:
-        outputs: values of a traced program, or arrays.
-        are_probabilities: whether a softmax is known to have made them; the logarithm stands for
-            logits that cannot be reached.
-    """
-    if isinstance(outputs, Value) and outputs.node is not None:
-        node = outputs.node
-        if node.op.link == "softmax" and node.attrs.get("axis") in (-1, outputs.ndim - 1):
-            return node.inputs[0]
-    return ops.log(ops.maximum(outputs, LEAST)) if are_probabilities else outputs
-
-
 class DistillationLoss:
     """Base class: how far a student is from its teacher.
 
@@ -65,7 +47,11 @@ class DistillationLoss:
     teacher_layer_name: str | None = None
     student_layer_name: str | None = None
     wants_logits = False
-    """Whether a final softmax is taken off before outputs are compared."""
+    """Whether a final softmax or sigmoid is taken off before outputs are compared.
+
+    Where one of the models ends with a sigmoid, ``compute_loss`` is given ``binary``: a bool for
+    each output, nested as they are.
+    """
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
         """Returns the loss.
@@ -73,7 +59,8 @@ class DistillationLoss:
         Args:
             teacher_outputs: what the teacher, or a layer of it, gave: (rows, ...), or a structure.
             student_outputs: what the student gave.
-            **kwargs: ``sample_weight`` (rows,), if there are weights.
+            **kwargs: ``sample_weight`` (rows,), if there are weights; ``binary``, see
+                ``wants_logits``.
         """
         raise NotImplementedError("Subclasses must implement compute_loss")
 
@@ -108,9 +95,11 @@ class LogitsDistillation(DistillationLoss):
 
     With ``"kl_divergence"``: ``T ** 2 * mean KL(softmax(t / T) || softmax(s / T))``; any other loss
     is that of ``t / T`` and ``s / T``. A final softmax of a model is taken off before; Keras takes
-    it for logits. (Keras 3.15 takes the name ``"kl_divergence"``, its default, for another loss,
-    KL of ``t / T`` and ``s / T`` themselves; the formula is what its object ``KLDivergence()``
-    gives there.)
+    it for logits. So is a sigmoid: its outputs are labels by themselves, and the divergence is the
+    mean over them of ``KL(sigmoid(t / T) || sigmoid(s / T))``, of yes and no. Where one of the
+    models ends with logits, they count as the other's; softmax and sigmoid do not go together.
+    (Keras 3.15 takes the name ``"kl_divergence"``, its default, for another loss, KL of ``t / T``
+    and ``s / T`` themselves; the formula is what its object ``KLDivergence()`` gives there.)
 
     Args:
         temperature: T, positive.
@@ -142,27 +131,42 @@ class LogitsDistillation(DistillationLoss):
         """Returns the loss of logits (rows, ..., classes); see :class:`DistillationLoss`."""
         weight = kwargs.get("sample_weight")
 
-        def one(function: Any, teacher: Any, student: Any) -> Any:
+        def one(function: Any, teacher: Any, student: Any, is_binary: bool) -> Any:
             if function is None:
                 return 0.0
             t, s = (ops.divide(x, self.temperature) for x in (teacher, student))
             if isinstance(function, KLDivergence):
+                factors = weight
+                if is_binary:  # yes and no are two classes, with logits x and 0
+                    t, s = (ops.stack([x, ops.zeros_like(x)], axis=-1) for x in (t, s))
+                    if weight is not None:
+                        axes = range(len(weight.shape), len(s.shape) - 1)
+                        factors = ops.expand_dims(weight, tuple(axes))
                 t, s = (ops.softmax(x, axis=-1) for x in (t, s))
-                return ops.multiply(reduced(function, t, s, weight), self.temperature**2)
+                return ops.multiply(reduced(function, t, s, factors), self.temperature**2)
             return reduced(function, t, s, weight)
 
-        return _summed(tree.map_structure(one, self.loss, teacher_outputs, student_outputs))
+        binary = kwargs.get("binary")
+        if binary is None:
+            binary = tree.map_structure(lambda _: False, student_outputs)
+        outputs = teacher_outputs, student_outputs
+        return _summed(tree.map_structure(one, self.loss, *outputs, binary))
 
     def validate_model_compatibility(self, teacher: Any, student: Any) -> None:
-        """Warns of outputs of one number, whose softmax is 1 and teaches nothing."""
+        """Refuses softmax beside sigmoid; warns of one number, whose softmax teaches nothing."""
+        taught, own = ends_of(teacher), ends_of(student)
+        if taught is None or own is None:  # told when they are called
+            return
         outputs = tree.flatten(getattr(student, "outputs", None) or [])
-        kinds = tree.flatten(self.loss)
-        for output, kind in zip(outputs, kinds, strict=False):
+        for output, kind, *ends in zip(outputs, tree.flatten(self.loss), taught, own, strict=False):
+            if kind is None or joined(*ends) == "sigmoid":
+                continue
             if isinstance(kind, KLDivergence) and output.shape[-1] == 1:
                 warn_caller(
                     "LogitsDistillation compares softmaxes of outputs of one number, which are 1 "
-                    "whatever the models say: nothing is learnt from the teacher. Pass "
-                    "loss='mse', or give both models an output for each class"
+                    "whatever the models say: nothing is learnt from the teacher. Let both models "
+                    "end with a sigmoid if the number is one of yes or no, pass loss='mse', or "
+                    "give both an output for each class"
                 )
 
     def get_config(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from handmill import ops, tree
 from handmill.errors import NotDifferentiableError
 from handmill.ir.gradient import depends_on, pullback
 from handmill.ir.graph import Graph, Value, current_graph
+from handmill.ir.links import link_of
 from handmill.ir.op import Array
 from handmill.ir.trace import mask_of, with_mask
 from handmill.layers.context import CONTEXT, collected_losses
@@ -137,7 +138,8 @@ def _scores(model: Any, found: Any, question: Question) -> tuple[Value, str]:
             "pass as `target` a function of the outputs that returns one score a row, such as "
             "lambda y: y[:, 0, 3]"
         )
-    link, logits = _before_link(outputs)
+    node = link_of(outputs)
+    link, logits = (None, outputs) if node is None else (node.op.link, node.inputs[0])
     single = outputs.shape[1] == 1
     if not single:
         kind = "classes"
@@ -167,20 +169,6 @@ def _one_of(model: Any, found: Any, which: Any) -> Value:
     if not 0 <= which < len(flat):
         raise ValueError(f"output={which}, but the model has {len(flat)} outputs")
     return flat[which]  # type: ignore[no-any-return]
-
-
-def _before_link(outputs: Value) -> tuple[str | None, Value]:
-    """What the model computes before its last softmax or sigmoid, if it ends with one."""
-    value = outputs
-    while value.node is not None:
-        op = value.node.op
-        if op.link is not None:
-            return op.link, value.node.inputs[0]
-        same = len(value.node.inputs) == 1 and value.node.inputs[0].shape == value.shape
-        if not (same and (op.tile == "convert" or op.view)):
-            break
-        value = value.node.inputs[0]
-    return None, outputs
 
 
 def gradients_of(

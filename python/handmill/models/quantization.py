@@ -290,7 +290,8 @@ def chosen_layers(
             continue
         path, own = layer.path or layer.name, configs.get(layer, config)
         if layer.quantization_mode is not None:
-            report.skipped.append((path, ALREADY))
+            policy = layer.dtype_policy.of_path(layer.path).name
+            report.skipped.append((path, f"{ALREADY}: {policy}"))
         elif not is_selected(layer, filters):
             report.skipped.append((path, left_out))
         elif not hasattr(layer, "_check_quantizable"):

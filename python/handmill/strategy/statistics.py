@@ -347,6 +347,74 @@ def corrected_t_test(
     return CorrectedT(mean, Interval(mean - half, mean + half), t, p)
 
 
+def paired_rate_interval(first: Any, second: Any, confidence: float = 0.95) -> Interval:
+    """Returns the interval of how much oftener the second model is right on the same rows.
+
+    Only rows that one of them got right and the other wrong say anything. One such row is added for
+    each of the two, so that models without a difference have an interval, too: ``d +- 1.96
+    sqrt((a + b - d^2) / (n + 2))`` with ``a = (only second + 1) / (n + 2)``, ``b`` likewise of the
+    first, ``d = a - b``.
+
+    D. G. Bonett and R. M. Price (2012), Adjusted Wald confidence interval for a difference of
+    binomial proportions based on paired data.
+
+    Args:
+        first: whether the first model was right, for each row, shape (rows,).
+        second: whether the second was, on the same rows.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: if the two have different lengths, no rows or are no truth values.
+
+    Example:
+        >>> from handmill.strategy.statistics import paired_rate_interval
+        >>> low, high = paired_rate_interval([1, 1, 0, 0] * 25, [1, 1, 1, 0] * 25)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.157 to 0.333
+    """
+    only_first, only_second, count = _disagreements(first, second)
+    if not count:
+        raise ValueError("Expected at least one row of each model. Received: none")
+    a, b = (only_second + 1) / (count + 2), (only_first + 1) / (count + 2)
+    z = normal_quantile((1 + _confidence(confidence)) / 2)
+    half = z * math.sqrt((a + b - (a - b) ** 2) / (count + 2))
+    return Interval(max(-1.0, a - b - half), min(1.0, a - b + half))
+
+
+def ratio_interval(first: Any, second: Any, confidence: float = 0.95) -> Interval:
+    """Returns the interval of the mean of the second divided by that of the first, paired.
+
+    Of the squared errors of two models on the same rows, say. The ratio R has the error of the mean
+    of ``second - R first``, divided by the mean of the first (linearized), and Student's t. One
+    pair alone has no interval: infinite.
+
+    W. G. Cochran (1977), Sampling Techniques, section 6.3.
+
+    Args:
+        first: for each row, shape (rows,); their mean is above 0.
+        second: on the same rows.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: if the two have different lengths, are not finite, or the mean is not above 0.
+
+    Example:
+        >>> from handmill.strategy.statistics import ratio_interval
+        >>> low, high = ratio_interval([1.0, 2.0, 3.0], [1.1, 2.0, 3.3])
+        >>> print(f"{low:.2f} to {high:.2f}")
+        0.93 to 1.20
+    """
+    a, b = _numbers("first", first), _numbers("second", second)
+    if len(a) != len(b) or not a.mean() > 0:
+        raise ValueError(
+            "Expected two numbers for each row, the first with a mean above 0. Received: "
+            f"{len(a)} and {len(b)} numbers, mean {a.mean():g}"
+        )
+    ratio, mean = float(b.mean() / a.mean()), float(a.mean())
+    low, high = mean_interval(b - ratio * a, confidence)
+    return Interval(ratio + low / mean, ratio + high / mean)
+
+
 def mcnemar_test(first: Any, second: Any) -> float:
     """Returns the two-sided p-value of two models being right equally often on the same rows.
 
@@ -368,14 +436,7 @@ def mcnemar_test(first: Any, second: Any) -> float:
         >>> print(f"{mcnemar_test([1, 1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 1]):.3f}")
         0.125
     """
-    a, b = np.asarray(first), np.asarray(second)
-    if a.ndim != 1 or a.shape != b.shape or not np.all(np.isin([*a, *b], (0, 1))):
-        raise ValueError(
-            "Expected for each row whether the model was right, the same rows for both. "
-            f"Received: shapes {a.shape} and {b.shape}"
-        )
-    a, b = a.astype(bool), b.astype(bool)
-    only_first, only_second = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+    only_first, only_second, _ = _disagreements(first, second)
     decided = only_first + only_second
     tail = sum(math.comb(decided, i) for i in range(min(only_first, only_second) + 1))
     return float(min(1, 2 * tail / 2**decided))  # whole numbers: exact for any number of rows
@@ -485,6 +546,18 @@ def pooled_deviation(scores: Any) -> float:
     """
     table = np.atleast_2d(np.asarray(scores, np.float64))
     return float(np.sqrt(table.var(axis=1, ddof=1).mean())) if table.shape[1] > 1 else 0.0
+
+
+def _disagreements(first: Any, second: Any) -> tuple[int, int, int]:
+    """Rows that the first alone got right, that the second alone did, and all of them."""
+    a, b = np.asarray(first), np.asarray(second)
+    if a.ndim != 1 or a.shape != b.shape or not np.all(np.isin([*a, *b], (0, 1))):
+        raise ValueError(
+            "Expected for each row whether the model was right, the same rows for both. "
+            f"Received: shapes {a.shape} and {b.shape}"
+        )
+    a, b = a.astype(bool), b.astype(bool)
+    return int(np.sum(a & ~b)), int(np.sum(b & ~a)), len(a)
 
 
 def _numbers(name: str, values: Any) -> Array:

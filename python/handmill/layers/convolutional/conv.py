@@ -23,6 +23,7 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
     kernel_regularizer: Any
     kernel_constraint: Any
     kernel_scale: Any
+    _names_groups = False  # Keras has no 4 bits here, and neighbours are a group
 
     def __init__(
         self,
@@ -94,11 +95,23 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
-        if self.quantization_mode is not None:
-            return self._convolve_bytes(inputs)
-        if self.quantize_aware is not None:
-            return self._convolve_simulated(inputs)
-        return self.convolution_op(inputs, self.kernel)
+        if not self._rounds:
+            return self.convolution_op(inputs, self.kernel)
+        aware = self.quantize_aware
+        if not self._is_static(None if aware is None else aware.config):
+            return self._convolve_numbers(inputs)
+        return self._convolve_bytes(inputs) if aware is None else self._convolve_simulated(inputs)
+
+    def _convolve_numbers(self, inputs: Any) -> Any:
+        """The convolution with the numbers that integers stand for, or will."""
+        if self.quantize_aware is None:
+            numbers = self._float_matrix()
+        else:
+            table = full_width(self._table)
+            shape = self._table_matrix(self._shape_of_table)
+            numbers = self._simulated_numbers(ops.reshape(table, shape))
+        kernel = ops.reshape(numbers, self._shape_of_table)
+        return self._with_lora(self.convolution_op(ops.cast(inputs, "float32"), kernel), inputs)
 
     def _convolve_bytes(self, inputs: Any) -> Any:
         """The convolution of inputs as bytes."""
@@ -133,14 +146,17 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
 
     def _check_quantizable(self, config: Any, type_check: bool) -> Any:
         if not isinstance(config, quantizers.Int8StaticQuantizationConfig):
+            if config.activation_quantizer is not None:
+                raise NotImplementedError(
+                    f"{self.describe()}: inputs of convolutions are quantized with steps that data "
+                    "decide; use `Int8StaticQuantizationConfig(calibration_data)`, or quantize the "
+                    "weights alone: `activation_quantizer=None`, or the mode 'int4'."
+                )
+        elif self.groups != 1 or self.rank > 2 or self.data_format != "channels_last":
             raise NotImplementedError(
-                f"{self.describe()}: convolutions are quantized with steps that data decide; use "
-                "`Int8StaticQuantizationConfig(calibration_data)`."
-            )
-        if self.groups != 1 or self.rank > 2 or self.data_format != "channels_last":
-            raise NotImplementedError(
-                f"{self.describe()}: only convolutions of one or two axes, of one group and with "
-                "channels last are quantized."
+                f"{self.describe()}: products of bytes are those of convolutions of one or two "
+                "axes, of one group and with channels last; weights alone are quantized of others: "
+                "`activation_quantizer=None`, or the mode 'int4'."
             )
         return super()._check_quantizable(config, type_check)
 

@@ -63,9 +63,12 @@ class _DepthwiseConv(IntegerDepthwiseLayer, ConvolutionLayer):
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
-        if self.quantization_mode is not None:
-            return ops.cast(self._convolve_bytes(inputs, "kernel"), self.compute_dtype)
-        return ops.depthwise_conv(inputs, self.kernel, **self._options())
+        given = self._with_kernels(inputs)
+        if given is None:
+            found = self._convolve_bytes(inputs, "kernel")
+        else:
+            found = ops.depthwise_conv(*given, **self._options())
+        return ops.cast(found, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

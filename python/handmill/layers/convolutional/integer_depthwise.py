@@ -1,4 +1,4 @@
-"""Convolutions of each channel by itself, whose kernels may be integers of 8 bits."""
+"""Convolutions of each channel by itself, whose kernels may be integers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from handmill.primitives.int8_depthwise import int8_depthwise
 
 
 class IntegerDepthwiseLayer(IntegerTablesLayer):
-    """Base: inputs become bytes of steps that data decided, kernels integers with scales.
+    """Base: kernels become integers with scales, inputs bytes of steps that data decided.
+
+    With weights alone quantized, inputs stay as they are.
 
     Args:
         **kwargs: those of :class:`IntegerTablesLayer`.
@@ -34,10 +36,20 @@ class IntegerDepthwiseLayer(IntegerTablesLayer):
 
     def _check_config(self, config: Any) -> None:
         super()._check_config(config)
-        if self.data_format != "channels_last":
+        if self.data_format != "channels_last" and not self._keeps_inputs(config):
             raise NotImplementedError(
-                f"{self.describe()}: only convolutions with channels last are quantized."
+                f"{self.describe()}: products of bytes are those of convolutions with channels "
+                "last; weights alone are quantized of others: `activation_quantizer=None`, or the "
+                "mode 'int4'."
             )
+
+    def _with_kernels(self, inputs: Any) -> tuple[Any, ...] | None:
+        """Inputs and kernels to convolve with; None where both are bytes."""
+        if self.quantization_mode is None:
+            return inputs, *(getattr(self, name) for name in self._tables)
+        if self._keeps_inputs(self.quantization_config):
+            return ops.cast(inputs, "float32"), *(self._numbers(name) for name in self._tables)
+        return None
 
     def _convolve_bytes(self, inputs: Any, name: str) -> Any:
         """The convolution of each channel of inputs as bytes, float32."""

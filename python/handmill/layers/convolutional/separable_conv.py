@@ -76,13 +76,13 @@ class _SeparableConv(IntegerDepthwiseLayer, ConvolutionLayer):
 
     def convolve(self, inputs: Any) -> Any:
         """Convolves, without bias and activation."""
-        if self.quantization_mode is not None:
+        given = self._with_kernels(inputs)
+        if given is None:
             # What lies between has no step of its own: each place is measured.
             return self._times_table(
                 self._convolve_bytes(inputs, "depthwise_kernel"), "pointwise_kernel"
             )
-        kernels = self.depthwise_kernel, self.pointwise_kernel
-        return ops.separable_conv(inputs, *kernels, **self._options())
+        return ops.cast(ops.separable_conv(*given, **self._options()), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain data."""

@@ -12,7 +12,6 @@ from handmill.ir.shapes import FLOATS
 from handmill.layers.core.quantized_table import QuantizedTableLayer
 from handmill.primitives.int8 import unpack_int4
 from handmill.primitives.loss import check_labels, uncast
-from handmill.primitives.straight_through import straight_through
 
 _EXACT = {"bfloat16": 1 << 8, "float32": 1 << 24}
 """Up to where these dtypes hold every whole number."""
@@ -197,11 +196,7 @@ class Embedding(QuantizedTableLayer):
 
     def _simulated_rows(self, rows: Any) -> Any:
         """The numbers that integers will stand for: of each vector by itself, as of the table."""
-        x = ops.cast(rows, "float32")
-        if self.quantize_aware.mode == "int4":
-            return straight_through(self._numbers_of_4_bits(x), x)
-        rounded, factor = self._rounded_table(x)
-        return straight_through(ops.divide(rounded.integers, factor), x, inside=rounded.inside)
+        return self._simulated_numbers(ops.cast(rows, "float32"))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where a number is not the padding; None without ``mask_zero``."""

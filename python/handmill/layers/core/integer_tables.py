@@ -1,7 +1,8 @@
-"""Layers with several tables of weights, or one of channels, that may be held as 8-bit integers."""
+"""Layers with several tables of weights, or one of channels, that may be held as integers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,19 +11,27 @@ import numpy as np
 from handmill import dtype_policies, ops, quantizers
 from handmill.ir.op import Array
 from handmill.layers.context import CONTEXT
+from handmill.layers.core.weight_integers import (
+    block_of,
+    integers_of,
+    numbers_of,
+    policy_name,
+    sizes_of,
+)
 from handmill.layers.layer import Layer
 from handmill.layers.quantizable import resolved_config
-from handmill.primitives.int8 import int8_product, to_bytes
+from handmill.primitives.int8 import int8_product, to_bytes, unpack_int4
 from handmill.runtime.variable import Variable
 
 _LEAST_SCALE = 1e-30
 
 
 class IntegerTablesLayer(Layer):
-    """A layer whose tables of weights :meth:`quantize` replaces by integers of 8 bits and scales.
+    """A layer whose tables of weights :meth:`quantize` replaces by integers and scales.
 
     A table is a matrix whose last axes are outputs; each output has a scale, the factor by which
-    its weights were multiplied. Variables stand where the tables stood, each with its scale.
+    its weights were multiplied. Variables stand where the tables stood, each with its scale. Where
+    inputs stay as they are, tables may have 4 bits, two numbers a byte, and groups of inputs.
 
     Args:
         quantization_config: how, where the dtype policy says that the layer is quantized.
@@ -58,15 +67,18 @@ class IntegerTablesLayer(Layer):
 
     def _check_config(self, config: Any) -> None:
         """Refuses what this layer cannot compute with."""
-        if config.mode != "int8":
-            raise NotImplementedError(
-                f"{self.describe()} is quantized to 8 bits only. Received: mode={config.mode!r}"
-            )
+        if self._has_inputs and self._keeps_inputs(config):
+            return
         is_static = isinstance(config, quantizers.Int8StaticQuantizationConfig)
         if self._has_inputs and not is_static:
             raise NotImplementedError(
-                f"{self.describe()}: convolutions are quantized with steps that data decide; use "
-                "`Int8StaticQuantizationConfig(calibration_data)`."
+                f"{self.describe()}: inputs of convolutions are quantized with steps that data "
+                "decide; use `Int8StaticQuantizationConfig(calibration_data)`, or quantize the "
+                "weights alone: `activation_quantizer=None`, or the mode 'int4'."
+            )
+        if config.mode != "int8":
+            raise NotImplementedError(
+                f"{self.describe()} is quantized to 8 bits only. Received: mode={config.mode!r}"
             )
         if not self._has_inputs and is_static:
             raise NotImplementedError(
@@ -80,6 +92,12 @@ class IntegerTablesLayer(Layer):
                 f"{self.describe()} has no quantizers but its own: use `Int8QuantizationConfig()`."
             )
 
+    @staticmethod
+    def _keeps_inputs(config: Any) -> bool:
+        """Whether weights alone are integers."""
+        static = isinstance(config, quantizers.Int8StaticQuantizationConfig)
+        return config.activation_quantizer is None and not static
+
     # Building.
 
     def _add_integers(self, name: str, shape: tuple[int, ...]) -> None:
@@ -88,27 +106,42 @@ class IntegerTablesLayer(Layer):
             self.quantization_config = resolved_config(self.quantization_mode, None)
             self._check_config(self.quantization_config)
         frozen: dict[str, Any] = {"trainable": False, "autocast": False}
-        table = self.add_weight(name=name, shape=shape, initializer="zeros", dtype="int8", **frozen)
+        block = block_of(self._dtype_policy.of_path(self._path))
+        setattr(self, f"_{name}_shape", tuple(shape))
+        sizes = sizes_of(*self._matrix(name), self.quantization_mode or "int8", block)
+        made = {"": shape if self.quantization_mode == "int8" else sizes.table}
+        if sizes.zero is not None:
+            made["_zero"] = sizes.zero
+        for part, size in made.items():
+            table = self.add_weight(
+                name=f"{name}{part}", shape=size, initializer="zeros", dtype="int8", **frozen
+            )
+            setattr(self, f"{name}{part}", table)
         scale = self.add_weight(
-            name=f"{name}_scale", shape=(self._outputs(name, shape),), initializer="ones",
-            dtype="float32", **frozen,
-        )  # fmt: skip
+            name=f"{name}_scale", shape=sizes.scale, initializer="ones", dtype="float32", **frozen
+        )
         scale.stored_check = self._check_scale
-        setattr(self, name, table)
         setattr(self, f"{name}_scale", scale)
-        if self._has_inputs and name == self._tables[0]:
-            made = {
+        keeps = self._keeps_inputs(self.quantization_config)
+        if self._has_inputs and name == self._tables[0] and not keeps:
+            steps = {
                 part: self.add_weight(
                     name=part, shape=(), initializer=first, dtype="float32", **frozen
                 )
                 for part, first in (("inputs_scale", "ones"), ("inputs_zero", "zeros"))
             }
-            self.inputs_scale, self.inputs_zero = made["inputs_scale"], made["inputs_zero"]
+            self.inputs_scale, self.inputs_zero = steps["inputs_scale"], steps["inputs_zero"]
             self.inputs_scale.stored_check = self._check_scale
             self.inputs_zero.stored_check = self._check_zero
 
     def _outputs(self, name: str, shape: tuple[int, ...]) -> int:
         return int(np.prod(shape[-self._output_axes.get(name, 1) :]))
+
+    def _matrix(self, name: str) -> tuple[int, int]:
+        """A quantized table as a matrix: how many inputs and outputs it has."""
+        shape = getattr(self, f"_{name}_shape")
+        outputs = self._outputs(name, shape)
+        return math.prod(shape) // outputs, outputs
 
     def _check_scale(self, array: Array) -> None:
         if array.size and not (np.isfinite(array) & (array >= _LEAST_SCALE)).all():
@@ -157,7 +190,7 @@ class IntegerTablesLayer(Layer):
             current, path = self._dtype_policy, self._path
             if isinstance(current, dtype_policies.DTypePolicyMap) and path and path in current:
                 del current[path]
-            self.dtype_policy = f"{resolved.mode}_from_{source.name}"
+            self.dtype_policy = policy_name(resolved, source.name)
         self.quantization_config = resolved
         before, self._own_weights = self._own_weights, []
         for weight in before:  # the order in which a quantized layer makes them
@@ -198,10 +231,11 @@ class IntegerTablesLayer(Layer):
                     f"{name!r} are NaN or infinite."
                 )
             matrix = table.reshape(-1, self._outputs(name, table.shape))
-            quantizer = config.weight_quantizer or quantizers.AbsMaxQuantizer()
-            q, scale = quantizer(matrix, axis=0, to_numpy=True)
-            found[name] = np.asarray(q).reshape(table.shape)
-            found[f"{name}_scale"] = np.asarray(scale).reshape(-1)
+            made = integers_of(matrix, config)
+            found[name] = made.table.reshape(table.shape) if config.mode == "int8" else made.table
+            found[f"{name}_scale"] = made.scale
+            if made.zero is not None:
+                found[f"{name}_zero"] = made.zero
         return found
 
     # Computing.
@@ -224,6 +258,19 @@ class IntegerTablesLayer(Layer):
         factors = factors if part is None else factors[begin:end]
         found = int8_product(ops.cast(inputs, "float32"), columns, factors)
         return ops.cast(found, self.compute_dtype)
+
+    def _numbers(self, name: str) -> Any:
+        """The numbers that the integers of a table stand for, float32, in its shape."""
+        inputs, outputs = self._matrix(name)
+        if self.quantization_mode == "int4":
+            integers = unpack_int4(getattr(self, name), outputs)
+        else:
+            integers = ops.reshape(getattr(self, name), (inputs, outputs))
+        zero, groups = None, None
+        if (block := block_of(self._dtype_policy.of_path(self._path))) > 0:
+            zero, groups = getattr(self, f"{name}_zero"), np.arange(inputs, dtype="int32") // block
+        numbers = numbers_of(integers, getattr(self, f"{name}_scale"), zero, groups)
+        return ops.reshape(numbers, getattr(self, f"_{name}_shape"))
 
     def _factors(self, name: str) -> Any:
         """What one more of an integer adds to its weight."""

@@ -23,6 +23,13 @@ from handmill.layers.core.fake_quantization import (
     whole_already,
 )
 from handmill.layers.core.low_rank import LowRankLayer
+from handmill.layers.core.weight_integers import (
+    block_of,
+    integers_of,
+    numbers_of,
+    policy_name,
+    sizes_of,
+)
 from handmill.layers.quantizable import resolved_config
 from handmill.primitives.int8 import (
     MOST_TERMS,
@@ -146,13 +153,10 @@ class QuantizedTableLayer(LowRankLayer):
         self._full_shape = tuple(shape)
         rows, columns = self._table_matrix(self._full_shape)
         scales, made = self._scale_shape(self._full_shape), tuple(shape)
-        groups = 0
+        block = self._block_size()
+        sizes = sizes_of(rows, columns, self.quantization_mode or "int8", block, self._by_rows)
         if self.quantization_mode == "int4":
-            inner, scales = (rows, (columns,))
-            if (block := self._block_size()) > 0:
-                groups = -(-inner // block)
-                scales = (columns, groups) if self._by_rows else (groups, columns)
-            made = (columns, (rows + 1) // 2) if self._by_rows else (rows, (columns + 1) // 2)
+            made, scales = sizes.table, sizes.scale
 
         def add(part: str, shape: tuple[int, ...], dtype: str, initializer: Any) -> Variable:
             return self.add_weight(
@@ -173,10 +177,10 @@ class QuantizedTableLayer(LowRankLayer):
             self.inputs_scale = add("inputs_scale", (), "float32", "ones")
             self.inputs_scale.stored_check = self._check_scale
             self.inputs_zero = add("inputs_zero", (), "float32", "zeros")
-        if groups:
-            setattr(self, f"{name}_zero", add(f"{name}_zero", scales, "int8", "zeros"))
-            numbers = np.arange(rows, dtype="float32") // np.float32(self._block_size())
-            constant = initializers.Constant(numbers)
+        if sizes.zero is not None:
+            setattr(self, f"{name}_zero", add(f"{name}_zero", sizes.zero, "int8", "zeros"))
+        if sizes.zero is not None and self._names_groups:
+            constant = initializers.Constant(self._groups(rows).astype("float32"))
             self.g_idx = add("g_idx", (rows,), "float32", constant)
             self.g_idx.stored_check = self._check_groups
         return table
@@ -211,12 +215,16 @@ class QuantizedTableLayer(LowRankLayer):
     _has_inputs = True
     """Whether inputs are multiplied with the table."""
 
+    _names_groups = True
+    """Whether a variable says in which group each input is, as in Keras's layers."""
+
+    def _groups(self, rows: int) -> Array:
+        """The group of each input, where neighbours are one."""
+        return np.arange(rows) // self._block_size()
+
     def _block_size(self) -> int:
         """The inputs that share a scale in a table of 4 bits; -1: all of them."""
-        policy = self._dtype_policy.of_path(self._path)
-        if isinstance(policy, dtype_policies.Int4DTypePolicy):
-            return policy.block_size
-        return -1
+        return block_of(self._dtype_policy.of_path(self._path))
 
     # Quantizing.
 
@@ -259,10 +267,6 @@ class QuantizedTableLayer(LowRankLayer):
         """Replaces the table by variables of a configuration, which hold ``values``."""
         self.simulate(None)
         shape, old = self._table.shape, self._table
-        name = resolved.mode
-        if name == "int4":
-            block = resolved.block_size
-            name = f"int4/{-1 if block is None else block}"
         place = next(i for i, v in enumerate(self._own_weights) if v is old)
         after = self._own_weights[place + 1 :]
         del self._own_weights[place:]
@@ -272,7 +276,7 @@ class QuantizedTableLayer(LowRankLayer):
             path = self._path
             if isinstance(current, dtype_policies.DTypePolicyMap) and path and path in current:
                 del current[path]
-            self.dtype_policy = f"{name}_from_{source.name}"
+            self.dtype_policy = policy_name(resolved, source.name)
         self.quantization_config = resolved
         self._add_quantized(shape)
         self._own_weights += after  # the order in which a quantized layer makes them
@@ -313,27 +317,15 @@ class QuantizedTableLayer(LowRankLayer):
         return self._integers_of(table, config)
 
     def _integers_of(self, table: Array, config: Any) -> dict[str, Array]:
-        name, given = self._table_name, config.weight_quantizer
+        name = self._table_name
         rows, columns = self._table_matrix(table.shape)
         matrix = table if self._by_rows else table.reshape(rows, columns)
-        axis = 1 if self._by_rows else 0
+        made = integers_of(matrix, config, self._by_rows)
         if config.mode == "int8":
-            quantizer = given or quantizers.AbsMaxQuantizer()
-            q, scale = quantizer(matrix, axis=axis, to_numpy=True)
-            scale = np.asarray(scale).reshape(self._scale_shape(table.shape))
-            return {f"_{name}": np.asarray(q).reshape(table.shape), f"{name}_scale": scale}
-        block = config.block_size
-        if block is None or block <= 0:
-            quantizer = given or quantizers.AbsMaxQuantizer(value_range=(-8, 7))
-            q, scale = quantizer(matrix, axis=axis, to_numpy=True)
-            found = {f"{name}_scale": np.asarray(scale).reshape(columns)}
-        else:
-            grouped = quantizers.abs_max_quantize_grouped_with_zero_point
-            q, step, zero = grouped(matrix.T if self._by_rows else matrix, block_size=block)
-            if self._by_rows:
-                q, step, zero = q.T, step.T, zero.T
-            found = {f"{name}_scale": step, f"{name}_zero": zero}
-        return {f"_{name}": quantizers.pack_int4(np.asarray(q), axis=-1)[0], **found}
+            scale = made.scale.reshape(self._scale_shape(table.shape))
+            return {f"_{name}": made.table.reshape(table.shape), f"{name}_scale": scale}
+        found = {f"_{name}": made.table, f"{name}_scale": made.scale}
+        return found if made.zero is None else {**found, f"{name}_zero": made.zero}
 
     # Simulating.
 
@@ -389,7 +381,7 @@ class QuantizedTableLayer(LowRankLayer):
             given = ops.dtype(inputs) == "uint8"
             rounded = whole_already(wide) if given else rounded_rows(wide)
         elif config.mode == "int4":
-            numbers = straight_through(self._numbers_of_4_bits(matrix), matrix)
+            numbers = self._simulated_numbers(matrix)
             return ops.cast(ops.matmul(wide, self._turned(numbers)), self.compute_dtype)
         if rounded is not None:
             rounded = rounded.flat(rows)
@@ -406,13 +398,15 @@ class QuantizedTableLayer(LowRankLayer):
         axis = -1 if self._by_rows else -2
         return rounded_table(matrix, axis, quantizer.value_range, quantizer.epsilon)
 
-    def _numbers_of_4_bits(self, matrix: Any) -> Any:
-        """The numbers that 4 bits will stand for."""
-        block = self.quantize_aware.config.block_size
+    def _simulated_numbers(self, matrix: Any) -> Any:
+        """The numbers that the integers of a matrix will stand for, with the gradient of it."""
+        block = getattr(self.quantize_aware.config, "block_size", None)
         if block is not None and block > 0:
-            return grouped_numbers(matrix, -1 if self._by_rows else -2, block)
+            numbers = grouped_numbers(matrix, -1 if self._by_rows else -2, block)
+            return straight_through(numbers, matrix)
         rounded, factor = self._rounded_table(matrix)
-        return ops.divide(rounded.integers, factor)
+        numbers = ops.divide(rounded.integers, factor)
+        return straight_through(numbers, matrix, inside=rounded.inside)
 
     def _rounded_inputs(self, inputs: Any) -> Rounded:
         """Inputs as bytes of fixed steps; training moves their range towards that of ``inputs``."""
@@ -525,14 +519,12 @@ class QuantizedTableLayer(LowRankLayer):
         if self.quantization_mode == "int8":
             shape = (columns, rows) if self._by_rows else (rows, columns)
             integers, scale = ops.reshape(integers, shape), ops.reshape(scale, (columns,))
-        numbers = ops.cast(integers, "float32")
-        axis = 1 if self._by_rows else 0
-        if self._block_size() <= 0:
-            return ops.divide(numbers, ops.expand_dims(scale, axis))
-        groups = ops.cast(self.g_idx, "int32")
-        zero = ops.cast(getattr(self, f"{name}_zero"), "float32")
-        step, zero = (ops.take(x, groups, axis=axis) for x in (scale, zero))
-        return ops.multiply(ops.subtract(numbers, zero), step)
+        zero, groups = None, None
+        if self._block_size() > 0:
+            zero = getattr(self, f"{name}_zero")
+            own = self._names_groups
+            groups = ops.cast(self.g_idx, "int32") if own else self._groups(rows).astype("int32")
+        return numbers_of(integers, scale, zero, groups, self._by_rows)
 
     # Files of Keras.
 

@@ -75,7 +75,9 @@ class BatchNormalization(Layer):
     """Gives each channel mean 0 and variance 1 over the batch, then scales and shifts it.
 
     Training uses the statistics of the batch and keeps running means of them; inference uses
-    those. With ``trainable = False`` the layer always works as in inference.
+    those. With ``trainable = False`` the layer always works as in inference; with
+    ``statistics_frozen = True`` (:class:`handmill.callbacks.FreezeStatistics`) it does, but gamma
+    and beta are trained.
 
     Args:
         axis: the channels.
@@ -154,6 +156,7 @@ class BatchNormalization(Layer):
         self.renorm_clipping = _checked_clipping(renorm, renorm_clipping)
         self.renorm_momentum = float(renorm_momentum)
         self.supports_masking = True
+        self.statistics_frozen = False
         self.gamma: Any = None
         self.beta: Any = None
 
@@ -230,7 +233,7 @@ class BatchNormalization(Layer):
         rank = len(inputs.shape)
         axis = self.axis % rank
         others = tuple(i for i in range(rank) if i != axis)
-        if training and self.trainable:
+        if training and self.trainable and not self.statistics_frozen:
             if mask is None:
                 mean, variance = ops.moments(inputs, others)
             else:
