@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from handmill import tree
+from handmill.arguments import whole_number
 from handmill.data.keyed_random import make_key, permutation
 from handmill.ir.op import Array
 
@@ -132,6 +134,30 @@ def background_rows(
         found = [rows[chosen] for rows in found]
         notes = (f"background: {MOST_BACKGROUND} of {count} rows, drawn with seed {seed}",)
     return found, notes
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed as a whole number.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return whole_number("`seed`", seed)
+
+
+def check_finite_rows(what: str, arrays: Iterable[Array]) -> None:
+    """Refuses rows to compare with that are no numbers: every value would be none.
+
+    Raises:
+        ValueError: for NaN or infinity, with the place of the first.
+    """
+    for array in arrays:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row, *place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(
+                f"`{what}` holds {array[(row, *place)]} in row {row}, at {tuple(place)}: no "
+                "difference from it is a number. Leave the row out, or fill it in as for training"
+            )
 
 
 def alike(arrays: list[Array], others: list[Array]) -> tuple[list[Array], list[Array]]:
