@@ -1,4 +1,4 @@
-"""What learning without labels refuses by name, or gives a defined answer to."""
+"""What learning without labels refuses by name, gives a defined answer to, or can be asked."""
 
 import numpy as np
 import pytest
@@ -46,3 +46,18 @@ def test_labels_that_are_missing_are_classes_of_their_own():
     named = selfsup.sup_con(z, [0, 1, 0, 2])
     np.testing.assert_array_equal(selfsup.sup_con(z, labels), named)
     assert float(selfsup.sup_con(z, np.full(4, np.nan))) == 0
+
+
+@pytest.mark.slow
+def test_a_profile_is_of_the_training_step():
+    encoder = handmill.Sequential([handmill.Input((6,)), layers.Dense(8)])
+    model = selfsup.SimCLR(encoder, layers.GaussianNoise(0.1), selfsup.projection_head(4))
+    assert model.profile(X, batch_size=20).kind == "inference"
+    model.compile("adam")
+    before = [w.copy() for w in model.get_weights()]
+    found = model.profile(X, batch_size=20)
+    assert found.kind == "training"
+    assert "product_logsumexp" in {launch.kernel for launch in found.launches}
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert encoder.profile(X, batch_size=20).kind == "inference"
