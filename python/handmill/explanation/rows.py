@@ -153,9 +153,9 @@ def check_finite_rows(what: str, arrays: Iterable[Array]) -> None:
     """
     for array in arrays:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row, *place = np.argwhere(~np.isfinite(array))[0].tolist()
+            place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
             raise ValueError(
-                f"`{what}` holds {array[(row, *place)]} in row {row}, at {tuple(place)}: no "
+                f"`{what}` holds {array[place]} in row {place[0]}, at {place[1:]}: no "
                 "difference from it is a number. Leave the row out, or fill it in as for training"
             )
 
