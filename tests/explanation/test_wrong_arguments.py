@@ -140,3 +140,16 @@ def test_importance_needs_answers_and_numbers(model: Any) -> None:
 def test_a_model_that_says_nothing_of_a_row() -> None:
     with pytest.raises(ValueError, match=r"returned no number for any of 21 rows: \(21, 0\)"):
         explanation.shap(lambda x: np.ones((len(x), 0)), X[:1], X)
+
+
+def test_an_array_that_the_model_has_no_input_for() -> None:
+    inputs = {"a": handmill.Input((6,), name="a"), "b": handmill.Input((6,), name="b")}
+    both = layers.Concatenate()(list(inputs.values()))
+    two = handmill.Model(inputs, layers.Dense(2, "softmax")(both))
+    given = {"a": X, "b": X, "c": X}
+    for explain in (
+        lambda: explanation.shap(two, given, 0.0),
+        lambda: explanation.permutation_importance(two, given, np.zeros(20, int)),
+    ):
+        with pytest.raises(ValueError, match="`x` holds 3 arrays, but the model has 2 inputs"):
+            explain()

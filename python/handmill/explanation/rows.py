@@ -59,7 +59,8 @@ def for_model(model: Any, arrays: list[Array], what: str = "x") -> list[Array]:
     """Returns arrays of the rank that a built model takes, float64 as the model's float32.
 
     Raises:
-        ValueError: for a row without the axis of rows, or rows of another shape.
+        ValueError: for a row without the axis of rows, rows of another shape, and arrays that the
+            model has no input for.
     """
     from handmill import config
     from handmill.models.prediction import Predicting
@@ -67,6 +68,11 @@ def for_model(model: Any, arrays: list[Array], what: str = "x") -> list[Array]:
     if not isinstance(model, Predicting):
         return arrays
     inputs = _inputs_of(model)
+    if inputs and len(arrays) > len(inputs):
+        raise ValueError(
+            f"`{what}` holds {len(arrays)} arrays, but the model has {len(inputs)} inputs: values "
+            "of others mean nothing"
+        )
     if len(inputs) == len(arrays):
         for array, shape in zip(arrays, inputs, strict=True):
             if array.ndim == len(shape) - 1:
