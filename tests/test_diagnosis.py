@@ -330,6 +330,8 @@ def test_bad_arguments_are_refused_with_what_was_expected() -> None:
         handmill.diagnose(model, x, y, language="de")
     with pytest.raises(ValueError, match="budget"):
         handmill.diagnose(model, x, y, budget=float("nan"))
+    with pytest.raises(ValueError, match="`budget` must be seconds, 0 or more"):
+        handmill.diagnose(model, x, y, budget=-1)
 
 
 def test_a_budget_that_is_too_small_is_said() -> None:

@@ -236,6 +236,24 @@ def test_only_two_models_of_a_configuration_are_built(no_fit):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize(("count", "built"), ((3, 6), (9, 36)))
+def test_lanes_that_come_by_seed_are_copies_too(count, built):
+    calls = []
+
+    def build(units):
+        calls.append(units)
+        return sequence(layers.Dense(units))
+
+    configurations = [{"units": 2 + i} for i in range(count)]
+    material = Material(X, Y, validation_data=VALIDATION, batch_size=16)
+    lanes = Lanes(build, configurations, material, seeds=4)
+    lanes.advance(1, sorted(lanes.lanes, key=lambda lane: lane.seed))
+    assert len(calls) == built  # of eight configurations at most it is known how to copy them
+    for lane in lanes.lanes[3::4]:
+        wanted = alone(lambda lane=lane: build(2 + lane.configuration), lane.seed, epochs=1)
+        assert_are_alone([lane], [wanted])
+
+
 def test_models_that_differ_by_more_than_what_was_drawn_are_all_built():
     calls = []
 

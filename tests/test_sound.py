@@ -201,6 +201,10 @@ def test_coefficients_are_an_orthonormal_transform() -> None:
     np.testing.assert_allclose(whole[:, 0], mel.sum(axis=1) / 4, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="17 coefficients"):
         audio.mfcc(mel, 17)
+    with pytest.raises(ValueError, match=r"mfcc: a spectrogram .* received the shape \(8000,\)"):
+        audio.mfcc(np.zeros(8000, "float32"))
+    with pytest.raises(ValueError, match="mfcc: `count` must be a whole number of 1 or more"):
+        audio.mfcc(mel, 2.5)  # type: ignore[arg-type]
 
 
 SOUND_LAYERS = {

@@ -118,3 +118,5 @@ def test_bad_ensembles() -> None:
         strategy.ensemble(runs, X[60:], Y[60:])
     with pytest.raises(ValueError, match="size must be"):
         strategy.ensemble(runs, X[60:], Y[60:], size=0)
+    with pytest.raises(TypeError, match="`runs` must be what train_many"):
+        strategy.ensemble([1], X[60:], Y[60:])

@@ -225,6 +225,8 @@ def test_a_budget_is_kept_and_what_is_lacking_is_said() -> None:
         (SPACE, {"eta": 1}, ValueError, "eta"),
         (SPACE, {"budget": -1}, ValueError, "more than 0"),
         (SPACE, {"budget": math.nan}, ValueError, "finite"),
+        (SPACE, {"seed": -1}, ValueError, "seed must be a whole number of 0 or more"),
+        (SPACE, {"seed": 1.5}, ValueError, "seed must be a whole number of 0 or more"),
     ),
 )
 def test_bad_searches(space: Any, asked: Any, kind: Any, message: str) -> None:

@@ -20,10 +20,14 @@ from handmill.explanation.program import (
     programs_of,
     scores_program,
 )
+from handmill.explanation.rows import check_finite_rows
 from handmill.explanation.targets import Targets, targets_for
 from handmill.ir.op import Array
 from handmill.models.data_adapters import check_rows
 from handmill.models.layout import fill, split
+from handmill.naming import known_names
+
+_OPTIONS = ("class_names", "feature_names", "output", "score")
 
 MOST_NUMBERS = 1 << 20
 """Of inputs in one call of a program, unless one row has more."""
@@ -43,6 +47,7 @@ class Asked:
         feature_names: names of the features.
         scored: whether the model is run for the scores; if not, it is only where the target takes
             that, and :meth:`take_scores` must be called.
+        **unknown: options that no method has.
 
     Attributes:
         arrays: the inputs, flat.
@@ -64,7 +69,10 @@ class Asked:
         class_names: Sequence[str] | None = None,
         feature_names: Any = None,
         scored: bool = True,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(f"{method}: {known_names('option', next(iter(unknown)), _OPTIONS)}")
         if score not in ("logit", "output"):
             raise ValueError(f"`score` must be 'logit' or 'output'. Received: {score!r}")
         self.method = method
@@ -313,12 +321,15 @@ def _baseline(asked: Asked, x: Array, given: Any, embedded: bool) -> Array:
             )
         return _IMAGE_BASELINES[given](x.astype(np.float32)).astype(x.dtype)
     if type(given) in (int, float):
+        if not math.isfinite(given):
+            raise ValueError(f"`baseline` must hold finite numbers. Received: {given}")
         filled = np.empty(shape, x.dtype)
         filled.fill(given)
         return filled
     array = np.asarray(given)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"`baseline` must hold numbers, got dtype {array.dtype}")
+    check_finite_rows("baseline", [array.reshape(1, 1) if array.ndim == 0 else array])
     if array.ndim == x.ndim - 1 or array.ndim == 0:
         array = array[None]
     if array.size == 1:

@@ -73,6 +73,8 @@ class BlackBox:
             found = self._as_array(found)
         if found.ndim == 1:
             found = found[:, None]
+        if found.ndim == 2 and not found.shape[1] and len(found) == rows:
+            raise ValueError(f"the model returned no number for any of {rows} rows: {found.shape}")
         if found.ndim != 2 or len(found) != rows or found.dtype.kind not in "fiub":
             raise ValueError(self._refusal(found, rows))
         return np.asarray(found)

@@ -20,6 +20,7 @@ from handmill.explanation.multipliers import (
 )
 from handmill.explanation.paths import background_of, mean_scores
 from handmill.explanation.program import Run, computed_from, points_of, run_model
+from handmill.explanation.rows import checked_seed
 from handmill.ir.dims import Atom, attrs_with, exact_quotient, symbols_of
 from handmill.ir.gradient import depends_on
 from handmill.ir.graph import Graph, Node, Value
@@ -128,6 +129,7 @@ def deep_shap(
         >>> handmill.explanation.deep_shap(model, np.array([[3.0, -1.0]]), background=rows).values
         array([[ 1., -1.]], dtype=float32)
     """
+    seed = checked_seed(seed)
     asked = Asked("Deep SHAP", model, x, target, **options)
     states = background_of(asked, background)
     if not asked.rows:

@@ -12,7 +12,7 @@ from handmill.data.keyed_random import make_key, permutation
 from handmill.explanation.black_box import BlackBox
 from handmill.explanation.explanation import Check, Explanation
 from handmill.explanation.players import Players, players_for
-from handmill.explanation.rows import alike, background_rows, for_model
+from handmill.explanation.rows import alike, background_rows, checked_seed, for_model
 from handmill.explanation.segments import absent_images, places_of
 from handmill.ir.op import Array
 
@@ -60,6 +60,7 @@ def deletion_insertion(
     """
     whole_number("steps", steps, 1)
     whole_number("orders", orders, 2)
+    seed = checked_seed(seed)
     if tree.is_nested(explanation.data):
         raise ValueError("deletion_insertion() takes explanations of one input")
     arrays = for_model(model, [np.asarray(explanation.data)])

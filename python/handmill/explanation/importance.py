@@ -15,7 +15,7 @@ from handmill.explanation.black_box import BlackBox
 from handmill.explanation.composition import rows_of_block
 from handmill.explanation.explanation import Explanation
 from handmill.explanation.players import Players, players_for
-from handmill.explanation.rows import for_model, rows_of
+from handmill.explanation.rows import checked_seed, for_model, rows_of
 from handmill.ir.op import Array
 
 
@@ -80,10 +80,14 @@ def permutation_importance(
         else _whole_inputs(made, arrays, groups)
     )
     orders = _orders(permutations, repeats, rows)
+    seed = checked_seed(seed)
     box = BlackBox(model, made)
     box.check_at_rest()
+    _check_answers(y, rows)
     size = rows_of_block(arrays, box.is_planned)
     whole = _outputs(box, arrays, size, None, None, [])
+    for column in whole.T:
+        box.check_finite(arrays, column)
     if whole.shape[1] > 1:
         y = _as_columns(model, y)
     name, measure, lower = _measure(metric, lower_is_better, y, whole, box.is_binary())
@@ -115,6 +119,21 @@ def permutation_importance(
             "seconds": time.perf_counter() - began,
         },
     )
+
+
+def _check_answers(y: Any, rows: int) -> None:
+    """Refuses answers that are missing."""
+    if y is None:
+        raise ValueError("`y` is missing: importance is measured by what the model should answer")
+    if tree.is_nested(y):
+        return
+    wanted = np.asarray(y)
+    if wanted.ndim == 0 or len(wanted) != rows:
+        count = len(wanted) if wanted.ndim else "no"
+        raise ValueError(f"`y` has {count} rows, and `x` {rows}")
+    if wanted.dtype.kind == "f" and not np.isfinite(wanted).all():
+        row = int(np.argwhere(~np.isfinite(wanted))[0, 0])
+        raise ValueError(f"`y` is {wanted[row]} in row {row}: leave the row out")
 
 
 def _outputs(
@@ -187,8 +206,6 @@ def _measure(
 
         return str(name), measure, lower_is_better
     wanted = np.asarray(y)
-    if len(wanted) != len(outputs):
-        raise ValueError(f"`y` has {len(wanted)} rows, and `x` {len(outputs)}")
     if metric is None:
         is_classes = (is_binary or outputs.shape[1] > 1) and (
             wanted.ndim == 2 or wanted.dtype.kind in "iub"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.arguments import whole_number
+from handmill.arguments import finite_number, whole_number
 from handmill.data.keyed_random import make_key, uniform, words
 from handmill.errors import warn_caller
 from handmill.explanation.black_box import BlackBox
@@ -18,7 +18,7 @@ from handmill.explanation.composition import Composer
 from handmill.explanation.explanation import Explanation
 from handmill.explanation.local_linear import SELECTIONS, LocalFit, fit_local
 from handmill.explanation.players import column_of, players_for
-from handmill.explanation.rows import alike, for_model, rows_of
+from handmill.explanation.rows import alike, check_finite_rows, checked_seed, for_model, rows_of
 from handmill.explanation.segments import absent_images, default_squares
 from handmill.explanation.table_samples import BinnedSamples, NormalSamples
 from handmill.ir.op import Array
@@ -100,6 +100,9 @@ def lime(
     whole_number("num_features", num_features, 1)
     if num_samples is not None:
         whole_number("num_samples", num_samples, 2)
+    if kernel_width is not None and finite_number("kernel_width", kernel_width) <= 0:
+        raise ValueError(f"kernel_width must be above 0. Received: {kernel_width!r}")
+    seed = checked_seed(seed)
     fit = _Fitting(num_features, selection, alpha, until)
     if is_text(x):
         kind: Callable[..., Explanation] = _texts
@@ -255,15 +258,24 @@ def samples_of(
             f"`background` must hold training rows of {features} features. Received the shape "
             f"{found[0].shape}"
         )
+    rows = found[0]
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`background` holds {rows.dtype} values, not numbers: texts need numbers first "
+            "(layers.StringLookup, utils.FeatureSpace), or explain a function that makes them"
+        )
+    if rows.dtype.kind == "b":
+        rows = rows.astype(np.int64)
+    check_finite_rows("background", [rows])
     named = [f"x{j}" for j in range(features)] if names is None else [str(n) for n in names]
     if len(named) != features:
         raise ValueError(f"`feature_names` has {len(named)} names for {features} features")
     if bins:
         chosen = [column_of(c, named, features) for c in categorical]
-        return BinnedSamples(found[0], chosen, named)
+        return BinnedSamples(rows, chosen, named)
     if len(categorical):
         raise ValueError("`categorical` columns need bins=True: a name is no number")
-    return NormalSamples(found[0], named)
+    return NormalSamples(rows, named)
 
 
 def _images(

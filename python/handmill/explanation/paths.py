@@ -20,6 +20,7 @@ from handmill.explanation.program import (
     repeated,
     run_model,
 )
+from handmill.explanation.rows import check_finite_rows, checked_seed
 from handmill.ir.graph import Value
 from handmill.ir.op import Array
 from handmill.models.data_adapters import check_rows
@@ -80,6 +81,11 @@ def integrated_gradients(
         ([[3.0, -1.0]], [2.0], [0.0])
     """
     steps = whole_number("integrated_gradients: `steps`", steps, 1)
+    tolerance = finite_number("integrated_gradients: `tolerance`", tolerance)
+    if tolerance < 0:
+        raise ValueError(
+            f"integrated_gradients: `tolerance` must not be negative. Received: {tolerance!r}"
+        )
     asked = Asked("integrated gradients", model, x, target, **options, scored=False)
     values = asked.zeros()
     if not asked.rows:
@@ -326,6 +332,7 @@ def smooth_grad(
     if noise < 0:
         raise ValueError(f"smooth_grad: `noise` must not be negative. Received: {noise!r}")
     samples = whole_number("smooth_grad: `samples`", samples, 2)
+    seed = checked_seed(seed)
     asked = Asked(names[kind], model, x, target, **options)
     values, errors = asked.zeros(), asked.zeros()
     if not asked.rows:
@@ -457,6 +464,7 @@ def expected_gradients(
         ([2.0], np.float32(0.0))
     """
     samples = whole_number("expected_gradients: `samples`", samples, 2)
+    seed = checked_seed(seed)
     asked = Asked("expected gradients", model, x, target, **options)
     states = background_of(asked, background)
     values, errors = asked.zeros(), asked.zeros()
@@ -503,6 +511,7 @@ def background_of(asked: Asked, background: Any) -> tuple[Variable, ...]:
     if not all(len(a) for a in arrays):
         raise ValueError("`background` has no rows: pass rows of the training data")
     check_rows(layout, arrays)
+    check_finite_rows("background", arrays)
     for given, array in zip(arrays, asked.arrays, strict=True):
         if given.shape[1:] != array.shape[1:]:
             raise ValueError(

@@ -14,7 +14,7 @@ from handmill.arguments import whole_number
 from handmill.explanation.black_box import BlackBox
 from handmill.explanation.explanation import Explanation
 from handmill.explanation.players import players_for
-from handmill.explanation.rows import alike, background_rows, for_model, rows_of
+from handmill.explanation.rows import alike, background_rows, checked_seed, for_model, rows_of
 from handmill.explanation.segments import absent_images, places_of
 from handmill.ir.op import Array
 
@@ -160,7 +160,7 @@ def feature_ablation(
     began = time.perf_counter()
     made, arrays, names = rows_of(x)
     arrays = for_model(model, arrays)
-    rows, notes = background_rows(baseline, arrays, seed, "baseline")
+    rows, notes = background_rows(baseline, arrays, checked_seed(seed), "baseline")
     arrays, rows = alike(arrays, for_model(model, rows, "baseline"))
     players = players_for(arrays, groups, segments, feature_names or names)
     box = BlackBox(model, made)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill import tree
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 
 
@@ -184,6 +185,11 @@ def _of_groups(groups: Any, shape: tuple[int, ...], feature_names: Any) -> Playe
             f"`groups` are of columns of a table; a row of the data has the shape {shape}: pass "
             "`segments`"
         )
+    if not isinstance(groups, Mapping | Sequence | np.ndarray):
+        raise ValueError(
+            "`groups` must be lists of columns, such as [[0, 1], [2]], or a dict of them by name. "
+            f"Received: {groups!r}"
+        )
     known = None if feature_names is None else [str(n) for n in feature_names]
     names = [str(n) for n in groups] if isinstance(groups, Mapping) else None
     members = list(groups.values()) if isinstance(groups, Mapping) else list(groups)
@@ -220,7 +226,7 @@ def _column(column: Any, names: list[str] | None, count: int) -> int:
                 f"no column is called {str(column)!r}; there are {names or 'no names'}"
             )
         return names.index(column)
-    number = int(column)
+    number = whole_number("a column of `groups`", column)
     if not 0 <= number < count:
         raise ValueError(f"column {number} of `groups` does not exist: there are {count}")
     return number

@@ -14,7 +14,7 @@ from handmill.explanation.black_box import BlackBox
 from handmill.explanation.composition import rows_of_block
 from handmill.explanation.explanation import Explanation
 from handmill.explanation.players import players_for
-from handmill.explanation.rows import alike, for_model, rows_of
+from handmill.explanation.rows import alike, checked_seed, for_model, rows_of
 from handmill.explanation.segments import absent_images, places_of
 from handmill.ir.op import Array
 
@@ -67,6 +67,7 @@ def rise(
     began = time.perf_counter()
     whole_number("num_masks", num_masks, 2)
     whole_number("cells", cells, 1)
+    seed = checked_seed(seed)
     if not 0 < probability < 1:
         raise ValueError(f"`probability` must lie between 0 and 1. Received: {probability!r}")
     made, arrays, _ = rows_of(x)

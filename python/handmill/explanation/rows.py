@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from handmill import tree
+from handmill.arguments import whole_number
 from handmill.data.keyed_random import make_key, permutation
 from handmill.ir.op import Array
 
@@ -57,7 +59,8 @@ def for_model(model: Any, arrays: list[Array], what: str = "x") -> list[Array]:
     """Returns arrays of the rank that a built model takes, float64 as the model's float32.
 
     Raises:
-        ValueError: for a row without the axis of rows, or rows of another shape.
+        ValueError: for a row without the axis of rows, rows of another shape, and arrays that the
+            model has no input for.
     """
     from handmill import config
     from handmill.models.prediction import Predicting
@@ -65,6 +68,11 @@ def for_model(model: Any, arrays: list[Array], what: str = "x") -> list[Array]:
     if not isinstance(model, Predicting):
         return arrays
     inputs = _inputs_of(model)
+    if inputs and len(arrays) > len(inputs):
+        raise ValueError(
+            f"`{what}` holds {len(arrays)} arrays, but the model has {len(inputs)} inputs: values "
+            "of others mean nothing"
+        )
     if len(inputs) == len(arrays):
         for array, shape in zip(arrays, inputs, strict=True):
             if array.ndim == len(shape) - 1:
@@ -132,6 +140,30 @@ def background_rows(
         found = [rows[chosen] for rows in found]
         notes = (f"background: {MOST_BACKGROUND} of {count} rows, drawn with seed {seed}",)
     return found, notes
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed as a whole number.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return whole_number("`seed`", seed)
+
+
+def check_finite_rows(what: str, arrays: Iterable[Array]) -> None:
+    """Refuses rows to compare with that are no numbers: every value would be none.
+
+    Raises:
+        ValueError: for NaN or infinity, with the place of the first.
+    """
+    for array in arrays:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+            raise ValueError(
+                f"`{what}` holds {array[place]} in row {place[0]}, at {place[1:]}: no "
+                "difference from it is a number. Leave the row out, or fill it in as for training"
+            )
 
 
 def alike(arrays: list[Array], others: list[Array]) -> tuple[list[Array], list[Array]]:

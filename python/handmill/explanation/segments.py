@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from handmill.explanation.players import Players
-from handmill.explanation.rows import background_rows
+from handmill.explanation.rows import background_rows, check_finite_rows
 from handmill.ir.op import Array
 
 ACROSS = 7
@@ -54,6 +54,7 @@ def absent_images(images: Array, baseline: Any, players: Players) -> Array:
             return _means_of_segments(images, players)
         return means_of_images(images)
     rows, _ = background_rows(baseline, [images], 0, "baseline")
+    check_finite_rows("baseline", rows)
     if len(rows[0]) not in (1, len(images)):
         raise ValueError(
             f"`baseline` must be one image, or one for each of {len(images)}. Received: "

@@ -14,7 +14,7 @@ from handmill.data.keyed_random import make_key
 from handmill.explanation.black_box import BlackBox
 from handmill.explanation.explanation import Explanation
 from handmill.explanation.players import Players, players_for
-from handmill.explanation.rows import alike, background_rows, for_model, rows_of
+from handmill.explanation.rows import alike, background_rows, checked_seed, for_model, rows_of
 from handmill.explanation.shapley_sampled import by_permutations, by_regression
 from handmill.explanation.shapley_sums import MOST_PLAYERS, ShapleySums
 from handmill.ir.op import Array
@@ -139,7 +139,7 @@ class ShapExplainer:
         self._model = model
         self._background = background
         self._groups = groups, segments, feature_names
-        self._sampling = method, max_evaluations, until, seed
+        self._sampling = method, max_evaluations, until, checked_seed(seed)
         self._class_names = class_names
         self._made_for: Any = None
 
@@ -180,7 +180,7 @@ class ShapExplainer:
             arrays = for_model(self._model, arrays)
             self._prepare(made, arrays, names)
         players, box, rows, runner = self._players, self._box, self._rows, self._runner
-        arrays, _ = alike(arrays, rows)
+        arrays = [np.ascontiguousarray(a, b.dtype) for a, b in zip(arrays, rows, strict=True)]
         asked = box.evaluations
         targets, scores, outputs = box.explain(arrays, target, self._class_names, rows)
         if len(outputs) == 1:
@@ -263,13 +263,20 @@ class _Runner:
         """The values of the varying players, their standard errors, those of the background."""
         count, method = len(varying), self._method
         if method == "auto":
-            method = "exact" if count <= EXACT_BY_DEFAULT else "permutation"
+            fits = self._budget is None or 1 << count <= self._budget
+            method = "exact" if count <= EXACT_BY_DEFAULT and fits else "permutation"
         if method == "exact":
             if count > MOST_PLAYERS:
                 raise ValueError(
                     f"row {row} has {count} players that vary, and exact values need 2**{count} "
                     f"coalitions: at most {MOST_PLAYERS} players are exact. Join columns with "
                     "`groups`, or use method='permutation'"
+                )
+            if self._budget is not None and self._budget < 1 << count:
+                raise ValueError(
+                    f"max_evaluations={self._budget} is too few for exact values: row {row} has "
+                    f"{count} players that vary, whose coalitions are {1 << count}. Leave it out, "
+                    "or use method='permutation'"
                 )
             return self._exact(parts, varying, score)
         if count == 1:

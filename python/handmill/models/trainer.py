@@ -67,6 +67,7 @@ class Trainer(Predicting, OlderNames):
 
     _logits_checked = False
     _trained: Any = (None, -1)  # the variables that the last compile() lets train, watch.now then
+    _trains_without_targets = False
     _health_monitor: Any = None  # what a training step computes besides (callbacks.HealthMonitor)
 
     def __init__(self) -> None:
@@ -427,7 +428,8 @@ class Trainer(Predicting, OlderNames):
         Args:
             x: inputs, as for ``fit``: one batch at least. More rows show the gathering of batches
                 from memory, which is a step of training.
-            y: targets, as for ``fit``; the model must be compiled.
+            y: targets, as for ``fit``; the model must be compiled. One that learns without them
+                (:mod:`handmill.selfsup`) is measured in training where it is compiled.
             batch_size: rows of a batch.
 
         Returns:
@@ -461,7 +463,7 @@ class Trainer(Predicting, OlderNames):
                 y = objective.one_hot.check(y)
         layout, arrays = split(self._as_numbers(x), y, None)
         check_rows(layout, arrays)
-        if y is not None:
+        if y is not None or (self._trains_without_targets and self.compiled):
             layout, arrays = with_numbers(self, layout, arrays)
             return profile_program(self._step(layout, "train").function, arrays, batch_size, True)
         inputs = arrays[: layout.counts[0]]

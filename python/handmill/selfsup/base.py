@@ -34,6 +34,8 @@ class Unlabelled(Model):
     Subclasses say how they are built, what the loss of a batch is, and which numbers they count.
     """
 
+    _trains_without_targets = True
+
     def _build_for(self, rows: Any) -> None:
         """Calls the layers on a symbolic tensor of rows, so that they have weights."""
         raise NotImplementedError

@@ -137,6 +137,8 @@ def sup_con(z: Any, labels: Any, temperature: float = 0.1) -> Any:
     # A class is called by its first row, so that its sums need no number of classes.
     alike = ops.equal(ops.expand_dims(labels, 1), ops.expand_dims(labels, 0))
     first = ops.argmax(ops.cast(alike, "float32"), axis=1)
+    if str(labels.dtype).startswith("float"):  # NaN is alone: not even equal to itself
+        first = ops.where(ops.equal(labels, labels), first, ops.arange(count, dtype=first.dtype))
     of_class = ops.take(ops.segment_sum(z, first, num_segments=count), first, axis=0)
     members = ops.segment_sum(ops.ones_like(z[:, 0]), first, num_segments=count)
     partners = ops.subtract(ops.take(members, first, axis=0), 1.0)

@@ -43,7 +43,15 @@ class Predicts(LearnsViews):
         )
 
     def _build_for(self, rows: Any) -> None:
-        self.predictor(self.projector(self.encoder(rows)))
+        z = self.projector(self.encoder(rows))
+        predicted = self.predictor(z)
+        if tuple(shape_of(predicted)[1:]) != tuple(shape_of(z)[1:]):
+            raise ValueError(
+                f"{type(self).__name__}: the projector gives embeddings of shape "
+                f"{tuple(shape_of(z)[1:])}, the predictor {tuple(shape_of(predicted)[1:])}; they "
+                "are compared, so both must be alike: predictor=selfsup.prediction_head("
+                f"{shape_of(z)[-1]})"
+            )
 
     def _predicted(self, views: Sequence[Any], training: bool) -> tuple[list[Any], list[Any]]:
         """Embeddings of the views, and what is predicted from each."""

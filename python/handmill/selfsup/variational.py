@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill import ops, random
+import numpy as np
+
+from handmill import ops, random, tree
 from handmill.arguments import finite_number, whole_number
 from handmill.callbacks.callback import Callback
 from handmill.errors import TrainingWarning, warn_caller
 from handmill.layers.core.dense import Dense
 from handmill.layers.layer import Layer
 from handmill.metrics.reduction import Mean
+from handmill.models.data_adapters import is_arrays
 from handmill.primitives.operands import shape_of
 from handmill.selfsup.autoencoders import Autoencoder
 from handmill.selfsup.base import listed
 
 LARGEST_LOG_VARIANCE = 10.0
 """Logarithms of variances are cut to this, and its negative: e^10 is far from any use."""
+_SAMPLE = 512
+"""Rows that are looked at before a training."""
 UNUSED = 0.01
 """A divergence below this share of the loss says that the code is not used."""
 
@@ -71,6 +76,11 @@ class GaussianCode(Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Draws codes of means and logarithms of variances, both (B, D)."""
+        if not isinstance(inputs, list | tuple) or len(inputs) != 2:
+            raise ValueError(
+                "GaussianCode: call it on [mean, log_variance], two tensors (B, D), such as the "
+                f"outputs of two Dense layers. Received: {getattr(inputs, 'shape', inputs)}"
+            )
         mean, log_variance = inputs
         log_variance = ops.clip(log_variance, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
         noise = random.normal(tuple(mean.shape), seed=self.seed_generator)
@@ -181,8 +191,6 @@ class VAE(Autoencoder):
             count: how many.
             seed: of the codes.
         """
-        import numpy as np
-
         codes = random.normal(
             (whole_number("sample: `count`", count, 1), self.latent_dim), seed=seed
         )
@@ -226,7 +234,12 @@ class VAE(Autoencoder):
             verbose: as for ``Model.fit``.
             callbacks: callbacks.
             **kwargs: other arguments of ``Model.fit``.
+
+        Raises:
+            ValueError: for labels, and rows that are not from 0 to 1 where they should be.
         """
+        if self.likelihood == "bernoulli" and is_arrays(x):
+            _check_shares(tree.flatten(x)[0][:_SAMPLE])
         watched = [*listed(callbacks), _WatchOfCode()]
         return super().fit(x, y, batch_size, epochs, verbose, watched, **kwargs)
 
@@ -247,6 +260,17 @@ class _WatchOfCode(Callback):
                 "weaker decoder help.",
                 TrainingWarning,
             )
+
+
+def _check_shares(rows: Any) -> None:
+    """Refuses rows that the Bernoulli likelihood has no meaning for: its loss has no floor then."""
+    sample = np.asarray(rows)
+    if sample.size and (sample.min() < 0 or sample.max() > 1):
+        raise ValueError(
+            "VAE: likelihood='bernoulli' is for numbers from 0 to 1, the rows hold "
+            f"{sample.min():.4g} to {sample.max():.4g}. Scale them before (images / 255), or pass "
+            "likelihood='gaussian'"
+        )
 
 
 def _not_negative(name: str, value: Any) -> float:

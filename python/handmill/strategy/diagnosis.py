@@ -95,7 +95,8 @@ def diagnose(
     """
     checked_language(language)
     seeds = whole_number("`seeds`", seeds, 3)
-    finite_number("`budget`", budget)
+    if finite_number("`budget`", budget) < 0:
+        raise ValueError(f"`budget` must be seconds, 0 or more. Received: {budget!r}")
     epochs = None if epochs is None else whole_number("`epochs`", epochs, 0)
     batch_size = None if batch_size is None else whole_number("`batch_size`", batch_size, 1)
     if not getattr(model, "compiled", False):

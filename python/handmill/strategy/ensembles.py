@@ -102,6 +102,11 @@ def ensemble(runs: Runs, x: Any, y: Any, *, size: int = 20, candidates: int = 50
         >>> together.predict(x[:5]).shape
         (5, 10)
     """
+    if not isinstance(runs, Runs):
+        raise TypeError(
+            "`runs` must be what train_many, try_all or cross_validate gave, or a Search's runs. "
+            f"Received: {type(runs).__name__}"
+        )
     size, candidates = whole_number("size", size, 1), whole_number("candidates", candidates, 1)
     found: list[tuple[tuple[int, int], Any, Array]] = []
     for lane in runs.lanes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Description:
         """Steps of an epoch."""
         return self.training.data.num_batches
 
-    @property
+    @cached_property
     def has_plain_means(self) -> bool:
         """Whether the metrics are means, whose results follow from two numbers each."""
         return len(self.model.objective.names) == 1 and (

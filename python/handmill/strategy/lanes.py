@@ -29,6 +29,9 @@ from handmill.strategy.runs import Divergence, Lane, Runs
 MOST_LANES = 100_000
 """More are a mistake in a product, or meant: ``limit=`` says so."""
 
+_REMEMBERED = 8
+"""Configurations of which it is known how to make lanes without a model; these hold states."""
+
 _WAITING = 4
 """Lanes that wait for each thread, so that it has one when it ends another; more hold memory."""
 
@@ -76,7 +79,7 @@ class Lanes:
         self._rows = {seed: rows[id(part)] for seed, part in zip(self.seeds, parts, strict=True)}
         # Of lanes that may go on: programs, or models and where their draws go on.
         self._models: dict[int, Any] = {}
-        self._copies: dict[Any, First | Copies | None] = {}  # of the last configuration
+        self._copies: dict[Any, First | Copies | None] = {}  # of the last configurations
         self._seen: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id
         self._written: weakref.WeakValueDictionary[int, Variable] = weakref.WeakValueDictionary()
         self._first_weights: dict[int, list[Array]] = {}  # of the first lane of a configuration
@@ -155,7 +158,9 @@ class Lanes:
         if isinstance(before, First):
             self._copies[key] = Copies.learn(before, first)
         elif key not in self._copies:
-            self._copies = {key: first}  # lanes come by configuration
+            if len(self._copies) >= _REMEMBERED:
+                del self._copies[next(iter(self._copies))]
+            self._copies[key] = first
 
     def finish(self, lanes: Iterable[Lane] | None = None) -> None:
         """Lets go of the models of lanes that will not go on; default: all."""

@@ -252,7 +252,7 @@ def tune(
     begun = time.monotonic()
     trials, epochs = whole_number("trials", trials, 1), whole_number("epochs", epochs, 1)
     finalists, eta = whole_number("finalists", finalists, 1), whole_number("eta", eta, 2)
-    seeds = whole_number("seeds", seeds, 1)
+    seeds, seed = whole_number("seeds", seeds, 1), whole_number("seed", seed, 0)
     if budget is not None and finite_number("budget", budget) <= 0:
         raise ValueError(f"budget must be seconds, more than 0. Received: {budget}")
     checked = checked_space(space)

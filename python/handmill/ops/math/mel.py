@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.errors import warn_caller
 from handmill.ir.op import Array
 from handmill.ops.numpy.products import matmul
@@ -120,7 +121,7 @@ def mfcc(decibels: Any, count: int = 20) -> Any:
         A tensor of shape ``(..., count, windows)``.
 
     Raises:
-        ValueError: if there are fewer bands than coefficients.
+        ValueError: if there are fewer bands than coefficients, or no axis of bands.
 
     Example:
         >>> import numpy as np
@@ -129,8 +130,15 @@ def mfcc(decibels: Any, count: int = 20) -> Any:
         array([[2., 2., 2.],
                [0., 0., 0.]], dtype=float32)
     """
-    bands = shape_of(tensor(decibels))[-2]
-    if not isinstance(bands, int) or not 1 <= count <= bands:
+    shape = shape_of(tensor(decibels))
+    if len(shape) < 2:
+        raise ValueError(
+            f"mfcc: a spectrogram (..., bands, windows) was expected, received the shape {shape}; "
+            "of sounds layers.MelSpectrogram makes one"
+        )
+    count = whole_number("mfcc: `count`", count, 1)
+    bands = shape[-2]
+    if not isinstance(bands, int) or count > bands:
         raise ValueError(f"mfcc: {count} coefficients were asked for of {bands} bands")
     angles = np.pi / bands * np.outer(np.arange(count), np.arange(bands) + 0.5)
     cosines = np.cos(angles) * np.sqrt(2.0 / bands)
