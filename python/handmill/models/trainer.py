@@ -19,7 +19,6 @@ from handmill.errors import clean_traceback, warn_caller
 from handmill.ir.graph import current_graph
 from handmill.ir.op import Array
 from handmill.layers.arguments import unique
-from handmill.layers.masks import warn_of_blank_rows
 from handmill.metrics.reduction import batch_size_of, plain_means
 from handmill.models import loop
 from handmill.models.checked_arguments import check_epochs, checked_class_weight, checked_count
@@ -54,7 +53,7 @@ from handmill.models.steps import (
     note_loss,
     results_come_later,
 )
-from handmill.models.training_checks import TrainingChecks, warn_of_augmented_evaluation
+from handmill.models.training_checks import TrainingChecks, warn_of_evaluated
 from handmill.optimizers.masks import hand_on_masks
 from handmill.runtime import watch
 from handmill.runtime.tape import GradientTape
@@ -713,10 +712,7 @@ class Trainer(Predicting, OlderNames):
             check = objective.one_hot.check
         x = self._as_numbers(x)
         data = make_data(x, y, sample_weight, batch_size, steps, False, None, None, check)
-        if hasattr(x, "augments"):
-            warn_of_augmented_evaluation(self, x)
-        if type(x) is dict:
-            warn_of_blank_rows(self, x.items())
+        warn_of_evaluated(self, x)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,

@@ -17,7 +17,7 @@ from handmill.layers.activations.softmax import Softmax
 from handmill.layers.context import CONTEXT, collected_losses
 from handmill.layers.eager import names_for
 from handmill.layers.layer import all_layers
-from handmill.layers.masks import blank_rows, is_mask_name
+from handmill.layers.masks import blank_rows, is_mask_name, warn_of_blank_rows
 from handmill.layers.normalization.batch_normalization import BatchNormalization
 from handmill.layers.preprocessing.rescaling import Rescaling
 from handmill.models.data_adapters import ArrayData
@@ -348,8 +348,13 @@ def is_relu(layer: Any) -> bool:
     return getattr(layer, "activation", None) is activations.relu
 
 
-def warn_of_augmented_evaluation(model: Any, x: Any) -> None:
-    """Warns if ``x`` is the augmenting generator that the model was trained on."""
+def warn_of_evaluated(model: Any, x: Any) -> None:
+    """Warns if ``x`` is the generator that the model was trained on, or has rows without a place.
+
+    The generator is one that augments; places are those that the masks among the inputs leave.
+    """
+    if type(x) is dict:
+        warn_of_blank_rows(model, x.items())
     used = getattr(model, "_augmenting", None)
     if used is not None and used() is x:
         warn_caller(

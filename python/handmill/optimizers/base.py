@@ -16,6 +16,7 @@ from handmill.ir.op import Op
 from handmill.ir.trace import apply
 from handmill.naming import auto_name
 from handmill.optimizers.applied import Applied, with_gradients
+from handmill.optimizers.exclusions import EXCLUDED, checked_exclusions
 from handmill.optimizers.masks import (
     MASKED,
     build_masks,
@@ -35,9 +36,6 @@ from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.saving.stored_variables import StoredVariables
-
-EXCLUDED = "excluded_from_weight_decay"
-"""Key of a config, there only where something is excluded: Keras has no such key and forgets."""
 
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
@@ -724,33 +722,11 @@ class Optimizer(StoredVariables, Watched):
         made = cls(**arguments)
         made._masked = masked
         if excluded is not None:
-            made._excluded, made._excluded_names = _checked_exclusions(excluded)
+            made._excluded, made._excluded_names = checked_exclusions(excluded)
         return made
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
-
-
-def _checked_exclusions(excluded: Any) -> tuple[list[Any], list[str]]:
-    """What a config says of exclusions from weight decay.
-
-    Raises:
-        ValueError: for anything but positions, paths, and names without quantifiers (a pattern
-            from a file must not be able to take for ever).
-    """
-    parts = excluded if isinstance(excluded, Mapping) else {}
-    variables, names = parts.get("variables"), parts.get("names")
-    if (
-        not isinstance(variables, list)
-        or not isinstance(names, list)
-        or not all(type(v) in (int, str) for v in variables)
-        or not all(isinstance(n, str) and re.fullmatch(r"[\w./|^$-]+", n) for n in names)
-    ):
-        raise ValueError(
-            f"`{EXCLUDED}` should hold positions or paths in `variables`, and plain names in "
-            f"`names`. Received: {excluded!r}"
-        )
-    return list(variables), list(names)
 
 
 def _gradient_of(variable: Variable, gradient: Any) -> Any:
