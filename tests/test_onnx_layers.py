@@ -125,7 +125,7 @@ def test_quantized_by_data(path: Path, tmp_path: Path) -> None:
 def test_pruned_and_trained_on(path: Path) -> None:
     model = load_onnx(path)
     model.compile("adam", "sparse_categorical_crossentropy")
-    assert len(compress.prune(model, 0.5).rows) == 5
+    assert len(compress.prune(model, 0.5, scope="layer").rows) == 5
     model.fit(IMAGES, np.arange(40) % 5, verbose=0)
     kernel = model.layers[-2].kernel if hasattr(model.layers[-2], "kernel") else None
     assert kernel is not None
@@ -231,7 +231,7 @@ def test_matrices_used_twice_stay_one() -> None:
     )
     model = read(file)
     assert kinds(model) == ["OnnxGraph"]
-    with pytest.warns(UserWarning, match="1 layers keep float weights"):
+    with pytest.warns(UserWarning, match="1 layer keeps float weights"):
         report = model.quantize("int8", verbose=0)
     assert "its weights 'w' are used in 2 places" in report.skipped[0][1]
     with pytest.raises(ValueError, match="and graphs of ONNX files"):

@@ -52,7 +52,7 @@ def test_the_report_names_every_layer_with_weights():
     assert len(report.skipped) == 3
     assert "filtered out" in dict(report.skipped).values()
     assert report.bytes_after < report.bytes_before
-    with pytest.warns(UserWarning, match="2 layers keep float weights"):
+    with pytest.warns(UserWarning, match="1 layer keeps float weights"):
         again = model.quantize("int8", filters=["body", "conv", "norm"])
     assert again.quantized == []
     assert "already quantized: int8_from_float32" in dict(again.skipped).values()

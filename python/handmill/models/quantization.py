@@ -44,7 +44,8 @@ class QuantizationReport:
         if not left:
             return None
         shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-        return f"{len(left)} layers keep float weights, as {self.mode} does not cover them: {shown}"
+        kept = "1 layer keeps" if len(left) == 1 else f"{len(left)} layers keep"
+        return f"{kept} float weights, which {self.mode} does not cover: {shown}"
 
     def render(self) -> str:
         """The report as text."""
@@ -61,6 +62,7 @@ class QuantizationReport:
 
 
 NO_SUPPORT = "no quantize support"
+VECTORS = "one number for each feature, such as normalizations have: not worth bytes"
 FILTERED = "filtered out"
 ALREADY = "already quantized"
 INSIDE = "inside another layer, where files hold no config"
@@ -295,7 +297,8 @@ def chosen_layers(
         elif not is_selected(layer, filters):
             report.skipped.append((path, left_out))
         elif not hasattr(layer, "_check_quantizable"):
-            report.skipped.append((path, NO_SUPPORT))
+            has_matrix = any(len(v.shape) > 1 for v in layer._own_variables())
+            report.skipped.append((path, NO_SUPPORT if has_matrix else VECTORS))
         elif id(layer) in inner and not _is_default(own):
             report.skipped.append((path, INSIDE))
         else:
