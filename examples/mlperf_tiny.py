@@ -95,7 +95,7 @@ def motor(rng, faulty):
     detuned = rng.integers(3, 8) if faulty and rng.random() < 0.5 else -1
     sound = rng.normal(0, 0.1, len(time))
     for k in range(8):
-        off = 1.02 if k == detuned else 1.0
+        off = 1.04 if k == detuned else 1.0
         phase = 2 * np.pi * (k + 1) * off * turns + rng.uniform(0, 6)
         sound += np.exp(-0.3 * k) * rng.uniform(0.8, 1.2) * np.sin(phase)
     if faulty and detuned < 0:

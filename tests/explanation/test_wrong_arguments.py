@@ -153,3 +153,30 @@ def test_an_array_that_the_model_has_no_input_for() -> None:
     ):
         with pytest.raises(ValueError, match="`x` holds 3 arrays, but the model has 2 inputs"):
             explain()
+
+
+@pytest.mark.parametrize("method", ("shap", "lime", "feature_ablation", "permutation_importance"))
+def test_functions_that_overwrite_what_they_are_given(method: str) -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(40, 4)).astype("float32"), np.float32([1, -2, 3, 0.5])
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        return rows @ w
+
+    def overwriting(rows: np.ndarray) -> np.ndarray:
+        found = rows @ w
+        rows[...] = 7
+        return found
+
+    def explained(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        if method == "shap":
+            return explanation.shap(function, x[:2], background=x[10:20]).values
+        if method == "lime":
+            return explanation.lime(function, x[:2], background=x).values
+        if method == "feature_ablation":
+            return explanation.feature_ablation(function, x[:2], baseline=x[10:20]).values
+        return explanation.permutation_importance(function, x, x @ w).values
+
+    before = x.copy()
+    np.testing.assert_array_equal(explained(overwriting), explained(score))
+    np.testing.assert_array_equal(x, before)

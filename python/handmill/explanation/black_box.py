@@ -59,6 +59,8 @@ class BlackBox:
         """
         rows = len(arrays[0])
         self.evaluations += rows
+        if not self.is_planned:  # a function may overwrite what it is given
+            arrays = [array.copy() for array in arrays]
         return self.checked(self._call(self.nested(arrays)), rows)
 
     def checked(self, found: Any, rows: int) -> Array:
