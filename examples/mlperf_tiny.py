@@ -99,7 +99,7 @@ def motor(rng, faulty):
         phase = 2 * np.pi * (k + 1) * off * turns + rng.uniform(0, 6)
         sound += np.exp(-0.3 * k) * rng.uniform(0.8, 1.2) * np.sin(phase)
     if faulty and detuned < 0:
-        sound[np.diff(np.floor(turns / 8), prepend=0) > 0] += 0.8
+        sound[np.diff(np.floor(turns / 8), prepend=0) > 0] += 1.2
     return sound.astype("float32")
 
 

@@ -14,7 +14,7 @@ import pytest
 import handmill
 from handmill import layers, models, optimizers
 from handmill.hub.models import BertBackbone, GPT2Backbone, GPT2CausalLM, LlamaBackbone
-from handmill.runtime.memory import FEW_BYTES, available_bytes, check_room, together
+from handmill.runtime.memory import FEW_BYTES, Account, available_bytes, check_room
 from handmill.runtime.plans import PLANS
 
 MB = 1_000_000
@@ -186,9 +186,9 @@ def test_presets_that_are_loaded(tmp_path: Path, has: Callable[[float], None]) -
 def test_what_is_asked_for_together(has: Callable[[float], None]) -> None:
     has(1000)
     assert check_room(1000, "it needs all", "") == 1000
-    with together("three of them", "Ask for less"):
+    with Account("three of them", "Ask for less"):
         handmill.Variable("zeros", shape=(100,), name="a")
-        with together("an inner one, which is a part of it", ""):
+        with Account("an inner one, which is a part of it", ""):
             handmill.Variable("zeros", shape=(100,), name="b")
         with pytest.raises(MemoryError) as found:
             handmill.Variable("zeros", shape=(100,), name="c")

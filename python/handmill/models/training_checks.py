@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,6 +47,7 @@ class TrainingChecks:
         self.model = model
         self.given: set[str] = set()
         self.first_batch: list[Array] | None = None
+        self._data: Any = None
         self._half: tuple[float, float] | None = None
         self.looks = not getattr(model, "_was_checked", False)
         if getattr(x, "augments", False):
@@ -59,13 +59,15 @@ class TrainingChecks:
             if step.training:
                 step.reset()
         if first:
-            run.first = partial(self._after_first_step, data)
+            self._data = data
+            run.first = self._after_first_step
             if (data.num_batches or STEPS_TO_LEARN) >= STEPS_TO_LEARN:
                 run.halfway = self._at_half
 
-    def _after_first_step(self, data: Any, arrays: list[Array]) -> None:
+    def _after_first_step(self, arrays: list[Array]) -> None:
         objective = self.model.objective
-        self._look_at_masks(data, arrays)
+        if arrays[2:]:  # a mask, what it belongs to, and targets
+            self._look_at_masks(arrays)
         if not self.model._logits_checked:
             self.model._logits_checked = True
             for text in _mistaken_logits(self.model):
@@ -88,13 +90,13 @@ class TrainingChecks:
                 + _range_of_inputs(self.model, arrays[0]),
             )
 
-    def _look_at_masks(self, data: Any, arrays: list[Array]) -> None:
+    def _look_at_masks(self, arrays: list[Array]) -> None:
         """Names the first row that a mask among the inputs leaves out as a whole."""
         layout = next((s.layout for s in self.model._steps.values() if s.training), None)
         masks = [] if layout is None else _masks_among(self.model, layout)
         if not masks:
             return
-        whole = data.whole() if hasattr(data, "whole") else None
+        whole = self._data.whole() if hasattr(self._data, "whole") else None
         for place, name in masks:
             problem = blank_rows(name, (arrays if whole is None else whole)[place])
             if problem is not None:

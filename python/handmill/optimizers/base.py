@@ -30,13 +30,17 @@ from handmill.optimizers.sparse_rows import gradients_of_rows, updated
 from handmill.optimizers.stateless import stateless_apply
 from handmill.primitives.cast import INCREMENT
 from handmill.primitives.reduce import SUM_OF_SQUARES
-from handmill.runtime.memory import together
+from handmill.runtime.memory import Account
 from handmill.runtime.structure import Walk, describe_watched
 from handmill.runtime.variable import Variable, zeros
 from handmill.runtime.watch import Watched, is_ours
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 from handmill.saving.stored_variables import StoredVariables
 
+_KEEPS_LESS = (
+    "Choose one that keeps less (SGD without momentum nothing, Adafactor little), or train fewer "
+    "weights"
+)
 _NOT_READ = frozenset({"_variables"})  # our optimizers have each of them under another name
 
 
@@ -250,30 +254,24 @@ class Optimizer(StoredVariables, Watched):
             return
         self._trainable_variables = list(variables)
         self._index = {id(v): i for i, v in enumerate(variables)}
-        before = list(self._variables)
+        made = len(self._variables)
+        what = f"what optimizer {self.name!r} keeps of {len(variables)} weights"
         try:
-            with together(
-                f"what optimizer {self.name!r} keeps of {len(variables)} weights",
-                "Choose one that keeps less (SGD without momentum nothing, Adafactor little), or "
-                "train fewer weights",
-            ):
-                self._build_state(list(variables))
+            with Account(what, _KEEPS_LESS):
+                if self.use_ema:
+                    self._model_variables_moving_average = self.add_optimizer_variables(
+                        variables, "average"
+                    )
+                if self.gradient_accumulation_steps:
+                    self._accumulated_gradients = self.add_optimizer_variables(
+                        variables, "gradient_accumulator"
+                    )
+                self.build_slots(list(variables))
         except MemoryError:
-            self._variables = before
+            self._variables = self._variables[:made]
             raise
-        self.built = True
-
-    def _build_state(self, variables: list[Variable]) -> None:
-        if self.use_ema:
-            self._model_variables_moving_average = self.add_optimizer_variables(
-                variables, "average"
-            )
-        if self.gradient_accumulation_steps:
-            self._accumulated_gradients = self.add_optimizer_variables(
-                variables, "gradient_accumulator"
-            )
-        self.build_slots(variables)
         build_masks(self)
+        self.built = True
 
     def build_slots(self, variables: list[Variable]) -> None:
         """Makes the slots of the algorithm; subclasses override."""

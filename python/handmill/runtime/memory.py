@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from pathlib import Path, PurePosixPath
 
 UNKNOWN = 1 << 47
@@ -52,19 +52,28 @@ def check_room(needed: int, what: str, remedy: str) -> int:
 
 
 class Account:
-    """Bytes that are asked for one after the other, before any of them is used.
+    """Counts the variables made in a ``with`` block together, for none is used before its end.
 
     What the system says is available does not count them: it gives memory out when it is used.
 
     Args:
-        what: who needs them; the middle of the message.
-        remedy: what helps, a sentence.
+        what: what they are, for messages; in an outer block that counts, they are part of that.
+        remedy: what helps where they are too many, a sentence.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
         self._what, self._remedy = what, remedy
         self._bytes = self._count = 0
         self._enough = FEW_BYTES
+        self._token: Token[Account | None] | None = None
+
+    def __enter__(self) -> None:
+        if COUNTING.get() is None:
+            self._token = COUNTING.set(self)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._token is not None:
+            COUNTING.reset(self._token)
 
     def add(self, size: int, name: str) -> None:
         """Counts what is asked for next.
@@ -83,30 +92,8 @@ class Account:
             )
 
 
-_account: ContextVar[Account | None] = ContextVar("_account", default=None)
-
-
-def account() -> Account | None:
-    """The account that counts what is asked for here, if one does."""
-    return _account.get()
-
-
-@contextlib.contextmanager
-def together(what: str, remedy: str) -> Iterator[None]:
-    """Counts the variables made in the ``with`` block together, for none is used before its end.
-
-    Args:
-        what: what they are; in an outer block that counts, they are part of that.
-        remedy: what helps where they are too many, a sentence.
-    """
-    if _account.get() is not None:
-        yield
-        return
-    token = _account.set(Account(what, remedy))
-    try:
-        yield
-    finally:
-        _account.reset(token)
+COUNTING: ContextVar[Account | None] = ContextVar("COUNTING", default=None)
+"""The account that counts what is asked for here, if one does."""
 
 
 def available_bytes(root: str = "/") -> int:

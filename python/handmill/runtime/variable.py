@@ -20,7 +20,7 @@ from handmill.ir.shapes import DTYPES, FLOATS, Spec, name_of_dtype, numpy_dtype
 from handmill.ir.trace import as_value, dtype_read, read, recorder, recorders
 from handmill.naming import auto_name, path_of
 from handmill.primitives.operands import array_of_numbers, converted
-from handmill.runtime.memory import FEW_BYTES, account, check_room, in_gigabytes, together
+from handmill.runtime.memory import COUNTING, FEW_BYTES, Account, check_room, in_gigabytes
 from handmill.runtime.watch import TRAINABLE, Watched, notice
 
 
@@ -123,7 +123,7 @@ def stored_values() -> Iterator[list[tuple[Variable, Callable[[], Array]]]]:
     undrawn: list[tuple[Variable, Callable[[], Array]]] = []
     token = _undrawn.set(undrawn)
     try:
-        with together("the weights that will be read", "Free memory, or read a smaller model"):
+        with Account("the weights that will be read", "Free memory, or read a smaller model"):
             yield undrawn
     finally:
         _undrawn.reset(token)
@@ -167,7 +167,7 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: str, drawn: bool) -> 
             raise ValueError(
                 f"variable {name!r} of shape {shape} needs {size} bytes, more than are stored"
             )
-    counted = account()
+    counted = COUNTING.get()
     if counted is not None:
         counted.add(size, name)
     _unseen[0] += size * (1 + drawn)
@@ -347,7 +347,7 @@ class Variable(ElementwiseEquality, LogicalOperators, Watched):
             named: a name and a path for each.
         """
         size = sum([v.state.nbytes for v in variables])
-        if size > FEW_BYTES or _budget.get() is not None or account() is not None:
+        if size > FEW_BYTES or _budget.get() is not None or COUNTING.get() is not None:
             for variable, (name, _) in zip(variables, named, strict=True):
                 _check_bytes(name, variable.shape, variable.spec.dtype, drawn=False)
         found = []

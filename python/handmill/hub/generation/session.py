@@ -21,7 +21,7 @@ from handmill.ir.op import Array
 from handmill.primitives.operands import shape_of
 from handmill.runtime.feed import Feed
 from handmill.runtime.function import TracedFunction
-from handmill.runtime.memory import together
+from handmill.runtime.memory import Account
 from handmill.runtime.structure import Constant
 from handmill.runtime.variable import Variable, zeros
 
@@ -65,7 +65,7 @@ class Session:
 
         dtype = model.compute_dtype
         shapes = model.cache_shapes(rows, places)
-        with together(
+        with Account(
             f"keys and values of {rows} texts of {places} tokens",
             "Pass a smaller max_length, or fewer texts at a time",
         ):
