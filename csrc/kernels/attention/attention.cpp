@@ -161,7 +161,7 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
                 .c = memory.sums + t * v,
                 .a_stride = Blocks::kStride,
                 .b_stride = v,
-                .b_panel = kAttentionPanel,
+                .b_panel = 0,
                 .c_stride = v,
                 .rows = in_tile,
                 .columns = whole_vectors(a.V),

@@ -180,7 +180,9 @@ inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, c
 struct SmallProduct {
   const float *a, *b;
   float* c;
-  int64_t a_stride, b_stride, b_panel, c_stride;  // b_panel: from one panel of b to the next
+  int64_t a_stride, b_stride;
+  int64_t b_panel;  // from one panel of kAttentionPanel columns of b to the next; 0: b lies in rows
+  int64_t c_stride;
   int64_t rows, columns, depth;
   bool a_rows, add;  // a_rows: a[m * a_stride + k], else a[k * a_stride + m]
 };
@@ -194,8 +196,14 @@ inline void multiply(const SmallProduct& p) {
   t.last_lanes = Vec::width;
   t.prefetch_mask = -1;
   t.add_to_c = p.add;
-  for (int64_t n = 0, panel = 0; n < p.columns; n += kAttentionPanel, panel += p.b_panel) {
-    const int vectors = static_cast<int>(least(kAttentionPanel, p.columns - n) / Vec::width);
+  // Four vectors as two and two: one of them alone waits for its own sums.
+  int64_t step = kAttentionPanel, b_step = p.b_panel;
+  if (p.b_panel == 0) {
+    const int64_t panels = (p.columns + kAttentionPanel - 1) / kAttentionPanel;
+    b_step = step = whole_vectors((p.columns + panels - 1) / panels);
+  }
+  for (int64_t n = 0, panel = 0; n < p.columns; n += step, panel += b_step) {
+    const int vectors = static_cast<int>(least(step, p.columns - n) / Vec::width);
     for (int64_t m = 0; m < p.rows; m += kTileRows) {
       const int rows = static_cast<int>(least(kTileRows, p.rows - m));
       t.a = p.a + (p.a_rows ? m * p.a_stride : m);
