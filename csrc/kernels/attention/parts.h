@@ -75,6 +75,40 @@ struct AttentionHead {
   }
 };
 
+// What the head after this one reads, fetched into L2 meanwhile, a row and a key at a time: they
+// lie whole positions apart, which the hardware does not foresee.
+class NextHead {
+ public:
+  HM_INLINE NextHead(const AttentionHead& head, int64_t index, bool is_there)
+      : next_(head.a, is_there ? index : 0), is_there_(is_there) {}
+
+  // of_row: arrays that are laid out as queries, with the numbers of a row.
+  struct Rows {
+    const float* x;
+    int64_t width;
+  };
+  template <size_t kArrays>
+  HM_INLINE void fetch(int64_t begin, int64_t end, const Rows (&of_row)[kArrays]) const {
+    if (!is_there_) return;
+    for (int64_t i = begin; i < least(end, next_.rows()); ++i) {
+      const int64_t place = next_.place(i);
+      for (const Rows& r : of_row) fetch_row(r.x + place * r.width, r.width);
+      if (i >= next_.a.S) continue;
+      const int64_t source = next_.source(i);
+      fetch_row(next_.a.k + source * next_.a.H, next_.a.H);
+      fetch_row(next_.a.v + source * next_.a.V, next_.a.V);
+    }
+  }
+
+ private:
+  HM_INLINE static void fetch_row(const float* x, int64_t width) {
+    for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(x + c, 0, 2);
+  }
+
+  AttentionHead next_;
+  bool is_there_;
+};
+
 // The keys of a row within a block that begins at key `first`.
 struct AttentionRow {
   int64_t begin, end;
