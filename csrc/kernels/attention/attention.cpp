@@ -95,7 +95,7 @@ HM_INLINE void soften(const AttentionHead& head, const AttentionRow (&rows)[kTil
 }
 
 void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range rows,
-                 const Forward& memory) {
+                 const NextHead& next, const Forward& memory) {
   constexpr int W = Vec::width;
   const AttentionScores& a = args.of;
   const int64_t h = Blocks::padded(a.H), v = Blocks::padded(a.V), count = rows.end - rows.begin;
@@ -111,6 +111,7 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
     pack_rows(head, keys, a.v, a.V, 1.0f, memory.rows);
     for (int64_t t = 0; t < count; t += kTileRows) {
       const int64_t in_tile = least(kTileRows, count - t);
+      if (first == 0) next.fetch(rows.begin + t, rows.begin + t + in_tile, {{a.q, a.H}});
       int64_t begin = keys.size, end = 0;
       AttentionRow seen[kTileRows];
       for (int64_t r = 0; r < in_tile; ++r) {
@@ -161,7 +162,7 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
                 .c = memory.sums + t * v,
                 .a_stride = Blocks::kStride,
                 .b_stride = v,
-                .b_panel = kAttentionPanel,
+                .b_panel = 0,
                 .c_stride = v,
                 .rows = in_tile,
                 .columns = whole_vectors(a.V),
@@ -193,7 +194,8 @@ void attention(const AttentionArgs& a, Range blocks, void* scratch) {
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const AttentionHead head(a.of, block / parts);
     const int64_t begin = block % parts * Blocks::kRows;
-    attend_rows(a, head, {begin, least(begin + Blocks::kRows, rows)}, memory);
+    const NextHead next(head, block / parts + 1, block + parts < blocks.end);
+    attend_rows(a, head, {begin, least(begin + Blocks::kRows, rows)}, next, memory);
   }
 }
 

@@ -89,9 +89,21 @@ void copy_queries(const AttentionGradArgs& args, const AttentionHead& head, int6
   }
 }
 
-// What the rows [row, row + count) add to the gradients of a block of keys, and get from it.
+void clear_rows(const AttentionGradArgs& args, const AttentionHead& head, int64_t row,
+                int64_t count) {
+  const int64_t H = args.of.H;
+  for (int64_t r = row; r < row + count; ++r) {
+    float* dq = args.dq + head.place(r) * H;
+    for (int64_t c = 0; c < H; c += Vec::width) {
+      Vec::zero().store_n(dq + c, least(H - c, Vec::width));
+    }
+  }
+}
+
+// What the rows [row, row + count) add to the gradients of a block of keys, and get from it; of the
+// first block they take it.
 void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const AttentionKeys& keys,
-              int64_t row, int64_t count, const Backward& memory) {
+              int64_t row, int64_t count, const NextHead& next, const Backward& memory) {
   constexpr int W = Vec::width;
   constexpr int64_t P = kAttentionPanel, stride = Blocks::kStride;
   const AttentionScores& a = args.of;
@@ -113,13 +125,23 @@ void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const At
     begin = least(begin, part.begin);
     end = most(end, part.end);
   }
-  if (end == 0) return;
+  const bool is_first = keys.first == 0;
+  if (end == 0) {
+    if (is_first) clear_rows(args, head, row, count);
+    return;
+  }
   float dots[Blocks::kGradRows];
   copy_queries(args, head, row, count, memory, dots);
   for (int64_t t = 0; t < tiles; ++t) {
     const Part part = parts[t];
     const int64_t from = t * kTileRows, rows = least(kTileRows, count - from);
-    if (part.end == 0) continue;
+    if (is_first) {
+      next.fetch(row + from, row + from + rows, {{a.q, a.H}, {args.dy, a.V}, {args.y, a.V}});
+    }
+    if (part.end == 0) {
+      if (is_first) clear_rows(args, head, row + from, rows);
+      continue;
+    }
     const int64_t panel = part.begin / P;
     float* weights = memory.weights + from * stride;
     float* dscores = memory.dscores + from * stride;
@@ -160,10 +182,11 @@ void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const At
               dscores + r * stride, nullptr);
       }
       // Products over rows take tiles of keys that may reach beyond what these rows see.
+      static_assert(kTileRows <= W && W <= Blocks::kLine);
       float* both[] = {weights + r * stride, dscores + r * stride};
       for (float* x : both) {
-        for (int64_t j = most(0, part.begin - kTileRows); j < part.begin; ++j) x[j] = 0.0f;
-        for (int64_t j = part.end; j < least(part.end + kTileRows, stride); ++j) x[j] = 0.0f;
+        if (part.begin > 0) Vec::zero().store(x + part.begin - W);
+        Vec::zero().store(x + part.end);
       }
     }
     multiply({.a = dscores + part.begin,
@@ -171,7 +194,7 @@ void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const At
               .c = memory.dq,
               .a_stride = stride,
               .b_stride = h,
-              .b_panel = P,
+              .b_panel = 0,
               .c_stride = h,
               .rows = rows,
               .columns = whole_vectors(a.H),
@@ -182,7 +205,8 @@ void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const At
       float* dq = args.dq + head.place(row + from + r) * a.H;
       for (int64_t c = 0; c < a.H; c += W) {
         const int64_t n = least(a.H - c, W);
-        (Vec::load_n(dq + c, n) + Vec::load(memory.dq + r * h + c)).store_n(dq + c, n);
+        const Vec found = Vec::load(memory.dq + r * h + c);
+        (is_first ? found : Vec::load_n(dq + c, n) + found).store_n(dq + c, n);
       }
     }
   }
@@ -210,7 +234,7 @@ void add_rows(const AttentionGradArgs& args, const AttentionHead& head, const At
                    .c = memory.dv + j * v,
                    .a_stride = stride,
                    .b_stride = v,
-                   .b_panel = P,
+                   .b_panel = 0,
                    .c_stride = v,
                    .rows = size,
                    .columns = whole_vectors(a.V),
@@ -244,10 +268,8 @@ void attention_grad(const AttentionGradArgs& args, Range blocks, void* scratch) 
   const int64_t h = Blocks::padded(a.H), v = Blocks::padded(a.V);
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const AttentionHead head(a, block);
-    for (int64_t row = 0; row < head.rows(); ++row) {
-      float* dq = args.dq + head.place(row) * a.H;
-      for (int64_t c = 0; c < a.H; ++c) dq[c] = 0.0f;
-    }
+    const NextHead next(head, block + 1, block + 1 < blocks.end);
+    if (a.S == 0) clear_rows(args, head, 0, head.rows());
     for (int64_t first = 0; first < a.S; first += Blocks::kKeys) {
       const AttentionKeys keys(head, {0, head.rows()}, first);
       for (int64_t i = 0; i < keys.size * h; ++i) memory.dk[i] = 0.0f;
@@ -257,8 +279,11 @@ void attention_grad(const AttentionGradArgs& args, Range blocks, void* scratch) 
         pack_rows(head, keys, a.k, a.H, a.scale, memory.keys);
         pack_columns(head, keys, a.v, a.V, memory.value_columns);
         for (int64_t row = 0; row < head.rows(); row += Blocks::kGradRows) {
-          add_rows(args, head, keys, row, least(Blocks::kGradRows, head.rows() - row), memory);
+          const int64_t count = least(Blocks::kGradRows, head.rows() - row);
+          add_rows(args, head, keys, row, count, next, memory);
         }
+      } else if (first == 0) {
+        clear_rows(args, head, 0, head.rows());
       }
       store_keys(memory.dk, h, a.H, keys.size, args.dk + head.key(first) * a.H, a.K * a.H);
       store_keys(memory.dv, v, a.V, keys.size, args.dv + head.key(first) * a.V, a.K * a.V);

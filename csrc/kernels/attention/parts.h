@@ -75,6 +75,40 @@ struct AttentionHead {
   }
 };
 
+// What the head after this one reads, fetched into L2 meanwhile, a row and a key at a time: they
+// lie whole positions apart, which the hardware does not foresee.
+class NextHead {
+ public:
+  HM_INLINE NextHead(const AttentionHead& head, int64_t index, bool is_there)
+      : next_(head.a, is_there ? index : 0), is_there_(is_there) {}
+
+  // of_row: arrays that are laid out as queries, with the numbers of a row.
+  struct Rows {
+    const float* x;
+    int64_t width;
+  };
+  template <size_t kArrays>
+  HM_INLINE void fetch(int64_t begin, int64_t end, const Rows (&of_row)[kArrays]) const {
+    if (!is_there_) return;
+    for (int64_t i = begin; i < least(end, next_.rows()); ++i) {
+      const int64_t place = next_.place(i);
+      for (const Rows& r : of_row) fetch_row(r.x + place * r.width, r.width);
+      if (i >= next_.a.S) continue;
+      const int64_t source = next_.source(i);
+      fetch_row(next_.a.k + source * next_.a.H, next_.a.H);
+      fetch_row(next_.a.v + source * next_.a.V, next_.a.V);
+    }
+  }
+
+ private:
+  HM_INLINE static void fetch_row(const float* x, int64_t width) {
+    for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(x + c, 0, 2);
+  }
+
+  AttentionHead next_;
+  bool is_there_;
+};
+
 // The keys of a row within a block that begins at key `first`.
 struct AttentionRow {
   int64_t begin, end;
@@ -180,7 +214,9 @@ inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, c
 struct SmallProduct {
   const float *a, *b;
   float* c;
-  int64_t a_stride, b_stride, b_panel, c_stride;  // b_panel: from one panel of b to the next
+  int64_t a_stride, b_stride;
+  int64_t b_panel;  // from one panel of kAttentionPanel columns of b to the next; 0: b lies in rows
+  int64_t c_stride;
   int64_t rows, columns, depth;
   bool a_rows, add;  // a_rows: a[m * a_stride + k], else a[k * a_stride + m]
 };
@@ -194,8 +230,14 @@ inline void multiply(const SmallProduct& p) {
   t.last_lanes = Vec::width;
   t.prefetch_mask = -1;
   t.add_to_c = p.add;
-  for (int64_t n = 0, panel = 0; n < p.columns; n += kAttentionPanel, panel += p.b_panel) {
-    const int vectors = static_cast<int>(least(kAttentionPanel, p.columns - n) / Vec::width);
+  // Four vectors as two and two: one of them alone waits for its own sums.
+  int64_t step = kAttentionPanel, b_step = p.b_panel;
+  if (p.b_panel == 0) {
+    const int64_t panels = (p.columns + kAttentionPanel - 1) / kAttentionPanel;
+    b_step = step = whole_vectors((p.columns + panels - 1) / panels);
+  }
+  for (int64_t n = 0, panel = 0; n < p.columns; n += step, panel += b_step) {
+    const int vectors = static_cast<int>(least(step, p.columns - n) / Vec::width);
     for (int64_t m = 0; m < p.rows; m += kTileRows) {
       const int rows = static_cast<int>(least(kTileRows, p.rows - m));
       t.a = p.a + (p.a_rows ? m * p.a_stride : m);

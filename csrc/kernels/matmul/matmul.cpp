@@ -50,6 +50,11 @@ RegisterFinish finish_of(const MatmulEpilogue& e) {
   return {e.scale != nullptr, e.bias != nullptr, relu, gate, rest};
 }
 
+// What the epilogue reads of each element; of two operands the latter, which is older.
+const float* read_last(const MatmulEpilogue& e) {
+  return floats(e.grad != ActivationGrad::none ? e.grad_of : e.residual);
+}
+
 // Computes a tile of the gradient, which belongs at `offset`, and keeps it with those before it
 // while there is room: whole rows, which lie without gaps in the parameter. Where a row does not
 // end with a vector, applying it alone costs masked loads and stores (33 x 10 with Adam: 0.79
@@ -241,6 +246,8 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t chunk, int6
     tile.add_to_c = add_to_c;
     tile.relu = finish.relu;
     const float* gate = finish.gate ? floats(p.epilogue.grad_of) + block.offset + n : nullptr;
+    const float* read_after = finish.gate || finish.rest ? read_last(p.epilogue) : nullptr;
+    if (read_after != nullptr) read_after += block.offset + n;
     tile.gate_stride = p.c_row;
     const float* next_b = nullptr;
     int64_t next_step = 0;
@@ -261,6 +268,7 @@ void multiply_chunk(const MatmulArgs& p, const Block& block, int64_t chunk, int6
       tile.a = a + (m - m_begin) * a_step;
       tile.c = block.c + m * block.c_row + n;
       tile.gate = gate == nullptr ? nullptr : gate + m * tile.gate_stride;
+      tile.read_after = read_after == nullptr ? nullptr : read_after + m * tile.gate_stride;
       tile.next_b = next_b + i * next_step;
       tile.next_b_end = tile.next_b + next_step;
       const RegisterKernel kernel = i < tiles.remainder ? tall : low;

@@ -16,7 +16,10 @@ struct RegisterTile {
   const float* scale;  // null: none
   const float* bias;   // null: none
   const float* gate;   // null: none
-  int64_t a_stride;    // rows kernels: a[m * a_stride + k]; columns kernels: a[k * a_stride + m]
+  // What the epilogue reads of each element, fetched while the products run; null: nothing. Its
+  // rows are gate_stride apart.
+  const float* read_after;
+  int64_t a_stride;  // rows kernels: a[m * a_stride + k]; columns kernels: a[k * a_stride + m]
   int64_t b_stride;
   int64_t c_stride;
   int64_t gate_stride;

@@ -127,9 +127,9 @@ HM_INLINE void compute_tile(const RegisterTile& t, Beside beside) {
   for (const float* line = t.next_b; line < t.next_b_end; line += 16) {
     __builtin_prefetch(line, 0, 2);
   }
-  if (t.gate != nullptr) {  // it was written long ago
+  if (t.read_after != nullptr) {  // it was written long ago
     for (int m = 0; m < MR; ++m) {
-      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.gate + m * t.gate_stride + v * W);
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.read_after + m * t.gate_stride + v * W);
     }
   }
 #pragma GCC unroll 1

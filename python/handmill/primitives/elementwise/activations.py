@@ -260,10 +260,11 @@ SILU_GRAD: Op = binary_op(
     Ulp(16, of=lambda inputs, attrs: np.abs(inputs[0]) * (1 + np.abs(inputs[1]))),
     epilogue=("act_grad", "silu"),
 )
-# gelu = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2. Roundings near 0, where Phi is 1/2, in units of
-# 2^-24: its argument t 1.5, the polynomial 2, exponential and products 1, the difference from 1 a
-# half, the fit 0.4; in units of x, which are 2^-24 x or more, 5.4 at most and a half of the last
-# product. They never meet: the largest error is 3.4 (every third float from 1e-10 to 13).
+# gelu = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2. Errors of Phi in units of 2^-24, those of its
+# logarithm times Phi <= 1/2: the fit 0.7, the roundings of both halves of the polynomial and of
+# their sum 0.35 each, the power of 2 0.8 and its rounding a half, the difference from 1 a half; in
+# units of x, which are 2^-24 x or more, 3.6 and a half of the last product. They never meet: the
+# largest error is 2.9 at every level (every seventh float from 1e-10 to 14, both signs).
 GELU = unary_op(
     "gelu",
     _gelu,
@@ -281,9 +282,10 @@ def _gelu_grad(dy: Array, x: Array) -> Array:
     )
 
 
-# d/dx x Phi(x) = Phi(x) + x phi(x), phi = e^(-x^2/2) / sqrt(2 pi): as Phi in gelu, where the slope
-# by t is twice as large (3 units), and x phi <= 1/4 with 2 units of exp and the rounding of x^2 / 2
-# (times x^3 phi / 2 <= 1/4); the last product. A unit of |dy| counts up to twice.
+# d/dx x Phi(x) = Phi(x) + x phi(x), phi = e^(-x^2/2) / sqrt(2 pi): e^(-x^2/2) times a polynomial
+# of two halves, each below 2 where the power is above 1/4 (2 units of 2^-24 together), the fit 1.2,
+# the power and the rounding of x^2 / 2 (times x^2 / 2 e^(-x^2/2) <= 0.4) 1.5; the last product. A
+# unit of |dy| counts up to twice. The largest error is 4.1.
 GELU_GRAD: Op = binary_op(
     "gelu_grad",
     _gelu_grad,
