@@ -152,7 +152,9 @@ def learn(make, epochs, batch, rate, decay, loss):
 
 def in_c(model, folder):
     """The model as a function of arrays that runs its C file."""
-    model.export(folder / "net.c", format="c", name="net")
+    of_floats = keras.models.clone_model(model, keras.Input(model.input_shape[1:]))
+    of_floats.set_weights(model.get_weights())
+    of_floats.export(folder / "net.c", format="c", name="net")
     library = folder / "net.so"
     command = ("cc", "-O3", "-std=c99", "-shared", "-fPIC", "-o", library, folder / "net.c", "-lm")
     subprocess.run(command, check=True)

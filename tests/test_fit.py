@@ -307,6 +307,22 @@ def test_warning_of_dead_units_and_of_no_progress():
     assert "below guessing" in texts
 
 
+@pytest.mark.parametrize("beta, batches", ((0.0, 4), (-1e4, 4), (-1e4, 40)))
+def test_units_are_judged_once_running_statistics_have_settled(beta, batches):
+    """Before, inference shows units as dead that training sees alive."""
+    x = np.random.default_rng(0).normal(-50, 1, (8 * batches, 3)).astype("float32")
+    norm = layers.BatchNormalization(momentum=0.9)
+    first = layers.Dense(6, kernel_initializer="ones")
+    model = handmill.Sequential([handmill.Input((3,)), first, norm, layers.ReLU(), layers.Dense(1)])
+    norm.beta.assign(np.full(6, beta, "float32"))
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, np.zeros(len(x)), batch_size=8, verbose=0)
+    dead = [w for w in caught if "6 of 6 ReLU units" in str(w.message)]
+    assert len(dead) == (batches == 40)
+
+
 def test_warning_of_nan_names_the_step():
     x = X.copy()
     x[25] = np.nan

@@ -31,6 +31,8 @@ NOT_BELOW = 0.98
 """A loss of at least so much of the loss of guessing is not below it."""
 STEPS_TO_LEARN = 20
 """Epochs of fewer steps are not judged."""
+SETTLED = 0.05
+"""The part that running statistics may still hold of their first values when units are judged."""
 MOSTLY_DEAD = 0.5
 """Layers with at least this part of their units dead are named."""
 
@@ -149,7 +151,7 @@ class TrainingChecks:
                 "the model has learnt next to nothing yet. Look at the range of the inputs, the "
                 "learning rate, and whether labels belong to their inputs.",
             )
-        if self.looks and run.last.is_standard:
+        if self.looks and run.last.is_standard and _statistics_have_settled(self.model):
             self.model._was_checked = True
             self._look_for_dead_units(data)
 
@@ -200,6 +202,16 @@ class TrainingChecks:
             return
         self.given.add(key)
         warn_caller(f"model {self.model.name!r}: {text}", TrainingWarning)
+
+
+def _statistics_have_settled(model: Any) -> bool:
+    """Whether inference, by running statistics, tells anything of training, by those of batches."""
+    steps = int(np.asarray(model.optimizer.iterations))
+    return all(
+        layer.momentum**steps <= SETTLED
+        for layer in all_layers(model)
+        if isinstance(layer, BatchNormalization) and layer.trainable
+    )
 
 
 def _masks_among(model: Any, layout: Any) -> list[tuple[int, str]]:
