@@ -307,7 +307,7 @@ def test_warning_of_dead_units_and_of_no_progress():
     assert "below guessing" in texts
 
 
-@pytest.mark.parametrize("beta, batches", ((0.0, 4), (-1e4, 4), (-1e4, 40)))
+@pytest.mark.parametrize(("beta", "batches"), ((0.0, 4), (-1e4, 4), (-1e4, 40)))
 def test_units_are_judged_once_running_statistics_have_settled(beta, batches):
     """Before, inference shows units as dead that training sees alive."""
     x = np.random.default_rng(0).normal(-50, 1, (8 * batches, 3)).astype("float32")
