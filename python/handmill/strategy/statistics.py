@@ -402,7 +402,7 @@ def ratio_interval(first: Any, second: Any, confidence: float = 0.95) -> Interva
         >>> from handmill.strategy.statistics import ratio_interval
         >>> low, high = ratio_interval([1.0, 2.0, 3.0], [1.1, 2.0, 3.3])
         >>> print(f"{low:.2f} to {high:.2f}")
-        0.93 to 1.20
+        0.92 to 1.22
     """
     a, b = _numbers("first", first), _numbers("second", second)
     if len(a) != len(b) or not a.mean() > 0:
