@@ -166,6 +166,8 @@ def test_caches_of_texts(has: Callable[[float], None]) -> None:
 
 @pytest.mark.parametrize("suffix", ("hmill", "keras"))
 def test_models_that_are_loaded(suffix: str, tmp_path: Path, has: Callable[[float], None]) -> None:
+    if suffix == "keras":
+        pytest.importorskip("h5py", reason="no h5py")
     model = models.Sequential([layers.Input((50,)), *(layers.Dense(50) for _ in range(5))])
     path = tmp_path / f"model.{suffix}"
     model.save(path)
