@@ -210,7 +210,7 @@ def _statistics_have_settled(model: Any) -> bool:
     return all(
         layer.momentum**steps <= SETTLED
         for layer in all_layers(model)
-        if isinstance(layer, BatchNormalization) and layer.trainable
+        if isinstance(layer, BatchNormalization) and layer.trainable and not layer.statistics_frozen
     )
 
 
@@ -363,9 +363,9 @@ def is_relu(layer: Any) -> bool:
 
 
 def warn_of_evaluated(model: Any, x: Any) -> None:
-    """Warns if ``x`` is the generator that the model was trained on, or has rows without a place.
+    """Warns of inputs that tell little: the augmenting generator that the model was trained on.
 
-    The generator is one that augments; places are those that the masks among the inputs leave.
+    And of masks among them that leave out all of a row.
     """
     if type(x) is dict:
         warn_of_blank_rows(model, x.items())

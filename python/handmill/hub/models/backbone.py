@@ -21,6 +21,11 @@ from handmill.runtime.memory import FEW_BYTES, check_room, in_gigabytes
 _LORA_SUFFIX = ".lora.safetensors"
 
 
+def block_weights(hidden_dim: int, intermediate_dim: int) -> int:
+    """How many weights a block of GPT-2 or BERT has: attention, two layers, two normalizations."""
+    return hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
+
+
 def check_size(title: str, dtype: Any, count: Callable[..., int], **sizes: Any) -> None:
     """Refuses a model whose weights nobody can have here, before the first of them is made.
 

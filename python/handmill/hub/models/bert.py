@@ -9,7 +9,7 @@ from handmill.hub.layers.activations import gelu_approximate
 from handmill.hub.layers.masked_lm_head import MaskedLMHead
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_encoder import TransformerEncoder
-from handmill.hub.models.backbone import Backbone, check_size
+from handmill.hub.models.backbone import Backbone, block_weights, check_size
 from handmill.hub.models.task import MaskedLM, TextClassifier, check_backbone
 from handmill.layers.core.dense import Dense
 from handmill.layers.core.embedding import Embedding
@@ -33,9 +33,8 @@ def _weights(
     num_segments: int,
 ) -> int:
     """How many weights the blocks of these sizes have."""
-    block = hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
     around = vocabulary_size + max_sequence_length + num_segments + hidden_dim + 3
-    return num_layers * block + around * hidden_dim
+    return num_layers * block_weights(hidden_dim, intermediate_dim) + around * hidden_dim
 
 
 class BertBackbone(Backbone):

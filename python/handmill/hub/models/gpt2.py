@@ -9,7 +9,7 @@ from handmill import activations, initializers, ops
 from handmill.hub.layers.activations import gelu_approximate
 from handmill.hub.layers.position_embedding import PositionEmbedding
 from handmill.hub.layers.transformer_decoder import TransformerDecoder
-from handmill.hub.models.backbone import Backbone, check_size
+from handmill.hub.models.backbone import Backbone, block_weights, check_size
 from handmill.hub.models.causal_lm import CausalLM
 from handmill.layers.core.input_layer import Input
 from handmill.layers.core.reversible_embedding import ReversibleEmbedding
@@ -27,9 +27,8 @@ def _weights(
     tables: int,
 ) -> int:
     """How many weights the blocks of these sizes have."""
-    block = hidden_dim * (4 * hidden_dim + 2 * intermediate_dim + 9) + intermediate_dim
     around = tables * vocabulary_size + max_sequence_length + 2
-    return num_layers * block + around * hidden_dim
+    return num_layers * block_weights(hidden_dim, intermediate_dim) + around * hidden_dim
 
 
 class GPT2Backbone(Backbone):
