@@ -204,15 +204,23 @@ def run(count: int, seed: int) -> Iterator[tuple[str, float, bytes]]:
     for _ in range(count):
         change = mutated if rng.integers(2) else restructured
         data = change(rng, files[int(rng.integers(len(files)))], files)
-        start = time.process_time()
         try:
-            outcome = read(data)
+            outcome, seconds = timed(data)
+            if seconds > MOST_SECONDS:  # the kernel's part of it differs tenfold with free memory
+                seconds = min(seconds, timed(data)[1])
         except Exception:
             path = Path(tempfile.mkdtemp()) / "file.onnx"
             path.write_bytes(data)
             print(f"the file is {path}", file=sys.stderr)
             raise
-        yield outcome, time.process_time() - start, data
+        yield outcome, seconds, data
+
+
+def timed(data: bytes) -> tuple[str, float]:
+    """What became of a file, and the seconds of the processor that it took."""
+    start = time.process_time()
+    outcome = read(data)
+    return outcome, time.process_time() - start
 
 
 def peak() -> int:
