@@ -15,6 +15,9 @@ namespace {
 constexpr int64_t kFloatBytes = 4;  // bytes
 // Positions of one block, whose sums of one panel, and what they read, stay in L2.
 constexpr int64_t kBlockPositions = 224;
+// Bytes of what a block reads of the source, which it goes through once for each panel: half of an
+// L2. With steps of 2 windows read four positions for one of theirs.
+constexpr int64_t kBlockReadBytes = 256 * 1024;
 // Longest chain of products of one sum: a panel of as many rows stays in L2.
 constexpr int64_t kChunk = 640;
 // Positions of a chunk of a kernel's gradient.
@@ -248,6 +251,13 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   if (args.rows_per_block == rows) {
     args.images_per_block = std::clamp<int64_t>(kBlockPositions / (rows * cols), 1, shape.images);
   }
+  const int64_t row_bytes = kFloatBytes * shape.depth * cover_of(across, transposed, cols).extent;
+  const auto reads_too_much = [&] {
+    const int64_t rows_read = cover_of(down, transposed, args.rows_per_block).extent;
+    return args.images_per_block * rows_read * row_bytes > kBlockReadBytes;
+  };
+  while (args.images_per_block > 1 && reads_too_much()) --args.images_per_block;
+  while (args.rows_per_block > 1 && reads_too_much()) --args.rows_per_block;
   const int64_t most_rows = args.rows_per_block, most_images = args.images_per_block;
   const auto count = [&] {
     args.image_blocks = ceil_div(shape.images, args.images_per_block);
