@@ -60,6 +60,10 @@ class _Conv(QuantizedTableLayer, ConvolutionLayer):
             **kwargs,
         )
         self.filters = strictly_positive("filters", filters)
+        if isinstance(groups, int) and groups < 1:  # Keras's words
+            raise ValueError(
+                f"The number of groups must be a positive integer. Received: groups={groups}."
+            )
         self.groups = whole_number("Conv: `groups`", groups, 1)
         if self.filters % self.groups:
             raise ValueError(
