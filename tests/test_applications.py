@@ -18,6 +18,7 @@ RNG = np.random.default_rng(11)
 # Numbers of weights as Keras's documentation and torchvision's tables have them; of torchvision's
 # with the moving statistics.
 COUNTS = {
+    "MobileNet": 4_253_864,
     "MobileNetV2": 3_538_984,
     "ResNet18": 11_689_512 + 9_600,
     "EfficientNetB0": 5_330_571,
@@ -38,7 +39,7 @@ COUNTS = {
     "EfficientNetB6": 43_265_143,
     "EfficientNetB7": 66_658_687,
 }
-QUICK = ("MobileNetV2", "ResNet18", "VGG16")
+QUICK = ("MobileNet", "MobileNetV2", "ResNet18", "VGG16")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +291,10 @@ def test_imagenet_says_where_weights_are(monkeypatch, tmp_path):
     assert f"ResNet50(weights={file!r}, include_top=False)" in str(error.value)
     with pytest.raises(ValueError, match=r"mobilenet_v2_weights\S*_0.35_96.h5"):
         applications.MobileNetV2((96, 96, 3), 0.35)
+    with pytest.raises(ValueError, match=r"mobilenet/mobilenet_2_5_128_tf_no_top.h5"):
+        applications.MobileNet((128, 128, 3), 0.25, include_top=False)
+    with pytest.raises(ValueError, match=r"alpha in \(0.25, 0.5, 0.75, 1.0\) only"):
+        applications.MobileNet(alpha=0.35)
     with pytest.raises(ValueError, match=r"keras-applications/efficientnetb3_notop.h5"):
         applications.EfficientNetB3(include_top=False)
     with pytest.raises(ValueError, match=r"huggingface\.co/timm"):
@@ -337,6 +342,19 @@ def test_keras_own_folder_is_read(monkeypatch, tmp_path):
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         applications.MobileNetV2(**{"weights": None, "alpha": 0.35, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        ({"alpha": 0.01}, "`alpha` must be 1/32 or more"),
+        ({"depth_multiplier": 0}, "`depth_multiplier` must be a whole number of 1 or more"),
+        ({"dropout": 2}, "rate"),
+    ),
+)
+def test_arguments_of_the_first_mobilenet(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        applications.MobileNet((32, 32, 3), **{"weights": None, "alpha": 0.25, **arguments})
 
 
 def test_activations_of_trained_classifiers(tmp_path):
@@ -454,7 +472,7 @@ def keras():
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", ("MobileNetV2", "EfficientNetB0", "ResNet50", "ResNet50V2", "VGG16")
+    "name", ("MobileNet", "MobileNetV2", "EfficientNetB0", "ResNet50", "ResNet50V2", "VGG16")
 )
 def test_networks_of_keras(keras, tmp_path, name):
     """Names and order of layers and weights, both formats of files, and the numbers."""
@@ -465,6 +483,8 @@ def test_networks_of_keras(keras, tmp_path, name):
     arguments = {"input_shape": shape, "classes": 7}
     if name == "MobileNetV2":
         arguments["alpha"] = 0.35
+    if name == "MobileNet":
+        arguments |= {"alpha": 0.25, "depth_multiplier": 2}
     theirs = getattr(keras.applications, name)(weights=None, **arguments)
     for w in theirs.weights:
         value = w.numpy()

@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         **{f"EfficientNetB{n}": ".efficientnet" for n in range(8)},
+        "MobileNet": ".mobilenet",
         "MobileNetV2": ".mobilenet_v2",
         **{f"ResNet{n}": ".resnet" for n in (50, 101, 152)},
         **{f"ResNet{n}V2": ".resnet_v2" for n in (50, 101, 152)},
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazy_exports(
         "VGG19": ".vgg19",
         "efficientnet": ".efficientnet",
         "imagenet_utils": ".imagenet_utils",
+        "mobilenet": ".mobilenet",
         "mobilenet_v2": ".mobilenet_v2",
         "resnet": ".resnet",
         "resnet18": ".resnet18",
