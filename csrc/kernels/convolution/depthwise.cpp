@@ -99,9 +99,25 @@ struct OutputRow {
             for (int t = 0; t < kTogether; ++t) sum[t] = fma(x[t * S + l], w_l, sum[t]);
           }
         }
-        if constexpr (kInside) places.fetch_next(lines - 1, d);
+        if constexpr (kInside) fetch_next(places, d);
         store<kInside>(sum, j, count, d, lanes);
       });
+    }
+  }
+
+  // The last row of the next group, or, where positions are two places apart, the last two, which
+  // the row of positions before has not met.
+  template <int L, int S>
+  HM_INLINE void fetch_next(const Places<L, S, true>& places, int64_t d) const {
+    const int64_t last = down.count - 1;
+    if constexpr (S == 1) return places.fetch_next(last, d);
+    if (d % 16 != 0) return;
+    for (int64_t k = last > 0 ? last - 1 : 0; k <= last; ++k) {
+      if (end - begin == channels) {
+        places.fetch_next_in_order(k, d);
+      } else {
+        places.fetch_next(k, d);
+      }
     }
   }
 
