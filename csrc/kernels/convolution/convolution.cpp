@@ -8,6 +8,33 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
+// Elements of a copied image whose successor has room in L2 beside it, and lines of it that are
+// fetched with each tile.
+constexpr int64_t kSmallRegion = 8192;
+constexpr int kLinesPerTile = 4;
+
+// The rows of the image, or of the next, that the next block reads first: fetched into L2, a few
+// lines with each tile, while the tiles of this block keep the multipliers busy.
+class NextRows {
+ public:
+  HM_INLINE NextRows(const ConvArgs& p, const Region& region, int64_t image, int64_t begin,
+                     int64_t rows) {
+    const ConvGeometry& shape = p.shape;
+    if (W > 8 || !shape.copies || shape.groups > 1 || region.image > kSmallRegion) return;
+    const int64_t row = shape.axis[1].source * shape.source_channels;
+    next_ = p.source + (image * shape.axis[0].source + begin) * row;
+    end_ = next_ + rows * row;
+  }
+  HM_INLINE void fetch_some() {
+    for (int i = 0; i < kLinesPerTile && next_ < end_; ++i, next_ += 16) {
+      __builtin_prefetch(next_, 0, 2);
+    }
+  }
+
+ private:
+  const float* next_ = nullptr;
+  const float* end_ = nullptr;
+};
 
 struct Block {
   int64_t group, panel_begin, panel_end;
@@ -68,6 +95,8 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const float* const packed = p.packed + block.group * p.packed_group;
   const MatmulEpilogue& e = p.epilogue;
   const InTile in_tile(e);
+  NextRows next_rows(p, region, block.first_image + block.images - 1, reach_down.end,
+                     rows * down.source_step());
   const auto convolve_panel = [&](int64_t n, int vectors, int64_t columns) {
     WindowTile tile{};
     tile.a = region.data;
@@ -95,6 +124,7 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       tile.relu = is_last && in_tile.relu;
       tile.gate = is_last && in_tile.gate ? floats(e.grad_of) + n : nullptr;
       run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
+        next_rows.fetch_some();
         if (!is_last || in_tile.all) return;
         const int64_t first = done.c_offset[0];
         if (done.c_offset[height - 1] - first == (height - 1) * columns) {  // without gaps
