@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import handmill
-from handmill import ops
+from handmill import _core, ops
 from handmill.errors import ShapeError
 from handmill.ir.trace import apply
 from handmill.primitives.convolution import CONV, CONV_INPUT_GRAD, CONV_KERNEL_GRAD
@@ -135,6 +135,25 @@ def test_transposed_convolution_is_the_adjoint():
         assert seen.shape == y.shape
         left, right = np.sum(seen * y, dtype=float), np.sum(x * spread, dtype=float)
         np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", ((5, 6, 6), (1, 17, 20)))
+def test_shares_of_classes_change_no_bit(shape):
+    """Images, and rows of one image, in blocks that threads share: targets of four classes."""
+    y, w = normal(*shape, 70), normal(3, 3, 24, 70, seed=1)
+    before, found = _core.num_threads(), []
+    try:
+        for threads in (1, 2, 3, 7):
+            _core.set_num_threads(threads)
+            found.append(ops.conv_transpose(y, w, 2, "same"))
+    finally:
+        _core.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    with handmill.use_backend("numpy"):
+        np.testing.assert_allclose(
+            found[0], ops.conv_transpose(y, w, 2, "same"), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_transposed_convolution_by_hand():

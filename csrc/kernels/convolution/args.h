@@ -35,10 +35,12 @@ struct ConvGeometry {
 /// Transposed, the target positions of one remainder modulo the strides form a class: they meet the
 /// same taps, and are rows of one product. There are as many as there are positions, at most.
 ///
-/// Block (((group * blocks_n + j) * classes + class) * image_blocks + i) * row_blocks + r computes
-/// panels [j] of an even partition, images_per_block images and rows_per_block rows of the class.
-/// Up to joined_blocks neighbours of rows (or of images, where these are whole) are computed as
-/// one. K is summed in chunks of taps_per_chunk taps, as matmul does.
+/// A block computes panels [j] of an even partition, images_per_block images and rows_per_block
+/// rows of a class. Blocks are counted by group, j, then images, then rows; of joined_blocks
+/// neighbours of rows (or of images, where these are whole) first those of the first class, then
+/// those of the next: so an even share of blocks has its share of each class, whose taps, and work,
+/// differ. Neighbours of a class are computed as one. K is summed in chunks of taps_per_chunk taps,
+/// as matmul does.
 struct ConvArgs {
   ConvGeometry shape;
   const float* source;

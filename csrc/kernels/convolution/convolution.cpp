@@ -8,6 +8,33 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
+// Elements of a copied image whose successor has room in L2 beside it, and lines of it that are
+// fetched with each tile.
+constexpr int64_t kSmallRegion = 8192;
+constexpr int kLinesPerTile = 4;
+
+// The rows of the image, or of the next, that the next block reads first: fetched into L2, a few
+// lines with each tile, while the tiles of this block keep the multipliers busy.
+class NextRows {
+ public:
+  HM_INLINE NextRows(const ConvArgs& p, const Region& region, int64_t image, int64_t begin,
+                     int64_t rows) {
+    const ConvGeometry& shape = p.shape;
+    if (W > 8 || !shape.copies || shape.groups > 1 || region.image > kSmallRegion) return;
+    const int64_t row = shape.axis[1].source * shape.source_channels;
+    next_ = p.source + (image * shape.axis[0].source + begin) * row;
+    end_ = next_ + rows * row;
+  }
+  HM_INLINE void fetch_some() {
+    for (int i = 0; i < kLinesPerTile && next_ < end_; ++i, next_ += 16) {
+      __builtin_prefetch(next_, 0, 2);
+    }
+  }
+
+ private:
+  const float* next_ = nullptr;
+  const float* end_ = nullptr;
+};
 
 struct Block {
   int64_t group, panel_begin, panel_end;
@@ -68,6 +95,8 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
   const float* const packed = p.packed + block.group * p.packed_group;
   const MatmulEpilogue& e = p.epilogue;
   const InTile in_tile(e);
+  NextRows next_rows(p, region, block.first_image + block.images - 1, reach_down.end,
+                     rows * down.source_step());
   const auto convolve_panel = [&](int64_t n, int vectors, int64_t columns) {
     WindowTile tile{};
     tile.a = region.data;
@@ -95,6 +124,7 @@ void convolve(const ConvArgs& p, const Taps& down, const Taps& across, const Blo
       tile.relu = is_last && in_tile.relu;
       tile.gate = is_last && in_tile.gate ? floats(e.grad_of) + n : nullptr;
       run_tiles(tile, pixels, vectors, false, [&](const WindowTile& done, int64_t height) {
+        next_rows.fetch_some();
         if (!is_last || in_tile.all) return;
         const int64_t first = done.c_offset[0];
         if (done.c_offset[height - 1] - first == (height - 1) * columns) {  // without gaps
@@ -121,21 +151,28 @@ void conv(const ConvArgs& p, Range blocks, void* scratch) {
   const int64_t across_classes = shape.classes[1], classes = shape.classes[0] * across_classes;
   const int64_t num_panels = ceil_div(ceil_div(shape.columns, W), p.panel_vectors);
   const Split panels(num_panels, p.blocks_n);
+  const bool of_rows = p.row_blocks > 1;
+  const int64_t neighbours = of_rows ? p.row_blocks : p.image_blocks;
+  const int64_t lines = of_rows ? p.image_blocks : 1;
   int64_t joined = 0;
   for (int64_t i = blocks.begin; i < blocks.end; i += joined) {
-    const int64_t row_block = i % p.row_blocks;
-    const int64_t image_block = i / p.row_blocks % p.image_blocks;
-    const int64_t outer = i / p.row_blocks / p.image_blocks;
-    joined = p.row_blocks > 1 ? p.row_blocks - row_block : p.image_blocks - image_block;
-    if (joined > p.joined_blocks) joined = p.joined_blocks;
+    const int64_t in_line = i % (neighbours * classes), line = i / (neighbours * classes);
+    const int64_t first = in_line / (p.joined_blocks * classes) * p.joined_blocks;
+    const int64_t left = neighbours - first;
+    const int64_t together = left < p.joined_blocks ? left : p.joined_blocks;
+    const int64_t which = in_line % (p.joined_blocks * classes) / together;
+    const int64_t skipped = in_line % (p.joined_blocks * classes) % together;
+    joined = together - skipped;
     if (joined > blocks.end - i) joined = blocks.end - i;
-    const int64_t row_step = p.row_blocks > 1 ? joined : 1, image_step = joined / row_step;
-    const int64_t which = outer % classes;
-    const int64_t column = outer / classes % p.blocks_n;
+    const int64_t row_block = of_rows ? first + skipped : 0;
+    const int64_t image_block = of_rows ? line % lines : first + skipped;
+    const int64_t outer = line / lines;
+    const int64_t row_step = of_rows ? joined : 1, image_step = joined / row_step;
+    const int64_t column = outer % p.blocks_n;
     const Taps down{shape.axis[0], p.transposed, which / across_classes};
     const Taps across{shape.axis[1], p.transposed, which % across_classes};
     Block block{};
-    block.group = outer / classes / p.blocks_n;
+    block.group = outer / p.blocks_n;
     block.panel_begin = panels.at(column);
     block.panel_end = panels.at(column + 1);
     block.first_image = image_block * p.images_per_block;

@@ -99,10 +99,31 @@ struct OutputRow {
             for (int t = 0; t < kTogether; ++t) sum[t] = fma(x[t * S + l], w_l, sum[t]);
           }
         }
-        if constexpr (kInside) places.fetch_next(lines - 1, d);
+        if constexpr (kInside) fetch_next(places, j, d);
         store<kInside>(sum, j, count, d, lanes);
       });
     }
+  }
+
+  // What the next group meets first: of the last row, or, where positions are two places apart, of
+  // the last two, which the row of positions before has not met; then also where its sums go.
+  template <int L, int S>
+  HM_INLINE void fetch_next(const Places<L, S, true>& places, int64_t j, int64_t d) const {
+    const int64_t last = down.count - 1;
+    if constexpr (S == 1) return places.fetch_next(last, d);
+    if (d % 16 != 0) return;
+    const bool of_all = end - begin == channels;
+    for (int64_t k = last > 0 ? last - 1 : 0; k <= last; ++k) {
+      if (of_all) {
+        places.fetch_next_in_order(k, d);
+      } else {
+        places.fetch_next(k, d);
+      }
+    }
+    if (!of_all) return;
+    const float* const next = c + at + (j + kTogether) * step + d * kTogether;
+#pragma GCC unroll 4
+    for (int t = 0; t < kTogether; ++t) __builtin_prefetch(next + t * 16, 1);
   }
 
   template <bool kInside>

@@ -105,10 +105,17 @@ struct Places {
 
   // What the next group meets first in row k.
   HM_INLINE void fetch_next(int64_t k, int64_t d) const {
+    fetch(at[k][0] + d + kCount * channels, channels);
+  }
+  // The same for groups of all channels, a line for each 16 of them, in the order of the memory.
+  HM_INLINE void fetch_next_in_order(int64_t k, int64_t d) const {
+    fetch(at[k][0] + d * kTogether * S + kCount * channels, 16);
+  }
+
+ private:
+  HM_INLINE static void fetch(const float* first, int64_t gap) {
 #pragma GCC unroll 8
-    for (int m = 0; m < kTogether * S; ++m) {
-      __builtin_prefetch(at[k][0] + d + (kCount + m) * channels);
-    }
+    for (int m = 0; m < kTogether * S; ++m) __builtin_prefetch(first + m * gap);
   }
 };
 

@@ -108,6 +108,8 @@ struct MatmulArgs {
 /// takes G * vectors * width words. Block (batch * blocks_n + j) * blocks_k + i packs panels [j]
 /// and rows [i] of an even partition.
 ///
+/// With run > 0, of float32: rows of B come in runs of so many, run_step from one to the next.
+///
 /// With finds_zeros, of float32: a panel may be sparse, which an int32 says behind the words, one
 /// for each panel (sparse_flag_words of them, see kernels/matmul/sparse.h); blocks_k == 1.
 struct MatmulPackArgs {
@@ -117,6 +119,7 @@ struct MatmulPackArgs {
   int64_t batch[2];
   int64_t K, N;
   int64_t blocks_n, blocks_k;
+  int64_t run, run_step;
   int64_t chunks;  // of K, as the product has them
   int32_t panel_vectors;
   bool finds_zeros;

@@ -87,14 +87,20 @@ void pack_b(const MatmulPackArgs& p, Range blocks, void*) {
     const int64_t k_end = chunks.at(chunk + 1);
     // Along rows of B, a few at a time: runs of whole pages, for the hardware prefetcher.
     const int64_t step = p.b.col == 1 ? 4 : p.K;
-    for (int64_t k = chunks.at(chunk); k < k_end; k += step) {
-      const int64_t rows = k_end - k < step ? k_end - k : step;
+    for (int64_t k = chunks.at(chunk), rows = 0; k < k_end; k += rows) {
+      rows = k_end - k < step ? k_end - k : step;
+      const float* b_k = b + k * p.b.row;
+      if (p.run > 0) {
+        const int64_t left = p.run - k % p.run;
+        if (rows > left) rows = left;
+        b_k = b + k / p.run * p.run_step + k % p.run * p.b.row;
+      }
       for (int64_t panel = groups.at(group); panel < groups.at(group + 1); ++panel) {
         if (flags != nullptr && flags[panel] != 0) continue;
         const int64_t v_begin = panels.at(panel), panel_vectors = panels.at(panel + 1) - v_begin;
         const int64_t n = v_begin * W;
         const int64_t columns = p.N - n < panel_vectors * W ? p.N - n : panel_vectors * W;
-        copy_panel(b + k * p.b.row + n * p.b.col, p.b.row, p.b.col, rows, columns, panel_vectors,
+        copy_panel(b_k + n * p.b.col, p.b.row, p.b.col, rows, columns, panel_vectors,
                    packed + p.K * n + k * panel_vectors * W);
       }
     }

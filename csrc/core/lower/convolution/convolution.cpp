@@ -15,9 +15,10 @@ namespace {
 constexpr int64_t kFloatBytes = 4;  // bytes
 // Positions of one block, whose sums of one panel, and what they read, stay in L2.
 constexpr int64_t kBlockPositions = 224;
-// Bytes of what a block reads of the source, which it goes through once for each panel: half of an
-// L2. With steps of 2 windows read four positions for one of theirs.
-constexpr int64_t kBlockReadBytes = 256 * 1024;
+// What they read at most, where windows are strided: half of a small L2; of those of machines with
+// avx512 as much as ever.
+constexpr int64_t kRegionBytes = 256 * 1024;
+constexpr int64_t kLargeRegionBytes = 1024 * 1024;
 // Longest chain of products of one sum: a panel of as many rows stays in L2.
 constexpr int64_t kChunk = 640;
 // Positions of a chunk of a kernel's gradient.
@@ -83,15 +84,23 @@ Cover cover_of(const ConvAxis& axis, bool transposed, int64_t run) {
 int64_t whole_lines(int64_t bytes) { return round_up(bytes, 64); }
 
 // Panels of B, the kernel as one matrix a group: rows are taps and channels.
-Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, int64_t K,
-                const ConvGeometry& shape, int32_t panel_vectors, int width, bool constant,
+Ref add_packing(LaunchWriter& writer, const Ref& w, int64_t K, const ConvGeometry& shape,
+                int32_t panel_vectors, int width, bool transposed, bool constant,
                 int64_t& packed_group) {
   const int64_t vectors = ceil_div(shape.columns, width);
   packed_group = K * vectors * width;
   MatmulPackArgs pack{};
-  pack.b.row = row;
-  pack.b.col = 1;
-  pack.b.batch[0] = group;
+  if (transposed) {  // each tap lies as a matrix of (channels of dx, filters of all groups)
+    pack.b.row = 1;
+    pack.b.col = shape.source_channels;
+    pack.b.batch[0] = shape.depth;
+    pack.run = shape.depth;
+    pack.run_step = shape.columns * shape.source_channels;
+  } else {
+    pack.b.row = shape.target_channels;
+    pack.b.col = 1;
+    pack.b.batch[0] = shape.columns;
+  }
   pack.b.dtype = Dtype::float32;
   pack.K = K;
   pack.N = shape.columns;
@@ -106,7 +115,7 @@ Ref add_packing(LaunchWriter& writer, const Ref& b, int64_t row, int64_t group, 
   const Ref packed = writer.workspace(
       whole_lines(std::max<int64_t>(1, kFloatBytes * shape.groups * packed_group)));
   if (K == 0) return packed;
-  writer.read(&pack.b.data, b);
+  writer.read(&pack.b.data, w);
   writer.write(&pack.packed, packed);
   writer.add<Kernel::pack_b>(
       pack, {.blocks = shape.groups * pack.blocks_n * pack.blocks_k, .pack = constant});
@@ -251,13 +260,14 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   if (args.rows_per_block == rows) {
     args.images_per_block = std::clamp<int64_t>(kBlockPositions / (rows * cols), 1, shape.images);
   }
-  const int64_t row_bytes = kFloatBytes * shape.depth * cover_of(across, transposed, cols).extent;
-  const auto reads_too_much = [&] {
-    const int64_t rows_read = cover_of(down, transposed, args.rows_per_block).extent;
-    return args.images_per_block * rows_read * row_bytes > kBlockReadBytes;
+  const int64_t most_bytes = writer.isa() <= Isa::avx2 ? kRegionBytes : kLargeRegionBytes;
+  const auto is_too_large = [&] {
+    const int64_t region = cover_of(down, transposed, args.rows_per_block).extent *
+                           cover_of(across, transposed, cols).extent;
+    return kFloatBytes * args.images_per_block * region * shape.depth > most_bytes;
   };
-  while (args.images_per_block > 1 && reads_too_much()) --args.images_per_block;
-  while (args.rows_per_block > 1 && reads_too_much()) --args.rows_per_block;
+  while (args.images_per_block > 1 && is_too_large()) --args.images_per_block;
+  while (args.rows_per_block > 1 && is_too_large()) --args.rows_per_block;
   const int64_t most_rows = args.rows_per_block, most_images = args.images_per_block;
   const auto count = [&] {
     args.image_blocks = ceil_div(shape.images, args.images_per_block);
@@ -299,22 +309,7 @@ void lower_windows(const NodeView& node, LaunchWriter& writer, bool transposed) 
   const int64_t positions = joined_images * joined_rows * cols;
   const int64_t scratch = args.source_scratch + 16 * positions + 32 * taps;
 
-  Ref b = w;
-  int64_t row = shape.target_channels, group = shape.columns;
-  if (transposed) {  // per group, taps of (filters, channels)
-    const int64_t filters = shape.source_channels;
-    b = writer.workspace(whole_lines(w.bytes()));
-    Strided axes;
-    axes.push(shape.groups, shape.depth, K * shape.columns);
-    axes.push(taps, shape.columns * filters, shape.depth * shape.columns);
-    axes.push(shape.depth, 1, shape.columns);
-    axes.push(shape.columns, filters, 1);
-    const Ref from = w;
-    copy_strided(writer, b, &from, axes, kFloatBytes);
-    row = shape.columns;
-    group = K * shape.columns;
-  }
-  const Ref packed = add_packing(writer, b, row, group, K, shape, args.panel_vectors, width,
+  const Ref packed = add_packing(writer, w, K, shape, args.panel_vectors, width, transposed,
                                  !transposed && w.is_stable, args.packed_group);
   writer.read(&args.source, source);
   writer.read(&args.packed, packed);
