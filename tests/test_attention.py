@@ -88,7 +88,7 @@ def test_cached_is_uncached_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    "heads, window, width", ((2, None, 16), (2, 40, 24), (8, 40, 8), (4, 9, 12))
+    ("heads", "window", "width"), ((2, None, 16), (2, 40, 24), (8, 40, 8), (4, 9, 12))
 )
 def test_few_rows_among_unread_keys_are_those_of_all(
     heads: int, window: int | None, width: int
