@@ -87,6 +87,34 @@ def test_cached_is_uncached_bit_for_bit() -> None:
         np.testing.assert_array_equal(part, whole[:, first:last])
 
 
+@pytest.mark.parametrize(
+    ("heads", "window", "width"), ((2, None, 16), (2, 40, 24), (8, 40, 8), (4, 9, 12))
+)
+def test_few_rows_among_unread_keys_are_those_of_all(
+    heads: int, window: int | None, width: int
+) -> None:
+    """Read where they lie or packed, from any key on; keys beside those that are seen are not."""
+    t, room = 270, 300
+    q, k, v = normal(1, t, heads, 16), normal(1, t, 2, 16), normal(1, t, 2, width)
+    whole = np.asarray(attend(q, k, v, causal=True, window=window))
+    for i in (0, 8, 17, 60, 255, 256, 266):
+        for count in (1, 3):
+            first = 0 if window is None else max(0, i - window + 1)
+            cache = [np.full((1, room, 2, w), np.nan, "float32") for w in (16, width)]
+            for x, full in zip(cache, (k, v), strict=True):
+                x[:, first : i + count] = full[:, first : i + count]
+            start = np.full(1, i, "int32")
+            few = attend(
+                q[:, i : i + count],
+                *cache,
+                start=start,
+                lengths=start + count,
+                causal=True,
+                window=window,
+            )
+            np.testing.assert_array_equal(few, whole[:, i : i + count])
+
+
 @pytest.mark.parametrize("times", (1, 3))
 def test_keys_read_from_other_rows_are_those_keys_copied(times: int) -> None:
     """In runs, and each from a row of its own; what lies behind the queries is not read."""

@@ -243,3 +243,20 @@ def test_decoding_what_does_not_fit(arguments: dict[str, Any], words: str) -> No
     labels, scores = ops.ctc_decode(np.full((1, 2, 3), np.nan), [2], "beam_search")
     assert (labels == -1).all()
     assert np.isnan(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    (
+        (lambda x: ops.ctc_loss([[1, 2]], x, [2, 1], [6, 6]), r"target=\(1, 2\)"),
+        (lambda x: ops.ctc_loss([[1], [2]], x, [1], [6, 6]), r"target_length=\(1,\)"),
+        (lambda x: ops.ctc_decode(x, [7, 6]), "sequence_length 7 is not an integer from 0 to 6"),
+        (lambda x: ops.ctc_decode(x, [-1, 6]), "sequence_length -1 is not"),
+        (lambda x: ops.ctc_decode(x, [6]), r"Received: sequence_lengths.shape=\(1,\)"),
+        (lambda x: ops.ctc_decode(x, 6), r"Received: sequence_lengths.shape=\(\)"),
+    ),
+)
+def test_batches_and_lengths_that_do_not_fit_are_refused(call, match):
+    """None is repeated for the others of a batch, or cut to the steps there are."""
+    with pytest.raises(ValueError, match=match):
+        call(np.zeros((2, 6, 4), "float32"))

@@ -385,6 +385,42 @@ def write(folder: Path, vocabulary, merges) -> tuple[Path, Path]:
     return vocab, lines
 
 
+@pytest.mark.parametrize(
+    ("call", "match"),
+    (
+        (lambda t: t.encode(5), "takes texts .str.. Received: int 5"),
+        (lambda t: t.encode(None), "takes texts"),
+        (lambda t: t.encode(["a"]), "Received: list"),
+        (lambda t: t.encode("a\ud800"), "lone surrogate, .* at position 1"),
+        (lambda t: t.decode([1 << 21]), "at position 0 is outside the vocabulary"),
+        (lambda t: t.decode([1, -1]), "id -1 at position 1 is outside"),
+        (lambda t: t.decode([1.5]), "whole numbers"),
+        (lambda t: t.decode([[1, 2], [3, 4]]), r"detokenize\(\) takes several. Received: shape"),
+    ),
+)
+def test_one_text_and_its_ids_are_checked_alike(byte_pair, call, match):
+    pieces = hub.tokenizers.WordPieceTokenizer(["[UNK]", "a", "##b"])
+    for tokenizer in (
+        byte_pair,
+        pieces,
+        hub.tokenizers.ByteTokenizer(),
+        hub.tokenizers.UnicodeCodepointTokenizer(),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call(tokenizer)
+        assert tokenizer.encode(b"a") == tokenizer.encode("a")
+        assert tokenizer.decode([]) == ""
+
+
+def test_texts_to_learn_from_are_named_where_they_are_none():
+    with pytest.raises(ValueError, match="Received at index 1: int 3"):
+        hub.tokenizers.train_byte_pair(["a", 3], 300)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        hub.tokenizers.train_byte_pair(["a\ud800"], 300)
+    with pytest.raises(ValueError, match="Received at index 0: NoneType None"):
+        hub.tokenizers.compute_word_piece_vocabulary([None], 20)
+
+
 def test_saved_vocabularies_are_read_again(tmp_path, byte_pair):
     assert byte_pair.save_assets(tmp_path) == ["vocab.json", "merges.txt"]
     again = hub.tokenizers.BytePairTokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt")

@@ -315,3 +315,15 @@ def test_weights_of_torch(kind: str, both: bool) -> None:
     np.testing.assert_allclose(layer(x), want, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="there is no 'weight_ih_l1'"):
         layers.recurrent_weights_from_torch(theirs.state_dict(), layer=1)
+
+
+@pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU, layers.SimpleRNN))
+def test_masks_of_other_floats_are_refused(kind):
+    x = np.ones((2, 3, 2), "float32")
+    layer = kind(4)
+    kept = np.array([[1, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(
+        layer(x, mask=kept.astype("float32")), layer(x, mask=kept.astype(bool))
+    )
+    with pytest.raises(ValueError, match=r"a mask is True or 1 where a step counts: 0\.5"):
+        layer(x, mask=kept * 0.5)

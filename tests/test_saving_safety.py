@@ -177,9 +177,9 @@ def test_names_of_members(content, target, tmp_path, name):
 def test_compressed_members(content, target, compression):
     bomb = {**members_of(content), "config.json": b" " * (64 << 20)}
     write_members(target, bomb, compression)
-    start = time.perf_counter()
+    start = time.process_time()
     refused(target, "compressed")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("field", (20, 24))
@@ -258,9 +258,9 @@ def test_huge_layer_is_refused_before_it_is_allocated(content, target):
         layer_of(config, "hidden")["config"]["units"] = 1 << 28
 
     with_config(content, target, grow)
-    start = time.perf_counter()
+    start = time.process_time()
     refused(target, "more than are stored")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("size", (1 << 40, 1 << 62, 1 << 70, -1, 0, 2.5, "8", None, [8], True))

@@ -244,3 +244,28 @@ def test_bad_rows():
         handmill.train_many(build, [{}], iter([X]))
     with pytest.raises(ValueError, match=r"label 9 .* row 0"):
         handmill.train_many(build, [{}], X, np.full(50, 9))
+
+
+@pytest.mark.parametrize("keep_weights", (True, False))
+def test_lanes_that_memory_does_not_hold_together_are_refused_first(monkeypatch, keep_weights):
+    built = []
+
+    def noted(units):
+        built.append(units)
+        return build(units)
+
+    one = sum(v.state.nbytes for v in build(64).weights)
+    monkeypatch.setattr("handmill.strategy.lanes.FEW_BYTES", 0)
+    monkeypatch.setattr("handmill.runtime.memory.available_bytes", lambda: 60 * one)
+    arguments = {"seeds": 1000, "batch_size": 16, "keep_weights": keep_weights}
+    if not keep_weights:  # some at a time fit
+        monkeypatch.setattr("handmill.config.num_threads", lambda: 2)
+        runs = handmill.train_many(noted, [{"units": 64}], X, Y, **{**arguments, "seeds": 20})
+        assert len(runs.lanes) == 20
+        monkeypatch.setattr("handmill.runtime.memory.available_bytes", lambda: one)
+    built.clear()
+    with pytest.raises(MemoryError) as found:
+        handmill.train_many(noted, [{"units": 64}], X, Y, **arguments)
+    assert "1000 lanes of build(units=64)" in str(found.value)
+    assert "Train fewer seeds at a time" in str(found.value)
+    assert built == [64]

@@ -73,21 +73,8 @@ HM_INLINE Vec silu_grad(Vec dy, Vec x) {
 HM_INLINE Vec gelu(Vec x) { return at_least(x, Vec::broadcast(-kNormalTail)) * normal_cdf(x); }
 HM_INLINE Vec gelu_grad(Vec dy, Vec x) { return dy * x_normal_cdf_slope(x); }
 
-// gelu_tanh(x) = x (1 + tanh(v / 2)) / 2 = x sigmoid(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3).
-HM_INLINE Vec gelu_tanh(Vec x) {
-  const Vec v =
-      x * fma(x * x, Vec::broadcast(0.0713548162726009f), Vec::broadcast(1.5957691216057308f));
-  return x * sigmoid(v);
-}
-HM_INLINE Vec gelu_tanh_grad(Vec dy, Vec x) {
-  const Vec one = Vec::broadcast(1.0f);
-  const Vec bounded = clip(x, Vec::broadcast(-100.0f), Vec::broadcast(100.0f));
-  const Vec square = bounded * bounded;
-  const Vec linear = Vec::broadcast(1.5957691216057308f);
-  const Vec s = sigmoid(bounded * fma(square, Vec::broadcast(0.0713548162726009f), linear));
-  const Vec x_dv = bounded * fma(square, Vec::broadcast(0.2140644488178027f), linear);
-  return dy * (s * fma(x_dv, one - s, one));
-}
+HM_INLINE Vec gelu_tanh(Vec x) { return at_least(x, Vec::broadcast(-kTanhTail)) * tanh_cdf(x); }
+HM_INLINE Vec gelu_tanh_grad(Vec dy, Vec x) { return dy * x_tanh_cdf_slope(x); }
 
 // tanh(log(1 + e^x)) = w / (w + 2) with w = e^x (e^x + 2), which is 1 from 20 on.
 HM_INLINE Vec mish(Vec x) {

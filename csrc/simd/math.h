@@ -210,6 +210,36 @@ HM_INLINE Vec x_normal_cdf_slope(Vec x) {
   return select(x < Vec::zero(), tail, Vec::broadcast(1.0f) - tail);
 }
 
+// sigmoid(-v(u)) for u in [0, kTanhTail], v(u) = 2 sqrt(2 / pi) (u + 0.044715 u^3): what gelu's
+// tanh form has for Phi(-u), and like it 2 to the power of a polynomial, off by 0.6 units of 2^-24
+// at most before roundings. At kTanhTail, to which u is bounded, it is 1e-20.
+inline constexpr float kTanhTail = 6.75f;
+HM_INLINE Vec tanh_tail(Vec u) {
+  const Vec s = u * u;
+  const Vec odd =
+      polynomial(s, -1.1510998f, -0.05128246f, -0.00014388401f, -0.00057519175f, -3.06304e-05f);
+  const Vec even = polynomial(s, -1.0f, -0.45927656f, 0.0074394983f, 0.000108820954f,
+                              0.00021389688f, 1.5929621e-06f);
+  return exp2_normal(fma(u, odd, even));
+}
+
+// sigmoid(v(x)).
+HM_INLINE Vec tanh_cdf(Vec x) {
+  const Vec tail = tanh_tail(at_most(abs(x), Vec::broadcast(kTanhTail)));
+  return select(x < Vec::zero(), tail, Vec::broadcast(1.0f) - tail);
+}
+
+// The derivative of x sigmoid(v(x)): at -u it is t (1 - (1 - t) u v'(u)) with t = tanh_tail(u).
+HM_INLINE Vec x_tanh_cdf_slope(Vec x) {
+  const Vec one = Vec::broadcast(1.0f);
+  const Vec u = at_most(abs(x), Vec::broadcast(kTanhTail));
+  const Vec t = tanh_tail(u);
+  const Vec u_dv =
+      u * fma(u * u, Vec::broadcast(0.2140644488178027f), Vec::broadcast(1.5957691216057308f));
+  const Vec tail = t * fnma(u_dv, one - t, one);
+  return select(x < Vec::zero(), tail, one - tail);
+}
+
 HM_INLINE Vec rsqrt(Vec x) { return Vec::broadcast(1.0f) / sqrt(x); }
 
 // sqrt(x), bit for bit, by the multipliers: for use beside the divider, which sqrt keeps busy (10

@@ -114,3 +114,40 @@ def test_rows_agree_whether_their_matrix_is_copied_or_read_in_place(isa, M, N, K
     few = np.concatenate([product(a[m : m + 2].copy(), b, isa) for m in range(0, M, 2)])
     for threads in (1, 2):
         np.testing.assert_array_equal(product(a, at_offset(b, 4), isa, threads), few)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize(("N", "K"), ((65, 64), (97, 129), (200, 300), (1000, 700)))
+@pytest.mark.parametrize("ends", ("", "bias", "relu", "residual", "gelu", "slope"))
+def test_one_row_of_constant_weights_is_that_row_of_many(isa, N, K, ends):
+    a, b = arrays(5, N, K)
+    rng = np.random.default_rng(N)
+    bias, beside = rng.standard_normal(N, np.float32), rng.standard_normal((5, N), np.float32)
+
+    def rows(count, threads):
+        like_c = ends in ("residual", "slope")
+        flags = {
+            "has_bias": ends in ("bias", "relu", "gelu"),
+            "residual": ends == "residual",
+            "activation": ends if ends in ("relu", "gelu") else "",
+            "act_grad": "relu" if ends == "slope" else "",
+        }
+        read = (0, 1, *((3,) if flags["has_bias"] else ()), *((4,) if like_c else ()))
+        made = program(
+            [(count, K), b.shape, (count, N), bias.shape, (count, N)],
+            [node("matmul", read, (2,), **flags)], inputs=[0, 4] if like_c else [0], outputs=[2],
+            constants=[(1, b), (3, bias)] if flags["has_bias"] else [(1, b)],
+        )  # fmt: skip
+        before = _core.num_threads(), _core.isa()
+        _core.set_num_threads(threads)
+        _core.set_isa(isa)
+        try:
+            given = (a[:count], beside[:count])
+            return made.specialize(1)(*(given if like_c else given[:1]))
+        finally:
+            _core.set_num_threads(before[0])
+            _core.set_isa(before[1])
+
+    one = rows(1, 1)
+    np.testing.assert_array_equal(one, rows(5, 1)[:1])
+    np.testing.assert_array_equal(one, rows(1, 3))

@@ -94,6 +94,37 @@ HM_INLINE void soften(const AttentionHead& head, const AttentionRow (&rows)[kTil
   }
 }
 
+// Whether a few rows read keys and values where they lie: packed, these would be written and read
+// once more than they are used. What lies beside them and is hidden has to stay unread.
+HM_INLINE bool reads_in_place(const AttentionHead& head, const AttentionKeys& keys, int64_t rows) {
+  return rows <= kTileRows && !keys.some && head.a.rows == nullptr && head.a.V % Vec::width == 0;
+}
+
+// Scores of a few rows by keys [seen.begin, seen.end) of the block, a panel at a time, which stays
+// in L1.
+void score_keys(const AttentionHead& head, const AttentionKeys& keys, Range seen, int64_t rows,
+                const Forward& memory) {
+  const AttentionScores& a = head.a;
+  const int64_t panel = rows == 1 ? kRowPanel : kAttentionPanel;
+  for (int64_t n = seen.begin; n < seen.end;) {
+    const int64_t start = n / panel * panel, end = least(start + panel, seen.end);
+    pack_panel(head, keys, a.k, a.H, {most(start, keys.begin / 8 * 8), end}, panel, memory.columns);
+    multiply({.a = memory.query,
+              .b = memory.columns + (n - start),
+              .c = memory.scores + n,
+              .a_stride = Blocks::padded(a.H),
+              .b_stride = panel,
+              .b_panel = 0,
+              .c_stride = Blocks::kStride,
+              .rows = rows,
+              .columns = end - n,
+              .depth = a.H,
+              .a_rows = true,
+              .add = false});
+    n = end;
+  }
+}
+
 void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range rows,
                  const NextHead& next, const Forward& memory) {
   constexpr int W = Vec::width;
@@ -107,8 +138,11 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
   for (int64_t first = 0; first < a.S; first += Blocks::kKeys) {
     const AttentionKeys keys(head, rows, first);
     if (keys.end == 0) continue;
-    pack_columns(head, keys, a.k, a.H, memory.columns);
-    pack_rows(head, keys, a.v, a.V, 1.0f, memory.rows);
+    const bool in_place = reads_in_place(head, keys, count);
+    if (!in_place) {
+      pack_columns(head, keys, a.k, a.H, memory.columns);
+      pack_rows(head, keys, a.v, a.V, 1.0f, memory.rows);
+    }
     for (int64_t t = 0; t < count; t += kTileRows) {
       const int64_t in_tile = least(kTileRows, count - t);
       if (first == 0) next.fetch(rows.begin + t, rows.begin + t + in_tile, {{a.q, a.H}});
@@ -130,19 +164,23 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
           (Vec::load_n(q + c, n) * Vec::broadcast(a.scale)).store(memory.query + r * h + c);
         }
       }
-      const int64_t panel = begin / kAttentionPanel;
-      multiply({.a = memory.query,
-                .b = memory.columns + panel * kAttentionPanel * a.H,
-                .c = memory.scores + panel * kAttentionPanel,
-                .a_stride = h,
-                .b_stride = kAttentionPanel,
-                .b_panel = kAttentionPanel * a.H,
-                .c_stride = Blocks::kStride,
-                .rows = in_tile,
-                .columns = end - panel * kAttentionPanel,
-                .depth = a.H,
-                .a_rows = true,
-                .add = false});
+      if (in_place) {
+        score_keys(head, keys, {begin, end}, in_tile, memory);
+      } else {
+        const int64_t panel = begin / kAttentionPanel;
+        multiply({.a = memory.query,
+                  .b = memory.columns + panel * kAttentionPanel * a.H,
+                  .c = memory.scores + panel * kAttentionPanel,
+                  .a_stride = h,
+                  .b_stride = kAttentionPanel,
+                  .b_panel = kAttentionPanel * a.H,
+                  .c_stride = Blocks::kStride,
+                  .rows = in_tile,
+                  .columns = end - panel * kAttentionPanel,
+                  .depth = a.H,
+                  .a_rows = true,
+                  .add = false});
+      }
       const Tile tile{in_tile,
                       rows.begin + t,
                       first,
@@ -157,16 +195,17 @@ void attend_rows(const AttentionArgs& args, const AttentionHead& head, Range row
       } else {
         soften<false>(head, seen, tile, v);
       }
-      multiply({.a = memory.scores + begin,
-                .b = memory.rows + begin * v,
+      const int64_t from = in_place ? keys.begin : begin, to = in_place ? keys.end : end;
+      multiply({.a = memory.scores + from,
+                .b = in_place ? a.v + head.source(first + from) * a.V : memory.rows + from * v,
                 .c = memory.sums + t * v,
                 .a_stride = Blocks::kStride,
-                .b_stride = v,
+                .b_stride = in_place ? a.K * a.V : v,
                 .b_panel = 0,
                 .c_stride = v,
                 .rows = in_tile,
                 .columns = whole_vectors(a.V),
-                .depth = end - begin,
+                .depth = to - from,
                 .a_rows = true,
                 .add = true});
     }

@@ -14,6 +14,8 @@ using Blocks = AttentionBlocks;
 // Columns of a panel of a packed operand.
 constexpr int64_t kAttentionPanel = kMatmulTile.vectors * Vec::width;
 constexpr int64_t kTileRows = kMatmulTile.rows;
+// The same for one row, whose sums wait for themselves where they are few.
+constexpr int64_t kRowPanel = 8 * Vec::width;
 static_assert(Blocks::kGradRows % kTileRows == 0 && Blocks::kRows % kTileRows == 0);
 
 HM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -187,13 +189,12 @@ inline void pack_rows(const AttentionHead& head, const AttentionKeys& keys, cons
   }
 }
 
-// Columns: to[panel][c][j] = x, in panels of kAttentionPanel keys.
-inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, const float* x,
-                         int64_t width, float* to) {
-  constexpr int64_t P = kAttentionPanel;
-  const int64_t stride = head.a.K * width, end = whole_vectors(keys.end);
-  for (int64_t j = keys.begin / 8 * 8; j < end; j += 8) {
-    float* panel = to + j / P * P * width + j % P;
+// One panel of P columns: to[c][j % P] = x, of the keys of a run, which is one of whole eights.
+inline void pack_panel(const AttentionHead& head, const AttentionKeys& keys, const float* x,
+                       int64_t width, Range run, int64_t P, float* to) {
+  const int64_t stride = head.a.K * width;
+  for (int64_t j = run.begin; j < run.end; j += 8) {
+    float* panel = to + j % P;
     bool whole = j + 8 <= keys.end && j >= keys.begin;
     for (int64_t i = 0; whole && keys.some && i < 8; ++i) whole = !keys.hidden[j + i];
     int64_t c = 0;
@@ -206,6 +207,18 @@ inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, c
       const float* from = shown ? x + head.source(keys.first + j + i) * width : x;
       for (int64_t d = c; d < width; ++d) panel[d * P + i] = shown ? from[d] : 0.0f;
     }
+  }
+}
+
+// Columns: to[panel][c][j] = x, in panels of kAttentionPanel keys.
+inline void pack_columns(const AttentionHead& head, const AttentionKeys& keys, const float* x,
+                         int64_t width, float* to) {
+  constexpr int64_t P = kAttentionPanel;
+  const int64_t end = whole_vectors(keys.end);
+  for (int64_t j = keys.begin / 8 * 8; j < end;) {
+    const int64_t next = least((j / P + 1) * P, end);
+    pack_panel(head, keys, x, width, {j, next}, P, to + j / P * P * width);
+    j = next;
   }
 }
 
@@ -233,7 +246,8 @@ inline void multiply(const SmallProduct& p) {
   // Four vectors as two and two: one of them alone waits for its own sums.
   int64_t step = kAttentionPanel, b_step = p.b_panel;
   if (p.b_panel == 0) {
-    const int64_t panels = (p.columns + kAttentionPanel - 1) / kAttentionPanel;
+    const int64_t widest = p.rows == 1 ? kRowPanel : kAttentionPanel;
+    const int64_t panels = (p.columns + widest - 1) / widest;
     b_step = step = whole_vectors((p.columns + panels - 1) / panels);
   }
   for (int64_t n = 0, panel = 0; n < p.columns; n += step, panel += b_step) {

@@ -8,6 +8,7 @@
 #include "kernels/matmul/dot.h"
 #include "kernels/matmul/micro.h"
 #include "kernels/matmul/narrow.h"
+#include "kernels/matmul/packed_row.h"
 #include "kernels/matmul/parts.h"
 #include "kernels/matmul/row.h"
 #include "kernels/matmul/sparse.h"
@@ -336,6 +337,30 @@ void multiply_block(const MatmulArgs& p, const Block& block, int64_t slice, Regi
   if (p.b_layout == MatmulBLayout::kTransposed) {
     multiply_dots(p, block, chunks.at(begin), chunks.at(end), last);
     return;
+  }
+  if (p.M == 1 && p.b_layout == MatmulBLayout::kPacked && block.gradient == nullptr) {
+    const float* a = floats(p.a.data) + batch_offset(p.a.batch, block.outer, block.inner);
+    const float* b = floats(p.b.data) + batch_offset(p.b.batch, block.outer, block.inner);
+    const int64_t vectors = ceil_div(p.N, W);
+    const int32_t* sparse = p.b_may_be_sparse ? sparse_flags(b, p.K, vectors) : nullptr;
+    if (sparse == nullptr || !any_sparse(sparse, block.panel_begin, block.panel_end)) {
+      multiply_packed_row({.a = a,
+                           .a_stride = p.a.col,
+                           .b = b,
+                           .c = block.c,
+                           .epilogue = &p.epilogue,
+                           .offset = block.offset,
+                           .finish = last,
+                           .panels = Split(vectors, ceil_div(vectors, p.panel_vectors)),
+                           .panel_begin = block.panel_begin,
+                           .panel_end = block.panel_end,
+                           .chunks = chunks,
+                           .chunk_begin = begin,
+                           .chunk_end = end,
+                           .K = p.K,
+                           .N = p.N});
+      return;
+    }
   }
   for (int64_t i = begin; i < end; ++i) {
     multiply_chunk(p, block, i, chunks.at(i), chunks.at(i + 1), b_copy, i > begin,

@@ -18,11 +18,12 @@ from handmill.ir.op import Array
 from handmill.models.data_adapters import is_arrays
 from handmill.models.layout import split
 from handmill.naming import names_of_its_own
+from handmill.runtime.memory import FEW_BYTES, check_room, in_gigabytes
 from handmill.runtime.variable import Variable, noted_draws
 from handmill.strategy import deadline
 from handmill.strategy.lane_arguments import Material, checked_configurations, checked_seeds
 from handmill.strategy.lane_copies import Copies, First
-from handmill.strategy.lane_programs import LaneProgram, describe
+from handmill.strategy.lane_programs import Description, LaneProgram, describe
 from handmill.strategy.lane_rows import LaneRows
 from handmill.strategy.runs import Divergence, Lane, Runs
 
@@ -86,6 +87,7 @@ class Lanes:
         self.directions: dict[str, str] = {}
         self._undirected: set[str] = set()  # names whose direction nothing tells
         self._told: set[str] = set()  # warnings that were passed on
+        self._counted: set[int] = set()  # configurations whose memory was looked at
         self._say_notes()
 
     def _note(self, text: str) -> None:
@@ -139,6 +141,7 @@ class Lanes:
                 self._check_own(
                     description.training.written, self.configurations[lane.configuration]
                 )
+                self._check_room(lane, description, last)
             if description is not None and len(self.seeds) > 2:
                 self._learn(lane, rows, First.of(description, lane.seed, state["drawn"], draws))
         else:
@@ -150,6 +153,31 @@ class Lanes:
             team.add(
                 lane, LaneProgram(description, description.states, model._shuffle, left, model)
             )
+
+    def _check_room(self, first: Lane, description: Description, last: bool) -> None:
+        """Refuses a configuration whose lanes need more memory together than there is.
+
+        Raises:
+            MemoryError: before any other than its first lane was made.
+        """
+        number = first.configuration
+        if number in self._counted:
+            return
+        self._counted.add(number)
+        count = sum(lane.configuration == number for lane in self.lanes)
+        sizes = [state.nbytes for state in description.states]
+        at_once = min(count, (_WAITING + 1) * config.num_threads() + 1) if last else count
+        kept = count * sum(sizes[i] for i in description.weights) if self._keep_weights else 0
+        needed = (at_once - 1) * sum(sizes) + kept
+        if needed <= FEW_BYTES:
+            return
+        check_room(
+            needed,
+            f"{count} lanes of {_call(self.configurations[number])}, {at_once} of them at a time, "
+            f"need {in_gigabytes(needed)} for what they train and keep beside the first",
+            "Train fewer seeds at a time, or a smaller model; train_many(keep_weights=False) keeps "
+            "no weights",
+        )
 
     def _learn(self, lane: Lane, rows: LaneRows, first: First) -> None:
         """Remembers the first lane of a configuration, and with the second how to make others."""

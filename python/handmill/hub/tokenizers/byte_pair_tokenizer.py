@@ -12,7 +12,7 @@ from typing import Any
 
 from handmill.hub.tokenizers.byte_symbols import SYMBOLS, to_bytes
 from handmill.hub.tokenizers.merges import merged
-from handmill.hub.tokenizers.tokenizer import Tokenizer
+from handmill.hub.tokenizers.tokenizer import Tokenizer, checked_text
 from handmill.hub.tokenizers.vocabulary_files import (
     checked_merges,
     checked_vocabulary,
@@ -122,6 +122,7 @@ class BytePairTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one text."""
+        text = checked_text(text)
         if self.add_prefix_space and text and not text[0].isspace():
             text = f" {text}"
         if self._cut is None:
@@ -147,6 +148,7 @@ class BytePairTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids; bytes that are no UTF-8 become U+FFFD."""
+        ids = self._checked(ids, None)
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, id: int) -> bytes:

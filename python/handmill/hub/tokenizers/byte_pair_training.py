@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from handmill.arguments import whole_number
 from handmill.hub.tokenizers.byte_pair_tokenizer import BytePairTokenizer
 from handmill.hub.tokenizers.byte_symbols import SYMBOLS, to_symbols
+from handmill.hub.tokenizers.tokenizer import checked_text
 from handmill.hub.tokenizers.words import gpt2_words
 
 
@@ -49,8 +50,8 @@ def train_byte_pair(
     if isinstance(texts, str):
         raise ValueError("`texts` must be an iterable of texts, such as [text]. Received: a text")
     counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(gpt2_words(text))
+    for i, text in enumerate(texts):
+        counts.update(gpt2_words(checked_text(text, i)))
     tokens = sorted(SYMBOLS.values())
     number = {token: id for id, token in enumerate(tokens)}
     words = [[number[c] for c in to_symbols(word.encode())] for word in counts]

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from handmill.hub.tokenizers.tokenizer import Tokenizer
+from handmill.hub.tokenizers.tokenizer import Tokenizer, checked_text
 
 NORMAL_FORMS = (None, "NFC", "NFKC", "NFD", "NFKD")
 
@@ -63,6 +63,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one text."""
+        text = checked_text(text)
         if self.lowercase:
             text = text.lower()
         if self.normalization_form is not None:
@@ -71,6 +72,7 @@ class ByteTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids."""
+        ids = self._checked(ids, None)
         return bytes(ids).decode("utf-8", self.errors)
 
     def token_bytes(self, id: int) -> bytes:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from handmill.hub.tokenizers.tokenizer import Tokenizer
+from handmill.hub.tokenizers.tokenizer import Tokenizer, checked_text
 
 
 class PackageTokenizer(Tokenizer):
@@ -54,12 +54,14 @@ class PackageTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one text."""
+        text = checked_text(text)
         found = self._tokenizer.encode(text, add_special_tokens=self.add_special_tokens)
         ids: list[int] = list(found.ids)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids."""
+        ids = self._checked(ids, None)
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def token_bytes(self, id: int) -> bytes:

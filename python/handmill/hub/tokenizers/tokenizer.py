@@ -37,11 +37,19 @@ class Tokenizer:
         self.dtype = dtype
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of one text."""
+        """Returns the ids of one text.
+
+        Raises:
+            ValueError: for what is no text, and for a lone surrogate, which no bytes stand for.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `encode`")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of ids, all within the vocabulary."""
+        """Returns the text of ids.
+
+        Raises:
+            ValueError: for ids that are no whole numbers or outside the vocabulary.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `decode`")
 
     def token_bytes(self, id: int) -> bytes:
@@ -85,8 +93,8 @@ class Tokenizer:
             ValueError: for what is no text, and for a lone surrogate, which no bytes stand for.
         """
         if isinstance(inputs, str | bytes | np.str_) or np.ndim(inputs) == 0:
-            return self._row(_text(inputs, None))
-        rows = [self._row(_text(text, i)) for i, text in enumerate(_flat(inputs))]
+            return self._row(checked_text(inputs, None))
+        rows = [self._row(checked_text(text, i)) for i, text in enumerate(_flat(inputs))]
         if self.sequence_length is None:
             return rows
         kind = object if self.dtype == "string" else self.dtype
@@ -128,6 +136,11 @@ class Tokenizer:
 
     def _checked(self, row: Any, number: int | None) -> list[int]:
         array = np.asarray(row)
+        if array.ndim > 1:
+            raise ValueError(
+                "a text is one flat list of ids; detokenize() takes several. Received: shape "
+                f"{array.shape}"
+            )
         if array.size == 0:
             return []
         if array.dtype.kind not in "iu":
@@ -224,7 +237,16 @@ def _flat(inputs: Any) -> list[Any]:
     return list(inputs)
 
 
-def _text(value: Any, index: int | None) -> str:
+def checked_text(value: Any, index: int | None = None) -> str:
+    """Returns a text as str.
+
+    Args:
+        value: a str, or the bytes of one.
+        index: its number among others, for messages.
+
+    Raises:
+        ValueError: for what is no text, and for a lone surrogate.
+    """
     of = "" if index is None else f" at index {index}"
     if isinstance(value, np.ndarray):
         value = value.item()

@@ -8,7 +8,7 @@ from typing import Any
 
 from handmill.arguments import whole_number
 from handmill.hub.tokenizers.byte_tokenizer import checked_normal_form
-from handmill.hub.tokenizers.tokenizer import Tokenizer
+from handmill.hub.tokenizers.tokenizer import Tokenizer, checked_text
 
 _ALL = 0x110000
 
@@ -50,6 +50,7 @@ class UnicodeCodepointTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one text."""
+        text = checked_text(text)
         if self.lowercase:
             text = text.lower()
         if self.normalization_form is not None:
@@ -59,6 +60,7 @@ class UnicodeCodepointTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids, without the 0 that fills rows up."""
+        ids = self._checked(ids, None)
         return b"".join(map(self.token_bytes, ids)).decode()
 
     def token_bytes(self, id: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from handmill.arguments import whole_number
 from handmill.hub.tokenizers.bert_words import bert_words
 from handmill.hub.tokenizers.folders import CONFIG
-from handmill.hub.tokenizers.tokenizer import Tokenizer
+from handmill.hub.tokenizers.tokenizer import Tokenizer, checked_text
 from handmill.hub.tokenizers.vocabulary_files import checked_lines, read_vocabulary_lines
 from handmill.saving.atomic_file import write_several
 
@@ -100,6 +100,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one text."""
+        text = checked_text(text)
         if self._cut is None:
             return self._encode_plain(text)
         ids: list[int] = []
@@ -148,6 +149,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids: pieces joined to words, with a space between words."""
+        ids = self._checked(ids, None)
         joined = b"".join(map(self.token_bytes, ids))
         return self.first_bytes(joined).decode()
 

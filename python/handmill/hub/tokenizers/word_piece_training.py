@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from handmill.arguments import whole_number
 from handmill.hub.tokenizers.bert_words import bert_words
+from handmill.hub.tokenizers.tokenizer import checked_text
 
 _ROUNDS = 4
 _MOST_CHARACTERS = 50
@@ -59,7 +60,8 @@ def compute_word_piece_vocabulary(
     if isinstance(data, str):
         raise ValueError("`data` must be an iterable of texts. Received: one text")
     counts: Counter[str] = Counter()
-    for text in data:
+    for i, value in enumerate(data):
+        text = checked_text(value, i)
         words = bert_words(text, lowercase, strip_accents, split_on_cjk) if split else [text]
         counts.update(word for word in words if 0 < len(word) <= _MOST_CHARACTERS)
     characters = _characters(counts, suffix_indicator, size - len(reserved_tokens))

@@ -11,11 +11,13 @@ from handmill import ops, tree
 from handmill.errors import ShapeError
 from handmill.ir.dims import SymbolicDim, as_none, same
 from handmill.ir.graph import outside_graph
+from handmill.ir.shapes import FLOATS
 from handmill.ir.trace import mask_of
 from handmill.layers.layer import Layer
 from handmill.layers.rnn.cell import DropoutMasks, RecurrentCell, masks_of_call
 from handmill.layers.rnn.sequence import run_sequence
 from handmill.layers.rnn.stacked_rnn_cells import StackedRNNCells, check_cell
+from handmill.primitives.loss import check_labels
 from handmill.runtime.variable import Variable
 from handmill.saving.objects import deserialize_keras_object, serialize_keras_object
 
@@ -254,6 +256,8 @@ def _checked_mask(layer: RNN, mask: Any, shape: Sequence[Any]) -> Any:
             f"{layer.describe()}: a mask of shape (batch, time) was expected for sequences of "
             f"shape {as_none(tuple(shape))}, received one of shape {as_none(tuple(sizes))}"
         )
+    if ops.dtype(mask) in FLOATS:
+        mask = check_labels(mask, 2, "a mask is True or 1 where a step counts:")
     mask = ops.cast(mask, "bool")
     return ops.any(mask, axis=-1) if len(sizes) == 3 else mask
 

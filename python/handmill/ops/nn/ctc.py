@@ -6,7 +6,7 @@ from typing import Any
 
 from handmill.arguments import whole_number
 from handmill.errors import ShapeError
-from handmill.ir.dims import as_none, is_fixed
+from handmill.ir.dims import as_none, is_fixed, same
 from handmill.ir.trace import apply
 from handmill.ops.core import cast
 from handmill.ops.core.control import scan
@@ -71,7 +71,8 @@ def ctc_loss(
     target, output = tensor(target), tensor(output)
     lengths = [tensor(n) for n in (target_length, output_length)]
     shapes = [as_none(shape_of(x)) for x in (target, output, *lengths)]
-    if [len(s) for s in shapes] != [2, 3, 1, 1] or not is_fixed(shape_of(output)[2:]):
+    fits = [len(s) for s in shapes] == [2, 3, 1, 1] and is_fixed(shape_of(output)[2:])
+    if not fits or not _are_of_one_batch(target, output, *lengths):
         raise ShapeError(
             "ctc_loss: expected labels of shape (batch, labels), outputs of shape (batch, steps, "
             "classes), and lengths of shape (batch,). Received shapes: "
@@ -136,6 +137,10 @@ def _blank(name: str, mask_index: int, classes: int) -> int:
     return mask_index % classes
 
 
+def _are_of_one_batch(first: Any, *others: Any) -> bool:
+    return all(same(shape_of(first)[0], shape_of(x)[0]) for x in others)
+
+
 def _checked_length(length: Any, most: Any, name: str) -> Any:
     checked = check_labels(length, most + 1, name) if isinstance(most, int) else length
     return cast(checked, "int32")
@@ -171,8 +176,8 @@ def ctc_decode(
 
     Raises:
         ShapeError: if shapes do not fit.
-        ValueError: for another strategy, numbers of candidates that are not positive, and a blank
-            that is no class.
+        ValueError: for another strategy, numbers of candidates that are not positive, a blank that
+            is no class, and a length that is more than the steps.
 
     Example:
         >>> import numpy as np
@@ -198,7 +203,12 @@ def ctc_decode(
     if strategy == "beam_search":
         attrs["width"] = whole_number("beam_width", beam_width, 1)
         attrs["paths"] = whole_number("top_paths", top_paths, 1)
-    labels, scores = apply(
-        CTC_DECODE, x, cast(tensor(sequence_lengths), "int32"), blank=blank, **attrs
-    )
+    lengths = tensor(sequence_lengths)
+    if len(shape_of(lengths)) != 1 or not _are_of_one_batch(x, lengths):
+        raise ShapeError(
+            "ctc_decode: expected lengths of shape (batch,), one for each of the sequences of "
+            f"inputs.shape={shape}. Received: sequence_lengths.shape={as_none(shape_of(lengths))}"
+        )
+    lengths = _checked_length(lengths, shape_of(x)[1], "sequence_length")
+    labels, scores = apply(CTC_DECODE, x, lengths, blank=blank, **attrs)
     return labels, scores

@@ -302,7 +302,8 @@ def _gelu_tanh(x: Array) -> Array:
     return np.asarray(x * sigmoid_reference(2 * u))
 
 
-# Like gelu; the argument u of tanh has 5 roundings, and |u (1 - tanh(u)^2)| < 1/2.
+# Like gelu, the fit 0.6. The largest error is 3.4 (every seventh float from 1e-10 to 15, both
+# signs).
 GELU_TANH = unary_op(
     "gelu_tanh",
     _gelu_tanh,
@@ -321,8 +322,9 @@ def _gelu_tanh_grad(dy: Array, x: Array) -> Array:
     return np.asarray(dy * (s + x * (2 * s * (1 - s)) * slope))
 
 
-# y = x (1 + t) / 2, t = tanh(u): dy/dx = (1 + t) / 2 + x (1 - t^2) u' / 2. 1 - t^2 carries
-# 2 * 2 units of t, multiplied by |x u'| / 2.
+# t = sigmoid(-v) of u = |x|: dy/dx is t (1 - (1 - t) u v') at -u, and 1 less that at u. An error of
+# t counts |1 - (1 - 2 t) u v'| times, which grows as u^3 while t vanishes. The largest error is 3.1
+# units of |dy| alone (the same floats).
 GELU_TANH_GRAD: Op = binary_op(
     "gelu_tanh_grad",
     _gelu_tanh_grad,
