@@ -84,6 +84,30 @@ constexpr KernelTable kKernels[2] = {table<false>(), table<true>()};
 
 }  // namespace
 
+void pair_strip(const PairStrip& t) {
+  constexpr int W = Vec::width, kVectors = kBf16Tile.vectors, kPanels = kStripPanels;
+  if constexpr (kPanels > 0) {
+    const int64_t K2 = t.K2, a_stride = t.a_stride, b_panel = t.b_panel;
+    const uint16_t *a = t.a, *b = t.b;
+    Vec acc[kPanels * kVectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanels * kVectors; ++i) acc[i] = Vec::zero();
+#pragma GCC unroll 1
+    for (int64_t j = 0; j < K2; ++j) {
+      const PairA a_j = broadcast_pair(a);
+#pragma GCC unroll 8
+      for (int i = 0; i < kPanels * kVectors; ++i) {
+        const PairB b_j = load_pairs(b + i / kVectors * b_panel + i % kVectors * 2 * W);
+        acc[i] = dot_pair(acc[i], a_j, b_j);
+      }
+      a += a_stride;
+      b += 2 * kVectors * W;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanels * kVectors; ++i) acc[i].store(t.c + i * W);
+  }
+}
+
 PairKernel pair_kernel(int rows, int vectors, bool a_rows) {
   return kKernels[a_rows].of[rows - 1].of[vectors - 1];
 }

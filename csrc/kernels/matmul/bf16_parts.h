@@ -45,6 +45,20 @@ using PairKernel = void (*)(const PairTile& t);
 // mode of simd/bf16_dot.h.
 PairKernel pair_kernel(int rows, int vectors, bool a_rows);
 
+// Panels of one strip: with two vectors each, one row has too few chains to hide what they wait
+// for.
+constexpr int kStripPanels = kBf16Tile.vectors == 2 ? 4 : 0;
+
+// c[n] = the sum over K2 pairs of one row, for the columns of kStripPanels whole panels.
+struct PairStrip {
+  const uint16_t* a;  // pair j at a[j * a_stride]
+  const uint16_t* b;  // panel p from b[p * b_panel] on
+  float* c;
+  int64_t a_stride, b_panel;
+  int64_t K2;
+};
+void pair_strip(const PairStrip& t);
+
 // Sums rows x columns, changed in place, become the elements of C from `offset` on, whose rows are
 // c_row apart and whose first column is n. c: the first of them; it may be the sums' own memory.
 // widened: rows * columns floats.
