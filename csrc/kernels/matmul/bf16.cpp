@@ -8,8 +8,6 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
-// Pairs of one pass over a panel: 256 of 64 columns are 64 KB, half of L2 with those of A.
-constexpr int64_t kPairsAtOnce = 256;
 constexpr int64_t kPanelFloats = kBf16Tile.vectors * W;
 
 // The part of C that one block computes.

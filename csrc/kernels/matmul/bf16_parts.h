@@ -28,6 +28,9 @@ void pack_pairs(const PairSource& x, uint16_t* dst, int64_t stride, int64_t colu
 // dst[n * stride + k] = X[k, n], rounded up to whole pairs with zero; k_stride == 1.
 void pack_rows(const PairSource& x, uint16_t* dst, int64_t stride);
 
+// Pairs of one pass over a panel: 256 of 64 columns are 64 KB, half of L2 with those of A.
+constexpr int64_t kPairsAtOnce = 256;
+
 // c[m, n] (+)= the sum over K2 pairs, a chain that goes on where c left off.
 struct PairTile {
   const uint16_t* a;  // rows kernels: pair j of row m at a[m * a_stride + 2 j]
