@@ -440,3 +440,12 @@ def test_features_of_other_widths_name_the_projection():
     x = np.zeros((8, 8), "float32")
     with pytest.raises(ValueError, match=r"projection='auto'"):
         distiller.fit(x, x[:, :3], verbose=0)
+
+
+@pytest.mark.parametrize("factor", (float("nan"), float("inf"), "much"))
+def test_factors_of_losses_are_finite_numbers(factor):
+    models = [handmill.Sequential([layers.Input((3,)), layers.Dense(2)]) for _ in range(2)]
+    with pytest.raises(ValueError, match="distillation_loss_weights"):
+        Distiller(*models, LogitsDistillation(), factor)
+    with pytest.raises(ValueError, match="distillation_loss_weights"):
+        Distiller(*models, [LogitsDistillation()] * 2, [1.0, factor])

@@ -506,3 +506,13 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
     assert onnx.load(str(out)).opset_import[0].version == 18
     assert main(["export", str(tmp_path / "none.hmill"), str(out)]) == 2
     assert "none.hmill" in capsys.readouterr().err
+
+
+def test_what_inputs_are_is_said_by_shapes(tmp_path):
+    model = hm.Sequential([L.Input((3,)), L.Dense(2)])
+    path = tmp_path / "m.onnx"
+    with pytest.raises(ValueError, match="entry 0 of `input_signature` has no shape"):
+        model.export(path, format="onnx", input_signature=[3])
+    with pytest.raises(ValueError, match="`verify` must be True or False"):
+        model.export(path, format="onnx", verify="no")
+    assert not path.exists()

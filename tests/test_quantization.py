@@ -412,3 +412,24 @@ def test_float_files_do_not_fit_quantized_models(tmp_path):
     fresh.save_weights(tmp_path / "m.weights.hmill")
     with pytest.raises(ValueError, match=r"holds 6 tensors.* quantize the model in the same way"):
         model.load_weights(tmp_path / "m.weights.hmill")
+
+
+@pytest.mark.parametrize("saved", (None, "int8", "int4"))
+@pytest.mark.parametrize("here", (None, "int8", "int4"))
+def test_weights_of_a_model_that_is_quantized_otherwise_say_so(saved, here, tmp_path):
+    if saved == here:
+        return
+    pytest.importorskip("h5py")
+    models = [dense(), dense()]
+    for model, mode in zip(models, (saved, here), strict=True):
+        if mode is not None:
+            model.quantize(mode, verbose=False)
+    path = tmp_path / "m.weights.h5"
+    models[0].save_weights(path)
+    before = state(models[1])
+    wanted = "quantized otherwise"
+    with pytest.raises(ValueError, match=wanted):
+        models[1].load_weights(path)
+    with pytest.raises(ValueError, match=wanted):
+        models[1].set_weights(models[0].get_weights())
+    assert state(models[1]) == before

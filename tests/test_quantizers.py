@@ -154,3 +154,20 @@ def test_quantized_models_are_kerass(name, mode, keras, tmp_path):
     ours.save(tmp_path / "ours.hmill")
     again = handmill.models.load_model(tmp_path / "ours.hmill")
     np.testing.assert_array_equal(again(x), ours(x))
+
+
+@pytest.mark.parametrize("size", (1.5, "128", True, np.nan))
+def test_groups_are_of_whole_numbers(size):
+    with pytest.raises(ValueError, match="block_size must be None, -1, or a positive integer"):
+        quantizers.Int4QuantizationConfig(block_size=size)
+    with pytest.raises(ValueError, match="`block_size` must be a whole number"):
+        quantizers.abs_max_quantize_grouped_with_zero_point(np.ones((2, 2)), size)
+
+
+def test_a_group_of_more_rows_than_there_are_takes_no_memory_for_them():
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype("float32")
+    whole, huge = (
+        quantizers.abs_max_quantize_grouped_with_zero_point(x, size) for size in (5, 10**12)
+    )
+    for one, other in zip(whole, huge, strict=True):
+        np.testing.assert_array_equal(one, other)

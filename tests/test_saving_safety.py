@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ import pytest
 
 import handmill as hm
 from handmill import layers, models
+from handmill.errors import FileFormatError
+from handmill.saving.atomic_file import write_bytes
+from handmill.saving.tensors import from_tensors
 
 pytestmark = pytest.mark.alone
 
@@ -668,3 +672,17 @@ def test_uninterrupted_equals_resumed_in_one_fit(tmp_path):
     loaded = models.load_model(tmp_path / "half.hmill")
     loaded.fit(x, y, batch_size=8, epochs=4, initial_epoch=2, verbose=0)
     assert bits_of(loaded) == bits_of(whole)
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "none" / "m.hmill"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_bytes(path, [b"1"])
+    assert caught.value.filename == str(path.parent)
+
+
+def test_a_dtype_that_is_not_read_is_named():
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + b"1"
+    with pytest.raises(FileFormatError, match=r"m: tensor 'a' has the dtype 'F8_E4M3'.*BF16"):
+        from_tensors(content, "m")

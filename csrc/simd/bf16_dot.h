@@ -101,9 +101,7 @@ HM_INLINE PairA broadcast_pair(const uint16_t* p) {
   return split_pairs(VecI::broadcast(word));
 }
 HM_INLINE PairB load_pairs(const uint16_t* p) {
-  int32_t words[Vec::width];
-  std::memcpy(words, p, sizeof words);
-  return split_pairs(VecI::load(words));
+  return split_pairs(VecI::load(reinterpret_cast<const int32_t*>(p)));
 }
 HM_INLINE Vec dot_pair(Vec c, PairA a, PairB b) {
   return fma_flushed(a.first, b.first, fma_flushed(a.second, b.second, c));

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops
+from handmill.arguments import whole_number
 from handmill.ir.op import Array
 from handmill.lazy import plain_module
 from handmill.naming import to_snake_case
@@ -113,7 +114,7 @@ def abs_max_quantize_grouped_with_zero_point(
         The integers (K, N), the steps (groups, N), and the zero points (groups, N), int8.
 
     Raises:
-        ValueError: if ``inputs`` is no matrix or ``block_size`` is below 1.
+        ValueError: if ``inputs`` is no matrix, or ``block_size`` no whole number of 1 or more.
 
     Example:
         >>> import numpy as np
@@ -124,11 +125,10 @@ def abs_max_quantize_grouped_with_zero_point(
         [0.  1.6 3. ]
     """
     x = np.asarray(inputs)
-    if x.ndim != 2 or block_size < 1:
-        raise ValueError(
-            "a matrix and groups of at least one row were expected. Received: inputs of shape "
-            f"{x.shape}, block_size={block_size}"
-        )
+    block_size = whole_number("`block_size`", block_size, 1)
+    if x.ndim != 2:
+        raise ValueError(f"a matrix was expected. Received: inputs of shape {x.shape}")
+    block_size = min(block_size, max(x.shape[0], 1))
     low, high = value_range
     groups = -(-x.shape[0] // block_size)
     padded = np.zeros((groups * block_size, x.shape[1]), x.dtype)
@@ -574,12 +574,13 @@ class Int4QuantizationConfig(QuantizationConfig):
         if isinstance(activation_quantizer, str) and activation_quantizer == "default":
             activation_quantizer = None
         super().__init__(weight_quantizer, activation_quantizer)
-        if block_size is not None and block_size != -1 and block_size <= 0:
+        whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool)
+        if block_size is not None and not (whole and (block_size == -1 or block_size > 0)):
             raise ValueError(
                 "block_size must be None, -1, or a positive integer. Received: "
-                f"block_size={block_size}"
+                f"block_size={block_size!r}"
             )
-        self.block_size = block_size
+        self.block_size = None if block_size is None else int(block_size)
         given = weight_quantizer is not None or activation_quantizer is not None
         if block_size is not None and block_size > 0 and given:
             raise ValueError(

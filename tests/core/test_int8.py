@@ -11,6 +11,7 @@ from core_programs import node, program
 import handmill
 from handmill import _core
 from handmill.primitives.int8 import INT8_PRODUCT, PLAIN, quantized_rows
+from handmill.quantizers import pack_int4
 from handmill.runtime.plans import PLANS
 from levels import levels
 
@@ -27,11 +28,11 @@ def _restore():
     _core.set_int8_dot(True)
 
 
-def product(x, kernel, factors, bias):
+def product(x, kernel, factors, bias, **attrs):
     """By the kernel, of a plan made now."""
     made = program(
         [x.shape, (INT8, kernel.shape), factors.shape, bias.shape, (len(x), bias.size)],
-        [node("int8_product", (0, 1, 2, 3), (4,), **{**PLAIN, "has_bias": True})],
+        [node("int8_product", (0, 1, 2, 3), (4,), **{**PLAIN, "has_bias": True, **attrs})],
         inputs=[0, 1, 2, 3], outputs=[4],
     )  # fmt: skip
     return made.specialize(1)(x, kernel, factors, bias)
@@ -125,3 +126,33 @@ def test_plans_are_made_for_what_multiplies():
         np.testing.assert_array_equal(model(x), want)
         assert len(PLANS) == counts[-1]
     assert [b - a for a, b in itertools.pairwise(counts)] == [has, 0]
+
+
+@pytest.mark.parametrize("isa", levels())
+@pytest.mark.parametrize("turned", (False, True))
+def test_pairs_of_4_bits_have_the_bits_of_the_same_numbers_in_bytes(isa, turned):
+    _core.set_isa(isa)
+    for m, k, n in (*SIZES, (3, 16, 16), (6, 15, 9)):
+        x, kernel, factors, bias = operands(m, k, n)
+        extremes = RNG.random((k, n))
+        kernel = np.where(extremes < 0.2, -8, np.where(extremes > 0.8, 7, kernel // 16))
+        kernel = kernel.astype("int8")
+        want = product(x, kernel, factors, bias)
+        packed = pack_int4(kernel.T if turned else kernel, axis=-1)[0]
+        for threads in (1, 2, 7):
+            _core.set_num_threads(threads)
+            found = product(x, packed, factors, bias, pairs=True, transpose_b=turned)
+            np.testing.assert_array_equal(found, want, f"{m}x{k}x{n}")
+
+
+@pytest.mark.parametrize("isa", levels())
+def test_the_largest_products_of_bytes_and_4_bits_do_not_saturate(isa):
+    _core.set_isa(isa)
+    x = np.ones((2, 1000), "float32") * np.array([[1.0], [-1.0]], "float32")
+    for number in (-8, 7):
+        packed = pack_int4(np.full((1000, 24), number, "int8"), axis=-1)[0]
+        ones, none = np.ones(24, "float32"), np.zeros(24, "float32")
+        want = INT8_PRODUCT.reference(
+            x, packed, ones, none, **{**PLAIN, "has_bias": True, "pairs": True}
+        )
+        np.testing.assert_array_equal(product(x, packed, ones, none, pairs=True), want)

@@ -52,6 +52,18 @@ struct Int8PackArgs {
   int64_t K, N;
 };
 
+/// Panels of a matrix of 4-bit numbers, two a byte along its rows, the first in the low half: (K,
+/// N), or (N, K) `turned`. First the sums of all columns, int32, whole vectors of them; then panels
+/// of int8_panel_vectors() vectors: for each eight rows four bytes for each column, whose low
+/// halves are the first four rows, each number 8 more than it is. Rows are filled up to a multiple
+/// of 16. Block [p] packs panel p.
+struct Int4PackArgs {
+  const int8_t* w;
+  void* packed;
+  int64_t K, N;
+  bool turned;
+};
+
 /// One kernel a channel, or more: result channel n is of channel n / multiplier of x. What follows
 /// the sums is that of a product. Block [i] computes rows of one image; scratch holds what of it
 /// they read, with `zero` around.

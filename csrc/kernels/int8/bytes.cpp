@@ -14,19 +14,32 @@ void to_bytes(const ToBytesArgs& a, Range blocks, void*) {
   });
 }
 
+namespace {
+
+// Two numbers in the bytes of a word: those of 8 and more are negative.
+HM_INLINE uint16_t both_numbers(uint8_t pair) {
+  const uint32_t word = (pair & 0x0fu) | (pair & 0xf0u) << 4;
+  return static_cast<uint16_t>(word | (word & 0x0808u) * 0x1e);
+}
+
+HM_INLINE void unpack_row(const int8_t* __restrict x, int8_t* __restrict y, int64_t size) {
+  for (int64_t i = 0; i < size / 2; ++i) {
+    const uint16_t both = both_numbers(static_cast<uint8_t>(x[i]));
+    std::memcpy(y + 2 * i, &both, sizeof both);
+  }
+  if (size % 2 != 0) {
+    const uint16_t both = both_numbers(static_cast<uint8_t>(x[size / 2]));
+    y[size - 1] = static_cast<int8_t>(both & 0xff);
+  }
+}
+
+}  // namespace
+
 void int4_unpack(const Int4UnpackArgs& a, Range blocks, void*) {
   const Range rows = items_of(blocks, a.rows_per_block, a.rows);
   const int64_t pairs = (a.size + 1) / 2;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
-    const int8_t* x = a.x + r * pairs;
-    int8_t* y = a.y + r * a.size;
-    for (int64_t i = 0; i < a.size / 2; ++i) {
-      y[2 * i] = static_cast<int8_t>(static_cast<int8_t>(x[i] << 4) >> 4);
-      y[2 * i + 1] = static_cast<int8_t>(x[i] >> 4);
-    }
-    if (a.size % 2 != 0) {
-      y[a.size - 1] = static_cast<int8_t>(static_cast<int8_t>(x[pairs - 1] << 4) >> 4);
-    }
+    unpack_row(a.x + r * pairs, a.y + r * a.size, a.size);
   }
 }
 

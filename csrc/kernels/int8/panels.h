@@ -30,4 +30,15 @@ struct Int8Panels {
   }
 };
 
+// The same of 4-bit numbers; `pairs` of groups.
+struct Int4Panels : Int8Panels {
+  int64_t pairs;
+
+  HM_INLINE Int4Panels(int64_t K, int64_t N) : Int8Panels(K, N), pairs((K + 15) / 16 * 2) {}
+
+  HM_INLINE int64_t offset(int64_t panel) const {
+    return 4 * VecI::width * (vectors + panel * kInt8Vectors * pairs);
+  }
+};
+
 }  // namespace handmill::HM_ISA

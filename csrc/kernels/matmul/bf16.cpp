@@ -8,8 +8,7 @@ namespace handmill::HM_ISA {
 namespace {
 
 constexpr int W = Vec::width;
-// Pairs of one pass over a panel: 256 of 64 columns are 64 KB, half of L2 with those of A.
-constexpr int64_t kPairsAtOnce = 256;
+constexpr int64_t kPanelFloats = kBf16Tile.vectors * W;
 
 // The part of C that one block computes.
 struct Block {
@@ -95,6 +94,10 @@ void matmul_bf16(const MatmulArgs& p, Range blocks, void* scratch) {
     copied_b = index / p.blocks_m;
 
     const int64_t block_n = panels.at(block.panel_begin) * W;
+    const bool in_strips = kStripPanels > 0 && block.m_end - block.m_begin == 1 &&
+                           p.b_layout == MatmulBLayout::kPacked;
+    alignas(64) float strip[kStripPanels * kPanelFloats + 1];
+    int strip_left = 0;  // panels whose sums are in `strip`
     for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
       const int64_t n = panels.at(panel) * W, padded = panels.at(panel + 1) * W - n;
       const int64_t columns = p.N - n < padded ? p.N - n : padded;
@@ -130,7 +133,22 @@ void matmul_bf16(const MatmulArgs& p, Range blocks, void* scratch) {
       tile.last_lanes = columns - (padded - W);
       tile.a_stride = a.stride;
       tile.b_stride = 2 * padded;
-      {
+      if (in_strips && strip_left == 0 && panel + kStripPanels <= block.panel_end &&
+          panels.at(panel + kStripPanels) * W - n == kStripPanels * kPanelFloats) {
+        [[maybe_unused]] const DotMode mode{};
+        pair_strip({.a = a.a,
+                    .b = b,
+                    .c = strip,
+                    .a_stride = a.pair,
+                    .b_panel = 2 * all_pairs * padded,
+                    .K2 = block.K2});
+        strip_left = kStripPanels;
+      }
+      if (strip_left > 0) {
+        std::memcpy(sums, strip + (kStripPanels - strip_left) * kPanelFloats,
+                    static_cast<size_t>(columns) * sizeof(float));
+        --strip_left;
+      } else {
         [[maybe_unused]] const DotMode mode{};
         for (int64_t pair = 0; pair == 0 || pair < block.K2; pair += kPairsAtOnce) {
           tile.K2 = block.K2 - pair < kPairsAtOnce ? block.K2 - pair : kPairsAtOnce;

@@ -9,10 +9,57 @@ namespace {
 constexpr int kMaxRows = 6;
 constexpr int kMaxVectors = 4;
 
+// Pairs of a tile of A, which are split where they are read.
+template <int MR, bool kARows>
+struct TileOfA {
+  const uint16_t* row[MR];
+  int64_t stride;
+
+  HM_INLINE explicit TileOfA(const PairTile& t) : stride(t.a_stride) {
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) row[m] = t.a + (kARows ? m * stride : 2 * m);
+  }
+  HM_INLINE PairA pair(int m, int64_t j) const {
+    return broadcast_pair(row[m] + (kARows ? 2 * j : j * stride));
+  }
+};
+
+#if defined(HM_ISA_AVX2)
+// Rows are split once: the shifts would wait for the ports that the products need. The first and
+// the second numbers of all pairs lie apart.
+template <int MR>
+  requires(MR > 1)
+struct TileOfA<MR, true> {
+  alignas(64) float numbers[MR][2][kPairsAtOnce];
+
+  HM_INLINE explicit TileOfA(const PairTile& t) {
+    constexpr int W = Vec::width;
+    for (int m = 0; m < MR; ++m) {
+      const uint16_t* a = t.a + m * t.a_stride;
+      int64_t j = 0;
+      for (; j + W <= t.K2; j += W) {
+        const PairB pairs = load_pairs(a + 2 * j);
+        pairs.first.store(numbers[m][0] + j);
+        pairs.second.store(numbers[m][1] + j);
+      }
+      for (; j < t.K2; ++j) {
+        uint32_t word;
+        std::memcpy(&word, a + 2 * j, sizeof word);
+        numbers[m][0][j] = __builtin_bit_cast(float, word << 16);
+        numbers[m][1][j] = __builtin_bit_cast(float, word & 0xffff0000u);
+      }
+    }
+  }
+  HM_INLINE PairA pair(int m, int64_t j) const {
+    return {Vec::broadcast(numbers[m][0][j]), Vec::broadcast(numbers[m][1][j])};
+  }
+};
+#endif
+
 template <int MR, int NV, bool kARows>
 void pair_tile(const PairTile& t) {
   constexpr int W = Vec::width;
-  const int64_t K2 = t.K2, a_stride = t.a_stride, last = t.last_lanes;
+  const int64_t K2 = t.K2, last = t.last_lanes;
   Vec acc[MR][NV];
 #pragma GCC unroll 8
   for (int m = 0; m < MR; ++m) {
@@ -24,19 +71,16 @@ void pair_tile(const PairTile& t) {
                                 : Vec::load(c_m + v * W);
     }
   }
-  const uint16_t* a_m[MR];
-#pragma GCC unroll 8
-  for (int m = 0; m < MR; ++m) a_m[m] = t.a + (kARows ? m * a_stride : 2 * m);
+  const TileOfA<MR, kARows> a(t);
   const uint16_t* b = t.b;
 #pragma GCC unroll 1
   for (int64_t j = 0; j < K2; ++j) {
     PairB b_j[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) b_j[v] = load_pairs(b + 2 * v * W);
-    const int64_t a_j = kARows ? 2 * j : j * a_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {
-      const PairA a_mj = broadcast_pair(a_m[m] + a_j);
+      const PairA a_mj = a.pair(m, j);
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) acc[m][v] = dot_pair(acc[m][v], a_mj, b_j[v]);
     }
@@ -83,6 +127,30 @@ constexpr KernelTable table() {
 constexpr KernelTable kKernels[2] = {table<false>(), table<true>()};
 
 }  // namespace
+
+void pair_strip(const PairStrip& t) {
+  constexpr int W = Vec::width, kVectors = kBf16Tile.vectors, kPanels = kStripPanels;
+  if constexpr (kPanels > 0) {
+    const int64_t K2 = t.K2, a_stride = t.a_stride, b_panel = t.b_panel;
+    const uint16_t *a = t.a, *b = t.b;
+    Vec acc[kPanels * kVectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanels * kVectors; ++i) acc[i] = Vec::zero();
+#pragma GCC unroll 1
+    for (int64_t j = 0; j < K2; ++j) {
+      const PairA a_j = broadcast_pair(a);
+#pragma GCC unroll 8
+      for (int i = 0; i < kPanels * kVectors; ++i) {
+        const PairB b_j = load_pairs(b + i / kVectors * b_panel + i % kVectors * 2 * W);
+        acc[i] = dot_pair(acc[i], a_j, b_j);
+      }
+      a += a_stride;
+      b += 2 * kVectors * W;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanels * kVectors; ++i) acc[i].store(t.c + i * W);
+  }
+}
 
 PairKernel pair_kernel(int rows, int vectors, bool a_rows) {
   return kKernels[a_rows].of[rows - 1].of[vectors - 1];

@@ -28,6 +28,9 @@ void pack_pairs(const PairSource& x, uint16_t* dst, int64_t stride, int64_t colu
 // dst[n * stride + k] = X[k, n], rounded up to whole pairs with zero; k_stride == 1.
 void pack_rows(const PairSource& x, uint16_t* dst, int64_t stride);
 
+// Pairs of one pass over a panel: 256 of 64 columns are 64 KB, half of L2 with those of A.
+constexpr int64_t kPairsAtOnce = 256;
+
 // c[m, n] (+)= the sum over K2 pairs, a chain that goes on where c left off.
 struct PairTile {
   const uint16_t* a;  // rows kernels: pair j of row m at a[m * a_stride + 2 j]
@@ -44,6 +47,20 @@ using PairKernel = void (*)(const PairTile& t);
 // The kernel for 1 <= rows <= kBf16Tile.rows and 1 <= vectors <= kBf16Tile.vectors. They want the
 // mode of simd/bf16_dot.h.
 PairKernel pair_kernel(int rows, int vectors, bool a_rows);
+
+// Panels of one strip: with two vectors each, one row has too few chains to hide what they wait
+// for.
+constexpr int kStripPanels = kBf16Tile.vectors == 2 ? 4 : 0;
+
+// c[n] = the sum over K2 pairs of one row, for the columns of kStripPanels whole panels.
+struct PairStrip {
+  const uint16_t* a;  // pair j at a[j * a_stride]
+  const uint16_t* b;  // panel p from b[p * b_panel] on
+  float* c;
+  int64_t a_stride, b_panel;
+  int64_t K2;
+};
+void pair_strip(const PairStrip& t);
 
 // Sums rows x columns, changed in place, become the elements of C from `offset` on, whose rows are
 // c_row apart and whose first column is n. c: the first of them; it may be the sums' own memory.

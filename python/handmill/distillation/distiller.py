@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handmill import ops, tree
+from handmill.arguments import finite_number
 from handmill.distillation.ends import End, ends_of, joined, logits_of
 from handmill.distillation.losses import DistillationLoss, loss_function, reduced
 from handmill.layers import Dense
@@ -371,6 +372,8 @@ def _losses(given: Any, weights: Any) -> tuple[list[Any], list[float]]:
             f"Number of distillation_loss_weights ({len(weights)}) must match number of "
             f"distillation_losses ({len(given)})"
         )
+    for weight in weights:
+        finite_number("each of `distillation_loss_weights`", weight)
     return list(given), weights
 
 

@@ -115,7 +115,7 @@ def signature_of(model: Any, given: Any) -> tuple[Any, list[Spec], list[str]]:
             )
         spec = getattr(each, "spec", None)
         if not isinstance(spec, Spec):
-            if each.shape is None:
+            if getattr(each, "shape", None) is None:
                 raise ValueError(f"the entry {number} of `input_signature` has no shape")
             spec = spec_of(each.shape, dtype, name)
         specs.append(spec)

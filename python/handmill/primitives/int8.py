@@ -30,6 +30,7 @@ _EPSILON = np.float32(1e-7)
 
 PLAIN: Attrs = {
     "transpose_b": False,
+    "pairs": False,
     "has_zero": False,
     "has_bias": False,
     "activation": "",
@@ -50,7 +51,15 @@ def _infer(x: Spec, kernel: Spec, factors: Spec, *rest: Spec, **attrs: Any) -> S
     if x.rank < 1 or kernel.rank != 2:
         raise shape_error("int8_product", "rows and a matrix were expected", operands)
     terms, units = kernel.shape[::-1] if attrs["transpose_b"] else kernel.shape
-    if not same(x.shape[-1], terms):
+    fits = same(x.shape[-1], terms)
+    if attrs["pairs"]:
+        terms, units = x.shape[-1], factors.shape[0] if factors.rank == 1 else -1
+        if not (isinstance(terms, int) and isinstance(units, int)):
+            raise shape_error(
+                "int8_product", "pairs of 4-bit numbers need an inner size and factors", operands
+            )
+        fits = kernel.shape == pairs_shape(terms, units, attrs["transpose_b"])
+    if not fits:
         raise shape_error("int8_product", "the inner sizes differ", operands)
     if isinstance(terms, int) and terms > MOST_TERMS:
         raise shape_error(
@@ -61,6 +70,12 @@ def _infer(x: Spec, kernel: Spec, factors: Spec, *rest: Spec, **attrs: Any) -> S
         if operands[name] != Spec(wanted, "float32"):
             raise shape_error("int8_product", f"{name}: float32 of {wanted} expected", operands)
     return Spec((*x.shape[:-1], units), "uint8" if attrs["bytes"] else "float32")
+
+
+def pairs_shape(terms: int, units: int, turned: bool = False) -> tuple[int, int]:
+    """The shape of a matrix (terms, units) of 4-bit numbers, or (units, terms), two a byte."""
+    rows, of_row = (units, terms) if turned else (terms, units)
+    return rows, (of_row + 1) // 2
 
 
 def operand_names(attrs: Attrs) -> list[str]:
@@ -103,6 +118,9 @@ def _reference(x: Array, kernel: Array, factors: Array, *rest: Array, **attrs: A
         for name, operand in zip(operand_names(attrs), rest, strict=True)
     }
     factors = np.asarray(factors, np.float32)
+    if attrs["pairs"]:
+        size = x.shape[-1] if attrs["transpose_b"] else factors.size
+        kernel = _unpack_reference(kernel, size=size)
     if attrs["transpose_b"]:
         kernel = kernel.T
     if attrs["has_zero"]:
@@ -129,7 +147,10 @@ def _vjp(inputs: Any, outputs: Any, dys: Any, **attrs: Any) -> Any:
     # As Keras: through the kernel's numbers, as if rows had not been rounded.
     if attrs["has_zero"]:
         return (None,) * len(inputs)
-    kernel = converted(inputs[1], "float32")
+    kernel = inputs[1]
+    if attrs["pairs"]:
+        kernel = unpack_int4(kernel, inputs[0 if attrs["transpose_b"] else 2].shape[-1])
+    kernel = converted(kernel, "float32")
     dx = apply(
         REGISTRY["matmul"],
         multiply(dys[0], inputs[2]),
@@ -176,17 +197,22 @@ def _samples() -> Iterable[Sample]:
         {"has_zero": True, "has_bias": True, "activation": "relu6"},
         {"has_zero": True, "has_bias": True, "bytes": True},
         {"has_zero": True, "bytes": True, "activation": "relu"},
+        {"pairs": True},
+        {"pairs": True, "transpose_b": True, "has_bias": True},
+        {"pairs": True, "has_zero": True, "has_bias": True, "bytes": True},
     ]
     sizes = ((1, 1, 1), (1, 785, 70), (7, 16, 33), (50, 67, 130), (0, 4, 3), (3, 5, 0))
     for i, case in enumerate(cases):
         attrs = {**PLAIN, **case}
-        for m, k, n in sizes if i in (0, 4) else sizes[1:4]:
+        for m, k, n in sizes if i in (0, 4, 7) else sizes[1:4]:
             words = "_".join(
                 key if value is True else str(value) for key, value in case.items() if value
             )
             name = f"{words}_{m}x{k}x{n}".strip("_")
             yield Sample(name, _draw(m, k, n, attrs), attrs, smooth=False)
     yield Sample("bench", _draw(64, 784, 512, PLAIN), PLAIN, smooth=False, bench=True)
+    pairs = {**PLAIN, "pairs": True}
+    yield Sample("bench_pairs", _draw(64, 784, 512, pairs), pairs, smooth=False, bench=True)
 
 
 def _draw(m: int, k: int, n: int, attrs: Attrs) -> Any:
@@ -197,6 +223,8 @@ def _draw(m: int, k: int, n: int, attrs: Attrs) -> Any:
             sizes = np.where(np.arange(m) < m // 2, 1.0, 100.0)
             x = (rng.standard_normal((m, k)) * sizes[:, None]).astype(np.float32)
         shape = (n, k) if attrs["transpose_b"] else (k, n)
+        if attrs["pairs"]:
+            shape = pairs_shape(k, n, attrs["transpose_b"])
         kernel = rng.integers(-128, 128, shape).astype(np.int8)
         given: list[Array] = [x, kernel, rng.uniform(1e-4, 1e-2, n).astype(np.float32)]
         more: dict[str, Any] = {
@@ -210,7 +238,8 @@ def _draw(m: int, k: int, n: int, attrs: Attrs) -> Any:
 
 
 # act(sums(x, kernel) * factors + bias), where rows of a float32 x are quantized first and have a
-# step of their own, and a uint8 x stands for x - zero. With `bytes` it ends in to_bytes.
+# step of their own, and a uint8 x stands for x - zero. With `bytes` it ends in to_bytes; with
+# `pairs` the kernel holds 4-bit numbers as unpack_int4 has them, two a byte along its last axis.
 INT8_PRODUCT = register(
     Op(
         "int8_product",
@@ -228,7 +257,9 @@ INT8_PRODUCT = register(
 )
 
 
-def int8_product(x: Any, kernel: Any, factors: Any, transpose_b: bool = False) -> Any:
+def int8_product(
+    x: Any, kernel: Any, factors: Any, transpose_b: bool = False, pairs: bool = False
+) -> Any:
     """Returns ``x @ kernel * factors``, with the rows of ``x`` quantized to 8 bits.
 
     Args:
@@ -236,12 +267,14 @@ def int8_product(x: Any, kernel: Any, factors: Any, transpose_b: bool = False) -
         kernel: int8, (K, N), or (N, K) with ``transpose_b``.
         factors: float32, (N,).
         transpose_b: see ``kernel``.
+        pairs: whether the kernel is of 4-bit numbers, two a byte along its last axis.
     """
-    return apply(INT8_PRODUCT, x, kernel, factors, **{**PLAIN, "transpose_b": transpose_b})
+    attrs = {**PLAIN, "transpose_b": transpose_b, "pairs": pairs}
+    return apply(INT8_PRODUCT, x, kernel, factors, **attrs)
 
 
 def product_of_bytes(
-    x: Any, kernel: Any, factors: Any, zero: Any, transpose_b: bool = False
+    x: Any, kernel: Any, factors: Any, zero: Any, transpose_b: bool = False, pairs: bool = False
 ) -> Any:
     """Returns ``(x - zero) @ kernel * factors``.
 
@@ -251,8 +284,9 @@ def product_of_bytes(
         factors: float32, (N,).
         zero: float32, a whole number: the byte that stands for 0.
         transpose_b: see ``kernel``.
+        pairs: whether the kernel is of 4-bit numbers, two a byte along its last axis.
     """
-    attrs = {**PLAIN, "transpose_b": transpose_b, "has_zero": True}
+    attrs = {**PLAIN, "transpose_b": transpose_b, "pairs": pairs, "has_zero": True}
     return apply(INT8_PRODUCT, x, kernel, factors, zero, **attrs)
 
 

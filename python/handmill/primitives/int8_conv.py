@@ -139,7 +139,7 @@ def _samples() -> Iterable[Sample]:
 
 def plain(strides: Any, padding: Any, dilation: Any) -> Attrs:
     """The attributes of windows of bytes without anything around their sums."""
-    attrs = {key: value for key, value in PLAIN.items() if key != "transpose_b"}
+    attrs = {key: value for key, value in PLAIN.items() if key not in ("transpose_b", "pairs")}
     return {
         **attrs, "has_zero": True, "strides": strides, "padding": padding, "dilation": dilation,
     }  # fmt: skip

@@ -67,7 +67,13 @@ def write_several(contents: Mapping[Path, Sequence[Any]]) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raises an OSError for what must not become a file: a folder, a pipe, a device, a socket."""
+    """Raises an OSError for what must not become a file: a folder, a pipe, a device, a socket.
+
+    So it does where the folder of the file is missing, which errors of the temporary file beside
+    it would hide.
+    """
+    if not path.parent.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with contextlib.suppress(FileNotFoundError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,11 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
         ValueError: if number or shapes differ.
     """
     variables = owner.variables_to_store()
+    hint = quantized_otherwise(variables, store.values())
     if set(store) != {str(number) for number in range(len(variables))}:
         raise ValueError(
             f"{describe(owner)} expected {len(variables)} variables, but received {len(store)} "
-            f"variables from the file: {sorted(store)[:8]}"
+            f"variables from the file: {sorted(store)[:8]}.{hint}"
         )
     pairs = []
     for number, variable in enumerate(variables):
@@ -69,11 +70,30 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
         if tuple(array.shape) != variable.shape:
             raise ValueError(
                 f"{describe(owner)}: its variable {variable.path!r} has shape {variable.shape}, "
-                f"but the stored one has shape {tuple(array.shape)}; they must match"
+                f"but the stored one has shape {tuple(array.shape)}; they must match.{hint}"
             )
         check_stored(variable, array)
         pairs.append((variable, array))
     return [*pairs, *owner.merged_variables()]
+
+
+def quantized_otherwise(own: Iterable[Any], given: Iterable[Any]) -> str:
+    """What errors say where integers of quantized layers are on one side, or on both; or nothing.
+
+    Args:
+        own: the variables.
+        given: arrays that do not fit them.
+    """
+    here, there = (
+        any(str(getattr(x, "dtype", "")) == "int8" for x in side) for side in (own, given)
+    )
+    if not here and not there:
+        return ""
+    kinds = {True: "integers", False: "floats"}
+    return (
+        f" They are quantized otherwise ({kinds[here]} here, {kinds[there]} there): quantize the "
+        "model as that one was, or load floats before you quantize it."
+    )
 
 
 def check_stored(variable: Variable, array: Any) -> None:

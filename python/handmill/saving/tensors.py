@@ -80,7 +80,9 @@ def from_tensors(content: Content, name: str) -> dict[str, Array]:
         raise FileFormatError(f"{name} is damaged: its header claims {header} bytes")
     entries = from_json(content[8 : 8 + header], name)
     try:
-        arrays = _arrays(entries, content, 8 + header)
+        arrays = _arrays(entries, content, 8 + header, name)
+    except FileFormatError:
+        raise
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{name} is damaged: {error}") from None
     for key in arrays:
@@ -97,12 +99,17 @@ _DTYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
 _CODES = {name: code for code, name in _DTYPES.items()}
 
 
-def _arrays(entries: Any, content: Content, begin: int) -> dict[str, Array]:
+def _arrays(entries: Any, content: Content, begin: int, name: str) -> dict[str, Array]:
     """The arrays that a header describes, which must cover the data exactly, one by one."""
     found: dict[str, Array] = {}
     end, whole = 0, len(content) - begin
     described = [(key, about) for key, about in entries.items() if key != "__metadata__"]
     for key, about in sorted(described, key=lambda entry: entry[1]["data_offsets"]):
+        if about["dtype"] not in _DTYPES:
+            raise FileFormatError(
+                f"{name}: tensor {key[:80]!r} has the dtype {str(about['dtype'])[:40]!r}; these "
+                f"are read: {', '.join(sorted(_DTYPES))}"
+            )
         dtype = numpy_dtype(_DTYPES[about["dtype"]])
         shape, (start, stop) = about["shape"], about["data_offsets"]
         if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):

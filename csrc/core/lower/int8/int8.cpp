@@ -93,17 +93,9 @@ void read_rest(const NodeView& node, LaunchWriter& writer, Args& args) {
   args.activation = int8_activation(node.text("activation"));
 }
 
-void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArgs& args,
-                      const ValueView& w, int64_t row, int64_t col) {
-  const Int8Widths widths = int8_widths(writer.isa());
-  const int64_t panels = ceil_div(args.N, widths.panel), groups = ceil_div(args.K, 4);
-  const Ref packed = writer.workspace(4 * round_up(args.N, widths.vector) * (1 + groups));
-  Int8PackArgs pack{
-      .w = nullptr, .packed = nullptr, .row = row, .col = col, .K = args.K, .N = args.N};
-  writer.read(&pack.w, w);
-  writer.write(&pack.packed, packed);
-  writer.add<Kernel::int8_pack>(pack, {.blocks = panels, .pack = w.is_stable});
-
+// Operands but the weights, and how blocks are cut; `panels`: of the weights.
+void add_operands(const NodeView& node, LaunchWriter& writer, Int8ProductArgs& args,
+                  const Ref& packed, int64_t panels) {
   read_rest(node, writer, args);
   if (args.M < kFewRows) {
     args.blocks_m = 1;
@@ -115,6 +107,20 @@ void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArg
   writer.read(&args.x, node.input(0));
   writer.read(&args.packed, packed);
   writer.write(&args.y, node.output(0));
+}
+
+void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArgs& args,
+                      const ValueView& w, int64_t row, int64_t col) {
+  const Int8Widths widths = int8_widths(writer.isa());
+  const int64_t panels = ceil_div(args.N, widths.panel), groups = ceil_div(args.K, 4);
+  const Ref packed = writer.workspace(4 * round_up(args.N, widths.vector) * (1 + groups));
+  Int8PackArgs pack{
+      .w = nullptr, .packed = nullptr, .row = row, .col = col, .K = args.K, .N = args.N};
+  writer.read(&pack.w, w);
+  writer.write(&pack.packed, packed);
+  writer.add<Kernel::int8_pack>(pack, {.blocks = panels, .pack = w.is_stable});
+
+  add_operands(node, writer, args, packed, panels);
   const int64_t rows = ceil_div(args.M, args.blocks_m);
   const double products = static_cast<double>(args.M * args.N) * static_cast<double>(args.K);
   writer.add<Kernel::int8_product>(
@@ -125,10 +131,30 @@ void add_int8_product(const NodeView& node, LaunchWriter& writer, Int8ProductArg
              .flops = products / 2});
 }
 
+// The weights are read as they are stored, two in a byte.
+void add_int4_product(const NodeView& node, LaunchWriter& writer, Int8ProductArgs& args,
+                      const ValueView& w, bool turned) {
+  const Int8Widths widths = int8_widths(writer.isa());
+  const int64_t panels = ceil_div(args.N, widths.panel), depth = round_up(args.K, 16);
+  const Ref packed = writer.workspace(round_up(args.N, widths.vector) * (4 + depth / 2));
+  Int4PackArgs pack{.w = nullptr, .packed = nullptr, .K = args.K, .N = args.N, .turned = turned};
+  writer.read(&pack.w, w);
+  writer.write(&pack.packed, packed);
+  writer.add<Kernel::int4_pack>(pack, {.blocks = panels, .pack = w.is_stable});
+
+  add_operands(node, writer, args, packed, panels);
+  const int64_t rows = ceil_div(args.M, args.blocks_m);
+  const double products = static_cast<double>(args.M * args.N) * static_cast<double>(args.K);
+  writer.add<Kernel::int4_product>(args, {.blocks = args.blocks_m * args.blocks_n,
+                                          .scratch = round_up(8 * rows, 64) + rows * depth + 64,
+                                          // Of eight products, as one of float32.
+                                          .flops = products / 4});
+}
+
 }  // namespace
 
 // (x, w, factors [, zero] [, bias] [, format];
-//  transpose_b, has_zero, has_bias, bytes, activation) -> y
+//  transpose_b, pairs, has_zero, has_bias, bytes, activation) -> y
 void lower_int8_product(const NodeView& node, LaunchWriter& writer) {
   const ValueView x = node.input(0), w = node.input(1), y = node.output(0);
   const bool turned = node.flag("transpose_b");
@@ -137,9 +163,12 @@ void lower_int8_product(const NodeView& node, LaunchWriter& writer) {
   args.K = x.dim(-1);
   args.M = y.product(0, y.rank() - 1);
   args.source = node.flag("has_zero") ? Int8Source::kBytes : Int8Source::kFloats;
-  require(w.rank() == 2 && w.dim(turned ? 1 : 0) == args.K && w.dim(turned ? 0 : 1) == args.N,
+  const bool pairs = node.flag("pairs");
+  const int64_t rows = turned ? args.N : args.K, of_row = turned ? args.K : args.N;
+  require(w.rank() == 2 && w.dim(0) == rows && w.dim(1) == (pairs ? (of_row + 1) / 2 : of_row),
           "int8_product: the shapes of the operands do not fit");
   if (y.size() == 0) return;
+  if (pairs) return add_int4_product(node, writer, args, w, turned);
   add_int8_product(node, writer, args, w, turned ? 1 : args.N, turned ? args.K : 1);
 }
 

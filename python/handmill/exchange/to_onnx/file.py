@@ -39,6 +39,8 @@ def write_onnx(
 ) -> None:
     """Writes a model for inference; see ``Model.export``."""
     path = Path(filepath)
+    if not isinstance(verify, bool):
+        raise ValueError(f"`verify` must be True or False. Received: {verify!r}")
     opset = DEFAULT_OPSET if opset_version is None else opset_version
     content = onnx_bytes(model, opset, input_signature, inputs_as_nchw)
     if verify:

@@ -16,6 +16,7 @@ from handmill.exchange.to_onnx.emitter import Emitter, Refused, channels_first, 
 from handmill.exchange.to_onnx.products import conv_attributes, with_bias
 from handmill.ir.graph import Node, Value
 from handmill.ir.op import Array
+from handmill.quantizers import unpack_int4
 
 _EPSILON = 1e-7
 """What keeps the step of a row of zeros above 0, as in the operator."""
@@ -101,6 +102,9 @@ def int8_product(e: Emitter, node: Node) -> None:
     _plain(node)
     x, w, factors, *zero = node.inputs
     matrix = _known(w, "a kernel")
+    if node.attrs["pairs"]:
+        size = int((x if node.attrs["transpose_b"] else factors).shape[-1])
+        matrix = unpack_int4(matrix, size, axis=-1)
     if node.attrs["transpose_b"]:
         matrix = np.ascontiguousarray(matrix.T)
     if not zero:

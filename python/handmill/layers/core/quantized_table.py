@@ -453,14 +453,17 @@ class QuantizedTableLayer(LowRankLayer):
             outputs = ops.matmul(wide, self._turned(self._float_matrix()))
         else:
             shape = (columns, rows) if self._by_rows else (rows, columns)
-            kernel = ops.reshape(self._integer_matrix(), shape)
             scale = ops.reshape(getattr(self, f"{name}_scale"), (columns,))
+            if by_rows:
+                pairs = self.quantization_mode == "int4"
+                kernel = self._table if pairs else ops.reshape(self._table, shape)
+                factors = ops.reciprocal(scale)
+                outputs = int8_product(wide, kernel, factors, self._by_rows, pairs)
+                return ops.cast(outputs, self.compute_dtype)
+            kernel = ops.reshape(self._integer_matrix(), shape)
             if quantizer is None:
                 numbers = self._turned(ops.cast(kernel, "float32"))
                 outputs = ops.divide(ops.matmul(wide, numbers), scale)
-            elif by_rows:
-                factors = ops.reciprocal(scale)
-                outputs = int8_product(wide, kernel, factors, transpose_b=self._by_rows)
             else:
                 q, row = quantizer(wide, axis=-1)
                 numbers = self._turned(ops.cast(kernel, "float64"))
@@ -473,9 +476,10 @@ class QuantizedTableLayer(LowRankLayer):
         rows, columns = self._table_matrix(self._full_shape)
         scale = ops.reshape(getattr(self, f"{self._table_name}_scale"), (columns,))
         shape = (columns, rows) if self._by_rows else (rows, columns)
-        kernel = ops.reshape(self._integer_matrix(), shape)
+        pairs = self.quantization_mode == "int4"
+        kernel = self._table if pairs else ops.reshape(self._table, shape)
         x, step, zero = self._bytes_of(inputs)
-        return product_of_bytes(x, kernel, ops.divide(step, scale), zero, self._by_rows)
+        return product_of_bytes(x, kernel, ops.divide(step, scale), zero, self._by_rows, pairs)
 
     def _bytes_of(self, inputs: Any) -> tuple[Any, Any, Any]:
         """Inputs as bytes, their step and the byte that stands for 0."""
