@@ -525,3 +525,11 @@ def test_missing_files_and_folders_are_named(tmp_path):
         hub.tokenizers.BytePairTokenizer(str(tmp_path / "none.json"), [])
     with pytest.raises(ValueError, match="no tokenizer there"):
         hub.tokenizers.GPT2Tokenizer.from_preset(tmp_path)
+
+
+def test_a_stream_takes_whole_ids():
+    stream = hub.tokenizers.StreamingDetokenizer(hub.tokenizers.ByteTokenizer())
+    for id in (1.5, -1, "a"):
+        with pytest.raises(ValueError, match="`id` must be a whole number of 0 or more"):
+            stream.add(id)
+    assert stream.add(np.int32(97)) == "a"

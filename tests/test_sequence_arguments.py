@@ -33,7 +33,7 @@ def attention(**given: Any) -> Any:
             lambda: layers.Bidirectional(layers.GRU(2), backward_layer=layers.Dense(2)),
             "`backward_layer` must go over sequences",
         ),
-        (lambda: ops.stft(X, 0, 1, 2), "`sequence_length` must be a positive number"),
+        (lambda: ops.stft(X, 0, 1, 2), "`sequence_length` must be a whole number of 1 or more"),
     ),
 )
 def test_arguments_that_mean_nothing(call: Any, text: str) -> None:

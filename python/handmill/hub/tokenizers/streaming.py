@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
+from handmill.arguments import whole_number
+
 if TYPE_CHECKING:
     from handmill.hub.tokenizers.tokenizer import Tokenizer
 
@@ -30,8 +32,12 @@ class StreamingDetokenizer:
         self._begun = False
 
     def add(self, id: int) -> str:
-        """Returns the characters that ``id`` completes."""
-        piece = self._tokenizer.token_bytes(int(id))
+        """Returns the characters that ``id`` completes.
+
+        Raises:
+            ValueError: for what is no id of the tokenizer.
+        """
+        piece = self._tokenizer.token_bytes(whole_number("`id`", id, 0))
         if not self._begun and piece:
             piece = self._tokenizer.first_bytes(piece)
             self._begun = True

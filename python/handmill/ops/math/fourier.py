@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from handmill.arguments import whole_number
 from handmill.errors import ShapeError
 from handmill.ir.dims import Dim, at_least, is_fixed, same_shape
 from handmill.ir.shapes import FLOATS, numpy_dtype
@@ -223,6 +224,7 @@ def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> 
                [3, 4, 5]], dtype=int32)
     """
     _check_stride(sequence_stride)
+    whole_number("`sequence_length`", sequence_length, 1)
     x = tensor(x)
     if not shape_of(x):
         raise ShapeError("Input should have rank >= 1. Received: a scalar")
@@ -337,11 +339,8 @@ def _reflected(x: Any, around: int) -> Any:
 
 def _check_lengths(sequence_length: int, sequence_stride: Any, fft_length: int) -> None:
     _check_stride(sequence_stride)
-    if sequence_length < 1:
-        raise ValueError(
-            "`sequence_length` must be a positive number of elements. Received: "
-            f"sequence_length={sequence_length}"
-        )
+    whole_number("`sequence_length`", sequence_length, 1)
+    whole_number("`fft_length`", fft_length, 1)
     if fft_length < sequence_length:
         raise ValueError(
             "`fft_length` must equal or larger than `sequence_length`. Received: "
