@@ -53,7 +53,7 @@ from handmill.runtime import watch
 from handmill.runtime.structure import Walk
 from handmill.runtime.variable import Variable
 from handmill.runtime.watch import TRAINABLE, Watched, is_ours, notice
-from handmill.saving.stored_variables import StoredVariables, quantized_otherwise
+from handmill.saving.stored_variables import StoredVariables, pairs_of_weights
 
 
 class Layer(Quantizable, StoredVariables, Watched):
@@ -361,20 +361,7 @@ class Layer(Quantizable, StoredVariables, Watched):
         Raises:
             ValueError: if number or shapes differ; no weight is changed then.
         """
-        own, hint = self.weights, quantized_otherwise(self.weights, weights)
-        if len(own) != len(weights):
-            raise ValueError(
-                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of "
-                f"length {len(weights)}, but the layer was expecting {len(own)} weights.{hint}"
-            )
-        arrays = [np.asarray(w) for w in weights]
-        for variable, array in zip(own, arrays, strict=True):
-            if variable.shape != array.shape:
-                raise ValueError(
-                    f"Layer {self.name} weight shape {variable.shape} is not compatible with "
-                    f"provided weight shape {array.shape} ({variable.path}).{hint}"
-                )
-        for variable, array in zip(own, arrays, strict=True):
+        for variable, array in pairs_of_weights(self, weights):
             variable.assign(array)
 
     def count_params(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,11 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
         ValueError: if number or shapes differ.
     """
     variables = owner.variables_to_store()
-    hint = quantized_otherwise(variables, store.values())
     if set(store) != {str(number) for number in range(len(variables))}:
         raise ValueError(
             f"{describe(owner)} expected {len(variables)} variables, but received {len(store)} "
-            f"variables from the file: {sorted(store)[:8]}.{hint}"
+            f"variables from the file: {sorted(store)[:8]}."
+            + _quantized_otherwise(variables, store.values())
         )
     pairs = []
     for number, variable in enumerate(variables):
@@ -70,14 +70,39 @@ def pairs_of(owner: Any, store: Mapping[str, Any]) -> list[tuple[Variable, Array
         if tuple(array.shape) != variable.shape:
             raise ValueError(
                 f"{describe(owner)}: its variable {variable.path!r} has shape {variable.shape}, "
-                f"but the stored one has shape {tuple(array.shape)}; they must match.{hint}"
+                f"but the stored one has shape {tuple(array.shape)}; they must match."
+                + _quantized_otherwise(variables, store.values())
             )
         check_stored(variable, array)
         pairs.append((variable, array))
     return [*pairs, *owner.merged_variables()]
 
 
-def quantized_otherwise(own: Iterable[Any], given: Iterable[Any]) -> str:
+def pairs_of_weights(layer: Any, weights: Sequence[Any]) -> list[tuple[Variable, Array]]:
+    """Returns each weight of a layer with the array given for it.
+
+    Raises:
+        ValueError: if number or shapes differ.
+    """
+    own = layer.weights
+    if len(own) != len(weights):
+        raise ValueError(
+            f"You called `set_weights(weights)` on layer '{layer.name}' with a weight list of "
+            f"length {len(weights)}, but the layer was expecting {len(own)} weights."
+            + _quantized_otherwise(own, weights)
+        )
+    pairs = [(variable, np.asarray(w)) for variable, w in zip(own, weights, strict=True)]
+    for variable, array in pairs:
+        if variable.shape != array.shape:
+            raise ValueError(
+                f"Layer {layer.name} weight shape {variable.shape} is not compatible with "
+                f"provided weight shape {array.shape} ({variable.path})."
+                + _quantized_otherwise(own, weights)
+            )
+    return pairs
+
+
+def _quantized_otherwise(own: Iterable[Any], given: Iterable[Any]) -> str:
     """What errors say where integers of quantized layers are on one side, or on both; or nothing.
 
     Args:
