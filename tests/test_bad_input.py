@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import math
@@ -748,11 +749,15 @@ def idle_part(seconds=0.4):
 
 @pytest.mark.slow
 def test_one_busy_process_on_each_core():
-    """A step takes at most three times its quiet time: threads must not wait by spinning."""
+    """A step takes at most three times its quiet time: threads must not wait by spinning.
+
+    Another tenant of the host makes a step slower too, so the least of three tries counts: threads
+    that spin are slow in each.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     if not cores or (idle_part() or 0) < 0.75:
         pytest.skip("this machine is not quiet")
-    busy = []
+    ratios = []
     with subprocess.Popen(
         [sys.executable, "-c", TIMED],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=FOLDER,
@@ -764,17 +769,25 @@ def test_one_busy_process_on_each_core():
             return float(process.stdout.readline())
 
         try:
-            quiet = statistics.median(measured() for _ in range(3))
-            if (idle_part() or 0) < 0.75:
-                pytest.skip("this machine is not quiet")
-            busy = [
-                subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)
-            ]
-            time.sleep(0.3)
-            loaded = statistics.median(measured() for _ in range(3))
+            while len(ratios) < 3 and min(ratios, default=math.inf) > 3:
+                quiet = statistics.median(measured() for _ in range(3))
+                if (idle_part() or 0) < 0.75:
+                    pytest.skip("this machine is not quiet")
+                with busy_processes(cores):
+                    ratios.append(statistics.median(measured() for _ in range(3)) / quiet)
         finally:
-            for hog in busy:
-                hog.kill()
-                hog.wait()
             process.stdin.close()
-    assert loaded <= 3 * quiet, f"{loaded / quiet:.2f} times"
+    assert min(ratios) <= 3, ratios
+
+
+@contextlib.contextmanager
+def busy_processes(count):
+    """That many processes which compute without an end."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        time.sleep(0.3)
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

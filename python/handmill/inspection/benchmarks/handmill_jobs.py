@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handmill.inspection.benchmarks.job import Job, calls, largest
+from handmill.inspection.benchmarks.job import SHUFFLE_SEED, Job, calls, largest
 from handmill.inspection.benchmarks.networks import (
     NORMALIZATION_EPSILON,
     NORMALIZATION_MOMENTUM,
@@ -32,7 +32,8 @@ def make_model(w: Workload) -> Any:
 
 
 def compiled_model(library: Any, w: Workload) -> Any:
-    """The model in handmill or Keras, which have the same names."""
+    """The model in handmill or Keras, which have the same names; seeds the library."""
+    library.utils.set_random_seed(SHUFFLE_SEED)
     made: list[Any] = []
     if any(isinstance(layer, Residual) for layer in w.network):
         x = library.Input(w.input_shape)

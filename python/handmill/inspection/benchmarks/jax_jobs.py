@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.inspection.benchmarks.job import Job, Run, batches
+from handmill.inspection.benchmarks.job import SHUFFLE_SEED, Job, Run, batches
 from handmill.inspection.benchmarks.networks import (
     NORMALIZATION_EPSILON,
     NORMALIZATION_MOMENTUM,
@@ -186,7 +186,7 @@ def train(w: Workload, scanned: bool = False) -> Job:
     if y.dtype == np.int64:
         y = y.astype(np.int32)
     x_device, y_device = jnp.asarray(x), jnp.asarray(y)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SHUFFLE_SEED)
     weights = jax.tree.map(jnp.asarray, w.weights())
     trained = [arrays[:2] for arrays in weights]  # behind them, those of a normalization move
     slots, update = make_optimizer(w, trained)

@@ -14,6 +14,9 @@ from handmill.ir.op import Array
 Run = Callable[[int], Any]
 """Runs that many steps."""
 
+SHUFFLE_SEED = 1
+"""Of the order of the rows, so that the figure that a library is checked by repeats."""
+
 
 class AbsentError(Exception):
     """The library cannot do this workload; the message says why."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.inspection.benchmarks.job import AbsentError, Job, Run, batches
+from handmill.inspection.benchmarks.job import SHUFFLE_SEED, AbsentError, Job, Run, batches
 from handmill.inspection.benchmarks.workloads import MOMENTUM, DenseWorkload, Workload
 
 
@@ -33,6 +33,7 @@ def make_model(w: Workload) -> Any:
         hidden_layer_sizes=w.units[1:-1], batch_size=w.batch, alpha=0.0, tol=0.0,
         n_iter_no_change=10**9, max_iter=1, epsilon=1e-7, activation=w.activation,
         learning_rate_init=rate, solver="adam" if w.optimizer == "adam" else "sgd",
+        random_state=SHUFFLE_SEED,
         momentum=MOMENTUM, nesterovs_momentum=False,
     )  # fmt: skip
     classes = {} if regression else {"classes": np.unique(y)}
@@ -71,7 +72,7 @@ def train(w: Workload) -> Job:
     model = make_model(w)
     x, y = w.data()
     y = _flat(y)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SHUFFLE_SEED)
 
     def partial_fit(steps: int) -> None:
         model.set_params(warm_start=False)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from handmill.inspection.benchmarks.job import Job, Run, largest
+from handmill.inspection.benchmarks.job import SHUFFLE_SEED, Job, Run, largest
 from handmill.inspection.benchmarks.networks import (
     NORMALIZATION_EPSILON,
     NORMALIZATION_MOMENTUM,
@@ -180,6 +180,7 @@ def train(w: Workload, compiled: bool = False) -> Job:
     """A bare loop on tensors in memory."""
     import torch
 
+    torch.manual_seed(SHUFFLE_SEED)
     x, y = (torch.from_numpy(a) for a in w.data())
     model, criterion = make_model(w, w.logits), make_loss(w)
     optimizers = make_optimizers(w, list(model.parameters()))
