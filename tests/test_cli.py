@@ -131,6 +131,17 @@ def test_demo(tmp_path: Path) -> None:
     assert len(list(picture.iter(f"{SVG}circle"))) == 2 * 15  # an accuracy an epoch
 
 
+def test_commands_that_the_demo_names(tmp_path: Path) -> None:
+    """From the digits to what the network lacks and why it answers as it does."""
+    text = good(run("demo", "--folder", "here", cwd=tmp_path))
+    said = re.search(r"Next, in (\S+):\nhandmill (diagnose .*); handmill (explain .*)\n", text)
+    assert said
+    folder, diagnose, explain = said.groups()
+    assert folder == "here"
+    assert "ok fit.gap" in good(run(*diagnose.split(), cwd=tmp_path / folder))
+    assert "row 0, class" in good(run(*explain.split(), cwd=tmp_path / folder))
+
+
 @pytest.mark.slow
 def test_demo_without_kernels(tmp_path: Path) -> None:
     text = good(run("demo", cwd=tmp_path, HANDMILL_BACKEND="numpy"))

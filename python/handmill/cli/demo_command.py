@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,19 @@ from handmill.strategy.runs import Runs
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "linear")
 OPTIMIZERS = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 
+MODEL, DIGITS = "digits.hmill", "digits.npz"
+
 SEEDS, SEEDS_WITHOUT_KERNELS = 10, 2
 """Trainings of each network of the table; with fewer than six nothing could be told apart."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds where the pictures go."""
+    """Adds where the files go."""
     parser.add_argument(
-        "--pictures", type=Path, default=Path("handmill-demo"), help="folder for the picture"
+        "--folder",
+        type=Path,
+        default=Path("handmill-demo"),
+        help="folder for the picture, the model and the digits",
     )
 
 
@@ -59,11 +63,15 @@ def run(options: argparse.Namespace) -> int:
         hash_by_threads(x, y)
     else:
         print("4.-5. Kernels against NumPy, and threads: NumPy runs everything here")
-    cost_of_use(model, x_test[:1])
-    draw(options.pictures, history, runs.comparison())
+    options.folder.mkdir(parents=True, exist_ok=True)
+    keep(options.folder, model, x, y, held)
+    cost_of_use(options.folder / MODEL, model, x_test[:1])
+    draw(options.folder / "digits.svg", history, runs.comparison())
     print(
-        f"All of this took {since_start():.2f} s. Next, with a script that imports keras:\n"
-        "handmill check SCRIPT.py, then handmill run SCRIPT.py; or copy one of examples/"
+        f"All of this took {since_start():.2f} s. Next, in {options.folder}:\n"
+        f"handmill diagnose {MODEL} {DIGITS}; "
+        f"handmill explain {MODEL} {DIGITS} --background {DIGITS}\n"
+        "With a script that imports keras: handmill check SCRIPT.py, then handmill run SCRIPT.py"
     )
     return 0
 
@@ -195,7 +203,13 @@ def hash_by_threads(x: Array, y: Array) -> None:
     print(f"5. Weights after training with 1, 2, 3 threads: {' '.join(marks)}: {same}")
 
 
-def cost_of_use(model: Any, x: Array) -> None:
+def keep(folder: Path, model: Any, x: Array, y: Array, held: Any) -> None:
+    """Writes the network of part 1 and its digits, for the commands named at the end."""
+    model.save(folder / MODEL)
+    np.savez(folder / DIGITS, x=x, y=y, x_val=held[0], y_val=held[1])
+
+
+def cost_of_use(path: Path, model: Any, x: Array) -> None:
     """Prints part 6: the time of a prediction and the size of the file."""
     model(x)
     times = []
@@ -204,17 +218,13 @@ def cost_of_use(model: Any, x: Array) -> None:
         for _ in range(50):
             model(x)
         times.append((time.perf_counter() - start) / 50)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "digits.hmill"
-        model.save(path)
-        size = path.stat().st_size
     print(
         f"6. One prediction takes {np.median(times) * 1e6:.1f} us; the saved model with its "
-        f"optimizer has {size / 1000:.0f} kB"
+        f"optimizer has {path.stat().st_size / 1000:.0f} kB"
     )
 
 
-def draw(folder: Path, history: Any, table: Comparison) -> None:
+def draw(path: Path, history: Any, table: Comparison) -> None:
     """Writes the learning curve and the table as a picture."""
     from handmill.cli.demo_picture import picture
 
@@ -224,7 +234,5 @@ def draw(folder: Path, history: Any, table: Comparison) -> None:
     }
     rows, columns, means, marked = table.cells("activation", "optimizer")
     title = f"mean accuracy on digits put aside, {table.scores.shape[1]} seeds"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "digits.svg"
     path.write_text(picture(curves, title, rows, columns, means, marked), "utf-8")
     print(f"   picture, for a browser: {path}")
