@@ -312,6 +312,18 @@ def test_bad_arguments_are_refused(keras: Any) -> None:
         layers.MultiHeadAttention(2, 4, flash_attention=True)(x, x, return_attention_scores=True)
 
 
+@pytest.mark.parametrize("kind", (layers.MultiHeadAttention, layers.GroupQueryAttention))
+def test_a_call_without_values(kind: Any) -> None:
+    heads = {"num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+    layer = kind(2, 4) if kind is layers.MultiHeadAttention else kind(**heads)
+    x = normal(1, 3, 4)
+    for call in (lambda: layer(x), lambda: layer(query=x)):
+        with pytest.raises(TypeError, match=r"missing a required argument.*'value'.*d: query$"):
+            call()
+    assert not layer.built
+    assert layer(x, x).shape == x.shape
+
+
 def test_empty_sequences() -> None:
     for b, t, s in ((0, 3, 4), (2, 0, 4), (2, 3, 0)):
         q, k = np.ones((b, t, 2, 4), "float32"), np.ones((b, s, 2, 4), "float32")

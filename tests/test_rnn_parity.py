@@ -55,6 +55,17 @@ OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_compiling(request: Any) -> Any:
+    """JAX operator by operator: each option is a model of its own, compiled for two steps."""
+    if "keras" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("keras")
+    with pytest.importorskip("jax").disable_jit():
+        yield
+
+
 def trained(model: Any, library: Any, x: Any, y: Any) -> list[np.ndarray]:
     """What two steps of descent make of the weights: the gradients, and the loss."""
     model.compile(library.optimizers.SGD(0.1), "mse")

@@ -181,6 +181,8 @@ def test_a_pipeline_in_a_model_and_in_files(suffix: str, tmp_path: Path) -> None
             layers.Pipeline.from_config(wrong)
     with pytest.raises(ValueError, match="must be a list of layers"):
         layers.Pipeline([lambda x: x])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"must be a list of layers\. Received: None"):
+        layers.Pipeline(None)  # type: ignore[arg-type]
 
 
 def test_a_layer_of_the_users_may_have_an_attribute_named_layers(tmp_path: Path) -> None:

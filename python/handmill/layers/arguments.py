@@ -140,6 +140,7 @@ def build_arguments(
 
     Raises:
         ValueError: if an argument of ``build`` is not called after one of ``call``.
+        TypeError: if an argument is missing that ``call`` cannot do without.
     """
     build = type(layer).build
     is_function = type(build) is types.FunctionType  # else it may be neither hashed nor weak
@@ -166,9 +167,20 @@ def build_arguments(
                 "after an argument of `call()` and ends in `_shape`, such as `build(self, "
                 f"query_shape, value_shape)`. Received: {problem}"
             )
+        if wanted not in given and known[wanted].default is inspect.Parameter.empty:
+            raise TypeError(
+                f"{layer.describe()}: missing a required argument of `call()`: {wanted!r}. "
+                f"Received: {', '.join(_arrays_named(layer, args, kwargs))}"
+            )
         if given.get(wanted) is not None:
             found[name] = _shapes_in(given[wanted])
     return found
+
+
+def _arrays_named(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+    """The arguments of ``call`` that hold arrays."""
+    given = {**dict(zip(layer._call_parameters, args, strict=False)), **kwargs}
+    return [name for name, value in given.items() if hasattr(value, "shape")]
 
 
 def _shapes_in(value: Any) -> Any:

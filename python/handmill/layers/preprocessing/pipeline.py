@@ -46,7 +46,8 @@ class Pipeline(Layer):
     def __init__(
         self, layers: Sequence[Layer], name: str | None = None, sample_once: bool = False
     ) -> None:
-        wrong = [layer for layer in layers if not isinstance(layer, Layer)]
+        is_list = isinstance(layers, (list, tuple))
+        wrong = [layer for layer in layers if not isinstance(layer, Layer)] if is_list else [layers]
         if wrong:
             raise ValueError(
                 "Pipeline: `layers` must be a list of layers. Received: "
