@@ -269,6 +269,50 @@ def test_models_that_differ_by_more_than_what_was_drawn_are_all_built():
     assert_are_alone(lanes.lanes, wanted)
 
 
+def attending():
+    tokens = handmill.Input((6,), dtype="int32")
+    found = layers.Embedding(5, 4)(tokens)
+    found = layers.MultiHeadAttention(2, 2, dropout=0.2)(found, found)
+    return compiled(handmill.Model(tokens, layers.Dense(5, "softmax")(found)))
+
+
+def test_models_of_sequences_are_copied(no_fit):
+    tokens = RNG.integers(0, 5, (50, 7)).astype("int32")
+    x, y = tokens[:, :-1], tokens[:, 1:]  # six class numbers a row are no one-hot row
+    calls, wanted = [], []
+
+    def build():
+        calls.append(1)
+        return attending()
+
+    for seed in range(4):
+        handmill.utils.clear_session()
+        handmill.utils.set_random_seed(seed)
+        model = attending()
+        history = model.fit(x, y, epochs=2, batch_size=16, verbose=0).history
+        wanted.append((model.get_weights(), history))
+    no_fit()
+    lanes = Lanes(build, [{}], Material(x, y, batch_size=16), seeds=4)
+    lanes.advance(2)
+    assert_are_alone(lanes.lanes, wanted)
+    assert len(calls) == 2
+
+
+@pytest.mark.filterwarnings("ignore::handmill.KerasDifferenceWarning")
+def test_one_hot_rows_with_the_sparse_loss_go_through_fit():
+    one_hot = np.eye(2, dtype="float32")[Y]
+    wanted = []
+    for seed in range(3):
+        handmill.utils.clear_session()
+        handmill.utils.set_random_seed(seed)
+        model = plain()
+        history = model.fit(X, one_hot, epochs=2, batch_size=16, verbose=0).history
+        wanted.append((model.get_weights(), history))
+    lanes = Lanes(plain, [{}], Material(X, one_hot, batch_size=16), seeds=3)
+    lanes.advance(2)
+    assert_are_alone(lanes.lanes, wanted)
+
+
 def test_weights_of_rows_and_order(no_fit):
     for arguments in ({"sample_weight": WEIGHTS}, {"class_weight": {0: 2.0, 1: 0.5}}):
         for shuffle in (True, False):

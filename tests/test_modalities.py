@@ -129,6 +129,23 @@ def test_a_network_that_loses_a_modality(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.predict(spoiled, verbose=0), want)  # missing is missing
 
 
+def test_rows_without_any_input_are_refused_before_the_first_step() -> None:
+    draws = np.random.default_rng(0)
+    x = [draws.normal(size=(64, n)).astype("float32") for n in (3, 4)]
+    present = np.ones((64, 2), bool)
+    present[37] = False
+    ends = [handmill.Input((3,)), handmill.Input((4,)), handmill.Input((2,), dtype="bool")]
+    kept = layers.ModalityDropout(0.3)(ends[:2], present=ends[2])
+    model = handmill.Model(ends, layers.Dense(1)(layers.Concatenate()(kept)))
+    model.compile("adam", "mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"absent modalities 2 .* row 37"):
+        model.fit([*x, present], np.zeros(64), batch_size=4, verbose=0)
+    assert model.optimizer.iterations.numpy() == 0
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 def test_modalities_that_do_not_fit() -> None:
     x = [np.ones((2, 3)), np.ones((2, 4))]
     with pytest.raises(ValueError, match="below 1"):

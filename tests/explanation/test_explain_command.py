@@ -47,7 +47,14 @@ def test_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--method", method, "--scale", "0.004", "-o", str(picture)]
         assert main(["explain", model, image, *options]) == 0
         assert picture.stat().st_size > 500
-    assert "picture:" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "picture:" in told.out
+    assert not told.err
+    assert main(["explain", model, image]) == 0
+    assert "pass --scale 0.00392" in capsys.readouterr().err
+    rescaling = saved(tmp_path, layers.Rescaling(1 / 255), *inner, shape=(12, 12, 3))
+    assert main(["explain", rescaling, image]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

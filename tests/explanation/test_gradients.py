@@ -490,6 +490,21 @@ def test_bad_input() -> None:
     assert not found.values[:, 1:].any()
 
 
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    (
+        ((4, 4), r"batch and the channel, x\[None, ..., None\]"),
+        ((2, 4, 4), r"axis for the channel, x\[..., None\]"),
+        ((4, 4, 1), r"axis for the batch, x\[None\]"),
+    ),
+)
+def test_grey_images_without_axes_are_told_which(shape: tuple[int, ...], hint: str) -> None:
+    first = [handmill.Input((4, 4, 1)), layers.Flatten()]
+    model = handmill.Sequential([*first, layers.Dense(2, "softmax")])
+    with pytest.raises(ValueError, match=hint):
+        explanation.saliency(model, np.zeros(shape, "float32"), 0)
+
+
 def test_estimator_and_sparse_rows() -> None:
     pytest.importorskip("sklearn", minversion="1.6", reason="no scikit-learn")
     from handmill.sklearn import HandmillClassifier

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handmill.cli.rows_of_files import read_rows
+from handmill.cli.rows_of_files import IMAGES, read_rows, rescales
 from handmill.explanation.methods import METHODS
 
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--background", help="rows to compare with: an .npz, .npy or .csv file")
     parser.add_argument("--drop", help="columns of a table that are no inputs, with commas")
     parser.add_argument("--rows", type=int, default=5, help="rows to explain (default: 5)")
-    parser.add_argument("--scale", type=float, default=1.0,
-                        help="a factor for the levels of an image, such as 0.00392")  # fmt: skip
+    parser.add_argument("--scale", type=float, help="a factor for the levels of an image, such as "
+                        "0.00392 for a network that learned from 0 to 1 (default: 1)")  # fmt: skip
     parser.add_argument("--shape", help="height,width of images that lie as flat rows")
     parser.add_argument("-o", "--output", help="where the picture goes: .svg, .png or .html")
     parser.add_argument("--check", action="store_true", help="check how far to trust it")
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         model = load_model(options.model)
         drop = options.drop.split(",") if options.drop else []
-        rows = read_rows(options.input, model, options.scale, drop)
+        scale = 1.0 if options.scale is None else options.scale
+        rows = read_rows(options.input, model, scale, drop)
         x = rows.x[: options.rows]
         given: dict[str, Any] = {"method": options.method}
         if rows.names:
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         if options.baseline:
             given["baseline"] = _baseline(options.baseline)
         if options.background:
-            given["background"] = read_rows(options.background, model, options.scale, drop).x
+            given["background"] = read_rows(options.background, model, scale, drop).x
         elif rows.is_table() and options.method == "auto" and not options.baseline:
             raise ValueError(
                 "rows of a table are explained by comparing: pass --background FILE with rows of "
@@ -65,6 +66,13 @@ def run(options: argparse.Namespace) -> int:
 
         found = explain(model, x, target, **given)
         print(found)
+        if options.scale is None and _is_image(options.input) and not rescales(model):
+            print(
+                "note: the network was given levels of 0 to 255, and none of its layers rescales "
+                "them. If it learned from 0 to 1, pass --scale 0.00392 (--scale 1 says that this "
+                "is right)",
+                file=sys.stderr,
+            )
         shape = tuple(map(int, options.shape.split(","))) if options.shape else None
         if options.output:
             found.picture(options.output, rows=options.rows, shape=shape)
@@ -80,6 +88,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"handmill explain: {text}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGES)
 
 
 def _baseline(text: str) -> Any:

@@ -139,6 +139,15 @@ def _texts(path: str, model: Any) -> Array:
     return np.array(texts, dtype=object)
 
 
+def rescales(model: Any) -> bool:
+    """Whether a layer of the model brings what it is given to another range."""
+    from handmill.layers import BatchNormalization, Normalization, Rescaling
+    from handmill.layers.layer import all_layers
+
+    kinds = (BatchNormalization, Normalization, Rescaling)
+    return any(isinstance(layer, kinds) for layer in all_layers(model))
+
+
 def _image(path: str, model: Any, scale: float) -> Array:
     from handmill.utils import img_to_array, load_img
 

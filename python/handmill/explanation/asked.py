@@ -259,11 +259,21 @@ def _check_ranks(model: Any, arrays: Sequence[Array]) -> None:
     if graph is None or len(graph.inputs) != len(arrays):
         return
     for array, tensor in zip(arrays, graph.inputs, strict=True):
-        if array.ndim == len(tensor.spec.shape) - 1:
-            raise ValueError(
-                f"the model takes rows of shape {tuple(tensor.shape[1:])}, received an array of "
-                f"shape {array.shape}: one row needs an axis for the batch, x[None]"
-            )
+        shape = tuple(tensor.shape[1:])
+        missing = len(shape) + 1 - array.ndim
+        is_grey = len(shape) == 3 and shape[-1] == 1
+        if missing == 2 and is_grey:
+            hint = "one image needs axes for the batch and the channel, x[None, ..., None]"
+        elif missing == 1 and is_grey and array.shape[-1] != 1:
+            hint = "grey images need an axis for the channel, x[..., None]"
+        elif missing == 1:
+            hint = "one row needs an axis for the batch, x[None]"
+        else:
+            continue
+        raise ValueError(
+            f"the model takes rows of shape {shape}, received an array of shape {array.shape}: "
+            f"{hint}"
+        )
 
 
 def _has_binary_loss(model: Any) -> bool:

@@ -7,9 +7,26 @@ from typing import Any
 import numpy as np
 
 from handmill.errors import KerasDifferenceWarning, warn_caller
+from handmill.ir.op import Array
 from handmill.losses.loss import LossFunctionWrapper
 from handmill.losses.probabilistic import CategoricalCrossentropy
 from handmill.models.layout import as_data
+
+_FIRST = 32  # rows; where one of them is not one-hot, one-hot rows are not meant
+
+
+def may_be_one_hot(y: Any) -> bool:
+    """Whether the shape and the first rows of targets are those of one-hot labels."""
+    if getattr(y, "ndim", 0) < 2 or y.shape[-1] <= 1:
+        return False
+    rows = as_data(y[:_FIRST], "y").reshape(-1, y.shape[-1])
+    return not _is_wrong(rows[:_FIRST]).any()
+
+
+def _is_wrong(rows: Array) -> Array:
+    """Which rows are not one-hot."""
+    wrong: Array = ((rows != 0) & (rows != 1)).any(axis=-1) | ((rows != 0).sum(axis=-1) != 1)
+    return wrong
 
 
 class OneHotLabels:
@@ -50,13 +67,13 @@ class OneHotLabels:
         if y.ndim < 2 or y.shape[-1] <= 1 or not len(y):
             return y
         rows = as_data(y, "y").reshape(-1, y.shape[-1])
-        wrong = ((rows != 0) & (rows != 1)).any(axis=-1) | ((rows != 0).sum(axis=-1) != 1)
+        wrong = _is_wrong(rows)
         if not wrong.any():
             self._candidate = True
             self._shape = y.shape
             return y
         index = int(np.argmax(wrong))
-        if self.pinned or self._candidate or index >= 32:
+        if self.pinned or self._candidate or index >= _FIRST:
             self._mixed = (
                 f"labels were one-hot rows so far, but row {index} is not: {rows[index]}. "
                 "Use class numbers (class_mode='sparse'), or mend the row."

@@ -228,8 +228,7 @@ def guards_of_data(graph: Graph) -> tuple[Graph, list[int]] | None:
     of_data.update({v: set() for v in graph.constants})
     kept: set[Node] = set()
     for node in graph.nodes:
-        by_rows = node.op.elementwise or node.op.view or node.op.guard
-        if not (by_rows and all(v in of_data for v in node.inputs)):
+        if not (_goes_by_rows(node) and all(v in of_data for v in node.inputs)):
             continue
         needs = {node}.union(*[of_data[v] for v in node.inputs])
         if len(needs) <= _MOST_BEFORE_A_GUARD and all(_has_rows(v) for v in node.outputs):
@@ -245,6 +244,12 @@ def guards_of_data(graph: Graph) -> tuple[Graph, list[int]] | None:
     guards.constants = [v for v in graph.constants if v in needed]
     guards.nodes = [node for node in graph.nodes if node in kept]
     return guards, places
+
+
+def _goes_by_rows(node: Node) -> bool:
+    if node.op.kernel == "reduce":
+        return 0 not in node.attrs.get("axis", (0,))  # without axes: over all
+    return node.op.elementwise or node.op.view or node.op.guard
 
 
 def _has_rows(value: Value) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handmill import random
+from handmill.initializers import RandomInitializer
 from handmill.ir.op import Array
 from handmill.strategy.lane_programs import Description, LaneProgram
 
@@ -61,7 +62,7 @@ class First(NamedTuple):
             {i: made_by[id(state)] for i, state in enumerate(states) if id(state) in made_by},
         )
 
-    def call_of(self, seed: int) -> int:
+    def call_of(self, seed: Any) -> int:
         """At which call a seed was drawn; -1 if it was not."""
         for call in range(self.drawn):
             if random.host_seed(self.seed, call) == seed:
@@ -108,9 +109,8 @@ class Copies:
                 contents[place] = one
                 continue
             made_by = a.initializers.get(place)
-            is_own = getattr(made_by, "_given_seed", 0) is None  # seeded by a call, not by the user
-            if made_by is not None and is_own and one.dtype.name in _DRAWN:
-                call = a.call_of(made_by.seed)
+            if isinstance(made_by, RandomInitializer) and one.dtype.name in _DRAWN:
+                call = a.call_of(made_by.seed)  # also of a copy, whose seed is given it
                 if call < 0 or not all(
                     _draw(made_by, first.seed, call, content).tobytes() == content.tobytes()
                     for first, content in ((a, one), (b, other))

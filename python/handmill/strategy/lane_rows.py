@@ -10,6 +10,7 @@ from handmill import config
 from handmill.data.batches import unpack_x_y_sample_weight
 from handmill.models.data_adapters import ArrayData, is_arrays, make_data
 from handmill.models.first_look import in_validation
+from handmill.models.one_hot import may_be_one_hot
 
 
 class LaneRows:
@@ -23,7 +24,7 @@ class LaneRows:
 
     Attributes:
         looked_at: the traces whose guards have seen all rows, by the ids of data and trace.
-        may_be_one_hot: whether targets have the shape of one-hot rows.
+        may_be_one_hot: whether targets look like one-hot rows, which some models take for these.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class LaneRows:
         self._arguments = arguments
         self.looked_at: weakref.WeakValueDictionary[tuple[int, int], Any]
         self.looked_at = weakref.WeakValueDictionary()
-        self.may_be_one_hot = _may_be_one_hot(training[1])
+        self.may_be_one_hot = may_be_one_hot(training[1])
         self._data: tuple[ArrayData, ArrayData | None] | None = None
         self._is_known = False
 
@@ -62,7 +63,7 @@ class LaneRows:
             x, y, weight = unpack_x_y_sample_weight(self.validation)
             if not is_arrays(x):
                 return None
-            self.may_be_one_hot = self.may_be_one_hot or _may_be_one_hot(y)
+            self.may_be_one_hot = self.may_be_one_hot or may_be_one_hot(y)
             own_size = given["validation_batch_size"]
             size = size if own_size is None else own_size
             measured = make_data(x, y, weight, size, None, False, None, None)
@@ -73,11 +74,6 @@ class LaneRows:
         """Whether each epoch has an order of its own."""
         data = self.data
         return bool(self._arguments["shuffle"]) and data is not None and data[0].rows > 1
-
-
-def _may_be_one_hot(y: Any) -> bool:
-    """Whether targets have the shape of one-hot rows, at which some models look more closely."""
-    return getattr(y, "ndim", 0) >= 2 and y.shape[-1] > 1
 
 
 def batch_counts(data: ArrayData) -> list[tuple[int, int]]:
