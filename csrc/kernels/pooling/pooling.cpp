@@ -57,9 +57,8 @@ HM_INLINE void for_each_output(const PoolArgs& p, Range blocks, F f) {
       float* y = p.y + (row * across.output + j) * p.channels;
       const float* x = of_row + horizontal.begin * p.channels;
       with_taps(vertical, horizontal, [&](auto height, auto width) {
-        for_each_vector(0, p.channels, [&](int64_t c, auto lanes) {
-          f(y + c, x + c, height, width, lanes);
-        });
+        for_each_vector(0, p.channels,
+                        [&](int64_t c, auto lanes) { f(y + c, x + c, height, width, lanes); });
       });
     }
   }

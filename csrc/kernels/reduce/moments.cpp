@@ -30,8 +30,8 @@ struct Joining {
   }
 };
 
-// next: what is read after these columns, as many rows of it, fetched meanwhile: a walk down columns
-// is none that the processor foresees.
+// next: what is read after these columns, as many rows of it, fetched meanwhile: a walk down
+// columns is none that the processor foresees.
 template <int kVectors, class Lanes>
 HM_INLINE void join_chunk(const float* x, const float* next, int64_t rows, int64_t stride,
                           int64_t before, float* mean, float* squares, Lanes lanes) {
