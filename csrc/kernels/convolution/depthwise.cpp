@@ -110,7 +110,11 @@ struct OutputRow {
   template <int L, int S>
   HM_INLINE void fetch_next(const Places<L, S, true>& places, int64_t j, int64_t d) const {
     const int64_t last = down.count - 1;
-    if constexpr (S == 1) return places.fetch_next(last, d);
+    if constexpr (S == 1) {
+      places.fetch_next(last, d);
+      if (d % 16 == 0 && (finish.gate != nullptr || step != channels)) fetch_targets(j, d);
+      return;
+    }
     if (d % 16 != 0) return;
     const bool of_all = end - begin == channels;
     for (int64_t k = last > 0 ? last - 1 : 0; k <= last; ++k) {
@@ -124,6 +128,16 @@ struct OutputRow {
     const float* const next = c + at + (j + kTogether) * step + d * kTogether;
 #pragma GCC unroll 4
     for (int t = 0; t < kTogether; ++t) __builtin_prefetch(next + t * 16, 1);
+  }
+
+  // Where the next group's sums go, and the gate there: places with gaps, or two streams more.
+  HM_INLINE void fetch_targets(int64_t j, int64_t d) const {
+    const int64_t next = at + (j + kTogether) * step + d;
+#pragma GCC unroll 4
+    for (int t = 0; t < kTogether; ++t) {
+      __builtin_prefetch(c + next + t * step, 1);
+      if (finish.gate != nullptr) __builtin_prefetch(finish.gate + next + t * step);
+    }
   }
 
   template <bool kInside>

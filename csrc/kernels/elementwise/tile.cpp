@@ -344,6 +344,16 @@ OperandState classify(const TileArgs& a, const TileOperand& o, bool is_input) {
   return {access, is_flat, nullptr};
 }
 
+// Elements of a space whose operands lie beyond L2.
+constexpr int64_t kFarElements = 128 * 1024;
+
+// Fetches what the next tile writes into L2: otherwise each of its lines waits for memory. What it
+// reads the processor foresees.
+HM_INLINE void fetch_for_writing(const char* from, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i, 1, 2);
+}
+
 // Runs the program; after_tile(registers, col, n) sees the registers of each tile, whose n elements
 // begin in column `col` of a row.
 template <class F>
@@ -354,6 +364,7 @@ HM_INLINE void run_tiles(const TileArgs& a, Range blocks, void* scratch, F after
   const int64_t end = blocks.end * a.block < total ? blocks.end * a.block : total;
   if (begin >= end) return;
 
+  const bool is_far = total >= kFarElements;
   const bool whole_rows = cols < kTileElements;
   const int64_t rows_per_tile = whole_rows ? kTileElements / cols : 1;
   const int64_t elements_per_tile = whole_rows ? rows_per_tile * cols : kTileElements;
@@ -393,7 +404,11 @@ HM_INLINE void run_tiles(const TileArgs& a, Range blocks, void* scratch, F after
       const TileOperand& operand = a.operands[i];
       if (states[i].access == Access::kInPlace) {
         const int64_t offset = states[i].is_flat ? flat : offset_of(operand, tile);
-        registers[i] = static_cast<char*>(operand.ptr) + offset * tile_type_bytes(operand.type);
+        const int64_t bytes = tile_type_bytes(operand.type);
+        registers[i] = static_cast<char*>(operand.ptr) + offset * bytes;
+        if (i >= a.n_inputs && is_far && states[i].is_flat && flat + 2 * n <= end) {
+          fetch_for_writing(registers[i] + n * bytes, n * bytes);
+        }
       } else if (states[i].access == Access::kBuffered && i < a.n_inputs) {
         read_tile(a, operand, states[i], tile);
       }

@@ -30,12 +30,18 @@ struct Joining {
   }
 };
 
+// next: what is read after these columns, as many rows of it, fetched meanwhile: a walk down
+// columns is none that the processor foresees.
 template <int kVectors, class Lanes>
-HM_INLINE void join_chunk(const float* x, int64_t rows, int64_t stride, int64_t before, float* mean,
-                          float* squares, Lanes lanes) {
+HM_INLINE void join_chunk(const float* x, const float* next, int64_t rows, int64_t stride,
+                          int64_t before, float* mean, float* squares, Lanes lanes) {
+  constexpr int kLine = 16;
   Vec sum[kVectors], square[kVectors];
   for (int j = 0; j < kVectors; ++j) sum[j] = square[j] = Vec::zero();
   for (int64_t m = 0; m < rows; ++m) {
+    for (int j = 0; j < kVectors * Vec::width; j += kLine) {
+      __builtin_prefetch(next + m * stride + j);
+    }
     for (int j = 0; j < kVectors; ++j) {
       sum[j] = sum[j] + lanes.load(x + m * stride + j * Vec::width);
     }
@@ -64,12 +70,15 @@ HM_INLINE void join_chunk(const float* x, int64_t rows, int64_t stride, int64_t 
 
 void join_rows(const float* x, int64_t rows, int64_t N, int64_t columns, int64_t before,
                float* mean, float* squares) {
+  constexpr int64_t kWide = 4 * Vec::width;
+  const float* const behind = x + rows * N;
   int64_t n = 0;
-  for (; n + 4 * Vec::width <= columns; n += 4 * Vec::width) {
-    join_chunk<4>(x + n, rows, N, before, mean + n, squares + n, AllLanes{});
+  for (; n + kWide <= columns; n += kWide) {
+    const float* const next = n + 2 * kWide <= columns ? x + n + kWide : behind;
+    join_chunk<4>(x + n, next, rows, N, before, mean + n, squares + n, AllLanes{});
   }
   for_each_vector(n, columns, [&](int64_t i, auto lanes) {
-    join_chunk<1>(x + i, rows, N, before, mean + i, squares + i, lanes);
+    join_chunk<1>(x + i, behind + i, rows, N, before, mean + i, squares + i, lanes);
   });
 }
 
