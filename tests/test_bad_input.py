@@ -651,15 +651,18 @@ def start(script, **environment):
 @pytest.mark.slow
 @needs_posix
 def test_interrupt_leaves_the_model_at_a_step():
-    with start(INTERRUPTED) as process:
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        sent = time.perf_counter()
-        assert process.stdout.readline() == "interrupted\n"
-        assert time.perf_counter() - sent < 2
-        assert process.stdout.readline() == "steps True same True usable True\n"
-    assert process.returncode == 0
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=math.inf) >= 2:  # other processes only add
+        with start(INTERRUPTED) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            sent = time.perf_counter()
+            assert process.stdout.readline() == "interrupted\n"
+            seconds.append(time.perf_counter() - sent)
+            assert process.stdout.readline() == "steps True same True usable True\n"
+        assert process.returncode == 0
+    assert min(seconds) < 2, seconds
 
 
 TRAINING = """

@@ -16,10 +16,7 @@ from processes import environment
 pytest.importorskip("handmill._core", reason="a build without kernels")
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(not BENCH.is_dir(), reason="no bench/ beside the tests"),
-]
+pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no bench/ beside the tests")
 
 
 def run_script(name: str, *options: str | Path, cwd: Path) -> str:
@@ -79,17 +76,28 @@ def test_sweep_matmul_replaces_the_rows_that_it_times(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sweep_convolution_times_every_pass(tmp_path):
     libraries = peers("torch")
     options = ("--batch", "1", "--isa", "portable", "--libraries", ",".join(libraries))
     passes = ("first", "forward"), ("3x3/2", "backward-data"), ("depthwise", "backward-weights")
-    for family, kind in passes:
-        chosen = ("--families", family, "--only", kind)
-        rows = report_of("sweep_convolution.py", *options, *chosen, cwd=tmp_path)["rows"]
-    assert [row["group"] for row in rows] == [kind for _, kind in passes for _ in range(2)]
+    groups = [kind for _, kind in passes for _ in range(2)]
+    wrong = list(passes)
+    for attempt in range(3):  # a busy host makes the time of the peak longer; a wrong count stays
+        for family, kind in wrong:
+            chosen = ("--families", family, "--only", kind)
+            rows = report_of("sweep_convolution.py", *options, *chosen, cwd=tmp_path)["rows"]
+        if attempt == 0:
+            assert [row["group"] for row in rows] == groups
+        percents = [(row["group"], row["percent_of_peak"]["portable"]) for row in rows]
+        exceeding = {group for group, percent in percents if not 0 < percent < 150}
+        wrong = [(family, kind) for family, kind in passes if kind in exceeding]
+        if not wrong:
+            break
+    assert not wrong, percents
+    assert sorted(row["group"] for row in rows) == sorted(groups)
     for row in rows:
         assert set(row["median_us"]) == {"portable", *libraries}
-        assert 0 < row["percent_of_peak"]["portable"] < 150
         assert all(ratio > 0 for ratio in row["ratio"].values())
 
 

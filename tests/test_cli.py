@@ -151,6 +151,7 @@ def test_demo_without_kernels(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not config.has_kernels(), reason="the time is that of kernels")
 def test_demo_takes_five_seconds(tmp_path: Path) -> None:
     """In the quietest of three runs, of which the first may compile bytecode."""

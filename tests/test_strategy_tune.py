@@ -198,11 +198,14 @@ def test_a_deadline_ends_its_work_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_budget_is_kept_and_what_is_lacking_is_said() -> None:
-    begun = time.perf_counter()
-    found = tune(trials=100_000, epochs=9, budget=0.5)
-    took = time.perf_counter() - begun
-    assert took < 1.5  # a step, and what else the machine does
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=math.inf) >= 1.5:  # other processes only add
+        begun = time.perf_counter()
+        found = tune(trials=100_000, epochs=9, budget=0.5)
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 1.5, took  # a step, and what else the machine does
     assert not found.complete
     assert "NOT COMPLETE: the budget ended" in str(found)
     nothing = tune(budget=1e-4)

@@ -1,5 +1,6 @@
 """Fed runs: batches gathered in C++, order, position, guards, deadlines."""
 
+import math
 import signal
 import threading
 import time
@@ -201,12 +202,14 @@ def slow_program():
 def test_deadline():
     plan, feed = slow_program(), _core.Feed([random(256 * 4, 256)], np.arange(10**6) % 1024)
     plan.run_fed(feed, 2, 60.0)
-    begin = time.perf_counter()
-    steps, status, _ = plan.run_fed(feed, 10**6, 0.05)
-    seconds = time.perf_counter() - begin
-    assert status == 0
-    assert 1 <= steps < 3000
-    assert 0.04 < seconds < 1.0
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=math.inf) >= 1.0:  # other processes only add
+        begin = time.perf_counter()
+        steps, status, _ = plan.run_fed(feed, 10**6, 0.05)
+        seconds.append(time.perf_counter() - begin)
+        assert status == 0
+        assert 1 <= steps < 3000
+    assert 0.04 < min(seconds) < 1.0, seconds
     assert plan.run_fed(feed, 10**6, 0.0)[0] == 1
     assert plan.run_fed(feed, 3, float("nan"))[0] in (1, 3)
 
@@ -222,12 +225,15 @@ def test_signals_arrive_between_runs():
             plan.run_fed(feed, 10**9)
 
     before = signal.signal(signal.SIGALRM, interrupt)
+    seconds = []
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        begin = time.perf_counter()
-        with pytest.raises(KeyboardInterrupt):
-            run_for_ever()
-        assert time.perf_counter() - begin < 2
+        while len(seconds) < 3 and min(seconds, default=math.inf) >= 2:  # other processes only add
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            begin = time.perf_counter()
+            with pytest.raises(KeyboardInterrupt):
+                run_for_ever()
+            seconds.append(time.perf_counter() - begin)
+        assert min(seconds) < 2, seconds
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -1,6 +1,7 @@
 """Threads: equal bits for any number of them, forks, several callers, quotas."""
 
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -357,9 +358,12 @@ def test_busy_cores_do_not_stall_a_region():
     try:
         _core.set_num_threads(7)
         training = Training()
-        begin = time.perf_counter()
-        training.run(20)
-        assert time.perf_counter() - begin < 20
+        seconds = []
+        while len(seconds) < 3 and min(seconds, default=math.inf) >= 20:  # other tenants only add
+            begin = time.perf_counter()
+            training.run(20)
+            seconds.append(time.perf_counter() - begin)
+        assert min(seconds) < 20, seconds
     finally:
         for burner in burners:
             burner.kill()
@@ -389,7 +393,10 @@ def test_a_busy_machine_costs_no_more_than_its_share():
         for _ in range(2 * len(os.sched_getaffinity(0)))
     ]
     try:
-        assert float(python(BUSY, timeout=200)) < 15  # some 50 if threads go on
+        ratios = []
+        while len(ratios) < 3 and min(ratios, default=math.inf) >= 15:
+            ratios.append(float(python(BUSY, timeout=200)))
+        assert min(ratios) < 15, ratios  # some 50 in each if threads go on
     finally:
         for burner in burners:
             burner.kill()
