@@ -46,6 +46,11 @@ class Pipeline(Layer):
     def __init__(
         self, layers: Sequence[Layer], name: str | None = None, sample_once: bool = False
     ) -> None:
+        if not isinstance(layers, Sequence):
+            raise TypeError(
+                "Pipeline: `layers` must be a list of layers. Received: "
+                f"{layers!r} (of type {type(layers).__name__})"
+            )
         wrong = [layer for layer in layers if not isinstance(layer, Layer)]
         if wrong:
             raise ValueError(
