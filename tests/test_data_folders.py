@@ -455,3 +455,11 @@ def test_split_of_pairs_and_data_sets() -> None:
 def test_split_refuses(arguments: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         utils.split_dataset(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), (("a", TypeError), (1.5, TypeError), (-1, ValueError), (2**32, ValueError))
+)
+def test_seeds_that_are_none_are_named(texts: Path, seed: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="`seed` must be"):
+        utils.text_dataset_from_directory(texts, seed=seed, verbose=False)

@@ -337,3 +337,8 @@ def test_images_whose_sizes_a_call_decides() -> None:
 def test_perspectives_of_images_one_pixel_wide_or_high_are_numbers(shape) -> None:
     layer = layers.RandomPerspective(1.0, 1.0, fill_value=7.0, seed=1)
     assert (np.asarray(layer(np.full((8, *shape), 7.0, "float32"), training=True)) == 7).all()
+
+
+def test_pipeline_names_what_is_no_list():
+    with pytest.raises(ValueError, match=r"`layers` must be a list of layers\. Received: 3"):
+        layers.Pipeline(3)

@@ -105,3 +105,8 @@ def test_bfloat16(keras: Any) -> None:
             ),
             normal(3, 5, 4),
         )
+
+
+def test_cropping1d_names_an_argument_that_it_does_not_have():
+    with pytest.raises(ValueError, match="Unrecognized keyword arguments passed to Cropping1D"):
+        layers.Cropping1D(1, data_format="channels_first")

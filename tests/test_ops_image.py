@@ -394,3 +394,10 @@ def test_gradients_of_images_and_transforms(mode):
     want = function(*(a.astype("float64") for a in (x, turns, weights)))
     for a, b in zip(found, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+
+
+def test_patches_refuse_strides_of_zero():
+    with pytest.raises(ValueError, match=r"`strides` must be 1 or more\. Received: strides=0"):
+        ops.image.extract_patches(IMAGE, 2, strides=0)
+    with pytest.raises(ValueError, match="Expected an int or 2 of them"):
+        ops.image.extract_patches(IMAGE, 2, strides=())

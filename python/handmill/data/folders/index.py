@@ -83,7 +83,7 @@ def make_datasets(
     """
     _check(given)
     # As in Keras, the order of the files has this seed too, so that two calls split alike.
-    seed = random.next_host_seed() % 1_000_000 if given.seed is None else operator.index(given.seed)
+    seed = random.next_host_seed() % 1_000_000 if given.seed is None else _seed(given.seed)
     listing = _list(given, suffixes, kind, seed)
     names = listing.class_names
     if given.has_labels and given.label_mode == "binary" and len(names or ()) != 2:
@@ -153,6 +153,25 @@ def _check(given: FileArguments) -> None:
             "argument, to make sure that there is no overlap between the training and validation "
             "subset."
         )
+
+
+def _seed(seed: Any) -> int:
+    """The seed of an order of files.
+
+    Raises:
+        TypeError: if it is no whole number.
+        ValueError: if ``numpy.random.RandomState`` does not take it.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(
+            f"`seed` must be an integer or None. Received: seed={seed!r} (of type "
+            f"{type(seed).__name__})"
+        ) from None
+    if not 0 <= number < 2**32:
+        raise ValueError(f"`seed` must be between 0 and 2**32 - 1. Received: seed={number}")
+    return number
 
 
 def _list(given: FileArguments, suffixes: tuple[str, ...], kind: str, seed: int) -> Listing:

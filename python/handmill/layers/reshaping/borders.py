@@ -30,7 +30,7 @@ class BorderLayer(Layer):
     """The name of ``pairs`` in the config."""
     _has_data_format = True
 
-    def __init__(self, pairs: Any, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, pairs: Any, data_format: str | None = None, /, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = standardize_data_format(data_format)
         found = self._pairs_of(pairs)

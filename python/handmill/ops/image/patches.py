@@ -62,7 +62,7 @@ def _cut(
     if padding not in ("valid", "same"):
         raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding}")
     sizes = _each("size", size, count)
-    steps = _each("strides", strides if strides else size, count)
+    steps = _each("strides", size if strides is None else strides, count)
     dilations = _each("dilation_rate", dilation_rate, count)
     x = tensor(images)
     rank = len(shape_of(x))
