@@ -119,6 +119,20 @@ def test_mobilenet_of_torchvision_and_timm(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_own_tensors_of_a_whole_network_without_its_classifier(tmp_path):
+    sizes = {"input_shape": (32, 32, 3), "alpha": 0.35}
+    whole = applications.MobileNetV2(weights=None, classes=10, **sizes)
+    path = tmp_path / "whole.safetensors"
+    whole.save_weights(path)
+    base = applications.MobileNetV2(weights=path, include_top=False, **sizes)
+    for found, want in zip(base.get_weights(), whole.get_weights(), strict=False):
+        np.testing.assert_array_equal(found, want)
+    with pytest.raises(ValueError, match="has shape"):  # of another width
+        applications.MobileNetV2(weights=path, include_top=False, **{**sizes, "alpha": 0.5})
+    with pytest.raises(ValueError, match="holds 262 tensors, but the model has"):
+        applications.ResNet50(weights=path, include_top=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ("ResNet18", "ResNet34", "ResNet50"))
 def test_resnet_of_torchvision(tmp_path, name):

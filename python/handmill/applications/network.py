@@ -21,6 +21,7 @@ from handmill.models.input_scale import expect
 from handmill.models.model import Model
 from handmill.runtime.variable import stored_values
 from handmill.saving.model_file import read_tensors
+from handmill.saving.weights import assign
 
 _IMAGENET = "imagenet"
 _CLASSES = 1000
@@ -284,7 +285,7 @@ class Network:
         if self._path is None:
             return model
         if not self.torch:
-            model.load_weights(self._path)
+            self._read_own(model, self._path)
         elif naming is None:
             raise ValueError(
                 f"{self.title}: {self._path} holds weights of torch's layout, which are not known "
@@ -295,6 +296,16 @@ class Network:
                 model, self._tensors, naming, str(self._path), self.arguments.include_top
             )
         return model
+
+    def _read_own(self, model: Any, path: Path) -> None:
+        """Reads what handmill or Keras wrote; leaves out a classifier that the model is without."""
+        variables, tensors = model.variables, list(self._tensors.items())
+        leading = [name.partition(".")[2] for name in self._tensors][: len(variables)]
+        is_whole = not self.arguments.include_top and len(tensors) > len(variables)
+        if is_whole and leading == [v.path.replace("/", ".") for v in variables]:
+            assign(variables, tensors[: len(variables)], str(path), skip=False)
+        else:
+            model.load_weights(path)
 
 
 def _fits(of_tensor: Sequence[Any], shape: Sequence[Any]) -> bool:
